@@ -1,0 +1,65 @@
+"""Every error this package raises on purpose.
+
+    OtoError                 1   ours: a defect of onnx-oto itself
+    ├── UsageError           2   arguments that contradict each other
+    ├── ModelError           3   invalid or unsafe model
+    ├── UnsupportedError     4   a valid model that cannot be handled, or has nothing to prune
+    ├── DataError            5   data that does not fit the model
+    ├── DivergedError        6   the loss or a parameter is not finite any more
+    ├── RuntimeMissingError  7   the environment lacks something, or has it twice
+    └── StorageError         8   a file cannot be read or written
+
+The number is the exit code of the command line. A message names the thing, shows the value and says what to do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class OtoError(Exception):
+    """Base of all errors; `exit_code` is what the command line returns."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(OtoError):
+    """Arguments that contradict each other."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class ModelError(OtoError):
+    """The model file is invalid or unsafe to load."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class UnsupportedError(OtoError):
+    """The model is valid, but what was asked cannot be done with it."""
+
+    exit_code: ClassVar[int] = 4
+
+
+class DataError(OtoError):
+    """The data do not fit the model; the message names the sample."""
+
+    exit_code: ClassVar[int] = 5
+
+
+class DivergedError(OtoError):
+    """The loss or a parameter stopped being finite."""
+
+    exit_code: ClassVar[int] = 6
+
+
+class RuntimeMissingError(OtoError):
+    """The environment lacks something (or has it twice); the message carries the mending command."""
+
+    exit_code: ClassVar[int] = 7
+
+
+class StorageError(OtoError):
+    """A file could not be read or written."""
+
+    exit_code: ClassVar[int] = 8
