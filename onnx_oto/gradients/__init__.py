@@ -1,0 +1,9 @@
+"""Gradients of an ONNX model: training-only lowering, losses, and the ONNX Runtime backend (`gradients.ort`)."""
+
+from __future__ import annotations
+
+from onnx_oto.gradients.prepare import refusals
+from onnx_oto.gradients.runtime import require_training
+from onnx_oto.gradients.spec import LOSSES, GradientBackend, GradientSession, TrainingSpec
+
+__all__ = ["LOSSES", "GradientBackend", "GradientSession", "TrainingSpec", "refusals", "require_training"]

@@ -1,0 +1,53 @@
+"""Flat float32 buffers: many named arrays, one after the other, in one aligned block of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+_ALIGNMENT = 64  # bytes: a cache line, and what ONNX Runtime's own allocator gives
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each array lies: name -> (offset in elements, shape), in order, without gaps; `size` in elements."""
+
+    slices: dict[str, tuple[int, tuple[int, ...]]]
+    size: int
+
+    def views(self, flat: Floats) -> dict[str, Floats]:
+        """Return the arrays as views into a flat buffer, which the caller must keep alive."""
+        return {
+            name: flat[offset : offset + int(np.prod(shape))].reshape(shape)
+            for name, (offset, shape) in self.slices.items()
+        }
+
+    def pack(self, values: Mapping[str, Floats]) -> Floats:
+        """Return a new flat buffer with copies of `values`."""
+        flat = aligned_zeros(self.size)
+        for name, view in self.views(flat).items():
+            view[...] = values[name]
+        return flat
+
+
+def layout(values: Mapping[str, Floats]) -> Layout:
+    """Return the layout of the given arrays, in their order."""
+    slices: dict[str, tuple[int, tuple[int, ...]]] = {}
+    offset = 0
+    for name, value in values.items():
+        slices[name] = (offset, value.shape)
+        offset += value.size
+    return Layout(slices, offset)
+
+
+def aligned_zeros(size: int) -> Floats:
+    """Return float32 zeros [size] whose address is a multiple of 64 bytes."""
+    extra = _ALIGNMENT // 4
+    block = np.zeros(size + extra, np.float32)
+    start = (-block.ctypes.data % _ALIGNMENT) // 4
+    return block[start : start + size]

@@ -1,0 +1,11 @@
+"""Training-only rewriting of a graph into ops with a correct gradient; one function per op."""
+
+from __future__ import annotations
+
+from onnx_oto.gradients.lowering import convolution, training_ops
+from onnx_oto.gradients.lowering.engine import Lowered, Refusal, lower, unsupported
+from onnx_oto.gradients.lowering.registry import Mask, registered
+
+__all__ = ["Lowered", "Mask", "Refusal", "lower", "registered", "unsupported"]
+
+_FAMILIES = (convolution, training_ops)  # importing a family enters its functions into the table

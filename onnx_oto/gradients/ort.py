@@ -1,0 +1,101 @@
+"""The ONNX Runtime backend: gradient graphs from its training build, run as ordinary sessions.
+
+The only module that touches onnxruntime's training internals. `import onnxruntime.training` would need torch, so the
+gradient builder is taken from the C binding (see runtime.py).
+"""
+
+from __future__ import annotations
+
+import os
+from types import ModuleType
+from typing import Any
+
+import onnx
+
+from onnx_oto.errors import UnsupportedError
+from onnx_oto.gradients.inference import types
+from onnx_oto.gradients.layout import layout
+from onnx_oto.gradients.losses import LOSS
+from onnx_oto.gradients.lowering.engine import path
+from onnx_oto.gradients.prepare import Training, prepare, training_graph
+from onnx_oto.gradients.runtime import require_training
+from onnx_oto.gradients.shards import Evaluator, Memory, OrtSession, Shard, session_options
+from onnx_oto.gradients.silence import silent_stderr
+from onnx_oto.gradients.spec import GradientSession, TrainingSpec
+
+_LEAST = 16  # samples per automatic shard, because BatchNormalization uses each shard's statistics
+
+
+class OrtBackend:
+    """Builds sessions on onnxruntime-training(-cpu) 1.19.2."""
+
+    def build(self, model: onnx.ModelProto, spec: TrainingSpec) -> GradientSession:
+        """Return a session that owns copies of the parameters; `model` is not modified.
+
+        Raises RuntimeMissingError without a training runtime, UnsupportedError for what cannot be trained.
+        """
+        binding = require_training()
+        prepared = prepare(model, spec)
+        sizes = shard_sizes(spec.batch, spec.shards, os.cpu_count() or 1)
+        graphs = {size: training_graph(prepared, spec, size) for size in sorted(set(sizes))}
+        compiled = {size: gradient_model(binding, graph, spec.trainable) for size, graph in graphs.items()}
+        memory = Memory(
+            parameters=layout(prepared.weights.trainable),
+            statistics=layout(prepared.weights.statistics),
+            weights=prepared.weights,
+            shards=len(sizes),
+        )
+        shards = [
+            Shard(compiled[size], graphs[size], prepared.feeds, memory, index)
+            for index, size in enumerate(sizes)
+        ]
+        evaluator = Evaluator(prepared, memory, chunk=None if spec.loss == "output" else max(sizes))
+        return OrtSession(shards, evaluator, memory, prepared.feeds, spec)
+
+
+def shard_sizes(batch: int, shards: int, cores: int) -> list[int]:
+    """Return the samples per shard, largest first: equal but for the rest of the division.
+
+    >>> shard_sizes(100, 3, 8), shard_sizes(64, 0, 2), shard_sizes(20, 0, 2)
+    ([34, 33, 33], [32, 32], [20])
+    """
+    count = shards or max(1, min(cores, batch // _LEAST))
+    share, rest = divmod(batch, count)
+    return [share + (index < rest) for index in range(count)]
+
+
+def gradient_model(binding: ModuleType, training: Training, trainable: tuple[str, ...]) -> bytes:
+    """Return the serialised gradient graph: outputs are the loss, the statistics and `<name>_grad`.
+
+    Only parameters that reach the loss have a gradient. Raises UnsupportedError with the runtime's own words.
+    """
+    model = training.lowered.model
+    wanted = reached(model, trainable)
+    if not wanted:
+        raise UnsupportedError(
+            "no trainable parameter reaches the loss: choose another output or other parameters"
+        )
+    options = session_options(1)
+    try:
+        with silent_stderr():
+            content = binding.get_optimized_model(model.SerializeToString(), wanted, options)
+            builder = binding.GradientGraphBuilder(content, {LOSS}, wanted, LOSS, options)
+            builder.build()
+            result: bytes = builder.get_model()
+    except Exception as error:
+        raise UnsupportedError(
+            f"ONNX Runtime cannot build the gradient of this model: {one_line(error)}"
+        ) from error
+    return result
+
+
+def reached(model: onnx.ModelProto, trainable: tuple[str, ...]) -> set[str]:
+    """Return the trainable names from which gradient flows to the loss."""
+    nodes = path(model, trainable, types(model))
+    read = {name for index in nodes for name in model.graph.node[index].input}
+    return {name for name in trainable if name in read}
+
+
+def one_line(error: Any) -> str:
+    """Return the first non-empty line of an error's text."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

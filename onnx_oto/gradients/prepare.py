@@ -1,0 +1,142 @@
+"""From the user's model to the light graphs that are trained and evaluated: pure ONNX, no runtime involved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx
+from onnx import TensorProto, helper, version_converter
+
+from onnx_oto.errors import UnsupportedError, UsageError
+from onnx_oto.gradients import losses
+from onnx_oto.gradients.batching import Feed, feeds, set_batch
+from onnx_oto.gradients.inference import types
+from onnx_oto.gradients.losses import Target
+from onnx_oto.gradients.lowering import Lowered, Refusal, lower, unsupported
+from onnx_oto.gradients.parameters import Weights, detach
+from onnx_oto.gradients.spec import TrainingSpec
+
+_NEWEST, _OLDEST = 21, 15  # ORT 1.19.2 reads up to 21; BatchNormalization has its training mode since 15
+_IR = 10
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A skeleton with an open batch and one output, its weights, its data inputs and the name of the output."""
+
+    model: onnx.ModelProto
+    weights: Weights
+    feeds: tuple[Feed, ...]
+    output: str
+
+
+@dataclass(frozen=True)
+class Training:
+    """The graph of one shard: static batch, lowered, loss appended. The loss is output 0, statistics follow."""
+
+    lowered: Lowered
+    target: Target | None
+    size: int
+
+
+def prepare(model: onnx.ModelProto, spec: TrainingSpec) -> Prepared:
+    """Return the skeleton of a model; raises UnsupportedError or UsageError for what cannot be trained at all."""
+    skeleton, weights = detach(model, spec.trainable)
+    skeleton = _modern(skeleton)
+    output = _choose_output(skeleton, spec.output)
+    _cut(skeleton, output)
+    names = {value.name for value in skeleton.graph.input}
+    inputs = feeds(skeleton, weights.all(), {k: v for k, v in spec.sample_shapes.items() if k in names})
+    return Prepared(skeleton, weights, inputs, output)
+
+
+def training_graph(prepared: Prepared, spec: TrainingSpec, size: int) -> Training:
+    """Return the training graph for a shard of `size` samples; raises UnsupportedError naming refused nodes."""
+    model, target = _with_loss(prepared, spec, size)
+    return Training(lower(model, spec.trainable), target, size)
+
+
+def refusals(model: onnx.ModelProto, spec: TrainingSpec) -> list[Refusal]:
+    """Return what training could not handle in a model, without a runtime and before any data are read."""
+    prepared = prepare(model, spec)
+    return unsupported(_with_loss(prepared, spec, min(2, spec.batch))[0], spec.trainable)
+
+
+def _with_loss(prepared: Prepared, spec: TrainingSpec, size: int) -> tuple[onnx.ModelProto, Target | None]:
+    model = set_batch(prepared.model, prepared.feeds, size)
+    known = types(model).get(prepared.output)
+    if known is None or known.shape is None or None in known.shape:
+        raise UnsupportedError(
+            f"the shape of output {prepared.output!r} cannot be inferred: simplify the model first"
+        )
+    if known.dtype != TensorProto.FLOAT:
+        kind = TensorProto.DataType.Name(known.dtype).lower()
+        raise UnsupportedError(f"output {prepared.output!r} is {kind}: the loss needs float32")
+    shape = tuple(n for n in known.shape if n is not None)
+    if spec.loss != "output" and shape[:1] != (size,):
+        raise UnsupportedError(
+            f"output {prepared.output!r} has shape {list(shape)} for {size} samples: its first axis must be the batch"
+        )
+    target = losses.append(model, spec.loss, prepared.output, shape, size / spec.batch)
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info(losses.LOSS, TensorProto.FLOAT, []))
+    return model, target
+
+
+def _modern(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model in an opset the gradient builder reads, converted upwards when it is too old."""
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if opset > _NEWEST:
+        raise UnsupportedError(
+            f"the model uses opset {opset}, training reads up to {_NEWEST}: convert it with "
+            "onnx.version_converter, or use 'prune', which needs no training"
+        )
+    if opset < _OLDEST:
+        try:
+            model = version_converter.convert_version(model, _OLDEST)
+        except Exception as error:
+            raise UnsupportedError(
+                f"the model uses opset {opset}, training needs {_OLDEST} to {_NEWEST}, and converting it failed "
+                f"({str(error).splitlines()[0]}): export it with a newer opset"
+            ) from error
+    model.ir_version = min(model.ir_version, _IR)
+    return model
+
+
+def _choose_output(model: onnx.ModelProto, wanted: str | None) -> str:
+    names = [value.name for value in model.graph.output]
+    if wanted is None:
+        return names[0]
+    if wanted not in names:
+        raise UsageError(f"the model has no output {wanted!r}: choose one of {', '.join(names)}")
+    return wanted
+
+
+def _cut(model: onnx.ModelProto, output: str) -> None:
+    """Drop, in place, every output but one and the nodes, constants and inputs that only the others need."""
+    graph = model.graph
+    outputs = [value for value in graph.output if value.name == output]
+    del graph.output[:]
+    graph.output.extend(outputs)
+    needed = {output}
+    kept: list[onnx.NodeProto] = []
+    for node in reversed(graph.node):
+        if any(name in needed for name in node.output if name):
+            kept.append(node)
+            needed.update(_reads(node))
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
+    for field in (graph.initializer, graph.input):
+        alive = [item for item in field if item.name in needed]
+        del field[:]
+        field.extend(alive)
+
+
+def _reads(node: onnx.NodeProto) -> set[str]:
+    names = set(node.input)
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            for inner in attribute.g.node:
+                names |= _reads(inner)
+            names.update(value.name for value in attribute.g.output)
+    return names

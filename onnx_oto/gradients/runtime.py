@@ -1,0 +1,79 @@
+"""Is there exactly one ONNX Runtime, and can it train? Asked through package metadata, before importing it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata as metadata
+import re
+import sys
+from types import ModuleType
+
+from onnx_oto.errors import RuntimeMissingError
+
+_TRAINING = ("onnxruntime-training", "onnxruntime-training-cpu")
+_INSTALL = "pip install 'onnx-oto[cpu]'"
+
+
+def installed() -> dict[str, str]:
+    """Return the distributions that own the import package `onnxruntime`, as normalised name -> version.
+
+    Every known variant (onnxruntime, onnxruntime-gpu, onnxruntime-training-cpu, ...) starts with "onnxruntime";
+    companions such as onnxruntime-extensions own another package and are left out by asking for their files.
+    """
+    found: dict[str, str] = {}
+    for distribution in metadata.distributions():
+        name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"] or "").lower()
+        if name.startswith(("onnxruntime", "ort-nightly")) and _owns_package(distribution):
+            found[name] = distribution.version
+    return found
+
+
+def _owns_package(distribution: metadata.Distribution) -> bool:
+    files = distribution.files
+    if files is None:  # no RECORD: a distribution package; believe the name
+        return "extensions" not in (distribution.metadata["Name"] or "")
+    return any(file.as_posix() == "onnxruntime/__init__.py" for file in files)
+
+
+def problem() -> str | None:
+    """Return one line that says what is wrong with the runtime and the command that mends it, or None."""
+    found = installed()
+    if len(found) > 1:
+        names = " ".join(sorted(found))
+        return (
+            f"{len(found)} distributions own the package 'onnxruntime' ({', '.join(sorted(found))}) and overwrite "
+            f"each other: run `pip uninstall -y {names} && {_INSTALL}`"
+        )
+    if not found:
+        versions = ".".join(map(str, sys.version_info[:2]))
+        if sys.version_info >= (3, 13):
+            return f"training needs Python 3.10 to 3.12, this is {versions}: make a new environment with one of them"
+        return f"no ONNX Runtime is installed: run `{_INSTALL}`"
+    (name,) = found
+    if name not in _TRAINING:
+        return (
+            f"{name} {found[name]} cannot train (it lacks the training build): "
+            f"run `pip uninstall -y {name} && {_INSTALL}`"
+        )
+    return None
+
+
+def require_training() -> ModuleType:
+    """Return ONNX Runtime's C binding with the gradient builder; raises RuntimeMissingError with the remedy."""
+    trouble = problem()
+    if trouble:
+        raise RuntimeMissingError(trouble)
+    try:
+        binding = importlib.import_module("onnxruntime.capi._pybind_state")
+    except Exception as error:  # a half-removed package fails in many ways
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RuntimeMissingError(
+            f"onnxruntime is installed but does not load ({line}): "
+            f"run `pip install --force-reinstall --no-deps {next(iter(installed()))}`"
+        ) from error
+    if not hasattr(binding, "GradientGraphBuilder"):
+        raise RuntimeMissingError(
+            "the package 'onnxruntime' was overwritten by a build that cannot train: "
+            f"run `pip uninstall -y {' '.join(installed())} && {_INSTALL}`"
+        )
+    return binding

@@ -1,0 +1,98 @@
+"""What a training step is asked for, and the two seams: a backend builds a session, a session takes steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from onnx_oto.errors import UsageError
+
+Array = NDArray[Any]
+Floats = NDArray[np.float32]
+
+LOSSES = ("cross-entropy", "mse", "l1", "bce-with-logits", "output")
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """What is trained, against which loss, in steps of which size. Raises UsageError for values out of range.
+
+    trainable     initializer names (float32); their order is the order in the flat buffers
+    loss          one of LOSSES; "output" means that a scalar model output is the loss itself
+    batch         samples per step, over all shards
+    shards        sessions side by side, each with its share of the batch; 0 = one per core, but never fewer
+                  than 16 samples per shard, because BatchNormalization then uses each shard's statistics
+    output        the model output the loss reads; None = the first
+    seed          of Dropout; the masks of step t depend on (seed, t) alone
+    sample_shapes shape of one sample per model input, for models that leave more than the batch open
+    """
+
+    trainable: tuple[str, ...]
+    loss: str
+    batch: int
+    shards: int = 0
+    output: str | None = None
+    seed: int = 0
+    sample_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise UsageError(f"unknown loss {self.loss!r}: choose one of {', '.join(LOSSES)}")
+        if self.batch < 1:
+            raise UsageError(f"batch is {self.batch}: it must be at least 1")
+        if self.shards < 0 or self.shards > self.batch:
+            raise UsageError(f"shards is {self.shards}: choose 0 (automatic) to {self.batch} (the batch)")
+        if not self.trainable:
+            raise UsageError("no trainable parameter was named: there is nothing to train")
+        if len(set(self.trainable)) != len(self.trainable):
+            twice = next(name for name in self.trainable if self.trainable.count(name) > 1)
+            raise UsageError(f"trainable parameter {twice!r} is named twice")
+
+
+class GradientSession(Protocol):
+    """One model in training. The arrays belong to the session; change them in place, never replace them.
+
+    params   float32 [P]: every trainable parameter, one after the other; a change is seen by the next step
+    grads    float32 [P]: the gradient of the mean loss of the last step
+    slices   parameter name -> (offset in the flat buffers, shape)
+    buffers  BatchNormalization running mean and variance by initializer name, float32; `step` updates them
+    steps    steps taken so far; it also selects the Dropout masks, so restore it when training goes on
+    """
+
+    params: Floats
+    grads: Floats
+    slices: dict[str, tuple[int, tuple[int, ...]]]
+    buffers: dict[str, Floats]
+    steps: int
+
+    def step(self, batch: Mapping[str, Array], target: Array | None) -> float:
+        """Return the mean loss of one batch after filling `grads`; `params` is only read.
+
+        Raises DataError when the batch does not fit the model. A loss that is not finite is returned as is.
+        """
+        ...
+
+    def predict(self, batch: Mapping[str, Array]) -> Array:
+        """Return the model output for any number of samples, in inference mode, with the current parameters."""
+        ...
+
+    def weights(self) -> dict[str, Array]:
+        """Return copies of all trainable parameters and running statistics by initializer name."""
+        ...
+
+    def close(self) -> None:
+        """Stop the worker threads. The session cannot be used afterwards."""
+        ...
+
+
+class GradientBackend(Protocol):
+    """Something that turns a model and a spec into a session."""
+
+    def build(self, model: onnx.ModelProto, spec: TrainingSpec) -> GradientSession:
+        """Return a session that owns copies of the parameters; `model` is not modified."""
+        ...
