@@ -1,0 +1,37 @@
+"""Optimizers over flat arrays: numpy only, no onnx, no names, no graph.
+
+groups.py      where each ZIG lies in the flat buffer; sums and edits over groups
+directions.py  SGD, Adam, AdamW, and their application in cache-sized pieces
+saliency.py    which groups matter
+plan.py        which step does what
+base.py        the Optimizer protocol, and plain training
+dhspg.py       DHSPG with an exact finish
+registry.py    the optimizers by name
+workers.py     pieces over threads
+"""
+
+from onnx_oto.optim.base import Dense, Optimizer
+from onnx_oto.optim.dhspg import Dhspg
+from onnx_oto.optim.directions import DIRECTIONS, Adam, AdamW, Direction, Sgd
+from onnx_oto.optim.groups import Block, GroupIndex
+from onnx_oto.optim.plan import Plan
+from onnx_oto.optim.registry import OPTIMIZERS, Task, make
+from onnx_oto.optim.saliency import SALIENCIES
+
+__all__ = [
+    "DIRECTIONS",
+    "OPTIMIZERS",
+    "SALIENCIES",
+    "Adam",
+    "AdamW",
+    "Block",
+    "Dense",
+    "Dhspg",
+    "Direction",
+    "GroupIndex",
+    "Optimizer",
+    "Plan",
+    "Sgd",
+    "Task",
+    "make",
+]
