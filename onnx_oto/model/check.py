@@ -1,0 +1,97 @@
+"""Proof that a model is well formed: our own structural checks, then the full onnx checker."""
+
+from __future__ import annotations
+
+import re
+
+import onnx
+from onnx import ModelProto, TensorProto, ValueInfoProto
+
+from onnx_oto.errors import ModelError
+from onnx_oto.model.external import all_tensors
+from onnx_oto.model.order import bodies, check_and_sort
+from onnx_oto.model.skeleton import skeleton
+from onnx_oto.model.tensors import check_payload, is_external
+
+
+def check(model: ModelProto) -> None:
+    """Raise ModelError unless the model is well formed. Sorts the nodes and drops stored value_info, in place.
+
+    Stored value_info is dropped because exporters and editing tools leave wrong entries behind. The onnx checker runs
+    on a skeleton, so that the weights are neither copied nor limited to 2 GB; their payloads are checked here.
+    """
+    _check_header(model)
+    drop_value_info(model)
+    check_and_sort(model)
+    for tensor in all_tensors(model):
+        if not is_external(tensor):
+            check_payload(tensor)
+    _check_defaults(model)
+    full_check(skeleton(model))
+
+
+def full_check(bare: ModelProto) -> None:
+    """Run the onnx checker with strict shape inference on a skeleton. Raises ModelError with one line."""
+    try:
+        onnx.checker.check_model(bare, full_check=True)
+    except (
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+    ) as error:
+        raise ModelError(f"the onnx checker refuses it: {first_lines(error)}") from None
+
+
+def first_lines(error: BaseException) -> str:
+    """Return a C++ error message as one short line, without source locations."""
+    text = re.sub(r"\S*\.(?:cc|cpp|h):\d+:?\s*\S*:", "", str(error))
+    text = text.split("==> Context:")[0]
+    return " ".join(text.split())[:400] or type(error).__name__
+
+
+def drop_value_info(model: ModelProto) -> None:
+    """Forget stored shapes of intermediate tensors, in bodies and functions too, in place."""
+    stack = [model.graph]
+    while stack:
+        graph = stack.pop()
+        graph.ClearField("value_info")
+        for node in graph.node:
+            stack.extend(bodies(node))
+    for function in model.functions:
+        function.ClearField("value_info")
+
+
+def _check_header(model: ModelProto) -> None:
+    if model.ir_version < 3:
+        raise ModelError(
+            f"IR version {model.ir_version} is older than operator sets: convert it with onnx.version_converter"
+        )
+    if not model.opset_import:
+        raise ModelError("it declares no operator set (opset_import is empty): export the model again")
+
+
+def _check_defaults(model: ModelProto) -> None:
+    """Refuse an initializer whose shape or type contradicts the graph input of the same name."""
+    inputs: dict[str, ValueInfoProto] = {value.name: value for value in model.graph.input}
+    for tensor in model.graph.initializer:
+        value = inputs.get(tensor.name)
+        if value is not None and _contradicts(value, tensor):
+            raise ModelError(
+                f"initializer {tensor.name!r} of dims {list(tensor.dims)} contradicts its graph input"
+            )
+
+
+def _contradicts(value: ValueInfoProto, tensor: TensorProto) -> bool:
+    declared = value.type.tensor_type
+    if declared.elem_type not in (0, tensor.data_type):
+        return True
+    if not declared.HasField("shape"):
+        return False
+    sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in declared.shape.dim]
+    if len(sizes) != len(tensor.dims):
+        return True
+    return any(
+        size is not None and size >= 0 and size != have for size, have in zip(sizes, tensor.dims, strict=True)
+    )

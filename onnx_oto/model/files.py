@@ -1,0 +1,117 @@
+"""Loading models safely and saving them atomically."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import ModelProto
+
+from onnx_oto.errors import ModelError, OtoError, StorageError, UnsupportedError
+from onnx_oto.model.check import check
+from onnx_oto.model.external import load_external
+
+DEFAULT_MAX_BYTES = 8 * 2**30
+PROTOBUF_LIMIT = 2**31 - 1
+RUNTIME_IR = 10
+
+
+def load(
+    path: str | os.PathLike[str], *, max_bytes: int = DEFAULT_MAX_BYTES, weights: bool = True
+) -> ModelProto:
+    """Return the model of a file, proved to be well formed, in topological order and without stored value_info.
+
+    External data come only from inside the model's folder. With `weights` False, external payloads above 8 KiB stay
+    external; their ranges are checked all the same. `max_bytes` caps the file and its external data together.
+    Raises StorageError when the file cannot be read and ModelError for everything that is wrong with what it holds.
+    """
+    path = Path(path)
+    data = _read(path, max_bytes)
+    try:
+        model = _parse(data)
+        budget = max_bytes - len(data)
+        del data
+        load_external(model, path.parent, budget=budget, weights=weights)
+        check(model)
+    except OtoError as error:
+        raise type(error)(f"model {str(path)!r}: {error}") from None
+    except (
+        DecodeError,
+        UnicodeError,
+        ValueError,
+        TypeError,
+        RecursionError,
+        MemoryError,
+        RuntimeError,
+    ) as error:
+        reason = _one_line(error) or type(error).__name__
+        raise ModelError(f"model {str(path)!r} is not a valid ONNX file: {reason}") from None
+    return model
+
+
+def runnable_bytes(model: ModelProto) -> bytes:
+    """Return the serialised model with an `ir_version` that the pinned ONNX Runtime reads, where its opsets allow.
+
+    The argument is not modified. Raises UnsupportedError above 2 GB, which a single message cannot hold.
+    """
+    original = model.ir_version
+    try:
+        model.ir_version = suitable_ir(model)
+        return bytes(model.SerializeToString())
+    except (ValueError, RuntimeError) as error:
+        raise UnsupportedError(
+            f"the model cannot be serialised ({_one_line(error)}): it is above 2 GB"
+        ) from None
+    finally:
+        model.ir_version = original
+
+
+def suitable_ir(model: ModelProto) -> int:
+    """Return the user's IR version, lowered to 10 (the newest that onnxruntime 1.19 reads) unless the opsets need more."""
+    needed = onnx.helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True)
+    return int(min(model.ir_version, max(RUNTIME_IR, needed)))
+
+
+def _read(path: Path, max_bytes: int) -> bytes:
+    try:
+        with open(path, "rb", opener=_open_without_blocking) as file:
+            info = os.fstat(file.fileno())
+            if not stat.S_ISREG(info.st_mode):
+                raise StorageError(f"cannot read {str(path)!r}: it is not a regular file")
+            if info.st_size > max_bytes:
+                raise ModelError(
+                    f"model {str(path)!r} has {info.st_size} bytes, more than the limit of {max_bytes}"
+                )
+            if info.st_size > PROTOBUF_LIMIT:
+                raise ModelError(
+                    f"model {str(path)!r} is above 2 GB in one file: store its weights as external data"
+                )
+            data = file.read()
+    except OSError as error:
+        raise StorageError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
+    if not data:
+        raise ModelError(f"model {str(path)!r} is empty (0 bytes): export or copy it again")
+    return data
+
+
+def _open_without_blocking(name: str, flags: int) -> int:
+    """Open like `open`, but do not hang on a pipe."""
+    return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _parse(data: bytes) -> ModelProto:
+    model = ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError:
+        raise ModelError("not an ONNX file, or a truncated one: it does not parse") from None
+    if not model.HasField("graph") or not model.ir_version:
+        raise ModelError("not an ONNX file, or a truncated one: it holds no graph")
+    return model
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:400]

@@ -1,0 +1,205 @@
+"""Normal form: one spelling for what exporters write in many ways, so that every later part sees one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import onnx
+import onnx.inliner
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+
+from onnx_oto.errors import ModelError
+from onnx_oto.model.check import drop_value_info, first_lines
+from onnx_oto.model.constants import is_constant, write_constant
+from onnx_oto.model.node import standard_domain
+from onnx_oto.model.order import captured, check_functions, sort_graph
+from onnx_oto.model.shapes import MAX_FOLDED_BYTES, Knowledge, infer
+from onnx_oto.model.skeleton import copy_except_graph, skeleton
+from onnx_oto.model.tensors import densify, from_array
+
+
+def normalise(model: ModelProto) -> ModelProto:
+    """Return a new model that computes the same function in normal form. The argument is not modified.
+
+    - local functions are inlined, nodes are in topological order and have unique names, none is dead;
+    - constants are dense initializers and no graph inputs (so `ir_version` is at least 4);
+    - shape arithmetic whose result is known is folded into constants, never what derives from a weight;
+    - Identity of an initializer is gone, a vector that several inputs read has one copy for each;
+    - stored value_info is dropped.
+
+    Input and output names and order, opsets, metadata and doc strings stay. Weights are copied once.
+    Raises ModelError, also for shapes that contradict each other.
+    """
+    result = copy_except_graph(model)
+    result.ir_version = max(model.ir_version, 4)
+    nodes = _inlined(model, result)
+    _copy_graph(model.graph, result.graph, nodes)
+    sort_graph(result.graph, frozenset(), "the graph")
+    drop_value_info(result)
+    _resolve_identities(result.graph)
+    _fold(result, infer(result, strict=True))
+    drop_dead(result.graph)
+    private_vectors(result)
+    name_nodes(result.graph)
+    return result
+
+
+def private_vectors(model: ModelProto) -> None:
+    """Give every further use of a vector-like initializer a clone named ``<name>__use<k>``, in place.
+
+    Exporters merge equal biases and scales of different layers, which would tie layers that have nothing to do with
+    each other. Vector-like: more than one element and at most one axis longer than 1. Matrices stay shared (tied
+    weights), and so does what a body reads.
+    """
+    graph = model.graph
+    vectors = {t.name: t for t in graph.initializer if _is_vector(t)}
+    fixed = {name for node in graph.node for name in captured(node)} | {value.name for value in graph.output}
+    taken = _all_names(graph)
+    seen: set[str] = set()
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            if name not in vectors or name in fixed:
+                continue
+            if name in seen:
+                clone = _fresh(f"{name}__use", taken)
+                graph.initializer.add().CopyFrom(vectors[name])
+                graph.initializer[-1].name = clone
+                node.input[position] = clone
+            seen.add(name)
+
+
+def drop_dead(graph: GraphProto) -> None:
+    """Remove nodes and initializers that no graph output depends on, in place."""
+    needed = {value.name for value in graph.output}
+    keep = [False] * len(graph.node)
+    for index in range(len(graph.node) - 1, -1, -1):
+        node = graph.node[index]
+        if any(name in needed for name in node.output):
+            keep[index] = True
+            needed.update(node.input)
+            needed.update(captured(node))
+    for index in range(len(keep) - 1, -1, -1):
+        if not keep[index]:
+            del graph.node[index]
+    unused = [i for i, tensor in enumerate(graph.initializer) if tensor.name not in needed]
+    for index in reversed(unused):
+        del graph.initializer[index]
+
+
+def name_nodes(graph: GraphProto) -> None:
+    """Give nodes without a name, or with one that is taken, a stable unique one (``<op>_<i>``), in place."""
+    count = Counter(node.name for node in graph.node)
+    taken = set(count)
+    used: set[str] = set()
+    for index, node in enumerate(graph.node):
+        if not node.name or node.name in used:
+            node.name = _fresh(f"{node.name or node.op_type}_", taken, start=index)
+        used.add(node.name)
+
+
+def _inlined(model: ModelProto, result: ModelProto) -> Sequence[NodeProto]:
+    """Return the nodes with calls of local functions expanded; leaves in `result` the functions that cannot be."""
+    if not model.functions:
+        return model.graph.node
+    check_functions(model)
+    try:
+        inlined = onnx.inliner.inline_local_functions(skeleton(model, _light(model)), convert_version=True)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ModelError(f"local functions cannot be inlined: {first_lines(error)}") from None
+    del result.functions[:]
+    result.functions.extend(inlined.functions)
+    del result.opset_import[:]
+    result.opset_import.extend(inlined.opset_import)
+    return list(inlined.graph.node) + [node for node in model.graph.node if is_constant(node)]
+
+
+def _light(model: ModelProto) -> list[NodeProto]:
+    return [node for node in model.graph.node if not is_constant(node)]
+
+
+def _copy_graph(source: GraphProto, target: GraphProto, nodes: Sequence[NodeProto]) -> None:
+    """Fill `target`; Constant nodes and sparse tensors become initializers, which leave the inputs."""
+    for field, value in source.ListFields():
+        if field.name in ("node", "initializer", "sparse_initializer", "input", "value_info"):
+            continue
+        if field.is_repeated:
+            getattr(target, field.name).extend(value)
+        else:
+            setattr(target, field.name, value)
+    for tensor in source.initializer:
+        target.initializer.add().CopyFrom(tensor)
+    for sparse in source.sparse_initializer:
+        target.initializer.add().CopyFrom(densify(sparse))
+    outputs = {value.name for value in source.output}
+    for node in nodes:
+        if is_constant(node):
+            write_constant(node, target.initializer.add())
+            if node.output[0] in outputs:
+                _rename_behind_identity(target, node)
+        else:
+            copy = target.node.add()
+            copy.CopyFrom(node)
+            copy.domain = standard_domain(node.domain)
+    constants = {tensor.name for tensor in target.initializer}
+    target.input.extend(value for value in source.input if value.name not in constants)
+
+
+def _rename_behind_identity(graph: GraphProto, node: NodeProto) -> None:
+    """A graph output must come from a node: initializer -> Identity -> output."""
+    tensor = graph.initializer[-1]
+    tensor.name = _fresh(f"{node.output[0]}__constant", _all_names(graph))
+    graph.node.append(onnx.helper.make_node("Identity", [tensor.name], [node.output[0]], name=node.name))
+
+
+def _resolve_identities(graph: GraphProto) -> None:
+    """Let readers of an Identity of an initializer read the initializer itself."""
+    constants = {tensor.name for tensor in graph.initializer}
+    alias: dict[str, str] = {}
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            if name in alias:
+                node.input[position] = alias[name]
+        if node.op_type == "Identity" and not node.domain and node.input[0] in constants | alias.keys():
+            alias[node.output[0]] = alias.get(node.input[0], node.input[0])
+
+
+def _fold(model: ModelProto, knowledge: Knowledge) -> None:
+    """Turn completely known tensors into initializers; the nodes that made them go, except at a graph output."""
+    graph = model.graph
+    outputs = {value.name for value in graph.output}
+    gone = []
+    for index, node in enumerate(graph.node):
+        names = [name for name in node.output if name]
+        if names and all(_is_foldable(name, knowledge) and name not in outputs for name in names):
+            gone.append(index)
+            for name in names:
+                graph.initializer.append(from_array(knowledge.values[name], name))
+    for index in reversed(gone):
+        del graph.node[index]
+
+
+def _is_foldable(name: str, knowledge: Knowledge) -> bool:
+    value = knowledge.values.get(name)
+    return value is not None and value.dtype != object and value.nbytes <= MAX_FOLDED_BYTES
+
+
+def _is_vector(tensor: TensorProto) -> bool:
+    longer = [size for size in tensor.dims if size > 1]
+    return len(longer) == 1 and all(size > 0 for size in tensor.dims)
+
+
+def _all_names(graph: GraphProto) -> set[str]:
+    names = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        names.update(node.input)
+        names.update(node.output)
+    return names
+
+
+def _fresh(prefix: str, taken: set[str], *, start: int = 1) -> str:
+    number = start
+    while f"{prefix}{number}" in taken:
+        number += 1
+    taken.add(f"{prefix}{number}")
+    return f"{prefix}{number}"

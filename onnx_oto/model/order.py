@@ -1,0 +1,209 @@
+"""Order and scope of nodes: subgraph bodies, captured names, topological sort, structural errors.
+
+All functions take protobuf messages; only `sort_nodes` changes one (it permutes the nodes in place, which moves no
+weights).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
+
+from onnx_oto.errors import ModelError
+
+MAX_INLINED_NODES = 1_000_000
+
+
+def bodies(node: NodeProto) -> Iterator[GraphProto]:
+    """Yield the subgraphs (If, Loop, Scan bodies) that are attributes of one node."""
+    for attr in node.attribute:
+        if attr.type == AttributeProto.GRAPH:
+            yield attr.g
+        elif attr.type == AttributeProto.GRAPHS:
+            yield from attr.graphs
+
+
+def captured(node: NodeProto) -> tuple[str, ...]:
+    """Return the names that the bodies of a node read from outside, sorted, without duplicates."""
+    names: set[str] = set()
+    for body in bodies(node):
+        names |= _free_names(body)
+    return tuple(sorted(names))
+
+
+def initializer_names(graph: GraphProto) -> list[str]:
+    """Return the names of dense and sparse initializers, in file order."""
+    return [t.name for t in graph.initializer] + [s.values.name for s in graph.sparse_initializer]
+
+
+def check_and_sort(model: ModelProto) -> None:
+    """Put the nodes of every graph and function into topological order, in place.
+
+    Raises ModelError for a cycle, an undefined or doubly defined name, and recursive (or explosively nested) local
+    functions.
+    """
+    check_functions(model)
+    for function in model.functions:
+        where = f"function {function.name!r}"
+        sort_nodes(function.node, set(function.input), where)
+        _check_outputs(function.output, set(function.input), function.node, where)
+    sort_graph(model.graph, frozenset(), "the graph")
+
+
+def sort_graph(graph: GraphProto, outer: frozenset[str], where: str) -> None:
+    """Sort a graph and its bodies in place; `outer` are the names it may capture. Raises ModelError."""
+    inputs = [value.name for value in graph.input]
+    _refuse_duplicates(inputs, "input", where)
+    initializers = initializer_names(graph)
+    _refuse_duplicates(initializers, "initializer", where)
+    given = {*inputs, *initializers}
+    sort_nodes(graph.node, given | outer, where)
+    scope = frozenset(given | outer | {name for node in graph.node for name in node.output})
+    _check_outputs([value.name for value in graph.output], given | outer, graph.node, where)
+    for node in graph.node:
+        for body in bodies(node):
+            sort_graph(body, scope, f"a body of node {label(node)!r}")
+
+
+def sort_nodes(nodes: Sequence[NodeProto], given: set[str], where: str) -> None:
+    """Sort a repeated node field in place so that producers come first; order is kept where it is already right.
+
+    `given` are the names that exist before the first node. Raises ModelError.
+    """
+    listed = list(nodes)
+    producer = _producers(listed, given, where)
+    needs = [{*node.input, *captured(node)} - given - {""} for node in listed]
+    waiting = [0] * len(listed)
+    readers: list[list[int]] = [[] for _ in listed]
+    for index, names in enumerate(needs):
+        for name in names:
+            if name not in producer:
+                raise ModelError(
+                    f"node {label(listed[index])!r} in {where} reads {name!r}, which nothing defines: "
+                    "no input, initializer or node output has that name; export the model again"
+                )
+            readers[producer[name]].append(index)
+            waiting[index] += 1
+    order = _peel(waiting, readers)
+    if len(order) < len(listed):
+        stuck = next(i for i in range(len(listed)) if waiting[i] > 0)
+        raise ModelError(
+            f"{where} has a cycle through node {label(listed[stuck])!r}: ONNX graphs are acyclic"
+        )
+    if order != list(range(len(listed))):
+        rank = {id(listed[index]): position for position, index in enumerate(order)}
+        nodes.sort(key=lambda node: rank[id(node)])  # type: ignore[attr-defined]
+
+
+def label(node: NodeProto) -> str:
+    """Return what a message should call a node: its name, else its first output, else its op."""
+    named = node.name or next((name for name in node.output if name), "")
+    return f"{named} ({node.op_type})" if named else node.op_type
+
+
+def check_functions(model: ModelProto) -> None:
+    """Raise ModelError when local functions are recursive or expand to more than a million nodes."""
+    table = {(f.domain, f.name, f.overload): f for f in model.functions}
+    if not table:
+        return
+    calls = {key: [c for c in _calls(f.node) if c in table] for key, f in table.items()}
+    size: dict[tuple[str, str, str], int] = {}
+    for key in _callees_first(calls):
+        size[key] = len(table[key].node) + sum(size[callee] for callee in calls[key])
+    total = sum(size.get(key, 1) for key in _calls(model.graph.node))
+    if total > MAX_INLINED_NODES:
+        raise ModelError(
+            f"local functions expand to {total} nodes, more than {MAX_INLINED_NODES}: refused as unsafe"
+        )
+
+
+def _callees_first(
+    calls: dict[tuple[str, str, str], list[tuple[str, str, str]]],
+) -> list[tuple[str, str, str]]:
+    callers: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {key: [] for key in calls}
+    open_calls = {key: len(callees) for key, callees in calls.items()}
+    for key, callees in calls.items():
+        for callee in callees:
+            callers[callee].append(key)
+    ready = [key for key, count in open_calls.items() if count == 0]
+    order = []
+    while ready:
+        key = ready.pop()
+        order.append(key)
+        for caller in callers[key]:
+            open_calls[caller] -= 1
+            if open_calls[caller] == 0:
+                ready.append(caller)
+    if len(order) < len(calls):
+        name = next(key[1] for key, count in open_calls.items() if count > 0)
+        raise ModelError(f"local function {name!r} calls itself: recursive functions cannot be inlined")
+    return order
+
+
+def _calls(nodes: Sequence[NodeProto]) -> list[tuple[str, str, str]]:
+    found = []
+    stack = list(nodes)
+    while stack:
+        node = stack.pop()
+        found.append((node.domain, node.op_type, node.overload))
+        for body in bodies(node):
+            stack.extend(body.node)
+    return found
+
+
+def _free_names(graph: GraphProto) -> set[str]:
+    defined = {value.name for value in graph.input} | set(initializer_names(graph)) | {""}
+    used = {value.name for value in graph.output}
+    for node in graph.node:
+        defined.update(node.output)
+        used.update(node.input)
+        for body in bodies(node):
+            used |= _free_names(body)
+    return used - defined
+
+
+def _producers(nodes: list[NodeProto], given: set[str], where: str) -> dict[str, int]:
+    producer: dict[str, int] = {}
+    for index, node in enumerate(nodes):
+        for name in node.output:
+            if name and (name in producer or name in given):
+                raise ModelError(
+                    f"{name!r} is defined twice in {where}, the second time by node {label(node)!r}: "
+                    "every tensor needs a name of its own"
+                )
+            if name:
+                producer[name] = index
+    return producer
+
+
+def _peel(waiting: list[int], readers: list[list[int]]) -> list[int]:
+    """Kahn's algorithm; keeps file order where possible. `waiting` ends > 0 for nodes on or behind a cycle."""
+    if all(index < reader for index, found in enumerate(readers) for reader in found):
+        waiting[:] = [0] * len(waiting)
+        return list(range(len(waiting)))
+    ready = deque(index for index, count in enumerate(waiting) if count == 0)
+    order = []
+    while ready:
+        index = ready.popleft()
+        order.append(index)
+        for reader in readers[index]:
+            waiting[reader] -= 1
+            if waiting[reader] == 0:
+                ready.append(reader)
+    return order
+
+
+def _check_outputs(outputs: Sequence[str], given: set[str], nodes: Sequence[NodeProto], where: str) -> None:
+    _refuse_duplicates(list(outputs), "output", where)
+    made = {name for node in nodes for name in node.output}
+    for name in outputs:
+        if name not in made and name not in given:
+            raise ModelError(f"output {name!r} of {where} is defined by nothing: export the model again")
+
+
+def _refuse_duplicates(names: list[str], kind: str, where: str) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ModelError(f"{kind} {twice[0]!r} of {where} is listed twice: names must be unique")

@@ -1,0 +1,119 @@
+"""Tensor payloads: sizes without decoding, checks, numpy views, densified sparse tensors."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx
+from onnx import SparseTensorProto, TensorProto, numpy_helper
+
+from onnx_oto.errors import ModelError
+
+MAX_DENSE_BYTES = 2**31
+_BITS = {
+    TensorProto.UINT4: 4,
+    TensorProto.INT4: 4,
+    TensorProto.FLOAT4E2M1: 4,
+}
+_TYPED_FIELDS = {
+    "float_data": (TensorProto.FLOAT, TensorProto.COMPLEX64),
+    "double_data": (TensorProto.DOUBLE, TensorProto.COMPLEX128),
+    "int64_data": (TensorProto.INT64,),
+    "uint64_data": (TensorProto.UINT32, TensorProto.UINT64),
+}
+
+
+def element_count(tensor: TensorProto) -> int:
+    """Return the product of the dims. Raises ModelError for a negative one."""
+    if any(d < 0 for d in tensor.dims):
+        raise ModelError(f"tensor {tensor.name!r} has a negative size: dims {list(tensor.dims)}")
+    return math.prod(tensor.dims)
+
+
+def bits_per_element(data_type: int) -> int:
+    """Return the width of one element, 0 for strings. Raises ModelError for a type that onnx does not know."""
+    if data_type == TensorProto.STRING:
+        return 0
+    if data_type in _BITS:
+        return _BITS[data_type]
+    try:
+        return onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize * 8
+    except (KeyError, ValueError, TypeError):
+        raise ModelError(f"unknown element type {data_type} of a tensor") from None
+
+
+def byte_count(tensor: TensorProto) -> int:
+    """Return how many bytes the elements take in raw form; needs no payload. Strings count 0."""
+    return (element_count(tensor) * bits_per_element(tensor.data_type) + 7) // 8
+
+
+def is_external(tensor: TensorProto) -> bool:
+    """Say whether the payload lies in another file (and has not been loaded)."""
+    return tensor.data_location == TensorProto.EXTERNAL
+
+
+def check_payload(tensor: TensorProto) -> None:
+    """Raise ModelError unless a tensor that is not external holds exactly the elements that its dims promise."""
+    if tensor.HasField("segment"):
+        raise ModelError(f"tensor {tensor.name!r} is stored in segments, which is not supported")
+    expected = byte_count(tensor)
+    if tensor.data_type == TensorProto.STRING:
+        found, expected, unit = len(tensor.string_data), element_count(tensor), "strings"
+    elif tensor.HasField("raw_data"):
+        found, unit = len(tensor.raw_data), "bytes"
+    else:
+        found, expected, unit = *_typed_length(tensor), "values"
+    if found != expected:
+        raise ModelError(
+            f"tensor {tensor.name!r} of dims {list(tensor.dims)} needs {expected} {unit} but holds {found}: "
+            "the file is damaged"
+        )
+
+
+def to_array(tensor: TensorProto) -> np.ndarray:
+    """Return the elements as a read-only array; a view of one bytes object when the payload is raw."""
+    try:
+        array = numpy_helper.to_array(tensor)
+    except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
+        raise ModelError(f"tensor {tensor.name!r} cannot be read: {error}") from None
+    array.flags.writeable = False
+    return array
+
+
+def from_array(array: np.ndarray, name: str) -> TensorProto:
+    """Return a tensor with raw payload."""
+    return numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+
+
+def densify(sparse: SparseTensorProto) -> TensorProto:
+    """Return the same tensor stored densely, under the name of its values. Raises ModelError."""
+    values, indices, dims = sparse.values, sparse.indices, tuple(sparse.dims)
+    name = values.name
+    if any(d < 0 for d in dims):
+        raise ModelError(f"sparse tensor {name!r} has a negative size: dims {list(dims)}")
+    count = math.prod(dims)
+    if count * max(bits_per_element(values.data_type), 8) // 8 > MAX_DENSE_BYTES:
+        raise ModelError(f"sparse tensor {name!r} of dims {list(dims)} is too large to be stored densely")
+    stored = to_array(values).reshape(-1)
+    where = to_array(indices).astype(np.int64)
+    if where.ndim == 2 and where.shape[1] == len(dims):
+        if where.size and ((where < 0).any() or (where >= np.array(dims)).any()):
+            raise ModelError(f"sparse tensor {name!r} has an index outside its dims {list(dims)}")
+        where = np.ravel_multi_index(tuple(where.T), dims) if dims else np.zeros(len(stored), np.int64)
+    if where.shape != stored.shape or (where.size and (where.min() < 0 or where.max() >= count)):
+        raise ModelError(f"sparse tensor {name!r} has indices that do not fit its {len(stored)} values")
+    dense = np.zeros(count, stored.dtype)
+    dense[where] = stored
+    return from_array(dense.reshape(dims), name)
+
+
+def _typed_length(tensor: TensorProto) -> tuple[int, int]:
+    """Return (found, expected) lengths of the typed field that holds this element type."""
+    field = next((f for f, kinds in _TYPED_FIELDS.items() if tensor.data_type in kinds), "int32_data")
+    expected = element_count(tensor)
+    if tensor.data_type in (TensorProto.COMPLEX64, TensorProto.COMPLEX128):
+        expected *= 2
+    if _BITS.get(tensor.data_type):
+        expected = byte_count(tensor)
+    return len(getattr(tensor, field)), expected
