@@ -15,10 +15,11 @@ from onnx_oto.model.tensors import check_payload, is_external
 
 
 def check(model: ModelProto) -> None:
-    """Raise ModelError unless the model is well formed. Sorts the nodes and drops stored value_info, in place.
+    """Raise ModelError unless well formed. Sorts the nodes and drops stored value_info, in place.
 
-    Stored value_info is dropped because exporters and editing tools leave wrong entries behind. The onnx checker runs
-    on a skeleton, so that the weights are neither copied nor limited to 2 GB; their payloads are checked here.
+    Stored value_info is dropped because exporters and editing tools leave wrong entries behind. The onnx
+    checker runs on a skeleton, so that the weights are neither copied nor limited to 2 GB; their payloads are
+    checked here.
     """
     _check_header(model)
     drop_value_info(model)
@@ -65,9 +66,7 @@ def drop_value_info(model: ModelProto) -> None:
 
 def _check_header(model: ModelProto) -> None:
     if model.ir_version < 3:
-        raise ModelError(
-            f"IR version {model.ir_version} is older than operator sets: convert it with onnx.version_converter"
-        )
+        raise ModelError(f"IR version {model.ir_version} is older than operator sets: export the model again")
     if not model.opset_import:
         raise ModelError("it declares no operator set (opset_import is empty): export the model again")
 

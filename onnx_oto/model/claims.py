@@ -71,8 +71,8 @@ def _expand(node: Node, shapes: Shapes, values: Values) -> Shape | None:
     if source is None or target is None:
         return None
     rank = max(len(source), len(target))
-    left: list[Dim] = [1] * (rank - len(source)) + list(source)
-    right: list[Dim] = [1] * (rank - len(target)) + target
+    left: list[Dim] = [*([1] * (rank - len(source))), *source]
+    right: list[Dim] = [*([1] * (rank - len(target))), *target]
     return tuple(_broadcast(a, b) for a, b in zip(left, right, strict=True))
 
 

@@ -1,7 +1,7 @@
 """Arithmetic on sizes that may be symbolic.
 
-A size is an int (known), a str (a symbol, or a product such as ``"12*N"``), or None (unknown). Symbols stand for
-sizes of axes, so they are integers >= 0. Equal strings mean equal sizes.
+A size is an int (known), a str (a symbol, or a product such as ``"12*N"``), or None (unknown). Symbols stand
+for sizes of axes, so they are integers >= 0. Equal strings mean equal sizes.
 """
 
 from __future__ import annotations
@@ -86,10 +86,8 @@ def _format(coefficient: int, atoms: Counter[str]) -> int | str | None:
     names = sorted(atoms.elements())
     if not names:
         return coefficient
-    if (
-        len(names) > 8
-        or (len(names) > 1 or coefficient != 1)
-        and not all(_FACTOR.fullmatch(n) for n in names)
+    if len(names) > 8 or (
+        (len(names) > 1 or coefficient != 1) and not all(_FACTOR.fullmatch(n) for n in names)
     ):
         return None
     return "*".join(names if coefficient == 1 else [str(coefficient), *names])

@@ -1,7 +1,7 @@
 """External data: payloads of tensors that lie in files beside the model.
 
-A model file may name any path, so nothing is opened before it is proved to be a regular file inside the model's own
-folder and before the range is proved to fit both the file and the tensor.
+A model file may name any path, so nothing is opened before it is proved to be a regular file inside the
+model's own folder and before the range is proved to fit both the file and the tensor.
 """
 
 from __future__ import annotations
@@ -52,13 +52,14 @@ def resolve(tensor: TensorProto, folder: Path) -> Slice:
         raise ModelError(f"tensor {tensor.name!r} holds strings, which external data cannot store")
     if length != needed:
         raise ModelError(
-            f"external data of tensor {tensor.name!r}: length {length}, but dims {list(tensor.dims)} need {needed} bytes"
+            f"external data of tensor {tensor.name!r}: length {length}, but "
+            f"dims {list(tensor.dims)} need {needed} bytes"
         )
     size = path.stat().st_size
     if offset + length > size:
         raise ModelError(
-            f"external data of tensor {tensor.name!r}: bytes {offset} to {offset + length} lie beyond the end of "
-            f"{location!r} ({size} bytes)"
+            f"external data of tensor {tensor.name!r}: bytes {offset} to {offset + length} lie beyond "
+            f"the end of {location!r} ({size} bytes)"
         )
     return Slice(path, offset, length)
 
@@ -66,8 +67,8 @@ def resolve(tensor: TensorProto, folder: Path) -> Slice:
 def load_external(model: ModelProto, folder: Path, *, budget: int, weights: bool) -> None:
     """Check every external tensor, then read the payloads into the model, in place.
 
-    `budget` caps the bytes read. With `weights` False only payloads up to 8 KiB are read, the others stay external.
-    Raises ModelError, and StorageError when a file cannot be read.
+    `budget` caps the bytes read. With `weights` False only payloads up to 8 KiB are read, the others stay
+    external. Raises ModelError, and StorageError when a file cannot be read.
     """
     pending = [(tensor, resolve(tensor, folder)) for tensor in all_tensors(model) if is_external(tensor)]
     wanted = [(t, s) for t, s in pending if weights or s.length <= SMALL_BYTES]

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto
 
 from onnx_oto.errors import ModelError, OtoError, StorageError, UnsupportedError
@@ -22,11 +22,14 @@ RUNTIME_IR = 10
 def load(
     path: str | os.PathLike[str], *, max_bytes: int = DEFAULT_MAX_BYTES, weights: bool = True
 ) -> ModelProto:
-    """Return the model of a file, proved to be well formed, in topological order and without stored value_info.
+    """Return the model of a file, proved to be well formed.
 
-    External data come only from inside the model's folder. With `weights` False, external payloads above 8 KiB stay
-    external; their ranges are checked all the same. `max_bytes` caps the file and its external data together.
-    Raises StorageError when the file cannot be read and ModelError for everything that is wrong with what it holds.
+    Its nodes are in topological order and stored value_info is gone.
+
+    External data come only from inside the model's folder. With `weights` False, external payloads above 8
+    KiB stay external; their ranges are checked all the same. `max_bytes` caps the file and its external data
+    together. Raises StorageError when the file cannot be read and ModelError for everything that is wrong
+    with what it holds.
     """
     path = Path(path)
     data = _read(path, max_bytes)
@@ -53,7 +56,7 @@ def load(
 
 
 def runnable_bytes(model: ModelProto) -> bytes:
-    """Return the serialised model with an `ir_version` that the pinned ONNX Runtime reads, where its opsets allow.
+    """Return the serialised model, its `ir_version` lowered to what the pinned ONNX Runtime reads.
 
     The argument is not modified. Raises UnsupportedError above 2 GB, which a single message cannot hold.
     """
@@ -70,7 +73,7 @@ def runnable_bytes(model: ModelProto) -> bytes:
 
 
 def suitable_ir(model: ModelProto) -> int:
-    """Return the user's IR version, lowered to 10 (the newest that onnxruntime 1.19 reads) unless the opsets need more."""
+    """Return the IR version, at most 10 (what onnxruntime 1.19 reads) unless the opsets need more."""
     needed = onnx.helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True)
     return int(min(model.ir_version, max(RUNTIME_IR, needed)))
 

@@ -14,10 +14,10 @@ from onnx_oto.model.tensors import is_external, to_array
 class Graph:
     """Nodes, shapes and constants of a normalised model. Treat it as immutable.
 
-    `shapes` gives every tensor, initializers included, a tuple of int, str (symbol or product of symbols) or None
-    (unknown size), or None for unknown rank. `dtypes` holds TensorProto element types. `consumers` lists the
-    (node, input position) pairs that read a tensor directly; what bodies read is in `Node.captured`.
-    The model is referred to, not copied.
+    `shapes` gives every tensor, initializers included, a tuple of int, str (symbol or product of symbols) or
+    None (unknown size), or None for unknown rank. `dtypes` holds TensorProto element types. `consumers` lists
+    the (node, input position) pairs that read a tensor directly; what bodies read is in `Node.captured`. The
+    model is referred to, not copied.
     """
 
     def __init__(self, model: ModelProto, knowledge: Knowledge) -> None:
@@ -46,7 +46,7 @@ class Graph:
         return self.shapes.get(name)
 
     def constant(self, name: str) -> np.ndarray | None:
-        """Return the value of an initializer, read-only and cached; None for anything else, or when not loaded."""
+        """Return the value of an initializer, read-only and cached; None for others, or when not loaded."""
         if name not in self._arrays:
             tensor = self.initializers.get(name)
             if tensor is None or is_external(tensor):

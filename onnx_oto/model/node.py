@@ -16,10 +16,10 @@ from onnx_oto.model.tensors import to_array
 class Node:
     """One node of the main graph; compared and hashed by identity.
 
-    `inputs` and `outputs` keep their positions ("" is an omitted one). `domain` is "" for ai.onnx. `attrs` holds
-    ints, floats, str, lists of them, numpy arrays for tensors; graphs, sparse tensors and types stay messages.
-    `index` is the position in the graph of the model it was read from, `captured` the outer tensors that its bodies
-    read, `since` the opset version of its domain (0 when the model does not import it).
+    `inputs` and `outputs` keep their positions ("" is an omitted one). `domain` is "" for ai.onnx. `attrs`
+    holds ints, floats, str, lists of them, numpy arrays for tensors; graphs, sparse tensors and types stay
+    messages. `index` is the position in the graph of the model it was read from, `captured` the outer tensors
+    that its bodies read, `since` the opset version of its domain (0 when the model does not import it).
     """
 
     name: str

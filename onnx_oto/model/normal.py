@@ -48,9 +48,9 @@ def normalise(model: ModelProto) -> ModelProto:
 def private_vectors(model: ModelProto) -> None:
     """Give every further use of a vector-like initializer a clone named ``<name>__use<k>``, in place.
 
-    Exporters merge equal biases and scales of different layers, which would tie layers that have nothing to do with
-    each other. Vector-like: more than one element and at most one axis longer than 1. Matrices stay shared (tied
-    weights), and so does what a body reads.
+    Exporters merge equal biases and scales of different layers, which would tie layers that have nothing to
+    do with each other. Vector-like: more than one element and at most one axis longer than 1. Matrices stay
+    shared (tied weights), and so does what a body reads.
     """
     graph = model.graph
     vectors = {t.name: t for t in graph.initializer if _is_vector(t)}
@@ -99,9 +99,9 @@ def name_nodes(graph: GraphProto) -> None:
 
 
 def _inlined(model: ModelProto, result: ModelProto) -> Sequence[NodeProto]:
-    """Return the nodes with calls of local functions expanded; leaves in `result` the functions that cannot be."""
+    """Return the nodes with local functions expanded; `result` keeps the functions that cannot be."""
     if not model.functions:
-        return model.graph.node
+        return list(model.graph.node)
     check_functions(model)
     try:
         inlined = onnx.inliner.inline_local_functions(skeleton(model, _light(model)), convert_version=True)
@@ -165,7 +165,7 @@ def _resolve_identities(graph: GraphProto) -> None:
 
 
 def _fold(model: ModelProto, knowledge: Knowledge) -> None:
-    """Turn completely known tensors into initializers; the nodes that made them go, except at a graph output."""
+    """Turn completely known tensors into initializers, except graph outputs; the nodes that made them go."""
     graph = model.graph
     outputs = {value.name for value in graph.output}
     gone = []

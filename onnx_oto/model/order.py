@@ -1,7 +1,7 @@
 """Order and scope of nodes: subgraph bodies, captured names, topological sort, structural errors.
 
-All functions take protobuf messages; only `sort_nodes` changes one (it permutes the nodes in place, which moves no
-weights).
+All functions take protobuf messages; only `sort_nodes` changes one (it permutes the nodes in place, which
+moves no weights).
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def initializer_names(graph: GraphProto) -> list[str]:
 def check_and_sort(model: ModelProto) -> None:
     """Put the nodes of every graph and function into topological order, in place.
 
-    Raises ModelError for a cycle, an undefined or doubly defined name, and recursive (or explosively nested) local
-    functions.
+    Raises ModelError for a cycle, an undefined or doubly defined name, and recursive (or explosively nested)
+    local functions.
     """
     check_functions(model)
     for function in model.functions:
@@ -68,7 +68,7 @@ def sort_graph(graph: GraphProto, outer: frozenset[str], where: str) -> None:
 
 
 def sort_nodes(nodes: Sequence[NodeProto], given: set[str], where: str) -> None:
-    """Sort a repeated node field in place so that producers come first; order is kept where it is already right.
+    """Sort a repeated node field in place so that producers come first; a right order is kept.
 
     `given` are the names that exist before the first node. Raises ModelError.
     """
@@ -179,7 +179,7 @@ def _producers(nodes: list[NodeProto], given: set[str], where: str) -> dict[str,
 
 
 def _peel(waiting: list[int], readers: list[list[int]]) -> list[int]:
-    """Kahn's algorithm; keeps file order where possible. `waiting` ends > 0 for nodes on or behind a cycle."""
+    """Kahn's algorithm; a right order is kept. `waiting` ends > 0 for nodes on or behind a cycle."""
     if all(index < reader for index, found in enumerate(readers) for reader in found):
         waiting[:] = [0] * len(waiting)
         return list(range(len(waiting)))

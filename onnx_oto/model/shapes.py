@@ -1,8 +1,8 @@
 """Shape inference that trusts no stored shapes and follows shape arithmetic.
 
-Rounds of two steps until nothing new is learned: onnx's own inference on a skeleton without weights, then a walk that
-evaluates shape arithmetic on partly known values (`values`) and derives shapes from it (`claims`). What becomes
-completely known enters the next round as a constant.
+Rounds of two steps until nothing new is learned: onnx's own inference on a skeleton without weights, then a
+walk that evaluates shape arithmetic on partly known values (`values`) and derives shapes from it (`claims`).
+What becomes completely known enters the next round as a constant.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ _NO_SIZE = {"", "?", "-1", "None", "*", "unknown"}
 class Knowledge:
     """What is known about tensors without running the model.
 
-    `shapes` and `dtypes` cover every typed tensor. `values` holds computed values of small tensors that are no
-    initializers: object dtype when partly known (see `values`), else numeric and complete.
+    `shapes` and `dtypes` cover every typed tensor. `values` holds computed values of small tensors that are
+    no initializers: object dtype when partly known (see `values`), else numeric and complete.
     """
 
     shapes: dict[str, Shape | None]
@@ -64,10 +64,10 @@ class _State:
 
 
 def infer(model: ModelProto, *, strict: bool = False) -> Knowledge:
-    """Return shapes, element types and values of a model whose Constants are initializers and whose nodes are sorted.
+    """Return shapes, element types and values of a sorted model whose Constants are initializers.
 
-    The argument is not modified. With `strict`, a node whose declared and inferred shapes contradict each other raises
-    ModelError; otherwise its output is just unknown.
+    The argument is not modified. With `strict`, a node whose declared and inferred shapes contradict each
+    other raises ModelError; otherwise its output is just unknown.
     """
     nodes = read_nodes(model)
     state = _State(small_constants(model))
@@ -333,7 +333,7 @@ def _reference(
         with np.errstate(all="ignore"):
             found = ReferenceEvaluator(one).run(None, given)
     except Exception:
-        # The reference implementation raises anything at all for what it does not cover: then nothing is known.
+        # The reference implementation raises anything for what it does not cover: then nothing is known.
         return []
     results: dict[str, Any] = dict(zip(wanted, found, strict=True))
     return [r if isinstance(r := results.get(name), np.ndarray) else None for name in node.outputs]

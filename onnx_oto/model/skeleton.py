@@ -1,7 +1,7 @@
 """A model without its heavy weights, for the C++ checker, inliner and shape inference.
 
-Those serialise whatever they are given. The skeleton replaces every heavy initializer by a typed graph input, so it
-stays small whatever the model weighs, and keeps small constants because shapes depend on them.
+Those serialise whatever they are given. The skeleton replaces every heavy initializer by a typed graph input,
+so it stays small whatever the model weighs, and keeps small constants because shapes depend on them.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def is_heavy(tensor: TensorProto) -> bool:
 def skeleton(model: ModelProto, nodes: Iterable[NodeProto] | None = None) -> ModelProto:
     """Return a copy of the model without heavy weights and without stored value_info.
 
-    `nodes` replaces the nodes of the graph. Heavy Constant nodes become inputs as well. `ir_version` is at least 4,
-    so that an initializer need not be an input. The argument is not modified.
+    `nodes` replaces the nodes of the graph. Heavy Constant nodes become inputs as well. `ir_version` is at
+    least 4, so that an initializer need not be an input. The argument is not modified.
     """
     bare = copy_except_graph(model)
     bare.ir_version = max(model.ir_version, 4)

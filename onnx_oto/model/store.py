@@ -23,11 +23,14 @@ _ALIGNMENT = 4096
 
 
 def save(model: ModelProto, path: str | os.PathLike[str], *, external_above: int = EXTERNAL_ABOVE) -> None:
-    """Write a model to a file, atomically; above `external_above` bytes of weights, these go to ``<name>.data``.
+    """Write a model to a file, atomically.
 
-    The bytes go to a temporary file in the same folder, are forced to the disk, and the file is renamed. On failure
-    the temporary files are removed, an existing target stays as it was, and StorageError is raised.
-    `ir_version` is lowered in the file where the opsets allow (see `suitable_ir`). The argument is not modified.
+    Above `external_above` bytes of weights, these go to ``<name>.data``.
+
+    The bytes go to a temporary file in the same folder, are forced to the disk, and the file is renamed. On
+    failure the temporary files are removed, an existing target stays as it was, and StorageError is raised.
+    `ir_version` is lowered in the file where the opsets allow (see `suitable_ir`). The argument is not
+    modified.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():

@@ -11,11 +11,7 @@ from onnx import SparseTensorProto, TensorProto, numpy_helper
 from onnx_oto.errors import ModelError
 
 MAX_DENSE_BYTES = 2**31
-_BITS = {
-    TensorProto.UINT4: 4,
-    TensorProto.INT4: 4,
-    TensorProto.FLOAT4E2M1: 4,
-}
+_HALF_BYTES: tuple[int, ...] = (TensorProto.UINT4, TensorProto.INT4, TensorProto.FLOAT4E2M1)
 _TYPED_FIELDS = {
     "float_data": (TensorProto.FLOAT, TensorProto.COMPLEX64),
     "double_data": (TensorProto.DOUBLE, TensorProto.COMPLEX128),
@@ -32,11 +28,11 @@ def element_count(tensor: TensorProto) -> int:
 
 
 def bits_per_element(data_type: int) -> int:
-    """Return the width of one element, 0 for strings. Raises ModelError for a type that onnx does not know."""
+    """Return the width of one element, 0 for strings. Raises ModelError for an unknown type."""
     if data_type == TensorProto.STRING:
         return 0
-    if data_type in _BITS:
-        return _BITS[data_type]
+    if data_type in _HALF_BYTES:
+        return 4
     try:
         return onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize * 8
     except (KeyError, ValueError, TypeError):
@@ -54,7 +50,7 @@ def is_external(tensor: TensorProto) -> bool:
 
 
 def check_payload(tensor: TensorProto) -> None:
-    """Raise ModelError unless a tensor that is not external holds exactly the elements that its dims promise."""
+    """Raise ModelError unless the tensor (not external) holds exactly the elements that its dims promise."""
     if tensor.HasField("segment"):
         raise ModelError(f"tensor {tensor.name!r} is stored in segments, which is not supported")
     expected = byte_count(tensor)
@@ -114,6 +110,6 @@ def _typed_length(tensor: TensorProto) -> tuple[int, int]:
     expected = element_count(tensor)
     if tensor.data_type in (TensorProto.COMPLEX64, TensorProto.COMPLEX128):
         expected *= 2
-    if _BITS.get(tensor.data_type):
+    if tensor.data_type in _HALF_BYTES:
         expected = byte_count(tensor)
     return len(getattr(tensor, field)), expected

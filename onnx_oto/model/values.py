@@ -1,11 +1,12 @@
 """Evaluation of shape arithmetic on partly known values, one function per op.
 
-A value is an array. With a numeric or bool dtype every element is known. With object dtype an element is an int,
-float or bool (known), a str (it equals that symbolic size, see `dims`) or None (unknown). Exporters compute Reshape
-targets by Shape -> Gather -> Concat and the like; these functions follow such chains with sizes like 'N' left open.
+A value is an array. With a numeric or bool dtype every element is known. With object dtype an element is an
+int, float or bool (known), a str (it equals that symbolic size, see `dims`) or None (unknown). Exporters
+compute Reshape targets by Shape -> Gather -> Concat and the like; these functions follow such chains with
+sizes like 'N' left open.
 
-A function gets the node and its input values (None: nothing known) and returns the first output's value or None,
-except `Split`, which returns a list. Adding an op is one function.
+A function gets the node and its input values (None: nothing known) and returns the first output's value or
+None, except `Split`, which returns a list. Adding an op is one function.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def from_shape(shape: dims.Shape) -> Value:
 def argument(
     node: Node, values: Sequence[Value | None], position: int, attr: str, default: list[int] | None = None
 ) -> list[int] | None:
-    """Return ints given as an input (newer opsets) or as an attribute (older); `default` when given as neither."""
+    """Return ints given as an input (newer opsets) or an attribute (older); `default` for neither."""
     if attr in node.attrs:
         found = node.attrs[attr]
         return list(found) if isinstance(found, list) else [int(found)]
