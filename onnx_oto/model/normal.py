@@ -14,9 +14,10 @@ from onnx_oto.model.check import drop_value_info, first_lines
 from onnx_oto.model.constants import is_constant, write_constant
 from onnx_oto.model.node import standard_domain
 from onnx_oto.model.order import captured, check_functions, sort_graph
-from onnx_oto.model.shapes import MAX_FOLDED_BYTES, Knowledge, infer
+from onnx_oto.model.shapes import Knowledge, infer
 from onnx_oto.model.skeleton import copy_except_graph, skeleton
 from onnx_oto.model.tensors import densify, from_array
+from onnx_oto.model.walk import MAX_FOLDED_BYTES
 
 
 def normalise(model: ModelProto) -> ModelProto:
