@@ -1,0 +1,1 @@
+"""Lanes: which positions of which axes must be kept or dropped together."""

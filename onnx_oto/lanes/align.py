@@ -1,0 +1,291 @@
+"""Bringing the layouts of several tensors to common factors, position by position (numpy broadcasting)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onnx_oto.lanes.layout import (
+    Block,
+    FloatArray,
+    Layout,
+    Size,
+    fresh_key,
+    product,
+    rename,
+    split,
+    with_blocks,
+)
+from onnx_oto.lanes.trace import Role, Trace, describe, unknown
+from onnx_oto.model.graph import Node
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A block of the aligned result, and the same block as each operand has it (None: the operand has none)."""
+
+    keys: tuple[int, ...]
+    operands: tuple[Block | None, ...]
+
+    @property
+    def first(self) -> Block:
+        return next(b for b in self.operands if b is not None)
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Operands over common axes: `layout` has the broadcast axes and no blocks."""
+
+    layout: Layout
+    joined: tuple[Joined, ...]
+    operands: tuple[Layout, ...]
+
+    def states(self, group: Joined) -> list[FloatArray]:
+        """Return the state of every operand at the positions of `group`."""
+        shape = group.first.labels.shape
+        return [
+            np.broadcast_to(_uniform(layout), shape) if block is None else block.state
+            for block, layout in zip(group.operands, self.operands, strict=True)
+        ]
+
+
+def _uniform(layout: Layout) -> FloatArray:
+    return np.array(np.nan if layout.uniform is None else layout.uniform)
+
+
+def align(trace: Trace, node: Node, layouts: Sequence[Layout]) -> Aligned:
+    """Tie the operands' labels position by position and return their common layout.
+
+    Axes match from the right; an axis of size 1 ties nothing. Where one operand labels an axis that another
+    has unlabelled at full size, the labels are frozen. Where operands label different sets of factors jointly
+    (heads x head-dim against heads), the larger block collapses to whole rows.
+    """
+    for layout in layouts:
+        trace.materialise(layout, node)
+    rank = max(layout.rank for layout in layouts)
+    operands = [_fresh(_padded(layout, rank)) for layout in layouts]
+    for axis in range(rank):
+        _refine(trace, node, operands, axis)
+    axes: list[tuple[int, ...]] = []
+    sizes: dict[int, Size] = {}
+    names: list[dict[int, int]] = [{} for _ in operands]
+    for axis in range(rank):
+        present = [i for i, op in enumerate(operands) if op.axes[axis]]
+        reference = operands[present[0]].axes[axis] if present else ()
+        axes.append(reference)
+        for i in present:
+            for key, name in zip(operands[i].axes[axis], reference, strict=True):
+                names[i][key] = name
+                size = operands[i].sizes[key]
+                if not isinstance(sizes.get(name), int):
+                    sizes[name] = size
+    operands = [rename(op, names[i]) for i, op in enumerate(operands)]
+    joined = tuple(
+        group for cluster in _clusters(operands) if (group := _reconcile(trace, node, operands, cluster))
+    )
+    constant = all(op.constant for op in operands)
+    originals = tuple(
+        replace(op, uniform=layout.uniform, constant=layout.constant)
+        for op, layout in zip(operands, layouts, strict=True)
+    )
+    return Aligned(Layout(tuple(axes), sizes, constant=constant), joined, originals)
+
+
+def combine(
+    trace: Trace,
+    node: Node,
+    layouts: Sequence[Layout],
+    state: Callable[..., FloatArray],
+    roles: Sequence[Role],
+) -> Layout:
+    """Return the layout of an elementwise op: `state` maps the operands' states to the result's.
+
+    roles[i]: what a parameter does as operand i. Only a producer may count as zero.
+    """
+    aligned = align(trace, node, layouts)
+    blocks = []
+    for group in aligned.joined:
+        states = aligned.states(group)
+        if not aligned.layout.constant:
+            for i, block in enumerate(group.operands):
+                if block is not None and aligned.operands[i].constant:
+                    trace.assign(block, roles[i])
+                    if roles[i] is not Role.PRODUCER:
+                        states[i] = unknown(block.labels.shape)
+        with np.errstate(all="ignore"):
+            value = finite_or_poison(states, state(*states))
+        source = tuple(s for b in group.operands if b is not None for s in b.source)
+        blocks.append(
+            Block(group.keys, group.first.labels, value, source if aligned.layout.constant else ())
+        )
+    return with_blocks(aligned.layout, blocks)
+
+
+def finite_or_poison(inputs: Sequence[FloatArray], value: FloatArray) -> FloatArray:
+    """Return `value` with inf (poison) where known inputs gave a result that is not finite, or an input was poison."""
+    known = np.logical_and.reduce([~np.isnan(s) for s in inputs])
+    poison = np.logical_or.reduce([np.isinf(s) for s in inputs])
+    value = np.array(np.broadcast_to(value, known.shape), dtype=np.float64)
+    value[poison | (known & ~np.isfinite(value))] = np.inf
+    return value
+
+
+def _padded(layout: Layout, rank: int) -> Layout:
+    return replace(layout, axes=((),) * (rank - layout.rank) + layout.axes, view=None)
+
+
+def _fresh(layout: Layout) -> Layout:
+    return rename(layout, {key: fresh_key() for key in layout.sizes})
+
+
+def _refine(trace: Trace, node: Node, operands: list[Layout], axis: int) -> None:
+    """Split the factors of `axis` until all operands that have the axis have the same ones."""
+    present = [i for i, op in enumerate(operands) if op.axes[axis]]
+    sizes = [[operands[i].sizes[k] for k in operands[i].axes[axis]] for i in present]
+    if len(present) < 2 or all(_same(s, sizes[0]) for s in sizes[1:]):
+        return
+    tails = [_static_tail(s) for s in sizes]
+    heads = [s[: len(s) - len(t)] for s, t in zip(sizes, tails, strict=True)]
+    strides = _common_strides(tails) if all(_same(h, heads[0]) for h in heads[1:]) else None
+    if strides is None:
+        for i in present:
+            if operands[i].on_axis(axis):
+                reason = f"{describe(node)} combines axes that are composed differently"
+                operands[i] = trace.release(operands[i], [axis], reason)
+            operands[i] = _single_factor(operands[i], axis)
+        return
+    for i, head in zip(present, heads, strict=True):
+        operands[i] = _split_at(operands[i], axis, len(head), strides)
+
+
+def _same(left: Sequence[Size], right: Sequence[Size]) -> bool:
+    """Return whether two factor lists match one to one; unknown sizes match anything that is not a number."""
+    return len(left) == len(right) and all(
+        a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in zip(left, right, strict=True)
+    )
+
+
+def _static_tail(sizes: Sequence[Size]) -> list[int]:
+    tail: list[int] = []
+    for size in reversed(sizes):
+        if not isinstance(size, int):
+            break
+        tail.insert(0, size)
+    return tail
+
+
+def _common_strides(tails: Sequence[Sequence[int]]) -> list[int] | None:
+    """Return all cut points as strides, largest first; None if the tails differ in size or do not nest."""
+    if len({product(t) for t in tails}) != 1:
+        return None
+    strides = {1, product(tails[0]) or 1}
+    for tail in tails:
+        stride = 1
+        for size in reversed(tail):
+            strides.add(stride)
+            stride *= size
+    ordered = sorted(strides, reverse=True)
+    nested = all(a % b == 0 for a, b in zip(ordered, ordered[1:], strict=False))
+    return ordered if nested else None
+
+
+def _split_at(layout: Layout, axis: int, skip: int, strides: Sequence[int]) -> Layout:
+    inner = 1
+    for key in reversed(layout.axes[axis][skip:]):
+        size = layout.sizes[key]
+        assert isinstance(size, int)
+        total, current = inner * size, key
+        for cut in (s for s in strides if inner < s < total):
+            position = layout.axes[axis].index(current)
+            layout = split(layout, current, _span(layout, current) * inner // cut, cut // inner)
+            current = layout.axes[axis][position + 1]
+        inner = total
+    return layout
+
+
+def _span(layout: Layout, key: int) -> int:
+    size = layout.sizes[key]
+    assert isinstance(size, int)
+    return size
+
+
+def _single_factor(layout: Layout, axis: int) -> Layout:
+    key = fresh_key()
+    axes = list(layout.axes)
+    sizes = dict(layout.sizes) | {key: layout.length(axis)}
+    axes[axis] = (key,)
+    return replace(layout, axes=tuple(axes), sizes=sizes, view=None)
+
+
+def _clusters(operands: Sequence[Layout]) -> list[list[tuple[int, Block]]]:
+    """Return the operands' blocks in clusters that share factors."""
+    clusters: list[tuple[set[int], list[tuple[int, Block]]]] = []
+    for i, op in enumerate(operands):
+        for block in op.blocks:
+            keys, members = set(block.keys), [(i, block)]
+            apart = []
+            for other in clusters:
+                if other[0] & keys:
+                    keys |= other[0]
+                    members = other[1] + members
+                else:
+                    apart.append(other)
+            clusters = [*apart, (keys, members)]
+    return [members for _, members in clusters]
+
+
+def _reconcile(
+    trace: Trace, node: Node, operands: Sequence[Layout], cluster: list[tuple[int, Block]]
+) -> Joined | None:
+    """Bring the blocks of one cluster to one set of factors and tie them; None if all of them were frozen."""
+    target = _target(operands, cluster)
+    by_operand: dict[int, Block] = {}
+    for i, block in cluster:
+        if not target or not set(target) <= set(block.keys):
+            trace.freeze(
+                [block], f"{describe(node)} combines the axis with one that is whole, or divided differently"
+            )
+            continue
+        narrow = trace.collapse(block, target)
+        if i in by_operand:
+            trace.tie(by_operand[i].labels, narrow.labels)
+        by_operand.setdefault(i, narrow)
+    if not by_operand:
+        return None
+    blocks = list(by_operand.values())
+    for block in blocks[1:]:
+        trace.tie(blocks[0].labels, block.labels)
+    return Joined(target, tuple(by_operand.get(i) for i in range(len(operands))))
+
+
+def _target(operands: Sequence[Layout], cluster: list[tuple[int, Block]]) -> tuple[int, ...]:
+    """Return the factors that stay labelled: those that every block of the cluster has and no operand has whole.
+
+    A block over fewer factors, broadcast along the larger block's outermost one (a rotary table along heads),
+    gives way to that outermost factor.
+    """
+    labelled = {i: set().union(*(set(b.keys) for j, b in cluster if j == i)) for i, _ in cluster}
+    keys = set().union(*labelled.values())
+    whole = set()
+    for i, op in enumerate(operands):
+        present = {k for axis in op.axes for k in axis}
+        whole |= (keys & present) - labelled.get(i, set())
+    largest = max((b for _, b in cluster), key=lambda b: len(b.keys))
+    common = [k for k in largest.keys if k not in whole and all(k in b.keys for _, b in cluster)]
+    outermost = next((k for k in largest.keys if k not in whole), None)
+    if outermost is None:
+        return ()
+    if common and (outermost in common or _has(operands, outermost, largest)):
+        return tuple(common)
+    return (outermost,)
+
+
+def _has(operands: Sequence[Layout], key: int, block: Block) -> bool:
+    """Return whether every operand that carries one of the block's factors carries factor `key` too."""
+    for op in operands:
+        present = {k for axis in op.axes for k in axis}
+        if present & set(block.keys) and key not in present:
+            return False
+    return True

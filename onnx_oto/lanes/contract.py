@@ -1,0 +1,69 @@
+"""Products summed over axes: the common core of Conv, Gemm, MatMul, Einsum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from onnx_oto.lanes.align import align
+from onnx_oto.lanes.layout import Block, FloatArray, Layout, product, with_blocks
+from onnx_oto.lanes.trace import Role, Trace, unknown
+from onnx_oto.model.graph import Node
+
+
+def times(*states: FloatArray) -> FloatArray:
+    """Return the state of a product: zero times anything finite is zero."""
+    value = states[0]
+    for other in states[1:]:
+        value = np.where((value == 0) | (other == 0), 0.0, value * other)
+    return value
+
+
+def contract(
+    trace: Trace, node: Node, operands: Sequence[tuple[Layout, str]], out: str, *, macs: int | None = 1
+) -> Layout:
+    """Return the layout of sum over the letters that `out` lacks of the product of the operands (as einsum).
+
+    Equal letters tie. A free letter of a parameter is a producer, a summed one a consumer; what is summed over
+    must be zero in a removed lane. Multiply-accumulates are `macs` times the sizes of all letters.
+    """
+    letters = out + "".join(dict.fromkeys(c for _, ls in operands for c in ls if c not in out))
+    wide = [_spread(layout, ls, letters) for layout, ls in operands]
+    aligned = align(trace, node, wide)
+    summed = {k for axis in aligned.layout.axes[len(out) :] for k in axis}
+    blocks = []
+    for group in aligned.joined:
+        inside = [k for k in group.keys if k in summed]
+        outside = tuple(k for k in group.keys if k not in summed)
+        states = aligned.states(group)
+        for i, block in enumerate(group.operands):
+            if block is None or not aligned.operands[i].constant:
+                continue
+            trace.assign(block, Role.PRODUCER if outside else Role.CONSUMER, weight=True)
+            if not outside:
+                states[i] = unknown(block.labels.shape)
+        value = times(*states)
+        value[np.logical_or.reduce([np.isinf(s) for s in states])] = np.inf
+        block = Block(group.keys, group.first.labels, value)
+        if not outside:
+            trace.demand_zero(block, node, "the sum")
+            continue
+        if inside:
+            block = trace.collapse(block, outside)
+        if summed:
+            block = replace(block, state=np.where(block.state == 0, 0.0, np.nan))
+        blocks.append(block)
+    total = product(size if isinstance(size, int) else 1 for size in _sizes(aligned.layout))
+    trace.macs[node.name] = trace.macs.get(node.name, 0) + (total or 0) * (macs or 0)
+    return with_blocks(replace(aligned.layout, axes=aligned.layout.axes[: len(out)]), blocks)
+
+
+def _sizes(layout: Layout) -> list[int | str | None]:
+    return [layout.sizes[k] for axis in layout.axes for k in axis]
+
+
+def _spread(layout: Layout, letters: str, over: str) -> Layout:
+    axes = tuple(layout.axes[letters.index(c)] if c in letters else () for c in over)
+    return replace(layout, axes=axes, view=None)

@@ -1,0 +1,51 @@
+"""What a repair may ask of, and do to, the graph that is being cut. Implemented by `onnx_oto.surgery`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_oto.lanes.layout import Block, IntArray, Layout
+
+
+class Cut(Protocol):
+    """A chosen keep set, and the graph under the knife."""
+
+    def kept(self, labels: IntArray) -> npt.NDArray[np.bool_]:
+        """Return which labels stay: bool, same shape."""
+
+    def touches(self, *layouts: Layout) -> bool:
+        """Return whether any position of these layouts is removed."""
+
+    def size(self, layout: Layout, axis: int) -> int | None:
+        """Return the compact size of `axis`, None if it is not known before the model runs."""
+
+    def along(self, block: Block, key: int) -> npt.NDArray[np.bool_]:
+        """Return which indices of factor `key` stay: bool [n]."""
+
+    def set_attribute(self, node: str, name: str, value: Any) -> None:
+        """Set or replace an attribute of a node."""
+
+    def attribute(self, node: str, name: str, default: Any = None) -> Any:
+        """Return the attribute of a node as it is now."""
+
+    def set_input(self, node: str, index: int, value: npt.NDArray[Any]) -> None:
+        """Put a constant of its own at an input of a node."""
+
+    def override_input(self, node: str, index: int, values: Sequence[int | None]) -> None:
+        """Replace the known elements of a one-dimensional integer input; None keeps what the graph computes."""
+
+    def override_output(self, node: str, index: int, values: Sequence[int | None]) -> None:
+        """The same for an output of a node: its readers see `values` where they are not None."""
+
+    def reslice(self, node: str, axis: int, positions: IntArray) -> None:
+        """Let a Slice take these positions of `axis` (in the compact tensor), whatever its bounds were."""
+
+    def replace_with_gather(self, node: str, source: str, axis: int, indices: IntArray) -> None:
+        """Compute the node's only output as Gather(source, indices, axis) instead."""
+
+    def replace_with_alias(self, node: str, source: str) -> None:
+        """Let the readers of the node's only output read tensor `source`."""

@@ -1,0 +1,257 @@
+"""How the positions of a tensor's axes are labelled.
+
+An axis is an ordered product of *factors* (C order). Most axes have one factor; an axis made by flattening
+[C, H, W] has three; an axis of size 1 has none. A factor is *free* (never cut: batch, space, time) or belongs to
+a *block*. A block labels the positions of one factor, or of several factors **jointly**: after a reshape of
+[C] into [heads, head-dim] the label of position (h, d) is one entry of a rank-2 array, on two axes. So a reshape,
+a transpose and a reshape back are only index arithmetic on labels.
+
+Labels are integers; which of them are the same lane is decided later (`solve.py`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+Size = int | str | None
+"""A factor's size: a number, the name of a symbolic dimension, or None (unknown)."""
+
+_keys = itertools.count()
+
+
+def fresh_key() -> int:
+    """Return a factor key that no layout has used yet."""
+    return next(_keys)
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Labels over one factor, or over several jointly.
+
+    labels: int64, one dimension per key, in the order in which the factors were split off (outermost first).
+    state:  float64, same shape: the value the position has, everywhere else on the tensor, once the ZIG of its
+            lane is zero. NaN: unknown. inf: not finite (poison).
+    source: the parameter axes (initializer name, axis) whose positions these are, if the tensor is a parameter
+            or a view of one.
+    """
+
+    keys: tuple[int, ...]
+    labels: IntArray
+    state: FloatArray
+    source: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class View:
+    """The tensor that a chain of reshapes and transposes started from, its axes as keys of this layout."""
+
+    root: str
+    axes: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The factors of every axis of one tensor and the blocks that label them."""
+
+    axes: tuple[tuple[int, ...], ...]
+    sizes: Mapping[int, Size]
+    blocks: tuple[Block, ...] = ()
+    view: View | None = None
+    uniform: float | None = None
+    """The value of a tensor that is one constant everywhere (a scalar constant), for certificates."""
+    constant: bool = False
+    """Whether the tensor is computed from initializers only."""
+
+    owners: dict[int, int] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        owners = {key: i for i, block in enumerate(self.blocks) for key in block.keys}
+        object.__setattr__(self, "owners", owners)
+
+    @property
+    def rank(self) -> int:
+        return len(self.axes)
+
+    def block(self, key: int) -> Block | None:
+        """Return the block that labels factor `key`, None if the factor is free."""
+        index = self.owners.get(key)
+        return None if index is None else self.blocks[index]
+
+    def joint(self) -> tuple[Block, ...]:
+        """Return the blocks that label several factors at once."""
+        return tuple(b for b in self.blocks if len(b.keys) > 1)
+
+    def on_axis(self, axis: int) -> tuple[Block, ...]:
+        """Return the blocks that have a factor on `axis`, each once."""
+        seen = dict.fromkeys(self.owners[k] for k in self.axes[axis] if k in self.owners)
+        return tuple(self.blocks[i] for i in seen)
+
+    def length(self, axis: int) -> int | None:
+        """Return the size of `axis`, None if it is not known."""
+        return product(self.sizes[k] for k in self.axes[axis])
+
+
+def product(sizes: Iterable[Size]) -> int | None:
+    """Return the product, None if a size is not a number."""
+    total = 1
+    for size in sizes:
+        if not isinstance(size, int):
+            return None
+        total *= size
+    return total
+
+
+def free(shape: Sequence[Size]) -> Layout:
+    """Return a layout without labels for a tensor of `shape`."""
+    axes, sizes = [], {}
+    for size in shape:
+        if size == 1:
+            axes.append(())
+            continue
+        key = fresh_key()
+        sizes[key] = size
+        axes.append((key,))
+    return Layout(tuple(axes), sizes)
+
+
+def split(layout: Layout, key: int, outer: int, inner: int) -> Layout:
+    """Return `layout` with factor `key` written as two factors, outer * inner."""
+    first, second = fresh_key(), fresh_key()
+    sizes = {k: s for k, s in layout.sizes.items() if k != key} | {first: outer, second: inner}
+
+    def swap(keys: tuple[int, ...]) -> tuple[int, ...]:
+        if key not in keys:
+            return keys
+        at = keys.index(key)
+        return (*keys[:at], first, second, *keys[at + 1 :])
+
+    def swap_block(block: Block) -> Block:
+        if key not in block.keys:
+            return block
+        at = block.keys.index(key)
+        shape = (*block.labels.shape[:at], outer, inner, *block.labels.shape[at + 1 :])
+        return replace(
+            block, keys=swap(block.keys), labels=block.labels.reshape(shape), state=block.state.reshape(shape)
+        )
+
+    view = layout.view and View(layout.view.root, tuple(map(swap, layout.view.axes)))
+    blocks = tuple(map(swap_block, layout.blocks))
+    return replace(layout, axes=tuple(map(swap, layout.axes)), sizes=sizes, blocks=blocks, view=view)
+
+
+def permute(layout: Layout, order: Sequence[int]) -> Layout:
+    """Return the layout of the transposed tensor."""
+    return replace(layout, axes=tuple(layout.axes[i] for i in order))
+
+
+def fuse(layout: Layout) -> Layout:
+    """Return `layout` with neighbouring factors of one block on one axis written as one factor.
+
+    The factors may stand in another order than in the block (a channel shuffle): labels follow the axis.
+    """
+    for axis, keys in enumerate(layout.axes):
+        for first, second in itertools.pairwise(keys):
+            if layout.owners.get(first, -1) == layout.owners.get(second, -2):
+                return fuse(_fuse_pair(layout, axis, first, second))
+    return layout
+
+
+def _fuse_pair(layout: Layout, axis: int, first: int, second: int) -> Layout:
+    index = layout.owners[first]
+    block = layout.blocks[index]
+    others = [k for k in block.keys if k not in (first, second)]
+    at = sum(block.keys.index(k) < block.keys.index(first) for k in others)
+    order = [*others[:at], first, second, *others[at:]]
+    axes_order = [block.keys.index(k) for k in order]
+    labels, state = block.labels.transpose(axes_order), block.state.transpose(axes_order)
+    shape = (*labels.shape[:at], labels.shape[at] * labels.shape[at + 1], *labels.shape[at + 2 :])
+    key = fresh_key()
+    fused = replace(
+        block,
+        keys=(*others[:at], key, *others[at:]),
+        labels=labels.reshape(shape),
+        state=state.reshape(shape),
+    )
+    keys = layout.axes[axis]
+    place = keys.index(first)
+    axes = list(layout.axes)
+    axes[axis] = (*keys[:place], key, *keys[place + 2 :])
+    sizes = dict(layout.sizes) | {key: shape[at]}
+    blocks = (*layout.blocks[:index], fused, *layout.blocks[index + 1 :])
+    return replace(layout, axes=tuple(axes), sizes=sizes, blocks=blocks, view=None)
+
+
+def rename(layout: Layout, names: Mapping[int, int]) -> Layout:
+    """Return `layout` with factor keys replaced by `names` where given."""
+
+    def swap(keys: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(names.get(k, k) for k in keys)
+
+    return replace(
+        layout,
+        axes=tuple(map(swap, layout.axes)),
+        sizes={names.get(k, k): s for k, s in layout.sizes.items()},
+        blocks=tuple(replace(b, keys=swap(b.keys)) for b in layout.blocks),
+        view=None,
+    )
+
+
+def with_blocks(layout: Layout, blocks: Iterable[Block]) -> Layout:
+    """Return a computed tensor's layout: the same axes, other blocks, no view and no uniform value."""
+    return replace(layout, blocks=tuple(blocks), view=None, uniform=None)
+
+
+def without_axes(layout: Layout, drop: Iterable[int], keep_dims: bool = False) -> Layout:
+    """Return `layout` without the axes `drop` (of size 1 instead, if `keep_dims`). Their factors must be free."""
+    gone = set(drop)
+    axes = tuple(() if i in gone else keys for i, keys in enumerate(layout.axes) if keep_dims or i not in gone)
+    return replace(layout, axes=axes, view=None, uniform=None)
+
+
+def explicit(layout: Layout, axis: int) -> tuple[IntArray, FloatArray] | None:
+    """Return labels and states of every position of `axis`, int64 [n] and float64 [n].
+
+    None when a factor's size is unknown, when a block reaches over to other axes, or when two blocks are
+    flattened into this axis. Positions of an axis without any label have label -1.
+    """
+    keys = layout.axes[axis]
+    sizes = [layout.sizes[k] for k in keys]
+    if not all(isinstance(s, int) for s in sizes):
+        return None
+    shape: tuple[Any, ...] = tuple(sizes)
+    blocks = layout.on_axis(axis)
+    if not blocks:
+        total = int(np.prod(shape, dtype=np.int64))
+        return np.full(total, -1, np.int64), np.full(total, np.nan)
+    if len(blocks) > 1 or not set(blocks[0].keys) <= set(keys):
+        return None
+    block = blocks[0]
+    inside = [k for k in keys if k in block.keys]
+    order = [block.keys.index(k) for k in inside]
+    wide = tuple(s if k in block.keys else 1 for k, s in zip(keys, shape, strict=True))
+    labels = np.broadcast_to(block.labels.transpose(order).reshape(wide), shape)
+    state = np.broadcast_to(block.state.transpose(order).reshape(wide), shape)
+    return labels.reshape(-1), state.reshape(-1)
+
+
+def relabel_axis(layout: Layout, axis: int, labels: IntArray, state: FloatArray) -> Layout:
+    """Return `layout` with `axis` as one factor that carries `labels` (int64 [n]); its old blocks are removed."""
+    gone = {b.keys for b in layout.on_axis(axis)}
+    key = fresh_key()
+    axes = list(layout.axes)
+    blocks = [b for b in layout.blocks if b.keys not in gone]
+    if labels.size == 1:
+        axes[axis] = ()
+    else:
+        axes[axis] = (key,)
+        blocks.append(Block((key,), labels, state))
+    sizes = dict(layout.sizes) | {key: int(labels.size)}
+    return Layout(tuple(axes), sizes, tuple(blocks), constant=layout.constant)

@@ -1,0 +1,229 @@
+"""What one walk over the graph collects: layouts, ties, frozen labels, roles, constraints, repairs, MACs.
+
+The rules in `onnx_oto.ops` write into a `Trace`; `onnx_oto.zigs` reads it. How layouts of several tensors are
+brought together is in `align.py` and `contract.py`, reshapes are in `reshape.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+import numpy as np
+
+from onnx_oto.lanes.cut import Cut
+from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, Size, free, fresh_key
+from onnx_oto.model.graph import Graph, Node
+
+FLOATS = frozenset({1, 10, 11, 16})
+"""TensorProto data types whose constants may be parameters: float, float16, double, bfloat16."""
+
+
+class Role(Enum):
+    """What a parameter slice does in its lane."""
+
+    PRODUCER = "producer"
+    CONSUMER = "consumer"
+    BUFFER = "buffer"
+
+
+Repair = Callable[[Cut], None]
+"""What a node needs in the compact graph beside sliced parameters."""
+
+
+@dataclass(frozen=True, eq=False)
+class Balanced:
+    """A constraint: every row of `labels` (int64 [rows, positions]) keeps the same number of positions, at least 1."""
+
+    labels: IntArray
+    node: str
+
+
+@dataclass(frozen=True, eq=False)
+class Frozen:
+    """Labels that must stay, and the reason a person can read."""
+
+    labels: IntArray
+    reason: str
+
+
+@dataclass
+class Trace:
+    """The state of one analysis. Rules call its methods in topological order of the nodes."""
+
+    graph: Graph
+    layouts: dict[str, Layout | None] = field(default_factory=dict)
+    count: int = 0
+    ties: list[tuple[IntArray, IntArray]] = field(default_factory=list)
+    frozen: list[Frozen] = field(default_factory=list)
+    roles: dict[tuple[str, int], Role] = field(default_factory=dict)
+    weights: set[str] = field(default_factory=set)
+    parameters: dict[str, dict[int, IntArray]] = field(default_factory=dict)
+    grouped: dict[str, IntArray] = field(default_factory=dict)
+    rectangles: list[tuple[IntArray, str]] = field(default_factory=list)
+    balanced: list[Balanced] = field(default_factory=list)
+    repairs: list[tuple[str, Repair]] = field(default_factory=list)
+    macs: dict[str, int] = field(default_factory=dict)
+
+    # --- labels -----------------------------------------------------------------------------------------------
+    def fresh(self, shape: int | tuple[int, ...]) -> IntArray:
+        """Return new labels, int64 of `shape`."""
+        size = int(np.prod(shape, dtype=np.int64))
+        labels = np.arange(self.count, self.count + size, dtype=np.int64).reshape(shape)
+        self.count += size
+        return labels
+
+    def tie(self, left: IntArray, right: IntArray) -> None:
+        """Put left[i] and right[i] into one lane (broadcasting)."""
+        if left is right:
+            return
+        left, right = np.broadcast_arrays(left, right)
+        self.ties.append((left.reshape(-1), right.reshape(-1)))
+
+    def freeze(self, labels: IntArray | Iterable[Block], reason: str) -> None:
+        """Keep these labels for good; `reason` is shown to the user."""
+        arrays = [labels] if isinstance(labels, np.ndarray) else [b.labels for b in labels]
+        self.frozen.extend(Frozen(a.reshape(-1), reason) for a in arrays if a.size)
+
+    def demand_zero(self, block: Block, node: Node, what: str) -> None:
+        """Freeze the positions of `block` that are not certainly zero when their ZIG is zero."""
+        bad = block.state != 0
+        if not bad.any():
+            return
+        known = bad & np.isfinite(block.state)
+        self.freeze(
+            block.labels[known],
+            f"{what} of {describe(node)} would read a non-zero constant from a removed channel",
+        )
+        self.freeze(
+            block.labels[bad & ~known], f"{what} of {describe(node)} reads a value that is not zero with its group"
+        )
+
+    # --- layouts ----------------------------------------------------------------------------------------------
+    def layout(self, name: str) -> Layout | None:
+        """Return the layout of a tensor, None if its rank is unknown. Initializers get their labels here."""
+        if name not in self.layouts:
+            self.layouts[name] = self._initial(name)
+        return self.layouts[name]
+
+    def _initial(self, name: str) -> Layout | None:
+        shape = self.graph.shapes.get(name)
+        if shape is None:
+            return None
+        if name not in self.graph.initializers:
+            return free(shape)
+        if self.graph.dtypes.get(name) not in FLOATS:
+            return replace(free(shape), constant=True, uniform=self.uniform(name))
+        return self._parameter(name, tuple(int(n) for n in shape if isinstance(n, int)))
+
+    def _parameter(self, name: str, shape: tuple[int, ...]) -> Layout:
+        axes: list[tuple[int, ...]] = []
+        sizes: dict[int, Size] = {}
+        blocks: list[Block] = []
+        for axis, size in enumerate(shape):
+            if size == 1:
+                axes.append(())
+                continue
+            key = fresh_key()
+            axes.append((key,))
+            sizes[key] = size
+            if size == 0:
+                continue
+            labels = self.fresh(size)
+            self.parameters.setdefault(name, {})[axis] = labels
+            blocks.append(Block((key,), labels, np.zeros(size), ((name, axis),)))
+        return Layout(tuple(axes), sizes, tuple(blocks), constant=True, uniform=self.uniform(name))
+
+    def uniform(self, name: str) -> float | None:
+        """Return the value of a constant with one element, else None."""
+        shape = self.graph.shapes.get(name)
+        if shape is None or name not in self.graph.initializers or any(n != 1 for n in shape):
+            return None
+        value = self.graph.constant(name)
+        return None if value is None or value.dtype.kind not in "fiub" else float(value.reshape(-1)[0])
+
+    def shape(self, name: str) -> tuple[Size, ...]:
+        """Return the inferred shape; the caller has checked that the rank is known."""
+        shape = self.graph.shapes.get(name)
+        return () if shape is None else shape
+
+    def shaped(self, name: str, *, constant: bool = False) -> Layout | None:
+        """Return a layout without labels of the tensor's inferred shape."""
+        shape = self.graph.shapes.get(name)
+        return None if shape is None else replace(free(shape), constant=constant)
+
+    def put(self, name: str, layout: Layout | None) -> None:
+        """Set the layout of a computed tensor."""
+        self.layouts[name] = layout
+
+    # --- roles ------------------------------------------------------------------------------------------------
+    def assign(self, block: Block, role: Role, *, weight: bool = False) -> None:
+        """Say what the parameter slices of `block` do; a producer stays one. `weight`: surely trainable."""
+        for param, axis in block.source:
+            if self.roles.get((param, axis)) is not Role.PRODUCER:
+                self.roles[param, axis] = role
+            if weight:
+                self.weights.add(param)
+
+    def use(self, layout: Layout, role: Role, *, weight: bool = False) -> None:
+        """Assign `role` to every axis of a parameter."""
+        for block in layout.blocks:
+            self.assign(block, role, weight=weight)
+
+    # --- blocks -----------------------------------------------------------------------------------------------
+    def collapse(self, block: Block, keep: Sequence[int]) -> Block:
+        """Return `block` over the factors `keep` only: along the others all positions become one lane."""
+        kept = [block.keys.index(k) for k in keep]
+        rest = [i for i in range(len(block.keys)) if i not in kept]
+        if not rest:
+            if kept == sorted(kept):
+                return block
+            return replace(
+                block, keys=tuple(keep), labels=block.labels.transpose(kept), state=block.state.transpose(kept)
+            )
+        shape = tuple(block.labels.shape[i] for i in kept)
+        labels = block.labels.transpose(kept + rest).reshape(*shape, -1)
+        state = block.state.transpose(kept + rest).reshape(*shape, -1)
+        self.tie(labels[..., :1], labels[..., 1:])
+        same = (state == state[..., :1]).all(-1)
+        return replace(
+            block, keys=tuple(keep), labels=labels[..., 0], state=np.where(same, state[..., 0], np.nan)
+        )
+
+    def materialise(self, layout: Layout, node: Node) -> None:
+        """Ask that the kept positions of joint blocks form a rectangle: a tensor of this shape is really computed."""
+        self.rectangles.extend((block.labels, node.name) for block in layout.joint())
+
+    def release(self, layout: Layout, axes: Iterable[int], reason: str) -> Layout:
+        """Freeze what is labelled on `axes` and return the layout with those axes free."""
+        gone = {block.keys for axis in axes for block in layout.on_axis(axis)}
+        if not gone:
+            return layout
+        self.freeze([b for b in layout.blocks if b.keys in gone], reason)
+        return replace(layout, blocks=tuple(b for b in layout.blocks if b.keys not in gone), view=None)
+
+    def freeze_node(self, node: Node, reason: str) -> None:
+        """Closed world: freeze every axis the node touches; its outputs carry no labels."""
+        for name in (*node.inputs, *node.captured):
+            layout = self.layout(name) if name else None
+            if layout is not None:
+                self.materialise(layout, node)
+                self.freeze(layout.blocks, reason)
+        for name in node.outputs:
+            if name:
+                self.put(name, self.shaped(name))
+
+    def repair(self, node: Node, action: Repair) -> None:
+        """Register what the compact graph needs at `node`; run only when something was cut."""
+        self.repairs.append((node.name, action))
+
+
+def describe(node: Node) -> str:
+    """Return how a node is named to the user."""
+    return f"{node.op} '{node.name}'"
+
+
+def unknown(shape: tuple[int, ...]) -> FloatArray:
+    """Return the state of positions of which nothing is known."""
+    return np.full(shape, np.nan)

@@ -1,0 +1,204 @@
+"""Operators that map every position on its own, with numpy broadcasting.
+
+Their behaviour on zero is found by evaluating them, not listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from onnx_oto.lanes.align import combine
+from onnx_oto.lanes.contract import times
+from onnx_oto.lanes.layout import FloatArray
+from onnx_oto.lanes.trace import FLOATS, Role, Trace
+from onnx_oto.model.graph import Node
+from onnx_oto.ops.registry import NotCovered, given, inputs, rule
+
+Attrs = dict[str, Any]
+
+UNARY: dict[str, Callable[[FloatArray, Attrs], FloatArray]] = {
+    "Abs": lambda x, a: np.abs(x),
+    "Acos": lambda x, a: np.arccos(x),
+    "Acosh": lambda x, a: np.arccosh(x),
+    "Asin": lambda x, a: np.arcsin(x),
+    "Asinh": lambda x, a: np.arcsinh(x),
+    "Atan": lambda x, a: np.arctan(x),
+    "Atanh": lambda x, a: np.arctanh(x),
+    "Ceil": lambda x, a: np.ceil(x),
+    "Celu": lambda x, a: np.where(x > 0, x, a.get("alpha", 1.0) * np.expm1(x / a.get("alpha", 1.0))),
+    "Cos": lambda x, a: np.cos(x),
+    "Cosh": lambda x, a: np.cosh(x),
+    "Elu": lambda x, a: np.where(x > 0, x, a.get("alpha", 1.0) * np.expm1(x)),
+    "Erf": lambda x, a: np.where(x == 0, 0.0, np.nan),
+    "Exp": lambda x, a: np.exp(x),
+    "Floor": lambda x, a: np.floor(x),
+    "Gelu": lambda x, a: np.where(x == 0, 0.0, np.nan),
+    "HardSigmoid": lambda x, a: np.clip(a.get("alpha", 0.2) * x + a.get("beta", 0.5), 0, 1),
+    "HardSwish": lambda x, a: x * np.clip(x / 6 + 0.5, 0, 1),
+    "LeakyRelu": lambda x, a: np.where(x > 0, x, a.get("alpha", 0.01) * x),
+    "Log": lambda x, a: np.log(x),
+    "Mish": lambda x, a: x * np.tanh(np.log1p(np.exp(x))),
+    "Neg": lambda x, a: -x,
+    "Reciprocal": lambda x, a: 1 / x,
+    "Relu": lambda x, a: np.maximum(x, 0),
+    "Round": lambda x, a: np.round(x),
+    "Selu": lambda x, a: a.get("gamma", 1.0507009873554805)
+    * np.where(x > 0, x, a.get("alpha", 1.6732632423543772) * np.expm1(x)),
+    "Shrink": lambda x, a: np.where(
+        x < -a.get("lambd", 0.5),
+        x + a.get("bias", 0.0),
+        np.where(x > a.get("lambd", 0.5), x - a.get("bias", 0.0), 0),
+    ),
+    "Sigmoid": lambda x, a: 1 / (1 + np.exp(-x)),
+    "Sign": lambda x, a: np.sign(x),
+    "Sin": lambda x, a: np.sin(x),
+    "Sinh": lambda x, a: np.sinh(x),
+    "Softplus": lambda x, a: np.log1p(np.exp(x)),
+    "Softsign": lambda x, a: x / (1 + np.abs(x)),
+    "Sqrt": lambda x, a: np.sqrt(x),
+    "Swish": lambda x, a: x / (1 + np.exp(-a.get("alpha", 1.0) * x)),
+    "Tan": lambda x, a: np.tan(x),
+    "Tanh": lambda x, a: np.tanh(x),
+    "ThresholdedRelu": lambda x, a: np.where(x > a.get("alpha", 1.0), x, 0),
+}
+
+
+@rule(*UNARY)
+def unary(node: Node, trace: Trace) -> None:
+    """y[i] = f(x[i])"""
+    (x,) = inputs(node, trace)
+    value = UNARY[node.op]
+    trace.put(
+        node.outputs[0],
+        combine(trace, node, [given(x)], lambda s: value(s, node.attrs), [Role.CONSUMER]),
+    )
+
+
+@rule("Cast", "CastLike")
+def cast(node: Node, trace: Trace) -> None:
+    """y = x in another type; a value that is not a float says nothing about zero any more."""
+    layout = given(inputs(node, trace)[0])
+    if trace.graph.dtypes.get(node.outputs[0]) in FLOATS:
+        trace.put(node.outputs[0], layout)
+        return
+    unknown = combine(trace, node, [layout], lambda s: np.full_like(s, np.nan), [Role.CONSUMER])
+    trace.put(node.outputs[0], unknown)
+
+
+def _divide(a: FloatArray, b: FloatArray) -> FloatArray:
+    return np.where((a == 0) & np.isnan(b), 0.0, a / b)
+
+
+def _known(function: Callable[..., FloatArray]) -> Callable[..., FloatArray]:
+    def state(*states: FloatArray) -> FloatArray:
+        value = states[0]
+        for other in states[1:]:
+            value = np.where(np.isnan(value) | np.isnan(other), np.nan, function(value, other))
+        return value
+
+    return state
+
+
+PRODUCERS = (Role.PRODUCER, Role.PRODUCER)
+CONSUMERS = (Role.CONSUMER, Role.CONSUMER)
+BINARY: dict[str, tuple[Callable[..., FloatArray], tuple[Role, Role]]] = {
+    "Add": (np.add, PRODUCERS),
+    "Sub": (np.subtract, PRODUCERS),
+    "Mul": (times, PRODUCERS),
+    "Div": (_divide, (Role.PRODUCER, Role.CONSUMER)),
+    "Pow": (_known(np.power), CONSUMERS),
+    "Mod": (_known(np.fmod), CONSUMERS),
+}
+
+
+@rule(*BINARY)
+def binary(node: Node, trace: Trace) -> None:
+    """z[i] = x[i] op y[i]"""
+    state, roles = BINARY[node.op]
+    layouts = [given(layout) for layout in inputs(node, trace)]
+    trace.put(node.outputs[0], combine(trace, node, layouts, state, roles))
+
+
+VARIADIC: dict[str, tuple[Callable[..., FloatArray], Role]] = {
+    "Sum": (lambda *s: np.sum(s, axis=0), Role.PRODUCER),
+    "Mean": (lambda *s: np.mean(s, axis=0), Role.PRODUCER),
+    "Max": (_known(np.maximum), Role.CONSUMER),
+    "Min": (_known(np.minimum), Role.CONSUMER),
+}
+
+
+@rule(*VARIADIC)
+def variadic(node: Node, trace: Trace) -> None:
+    """z[i] = op(x[i], y[i], ...)"""
+    state, role = VARIADIC[node.op]
+    layouts = [given(layout) for layout in inputs(node, trace)]
+    trace.put(node.outputs[0], combine(trace, node, layouts, state, [role] * len(layouts)))
+
+
+@rule(
+    "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor", "Not", "IsNaN", "IsInf"
+)
+def compare(node: Node, trace: Trace) -> None:
+    """A truth value per position; it is not a zero that a sum could skip."""
+    layouts = [given(layout) for layout in inputs(node, trace)]
+    state = combine(
+        trace, node, layouts, lambda *s: np.full_like(s[0], np.nan), [Role.CONSUMER] * len(layouts)
+    )
+    trace.put(node.outputs[0], state)
+
+
+@rule("Where")
+def where(node: Node, trace: Trace) -> None:
+    """z[i] = x[i] if c[i] else y[i]: known where both are the same."""
+    layouts = [given(layout) for layout in inputs(node, trace)]
+
+    def state(_: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
+        return np.where(x == y, x, np.nan)
+
+    roles = [Role.CONSUMER, Role.PRODUCER, Role.PRODUCER]
+    trace.put(node.outputs[0], combine(trace, node, layouts, state, roles))
+
+
+@rule("Clip")
+def clip(node: Node, trace: Trace) -> None:
+    """y = min(max(x, low), high); the bounds are attributes (before opset 11) or scalar inputs."""
+    x, *bounds = inputs(node, trace)
+    if any(b is not None and b.blocks for b in bounds):
+        raise NotCovered("has bounds that are not scalars")
+    limits: list[float | None] = [node.attrs.get("min", -np.inf), node.attrs.get("max", np.inf)]
+    for i, bound in enumerate(bounds):
+        if bound is not None:
+            limits[i] = bound.uniform
+    low, high = (np.nan if v is None else v for v in limits)
+
+    def state(s: FloatArray) -> FloatArray:
+        return np.minimum(np.maximum(s, low), high)
+
+    trace.put(node.outputs[0], combine(trace, node, [given(x)], state, [Role.CONSUMER]))
+
+
+@rule("PRelu")
+def prelu(node: Node, trace: Trace) -> None:
+    """y = x where x >= 0 else slope * x; the slope is sliced, it need not be zero."""
+    x, slope = (given(layout) for layout in inputs(node, trace))
+
+    def state(s: FloatArray, _: FloatArray) -> FloatArray:
+        return np.where(s >= 0, s, np.nan)
+
+    result = combine(trace, node, [x, slope], state, [Role.CONSUMER, Role.CONSUMER])
+    trace.use(slope, Role.CONSUMER, weight=True)
+    trace.put(node.outputs[0], result)
+
+
+@rule("Dropout", "Identity")
+def passing(node: Node, trace: Trace) -> None:
+    """y = x outside training."""
+    layout = given(inputs(node, trace)[0])
+    trace.put(node.outputs[0], layout)
+    for mask in node.outputs[1:]:
+        if mask:
+            trace.put(mask, replace(layout, view=None, blocks=tuple(layout.blocks)))

@@ -1,0 +1,92 @@
+"""Reductions over axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from onnx_oto.lanes.align import combine
+from onnx_oto.lanes.layout import Block, FloatArray, Layout, without_axes
+from onnx_oto.lanes.trace import Role, Trace, describe
+from onnx_oto.model.graph import Node
+from onnx_oto.ops.registry import NotCovered, given, inputs, rule
+
+SUMS = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")
+"""Reductions to which a zero position adds nothing."""
+
+STATE: dict[str, Callable[[FloatArray], FloatArray]] = {
+    "ReduceMean": lambda s: s,
+    "ReduceMax": lambda s: s,
+    "ReduceMin": lambda s: s,
+}
+"""What a reduction over free axes makes of a constant; the others keep zero only."""
+
+
+def reduced_axes(node: Node, trace: Trace, rank: int) -> list[int]:
+    """Return the axes a reduction runs over, from its attribute or its second input."""
+    axes = node.attrs.get("axes")
+    if axes is None and len(node.inputs) > 1 and node.inputs[1]:
+        value = trace.graph.constant(node.inputs[1])
+        if value is None:
+            raise NotCovered("reduces over axes that are computed")
+        axes = value.reshape(-1).tolist()
+    if not axes:
+        return [] if node.attrs.get("noop_with_empty_axes", 0) else list(range(rank))
+    return sorted(int(a) % rank for a in axes)
+
+
+@rule(*SUMS, "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp")
+def reduction(node: Node, trace: Trace) -> None:
+    """y = op of x over some axes. Removed lanes may be summed over (they are zero), not averaged or compared."""
+    x = given(inputs(node, trace)[0])
+    axes = reduced_axes(node, trace, x.rank)
+    trace.materialise(x, node)
+    x = _reduce_labels(node, trace, x, axes)
+    state = STATE.get(node.op, lambda s: np.where(s == 0, 0.0, np.nan) if node.op in SUMS else s * np.nan)
+    x = combine(trace, node, [x], state, [Role.CONSUMER])
+    trace.put(node.outputs[0], without_axes(x, axes, keep_dims=bool(node.attrs.get("keepdims", 1))))
+
+
+def _reduce_labels(node: Node, trace: Trace, x: Layout, axes: list[int]) -> Layout:
+    """Return `x` with nothing labelled on the reduced axes."""
+    inside = {k for a in axes for k in x.axes[a]}
+    blocks: list[Block] = []
+    for block in x.blocks:
+        outside = tuple(k for k in block.keys if k not in inside)
+        if len(outside) == len(block.keys):
+            blocks.append(block)
+        elif outside:
+            blocks.append(trace.collapse(block, outside))
+        elif node.op in SUMS:
+            trace.demand_zero(block, node, "the sum")
+        else:
+            trace.freeze([block], f"{describe(node)} needs every position of the axis")
+    return replace(x, blocks=tuple(blocks), view=None)
+
+
+@rule("ArgMax", "ArgMin", "TopK", "CumSum")
+def along_axis(node: Node, trace: Trace) -> None:
+    """Operators that need every position of one axis and leave the others alone."""
+    x = given(inputs(node, trace)[0])
+    axis = node.attrs.get("axis", -1 if node.op == "TopK" else 0)
+    if node.op == "CumSum":
+        value = trace.graph.constant(node.inputs[1])
+        if value is None:
+            raise NotCovered("sums along an axis that is computed")
+        axis = value.reshape(-1)[0]
+    axis = int(axis) % max(x.rank, 1)
+    x = trace.release(x, [axis], f"{describe(node)} needs every position of the axis")
+    unknown = combine(trace, node, [x], lambda s: np.full_like(s, np.nan), [Role.CONSUMER])
+    for name in node.outputs:
+        if not name:
+            continue
+        shaped = trace.shaped(name)
+        assert shaped is not None
+        if shaped.rank < unknown.rank:
+            trace.put(name, without_axes(unknown, [axis]))
+            continue
+        sizes = dict(unknown.sizes) | dict(shaped.sizes)
+        layout_axes = (*unknown.axes[:axis], shaped.axes[axis], *unknown.axes[axis + 1 :])
+        trace.put(name, replace(unknown, axes=layout_axes, sizes=sizes))

@@ -1,0 +1,72 @@
+"""The table of rules and how one is applied to a node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from onnx_oto.lanes.layout import Layout
+from onnx_oto.lanes.trace import Trace, describe
+from onnx_oto.model.graph import Node
+
+Rule = Callable[[Node, Trace], None]
+RULES: dict[str, Rule] = {}
+"""Rule by operator; operators of other domains than ai.onnx as `domain::Op`."""
+
+
+class NotCovered(Exception):  # noqa: N818 - not an error: a rule says that it does not cover this form of the op
+    """Raised by a rule: freeze what the node touches; the text is the reason."""
+
+
+def rule(*ops: str) -> Callable[[Rule], Rule]:
+    """Register a function as the rule of these operators."""
+
+    def register(function: Rule) -> Rule:
+        for op in ops:
+            assert op not in RULES, op
+            RULES[op] = function
+        return function
+
+    return register
+
+
+def key(node: Node) -> str:
+    """Return the name under which the node's rule is registered."""
+    return node.op if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op}"
+
+
+def apply(node: Node, trace: Trace) -> None:
+    """Run the rule of `node`, or freeze what the node touches and record why."""
+    layouts = [trace.layout(name) for name in node.inputs if name]
+    captured = [trace.layout(name) for name in node.captured]
+    if all(layout is not None and not layout.blocks for layout in layouts) and not any(
+        layout is None or layout.blocks for layout in captured
+    ):
+        constant = all(layout is not None and layout.constant for layout in layouts) and bool(layouts)
+        for name in node.outputs:
+            if name:
+                trace.put(name, trace.shaped(name, constant=constant))
+        return
+    function = RULES.get(key(node))
+    if function is None:
+        trace.freeze_node(node, f"{describe(node)} has no rule for removing channels")
+    elif any(layout is None for layout in layouts) or any(
+        trace.graph.shapes.get(name) is None for name in node.outputs if name
+    ):
+        trace.freeze_node(node, f"{describe(node)} works on a tensor whose rank is not known")
+    else:
+        try:
+            function(node, trace)
+        except NotCovered as reason:
+            trace.freeze_node(node, f"{describe(node)} {reason}")
+
+
+def inputs(node: Node, trace: Trace) -> list[Layout | None]:
+    """Return the layouts of a node's inputs; None where an optional input is absent. Ranks are known."""
+    return [trace.layout(name) if name else None for name in node.inputs]
+
+
+def given(layout: Layout | None) -> Layout:
+    """Return a required input's layout."""
+    if layout is None:
+        raise NotCovered("lacks a required input")
+    return layout

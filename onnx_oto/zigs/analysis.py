@@ -1,0 +1,239 @@
+"""The analysis of a model: dimensions, what is frozen and why, parameters and MACs."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import onnx
+
+from onnx_oto import ops
+from onnx_oto.errors import UsageError
+from onnx_oto.lanes.layout import IntArray
+from onnx_oto.lanes.trace import FLOATS, Role, Trace
+from onnx_oto.model.graph import Graph, graph
+from onnx_oto.zigs.lanes import BoolArray, Lanes, solve
+
+
+@dataclass(frozen=True)
+class Use:
+    """One axis of a parameter that carries lanes of a dimension."""
+
+    param: str
+    axis: int
+    role: str
+
+
+@dataclass(frozen=True, eq=False)
+class Dimension:
+    """A family of lanes that share the same axes.
+
+    lanes: int64 [size], lane numbers in the order of the producing axis. `reason` says why it is frozen, ""
+    when it is prunable. `tensors`: the node outputs that carry the lanes (for `--keep` patterns).
+    """
+
+    name: str
+    lanes: IntArray
+    reason: str
+    constraints: tuple[str, ...]
+    uses: tuple[Use, ...]
+
+    @property
+    def size(self) -> int:
+        return int(self.lanes.size)
+
+    @property
+    def prunable(self) -> bool:
+        return not self.reason
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What is known of a normalised model before anything is changed."""
+
+    model: onnx.ModelProto
+    graph: Graph
+    trace: Trace
+    lanes: Lanes
+    dimensions: tuple[Dimension, ...]
+
+    @property
+    def prunable(self) -> tuple[Dimension, ...]:
+        """Return the dimensions from which lanes can be removed."""
+        return tuple(d for d in self.dimensions if d.prunable)
+
+    @property
+    def macs(self) -> int:
+        """Return multiply-accumulates of one sample (unknown sizes counted as 1)."""
+        return sum(self.trace.macs.values())
+
+    @cached_property
+    def params(self) -> int:
+        """Return the number of elements of all floating-point initializers."""
+        return sum(_elements(t) for t in self.graph.initializers.values() if t.data_type in FLOATS)
+
+    @cached_property
+    def nonempty(self) -> tuple[IntArray, ...]:
+        """Return sets of lanes of which one must stay so that no axis gets empty: parts of dimensions (splits)."""
+        of_dimension = np.full(self.lanes.count, -1, np.int64)
+        for i, dimension in enumerate(self.prunable):
+            of_dimension[dimension.lanes] = i
+        sizes = np.array([d.size for d in self.prunable] or [0])
+        found: dict[bytes, IntArray] = {}
+        seen: set[int] = set()
+        for layout in self.trace.layouts.values():
+            for block in layout.blocks if layout is not None else ():
+                if id(block.labels) in seen:
+                    continue
+                seen.add(id(block.labels))
+                members = np.unique(self.lanes.of_label[block.labels])
+                if (of_dimension[members] < 0).any():
+                    continue
+                dims, counts = np.unique(of_dimension[members], return_counts=True)
+                if (counts < sizes[dims]).all():
+                    found[members.tobytes()] = members
+        return tuple(found.values())
+
+    @cached_property
+    def prunable_params(self) -> int:
+        """Return how many parameter elements lie in at least one prunable lane."""
+        open_lanes = np.zeros(self.lanes.count, bool)
+        for dimension in self.prunable:
+            open_lanes[dimension.lanes] = True
+        return sum(
+            _elements(self.graph.initializers[p]) - kept
+            for p, kept in kept_elements(self, ~open_lanes).items()
+        )
+
+
+def _elements(tensor: onnx.TensorProto) -> int:
+    return int(np.prod(tensor.dims, dtype=np.int64))
+
+
+def kept_elements(analysis: Analysis, keep: BoolArray) -> dict[str, int]:
+    """Return how many elements of every labelled parameter stay. keep: bool [lanes]."""
+    result = {}
+    for param, axes in analysis.trace.parameters.items():
+        count = _elements(analysis.graph.initializers[param])
+        for axis, labels in axes.items():
+            grouped = analysis.trace.grouped.get(param) if axis == 1 else None
+            if grouped is not None:
+                labels = grouped[0]
+            count = count // labels.size * int(keep[analysis.lanes.of_label[labels]].sum())
+        result[param] = count
+    return result
+
+
+def analyse(model: onnx.ModelProto, keep: Sequence[str] = ()) -> Analysis:
+    """Return the analysis of a normalised model (see `onnx_oto.model.normalise`). Nothing is modified.
+
+    keep: patterns (shell wildcards) of parameters, nodes or tensors whose lanes stay. Raises UsageError for a
+    pattern that matches nothing.
+    """
+    view = graph(model)
+    trace = Trace(view)
+    for node in view.nodes:
+        ops.apply(node, trace)
+    for name in view.outputs:
+        layout = trace.layout(name)
+        if layout is not None:
+            trace.freeze(layout.blocks, f"it is part of the model's output '{name}'")
+            trace.rectangles.extend((b.labels, name) for b in layout.joint())
+    for pattern in keep:
+        _pin(trace, pattern)
+    lanes = solve(trace)
+    return Analysis(model, view, trace, lanes, _dimensions(trace, lanes))
+
+
+def _pin(trace: Trace, pattern: str) -> None:
+    """Freeze the lanes that a parameter, a node's outputs or a tensor matching `pattern` carries."""
+    reason = f"pinned by --keep '{pattern}'"
+    names = {n for n in (*trace.layouts, *trace.graph.inputs) if fnmatch.fnmatchcase(n, pattern)}
+    for node in trace.graph.nodes:
+        if fnmatch.fnmatchcase(node.name, pattern):
+            names |= set(node.outputs)
+    found = False
+    for name in names:
+        producing = {a for (p, a), role in trace.roles.items() if p == name and role is Role.PRODUCER}
+        layout = trace.layouts.get(name)
+        if name in trace.parameters:
+            for axis, labels in trace.parameters[name].items():
+                if axis in producing:
+                    trace.freeze(labels, reason)
+            found = True
+        elif layout is not None:
+            trace.freeze(layout.blocks, reason)
+            found = True
+    if not found:
+        known = sorted({*trace.parameters, *(n.name for n in trace.graph.nodes)})
+        near = difflib.get_close_matches(pattern, known, 3, 0.5)
+        hint = f"; did you mean {', '.join(repr(n) for n in near)}?" if near else ""
+        raise UsageError(f"--keep '{pattern}' matches no parameter, node or tensor of the model{hint}")
+
+
+def uses(trace: Trace) -> list[tuple[Use, IntArray]]:
+    """Return every labelled parameter axis that has a role, with its labels."""
+    result = []
+    for (param, axis), role in trace.roles.items():
+        labels = trace.parameters.get(param, {}).get(axis)
+        if axis == 1 and param in trace.grouped:
+            labels = trace.grouped[param]
+        if labels is not None:
+            result.append((Use(param, axis, role.value), labels))
+    return result
+
+
+def _dimensions(trace: Trace, lanes: Lanes) -> tuple[Dimension, ...]:
+    """Group lanes by the set of parameter axes that produce them, and by why they are frozen."""
+    every = [(use, np.unique(lanes.of_label[labels])) for use, labels in uses(trace)]
+    rng = np.random.default_rng(0)
+    signature = np.zeros(lanes.count, np.uint64)
+    used = np.zeros(lanes.count, bool)
+    for use, members in every:
+        used[members] = True
+        if use.role == Role.PRODUCER.value:
+            signature[members] ^= rng.integers(1, 2**63, dtype=np.uint64)
+    shown = np.flatnonzero(used & (signature != 0))
+    order, family = np.unique(
+        np.stack([signature[shown], lanes.reason[shown].astype(np.uint64)]), axis=1, return_inverse=True
+    )
+    family = family.reshape(-1)
+    first = np.full(order.shape[1], shown.size, np.int64)
+    np.minimum.at(first, family, np.arange(shown.size))
+    of_lane = np.full(lanes.count, -1, np.int64)
+    of_lane[shown] = np.argsort(np.argsort(first))[family]
+    members = [shown[of_lane[shown] == i] for i in range(order.shape[1])]
+    by_family: list[list[Use]] = [[] for _ in members]
+    for use, touched in every:
+        for index in np.unique(of_lane[touched]):
+            if index >= 0:
+                by_family[index].append(use)
+    names: dict[str, int] = {}
+    return tuple(
+        _dimension(trace, lanes, group, tuple(its_uses), names)
+        for group, its_uses in zip(members, by_family, strict=True)
+    )
+
+
+def _dimension(
+    trace: Trace, lanes: Lanes, members: IntArray, its_uses: Sequence[Use], names: dict[str, int]
+) -> Dimension:
+    producers = [u for u in its_uses if u.role == Role.PRODUCER.value]
+    weights = [u for u in producers if u.param in trace.weights] or producers
+    name = max(weights, key=lambda u: _elements(trace.graph.initializers[u.param])).param
+    names[name] = names.get(name, 0) + 1
+    if names[name] > 1:
+        name = f"{name}#{names[name]}"
+    reason_index = int(lanes.reason[members[0]])
+    reason = "" if reason_index < 0 else lanes.reasons[reason_index]
+    constraints = []
+    if not reason:
+        constraints.append("keep at least 1")
+        for rows, node in lanes.balanced:
+            if np.isin(rows, members).any():
+                constraints.append(f"balanced over the {len(rows)} groups of '{node}'")
+    return Dimension(name, members, reason, tuple(constraints), tuple(its_uses))

@@ -1,0 +1,176 @@
+"""Which lanes to drop: by score, under every constraint of the model.
+
+Used by `prune` (scores of the weights as they are) and by the optimizers (saliency after warm-up), so that
+training never asks for a model that cannot be built.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_oto.errors import UsageError
+from onnx_oto.lanes.layout import IntArray
+from onnx_oto.zigs.analysis import Analysis, Dimension
+from onnx_oto.zigs.lanes import BoolArray
+
+Scope = Literal["dimension", "global"]
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Lanes to drop, bool [lanes], and how many of the prunable ones that is."""
+
+    drop: BoolArray
+    dropped: int
+    prunable: int
+
+    @property
+    def share(self) -> float:
+        return self.dropped / max(self.prunable, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Ranking:
+    """The lanes of one dimension in units that may be dropped, lowest score first.
+
+    units: int64 [units, lanes per unit]; a unit takes one lane of every balanced cell.
+    """
+
+    dimension: Dimension
+    units: IntArray
+    scores: npt.NDArray[np.float64]
+
+    @property
+    def step(self) -> int:
+        return self.units.shape[1]
+
+
+def choose(
+    analysis: Analysis,
+    scores: npt.NDArray[np.floating],
+    sparsity: float,
+    *,
+    scope: Scope = "dimension",
+    round_to: int = 1,
+    min_keep: float = 0.0,
+) -> Choice:
+    """Return round(sparsity * prunable lanes) lanes to drop, the lowest-scored ones, or as near as is allowed.
+
+    scores: [lanes], larger is more important; in scope "global" comparable between dimensions.
+    scope "dimension": the same share in every dimension (largest remainders get the odd lanes); "global": ranked
+    together, every dimension keeping at least the share `min_keep`.
+    round_to: every dimension keeps a multiple of it (or all), which may miss the share.
+    Ties are broken by lane number. Raises UsageError for a share outside [0, 1).
+    """
+    if not 0 <= sparsity < 1:
+        raise UsageError(f"sparsity {sparsity} is not a share: give a number from 0 up to, but not including, 1")
+    if round_to < 1:
+        raise UsageError(f"--round-to {round_to} is not a count: give 1 or more")
+    values = np.asarray(scores, np.float64)
+    rankings = [_rank(analysis, d, values) for d in analysis.prunable]
+    total = sum(r.dimension.size for r in rankings)
+    target = math.floor(sparsity * total + 0.5)
+    if scope == "global":
+        counts = _global_counts(rankings, target, min_keep)
+    else:
+        counts = _equal_counts(rankings, target, sparsity)
+    drop = np.zeros(analysis.lanes.count, bool)
+    for ranking, count in zip(rankings, counts, strict=True):
+        count = _rounded(ranking, count, round_to)
+        drop[ranking.units[:count].reshape(-1)] = True
+    _restore(analysis, drop, values)
+    return Choice(drop, int(drop.sum()), total)
+
+
+def _rank(analysis: Analysis, dimension: Dimension, scores: npt.NDArray[np.float64]) -> _Ranking:
+    lanes = dimension.lanes[np.argsort(scores[dimension.lanes], kind="stable")]
+    cells = analysis.lanes.cells[lanes]
+    names = np.unique(cells)
+    columns = [lanes[cells == name] for name in names]
+    depth = min(c.size for c in columns)
+    units = np.stack([c[:depth] for c in columns], axis=1)
+    return _Ranking(dimension, units, scores[units].mean(1))
+
+
+def _limit(ranking: _Ranking, min_keep: float = 0.0) -> int:
+    """Return how many units of a dimension may go: at least one unit, and the share `min_keep`, stay."""
+    size = ranking.dimension.size
+    return max(0, min(len(ranking.units) - 1, math.floor((size - min_keep * size) / ranking.step)))
+
+
+def _equal_counts(rankings: list[_Ranking], target: int, sparsity: float) -> list[int]:
+    """Return units to drop per dimension: the same share everywhere, `target` lanes together if possible."""
+    counts = [0] * len(rankings)
+    open_ = list(range(len(rankings)))
+    for i in sorted(open_, key=lambda i: -rankings[i].step):
+        if rankings[i].step == 1:
+            break
+        share = sparsity * rankings[i].dimension.size / rankings[i].step
+        counts[i] = min(math.floor(share + 0.5), _limit(rankings[i]))
+        open_.remove(i)
+    left = target - sum(c * r.step for c, r in zip(counts, rankings, strict=True))
+    while left > 0 and open_:
+        size = sum(rankings[i].dimension.size for i in open_)
+        quotas = {i: rankings[i].dimension.size * left / size for i in open_}
+        capped = [i for i in open_ if _limit(rankings[i]) <= quotas[i]]
+        if capped:
+            for i in capped:
+                counts[i] = _limit(rankings[i])
+                left -= counts[i]
+                open_.remove(i)
+            continue
+        for i in open_:
+            counts[i] = math.floor(quotas[i])
+        rest = left - sum(counts[i] for i in open_)
+        by_remainder = sorted(open_, key=lambda i: -(quotas[i] - counts[i]))
+        for i in by_remainder[:rest]:
+            counts[i] += 1
+        break
+    return counts
+
+
+def _global_counts(rankings: list[_Ranking], target: int, min_keep: float) -> list[int]:
+    """Return units to drop per dimension: lowest scores of all dimensions first, never more than `target` lanes."""
+    entries = [
+        (float(score), i, k)
+        for i, r in enumerate(rankings)
+        for k, score in enumerate(np.maximum.accumulate(r.scores[: _limit(r, min_keep)]))
+    ]
+    counts, left = [0] * len(rankings), target
+    for _, i, k in sorted(entries):
+        step = rankings[i].step
+        if counts[i] == k and step <= left:
+            counts[i] += 1
+            left -= step
+    return counts
+
+
+def _rounded(ranking: _Ranking, count: int, multiple: int) -> int:
+    """Return the largest number of units, at most `count`, that leaves a multiple of `multiple` lanes."""
+    size = ranking.dimension.size
+    while count > 0 and (size - count * ranking.step) % multiple:
+        count -= 1
+    return count
+
+
+def _restore(analysis: Analysis, drop: BoolArray, scores: npt.NDArray[np.float64]) -> None:
+    """Keep further lanes, highest scores first, until no axis is empty and balanced rows are equal. In place."""
+    changed = True
+    while changed:
+        changed = False
+        for lanes in analysis.nonempty:
+            if drop[lanes].all():
+                drop[lanes[np.argmax(scores[lanes])]] = False
+                changed = True
+        for rows, _ in analysis.lanes.balanced:
+            gone = drop[rows].sum(1)
+            for row in np.flatnonzero(gone > gone.min()):
+                dropped = rows[row][drop[rows[row]]]
+                order = np.argsort(-scores[dropped], kind="stable")
+                drop[dropped[order[: gone[row] - gone.min()]]] = False
+                changed = True

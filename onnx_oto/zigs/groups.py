@@ -1,0 +1,89 @@
+"""The ZIGs: which slices of which parameters belong to a lane, and zeroing them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from onnx_oto.lanes.layout import IntArray
+from onnx_oto.lanes.trace import Role
+from onnx_oto.model.tensors import from_array, to_array
+from onnx_oto.zigs.analysis import Analysis, uses
+from onnx_oto.zigs.lanes import BoolArray
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """The producer slices of one parameter: index i of `axis` belongs to lane lanes[i], int64 [n]."""
+
+    param: str
+    axis: int
+    lanes: IntArray
+
+
+def group_slices(analysis: Analysis) -> list[Group]:
+    """Return every producing parameter axis with its lanes, frozen ones included."""
+    return [
+        Group(use.param, use.axis, analysis.lanes.of_label[labels])
+        for use, labels in uses(analysis.trace)
+        if use.role == Role.PRODUCER.value
+    ]
+
+
+def trainable(analysis: Analysis) -> tuple[str, ...]:
+    """Return the names of the float32 parameters that training changes, in graph order.
+
+    All weights, norm scales and shifts, embeddings; and constants added or multiplied elementwise whose lanes a
+    weight produces too (a bias written as Add, a layer scale). Not: running statistics, tables, scalars.
+    """
+    produced = np.zeros(analysis.lanes.count, bool)
+    elementwise: dict[str, list[IntArray]] = {}
+    buffers = {p for (p, _), role in analysis.trace.roles.items() if role is Role.BUFFER}
+    for use, labels in uses(analysis.trace):
+        of_axis = analysis.lanes.of_label[labels]
+        if use.role == Role.PRODUCER.value:
+            if use.param in analysis.trace.weights:
+                produced[of_axis] = True
+            else:
+                elementwise.setdefault(use.param, []).append(of_axis)
+    names = set(analysis.trace.weights) | {
+        p for p, axes in elementwise.items() if any(produced[lanes].any() for lanes in axes)
+    }
+    return tuple(
+        name
+        for name, tensor in analysis.graph.initializers.items()
+        if name in names - buffers and tensor.data_type == onnx.TensorProto.FLOAT
+    )
+
+
+def zero_dropped(analysis: Analysis, drop: BoolArray) -> onnx.ModelProto:
+    """Return a copy of the full model in which the ZIGs of the dropped lanes are exactly zero. drop: bool [lanes]."""
+    masks: dict[str, list[tuple[int, BoolArray]]] = {}
+    for piece in group_slices(analysis):
+        gone = drop[piece.lanes]
+        if gone.any():
+            masks.setdefault(piece.param, []).append((piece.axis, gone))
+    result = onnx.ModelProto()
+    result.CopyFrom(analysis.model)
+    for tensor in result.graph.initializer:
+        if tensor.name in masks:
+            value = to_array(tensor).copy()
+            for axis, gone in masks[tensor.name]:
+                value[(slice(None),) * axis + (gone,)] = 0
+            tensor.CopyFrom(from_array(value, tensor.name))
+    return result
+
+
+def zero_lanes(analysis: Analysis) -> BoolArray:
+    """Return which prunable lanes have a ZIG that is exactly zero already: bool [lanes]."""
+    nonzero = np.ones(analysis.lanes.count, bool)
+    for dimension in analysis.prunable:
+        nonzero[dimension.lanes] = False
+    for piece in group_slices(analysis):
+        weight = analysis.graph.constant(piece.param)
+        if weight is not None:
+            axes = tuple(i for i in range(weight.ndim) if i != piece.axis)
+            nonzero[piece.lanes[(weight != 0).any(axes)]] = True
+    return ~nonzero

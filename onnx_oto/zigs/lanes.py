@@ -1,0 +1,162 @@
+"""From collected labels to lanes: components, rectangles, frozen lanes, balanced rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_oto.lanes.layout import IntArray
+from onnx_oto.lanes.solve import components
+from onnx_oto.lanes.trace import Balanced, Role, Trace
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Lanes:
+    """The solved lanes.
+
+    of_label: int64 [labels], the lane of every label. count: number of lanes.
+    reason: for every lane why it is frozen; -1 = it is not, else an index into `reasons`.
+    cells: int64 [lanes], which combination of balanced rows a lane lies in (0: none); see `choose`.
+    """
+
+    of_label: IntArray
+    count: int
+    reason: IntArray
+    reasons: tuple[str, ...]
+    cells: IntArray
+    balanced: tuple[tuple[IntArray, str], ...]
+
+    @property
+    def frozen(self) -> BoolArray:
+        """Return which lanes must stay: bool [lanes]."""
+        return self.reason >= 0
+
+
+def solve(trace: Trace) -> Lanes:
+    """Return the lanes of a finished trace."""
+    of_label = components(trace.count, trace.ties)
+    while extra := _rectangle_ties(trace, of_label):
+        trace.ties.extend(extra)
+        of_label = components(trace.count, trace.ties)
+    count = int(of_label.max(initial=-1)) + 1
+    lanes = _Freezing(of_label, np.full(count, -1, np.int64), [])
+    for entry in trace.frozen:
+        lanes.freeze(of_label[entry.labels], entry.reason)
+    _freeze_two_groups(trace, lanes)
+    cells, balanced = _cells(trace, lanes)
+    return Lanes(of_label, count, lanes.reason, tuple(lanes.reasons), cells, balanced)
+
+
+@dataclass
+class _Freezing:
+    of_label: IntArray
+    reason: IntArray
+    reasons: list[str]
+
+    def freeze(self, lanes: IntArray, reason: str) -> bool:
+        """Freeze lanes that are not frozen yet; the first reason stays. Return whether there were any."""
+        fresh = lanes[self.reason[lanes] < 0]
+        if fresh.size:
+            self.reason[fresh] = len(self.reasons)
+            self.reasons.append(reason)
+        return bool(fresh.size)
+
+
+def _rectangle_ties(trace: Trace, of_label: IntArray) -> list[tuple[IntArray, IntArray]]:
+    """Return ties that make the first product axis rectangular that is not: its lanes vary along one factor only.
+
+    Which factor: the one that leaves the most lanes.
+    """
+    for labels, _ in trace.rectangles:
+        lanes = of_label[labels]
+        varying = [d for d in range(lanes.ndim) if (lanes != lanes.take([0], axis=d)).any()]
+        if len(varying) <= 1:
+            continue
+        best = max(varying, key=lambda d: _lanes_left(lanes, d))
+        moved = np.moveaxis(labels, best, 0).reshape(labels.shape[best], -1)
+        return [(np.repeat(moved[:, 0], moved.shape[1]), moved.reshape(-1))]
+    return []
+
+
+def _lanes_left(lanes: IntArray, dim: int) -> int:
+    """Return how many lanes are left when all positions with one index along `dim` become one lane."""
+    names, flat = np.unique(lanes, return_inverse=True)
+    rows = np.moveaxis(flat.reshape(lanes.shape), dim, 0).reshape(lanes.shape[dim], -1)
+    ties = [(np.repeat(rows[:, 0], rows.shape[1]), rows.reshape(-1))]
+    return int(components(names.size, ties).max()) + 1
+
+
+def _freeze_two_groups(trace: Trace, lanes: _Freezing) -> None:
+    """An element of a parameter may be in one ZIG only: a second producing axis is frozen."""
+    by_param: dict[str, list[int]] = {}
+    for (param, axis), role in trace.roles.items():
+        if role is Role.PRODUCER and axis in trace.parameters.get(param, {}):
+            by_param.setdefault(param, []).append(axis)
+    for param, axes in by_param.items():
+        alive = []
+        for axis in sorted(axes, key=lambda a: -trace.parameters[param][a].size):
+            of_axis = lanes.of_label[trace.parameters[param][axis]]
+            if (lanes.reason[of_axis] >= 0).all():
+                continue
+            if alive and not np.array_equal(np.unique(of_axis), alive[0]):
+                lanes.freeze(of_axis, f"'{param}' would belong to the groups of two of its axes")
+            alive.append(np.unique(of_axis))
+
+
+def _cells(trace: Trace, lanes: _Freezing) -> tuple[IntArray, tuple[tuple[IntArray, str], ...]]:
+    """Return the cell of every lane and the balanced constraints that are left, as (lanes [rows, n], node).
+
+    A constraint whose rows cannot be kept equal lane by lane (a frozen lane, a lane that lies in several rows
+    but not in all, cells of different number per row) freezes its lanes; that may break another, so it repeats.
+    """
+    while True:
+        cells = np.zeros(lanes.reason.size, np.int64)
+        alive = []
+        for constraint in trace.balanced:
+            rows = lanes.of_label[constraint.labels]
+            if (lanes.reason[rows] >= 0).all() or _is_uniform(rows):
+                continue
+            cells = _refine(cells, rows)
+            alive.append((rows, constraint))
+        broken = [c for rows, c in alive if not _is_balanceable(rows, cells, lanes.reason)]
+        if not broken:
+            return cells, tuple((rows, c.node) for rows, c in alive)
+        for constraint in broken:
+            lanes.freeze(np.unique(lanes.of_label[constraint.labels]), _broken_reason(constraint))
+
+
+def _broken_reason(constraint: Balanced) -> str:
+    return f"the groups of '{constraint.node}' cannot all keep the same number of channels"
+
+
+def _is_uniform(rows: IntArray) -> bool:
+    """Return whether every row holds the same lanes equally often: dropping any lane keeps the rows equal."""
+    ordered = np.sort(rows, axis=1)
+    return bool((ordered == ordered[:1]).all())
+
+
+def _refine(cells: IntArray, rows: IntArray) -> IntArray:
+    """Return cells that also tell the lanes of different rows apart."""
+    row_of = np.zeros(cells.size, np.int64)
+    row_of[rows] = np.arange(1, len(rows) + 1)[:, None]
+    pairs = cells * (len(rows) + 1) + row_of
+    names, refined = np.unique(pairs, return_inverse=True)
+    shift = 0 if names[0] == 0 else 1
+    return refined.reshape(-1).astype(np.int64) + shift
+
+
+def _is_balanceable(rows: IntArray, cells: IntArray, reason: IntArray) -> bool:
+    """Return whether taking one lane from every cell takes equally many from every row."""
+    if (reason[rows] >= 0).any():
+        return False
+    flat = np.sort(rows, axis=1)
+    if (flat[:, 1:] == flat[:, :-1]).any() or np.unique(rows).size != rows.size:
+        return False
+    counts = [np.unique(cells[row], return_counts=True)[1] for row in rows]
+    return all(np.array_equal(np.sort(c), np.sort(counts[0])) for c in counts) and all(
+        (c == counts[0][0]).all() for c in counts
+    )
