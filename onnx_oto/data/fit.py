@@ -1,0 +1,200 @@
+"""Samples in the form a model reads them, converted batch by batch: uint8 images stay uint8 in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_oto.data.augment import Augment, augmented
+from onnx_oto.data.layout import Layout, Pattern, Shape, find_layout, spatial_axes
+from onnx_oto.errors import DataError
+
+Array = npt.NDArray[Any]
+
+# Samples looked at together when values are checked; bounds the temporary memory.
+_LOT = 4096
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How numbers are prepared: explicitly, never from the data. Applied after uint8 was scaled to [0, 1].
+
+    mean, std: one number, or one per channel: (x - mean) / std. pad: zeros added on each side of height and
+    width.
+    """
+
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    pad: int = 0
+
+    def __post_init__(self) -> None:
+        if self.pad < 0:
+            raise DataError(f"pad {self.pad}: the number of zeros per side cannot be negative")
+        if any(not value > 0 for value in self.std):
+            raise DataError(f"std {list(self.std)}: standard deviations are positive")
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The samples of one model input: stored [N, *stored], served as C-contiguous [n, *shape] of `dtype`."""
+
+    stored: Array
+    layout: Layout
+    dtype: np.dtype[Any]
+    pad: int
+    factor: Array | None  # x * factor + shift in `dtype`, broadcast against a sample; None for no arithmetic
+    shift: Array | None
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of one sample as served."""
+        return self.layout.shape
+
+    def take(self, rows: Array | slice, *, augment: Augment | None = None, seed: Sequence[int] = ()) -> Array:
+        """Return the samples at `rows`, converted; with `augment`, changed first, as `seed` decides."""
+        samples = self.stored[rows]
+        axes = spatial_axes(samples.shape[1:])
+        if self.pad and axes is not None:
+            width = [(self.pad, self.pad) if axis - 1 in axes else (0, 0) for axis in range(samples.ndim)]
+            samples = np.pad(samples, width)
+        if augment is not None:
+            samples = augmented(samples, augment, np.random.default_rng(seed))
+        values = np.array(self.layout.apply(samples), self.dtype, order="C")
+        if self.factor is not None:
+            np.multiply(values, self.factor, out=values)
+        if self.shift is not None:
+            np.add(values, self.shift, out=values)
+        return values
+
+
+def fit(
+    images: Array,
+    input_shape: Pattern,
+    dtype: npt.DTypeLike,
+    *,
+    name: str = "x",
+    pixels: Pixels | None = None,
+) -> tuple[Source, str]:
+    """Return samples [N, ...] as a model input reads them, and one sentence that says what is done to them.
+
+    `input_shape` is the shape of one sample, without the batch axis, None for open sizes. uint8 for a
+    floating-point input is scaled to [0, 1]; other numbers are converted where nothing is lost but
+    float64's last digits. The layout follows `layout.py`. Raises DataError: no way to the shape, floats for
+    an integer input, or a value that is not finite (the message names the sample, `name[17]`).
+    """
+    pixels = pixels or Pixels()
+    kind = np.dtype(dtype)
+    stored = images.shape[1:]
+    layout = find_layout(_padded(stored, pixels.pad, name), input_shape)
+    if layout is None:
+        raise DataError(_mismatch(name, stored, input_shape, pixels.pad))
+    steps = [f"{name}: {len(images)} samples {_text(stored)} {images.dtype}"]
+    if pixels.pad:
+        steps.append(f"padded with {pixels.pad} zeros on each side")
+    steps.append(f"{layout.text}, {_text(layout.shape)}")
+    scale = _scale(name, images.dtype, kind)
+    if scale is not None:
+        steps.append("scaled from 0..255 to [0, 1]")
+    elif images.dtype != kind:
+        steps.append(f"converted to {kind}")
+    factor, shift = _affine(name, layout.shape, kind, scale, pixels)
+    if pixels.mean or pixels.std:
+        steps.append(f"normalised with mean {_numbers(pixels.mean, 0)} and std {_numbers(pixels.std, 1)}")
+    check_finite(name, images, kind)
+    return Source(images, layout, kind, pixels.pad, factor, shift), ", ".join(steps)
+
+
+def check_finite(name: str, values: Array, dtype: npt.DTypeLike) -> None:
+    """Raise DataError naming the first sample of floats [N, ...] that is not finite as `dtype`.
+
+    A few thousand samples are looked at together, so that large arrays are not copied.
+    """
+    if values.dtype.kind != "f":
+        return
+    for start in range(0, len(values), _LOT):
+        lot = values[start : start + _LOT]
+        with np.errstate(over="ignore", invalid="ignore"):
+            finite = np.isfinite(lot.astype(dtype, copy=False)).reshape(len(lot), -1)
+        bad = np.flatnonzero(~finite.all(axis=1))
+        if bad.size:
+            value = lot[bad[0]].reshape(-1)[np.flatnonzero(~finite[bad[0]])[0]]
+            raise DataError(
+                f"{name}[{start + bad[0]}] holds {value}: every number must be finite as {np.dtype(dtype)}"
+            )
+
+
+def _padded(stored: Shape, pad: int, name: str) -> Shape:
+    if not pad:
+        return stored
+    axes = spatial_axes(stored)
+    if axes is None:
+        raise DataError(f"{name}: samples of shape {_text(stored)} have no clear height and width to pad")
+    return tuple(size + 2 * pad if axis in axes else size for axis, size in enumerate(stored))
+
+
+def _mismatch(name: str, stored: Shape, wanted: Pattern, pad: int) -> str:
+    text = f"{name}: samples have shape {_text(stored)}, the model reads {_text(wanted)}"
+    axes = spatial_axes(stored)
+    if pad or axes is None:
+        return f"{text}: convert one of them"
+    for more in range(1, max(stored[axis] for axis in axes) + 1):
+        if find_layout(_padded(stored, more, name), wanted) is not None:
+            return f"{text}: ask for zero-padding with pad {more}, or convert one of them"
+    return f"{text}: resize one of them"
+
+
+def _scale(name: str, stored: np.dtype[Any], wanted: np.dtype[Any]) -> float | None:
+    """Return 1/255 for uint8 images and floating-point inputs, else None.
+
+    DataError for a lossy conversion.
+    """
+    if wanted.kind == "f":
+        return 1 / 255 if stored == np.uint8 else None
+    if stored != wanted and not np.can_cast(stored, wanted, "safe"):
+        raise DataError(f"{name} is {stored}, the model reads {wanted}: convert it before it is stored")
+    return None
+
+
+def _affine(
+    name: str, shape: Shape, kind: np.dtype[Any], scale: float | None, pixels: Pixels
+) -> tuple[Array | None, Array | None]:
+    """Return factor and shift of (x * scale - mean) / std, shaped to broadcast against a sample."""
+    if kind.kind != "f" and (pixels.mean or pixels.std):
+        raise DataError(f"{name}: mean and std are for floating-point inputs, the model reads {kind}")
+    mean = _per_channel(name, "mean", pixels.mean or (0.0,), shape)
+    std = _per_channel(name, "std", pixels.std or (1.0,), shape)
+    factor, shift = (scale or 1.0) / std, -mean / std
+    return (
+        factor.astype(kind) if np.any(factor != 1.0) else None,
+        shift.astype(kind) if np.any(shift != 0.0) else None,
+    )
+
+
+def _per_channel(name: str, what: str, values: Sequence[float], shape: Shape) -> npt.NDArray[np.float64]:
+    array = np.array(values, np.float64)
+    if not np.isfinite(array).all():
+        raise DataError(f"{name}: {what} {list(values)} is not finite")
+    if len(array) == 1:
+        return array.reshape(())
+    if len(shape) == 3 and shape[0] == len(array):
+        return array.reshape(-1, 1, 1)
+    if len(shape) == 3 and shape[2] == len(array):
+        return array
+    raise DataError(
+        f"{name}: {what} has {len(array)} values, samples of shape {_text(shape)} have other channels"
+    )
+
+
+def _text(shape: Pattern) -> str:
+    return "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
+
+
+def _numbers(values: tuple[float, ...], default: int) -> str:
+    return "/".join(f"{value:g}" for value in values) or str(default)

@@ -1,0 +1,95 @@
+"""Bringing stored samples into the shape a model reads: a view, never a guess about values.
+
+The ways, tried in this order; the first that gives the model's shape is taken and named:
+
+    as stored                          [C, H, W] for [C, H, W]
+    channel axis added                 [H, W] for [1, H, W] or [H, W, 1]
+    channel axis dropped               [1, H, W] or [H, W, 1] for [H, W]
+    channels last moved to first       [H, W, C] for [C, H, W]
+    channels first moved to last       [C, H, W] for [H, W, C]
+    flattened in C order               [H, W] or [C, H, W] for [H * W] or [C * H * W]
+    unflattened, one channel           [H * W] for [1, H, W], [H, W, 1] or [H, W]
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+Pattern = Sequence[int | None]
+
+# Numbers of channels an image can have; used only to find height and width in three-axis samples.
+_CHANNELS = (1, 3, 4)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How samples are rearranged: axes of one sample permuted, then reshaped to `shape`; `text` says it."""
+
+    axes: tuple[int, ...]
+    shape: Shape
+    text: str
+
+    def apply(self, samples: Array) -> Array:
+        """Return samples [N, *stored] as [N, *shape], a view where numpy can make one."""
+        moved = np.transpose(samples, (0, *(axis + 1 for axis in self.axes)))
+        return moved.reshape(len(samples), *self.shape)
+
+
+def find_layout(stored: Shape, wanted: Pattern) -> Layout | None:
+    """Return the first way from sample shape `stored` to `wanted` (None = any size); None: there is none.
+
+    >>> find_layout((28, 28), (1, 28, 28)).text
+    'channel axis added'
+    >>> find_layout((32, 32, 3), (3, None, None)).shape
+    (3, 32, 32)
+    >>> find_layout((28, 28), (1, 32, 32)) is None
+    True
+    """
+    return next((way for way in _ways(stored, wanted) if _matches(way.shape, wanted)), None)
+
+
+def spatial_axes(stored: Shape) -> tuple[int, int] | None:
+    """Return the axes of height and width in a stored sample, or None when that is not clear.
+
+    >>> spatial_axes((28, 28)), spatial_axes((32, 32, 3)), spatial_axes((3, 32, 32)), spatial_axes((784,))
+    ((0, 1), (0, 1), (1, 2), None)
+    """
+    if len(stored) == 2:
+        return (0, 1)
+    if len(stored) != 3 or (stored[0] in _CHANNELS) == (stored[2] in _CHANNELS):
+        return None
+    return (1, 2) if stored[0] in _CHANNELS else (0, 1)
+
+
+def _matches(shape: Shape, wanted: Pattern) -> bool:
+    return len(shape) == len(wanted) and all(w in (None, s) for s, w in zip(shape, wanted, strict=True))
+
+
+def _ways(stored: Shape, wanted: Pattern) -> Iterator[Layout]:
+    rank = len(stored)
+    same = tuple(range(rank))
+    yield Layout(same, stored, "as stored")
+    if rank == 2:
+        yield Layout(same, (1, *stored), "channel axis added")
+        yield Layout(same, (*stored, 1), "channel axis added")
+    if rank == 3 and stored[0] == 1:
+        yield Layout(same, stored[1:], "channel axis dropped")
+    if rank == 3 and stored[2] == 1:
+        yield Layout(same, stored[:2], "channel axis dropped")
+    if rank == 3:
+        yield Layout((2, 0, 1), (stored[2], *stored[:2]), "channels last moved to first")
+        yield Layout((1, 2, 0), (*stored[1:], stored[0]), "channels first moved to last")
+    if rank > 1:
+        yield Layout(same, (math.prod(stored),), "flattened")
+    sizes = tuple(size for size in wanted if size is not None)
+    one_channel = len(sizes) == len(wanted) and sum(size > 1 for size in sizes) <= 2
+    if rank == 1 and one_channel and math.prod(sizes) == stored[0]:
+        yield Layout(same, sizes, "rows read as images in C order")

@@ -1,0 +1,159 @@
+"""Reading npz files, above all bad ones."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onnx_oto.data import load
+from onnx_oto.errors import DataError, StorageError
+
+
+def arrays(**changes: Any) -> dict[str, np.ndarray]:
+    """Return a good file's arrays: 6 + 4 images of 5x5; a change of None removes a key."""
+    content: dict[str, Any] = {
+        "x_train": np.zeros((6, 5, 5), np.uint8),
+        "y_train": np.arange(6),
+        "x_test": np.zeros((4, 5, 5), np.uint8),
+        "y_test": np.arange(4),
+        **changes,
+    }
+    return {key: value for key, value in content.items() if value is not None}
+
+
+def save(path: Path, **changes: Any) -> Path:
+    np.savez(path, **arrays(**changes))
+    return path
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "data.npz"
+
+
+@pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
+def test_a_good_file(file: Path, write: Any) -> None:
+    content = arrays(y_train=np.array([3, 1, 4, 1, 5, 9]))
+    write(file, **content)
+    raw = load(file)
+    np.testing.assert_array_equal(raw.train.inputs[""], content["x_train"])
+    np.testing.assert_array_equal(raw.train.target, content["y_train"])
+    np.testing.assert_array_equal(raw.test.target, content["y_test"])
+    assert raw.test.inputs[""].shape == (4, 5, 5)
+
+
+def test_named_inputs_and_no_target(file: Path) -> None:
+    np.savez(
+        file,
+        x_train__a=np.ones((3, 2)),
+        x_train__b=np.ones(3),
+        x_test__a=np.ones((1, 2)),
+        x_test__b=np.ones(1),
+    )
+    raw = load(file)
+    assert list(raw.train.inputs) == ["a", "b"]
+    assert raw.train.target is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"x_train": None},
+            r"'x_train' is missing, the file holds x_test, y_test, y_train: expected x_train, y_",
+        ),
+        ({"y_train": None}, "'y_train' is missing: expected"),
+        ({"x_test": None}, "'x_test' is missing"),
+        ({"extra": np.ones(3)}, "unknown array 'extra': expected"),
+        (
+            {"x_train": np.zeros((0, 5, 5), np.uint8), "y_train": np.zeros(0, int)},
+            r"x_train has shape \(0, 5, 5\)",
+        ),
+        ({"x_test": np.uint8(3)}, r"x_test has shape \(\): the first axis counts the samples"),
+        ({"x_train": np.zeros((6, 0), np.uint8)}, "its samples are empty"),
+        ({"y_train": np.arange(5)}, "x_train has 6 samples and y_train has 5: they must agree"),
+        ({"x_train": np.array(["a"] * 6)}, "x_train has dtype <U1: store numbers"),
+        (
+            {"x_train": np.zeros((6, 5, 4), np.uint8)},
+            r"samples of x_train have shape \(5, 4\), those of x_test \(5, 5\)",
+        ),
+        ({"x_train": np.zeros((6, 5, 5), np.float32)}, "x_train is float32 and x_test is uint8"),
+        ({"x_train__a": np.zeros((6, 2))}, "'x_train' and 'x_train__a' are both there"),
+    ],
+)
+def test_what_does_not_fit_is_named(file: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        load(save(file, **changes))
+    assert str(file) in str(caught.value)
+
+
+def test_an_input_that_only_one_split_has(file: Path) -> None:
+    np.savez(file, x_train__a=np.ones(3), x_train__b=np.ones(3), x_test__a=np.ones(3))
+    with pytest.raises(DataError, match="'x_test__b' is missing"):
+        load(file)
+
+
+def test_objects_are_never_unpickled(file: Path, tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (flag,))
+
+    save(file, x_train=np.array([Bomb()] * 6, object))
+    with pytest.raises(DataError, match="array 'x_train' cannot be read: it holds Python objects"):
+        load(file)
+    assert not flag.exists()
+
+
+def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"cannot read .*nothing\.npz.*No such file"):
+        load(tmp_path / "nothing.npz")
+    with pytest.raises(StorageError, match="cannot read"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x93NUMPY\x01\x00", b"PK\x03\x04" + b"\0" * 40])
+def test_foreign_files(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    with pytest.raises(DataError, match="no npz file, or a truncated one"):
+        load(file)
+
+
+def test_other_members_and_an_empty_archive(file: Path) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(DataError, match=r"member 'readme\.txt' is no array"):
+        load(file)
+    with zipfile.ZipFile(file, "w"):
+        pass
+    with pytest.raises(DataError, match="holds no arrays"):
+        load(file)
+
+
+def test_every_truncation_and_many_flipped_bytes_are_data_errors(file: Path) -> None:
+    """Damage is found or harmless (a flipped byte in a time stamp, say), and never another exception."""
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer, **arrays(x_train=np.random.default_rng(0).integers(0, 255, (6, 5, 5), np.uint8))
+    )
+    good = buffer.getvalue()
+    for length in range(0, len(good) - 1, 7):
+        file.write_bytes(good[:length])
+        with pytest.raises(DataError):
+            load(file)
+    refused = 0
+    for position in range(0, len(good), 5):
+        damaged = bytearray(good)
+        damaged[position] ^= 0xFF
+        file.write_bytes(damaged)
+        try:
+            load(file)
+        except DataError:
+            refused += 1
+    assert refused > 50
