@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import onnx
+from google.protobuf.message import Message  # type: ignore[import-untyped]
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from onnx_oto.errors import ModelError
@@ -22,6 +23,7 @@ def check(model: ModelProto) -> None:
     checked here.
     """
     _check_header(model)
+    _check_text(model)
     drop_value_info(model)
     check_and_sort(model)
     for tensor in all_tensors(model):
@@ -69,6 +71,26 @@ def _check_header(model: ModelProto) -> None:
         raise ModelError(f"IR version {model.ir_version} is older than operator sets: export the model again")
     if not model.opset_import:
         raise ModelError("it declares no operator set (opset_import is empty): export the model again")
+
+
+def _check_text(model: ModelProto) -> None:
+    """Refuse names that are no UTF-8 text: protobuf hands them out as bytes, which nothing expects."""
+    stack: list[Message] = [model]
+    while stack:
+        message = stack.pop()
+        if isinstance(message, TensorProto):
+            # Looking at every field would copy the payload.
+            fields = [(None, message.name), (None, message.doc_string)]
+            stack.extend(message.external_data)
+        else:
+            fields = message.ListFields()
+        for field, value in fields:
+            if field is None or field.type == field.TYPE_STRING:
+                texts = value if field is not None and field.is_repeated else (value,)
+                if any(isinstance(text, bytes) for text in texts):
+                    raise ModelError("it holds a name that is no UTF-8 text: the file is damaged")
+            elif field.type == field.TYPE_MESSAGE:
+                stack.extend(value if field.is_repeated else (value,))
 
 
 def _check_defaults(model: ModelProto) -> None:

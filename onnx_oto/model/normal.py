@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import onnx
@@ -10,8 +9,10 @@ import onnx.inliner
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from onnx_oto.errors import ModelError
+from onnx_oto.model.branches import take_known_branches
 from onnx_oto.model.check import drop_value_info, first_lines
 from onnx_oto.model.constants import is_constant, write_constant
+from onnx_oto.model.names import all_names, fresh, name_nodes
 from onnx_oto.model.node import standard_domain
 from onnx_oto.model.order import captured, check_functions, sort_graph
 from onnx_oto.model.shapes import Knowledge, infer
@@ -26,6 +27,7 @@ def normalise(model: ModelProto) -> ModelProto:
     - local functions are inlined, nodes are in topological order and have unique names, none is dead;
     - constants are dense initializers and no graph inputs (so `ir_version` is at least 4);
     - shape arithmetic whose result is known is folded into constants, never what derives from a weight;
+    - an If whose condition is known gives way to its branch;
     - Identity of an initializer is gone, a vector that several inputs read has one copy for each;
     - stored value_info is dropped.
 
@@ -38,12 +40,23 @@ def normalise(model: ModelProto) -> ModelProto:
     _copy_graph(model.graph, result.graph, nodes)
     sort_graph(result.graph, frozenset(), "the graph")
     drop_value_info(result)
-    _resolve_identities(result.graph)
-    _fold(result, infer(result, strict=True))
+    _simplify(result)
     drop_dead(result.graph)
     private_vectors(result)
     name_nodes(result.graph)
     return result
+
+
+def _simplify(model: ModelProto) -> None:
+    """Fold what is known; a branch that becomes part of the graph may make more known."""
+    while True:
+        _resolve_identities(model.graph)
+        knowledge = infer(model, strict=True)
+        _fold(model, knowledge)
+        if not take_known_branches(model.graph, knowledge.values):
+            return
+        _hoist_constants(model.graph)
+        sort_graph(model.graph, frozenset(), "the graph")
 
 
 def private_vectors(model: ModelProto) -> None:
@@ -56,14 +69,14 @@ def private_vectors(model: ModelProto) -> None:
     graph = model.graph
     vectors = {t.name: t for t in graph.initializer if _is_vector(t)}
     fixed = {name for node in graph.node for name in captured(node)} | {value.name for value in graph.output}
-    taken = _all_names(graph)
+    taken = all_names(graph)
     seen: set[str] = set()
     for node in graph.node:
         for position, name in enumerate(node.input):
             if name not in vectors or name in fixed:
                 continue
             if name in seen:
-                clone = _fresh(f"{name}__use", taken)
+                clone = fresh(f"{name}__use", taken)
                 graph.initializer.add().CopyFrom(vectors[name])
                 graph.initializer[-1].name = clone
                 node.input[position] = clone
@@ -88,24 +101,14 @@ def drop_dead(graph: GraphProto) -> None:
         del graph.initializer[index]
 
 
-def name_nodes(graph: GraphProto) -> None:
-    """Give nodes without a name, or with one that is taken, a stable unique one (``<op>_<i>``), in place."""
-    count = Counter(node.name for node in graph.node)
-    taken = set(count)
-    used: set[str] = set()
-    for index, node in enumerate(graph.node):
-        if not node.name or node.name in used:
-            node.name = _fresh(f"{node.name or node.op_type}_", taken, start=index)
-        used.add(node.name)
-
-
 def _inlined(model: ModelProto, result: ModelProto) -> Sequence[NodeProto]:
     """Return the nodes with local functions expanded; `result` keeps the functions that cannot be."""
     if not model.functions:
         return list(model.graph.node)
     check_functions(model)
+    bare = skeleton(model, [node for node in model.graph.node if not is_constant(node)])
     try:
-        inlined = onnx.inliner.inline_local_functions(skeleton(model, _light(model)), convert_version=True)
+        inlined = onnx.inliner.inline_local_functions(bare, convert_version=True)
     except (ValueError, TypeError, RuntimeError) as error:
         raise ModelError(f"local functions cannot be inlined: {first_lines(error)}") from None
     del result.functions[:]
@@ -113,10 +116,6 @@ def _inlined(model: ModelProto, result: ModelProto) -> Sequence[NodeProto]:
     del result.opset_import[:]
     result.opset_import.extend(inlined.opset_import)
     return list(inlined.graph.node) + [node for node in model.graph.node if is_constant(node)]
-
-
-def _light(model: ModelProto) -> list[NodeProto]:
-    return [node for node in model.graph.node if not is_constant(node)]
 
 
 def _copy_graph(source: GraphProto, target: GraphProto, nodes: Sequence[NodeProto]) -> None:
@@ -132,12 +131,9 @@ def _copy_graph(source: GraphProto, target: GraphProto, nodes: Sequence[NodeProt
         target.initializer.add().CopyFrom(tensor)
     for sparse in source.sparse_initializer:
         target.initializer.add().CopyFrom(densify(sparse))
-    outputs = {value.name for value in source.output}
     for node in nodes:
         if is_constant(node):
-            write_constant(node, target.initializer.add())
-            if node.output[0] in outputs:
-                _rename_behind_identity(target, node)
+            _place_constant(target, node)
         else:
             copy = target.node.add()
             copy.CopyFrom(node)
@@ -146,11 +142,22 @@ def _copy_graph(source: GraphProto, target: GraphProto, nodes: Sequence[NodeProt
     target.input.extend(value for value in source.input if value.name not in constants)
 
 
-def _rename_behind_identity(graph: GraphProto, node: NodeProto) -> None:
-    """A graph output must come from a node: initializer -> Identity -> output."""
-    tensor = graph.initializer[-1]
-    tensor.name = _fresh(f"{node.output[0]}__constant", _all_names(graph))
-    graph.node.append(onnx.helper.make_node("Identity", [tensor.name], [node.output[0]], name=node.name))
+def _place_constant(graph: GraphProto, node: NodeProto) -> None:
+    """Add a Constant node as an initializer. A graph output must come from a node, so it gets an Identity."""
+    tensor = graph.initializer.add()
+    write_constant(node, tensor)
+    if tensor.name in {value.name for value in graph.output}:
+        tensor.name = fresh(f"{tensor.name}__constant", all_names(graph))
+        graph.node.append(onnx.helper.make_node("Identity", [tensor.name], list(node.output), name=node.name))
+
+
+def _hoist_constants(graph: GraphProto) -> None:
+    """Turn Constant nodes into initializers, in place."""
+    where = [index for index, node in enumerate(graph.node) if is_constant(node)]
+    for index in where:
+        _place_constant(graph, graph.node[index])
+    for index in reversed(where):
+        del graph.node[index]
 
 
 def _resolve_identities(graph: GraphProto) -> None:
@@ -161,8 +168,8 @@ def _resolve_identities(graph: GraphProto) -> None:
         for position, name in enumerate(node.input):
             if name in alias:
                 node.input[position] = alias[name]
-        if node.op_type == "Identity" and not node.domain and node.input[0] in constants | alias.keys():
-            alias[node.output[0]] = alias.get(node.input[0], node.input[0])
+        if node.op_type == "Identity" and not node.domain and node.input[0] in constants:
+            alias[node.output[0]] = node.input[0]
 
 
 def _fold(model: ModelProto, knowledge: Knowledge) -> None:
@@ -188,19 +195,3 @@ def _is_foldable(name: str, knowledge: Knowledge) -> bool:
 def _is_vector(tensor: TensorProto) -> bool:
     longer = [size for size in tensor.dims if size > 1]
     return len(longer) == 1 and all(size > 0 for size in tensor.dims)
-
-
-def _all_names(graph: GraphProto) -> set[str]:
-    names = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
-    for node in graph.node:
-        names.update(node.input)
-        names.update(node.output)
-    return names
-
-
-def _fresh(prefix: str, taken: set[str], *, start: int = 1) -> str:
-    number = start
-    while f"{prefix}{number}" in taken:
-        number += 1
-    taken.add(f"{prefix}{number}")
-    return f"{prefix}{number}"

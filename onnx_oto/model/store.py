@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from onnx import ModelProto, TensorProto
 
-from onnx_oto.errors import StorageError
+from onnx_oto.errors import StorageError, UsageError
 from onnx_oto.model.external import all_tensors
 from onnx_oto.model.files import runnable_bytes
 from onnx_oto.model.tensors import byte_count, is_external, to_array
@@ -30,13 +30,18 @@ def save(model: ModelProto, path: str | os.PathLike[str], *, external_above: int
     The bytes go to a temporary file in the same folder, are forced to the disk, and the file is renamed. On
     failure the temporary files are removed, an existing target stays as it was, and StorageError is raised.
     `ir_version` is lowered in the file where the opsets allow (see `suitable_ir`). The argument is not
-    modified.
+    modified. Raises UsageError when weights were not loaded.
     """
+    absent = next((t.name for t in all_tensors(model) if is_external(t)), None)
+    if absent is not None:
+        raise UsageError(
+            f"weights of {absent!r} were not loaded, so the model cannot be saved: load it with weights"
+        )
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise StorageError(f"cannot write {str(path)!r}: it is not a regular file")
     try:
-        if sum(byte_count(t) for t in all_tensors(model) if not is_external(t)) > external_above:
+        if sum(byte_count(t) for t in all_tensors(model)) > external_above:
             _save_external(model, target)
         else:
             payload = runnable_bytes(model)
@@ -55,7 +60,7 @@ def _save_external(model: ModelProto, target: Path) -> None:
     backup = data.with_name(f".{data.name}.{secrets.token_hex(4)}.old")
     with _replacing(data, backup=backup) as weights:
         for tensor in light.graph.initializer:
-            if not is_external(tensor) and byte_count(tensor) >= _MIN_EXTERNAL:
+            if byte_count(tensor) >= _MIN_EXTERNAL:
                 _move(tensor, weights, data.name)
         payload = runnable_bytes(light)
     try:

@@ -11,9 +11,10 @@ from onnx import TensorProto
 
 from onnx_oto.model.claims import CLAIMS, merge
 from onnx_oto.model.dims import Dim, Shape, known_size, product, symbols
+from onnx_oto.model.evaluators import EVALUATORS
 from onnx_oto.model.node import Node
 from onnx_oto.model.reference import evaluate_constant
-from onnx_oto.model.values import EVALUATORS, MAX_ELEMENTS, from_shape, is_known
+from onnx_oto.model.values import MAX_ELEMENTS, from_shape, is_known
 
 MAX_FOLDED_BYTES = 65536
 # Before opset 7 elementwise ops broadcast by attributes.
@@ -94,6 +95,8 @@ class Walk:
             return
         claim = rule(node, self.shapes, self.values)
         if claim is None or (old is not None and len(old) != len(claim)):
+            return
+        if any(isinstance(size, int) and size < 0 for size in claim):
             return
         self.shapes[name] = merge(claim, old)
         for symbol, size in zip(old or (), claim, strict=False):

@@ -1,0 +1,239 @@
+"""Ops that compute element by element, with symbols where a result is exactly a symbolic size."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnx_oto.model import dims
+from onnx_oto.model.node import Node
+from onnx_oto.model.values import Value, argument, evaluates, fits, is_known, lift
+
+
+@evaluates("Where")
+def _where(node: Node, values: Sequence[Value | None]) -> Value | None:
+    condition, yes, no = values
+    if condition is None or yes is None or no is None:
+        return None
+    if is_known(condition) and yes.dtype != object and no.dtype != object:
+        return np.where(condition.astype(bool), yes, no)
+
+    def choose(test: Any, a: Any, b: Any) -> Any:
+        if test is None:
+            return a if a == b else None
+        return a if test else b
+
+    return lift(choose, condition, yes, no)
+
+
+@evaluates("Cast")
+def _cast(node: Node, values: Sequence[Value | None]) -> Value | None:
+    if values[0] is None:
+        return None
+    kind = onnx.helper.tensor_dtype_to_np_dtype(node.attrs["to"])
+    if values[0].dtype != object:
+        if values[0].dtype.kind not in "iufb" or kind.kind not in "iufb":
+            return None
+        with np.errstate(all="ignore"):
+            return values[0].astype(kind)
+    number: Callable[[Any], Any] = {"b": bool, "i": int, "u": int}.get(kind.kind, float)
+
+    def convert(item: Any) -> Any:
+        if isinstance(item, str):
+            return None if kind.kind == "b" else item
+        return None if item is None else number(item)
+
+    return lift(convert, values[0])
+
+
+@evaluates("CastLike")
+def _cast_like(node: Node, values: Sequence[Value | None]) -> Value | None:
+    data, like = values
+    if data is None or like is None or data.dtype == object or like.dtype == object:
+        return None
+    return data.astype(like.dtype)
+
+
+def _add(a: Any, b: Any) -> Any:
+    if isinstance(a, str) or isinstance(b, str):
+        return a if b == 0 else b if a == 0 else None
+    return None if a is None or b is None else a + b
+
+
+def _sub(a: Any, b: Any) -> Any:
+    if isinstance(a, str) or isinstance(b, str):
+        return 0 if a == b else a if b == 0 else None
+    return None if a is None or b is None else a - b
+
+
+def _mul(a: Any, b: Any) -> Any:
+    if isinstance(a, str) or isinstance(b, str):
+        return None if _fractional(a) or _fractional(b) else dims.multiply(_whole(a), _whole(b))
+    return None if a is None or b is None else a * b
+
+
+def _div(a: Any, b: Any) -> Any:
+    if a is None or b is None or b == 0:
+        return None
+    if isinstance(a, str) or isinstance(b, str):
+        return None if _fractional(a) or _fractional(b) else dims.divide(_whole(a), _whole(b))
+    if isinstance(a, float) or isinstance(b, float):
+        return a / b
+    quotient = abs(a) // abs(b)
+    return quotient if (a < 0) == (b < 0) else -quotient
+
+
+def _compare(test: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Any]:
+    """Compare two elements; a symbol is >= 0, so it can be told from a negative number."""
+
+    def compare(a: Any, b: Any) -> Any:
+        if a is None or b is None:
+            return None
+        if isinstance(a, str) and isinstance(b, str):
+            return test(0, 0) if a == b else None
+        if isinstance(a, str):
+            return test(0, b) if b < 0 else None
+        if isinstance(b, str):
+            return test(a, 0) if a < 0 else None
+        return test(a, b)
+
+    return compare
+
+
+def _extreme(pick: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def choose(a: Any, b: Any) -> Any:
+        if a is None or b is None or isinstance(a, str) or isinstance(b, str):
+            return a if a == b else None
+        return pick(a, b)
+
+    return choose
+
+
+def _and(a: Any, b: Any) -> Any:
+    if a is False or b is False:
+        return False
+    return None if a is None or b is None else bool(a and b)
+
+
+def _or(a: Any, b: Any) -> Any:
+    if a is True or b is True:
+        return True
+    return None if a is None or b is None else bool(a or b)
+
+
+_BINARY: dict[str, Callable[[Any, Any], Any]] = {
+    "Add": _add,
+    "Sub": _sub,
+    "Mul": _mul,
+    "Div": _div,
+    "Equal": _compare(operator.eq),
+    "Greater": _compare(operator.gt),
+    "GreaterOrEqual": _compare(operator.ge),
+    "Less": _compare(operator.lt),
+    "LessOrEqual": _compare(operator.le),
+    "And": _and,
+    "Or": _or,
+}
+_TYPED: dict[str, Callable[[Any, Any], Any]] = {
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Equal": np.equal,
+    "Greater": np.greater,
+    "GreaterOrEqual": np.greater_equal,
+    "Less": np.less,
+    "LessOrEqual": np.less_equal,
+    "And": np.logical_and,
+    "Or": np.logical_or,
+}
+
+
+@evaluates(*_BINARY)
+def _binary(node: Node, values: Sequence[Value | None]) -> Value | None:
+    a, b = values
+    if a is None or b is None:
+        return None
+    if not fits(np.broadcast_shapes(a.shape, b.shape)):
+        return None
+    if a.dtype == object or b.dtype == object:
+        return lift(_BINARY[node.op], a, b)
+    with np.errstate(all="ignore"):
+        if node.op != "Div":
+            return np.asarray(_TYPED[node.op](a, b))
+        if a.dtype.kind == "f":
+            return np.asarray(a / b)
+        return lift(_div, a, b) if np.all(b != 0) else None
+
+
+@evaluates("Min", "Max")
+def _min_max(node: Node, values: Sequence[Value | None]) -> Value | None:
+    found = [value for value in values if value is not None]
+    if len(found) < len(values):
+        return None
+    result = found[0]
+    for value in found[1:]:
+        if result.dtype == object or value.dtype == object:
+            result = lift(_extreme(min if node.op == "Min" else max), result, value)
+        else:
+            result = (np.minimum if node.op == "Min" else np.maximum)(result, value)
+    return result
+
+
+@evaluates("Not")
+def _not(node: Node, values: Sequence[Value | None]) -> Value | None:
+    return None if values[0] is None else lift(lambda item: None if item is None else not item, values[0])
+
+
+@evaluates("Floor", "Ceil", "Round")
+def _round(node: Node, values: Sequence[Value | None]) -> Value | None:
+    """A symbol is a whole number already."""
+    if values[0] is None or values[0].dtype == object:
+        return values[0] if values[0] is not None and _all_whole(values[0]) else None
+    return np.asarray({"Floor": np.floor, "Ceil": np.ceil, "Round": np.rint}[node.op](values[0]))
+
+
+@evaluates("Neg", "Abs")
+def _sign(node: Node, values: Sequence[Value | None]) -> Value | None:
+    if values[0] is None:
+        return None
+    if values[0].dtype != object:
+        return np.asarray(np.negative(values[0]) if node.op == "Neg" else np.abs(values[0]))
+    if node.op == "Abs":
+        return lift(lambda item: item if item is None or isinstance(item, str) else abs(item), values[0])
+    return lift(lambda item: None if item is None or isinstance(item, str) else -item, values[0])
+
+
+@evaluates("ReduceProd", "ReduceSum", "ReduceMax", "ReduceMin")
+def _reduce(node: Node, values: Sequence[Value | None]) -> Value | None:
+    """Reduce a vector to one element; other forms are left to the reference implementation."""
+    data = values[0]
+    if data is None or data.ndim != 1 or data.size == 0 or data.dtype.kind == "f":
+        return None
+    axes = argument(node, values, 1, "axes", [0] if not node.attrs.get("noop_with_empty_axes", 0) else None)
+    if axes is None or [axis % 1 for axis in axes] != [0]:
+        return None
+    combine = {"ReduceProd": _mul, "ReduceSum": _add, "ReduceMax": _extreme(max), "ReduceMin": _extreme(min)}[
+        node.op
+    ]
+    total = data.flat[0] if data.dtype == object else data.flat[0].item()
+    for item in data.astype(object).flat[1:]:
+        total = combine(total, item)
+    result = np.empty((1,) if node.attrs.get("keepdims", 1) else (), object)
+    result[...] = total
+    return result
+
+
+def _fractional(item: Any) -> bool:
+    return isinstance(item, float) and not item.is_integer()
+
+
+def _whole(item: Any) -> dims.Dim:
+    return item if item is None or isinstance(item, str) else int(item)
+
+
+def _all_whole(value: Value) -> bool:
+    return all(not _fractional(item) for item in value.flat)
