@@ -49,7 +49,7 @@ def reshape(trace: Trace, node: Node, source: str, layout: Layout, shape: Sequen
 
 def resize(cut: Cut, node: Node, layout: Layout, result: Layout, index: int = 1) -> None:
     """Repair: write the compact sizes of `result` into input `index` of a Reshape or Expand."""
-    if not cut.touches(layout, result):
+    if node.op == "Flatten" or not cut.touches(layout, result):
         return
     sizes = [cut.size(result, axis) for axis in range(result.rank)]
     if sizes.count(None) <= 1 and index == 1 and node.op == "Reshape" and 0 not in sizes:

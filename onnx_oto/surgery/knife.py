@@ -1,0 +1,209 @@
+"""The edits that repairs make, on an onnx-graphsurgeon graph."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_graphsurgeon as gs
+
+from onnx_oto.lanes.layout import Block, IntArray, Layout
+from onnx_oto.lanes.trace import Trace
+from onnx_oto.zigs.lanes import BoolArray
+
+END = np.iinfo(np.int64).max
+
+
+class Knife:
+    """Implements `onnx_oto.lanes.cut.Cut`. Remembers which nodes it touched."""
+
+    def __init__(self, graph: gs.Graph, trace: Trace, of_label: IntArray, drop: BoolArray) -> None:
+        self.graph = graph
+        self.touched: set[str] = set()
+        self._trace = trace
+        self._of_label = of_label
+        self._drop = drop
+        self._nodes = {node.name: node for node in graph.nodes}
+        self._tensors: dict[str, gs.Tensor] = graph.tensors()
+        self._serial = itertools.count()
+
+    # --- questions --------------------------------------------------------------------------------------------
+    def kept(self, labels: IntArray) -> BoolArray:
+        keep: BoolArray = ~self._drop[self._of_label[labels]]
+        return keep
+
+    def touches(self, *layouts: Layout) -> bool:
+        return any(not self.kept(b.labels).all() for layout in layouts for b in layout.blocks)
+
+    def along(self, block: Block, key: int) -> BoolArray:
+        at = block.keys.index(key)
+        others = tuple(i for i in range(len(block.keys)) if i != at)
+        stays: BoolArray = self.kept(block.labels).any(axis=others)
+        return stays
+
+    def size(self, layout: Layout, axis: int) -> int | None:
+        total = 1
+        for key in layout.axes[axis]:
+            block = layout.block(key)
+            size = layout.sizes[key] if block is None else int(self.along(block, key).sum())
+            if not isinstance(size, int):
+                return None
+            total *= size
+        return total
+
+    # --- edits ------------------------------------------------------------------------------------------------
+    def attribute(self, node: str, name: str, default: Any = None) -> Any:
+        return self._nodes[node].attrs.get(name, default)
+
+    def set_attribute(self, node: str, name: str, value: Any) -> None:
+        attrs = self._touch(node).attrs
+        if value is None:
+            attrs.pop(name, None)
+        else:
+            attrs[name] = value
+
+    def set_input(self, node: str, index: int, value: npt.NDArray[Any]) -> None:
+        inputs = self._touch(node).inputs
+        while len(inputs) <= index:
+            inputs.append(gs.Variable.empty())
+        inputs[index] = self._constant(node, value)
+
+    def override_input(self, node: str, index: int, values: Sequence[int | None]) -> None:
+        tensor = self._nodes[node].inputs[index]
+        if isinstance(tensor, gs.Constant):
+            old = np.array(tensor.values)
+            new = [o if v is None else v for o, v in zip(old.reshape(-1), values, strict=True)]
+            self.set_input(node, index, np.array(new, old.dtype).reshape(old.shape))
+        elif all(v is not None for v in values):
+            self.set_input(node, index, np.array(values, np.int64))
+        else:
+            self._touch(node).inputs[index] = self._where(node, tensor, values)
+
+    def override_output(self, node: str, index: int, values: Sequence[int | None]) -> None:
+        tensor = self._touch(node).outputs[index]
+        readers = list(tensor.outputs)
+        replaced = self._where(node, tensor, values)
+        for reader in readers:
+            self._touch(reader.name)
+            for i, name in enumerate(reader.inputs):
+                if name is tensor:
+                    reader.inputs[i] = replaced
+
+    def reslice(self, node: str, axis: int, positions: IntArray) -> None:
+        start, end = (int(positions[0]), int(positions[-1]) + 1) if positions.size else (0, 0)
+        regular = np.array_equal(positions, np.arange(start, end))
+        if not regular:
+            start, end = 0, END
+        step = None if self._axis_bounds(node, axis, start, end) == 1 else 1
+        if step is not None:
+            place = self._place(node, axis)
+            self._override_at(node, 4, place, 1)
+        if not regular:
+            self._gather_after(node, axis, positions)
+
+    def replace_with_gather(self, node: str, source: str, axis: int, indices: IntArray) -> None:
+        old = self._touch(node)
+        output = old.outputs[0]
+        old.outputs.clear()
+        self._add("Gather", node, [self._tensors[source], self._constant(node, indices)], [output], axis=axis)
+
+    def replace_with_alias(self, node: str, source: str) -> None:
+        old = self._touch(node)
+        output = old.outputs[0]
+        old.outputs.clear()
+        self._add("Identity", node, [self._tensors[source]], [output])
+
+    # --- inside -----------------------------------------------------------------------------------------------
+    def _touch(self, node: str) -> gs.Node:
+        self.touched.add(node)
+        return self._nodes[node]
+
+    def _name(self, node: str, what: str) -> str:
+        while (name := f"{node}/compact_{what}_{next(self._serial)}") in self._tensors:
+            pass
+        return name
+
+    def _constant(self, node: str, value: npt.NDArray[Any]) -> gs.Constant:
+        return gs.Constant(self._name(node, "constant"), np.ascontiguousarray(value))
+
+    def _add(self, op: str, near: str, inputs: list[Any], outputs: list[Any], **attrs: Any) -> None:
+        node = gs.Node(op, self._name(near, op), attrs, inputs, outputs)
+        self._nodes[node.name] = node
+        self.touched.add(node.name)
+        self.graph.nodes.append(node)
+
+    def _where(self, node: str, tensor: gs.Tensor, values: Sequence[int | None]) -> gs.Variable:
+        known = np.array([v is not None for v in values])
+        numbers = np.array([0 if v is None else v for v in values], np.int64)
+        result = gs.Variable(self._name(node, "sizes"), np.int64)
+        self._add(
+            "Where", node, [self._constant(node, known), self._constant(node, numbers), tensor], [result]
+        )
+        return result
+
+    def _place(self, node: str, axis: int) -> int:
+        """Return the position of `axis` in a Slice's list of axes."""
+        it = self._nodes[node]
+        listed = it.attrs.get("axes")
+        if listed is None and len(it.inputs) > 3 and isinstance(it.inputs[3], gs.Constant):
+            listed = it.inputs[3].values.reshape(-1).tolist()
+        if listed is None:
+            return axis
+        shape = self._trace.graph.shapes.get(it.inputs[0].name)
+        assert shape is not None
+        return [int(a) % len(shape) for a in listed].index(axis)
+
+    def _axis_bounds(self, node: str, axis: int, start: int, end: int) -> int:
+        """Set the bounds of one axis of a Slice; return the axis's step."""
+        it, place = self._nodes[node], self._place(node, axis)
+        if "starts" in it.attrs:
+            for name, value in (("starts", start), ("ends", end)):
+                listed = list(it.attrs[name])
+                listed[place] = value
+                self.set_attribute(node, name, listed)
+            return 1
+        self._override_at(node, 1, place, start)
+        self._override_at(node, 2, place, end)
+        steps = it.inputs[4] if len(it.inputs) > 4 else None
+        return 1 if steps is None or not steps.name else int(steps.values.reshape(-1)[place])
+
+    def _override_at(self, node: str, index: int, place: int, value: int) -> None:
+        tensor = self._nodes[node].inputs[index]
+        size = tensor.values.size if isinstance(tensor, gs.Constant) else self._length(tensor.name)
+        self.override_input(node, index, [value if i == place else None for i in range(size)])
+
+    def _length(self, name: str) -> int:
+        shape = self._trace.graph.shapes.get(name)
+        assert shape is not None
+        assert isinstance(shape[0], int)
+        return shape[0]
+
+    def _gather_after(self, node: str, axis: int, positions: IntArray) -> None:
+        it = self._touch(node)
+        output = it.outputs[0]
+        whole = gs.Variable(self._name(node, "whole"), output.dtype)
+        it.outputs[0] = whole
+        self._add("Gather", node, [whole, self._constant(node, positions)], [output], axis=axis)
+
+
+def exported_nodes(graph: gs.Graph, touched: set[str], originals: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Return the nodes of the edited graph: untouched ones as they were, letter for letter."""
+    from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
+
+    before = {node.name: node for node in originals}
+    result = []
+    for node in graph.nodes:
+        original = before.get(node.name)
+        if original is not None and node.name not in touched:
+            result.append(original)
+            continue
+        exported = OnnxExporter.export_node(node)
+        if original is not None:
+            exported.doc_string = original.doc_string
+            exported.metadata_props.extend(original.metadata_props)
+        result.append(exported)
+    return result
