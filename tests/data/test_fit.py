@@ -99,7 +99,7 @@ def test_padding_is_zero_in_stored_values_and_only_when_asked_for() -> None:
 @pytest.mark.parametrize(
     ("data", "wanted", "dtype", "pixels", "message"),
     [
-        (np.ones((2, 28, 28)), (3, 32, 31), "f4", None, r"x: samples have shape \[28, 28\], .* reads \[3, 32, 31\]"),
+        (np.ones((2, 28, 28)), (3, 32, 31), "f4", None, r"have shape \[28, 28\], .* reads \[3, 32, 31\]"),
         (np.ones((2, 12)), (3, 2, 2), "f4", None, r"shape \[12\], the model reads \[3, 2, 2\]: convert"),
         (np.ones((2, 3)), (3,), "i8", None, "x is float64, the model reads int64: convert it"),
         (np.ones((2, 3), "i8"), (3,), "u1", None, "x is int64, the model reads uint8"),

@@ -1,0 +1,188 @@
+"""Everything a run needs to go on, in one file: an npz with arrays and one JSON text, never pickle.
+
+Order and augmentation depend on (seed, epoch, batch) alone and Dropout on (seed, step), so no generator
+state has to be kept: the position is enough for a bit-identical continuation.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_oto.errors import StorageError, UsageError
+from onnx_oto.gradients import GradientSession
+from onnx_oto.optim import Optimizer
+from onnx_oto.training.events import EpochEnded
+
+Array = npt.NDArray[Any]
+
+VERSION = 1
+_OPTIMIZER = "optimizer."
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    The next batch is number `batch` of epoch `epoch` (both from 0), `step` steps were taken.
+    losses: sum of the losses of the current epoch so far; history: the epochs that are done.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    losses: float = 0.0
+    history: tuple[EpochEnded, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What a file holds. run: what the caller stored to recognise the run, JSON values."""
+
+    progress: Progress
+    params: Array
+    buffers: dict[str, Array]
+    optimizer: dict[str, Array]
+    slices: dict[str, tuple[int, tuple[int, ...]]]
+    run: dict[str, Any]
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str],
+    session: GradientSession,
+    optimizer: Optimizer,
+    progress: Progress,
+    *,
+    run: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the state of a run; an existing file is replaced in one step, or left as it was.
+
+    Raises StorageError when the disk does not take it; the temporary file is removed then.
+    """
+    buffers = session.buffers
+    meta = {
+        "version": VERSION,
+        "progress": asdict(progress),
+        "buffers": [[name, list(value.shape)] for name, value in buffers.items()],
+        "slices": [[name, offset, list(shape)] for name, (offset, shape) in session.slices.items()],
+        "run": dict(run or {}),
+    }
+    flat = [value.reshape(-1) for value in buffers.values()]
+    arrays: dict[str, Array] = {
+        "meta": np.frombuffer(json.dumps(meta).encode(), np.uint8),
+        "params": session.params,
+        "buffers": np.concatenate(flat) if flat else np.zeros(0, np.float32),
+        **{_OPTIMIZER + key: value for key, value in optimizer.state().items()},
+    }
+    _write(Path(path), arrays)
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Return the content of a checkpoint.
+
+    StorageError when it cannot be read, is damaged or of another version.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            arrays = {key: content[key] for key in content.files}
+        return _parse(arrays)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise StorageError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
+        reason = "damaged archive"
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        AttributeError,
+    ) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+    except (NotImplementedError, RuntimeError, MemoryError, SyntaxError) as error:
+        reason = type(error).__name__
+    raise StorageError(f"checkpoint {str(path)!r} is damaged ({reason}): use an older one, or start again")
+
+
+def restore(checkpoint: Checkpoint, session: GradientSession, optimizer: Optimizer) -> Progress:
+    """Put the state into a session and an optimizer built as for the first start; return where to go on.
+
+    Raises UsageError when the checkpoint is of another model.
+    """
+    if checkpoint.slices != session.slices or list(checkpoint.buffers) != list(session.buffers):
+        other = sorted(set(checkpoint.slices) ^ set(session.slices)) or ["other shapes"]
+        raise UsageError(
+            f"the checkpoint is of another model ({other[0]}): resume with the model of the first start"
+        )
+    np.copyto(session.params, checkpoint.params)
+    for name, value in checkpoint.buffers.items():
+        np.copyto(session.buffers[name], value)
+    optimizer.restore(checkpoint.optimizer)
+    session.steps = checkpoint.progress.step
+    return checkpoint.progress
+
+
+def _parse(arrays: dict[str, Array]) -> Checkpoint:
+    meta = json.loads(arrays["meta"].tobytes())
+    if meta["version"] != VERSION:
+        raise ValueError(f"version {meta['version']}, this program reads {VERSION}")
+    fields = meta["progress"]
+    history = tuple(EpochEnded(**record) for record in fields.pop("history"))
+    buffers: dict[str, Array] = {}
+    used = 0
+    for name, shape in meta["buffers"]:
+        size = int(np.prod(shape, dtype=np.int64))
+        buffers[name] = arrays["buffers"][used : used + size].reshape(shape)
+        used += size
+    return Checkpoint(
+        progress=Progress(**fields, history=history),
+        params=arrays["params"],
+        buffers=buffers,
+        optimizer={key[len(_OPTIMIZER) :]: a for key, a in arrays.items() if key.startswith(_OPTIMIZER)},
+        slices={name: (offset, tuple(shape)) for name, offset, shape in meta["slices"]},
+        run=meta["run"],
+    )
+
+
+def _write(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write to a temporary file in the same folder, force it to the disk, and rename it over the target."""
+    temporary: str | None = None
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            savez: Any = np.savez  # its stubs take every keyword for `allow_pickle`
+            savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        temporary = None
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise StorageError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
+    finally:
+        if temporary is not None and os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Force the new name to the disk, where folders can be opened (not on Windows)."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

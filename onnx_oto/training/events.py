@@ -1,0 +1,75 @@
+"""What a training run tells whoever watches it. The loop itself prints nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Started:
+    """Training begins, or goes on at `step` of `total`."""
+
+    epochs: int
+    steps_per_epoch: int
+    total: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """One optimizer step is done. step: steps taken so far; seconds: of this step; epoch counts from 1."""
+
+    epoch: int
+    step: int
+    total: int
+    loss: float
+    lr: float
+    phase: str
+    zeroed: int
+    target: int | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class EpochEnded:
+    """An epoch is done. loss: mean of its training losses; metric: "accuracy" or "loss" on the test data.
+
+    value and test_loss are None in epochs without evaluation; seconds: of this epoch, evaluation included.
+    """
+
+    epoch: int
+    step: int
+    total: int
+    loss: float
+    lr: float
+    phase: str
+    zeroed: int
+    target: int | None
+    metric: str
+    value: float | None
+    test_loss: float | None
+    seconds: float
+
+
+Event = Started | Stepped | EpochEnded
+
+
+class Observer(Protocol):
+    """Anything that wants to know."""
+
+    def notice(self, event: Event) -> None:
+        """Take one event. Called in the training thread: be quick. What it raises ends the training."""
+        ...
+
+
+@dataclass(frozen=True)
+class Observers:
+    """Several observers as one."""
+
+    all: tuple[Observer, ...] = ()
+
+    def notice(self, event: Event) -> None:
+        """Pass the event on, in order."""
+        for observer in self.all:
+            observer.notice(event)

@@ -1,0 +1,50 @@
+"""SIGINT and SIGTERM as a wish to stop between two steps."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequests:
+    """Inside `with StopRequests() as stop:` the first SIGINT or SIGTERM makes `stop()` true, no exception.
+
+    The second acts as if nobody had listened, so that a hanging step can still be interrupted. Outside the
+    main thread, where Python cannot handle signals, nothing is installed and `stop()` stays false.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __call__(self) -> bool:
+        """Return whether a signal has come."""
+        return self.signal is not None
+
+    @property
+    def exit_code(self) -> int | None:
+        """What a shell expects of a process that a signal ended: 130 or 143; None without a signal."""
+        return None if self.signal is None else 128 + self.signal
+
+    def __enter__(self) -> StopRequests:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._give_back()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        self._give_back()
+
+    def _give_back(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}

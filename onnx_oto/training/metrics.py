@@ -1,0 +1,70 @@
+"""metrics.jsonl: one JSON object per line, appended and flushed, so that a killed training can be read too.
+
+Keys of both kinds: kind ("step" or "epoch"), epoch, step, loss, lr, phase, zeroed, target, seconds. An
+epoch line has metric, value and test_loss too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from onnx_oto.errors import StorageError
+from onnx_oto.training.events import EpochEnded, Event, Stepped
+
+
+class MetricsFile:
+    """An observer that writes every epoch and every `every`-th step. Use it in a `with` statement.
+
+    Raises StorageError when the file cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, every: int = 10) -> None:
+        self._path = Path(path)
+        self._every = every
+        try:
+            self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
+        except OSError as error:
+            raise self._failure(error) from None
+
+    def __enter__(self) -> MetricsFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def notice(self, event: Event) -> None:
+        """See `Observer.notice`."""
+        if isinstance(event, EpochEnded):
+            self._write({"kind": "epoch", **asdict(event)})
+        elif isinstance(event, Stepped) and event.step % self._every == 0:
+            self._write({"kind": "step", **asdict(event)})
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        line = json.dumps({key: _plain(value) for key, value in record.items() if key != "total"})
+        try:
+            self._file.write(line + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise self._failure(error) from None
+
+    def _failure(self, error: OSError) -> StorageError:
+        return StorageError(f"cannot write {str(self._path)!r}: {error.strerror or error}")
+
+
+def _plain(value: Any) -> Any:
+    """Return numbers that JSON can hold.
+
+    A loss that is not finite becomes null, and six digits are enough.
+    """
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if math.isfinite(value) else None

@@ -1,0 +1,82 @@
+"""Checkpoint files: bad ones, full disks, other models."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onnx_oto.errors import OtoError, StorageError, UsageError
+from onnx_oto.optim import Adam, Dense, Sgd
+from onnx_oto.training import Progress, load_checkpoint, restore, save_checkpoint
+
+SIZE = 6 * 8 + 8 + 8 * 3
+
+
+@pytest.fixture
+def file(tmp_path: Path, make_session: Any) -> Path:
+    path = tmp_path / "state.npz"
+    save_checkpoint(path, make_session(), Dense(Sgd(), SIZE), Progress(1, 2, 3, 0.5))
+    return path
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+def test_a_failing_write_leaves_the_old_file_alone(
+    file: Path, broken: str, make_session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = file.read_bytes()
+
+    def fail(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, broken, fail)
+    with pytest.raises(StorageError, match=r"cannot write .*state\.npz.*No space left"):
+        save_checkpoint(file, make_session(seed=4), Dense(Sgd(), SIZE), Progress())
+    assert file.read_bytes() == before
+    assert [path.name for path in file.parent.iterdir()] == ["state.npz"]
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path, make_session: Any) -> None:
+    with pytest.raises(StorageError, match="cannot write"):
+        save_checkpoint(tmp_path / "no" / "state.npz", make_session(), Dense(Sgd(), SIZE), Progress())
+
+
+def test_damage_is_one_line(file: Path) -> None:
+    good = file.read_bytes()
+    for content in (b"", b"x" * 10, good[: len(good) // 2], good[:-30]):
+        file.write_bytes(content)
+        with pytest.raises(StorageError, match=r"is damaged|cannot read") as caught:
+            load_checkpoint(file)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(StorageError, match="No such file"):
+        load_checkpoint(file.with_name("other.npz"))
+
+
+def test_another_version_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnx_oto.training.checkpoint.VERSION", 2)
+    with pytest.raises(StorageError, match="version 1, this program reads 2"):
+        load_checkpoint(file)
+
+
+def test_another_model_or_optimizer_is_refused(file: Path, make_session: Any) -> None:
+    session = make_session()
+    with pytest.raises(OtoError, match="'mean': found nothing"):
+        restore(load_checkpoint(file), session, Dense(Adam(), SIZE))
+    session.slices = {"other": (0, (SIZE,))}
+    with pytest.raises(UsageError, match=r"the checkpoint is of another model \(b1\)"):
+        restore(load_checkpoint(file), session, Dense(Sgd(), SIZE))
+
+
+def test_restoring_fills_the_arrays_of_the_session_in_place(file: Path, make_session: Any) -> None:
+    """Native code is bound to their memory."""
+    session = make_session(seed=8)
+    params, mean = session.params, session.buffers["mean"]
+    mean[:] = 5
+    assert restore(load_checkpoint(file), session, Dense(Sgd(), SIZE)) == Progress(1, 2, 3, 0.5)
+    assert session.params is params
+    np.testing.assert_array_equal(params, make_session().params)
+    np.testing.assert_array_equal(mean, np.zeros(6))
+    assert session.steps == 3
