@@ -59,7 +59,7 @@ def sort_graph(graph: GraphProto, outer: frozenset[str], where: str) -> None:
     initializers = initializer_names(graph)
     _refuse_duplicates(initializers, "initializer", where)
     given = {*inputs, *initializers}
-    sort_nodes(graph.node, given | outer, where)
+    sort_nodes(graph.node, given, where, outer=outer)
     scope = frozenset(given | outer | {name for node in graph.node for name in node.output})
     _check_outputs([value.name for value in graph.output], given | outer, graph.node, where)
     for node in graph.node:
@@ -67,10 +67,13 @@ def sort_graph(graph: GraphProto, outer: frozenset[str], where: str) -> None:
             sort_graph(body, scope, f"a body of node {label(node)!r}")
 
 
-def sort_nodes(nodes: Sequence[NodeProto], given: set[str], where: str) -> None:
+def sort_nodes(
+    nodes: Sequence[NodeProto], given: set[str], where: str, *, outer: frozenset[str] = frozenset()
+) -> None:
     """Sort a repeated node field in place so that producers come first; a right order is kept.
 
-    `given` are the names that exist before the first node. Raises ModelError.
+    `given` are the names that the graph itself has before its first node, `outer` those it may capture; a
+    node may redefine only the latter. Raises ModelError.
     """
     listed = list(nodes)
     producer = _producers(listed, given, where)
@@ -79,13 +82,14 @@ def sort_nodes(nodes: Sequence[NodeProto], given: set[str], where: str) -> None:
     readers: list[list[int]] = [[] for _ in listed]
     for index, names in enumerate(needs):
         for name in names:
-            if name not in producer:
+            if name not in producer and name not in outer:
                 raise ModelError(
                     f"node {label(listed[index])!r} in {where} reads {name!r}, which nothing defines: "
                     "no input, initializer or node output has that name; export the model again"
                 )
-            readers[producer[name]].append(index)
-            waiting[index] += 1
+            if name in producer:
+                readers[producer[name]].append(index)
+                waiting[index] += 1
     order = _peel(waiting, readers)
     if len(order) < len(listed):
         stuck = next(i for i in range(len(listed)) if waiting[i] > 0)

@@ -1,0 +1,125 @@
+"""A target is either the complete new model or what it was before."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from onnx_oto.errors import StorageError
+from onnx_oto.model import load, runnable_bytes, save
+from onnx_oto.model import store as store_module
+
+TEXT = "g (float[N,3,8,8] x) => (float[N,4,8,8] y) { c = Conv<pads=[1,1,1,1]>(x, w) y = Relu(c) }"
+
+
+@pytest.fixture
+def model(parse):
+    return parse(TEXT, w=(4, 3, 3, 3))
+
+
+def test_saved_models_load_again(model, tmp_path):
+    save(model, tmp_path / "m.onnx")
+    assert load(tmp_path / "m.onnx") == model
+    assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
+
+
+class FailingFile:
+    """A file that accepts some bytes and then has no room."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.file.close()
+
+    def write(self, data):
+        self.file.write(data[:100])
+        raise OSError(28, "No space left on device")
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
+def fail(*args, **kwargs):
+    raise OSError(5, "Input/output error")
+
+
+def open_failing(*args, **kwargs):
+    return FailingFile(open(*args, **kwargs))
+
+
+def broken(monkeypatch, place: str) -> None:
+    if place == "write":
+        monkeypatch.setattr(store_module, "open", open_failing, raising=False)
+    else:
+        monkeypatch.setattr(os, place, fail)
+
+
+@pytest.mark.parametrize("place", ["write", "fsync", "replace"])
+@pytest.mark.parametrize("external_above", [10**9, 100])
+def test_a_failing_write_leaves_the_old_file(place, external_above, model, tmp_path, monkeypatch):
+    target = tmp_path / "m.onnx"
+    target.write_bytes(b"precious")
+    (tmp_path / "m.onnx.data").write_bytes(b"precious too")
+    with monkeypatch.context() as patch:
+        broken(patch, place)
+        with pytest.raises(StorageError, match=r"m\.onnx"):
+            save(model, target, external_above=external_above)
+    assert target.read_bytes() == b"precious"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
+    assert (tmp_path / "m.onnx.data").read_bytes() == b"precious too"
+
+
+def test_the_data_file_comes_back_when_the_model_cannot_be_written(model, tmp_path, monkeypatch):
+    save(model, tmp_path / "m.onnx", external_above=100)
+    old = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    changed.graph.initializer[0].raw_data = np.full((4, 3, 3, 3), 7, np.float32).tobytes()
+    replace = os.replace
+
+    def fail_on_model(source, target):
+        if Path(target).name == "m.onnx":
+            fail()
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_on_model)
+    with pytest.raises(StorageError):
+        save(changed, tmp_path / "m.onnx", external_above=100)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == old
+
+
+def test_what_cannot_be_written_is_a_storage_error(model, tmp_path):
+    with pytest.raises(StorageError):
+        save(model, tmp_path / "absent" / "m.onnx")
+    with pytest.raises(StorageError, match="regular file"):
+        save(model, tmp_path)
+    if Path("/dev/null").exists():
+        with pytest.raises(StorageError, match="regular file"):
+            save(model, "/dev/null")
+
+
+def test_a_link_is_followed(model, tmp_path):
+    (tmp_path / "link.onnx").symlink_to(tmp_path / "real.onnx")
+    save(model, tmp_path / "link.onnx")
+    assert (tmp_path / "link.onnx").is_symlink()
+    assert load(tmp_path / "real.onnx") == model
+
+
+@pytest.mark.parametrize(
+    ("ir", "opset", "written"), [(8, 17, 8), (13, 17, 10), (10, 21, 10), (13, 23, 11), (11, 23, 11)]
+)
+def test_the_ir_version_is_clamped_where_opsets_allow(ir, opset, written, model, tmp_path):
+    model.ir_version = ir
+    model.opset_import[0].version = opset
+    save(model, tmp_path / "m.onnx")
+    assert onnx.load(tmp_path / "m.onnx").ir_version == written
+    assert onnx.load_from_string(runnable_bytes(model)).ir_version == written
+    assert model.ir_version == ir
