@@ -83,7 +83,7 @@ def choose(
     for ranking, count in zip(rankings, counts, strict=True):
         count = _rounded(ranking, count, round_to)
         drop[ranking.units[:count].reshape(-1)] = True
-    _restore(analysis, drop, values)
+    restore(analysis, drop, values)
     return Choice(drop, int(drop.sum()), total)
 
 
@@ -158,12 +158,16 @@ def _rounded(ranking: _Ranking, count: int, multiple: int) -> int:
     return count
 
 
-def _restore(analysis: Analysis, drop: BoolArray, scores: npt.NDArray[np.float64]) -> None:
+def restore(
+    analysis: Analysis, drop: BoolArray, scores: npt.NDArray[np.float64] | None = None
+) -> None:
     """Keep further lanes, highest scores first, until no axis is empty and balanced rows are equal. In place."""
+    if scores is None:
+        scores = np.zeros(drop.size)
     changed = True
     while changed:
         changed = False
-        for lanes in analysis.nonempty:
+        for lanes in (*analysis.nonempty, *(d.lanes for d in analysis.prunable)):
             if drop[lanes].all():
                 drop[lanes[np.argmax(scores[lanes])]] = False
                 changed = True

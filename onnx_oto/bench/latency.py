@@ -1,0 +1,50 @@
+"""Latency of several models, interleaved, so that they share the machine's good and bad moments."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnx_oto.verify.runner import runner
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one run of one model: median, fastest, slowest and how many were counted."""
+
+    median: float
+    low: float
+    high: float
+    runs: int
+
+
+def latency(
+    models: Sequence[onnx.ModelProto],
+    feed: Mapping[str, npt.NDArray[Any]],
+    *,
+    seconds: float = 2.0,
+    most: int = 200,
+    threads: int = 0,
+) -> list[Latency]:
+    """Return the latency of every model on the same inputs, models in turn, for about `seconds` in all.
+
+    Two rounds warm up and are not counted; at least five are. threads: of onnxruntime, 0 = its default.
+    """
+    runners = [runner(model, threads=threads) for model in models]
+    for _ in range(2):
+        for run in runners:
+            run(feed)
+    times: list[list[float]] = [[] for _ in models]
+    end = time.perf_counter() + seconds
+    while len(times[0]) < 5 or (time.perf_counter() < end and len(times[0]) < most):
+        for run, its in zip(runners, times, strict=True):
+            begin = time.perf_counter()
+            run(feed)
+            its.append(1000 * (time.perf_counter() - begin))
+    return [Latency(float(np.median(t)), min(t), max(t), len(t)) for t in times]

@@ -1,0 +1,102 @@
+"""Commands that need no training: inspect, prune, compact, verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from onnx_oto.cli import screen
+from onnx_oto.pipeline import PruneOptions, compact_zeros, open_model, prune, verify_files
+from onnx_oto.pipeline.inspecting import inspection
+from onnx_oto.zigs import SCORES
+
+model_argument = click.argument("model", type=click.Path(path_type=Path))
+output_option = click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Where to write the compact model."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+keep_option = click.option(
+    "--keep",
+    multiple=True,
+    metavar="PATTERN",
+    help="Keep every channel of parameters, nodes or tensors whose name matches (shell wildcards, repeatable).",
+)
+seed_option = click.option("--seed", default=0, show_default=True, help="Seed of everything random.")
+
+
+@click.command("inspect")
+@model_argument
+@keep_option
+@click.option("--why", metavar="PATTERN", help="Only dimensions whose names or parameters match.")
+@json_option
+def inspect_command(model: Path, keep: tuple[str, ...], why: str | None, as_json: bool) -> None:
+    """Show what can be pruned, what is frozen and why."""
+    report = inspection(open_model(model, keep), why)
+    if as_json:
+        screen.print_json(report)
+    else:
+        screen.print_inspection(report)
+
+
+@click.command("prune")
+@model_argument
+@output_option
+@click.option(
+    "--sparsity", default=0.5, show_default=True, help="Share of channels to remove in every dimension."
+)
+@click.option("--by", type=click.Choice(list(SCORES)), default="magnitude", show_default=True, help="Score.")
+@click.option("--global", "global_", is_flag=True, help="Rank over all dimensions instead.")
+@click.option("--round-to", default=1, show_default=True, help="Keep a multiple of this in every dimension.")
+@keep_option
+@seed_option
+@click.option(
+    "--save-zeroed",
+    type=click.Path(path_type=Path),
+    help="Also write the full model with the dropped groups zeroed: it computes what the compact one does.",
+)
+@json_option
+def prune_command(
+    model: Path,
+    output: Path,
+    sparsity: float,
+    by: str,
+    global_: bool,
+    round_to: int,
+    keep: tuple[str, ...],
+    seed: int,
+    save_zeroed: Path | None,
+    as_json: bool,
+) -> None:
+    """Remove channels by their weights, without training; verify; write the compact model."""
+    options = PruneOptions(sparsity, by, seed, global_, round_to, keep, save_zeroed)
+    screen.print_pruned(prune(model, output, options), output, as_json)
+
+
+@click.command("compact")
+@model_argument
+@output_option
+@keep_option
+@json_option
+def compact_command(model: Path, output: Path, keep: tuple[str, ...], as_json: bool) -> None:
+    """Remove the channels whose groups are exactly zero already."""
+    screen.print_pruned(compact_zeros(model, output, keep), output, as_json)
+
+
+@click.command("verify")
+@click.argument("full", type=click.Path(path_type=Path))
+@click.argument("compact", type=click.Path(path_type=Path))
+@click.option(
+    "--inputs", type=click.Path(path_type=Path), help="npz file of inputs by name, instead of random ones."
+)
+@seed_option
+@json_option
+def verify_command(full: Path, compact: Path, inputs: Path | None, seed: int, as_json: bool) -> None:
+    """Compare the outputs of two models. Exit code 1 when they differ."""
+    verdict = verify_files(full, compact, inputs=inputs, seed=seed)
+    if as_json:
+        screen.print_json(verdict.as_json())
+    else:
+        screen.print_verdict(verdict)
+    if not verdict.passed:
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,185 @@
+"""What the user sees: results on stdout, progress on stderr, both by rich."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from onnx_oto.pipeline import Pruned, Trained
+from onnx_oto.pipeline.summary import Change, Summary
+from onnx_oto.training import EpochEnded, Event, Started, Stepped
+from onnx_oto.verify import Verdict
+
+out = Console(highlight=False, soft_wrap=True)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object; numbers that JSON cannot hold become null."""
+    click.echo(json.dumps(_plain(value), indent=1))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Progress:
+    """A bar with loss, zero groups and time left, on stderr; also an observer of training."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """Print a sentence above the bar."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def notice(self, event: Event) -> None:
+        """See `Observer.notice`."""
+        if isinstance(event, Started):
+            self._task = self._bar.add_task("training", total=event.total, completed=event.step, figures="")
+        elif isinstance(event, Stepped):
+            if self._task is not None:
+                goal = "" if event.target is None else f"/{event.target}"
+                figures = f"loss {event.loss:.3f}  {event.phase}  zero {event.zeroed}{goal}"
+                self._bar.update(self._task, completed=event.step, figures=figures)
+        elif isinstance(event, EpochEnded):
+            self.say(_epoch_line(event))
+
+
+def _epoch_line(event: EpochEnded) -> str:
+    value = "" if event.value is None else f"  test {event.metric} {event.value:.4f}"
+    goal = "" if event.target is None else f" of {event.target}"
+    left = event.total - event.step
+    eta = event.seconds * left / max(event.step / event.epoch, 1)
+    remaining = f", about {eta:.0f} s left" if left else ""
+    return (
+        f"epoch {event.epoch}: loss {event.loss:.4f}{value}  {event.phase}, zero groups {event.zeroed}{goal} "
+        f"({event.seconds:.1f} s{remaining})"
+    )
+
+
+def print_trained(result: Trained) -> None:
+    """Print the table of full against compact model, and where the files are."""
+    assert result.summary is not None
+    table = _change_table(result.summary)
+    if result.latencies is not None:
+        full, small = result.latencies
+        table.add_row(
+            "latency, 1 sample", f"{full.median:.3f} ms", f"{small.median:.3f} ms", _times(full.median, small.median)
+        )
+    if result.full is not None and result.compact is not None:
+        name, digits = result.full.metric, ".4f"
+        table.add_row(
+            f"test {name}", format(result.full.value, digits), format(result.compact.value, digits), ""
+        )
+    out.print(table)
+    out.print(
+        f"groups zeroed and removed: {result.summary.removed} of {result.summary.prunable} "
+        f"({result.achieved:.1%}, target {result.target:.1%})"
+    )
+    out.print(_verdict_line(result.summary.verdict))
+    out.print(f"compact model: {result.run / 'compact.onnx'}   ({result.seconds:.0f} s in all)", markup=False)
+
+
+def print_pruned(result: Pruned, output: Path, as_json: bool) -> None:
+    """Print what `prune` or `compact` did."""
+    if as_json:
+        print_json(result.as_json())
+        return
+    out.print(_change_table(result.summary))
+    out.print(f"channels removed: {result.summary.removed} of {result.summary.prunable} prunable")
+    out.print(_verdict_line(result.summary.verdict))
+    out.print(
+        f"compact model: {output}   (cut {result.cut_seconds:.2f} s, verification {result.verify_seconds:.2f} s)",
+        markup=False,
+    )
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """Print whether two models agree."""
+    out.print(_verdict_line(verdict))
+
+
+def print_inspection(report: Mapping[str, Any]) -> None:
+    """Print dimensions, what is frozen and why, and the ceiling."""
+    dimensions = report["dimensions"]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, justify in (("dimension", "left"), ("size", "right"), ("params", "right"), ("prunable", "left")):
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for d in dimensions:
+        note = "; ".join(d["constraints"][1:]) if d["prunable"] else d["reason"]
+        state = ("yes" + (f", {note}" if note else "")) if d["prunable"] else f"no: {note}"
+        table.add_row(d["name"], str(d["size"]), str(len(d["uses"])), state, style=None if d["prunable"] else "dim")
+    out.print(table)
+    share = report["prunable_params"] / max(report["params"], 1)
+    lanes = sum(d["size"] for d in dimensions if d["prunable"])
+    out.print(
+        f"{report['params']:,} parameters, {report['macs']:,} MACs. {lanes:,} channels in "
+        f"{sum(d['prunable'] for d in dimensions)} of {len(dimensions)} dimensions are prunable; "
+        f"{share:.1%} of the parameters lie in them."
+    )
+
+
+def _change_table(summary: Summary) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for name in ("full", "compact", "kept"):
+        table.add_column(name, justify="right")
+    for name, change, unit in (
+        ("parameters", summary.params, ""),
+        ("MACs", summary.macs, ""),
+        ("file size", summary.size, " bytes"),
+    ):
+        table.add_row(name, *_figures(change, unit))
+    return table
+
+
+def _figures(change: Change, unit: str) -> tuple[str, str, str]:
+    return f"{change.before:,}{unit}", f"{change.after:,}{unit}", f"{change.kept:.1%}"
+
+
+def _times(full: float, small: float) -> str:
+    return f"{full / small:.2f}x faster" if small and full >= small else f"{small / full:.2f}x slower"
+
+
+def _verdict_line(verdict: Verdict) -> str:
+    state = "full and compact agree" if verdict.passed else "full and compact DIFFER"
+    return (
+        f"{state}: largest difference {verdict.max_abs:.2g} ({verdict.max_rel:.2g} of the largest output) "
+        f"on {verdict.samples} random samples"
+    )

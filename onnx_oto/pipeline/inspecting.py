@@ -1,0 +1,44 @@
+"""`inspect`: the analysis under its public names."""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import Any
+
+from onnx_oto.errors import UsageError
+from onnx_oto.pipeline.opening import Opened
+from onnx_oto.pipeline.summary import SCHEMA
+from onnx_oto.zigs import Dimension
+
+
+def inspection(opened: Opened, why: str | None = None) -> dict[str, Any]:
+    """Return what is prunable, what is frozen and why; `why`: only dimensions that match this pattern."""
+    analysis = opened.analysis
+    shown = [d for d in analysis.dimensions if why is None or _matches(d, why)]
+    if why is not None and not shown:
+        raise UsageError(f"--why '{why}' matches no dimension or parameter of the model")
+    return {
+        "schema": SCHEMA,
+        "model": opened.path.name,
+        "params": analysis.params,
+        "macs": analysis.macs,
+        "prunable_params": analysis.prunable_params,
+        "lanes": sum(d.size for d in analysis.prunable),
+        "dimensions": [_dimension(d) for d in shown],
+    }
+
+
+def _matches(dimension: Dimension, pattern: str) -> bool:
+    names = (dimension.name, *(use.param for use in dimension.uses))
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
+
+
+def _dimension(dimension: Dimension) -> dict[str, Any]:
+    return {
+        "name": dimension.name,
+        "size": dimension.size,
+        "prunable": dimension.prunable,
+        "reason": dimension.reason or None,
+        "constraints": list(dimension.constraints),
+        "uses": [{"param": u.param, "axis": u.axis, "role": u.role} for u in dimension.uses],
+    }

@@ -1,0 +1,68 @@
+"""Opening a model: load, normalise, analyse, and say plainly when there is nothing to prune."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from onnx_oto.errors import UnsupportedError
+from onnx_oto.model import load, normalise
+from onnx_oto.zigs import Analysis, analyse
+
+QUANTIZED = frozenset(
+    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"}
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A model file and what analysis says of it."""
+
+    path: Path
+    file_bytes: int
+    analysis: Analysis
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The model in normal form."""
+        return self.analysis.model
+
+
+def open_model(path: str | os.PathLike[str], keep: Sequence[str] = ()) -> Opened:
+    """Return the model at `path`, analysed; `keep`: patterns of what must stay whole.
+
+    Raises ModelError, StorageError, and UsageError for a pattern that matches nothing.
+    """
+    model = normalise(load(path))
+    return Opened(Path(path), Path(path).stat().st_size, analyse(model, keep))
+
+
+def require_prunable(opened: Opened) -> None:
+    """Raise UnsupportedError with the reasons when no lane of the model can be removed."""
+    if any(d.size > 1 for d in opened.analysis.prunable):
+        return
+    nodes = opened.analysis.graph.nodes
+    if any(n.op in QUANTIZED or "Quantize" in n.op or "Quant" in n.op.removeprefix("Q") for n in nodes):
+        raise UnsupportedError(
+            f"nothing in '{opened.path.name}' can be pruned: it is quantized; prune the float model first, "
+            "then quantize the compact one"
+        )
+    raise UnsupportedError(f"nothing in '{opened.path.name}' can be pruned: {'; '.join(reasons(opened))}")
+
+
+def reasons(opened: Opened, most: int = 3) -> list[str]:
+    """Return why lanes are frozen, the reason of most dimensions first."""
+    analysis = opened.analysis
+    counted = Counter(d.reason for d in analysis.dimensions if d.reason)
+    if not counted:
+        counted = Counter(f.reason for f in analysis.trace.frozen)
+    if not counted:
+        return ["it has no weights that produce channels"]
+    listed = [reason for reason, _ in counted.most_common(most)]
+    rest = len(counted) - len(listed)
+    return [*listed, f"and {rest} more reasons, see `onnx-oto inspect`"] if rest > 0 else listed

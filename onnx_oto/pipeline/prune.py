@@ -1,0 +1,154 @@
+"""`prune` and `compact`: smaller models without training."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from onnx_oto.errors import OtoError, UnsupportedError, UsageError
+from onnx_oto.model import save
+from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
+from onnx_oto.pipeline.summary import Summary, summarise
+from onnx_oto.surgery import compact
+from onnx_oto.verify import Verdict, compare
+from onnx_oto.zigs import Analysis, choose, score, zero_dropped
+from onnx_oto.zigs.choose import restore
+from onnx_oto.zigs.groups import zero_lanes
+from onnx_oto.zigs.lanes import BoolArray
+
+
+@dataclass(frozen=True)
+class PruneOptions:
+    """What `prune` is asked for.
+
+    sparsity: share of lanes to remove, in every dimension, or over all of them if `global_`. by: the score.
+    round_to: every dimension keeps a multiple of this. keep: patterns of what stays whole. save_zeroed: where
+    to write the full model with the dropped groups zeroed.
+    """
+
+    sparsity: float = 0.5
+    by: str = "magnitude"
+    seed: int = 0
+    global_: bool = False
+    round_to: int = 1
+    keep: Sequence[str] = ()
+    save_zeroed: str | os.PathLike[str] | None = None
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """The result of a cut. seconds: of analysis and cut, and of verification."""
+
+    summary: Summary
+    cut_seconds: float
+    verify_seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the result under its public names."""
+        return {
+            **self.summary.as_json(),
+            "seconds": {"cut": round(self.cut_seconds, 4), "verify": round(self.verify_seconds, 4)},
+        }
+
+
+def prune(
+    path: str | os.PathLike[str], output: str | os.PathLike[str], options: PruneOptions | None = None
+) -> Pruned:
+    """Cut the lanes of lowest score out of the model at `path`, verify, and write the compact model to `output`.
+
+    Nothing is written unless the compact model computes what the zeroed full one computes. Raises
+    UnsupportedError when nothing is prunable.
+    """
+    options = options or PruneOptions()
+    _refuse_overwriting(path, output, options.save_zeroed)
+    begin = time.perf_counter()
+    opened = open_model(path, options.keep)
+    require_prunable(opened)
+    analysis = opened.analysis
+    choice = choose(
+        analysis,
+        score(analysis, options.by, options.seed),
+        options.sparsity,
+        scope="global" if options.global_ else "dimension",
+        round_to=options.round_to,
+    )
+    return _cut(opened, choice.drop, output, options.save_zeroed, options.seed, begin)
+
+
+def compact_zeros(
+    path: str | os.PathLike[str], output: str | os.PathLike[str], keep: Sequence[str] = ()
+) -> Pruned:
+    """Cut out the lanes whose groups are exactly zero in the model at `path`, verify, write to `output`.
+
+    Raises UnsupportedError when no group is zero.
+    """
+    _refuse_overwriting(path, output, None)
+    begin = time.perf_counter()
+    opened = open_model(path, keep)
+    require_prunable(opened)
+    drop = zero_lanes(opened.analysis)
+    found = int(drop.sum())
+    restore(opened.analysis, drop)
+    if not drop.any():
+        total = sum(d.size for d in opened.analysis.prunable)
+        what = "none that can be removed" if found else "none"
+        raise UnsupportedError(
+            f"of the {total} groups of '{opened.path.name}', {what} is exactly zero: train it with "
+            "`onnx-oto train`, or remove channels by their weights with `onnx-oto prune`"
+        )
+    return _cut(opened, drop, output, None, 0, begin)
+
+
+def cut_and_verify(analysis: Analysis, drop: BoolArray, seed: int = 0) -> tuple[onnx.ModelProto, onnx.ModelProto, Verdict]:
+    """Return (full model with the dropped groups zeroed, compact model, verdict); raises if they differ."""
+    small = compact(analysis, drop)
+    zeroed = zero_dropped(analysis, drop)
+    return zeroed, small, _agree(zeroed, small, seed)
+
+
+def _agree(full: onnx.ModelProto, small: onnx.ModelProto, seed: int) -> Verdict:
+    verdict = compare(full, small, seed=seed)
+    if not verdict.passed:
+        raise OtoError(
+            f"the compact model differs from the full one by {verdict.max_abs:.2g} "
+            f"({verdict.max_rel:.2g} of the largest output): this is a defect of onnx-oto, nothing was written"
+        )
+    return verdict
+
+
+def _cut(
+    opened: Opened,
+    drop: BoolArray,
+    output: str | os.PathLike[str],
+    save_zeroed: str | os.PathLike[str] | None,
+    seed: int,
+    begin: float,
+) -> Pruned:
+    small = compact(opened.analysis, drop)
+    cut = time.perf_counter()
+    zeroed = zero_dropped(opened.analysis, drop)
+    verdict = _agree(zeroed, small, seed)
+    end = time.perf_counter()
+    save(small, output)
+    if save_zeroed is not None:
+        save(zeroed, save_zeroed)
+    summary = summarise(opened.analysis, small, int(drop.sum()), verdict)
+    return Pruned(summary, cut - begin, end - cut)
+
+
+def _refuse_overwriting(path: str | os.PathLike[str], *outputs: str | os.PathLike[str] | None) -> None:
+    """Raise UsageError when an output would replace the input, or two outputs are one file."""
+    seen = {Path(path).resolve(): "the input model"}
+    for output in outputs:
+        if output is None:
+            continue
+        place = Path(output).resolve()
+        if place in seen:
+            raise UsageError(f"'{output}' would overwrite {seen[place]}: give another name")
+        seen[place] = "another output"

@@ -1,0 +1,62 @@
+"""What was gained: the figures that every verb reports under the same names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+
+from onnx_oto.verify import Verdict
+from onnx_oto.zigs import Analysis, analyse
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Change:
+    """A figure of the full and of the compact model."""
+
+    before: int
+    after: int
+
+    @property
+    def kept(self) -> float:
+        """The share that is left, 1.0 when there was nothing."""
+        return self.after / self.before if self.before else 1.0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Full against compact model."""
+
+    params: Change
+    macs: Change
+    size: Change
+    prunable: int
+    removed: int
+    verdict: Verdict
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the figures under their public names."""
+        return {
+            "schema": SCHEMA,
+            "params": {"before": self.params.before, "after": self.params.after},
+            "macs": {"before": self.macs.before, "after": self.macs.after},
+            "bytes": {"before": self.size.before, "after": self.size.after},
+            "lanes": {"prunable": self.prunable, "removed": self.removed},
+            "verify": self.verdict.as_json(),
+        }
+
+
+def summarise(full: Analysis, compact: onnx.ModelProto, removed: int, verdict: Verdict) -> Summary:
+    """Return the figures; the compact model's are read from its own analysis, not computed from the full one's."""
+    small = analyse(compact)
+    return Summary(
+        Change(full.params, small.params),
+        Change(full.macs, small.macs),
+        Change(full.model.ByteSize(), compact.ByteSize()),
+        sum(d.size for d in full.prunable),
+        removed,
+        verdict,
+    )

@@ -1,0 +1,44 @@
+"""Prunable lanes as numbered ZIGs, for optimizers that know neither names nor graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_oto.lanes.layout import IntArray
+from onnx_oto.zigs.analysis import Analysis
+from onnx_oto.zigs.groups import group_slices
+
+Slices = Mapping[str, tuple[int, tuple[int, ...]]]
+Entry = tuple[int, int, int, int, npt.NDArray[np.int32]]
+
+
+def zig_blocks(analysis: Analysis, slices: Slices) -> tuple[list[Entry], IntArray]:
+    """Return (offset, outer, size, inner, zigs int32 [size]) per producing parameter axis, and the ZIGs' lanes.
+
+    slices: parameter -> (offset in the flat buffer, shape). A parameter seen as [outer, size, inner] in C order
+    has ZIG zigs[i] (or -1: none) at index i of the middle axis. lanes: int64 [K], the lane of every ZIG.
+    """
+    parts = [d.lanes for d in analysis.prunable]
+    lanes = np.concatenate(parts) if parts else np.zeros(0, np.int64)
+    of_lane = np.full(analysis.lanes.count, -1, np.int32)
+    of_lane[lanes] = np.arange(lanes.size, dtype=np.int32)
+    entries: list[Entry] = []
+    for piece in group_slices(analysis):
+        zigs = of_lane[piece.lanes]
+        if piece.param not in slices or (zigs < 0).all():
+            continue
+        offset, shape = slices[piece.param]
+        outer = int(np.prod(shape[: piece.axis], dtype=np.int64))
+        inner = int(np.prod(shape[piece.axis + 1 :], dtype=np.int64))
+        entries.append((offset, outer, shape[piece.axis], inner, zigs))
+    return entries, lanes
+
+
+def lane_scores(analysis: Analysis, lanes: IntArray, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return scores by lane, float64 [lanes], from scores by ZIG."""
+    result = np.zeros(analysis.lanes.count)
+    result[lanes] = scores
+    return result
