@@ -19,7 +19,9 @@ EPILOG = (
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=EPILOG)
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=EPILOG
+)
 @click.version_option(__version__, prog_name="onnx-oto")
 def cli() -> None:
     """Train an ONNX model once and get a smaller ONNX model that computes the same function."""

@@ -11,7 +11,14 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bar
 from rich.table import Table
 
@@ -100,7 +107,10 @@ def print_trained(result: Trained) -> None:
     if result.latencies is not None:
         full, small = result.latencies
         table.add_row(
-            "latency, 1 sample", f"{full.median:.3f} ms", f"{small.median:.3f} ms", _times(full.median, small.median)
+            "latency, 1 sample",
+            f"{full.median:.3f} ms",
+            f"{small.median:.3f} ms",
+            _times(full.median, small.median),
         )
     if result.full is not None and result.compact is not None:
         name, digits = result.full.metric, ".4f"
@@ -139,12 +149,19 @@ def print_inspection(report: Mapping[str, Any]) -> None:
     """Print dimensions, what is frozen and why, and the ceiling."""
     dimensions = report["dimensions"]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (("dimension", "left"), ("size", "right"), ("params", "right"), ("prunable", "left")):
+    for name, justify in (
+        ("dimension", "left"),
+        ("size", "right"),
+        ("params", "right"),
+        ("prunable", "left"),
+    ):
         table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for d in dimensions:
         note = "; ".join(d["constraints"][1:]) if d["prunable"] else d["reason"]
         state = ("yes" + (f", {note}" if note else "")) if d["prunable"] else f"no: {note}"
-        table.add_row(d["name"], str(d["size"]), str(len(d["uses"])), state, style=None if d["prunable"] else "dim")
+        table.add_row(
+            d["name"], str(d["size"]), str(len(d["uses"])), state, style=None if d["prunable"] else "dim"
+        )
     out.print(table)
     share = report["prunable_params"] / max(report["params"], 1)
     lanes = sum(d["size"] for d in dimensions if d["prunable"])

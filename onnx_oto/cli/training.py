@@ -40,7 +40,9 @@ def _numbers(_: click.Context, option: click.Parameter, text: str | None) -> tup
 )
 @click.option("--epochs", default=DEFAULTS.epochs, show_default=True)
 @click.option("--batch", default=DEFAULTS.batch, show_default=True, help="Samples per step.")
-@click.option("--lr", type=float, help="Largest learning rate.  [default: 0.1 for sgd, 0.001 for adam, adamw]")
+@click.option(
+    "--lr", type=float, help="Largest learning rate.  [default: 0.1 for sgd, 0.001 for adam, adamw]"
+)
 @click.option(
     "--optimizer", type=click.Choice(list(OPTIMIZERS)), default=DEFAULTS.optimizer, show_default=True
 )
@@ -49,7 +51,9 @@ def _numbers(_: click.Context, option: click.Parameter, text: str | None) -> tup
 )
 @click.option("--weight-decay", default=DEFAULTS.weight_decay, show_default=True)
 @click.option("--schedule", type=click.Choice(list(SHAPES)), default=DEFAULTS.schedule, show_default=True)
-@click.option("--warm-up", default=DEFAULTS.warm_up, show_default=True, help="Share of steps in which lr rises.")
+@click.option(
+    "--warm-up", default=DEFAULTS.warm_up, show_default=True, help="Share of steps in which lr rises."
+)
 @click.option("--loss", type=click.Choice(LOSSES), default=DEFAULTS.loss, show_default=True)
 @click.option("--model-output", "output", help="Output that the loss reads.  [default: the first]")
 @click.option(
@@ -60,13 +64,18 @@ def _numbers(_: click.Context, option: click.Parameter, text: str | None) -> tup
     help="Rank groups over the whole model, or take the same share of every dimension.",
 )
 @click.option(
-    "--min-keep", default=DEFAULTS.min_keep, show_default=True, help="Share every dimension keeps (scope global)."
+    "--min-keep",
+    default=DEFAULTS.min_keep,
+    show_default=True,
+    help="Share every dimension keeps (scope global).",
 )
 @click.option("--round-to", default=1, show_default=True, help="Keep a multiple of this in every dimension.")
 @keep_option
 @click.option("--flip", is_flag=True, help="Augment: mirror half of the images.")
 @click.option("--crop", default=0, help="Augment: shift images by up to this many pixels.")
-@click.option("--mean", callback=_numbers, help="Subtract, one number or one per channel, after scaling to [0, 1].")
+@click.option(
+    "--mean", callback=_numbers, help="Subtract, one number or one per channel, after scaling to [0, 1]."
+)
 @click.option("--std", callback=_numbers, help="Divide by, the same way.")
 @seed_option
 @click.option("--shards", default=0, help="Sessions side by side.  [default: one per core]")
@@ -110,5 +119,3 @@ def _show(job: Callable[..., Trained], as_json: bool) -> None:
         screen.print_json(result.as_json())
     else:
         screen.print_trained(result)
-
-

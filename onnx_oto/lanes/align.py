@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,7 @@ from onnx_oto.lanes.layout import (
     with_blocks,
 )
 from onnx_oto.lanes.trace import Role, Trace, describe, unknown
-from onnx_oto.model.graph import Node
+from onnx_oto.model.node import Node
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,7 @@ def combine(
         with np.errstate(all="ignore"):
             value = finite_or_poison(states, state(*states))
         source = tuple(s for b in group.operands if b is not None for s in b.source)
-        blocks.append(
-            Block(group.keys, group.first.labels, value, source if aligned.layout.constant else ())
-        )
+        blocks.append(Block(group.keys, group.first.labels, value, source if aligned.layout.constant else ()))
     return with_blocks(aligned.layout, blocks)
 
 
@@ -187,7 +186,7 @@ def _common_strides(tails: Sequence[Sequence[int]]) -> list[int] | None:
             strides.add(stride)
             stride *= size
     ordered = sorted(strides, reverse=True)
-    nested = all(a % b == 0 for a, b in zip(ordered, ordered[1:], strict=False))
+    nested = all(a % b == 0 for a, b in itertools.pairwise(ordered))
     return ordered if nested else None
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from onnx_oto.lanes.align import align
 from onnx_oto.lanes.layout import Block, FloatArray, Layout, product, with_blocks
 from onnx_oto.lanes.trace import Role, Trace, unknown
-from onnx_oto.model.graph import Node
+from onnx_oto.model.node import Node
 
 
 def times(*states: FloatArray) -> FloatArray:

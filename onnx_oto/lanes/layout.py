@@ -111,7 +111,8 @@ def product(sizes: Iterable[Size]) -> int | None:
 
 def free(shape: Sequence[Size]) -> Layout:
     """Return a layout without labels for a tensor of `shape`."""
-    axes, sizes = [], {}
+    axes: list[tuple[int, ...]] = []
+    sizes: dict[int, Size] = {}
     for size in shape:
         if size == 1:
             axes.append(())
@@ -212,7 +213,9 @@ def with_blocks(layout: Layout, blocks: Iterable[Block]) -> Layout:
 def without_axes(layout: Layout, drop: Iterable[int], keep_dims: bool = False) -> Layout:
     """Return `layout` without the axes `drop` (of size 1 instead, if `keep_dims`). Their factors must be free."""
     gone = set(drop)
-    axes = tuple(() if i in gone else keys for i, keys in enumerate(layout.axes) if keep_dims or i not in gone)
+    axes = tuple(
+        () if i in gone else keys for i, keys in enumerate(layout.axes) if keep_dims or i not in gone
+    )
     return replace(layout, axes=axes, view=None, uniform=None)
 
 

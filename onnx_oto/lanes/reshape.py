@@ -10,7 +10,7 @@ import numpy as np
 from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import Block, Layout, Size, View, fresh_key, fuse, product, split
 from onnx_oto.lanes.trace import Trace, describe
-from onnx_oto.model.graph import Node
+from onnx_oto.model.node import Node
 
 
 def reshape(trace: Trace, node: Node, source: str, layout: Layout, shape: Sequence[Size]) -> Layout:

@@ -14,7 +14,8 @@ import numpy as np
 
 from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, Size, free, fresh_key
-from onnx_oto.model.graph import Graph, Node
+from onnx_oto.model.graph import Graph
+from onnx_oto.model.node import Node
 
 FLOATS = frozenset({1, 10, 11, 16})
 """TensorProto data types whose constants may be parameters: float, float16, double, bfloat16."""
@@ -97,7 +98,8 @@ class Trace:
             f"{what} of {describe(node)} would read a non-zero constant from a removed channel",
         )
         self.freeze(
-            block.labels[bad & ~known], f"{what} of {describe(node)} reads a value that is not zero with its group"
+            block.labels[bad & ~known],
+            f"{what} of {describe(node)} reads a value that is not zero with its group",
         )
 
     # --- layouts ----------------------------------------------------------------------------------------------
@@ -180,7 +182,10 @@ class Trace:
             if kept == sorted(kept):
                 return block
             return replace(
-                block, keys=tuple(keep), labels=block.labels.transpose(kept), state=block.state.transpose(kept)
+                block,
+                keys=tuple(keep),
+                labels=block.labels.transpose(kept),
+                state=block.state.transpose(kept),
             )
         shape = tuple(block.labels.shape[i] for i in kept)
         labels = block.labels.transpose(kept + rest).reshape(*shape, -1)

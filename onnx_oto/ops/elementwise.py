@@ -15,7 +15,7 @@ from onnx_oto.lanes.align import combine
 from onnx_oto.lanes.contract import times
 from onnx_oto.lanes.layout import FloatArray
 from onnx_oto.lanes.trace import FLOATS, Role, Trace
-from onnx_oto.model.graph import Node
+from onnx_oto.model.node import Node
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
 Attrs = dict[str, Any]
@@ -46,8 +46,10 @@ UNARY: dict[str, Callable[[FloatArray, Attrs], FloatArray]] = {
     "Reciprocal": lambda x, a: 1 / x,
     "Relu": lambda x, a: np.maximum(x, 0),
     "Round": lambda x, a: np.round(x),
-    "Selu": lambda x, a: a.get("gamma", 1.0507009873554805)
-    * np.where(x > 0, x, a.get("alpha", 1.6732632423543772) * np.expm1(x)),
+    "Selu": lambda x, a: (
+        a.get("gamma", 1.0507009873554805)
+        * np.where(x > 0, x, a.get("alpha", 1.6732632423543772) * np.expm1(x))
+    ),
     "Shrink": lambda x, a: np.where(
         x < -a.get("lambd", 0.5),
         x + a.get("bias", 0.0),

@@ -11,7 +11,7 @@ from onnx_oto.lanes.align import align
 from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, explicit, fresh_key, relabel_axis
 from onnx_oto.lanes.trace import Role, Trace, describe
-from onnx_oto.model.graph import Node
+from onnx_oto.model.node import Node
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
 
@@ -251,7 +251,9 @@ def _slice_bounds(
                 raise NotCovered("slices at positions that are computed")
             lists.append([None] * size[0])
         else:
-            values = None if partial is None else [v if isinstance(v, int) else None for v in partial.reshape(-1)]
+            values = (
+                None if partial is None else [v if isinstance(v, int) else None for v in partial.reshape(-1)]
+            )
             lists.append(values)
     starts_, ends_, axes_, steps_ = lists
     assert starts_ is not None

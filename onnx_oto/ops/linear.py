@@ -12,7 +12,7 @@ from onnx_oto.lanes.contract import contract
 from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, fresh_key, product, split, without_axes
 from onnx_oto.lanes.trace import Balanced, Role, Trace, describe
-from onnx_oto.model.graph import Node
+from onnx_oto.model.node import Node
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
 

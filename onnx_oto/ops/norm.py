@@ -10,7 +10,7 @@ from onnx_oto.lanes.align import align, combine
 from onnx_oto.lanes.contract import times
 from onnx_oto.lanes.layout import Block, with_blocks
 from onnx_oto.lanes.trace import Role, Trace, describe
-from onnx_oto.model.graph import Node
+from onnx_oto.model.node import Node
 from onnx_oto.ops.registry import given, inputs, rule
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from onnx_oto.lanes.align import combine
 from onnx_oto.lanes.layout import FloatArray, without_axes
 from onnx_oto.lanes.trace import Role, Trace
-from onnx_oto.model.graph import Node
+from onnx_oto.model.node import Node
 from onnx_oto.ops.linear import spatial_free
 from onnx_oto.ops.registry import given, inputs, rule
 
@@ -50,7 +50,10 @@ def global_pool(node: Node, trace: Trace) -> None:
 @rule("AveragePool")
 def average_pool(node: Node, trace: Trace) -> None:
     """The mean of each window; with padding counted, a constant is no longer constant at the border."""
-    padded = any(node.attrs.get("pads", ())) or node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+    padded = any(node.attrs.get("pads", ())) or node.attrs.get("auto_pad", "NOTSET") not in (
+        "NOTSET",
+        "VALID",
+    )
     pooled(node, trace, exact=not (padded and node.attrs.get("count_include_pad", 0)))
 
 

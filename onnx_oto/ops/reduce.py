@@ -10,7 +10,7 @@ import numpy as np
 from onnx_oto.lanes.align import combine
 from onnx_oto.lanes.layout import Block, FloatArray, Layout, without_axes
 from onnx_oto.lanes.trace import Role, Trace, describe
-from onnx_oto.model.graph import Node
+from onnx_oto.model.node import Node
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
 SUMS = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")

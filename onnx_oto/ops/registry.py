@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 from onnx_oto.lanes.layout import Layout
 from onnx_oto.lanes.trace import Trace, describe
-from onnx_oto.model.graph import Node
+from onnx_oto.model.node import Node
 
 Rule = Callable[[Node, Trace], None]
 RULES: dict[str, Rule] = {}
 """Rule by operator; operators of other domains than ai.onnx as `domain::Op`."""
 
 
-class NotCovered(Exception):  # noqa: N818 - not an error: a rule says that it does not cover this form of the op
+class NotCovered(Exception):
     """Raised by a rule: freeze what the node touches; the text is the reason."""
 
 

@@ -10,7 +10,7 @@ from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import Block, Layout, Size, fresh_key, permute
 from onnx_oto.lanes.reshape import reshape, resize
 from onnx_oto.lanes.trace import Trace
-from onnx_oto.model.graph import Node
+from onnx_oto.model.node import Node
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
 

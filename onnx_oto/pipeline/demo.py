@@ -29,5 +29,8 @@ def demo(
     """
     options = TrainOptions(sparsity=SPARSITY, epochs=epochs or EPOCHS, seed=seed, overwrite=True)
     assets = files("onnx_oto") / "assets"
-    with as_file(assets / "fashion_resnet.onnx") as model, as_file(assets / "fashion_mnist_subset.npz") as data:
+    with (
+        as_file(assets / "fashion_resnet.onnx") as model,
+        as_file(assets / "fashion_mnist_subset.npz") as data,
+    ):
         return train(model, data, run, options, observer=observer, say=say, stop=stop)

@@ -105,7 +105,9 @@ def compact_zeros(
     return _cut(opened, drop, output, None, 0, begin)
 
 
-def cut_and_verify(analysis: Analysis, drop: BoolArray, seed: int = 0) -> tuple[onnx.ModelProto, onnx.ModelProto, Verdict]:
+def cut_and_verify(
+    analysis: Analysis, drop: BoolArray, seed: int = 0
+) -> tuple[onnx.ModelProto, onnx.ModelProto, Verdict]:
     """Return (full model with the dropped groups zeroed, compact model, verdict); raises if they differ."""
     small = compact(analysis, drop)
     zeroed = zero_dropped(analysis, drop)

@@ -169,7 +169,9 @@ def train(
     spec = _replace(spec, batch=batch, shards=min(options.shards, batch))
     session = OrtBackend().build(analysis.model, spec)
     try:
-        optimizer = _optimizer(analysis, session, options, total_steps(len(dataset.train), batch, options.epochs))
+        optimizer = _optimizer(
+            analysis, session, options, total_steps(len(dataset.train), batch, options.epochs)
+        )
         history = _run(session, optimizer, dataset, options, batch, folder, observer, stop)
         weights = session.weights()
     finally:
@@ -276,7 +278,9 @@ def _run(
 ) -> History:
     steps = total_steps(len(dataset.train), batch, options.epochs)
     augment = data.Augment(options.flip, options.crop) if options.flip or options.crop else None
-    schedule = Schedule(options.schedule, options.lr, steps, warm_up=min(round(steps * options.warm_up), steps))
+    schedule = Schedule(
+        options.schedule, options.lr, steps, warm_up=min(round(steps * options.warm_up), steps)
+    )
     recipe = Recipe(options.epochs, batch, schedule, options.loss, seed=options.seed, augment=augment)
     checkpoint = folder / "checkpoint.npz"
     with MetricsFile(folder / "metrics.jsonl") as metrics:
@@ -294,7 +298,9 @@ def _run(
             )
         except DivergedError as error:
             save_checkpoint(folder / "last-good.npz", session, optimizer, Progress())
-            raise DivergedError(f"{error}; the parameters before it are in '{folder / 'last-good.npz'}'") from None
+            raise DivergedError(
+                f"{error}; the parameters before it are in '{folder / 'last-good.npz'}'"
+            ) from None
 
 
 def _plain_options(options: TrainOptions) -> dict[str, Any]:

@@ -25,7 +25,9 @@ def verify_files(
     names = [v.name for v in left.graph.input if v.name not in {t.name for t in left.graph.initializer}]
     feeds = None if inputs is None else [_read(inputs, names)]
     for model, path in ((right, compact),):
-        theirs = [v.name for v in model.graph.input if v.name not in {t.name for t in model.graph.initializer}]
+        theirs = [
+            v.name for v in model.graph.input if v.name not in {t.name for t in model.graph.initializer}
+        ]
         if theirs != names:
             raise DataError(f"'{path}' has inputs {theirs}, '{full}' has {names}: they cannot be compared")
     if len(left.graph.output) != len(right.graph.output):

@@ -42,8 +42,7 @@ class Knife:
     def along(self, block: Block, key: int) -> BoolArray:
         at = block.keys.index(key)
         others = tuple(i for i in range(len(block.keys)) if i != at)
-        stays: BoolArray = self.kept(block.labels).any(axis=others)
-        return stays
+        return np.asarray(self.kept(block.labels).any(axis=others))
 
     def size(self, layout: Layout, axis: int) -> int | None:
         total = 1
@@ -190,7 +189,9 @@ class Knife:
         self._add("Gather", node, [whole, self._constant(node, positions)], [output], axis=axis)
 
 
-def exported_nodes(graph: gs.Graph, touched: set[str], originals: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
+def exported_nodes(
+    graph: gs.Graph, touched: set[str], originals: Sequence[onnx.NodeProto]
+) -> list[onnx.NodeProto]:
     """Return the nodes of the edited graph: untouched ones as they were, letter for letter."""
     from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 

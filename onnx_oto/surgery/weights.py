@@ -19,7 +19,9 @@ def sliced(analysis: Analysis, drop: BoolArray) -> dict[str, onnx.TensorProto]:
     of_label = analysis.lanes.of_label
     for param, axes in analysis.trace.parameters.items():
         grouped = analysis.trace.grouped.get(param)
-        keep = {a: ~drop[of_label[labels]] for a, labels in axes.items() if not (a == 1 and grouped is not None)}
+        keep = {
+            a: ~drop[of_label[labels]] for a, labels in axes.items() if not (a == 1 and grouped is not None)
+        }
         inner = None if grouped is None else ~drop[of_label[grouped]]
         if all(k.all() for k in keep.values()) and (inner is None or inner.all()):
             continue

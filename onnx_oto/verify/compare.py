@@ -76,7 +76,9 @@ def _feeds(
         more = [_again(feed, rng) for _ in range(batches - 1)]
         return [feed, *more], outputs
     line = str(trouble).strip().splitlines()[0] if trouble else "no inputs"
-    raise UnsupportedError(f"the full model does not run on random inputs, so nothing can be verified: {line}")
+    raise UnsupportedError(
+        f"the full model does not run on random inputs, so nothing can be verified: {line}"
+    )
 
 
 def _again(feed: Arrays, rng: np.random.Generator) -> Arrays:

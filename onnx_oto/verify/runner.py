@@ -58,9 +58,7 @@ def _onnxruntime(model: onnx.ModelProto, threads: int) -> Runner:
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        runnable_bytes(model), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(runnable_bytes(model), options, providers=["CPUExecutionProvider"])
 
     def run(inputs: Arrays) -> list[npt.NDArray[Any]]:
         return [np.asarray(value) for value in session.run(None, dict(inputs))]

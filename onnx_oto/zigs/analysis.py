@@ -206,8 +206,8 @@ def _dimensions(trace: Trace, lanes: Lanes) -> tuple[Dimension, ...]:
     np.minimum.at(first, family, np.arange(shown.size))
     of_lane = np.full(lanes.count, -1, np.int64)
     of_lane[shown] = np.argsort(np.argsort(first))[family]
-    members = [shown[of_lane[shown] == i] for i in range(order.shape[1])]
-    by_family: list[list[Use]] = [[] for _ in members]
+    families = [shown[of_lane[shown] == i] for i in range(order.shape[1])]
+    by_family: list[list[Use]] = [[] for _ in families]
     for use, touched in every:
         for index in np.unique(of_lane[touched]):
             if index >= 0:
@@ -215,7 +215,7 @@ def _dimensions(trace: Trace, lanes: Lanes) -> tuple[Dimension, ...]:
     names: dict[str, int] = {}
     return tuple(
         _dimension(trace, lanes, group, tuple(its_uses), names)
-        for group, its_uses in zip(members, by_family, strict=True)
+        for group, its_uses in zip(families, by_family, strict=True)
     )
 
 

@@ -37,7 +37,9 @@ def zig_blocks(analysis: Analysis, slices: Slices) -> tuple[list[Entry], IntArra
     return entries, lanes
 
 
-def lane_scores(analysis: Analysis, lanes: IntArray, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def lane_scores(
+    analysis: Analysis, lanes: IntArray, scores: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
     """Return scores by lane, float64 [lanes], from scores by ZIG."""
     result = np.zeros(analysis.lanes.count)
     result[lanes] = scores

@@ -47,7 +47,7 @@ class _Ranking:
 
     @property
     def step(self) -> int:
-        return self.units.shape[1]
+        return int(self.units.shape[1])
 
 
 def choose(
@@ -68,7 +68,9 @@ def choose(
     Ties are broken by lane number. Raises UsageError for a share outside [0, 1).
     """
     if not 0 <= sparsity < 1:
-        raise UsageError(f"sparsity {sparsity} is not a share: give a number from 0 up to, but not including, 1")
+        raise UsageError(
+            f"sparsity {sparsity} is not a share: give a number from 0 up to, but not including, 1"
+        )
     if round_to < 1:
         raise UsageError(f"--round-to {round_to} is not a count: give 1 or more")
     values = np.asarray(scores, np.float64)
@@ -158,9 +160,7 @@ def _rounded(ranking: _Ranking, count: int, multiple: int) -> int:
     return count
 
 
-def restore(
-    analysis: Analysis, drop: BoolArray, scores: npt.NDArray[np.float64] | None = None
-) -> None:
+def restore(analysis: Analysis, drop: BoolArray, scores: npt.NDArray[np.float64] | None = None) -> None:
     """Keep further lanes, highest scores first, until no axis is empty and balanced rows are equal. In place."""
     if scores is None:
         scores = np.zeros(drop.size)

@@ -97,7 +97,7 @@ def _freeze_two_groups(trace: Trace, lanes: _Freezing) -> None:
         if role is Role.PRODUCER and axis in trace.parameters.get(param, {}):
             by_param.setdefault(param, []).append(axis)
     for param, axes in by_param.items():
-        alive = []
+        alive: list[IntArray] = []
         for axis in sorted(axes, key=lambda a: -trace.parameters[param][a].size):
             of_axis = lanes.of_label[trace.parameters[param][axis]]
             if (lanes.reason[of_axis] >= 0).all():
@@ -115,7 +115,7 @@ def _cells(trace: Trace, lanes: _Freezing) -> tuple[IntArray, tuple[tuple[IntArr
     """
     while True:
         cells = np.zeros(lanes.reason.size, np.int64)
-        alive = []
+        alive: list[tuple[IntArray, Balanced]] = []
         for constraint in trace.balanced:
             rows = lanes.of_label[constraint.labels]
             if (lanes.reason[rows] >= 0).all() or _is_uniform(rows):
@@ -146,7 +146,8 @@ def _refine(cells: IntArray, rows: IntArray) -> IntArray:
     pairs = cells * (len(rows) + 1) + row_of
     names, refined = np.unique(pairs, return_inverse=True)
     shift = 0 if names[0] == 0 else 1
-    return refined.reshape(-1).astype(np.int64) + shift
+    result: IntArray = refined.reshape(-1).astype(np.int64) + shift
+    return result
 
 
 def _is_balanceable(rows: IntArray, cells: IntArray, reason: IntArray) -> bool:
