@@ -1,4 +1,4 @@
-"""Gradients of an ONNX model: training-only lowering, losses, and the ONNX Runtime backend (`gradients.ort`)."""
+"""Gradients of an ONNX model: lowering, losses and the ONNX Runtime backend (in `gradients.ort`)."""
 
 from __future__ import annotations
 

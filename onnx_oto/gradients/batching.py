@@ -1,4 +1,4 @@
-"""The batch axis: which inputs carry it, and giving it a static size (ORT's gradients are wrong without one)."""
+"""The batch axis: which inputs carry it, and giving it a static size (ORT needs one)."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def feeds(
 ) -> tuple[Feed, ...]:
     """Return the data inputs of a model with an open batch; sizes left open come from `sample_shapes`.
 
-    An input carries the batch when its first axis has no fixed size. Raises UnsupportedError for sizes that stay
-    open and UsageError when `sample_shapes` names an unknown input or contradicts the model.
+    An input carries the batch when its first axis has no fixed size. Raises UnsupportedError for sizes that
+    stay open and UsageError when `sample_shapes` names an unknown input or contradicts the model.
     """
     values = [value for value in model.graph.input if value.name not in weights]
     unknown = sorted(set(sample_shapes) - {value.name for value in values})
@@ -64,15 +64,15 @@ def _feed(value: onnx.ValueInfoProto, given: tuple[int, ...] | None) -> Feed:
     if None in sizes:
         axis = sizes.index(None) + batched
         raise UnsupportedError(
-            f"input {value.name!r} leaves axis {axis} open besides the batch: training needs a fixed sample shape; "
-            "fix it in the model or give the shape of one sample"
+            f"input {value.name!r} leaves axis {axis} open besides the batch: training needs a fixed sample "
+            "shape; fix it in the model or give the shape of one sample"
         )
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
     return Feed(value.name, dtype, tuple(size for size in sizes if size is not None), batched)
 
 
 def set_batch(model: onnx.ModelProto, inputs: tuple[Feed, ...], size: int) -> onnx.ModelProto:
-    """Return a copy whose data inputs have static shapes with `size` samples, shape arithmetic folded away."""
+    """Return a copy whose data inputs have static shapes with `size` samples, shape arithmetic folded."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     by_name = {value.name: value for value in copy.graph.input}

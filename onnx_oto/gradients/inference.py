@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,8 +23,18 @@ class Type(NamedTuple):
     shape: tuple[int | None, ...] | None
 
     @property
-    def static(self) -> bool:
-        return self.shape is not None and None not in self.shape
+    def static(self) -> tuple[int, ...] | None:
+        """The shape when every size is known."""
+        known = None if self.shape is None else tuple(size for size in self.shape if size is not None)
+        return known if known is not None and len(known) == len(self.shape or ()) else None
+
+    @property
+    def size(self) -> float:
+        """The number of elements, infinite when a size is unknown."""
+        return math.inf if self.static is None else math.prod(self.static)
+
+
+UNKNOWN = Type(TensorProto.UNDEFINED, None)
 
 
 def types(model: onnx.ModelProto) -> dict[str, Type]:
@@ -51,8 +62,8 @@ def constants(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
 def fold(model: onnx.ModelProto) -> None:
     """Replace, in place, nodes whose output is a small constant (shape arithmetic above all) by initializers.
 
-    With a static batch most `Shape -> Gather -> Concat -> Reshape` chains become constants; gradients then never
-    meet them. Rounds alternate with shape inference until nothing changes.
+    With a static batch most `Shape -> Gather -> Concat -> Reshape` chains become constants; gradients then
+    never meet them. Rounds alternate with shape inference until nothing changes.
     """
     while True:
         known = types(model)
@@ -78,23 +89,20 @@ def _evaluate(
     if node.domain not in ("", "ai.onnx") or node.op_type in _NEVER or _has_body(node):
         return None
     if node.op_type in ("Shape", "Size"):
-        source = known.get(node.input[0])
-        if source is None or source.shape is None or None in source.shape:
+        static = known.get(node.input[0], UNKNOWN).static
+        if static is None:
             return None
-        shape = np.array(source.shape, np.int64)
+        shape = np.array(static, np.int64)
         if node.op_type == "Size":
             return {node.output[0]: np.array(shape.prod(), np.int64)}
         start, end = (_int(node, name, default) for name, default in (("start", 0), ("end", len(shape))))
         return {node.output[0]: shape[start:end]}
     if not node.input or any(name and name not in values for name in node.input):
         return None
-    outputs = [known.get(name) for name in node.output if name]
-    sizes = [values[name].size for name in node.input if name]
-    if any(o is None or o.shape is None or None in o.shape for o in outputs) or max(sizes) > _SMALL:
+    if max(values[name].size for name in node.input if name) > _SMALL:
         return None
-    if any(int(np.prod(o.shape)) > _SMALL for o in outputs if o is not None and o.shape is not None):
-        return None
-    return _run(node, values, model)
+    outputs = [known.get(name, UNKNOWN).size for name in node.output if name]
+    return _run(node, values, model) if all(size <= _SMALL for size in outputs) else None
 
 
 _NEVER = {"Constant", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli"}

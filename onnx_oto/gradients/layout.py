@@ -15,7 +15,7 @@ _ALIGNMENT = 64  # bytes: a cache line, and what ONNX Runtime's own allocator gi
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each array lies: name -> (offset in elements, shape), in order, without gaps; `size` in elements."""
+    """Where each array lies: name -> (offset in elements, shape), in order and without gaps."""
 
     slices: dict[str, tuple[int, tuple[int, ...]]]
     size: int

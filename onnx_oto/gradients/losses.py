@@ -1,9 +1,10 @@
-"""Losses as ONNX subgraphs: each reads a model output and the target and ends in one float32 scalar, the mean."""
+"""Losses as ONNX subgraphs: each reads a model output and the target and ends in a float32 scalar."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -30,15 +31,16 @@ Emit = Callable[..., str]
 def append(
     model: onnx.ModelProto, loss: str, output: str, shape: tuple[int, ...], weight: float
 ) -> Target | None:
-    """Add `weight` times the mean loss to the graph as tensor LOSS, the target as input TARGET; return its kind.
+    """Add `weight` times the mean loss to the graph as tensor LOSS, the target as input TARGET.
 
-    `shape` is the static shape of `output`. Existing graph outputs are left alone. `weight` is the share of the
-    batch that this graph sees, so that summing over shards gives the mean over the batch. Returns None when the
-    model computes its own loss. Raises UnsupportedError when the output's shape does not suit the loss.
+    `shape` is the static shape of `output`. Existing graph outputs are left alone. `weight` is the share of
+    the batch that this graph sees, so that summing over shards gives the mean over the batch. Returns None
+    when the model computes its own loss. Raises UnsupportedError when the output's shape does not suit the
+    loss.
     """
     graph = model.graph
 
-    def emit(op: str, *inputs: str, **attributes: object) -> str:
+    def emit(op: str, *inputs: str, **attributes: Any) -> str:
         name = f"{LOSS}.{len(graph.node)}"
         graph.node.append(helper.make_node(op, list(inputs), [name], name=name, **attributes))
         return name
@@ -46,14 +48,15 @@ def append(
     if loss == "output":
         if int(np.prod(shape)) != 1:
             raise UnsupportedError(
-                f"output {output!r} has shape {list(shape)}: the loss 'output' needs a single number per batch"
+                f"output {output!r} has shape {list(shape)}: the loss 'output' needs one number per batch"
             )
         target, value = None, _scalar(graph, emit, output)
     elif loss == "cross-entropy":
-        target, value = _cross_entropy(emit, _before_softmax(model, output), shape, output)
+        logits = _behind(model, output, ("Softmax", "LogSoftmax"), len(shape))
+        target, value = _cross_entropy(emit, logits, shape, output)
     else:
         target = Target(np.dtype(np.float32), shape)
-        value = _ELEMENTWISE[loss](graph, emit, output)
+        value = _ELEMENTWISE[loss](model, emit, output)
     if target is not None:
         kind = TensorProto.INT64 if target.classes else TensorProto.FLOAT
         graph.input.append(helper.make_tensor_value_info(TARGET, kind, target.shape))
@@ -73,48 +76,44 @@ def _cross_entropy(emit: Emit, logits: str, shape: tuple[int, ...], output: str)
     return target, emit("SoftmaxCrossEntropyLoss", logits, TARGET, reduction="mean")
 
 
-def _before_softmax(model: onnx.ModelProto, output: str) -> str:
-    """Return the logits behind a final Softmax or LogSoftmax over axis 1, because the loss contains its own.
+def _behind(model: onnx.ModelProto, output: str, activations: tuple[str, ...], rank: int) -> str:
+    """Return the logits that a final activation turns into probabilities, because the loss contains its own.
 
-    log softmax(log softmax(z)) = log softmax(z), so LogSoftmax could stay; Softmax must be looked through.
+    A Softmax counts only when it works over axis 1, the classes. Without such an activation: the output
+    itself.
     """
     producer = {name: node for node in model.graph.node for name in node.output}
     node = producer.get(output)
     while node is not None and node.op_type == "Identity":
         node = producer.get(node.input[0])
-    if node is None or node.op_type not in ("Softmax", "LogSoftmax"):
+    if node is None or node.op_type not in activations:
         return output
     axis = next((a.i for a in node.attribute if a.name == "axis"), -1)
-    rank = _rank(model, output)
-    return node.input[0] if axis % rank == 1 else output
+    return node.input[0] if node.op_type == "Sigmoid" or axis % rank == 1 else output
 
 
-def _rank(model: onnx.ModelProto, output: str) -> int:
-    value = next(v for v in model.graph.output if v.name == output)
-    return len(value.type.tensor_type.shape.dim)
-
-
-def _mean(graph: onnx.GraphProto, emit: Emit, x: str) -> str:
+def _mean(emit: Emit, x: str) -> str:
     return emit("ReduceMean", x, keepdims=0)
 
 
-def _mse(graph: onnx.GraphProto, emit: Emit, x: str) -> str:
+def _mse(model: onnx.ModelProto, emit: Emit, x: str) -> str:
     """Mean over all elements of (x - t)^2."""
     error = emit("Sub", x, TARGET)
-    return _mean(graph, emit, emit("Mul", error, error))
+    return _mean(emit, emit("Mul", error, error))
 
 
-def _l1(graph: onnx.GraphProto, emit: Emit, x: str) -> str:
+def _l1(model: onnx.ModelProto, emit: Emit, x: str) -> str:
     """Mean over all elements of |x - t|."""
-    return _mean(graph, emit, emit("Abs", emit("Sub", x, TARGET)))
+    return _mean(emit, emit("Abs", emit("Sub", x, TARGET)))
 
 
-def _bce_with_logits(graph: onnx.GraphProto, emit: Emit, x: str) -> str:
-    """Mean over all elements of max(x, 0) - x t + log(1 + exp(-|x|)), which cannot overflow."""
-    one = _constant(graph, f"{LOSS}.one", np.float32(1.0))
-    softplus = emit("Log", emit("Add", emit("Exp", emit("Neg", emit("Abs", x))), one))
-    linear = emit("Sub", emit("Relu", x), emit("Mul", x, TARGET))
-    return _mean(graph, emit, emit("Add", linear, softplus))
+def _bce_with_logits(model: onnx.ModelProto, emit: Emit, x: str) -> str:
+    """Mean of r - x t + log(1 + exp(x - 2 r)), r = relu(x): it cannot overflow and is right at x = 0."""
+    x = _behind(model, x, ("Sigmoid",), 0)
+    one = _constant(model.graph, f"{LOSS}.one", np.float32(1.0))
+    r = emit("Relu", x)
+    softplus = emit("Log", emit("Add", emit("Exp", emit("Sub", x, emit("Add", r, r))), one))
+    return _mean(emit, emit("Add", emit("Sub", r, emit("Mul", x, TARGET)), softplus))
 
 
 _ELEMENTWISE = {"mse": _mse, "l1": _l1, "bce-with-logits": _bce_with_logits}

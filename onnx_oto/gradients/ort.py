@@ -1,7 +1,7 @@
 """The ONNX Runtime backend: gradient graphs from its training build, run as ordinary sessions.
 
-The only module that touches onnxruntime's training internals. `import onnxruntime.training` would need torch, so the
-gradient builder is taken from the C binding (see runtime.py).
+The only module that touches onnxruntime's training internals. `import onnxruntime.training` would need torch,
+so the gradient builder is taken from the C binding (see runtime.py).
 """
 
 from __future__ import annotations

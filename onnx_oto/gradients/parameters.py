@@ -1,4 +1,4 @@
-"""Weights taken out of the graph: a light skeleton to rewrite, and numpy arrays that are bound as its inputs."""
+"""Weights taken out of the graph: a light skeleton to rewrite, and arrays to bind as its inputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ _HEAVY = 4096  # elements; larger frozen float tensors are bound, too, rather th
 class Weights(NamedTuple):
     """The float32 arrays a skeleton expects as inputs, by initializer name.
 
-    `trainable` in flat-buffer order; `statistics` of the BatchNormalization nodes that train; `frozen` the rest.
+    `trainable` in flat-buffer order; `statistics` of the BatchNormalization nodes that train; `frozen` the
+    rest.
     """
 
     trainable: dict[str, Floats]
@@ -31,10 +32,10 @@ class Weights(NamedTuple):
 
 
 def detach(model: onnx.ModelProto, trainable: tuple[str, ...]) -> tuple[onnx.ModelProto, Weights]:
-    """Return a copy of the model with its weights as graph inputs, and the weights (copies only if not float32 raw).
+    """Return a copy of the model with its weights as graph inputs, and the weights.
 
-    `model` is not modified. Small constants stay initializers. Raises UsageError for a trainable name that is no
-    initializer and UnsupportedError for one that is not float32.
+    `model` is not modified. Small constants stay initializers. Raises UsageError for a trainable name that is
+    no initializer and UnsupportedError for one that is not float32.
     """
     graph = model.graph
     by_name = {tensor.name: tensor for tensor in graph.initializer}
@@ -64,12 +65,12 @@ def _check(by_name: dict[str, TensorProto], trainable: tuple[str, ...]) -> None:
         if by_name[name].data_type != TensorProto.FLOAT:
             kind = TensorProto.DataType.Name(by_name[name].data_type).lower()
             raise UnsupportedError(
-                f"parameter {name!r} is {kind}: training needs float32; convert the model's weights to float32 first"
+                f"parameter {name!r} is {kind}: training needs float32; convert the model to float32 first"
             )
 
 
 def trains(node: onnx.NodeProto, trainable: set[str]) -> bool:
-    """Return whether a BatchNormalization node uses batch statistics: when its scale or shift is trainable."""
+    """Return whether a node is a BatchNormalization whose scale or shift is trainable."""
     return node.op_type == "BatchNormalization" and any(name in trainable for name in node.input[1:3])
 
 
@@ -83,8 +84,8 @@ def _statistics(
         for name in node.input[3:5]:
             if name not in by_name or by_name[name].data_type != TensorProto.FLOAT:
                 raise UnsupportedError(
-                    f"node {node.name!r} (BatchNormalization): its running statistics {name!r} are not a float32 "
-                    "initializer, so they cannot be updated; leave its scale and shift out of training"
+                    f"node {node.name!r} (BatchNormalization): its running statistic {name!r} is no float32 "
+                    "initializer and cannot be updated; leave its scale and shift out of training"
                 )
             if name in trainable:
                 raise UsageError(

@@ -1,4 +1,4 @@
-"""From the user's model to the light graphs that are trained and evaluated: pure ONNX, no runtime involved."""
+"""From the user's model to the light graphs that are trained and evaluated: ONNX only, no runtime."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from onnx_oto.gradients.batching import Feed, feeds, set_batch
 from onnx_oto.gradients.inference import types
 from onnx_oto.gradients.losses import Target
 from onnx_oto.gradients.lowering import Lowered, Refusal, lower, unsupported
+from onnx_oto.gradients.lowering.engine import opset_of, reads
 from onnx_oto.gradients.parameters import Weights, detach
 from onnx_oto.gradients.spec import TrainingSpec
 
@@ -22,7 +23,7 @@ _IR = 10
 
 @dataclass(frozen=True)
 class Prepared:
-    """A skeleton with an open batch and one output, its weights, its data inputs and the name of the output."""
+    """A skeleton with an open batch and one output, its weights and its data inputs."""
 
     model: onnx.ModelProto
     weights: Weights
@@ -32,7 +33,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Training:
-    """The graph of one shard: static batch, lowered, loss appended. The loss is output 0, statistics follow."""
+    """The graph of one shard: static batch, lowered, with the loss as output 0 and statistics after it."""
 
     lowered: Lowered
     target: Target | None
@@ -40,7 +41,7 @@ class Training:
 
 
 def prepare(model: onnx.ModelProto, spec: TrainingSpec) -> Prepared:
-    """Return the skeleton of a model; raises UnsupportedError or UsageError for what cannot be trained at all."""
+    """Return the skeleton of a model; raises UnsupportedError or UsageError when nothing can be trained."""
     skeleton, weights = detach(model, spec.trainable)
     skeleton = _modern(skeleton)
     output = _choose_output(skeleton, spec.output)
@@ -51,41 +52,40 @@ def prepare(model: onnx.ModelProto, spec: TrainingSpec) -> Prepared:
 
 
 def training_graph(prepared: Prepared, spec: TrainingSpec, size: int) -> Training:
-    """Return the training graph for a shard of `size` samples; raises UnsupportedError naming refused nodes."""
-    model, target = _with_loss(prepared, spec, size)
-    return Training(lower(model, spec.trainable), target, size)
+    """Return the training graph of a shard of `size` samples; raises UnsupportedError naming the nodes."""
+    lowered = lower(set_batch(prepared.model, prepared.feeds, size), spec.trainable)
+    graph = lowered.model.graph
+    shape = _output_shape(lowered.model, prepared.output)
+    if spec.loss != "output" and shape[:1] != (size,):
+        raise UnsupportedError(
+            f"output {prepared.output!r} has shape {list(shape)} for {size} samples: "
+            "its first axis must be the batch"
+        )
+    target = losses.append(lowered.model, spec.loss, prepared.output, shape, size / spec.batch)
+    del graph.output[0]
+    graph.output.insert(0, helper.make_tensor_value_info(losses.LOSS, TensorProto.FLOAT, []))
+    return Training(lowered, target, size)
 
 
 def refusals(model: onnx.ModelProto, spec: TrainingSpec) -> list[Refusal]:
     """Return what training could not handle in a model, without a runtime and before any data are read."""
     prepared = prepare(model, spec)
-    return unsupported(_with_loss(prepared, spec, min(2, spec.batch))[0], spec.trainable)
+    return unsupported(set_batch(prepared.model, prepared.feeds, min(2, spec.batch)), spec.trainable)
 
 
-def _with_loss(prepared: Prepared, spec: TrainingSpec, size: int) -> tuple[onnx.ModelProto, Target | None]:
-    model = set_batch(prepared.model, prepared.feeds, size)
-    known = types(model).get(prepared.output)
-    if known is None or known.shape is None or None in known.shape:
-        raise UnsupportedError(
-            f"the shape of output {prepared.output!r} cannot be inferred: simplify the model first"
-        )
+def _output_shape(model: onnx.ModelProto, output: str) -> tuple[int, ...]:
+    known = types(model)[output]
+    if known.static is None:
+        raise UnsupportedError(f"the shape of output {output!r} cannot be inferred: simplify the model first")
     if known.dtype != TensorProto.FLOAT:
         kind = TensorProto.DataType.Name(known.dtype).lower()
-        raise UnsupportedError(f"output {prepared.output!r} is {kind}: the loss needs float32")
-    shape = tuple(n for n in known.shape if n is not None)
-    if spec.loss != "output" and shape[:1] != (size,):
-        raise UnsupportedError(
-            f"output {prepared.output!r} has shape {list(shape)} for {size} samples: its first axis must be the batch"
-        )
-    target = losses.append(model, spec.loss, prepared.output, shape, size / spec.batch)
-    del model.graph.output[:]
-    model.graph.output.append(helper.make_tensor_value_info(losses.LOSS, TensorProto.FLOAT, []))
-    return model, target
+        raise UnsupportedError(f"output {output!r} is {kind}: the loss needs float32")
+    return known.static
 
 
 def _modern(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model in an opset the gradient builder reads, converted upwards when it is too old."""
-    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    opset = opset_of(model)
     if opset > _NEWEST:
         raise UnsupportedError(
             f"the model uses opset {opset}, training reads up to {_NEWEST}: convert it with "
@@ -96,8 +96,8 @@ def _modern(model: onnx.ModelProto) -> onnx.ModelProto:
             model = version_converter.convert_version(model, _OLDEST)
         except Exception as error:
             raise UnsupportedError(
-                f"the model uses opset {opset}, training needs {_OLDEST} to {_NEWEST}, and converting it failed "
-                f"({str(error).splitlines()[0]}): export it with a newer opset"
+                f"the model uses opset {opset}, training needs {_OLDEST} to {_NEWEST}, and converting it "
+                f"failed ({str(error).splitlines()[0]}): export it with a newer opset"
             ) from error
     model.ir_version = min(model.ir_version, _IR)
     return model
@@ -106,7 +106,7 @@ def _modern(model: onnx.ModelProto) -> onnx.ModelProto:
 def _choose_output(model: onnx.ModelProto, wanted: str | None) -> str:
     names = [value.name for value in model.graph.output]
     if wanted is None:
-        return names[0]
+        return str(names[0])
     if wanted not in names:
         raise UsageError(f"the model has no output {wanted!r}: choose one of {', '.join(names)}")
     return wanted
@@ -123,20 +123,10 @@ def _cut(model: onnx.ModelProto, output: str) -> None:
     for node in reversed(graph.node):
         if any(name in needed for name in node.output if name):
             kept.append(node)
-            needed.update(_reads(node))
+            needed |= reads(node)
     del graph.node[:]
     graph.node.extend(reversed(kept))
     for field in (graph.initializer, graph.input):
         alive = [item for item in field if item.name in needed]
         del field[:]
         field.extend(alive)
-
-
-def _reads(node: onnx.NodeProto) -> set[str]:
-    names = set(node.input)
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            for inner in attribute.g.node:
-                names |= _reads(inner)
-            names.update(value.name for value in attribute.g.output)
-    return names

@@ -1,4 +1,4 @@
-"""Is there exactly one ONNX Runtime, and can it train? Asked through package metadata, before importing it."""
+"""Is there exactly one ONNX Runtime, and can it train? Asked of package metadata before importing."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ _INSTALL = "pip install 'onnx-oto[cpu]'"
 def installed() -> dict[str, str]:
     """Return the distributions that own the import package `onnxruntime`, as normalised name -> version.
 
-    Every known variant (onnxruntime, onnxruntime-gpu, onnxruntime-training-cpu, ...) starts with "onnxruntime";
-    companions such as onnxruntime-extensions own another package and are left out by asking for their files.
+    Every known variant (onnxruntime, onnxruntime-gpu, onnxruntime-training-cpu, ...) starts with
+    "onnxruntime"; companions such as onnxruntime-extensions own another package and are left out by asking
+    for their files.
     """
     found: dict[str, str] = {}
     for distribution in metadata.distributions():
@@ -41,13 +42,13 @@ def problem() -> str | None:
     if len(found) > 1:
         names = " ".join(sorted(found))
         return (
-            f"{len(found)} distributions own the package 'onnxruntime' ({', '.join(sorted(found))}) and overwrite "
-            f"each other: run `pip uninstall -y {names} && {_INSTALL}`"
+            f"{len(found)} distributions own the package 'onnxruntime' ({', '.join(sorted(found))}) and "
+            f"overwrite each other: run `pip uninstall -y {names} && {_INSTALL}`"
         )
     if not found:
         versions = ".".join(map(str, sys.version_info[:2]))
         if sys.version_info >= (3, 13):
-            return f"training needs Python 3.10 to 3.12, this is {versions}: make a new environment with one of them"
+            return f"training needs Python 3.10 to 3.12, this is {versions}: make an environment with one"
         return f"no ONNX Runtime is installed: run `{_INSTALL}`"
     (name,) = found
     if name not in _TRAINING:
@@ -59,7 +60,7 @@ def problem() -> str | None:
 
 
 def require_training() -> ModuleType:
-    """Return ONNX Runtime's C binding with the gradient builder; raises RuntimeMissingError with the remedy."""
+    """Return ONNX Runtime's binding with the gradient builder; raises RuntimeMissingError with the remedy."""
     trouble = problem()
     if trouble:
         raise RuntimeMissingError(trouble)

@@ -28,11 +28,11 @@ _CHUNK = 1 << 18  # elements of a gradient that one thread adds up at a time: 1 
 
 
 def session_options(threads: int) -> Any:
-    """Return options for a session that runs on `threads` threads, without spinning, and logs errors only."""
+    """Return options for a session on `threads` threads, without spinning and without a log."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
@@ -51,7 +51,7 @@ def _share(array: Array) -> Any:
 
 
 class Memory:
-    """All arrays that native code reads and writes, and the OrtValues over them. Lives as long as the session."""
+    """All arrays that native code reads and writes, and the OrtValues over them."""
 
     def __init__(self, *, parameters: Layout, statistics: Layout, weights: Weights, shards: int) -> None:
         self.layout = parameters
@@ -102,7 +102,7 @@ class Shard:
     def run(
         self, batch: Mapping[str, Array], target: Array | None, start: int, seed: tuple[int, int]
     ) -> float:
-        """Run forward and backward on samples [start, start + size) and return this shard's part of the loss."""
+        """Run forward and backward on samples [start, start + size); return this shard's part of the loss."""
         stop = start + self.size
         arrays = {f.name: batch[f.name][start:stop] if f.batched else batch[f.name] for f in self._feeds}
         if target is not None:
@@ -220,7 +220,7 @@ class OrtSession:
         return [loss, *(future.result() for future in futures)]
 
     def _average(self) -> None:
-        """Sum the shards' gradients into the first (each is weighted by its share already) and mix the statistics."""
+        """Sum the gradients into the first (each is weighted by its share already), mix the statistics."""
         grads = self._memory.grads
         if len(grads) > 1:
             bounds = range(0, self.grads.size, _CHUNK)

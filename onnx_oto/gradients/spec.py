@@ -78,7 +78,7 @@ class GradientSession(Protocol):
         ...
 
     def predict(self, batch: Mapping[str, Array]) -> Array:
-        """Return the model output for any number of samples, in inference mode, with the current parameters."""
+        """Return the model output for any number of samples, in inference mode."""
         ...
 
     def weights(self) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""Batches checked in numpy before native code sees them: ONNX Runtime crashes on some of what is refused here."""
+"""Batches checked in numpy before native code sees them, because ONNX Runtime crashes on some."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 
 def check_batch(batch: Mapping[str, Array], feeds: Sequence[Feed], size: int | None) -> dict[str, Array]:
-    """Return the arrays of a batch, C-contiguous, in the order of `feeds`; raises DataError naming the sample.
+    """Return the arrays of a batch, C-contiguous; raises DataError naming the sample.
 
     `size` is the number of samples demanded, None for any number above 0 that all batched inputs share.
     """
@@ -62,7 +62,7 @@ def _check_length(name: str, length: int | None, size: int | None) -> None:
 
 
 def _check_finite(name: str, array: Array) -> None:
-    """One cheap pass: a sum is finite unless a term is not, or the sum overflows, and only then look closer."""
+    """One cheap pass: a sum is finite unless a term is not or the sum overflows; only then look closer."""
     if array.dtype.kind not in "fc":
         return
     with np.errstate(all="ignore"):
@@ -78,7 +78,7 @@ def _check_finite(name: str, array: Array) -> None:
 
 
 def check_target(target: Array | None, expected: Target) -> Array:
-    """Return the target as the loss reads it (int64 labels or float32 values); raises DataError naming the sample."""
+    """Return the target as int64 labels or float32 values; raises DataError naming the sample."""
     if not isinstance(target, np.ndarray):
         raise DataError(
             f"the target is {type(target).__name__}: give a numpy array of shape {list(expected.shape)}"

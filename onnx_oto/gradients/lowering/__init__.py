@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from onnx_oto.gradients.lowering import convolution, training_ops
+from onnx_oto.gradients.lowering import (
+    activations,
+    arithmetic,
+    convolution,
+    einsum,
+    indexing,
+    normalization,
+    reductions,
+    resize,
+    training_ops,
+)
 from onnx_oto.gradients.lowering.engine import Lowered, Refusal, lower, unsupported
 from onnx_oto.gradients.lowering.registry import Mask, registered
 
 __all__ = ["Lowered", "Mask", "Refusal", "lower", "registered", "unsupported"]
 
-_FAMILIES = (convolution, training_ops)  # importing a family enters its functions into the table
+_FAMILIES = (
+    activations,
+    arithmetic,
+    convolution,
+    einsum,
+    indexing,
+    normalization,
+    reductions,
+    resize,
+    training_ops,
+)  # importing a family enters its functions into the table

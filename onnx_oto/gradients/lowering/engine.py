@@ -1,4 +1,4 @@
-"""Walks the path from the trainable parameters to the loss, lowers what lies on it, collects what cannot be."""
+"""Walks the path from the trainable parameters to the outputs and lowers what lies on it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from onnx import TensorProto, helper
 
 from onnx_oto.errors import UnsupportedError
 from onnx_oto.gradients.inference import Type, constants, types
-from onnx_oto.gradients.lowering.differentiable import DIFFERENTIABLE, FLAT
+from onnx_oto.gradients.lowering.differentiable import DIFFERENTIABLE
 from onnx_oto.gradients.lowering.registry import Draft, Mask, Site, key, lowering_of
 
 _ROUNDS = 8  # a lowering may build on another; deeper nesting than this is a defect of ours
+_ASSUMED = Type(TensorProto.FLOAT, None)
 _REAL = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 
 
@@ -31,7 +32,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Lowered:
-    """A training copy. `statistics`: running statistic -> tensor with its new value, a graph output as well."""
+    """A training copy. `statistics`: running statistic -> tensor with its new value, also an output."""
 
     model: onnx.ModelProto
     masks: tuple[Mask, ...]
@@ -50,53 +51,63 @@ def lower(model: onnx.ModelProto, trainable: Collection[str]) -> Lowered:
 
 
 def unsupported(model: onnx.ModelProto, trainable: Collection[str]) -> list[Refusal]:
-    """Return the nodes between `trainable` and the outputs of a static-shape model that training cannot handle."""
+    """Return the nodes on the path of a static-shape model that training cannot handle."""
     return _lower(model, frozenset(trainable))[1]
 
 
 def _lower(model: onnx.ModelProto, trainable: frozenset[str]) -> tuple[Lowered, list[Refusal]]:
+    """Lower in rounds until nothing changes; what the last round refuses stays refused.
+
+    A later round may succeed where an earlier one failed: lowering an op whose shape inference is missing
+    reveals the shapes behind it.
+    """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    opset = next(o.version for o in copy.opset_import if o.domain in ("", "ai.onnx"))
-    draft = Draft(opset, {}, {}, trainable)
-    refusals: list[Refusal] = []
+    draft = Draft(opset_of(copy), trainable)
     for _ in range(_ROUNDS):
-        if not _round(copy, draft, refusals):
+        changed, refusals = _round(copy, draft)
+        if not changed:
             break
+    known = types(copy)
     for name, shape in ((mask.name, mask.shape) for mask in draft.masks):
         copy.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
-    known = types(copy)
     for statistic, latest in draft.statistics.items():
-        shape = known[statistic].shape
-        copy.graph.output.append(helper.make_tensor_value_info(latest, TensorProto.FLOAT, shape))
+        copy.graph.output.append(
+            helper.make_tensor_value_info(latest, TensorProto.FLOAT, known[statistic].shape)
+        )
     return Lowered(copy, tuple(draft.masks), dict(draft.statistics)), refusals
 
 
-def _round(model: onnx.ModelProto, draft: Draft, refusals: list[Refusal]) -> bool:
-    """Lower every node on the path once; return whether anything changed. Refused nodes are recorded once."""
+def opset_of(model: onnx.ModelProto) -> int:
+    """Return the version of the standard operator set a model imports, 0 without any."""
+    return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+
+
+def _round(model: onnx.ModelProto, draft: Draft) -> tuple[bool, list[Refusal]]:
+    """Lower every node on the path once; return whether anything changed, and what was refused."""
     graph = model.graph
     draft.types = types(model)
-    draft.types.update({m.name: Type(TensorProto.FLOAT, m.shape) for m in draft.masks})
+    draft.types.update({mask.name: Type(TensorProto.FLOAT, mask.shape) for mask in draft.masks})
     draft.constants = constants(model)
     on_path = path(model, draft.trainable, draft.types)
-    refused = {refusal.node for refusal in refusals}
+    draft.carried = {*draft.trainable, *(name for i in on_path for name in graph.node[i].output)}
+    draft.read = {name for node in graph.node for name in reads(node)} | {v.name for v in graph.output}
     result: list[onnx.NodeProto] = []
+    refusals: list[Refusal] = []
     changed = False
     for index, node in enumerate(graph.node):
-        replaced = None
-        if index in on_path and (node.name or node.output[0]) not in refused:
-            replaced = _site(node, draft, refusals)
+        replaced = _site(node, draft, refusals) if index in on_path else None
         result.extend([node] if replaced is None else replaced)
         changed |= replaced is not None
     del graph.node[:]
     graph.node.extend(result)
     graph.initializer.extend(draft.initializers)
     draft.initializers.clear()
-    return changed
+    return changed, refusals
 
 
 def _site(node: onnx.NodeProto, draft: Draft, refusals: list[Refusal]) -> list[onnx.NodeProto] | None:
-    """Return the nodes that replace `node`, or None when it stays; records a refusal when it cannot be trained."""
+    """Return the nodes that replace `node`, or None when it stays; records what is refused."""
     site = Site(node, draft)
     function = lowering_of(node)
     try:
@@ -107,51 +118,50 @@ def _site(node: onnx.NodeProto, draft: Draft, refusals: list[Refusal]) -> list[o
     except UnsupportedError as error:
         refusals.append(Refusal(node.name or node.output[0], key(node), str(error)))
         return None
+    draft.initializers.extend(site.initializers)
     names = [outcome] if isinstance(outcome, str) else list(outcome)
-    for new, old in zip(names, node.output, strict=False):
-        if old:
-            site.nodes.append(helper.make_node("Identity", [new], [old], name=f"{old}.lowered"))
-    return site.nodes
+    renamed = [(new, old) for new, old in zip(names, node.output, strict=False) if new and old]
+    ends = [helper.make_node("Identity", [new], [old], name=f"{old}.lowered") for new, old in renamed]
+    return [*site.nodes, *ends]
 
 
 def _check(node: onnx.NodeProto) -> None:
     if key(node) not in DIFFERENTIABLE:
         raise UnsupportedError(
-            "training has no gradient for this op; keep what feeds it out of training, or replace it in the model"
+            "training has no gradient for this op; leave what feeds it untrained, or replace it"
         )
 
 
 def path(model: onnx.ModelProto, trainable: Collection[str], known: dict[str, Type]) -> set[int]:
     """Return the indices of the nodes that carry gradient from the graph outputs back to a trainable tensor.
 
-    Only floating-point tensors carry gradient, and ops whose derivative is zero everywhere (FLAT) stop it.
+    Only floating-point tensors carry gradient: a comparison or a cast to integers ends it.
     """
     carried = set(trainable)
     forward: set[int] = set()
     for index, node in enumerate(model.graph.node):
-        if key(node) in FLAT or not any(name in carried for name in (*node.input, *_captured(node))):
+        if carried.isdisjoint(reads(node)):
             continue
-        real = [n for n in node.output if n and known.get(n, Type(TensorProto.FLOAT, None)).dtype in _REAL]
+        real = [n for n in node.output if n and known.get(n, _ASSUMED).dtype in _REAL]
         carried.update(real)
         if real:
             forward.add(index)
     wanted = {value.name for value in model.graph.output}
     found: set[int] = set()
-    for index in range(len(model.graph.node) - 1, -1, -1):
+    for index in sorted(forward, reverse=True):
         node = model.graph.node[index]
-        if any(name in wanted for name in node.output):
-            wanted.update(name for name in (*node.input, *_captured(node)) if name)
-            if index in forward:
-                found.add(index)
+        if not wanted.isdisjoint(node.output):
+            found.add(index)
+            wanted |= reads(node)
     return found
 
 
-def _captured(node: onnx.NodeProto) -> set[str]:
-    """Return the outer tensors that the bodies of a node may read."""
-    names: set[str] = set()
-    bodies = [a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
-    for body in bodies:
-        for inner in body.node:
-            names.update(inner.input)
-            names.update(_captured(inner))
+def reads(node: onnx.NodeProto) -> set[str]:
+    """Return the tensors a node reads, those that its bodies capture included."""
+    names = {name for name in node.input if name}
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            for inner in attribute.g.node:
+                names |= reads(inner)
+            names.update(value.name for value in attribute.g.output)
     return names

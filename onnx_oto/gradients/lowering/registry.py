@@ -5,14 +5,14 @@ A lowering rewrites one node into ops whose gradient ONNX Runtime gets right. It
     @register("HardSigmoid")
     def hard_sigmoid(node: Site) -> Outcome: ...
 
-It returns the name of the tensor that replaces the node's first output (or one name per output), or None to leave
-the node alone, and raises UnsupportedError with advice for attributes it cannot handle. It only emits through
-`node`. What it emits is lowered again until nothing changes, so a lowering may build on others.
+It returns the name of the tensor that replaces the node's first output (or one name per output), or None to
+leave the node alone, and raises UnsupportedError with advice for attributes it cannot handle. It only emits
+through `node`. What it emits is lowered again until nothing changes, so a lowering may build on others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from onnx_oto.errors import UnsupportedError
-from onnx_oto.gradients.inference import Type
+from onnx_oto.gradients.inference import UNKNOWN, Type
 
 Outcome = str | Sequence[str] | None
 Lowering = Callable[["Site"], Outcome]
@@ -72,9 +72,11 @@ class Draft:
     """What all sites of one pass share: facts about the graph and the things that lowerings add to it."""
 
     opset: int
-    types: dict[str, Type]
-    constants: dict[str, NDArray[Any]]
     trainable: frozenset[str]
+    types: dict[str, Type] = field(default_factory=dict)
+    constants: dict[str, NDArray[Any]] = field(default_factory=dict)
+    carried: set[str] = field(default_factory=set)  # tensors that depend on a trainable one, differentiably
+    read: set[str] = field(default_factory=set)  # tensors that a node or a graph output reads
     initializers: list[onnx.TensorProto] = field(default_factory=list)
     masks: list[Mask] = field(default_factory=list)
     statistics: dict[str, str] = field(
@@ -90,11 +92,12 @@ class Site:
         self.proto = proto
         self.draft = draft
         self.op = proto.op_type
-        self.inputs = tuple(proto.input)
-        self.outputs = tuple(proto.output)
+        self.inputs: tuple[str, ...] = tuple(proto.input)
+        self.outputs: tuple[str, ...] = tuple(proto.output)
         self.attributes: dict[str, Any] = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
         self.opset = draft.opset
         self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
 
     def attribute(self, name: str, default: Any = None) -> Any:
         value = self.attributes.get(name, default)
@@ -108,12 +111,12 @@ class Site:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the static shape of a tensor; raises UnsupportedError when inference left it open."""
-        known = self.draft.types.get(name)
-        if known is None or known.shape is None or None in known.shape:
+        static = self.draft.types.get(name, UNKNOWN).static
+        if static is None:
             raise UnsupportedError(
                 f"the shape of {name!r} is not known before the run: simplify the model first"
             )
-        return tuple(size for size in known.shape if size is not None)
+        return static
 
     def dtype(self, name: str) -> np.dtype[np.generic]:
         known = self.draft.types.get(name)
@@ -121,8 +124,12 @@ class Site:
             np.dtype(np.float32) if known is None else np.dtype(helper.tensor_dtype_to_np_dtype(known.dtype))
         )
 
+    def carries(self, name: str) -> bool:
+        """Return whether gradient flows into this tensor."""
+        return name in self.draft.carried
+
     def constant(self, index: int, what: str) -> NDArray[Any] | None:
-        """Return the value of a constant input, None when it is absent; raises UnsupportedError when computed."""
+        """Return the value of an input, None without it; raises UnsupportedError when it is computed."""
         if not self.has_input(index):
             return None
         if self.inputs[index] not in self.draft.constants:
@@ -150,17 +157,24 @@ class Site:
         """Return the name of a new constant."""
         name = self.fresh("constant")
         array = np.ascontiguousarray(np.asarray(value, dtype)).reshape(np.shape(value))
-        self.draft.initializers.append(numpy_helper.from_array(array, name))
+        self.initializers.append(numpy_helper.from_array(array, name))
         return name
 
-    def ints(self, values: Sequence[int]) -> str:
+    def number(self, value: Any, like: str) -> str:
+        """Return the name of a new constant of the same dtype as the node's input `like`."""
+        return self.value(value, self.dtype(like))
+
+    def ints(self, values: Iterable[int]) -> str:
         return self.value(list(values), np.int64)
+
+    def cast_like(self, x: str, like: str) -> str:
+        return self.emit("Cast", x, to=helper.np_dtype_to_tensor_dtype(self.dtype(like)))
 
     def reshape(self, x: str, shape: Sequence[int]) -> str:
         return self.emit("Reshape", x, self.ints(shape))
 
     def reduce(self, op: str, x: str, axes: Sequence[int], *, keepdims: int = 1) -> str:
-        """Append a reduction; the axes are an attribute up to opset 17 and an input since 18 (ReduceSum: 13)."""
+        """Append a reduction; its axes are an attribute up to opset 17, an input since 18 (ReduceSum: 13)."""
         if self.opset >= 18 or op == "ReduceSum":
             return self.emit(op, x, self.ints(axes), keepdims=keepdims)
         return self.emit(op, x, axes=list(axes), keepdims=keepdims)

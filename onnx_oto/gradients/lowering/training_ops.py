@@ -12,8 +12,8 @@ from onnx_oto.gradients.lowering.registry import Mask, Outcome, Site, register
 def batch_normalization(node: Site) -> Outcome:
     """Batch statistics when scale or shift is trainable; otherwise y = x * a + b with fixed statistics.
 
-    In training mode outputs 1 and 2 are running * momentum + batch * (1 - momentum), kept for the session to write
-    back. A running statistic that several nodes share is updated by each in turn, in graph order.
+    In training mode outputs 1 and 2 are running * momentum + batch * (1 - momentum), kept for the session to
+    write back. A running statistic that several nodes share is updated by each in turn, in graph order.
     """
     if node.attribute("training_mode", 0):
         return None
@@ -41,10 +41,10 @@ def batch_normalization(node: Site) -> Outcome:
 
 @register("Dropout")
 def dropout(node: Site) -> Outcome:
-    """y = x * m with m = 0 or 1/(1-ratio) from outside, so that a mask depends on (seed, step) and nothing else.
+    """y = x * m with m = 0 or 1/(1-ratio) from outside, so that a mask depends on (seed, step) alone.
 
-    Exporters leave Dropout in inference mode; training switches it on. A training_mode input that is computed by
-    the model is ignored for the same reason.
+    Exporters leave Dropout in inference mode; training switches it on. A training_mode input that is computed
+    by the model is ignored for the same reason.
     """
     ratio = node.attribute("ratio", 0.5)
     given = node.constant(1, "ratio")
