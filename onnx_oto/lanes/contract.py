@@ -22,12 +22,19 @@ def times(*states: FloatArray) -> FloatArray:
 
 
 def contract(
-    trace: Trace, node: Node, operands: Sequence[tuple[Layout, str]], out: str, *, macs: int | None = 1
+    trace: Trace,
+    node: Node,
+    operands: Sequence[tuple[Layout, str]],
+    out: str,
+    *,
+    macs: int | None = 1,
+    constants: bool = False,
 ) -> Layout:
     """Return the layout of sum over the letters that `out` lacks of the product of the operands (as einsum).
 
     Equal letters tie. A free letter of a parameter is a producer, a summed one a consumer; what is summed over
-    must be zero in a removed lane. Multiply-accumulates are `macs` times the sizes of all letters.
+    must be zero in a removed lane (or a known constant, if `constants`: the caller then repairs the sum).
+    Multiply-accumulates are `macs` times the sizes of all letters.
     """
     letters = out + "".join(dict.fromkeys(c for _, ls in operands for c in ls if c not in out))
     wide = [_spread(layout, ls, letters) for layout, ls in operands]
@@ -44,11 +51,11 @@ def contract(
             trace.assign(block, Role.PRODUCER if outside else Role.CONSUMER, weight=True)
             if not outside:
                 states[i] = unknown(block.labels.shape)
-        value = times(*states)
+        value = states[0] if constants and not outside else times(*states)
         value[np.logical_or.reduce([np.isinf(s) for s in states])] = np.inf
         block = Block(group.keys, group.first.labels, value)
         if not outside:
-            trace.demand_zero(block, node, "the sum")
+            trace.demand_zero(block, node, "the sum", constants=constants)
             continue
         if inside:
             block = trace.collapse(block, outside)

@@ -41,6 +41,23 @@ class Cut(Protocol):
     def override_output(self, node: str, index: int, values: Sequence[int | None]) -> None:
         """The same for an output of a node: its readers see `values` where they are not None."""
 
+    def parameter(self, name: str) -> npt.NDArray[Any]:
+        """Return an initializer as it is after slicing."""
+
+    def add_to_input(self, node: str, index: int, value: npt.NDArray[Any]) -> None:
+        """Add `value` to an input that is an initializer or absent (then it becomes `value`)."""
+
+    def scale_input(self, node: str, index: int, factor: float) -> None:
+        """Multiply an input by a number."""
+
+    def pad_input(self, node: str, index: int, axis: int, count: int) -> None:
+        """Put `count` zeros behind an input along `axis`."""
+
+    def insert_after(
+        self, node: str, index: int, op: str, constants: Sequence[npt.NDArray[Any]] = (), **attributes: Any
+    ) -> None:
+        """Let the readers of an output read op(output, *constants) instead."""
+
     def reslice(self, node: str, axis: int, positions: IntArray) -> None:
         """Let a Slice take these positions of `axis` (in the compact tensor), whatever its bounds were."""
 

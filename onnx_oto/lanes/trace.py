@@ -51,9 +51,13 @@ class Frozen:
 
 @dataclass
 class Trace:
-    """The state of one analysis. Rules call its methods in topological order of the nodes."""
+    """The state of one analysis. Rules call its methods in topological order of the nodes.
+
+    through_norms: whether lanes may be removed from the axis a normalisation runs over (repaired exactly).
+    """
 
     graph: Graph
+    through_norms: bool = True
     layouts: dict[str, Layout | None] = field(default_factory=dict)
     count: int = 0
     ties: list[tuple[IntArray, IntArray]] = field(default_factory=list)
@@ -87,12 +91,17 @@ class Trace:
         arrays = [labels] if isinstance(labels, np.ndarray) else [b.labels for b in labels]
         self.frozen.extend(Frozen(a.reshape(-1), reason) for a in arrays if a.size)
 
-    def demand_zero(self, block: Block, node: Node, what: str) -> None:
-        """Freeze the positions of `block` that are not certainly zero when their ZIG is zero."""
+    def demand_zero(self, block: Block, node: Node, what: str, *, constants: bool = False) -> None:
+        """Freeze the positions of `block` that are not certainly zero when their ZIG is zero.
+
+        constants: other constants are fine too, the caller's repair takes care of them.
+        """
         bad = block.state != 0
         if not bad.any():
             return
         known = bad & np.isfinite(block.state)
+        if constants:
+            bad, known = bad & ~known, np.zeros_like(known)
         self.freeze(
             block.labels[known],
             f"{what} of {describe(node)} would read a non-zero constant from a removed channel",

@@ -10,7 +10,17 @@ import numpy as np
 from onnx_oto.lanes.align import combine
 from onnx_oto.lanes.contract import contract
 from onnx_oto.lanes.cut import Cut
-from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, fresh_key, product, split, without_axes
+from onnx_oto.lanes.layout import (
+    Block,
+    FloatArray,
+    IntArray,
+    Layout,
+    explicit,
+    fresh_key,
+    product,
+    split,
+    without_axes,
+)
 from onnx_oto.lanes.trace import Balanced, Role, Trace, describe
 from onnx_oto.model.node import Node
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
@@ -68,7 +78,11 @@ def _convolve(
     w = without_axes(spatial_free(trace, node, w), range(2, w.rank))
     groups = int(node.attrs.get("group", 1))
     if groups == 1:
-        result = contract(trace, node, [(x, "nc"), (w, order)], "no", macs=macs)
+        # A constant in a removed channel goes into the bias, unless zeros padded at the border break it.
+        fold = _folds(node, trace) and not _padded(node) and order == "oc"
+        result = contract(trace, node, [(x, "nc"), (w, order)], "no", macs=macs, constants=fold)
+        if fold:
+            _fold_constants(node, trace, x, 1, produced=0, bias=2)
     else:
         result = _grouped(node, trace, x, w, groups, macs, order)
     result = _with_spatial(trace, node, result)
@@ -78,8 +92,8 @@ def _convolve(
 def _grouped(node: Node, trace: Trace, x: Layout, w: Layout, groups: int, macs: int, order: str) -> Layout:
     """A grouped convolution: input and output channels as [groups, channels of a group].
 
-    If a group has one input or one output channel, a group is one lane (depthwise convolution). Else every group
-    stays and keeps as many channels as the others do (`Balanced`), on either side.
+    If a group has one input or one output channel (depthwise), or the convolution is transposed, a group is one
+    lane. Else every group stays and keeps as many channels as the others do (`Balanced`), on either side.
     """
     channels = trace.shape(node.inputs[0])[1]
     outputs = trace.shape(node.outputs[0])[1]
@@ -92,15 +106,16 @@ def _grouped(node: Node, trace: Trace, x: Layout, w: Layout, groups: int, macs: 
         trace.assign(block, Role.PRODUCER, weight=True)
     w = trace.release(w, [1], f"{describe(node)} reads it in every group")
     trace.repair(node, lambda cut: _set_group(cut, node, x_block, per_in))
-    if per_in > 1 and per_out > 1:
+    if per_in > 1 and per_out > 1 and order == "oc":
         return _balanced(node, trace, x, w, groups, order)
-    if order == "co" and per_out > 1:
-        raise NotCovered("is a grouped transposed convolution with several outputs per group")
     rows = _labels(trace, x_block, channels).reshape(groups, per_in)
     front = _labels(trace, w_block, channels if order == "co" else outputs).reshape(groups, -1)
     trace.tie(rows[:, :1], rows)
     trace.tie(rows[:, :1], front)
-    out = front if order == "oc" else front[:, :per_out]
+    out = front
+    if order == "co":
+        out = trace.fresh((groups, per_out))
+        trace.tie(rows[:, :1], out)
     if x_block is None and channels > 1:
         trace.freeze(rows, f"{describe(node)} reads channels that no parameter produces")
     return _channels(x, out.reshape(-1), np.zeros(outputs))
@@ -163,13 +178,63 @@ def _set_group(cut: Cut, node: Node, block: Block | None, per_group: int) -> Non
         cut.set_attribute(node.name, "group", int(rows.sum()))
 
 
+def _padded(node: Node) -> bool:
+    return any(node.attrs.get("pads", ())) or node.attrs.get("auto_pad", "NOTSET") in ("SAME_UPPER", "SAME_LOWER")
+
+
+def _folds(node: Node, trace: Trace) -> bool:
+    """Return whether the node's weight is an initializer, so that what it does to a constant can be computed."""
+    return node.inputs[1] in trace.parameters
+
+
+def _fold_constants(
+    node: Node, trace: Trace, x: Layout, axis: int, *, produced: int, bias: int | None, scale: float = 1.0
+) -> None:
+    """Register the repair that adds what removed channels of constant value contributed.
+
+    axis: of x that is summed over. produced: the weight's output axis (the other one is summed over).
+    bias: the input to add to, None to add behind the node. scale: factor of the product.
+    """
+    listed = explicit(x, axis)
+    if listed is None or not x.on_axis(axis):
+        return
+    values = np.where(np.isfinite(listed[1]), listed[1], 0.0)
+    if not values.any():
+        return
+    name = node.inputs[1]
+    labels, outputs = trace.parameters[name].get(1 - produced), trace.parameters[name].get(produced)
+    if labels is None:
+        return
+
+    def repair(cut: Cut) -> None:
+        gone = ~cut.kept(labels)
+        weight = trace.graph.constant(name)
+        if weight is None or not values[gone].any():
+            return
+        sums = weight.astype(np.float64).sum(tuple(range(2, weight.ndim)))
+        added = scale * (sums[:, gone] @ values[gone] if produced == 0 else values[gone] @ sums[gone])
+        if outputs is not None:
+            added = added[cut.kept(outputs)]
+        if bias is None:
+            cut.insert_after(node.name, 0, "Add", [added.astype(weight.dtype)])
+        else:
+            cut.add_to_input(node.name, bias, added.astype(weight.dtype))
+
+    trace.repair(node, repair)
+
+
 @rule("Gemm")
 def gemm(node: Node, trace: Trace) -> None:
     """Y = alpha A' B' + beta C"""
     a, b, *c = inputs(node, trace)
     left = "km" if node.attrs.get("transA", 0) else "mk"
     right = "nk" if node.attrs.get("transB", 0) else "kn"
-    result = contract(trace, node, [(given(a), left), (given(b), right)], "mn")
+    fold = _folds(node, trace) and left == "mk"
+    result = contract(trace, node, [(given(a), left), (given(b), right)], "mn", constants=fold)
+    if fold:
+        produced = 0 if right == "nk" else 1
+        alpha = float(node.attrs.get("alpha", 1.0))
+        _fold_constants(node, trace, given(a), 1, produced=produced, bias=None, scale=alpha)
     if c and c[0] is not None:
         trace.use(c[0], Role.PRODUCER, weight=True)
         result = combine(trace, node, [result, c[0]], np.add, [Role.PRODUCER, Role.PRODUCER])
@@ -185,4 +250,8 @@ def matmul(node: Node, trace: Trace) -> None:
     left = letters[batch - (a.rank - 2) :] + "mk" if a.rank > 1 else "k"
     right = letters[batch - (b.rank - 2) :] + "kn" if b.rank > 1 else "k"
     out = letters + ("m" if a.rank > 1 else "") + ("n" if b.rank > 1 else "")
-    trace.put(node.outputs[0], contract(trace, node, [(a, left), (b, right)], out))
+    fold = _folds(node, trace) and b.rank == 2 and a.rank > 1
+    result = contract(trace, node, [(a, left), (b, right)], out, constants=fold)
+    if fold:
+        _fold_constants(node, trace, a, a.rank - 1, produced=1, bias=None)
+    trace.put(node.outputs[0], result)

@@ -1,17 +1,49 @@
-"""Normalisations and other operators that look along one axis."""
+"""Normalisations and other operators that look along axes.
+
+A norm over n lanes of which k stay is repaired exactly: removed lanes are zero, so LayerNorm's mean and variance
+over n follow from the kept ones. The fused operator is kept: its input is padded with n - k zeros and its output
+sliced. RMSNorm needs no padding: eps n/k and scale sqrt(n/k) give the same result.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from onnx_oto.lanes.align import align, combine
+from onnx_oto.lanes.align import Aligned, align, combine
 from onnx_oto.lanes.contract import times
-from onnx_oto.lanes.layout import Block, with_blocks
+from onnx_oto.lanes.cut import Cut
+from onnx_oto.lanes.layout import Block, Layout, fuse, split, with_blocks
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
-from onnx_oto.ops.registry import given, inputs, rule
+from onnx_oto.ops.registry import NotCovered, given, inputs, rule
+
+SWITCHED_OFF = "removing channels from normalised axes is switched off"
+
+
+def affine(trace: Trace, aligned: Aligned, scale: int, bias: int | None) -> Layout:
+    """Return the layout of y = scale * norm + bias: zero where scale and bias are, whatever the norm is."""
+    blocks = []
+    for group in aligned.joined:
+        states = aligned.states(group)
+        shift = states[bias] if bias is not None else np.zeros_like(states[scale])
+        value = np.where(states[scale] == 0, shift, np.nan)
+        blocks.append(Block(group.keys, group.first.labels, value))
+    return with_blocks(replace(aligned.layout, constant=False), blocks)
+
+
+def put_others(node: Node, trace: Trace) -> None:
+    """Give the outputs after the first a layout without labels."""
+    for name in node.outputs[1:]:
+        if name:
+            trace.put(name, trace.shaped(name))
+
+
+def _channel_vector(vector: Layout, rank: int) -> Layout:
+    """Return a vector [C] as it is broadcast over [N, C, ...]."""
+    return replace(vector, axes=vector.axes + ((),) * (rank - 2))
 
 
 @rule("BatchNormalization")
@@ -21,18 +53,190 @@ def batch_normalization(node: Node, trace: Trace) -> None:
     With scale and bias zero the channel is zero, whatever x is.
     """
     x, *vectors = (given(layout) for layout in inputs(node, trace)[:5])
-    wide = [replace(v, axes=v.axes + ((),) * (x.rank - 2)) for v in vectors]
     for vector, role in zip(vectors, (Role.PRODUCER, Role.PRODUCER, Role.BUFFER, Role.BUFFER), strict=True):
         trace.use(vector, role, weight=role is Role.PRODUCER)
-    aligned = align(trace, node, [x, *wide])
+    aligned = align(trace, node, [x, *(_channel_vector(v, x.rank) for v in vectors)])
+    trace.put(node.outputs[0], affine(trace, aligned, 1, 2))
+    put_others(node, trace)
+
+
+@rule("InstanceNormalization")
+def instance_normalization(node: Node, trace: Trace) -> None:
+    """y[n, c, ...] = scale[c] (x - mean over ...) / sqrt(variance over ... + eps) + bias[c]"""
+    x, scale, bias = (given(layout) for layout in inputs(node, trace))
+    x = _collapse_to(trace, node, x, range(2, x.rank))
+    for vector in (scale, bias):
+        trace.use(vector, Role.PRODUCER, weight=True)
+    aligned = align(trace, node, [x, _channel_vector(scale, x.rank), _channel_vector(bias, x.rank)])
+    trace.put(node.outputs[0], affine(trace, aligned, 1, 2))
+
+
+@rule("GroupNormalization")
+def group_normalization(node: Node, trace: Trace) -> None:
+    """A norm over each group of channels and all positions, then a scale and shift per channel (or per group).
+
+    A group is one lane.
+    """
+    x, scale, bias = (given(layout) for layout in inputs(node, trace))
+    groups = int(node.attrs["num_groups"])
+    blocks = x.on_axis(1)
+    if not blocks:
+        raise NotCovered("normalises channels that no parameter produces")
+    if len(x.axes[1]) > 1 or len(blocks[0].keys) > 1:
+        raise NotCovered("groups an axis that is composed of several")
+    trace.materialise(x, node)
+    x = _collapse_to(trace, node, x, range(2, x.rank))
+    size = x.length(1) or 0
+    if 1 < groups < size:
+        x = split(x, x.axes[1][0], groups, size // groups)
+        block = next(b for b in x.blocks if len(b.keys) == 2)
+        trace.collapse(block, block.keys[:1])
+        x = fuse(x)
+    elif groups == 1 and size > 1:
+        x = trace.release(x, [1], f"{describe(node)} normalises over all channels at once")
+    for vector in (scale, bias):
+        trace.use(vector, Role.PRODUCER, weight=True)
+    if trace.shape(node.inputs[1])[0] == size:
+        aligned = align(trace, node, [x, _channel_vector(scale, x.rank), _channel_vector(bias, x.rank)])
+        result = affine(trace, aligned, 1, 2)
+    else:
+        result = _scaled_by_group(node, trace, x, scale, bias, groups)
+    trace.put(node.outputs[0], result)
+    labels = x.on_axis(1)[0].labels if x.on_axis(1) else None
+
+    def repair(cut: Cut) -> None:
+        if labels is not None and not cut.kept(labels).all():
+            rows = cut.kept(labels).reshape(groups, -1).any(1)
+            cut.set_attribute(node.name, "num_groups", int(rows.sum()))
+
+    trace.repair(node, repair)
+
+
+def _scaled_by_group(
+    node: Node, trace: Trace, x: Layout, scale: Layout, bias: Layout, groups: int
+) -> Layout:
+    """The form before opset 21: scale and bias [groups]."""
+    labels = [v.on_axis(0)[0].labels for v in (scale, bias) if v.on_axis(0)]
+    if not x.on_axis(1) or len(labels) < 2:
+        raise NotCovered("scales groups by something that is no parameter")
+    block = x.on_axis(1)[0]
+    rows = block.labels.reshape(groups, -1)
+    for vector in labels:
+        trace.tie(rows, vector[:, None])
+    return with_blocks(x, [replace(block, state=np.zeros_like(block.state), source=())])
+
+
+def _collapse_to(trace: Trace, node: Node, x: Layout, axes: Sequence[int]) -> Layout:
+    """Return `x` with nothing labelled on `axes`: joint blocks keep their other factors, others are frozen."""
+    inside = {k for a in axes for k in x.axes[a]}
+    if not any(set(b.keys) & inside for b in x.blocks):
+        return x
+    trace.materialise(x, node)
     blocks = []
-    for group in aligned.joined:
-        _, scale, bias, *_ = aligned.states(group)
-        blocks.append(Block(group.keys, group.first.labels, np.where(scale == 0, bias, np.nan)))
-    trace.put(node.outputs[0], with_blocks(replace(aligned.layout, constant=False), blocks))
-    for name in node.outputs[1:]:
-        if name:
-            trace.put(name, trace.shaped(name))
+    for block in x.blocks:
+        outside = tuple(k for k in block.keys if k not in inside)
+        if outside:
+            blocks.append(trace.collapse(block, outside) if len(outside) < len(block.keys) else block)
+        else:
+            trace.freeze([block], f"{describe(node)} needs every position of the axis")
+    return replace(x, blocks=tuple(blocks), view=None)
+
+
+def norm_over_last(
+    node: Node, trace: Trace, x: Layout, axes: int, scale: int, bias: int | None, *, centred: bool
+) -> Layout:
+    """Return the layout of a norm of `x` over its last `axes` axes, scaled and shifted by inputs of the node.
+
+    centred: LayerNorm (subtracts the mean), else RMSNorm. Registers the repair if lanes of the normalised axis
+    can be removed: it is the only one, and removed lanes are zero.
+    """
+    normalised = range(x.rank - axes, x.rank)
+    inside = {k for a in normalised for k in x.axes[a]}
+    joint = [b for b in x.blocks if set(b.keys) & inside and not set(b.keys) <= inside]
+    if joint or axes > 1 or not trace.through_norms:
+        reason = None if trace.through_norms else SWITCHED_OFF
+        x = _collapse_to(trace, node, x, normalised) if reason is None else trace.release(x, normalised, reason)
+    vectors = [given(inputs(node, trace)[i]) for i in (scale, bias) if i is not None]
+    for vector in vectors:
+        trace.use(vector, Role.PRODUCER, weight=True)
+    for block in x.blocks:
+        if set(block.keys) <= inside:
+            trace.demand_zero(block, node, "the mean")
+    aligned = align(trace, node, [x, *vectors])
+    axis = x.rank - 1
+    layout = x
+
+    def repair(cut: Cut) -> None:
+        before, after = layout.length(axis), cut.size(layout, axis)
+        if before is None or after is None or before == after:
+            return
+        if centred:
+            _pad_norm(cut, node, axis, before, after, [i for i in (scale, bias) if i is not None])
+        else:
+            _rescale_norm(cut, node, before, after, scale)
+
+    trace.repair(node, repair)
+    return affine(trace, aligned, 1, None if bias is None else 2)
+
+
+def _pad_norm(cut: Cut, node: Node, axis: int, before: int, after: int, vectors: Sequence[int]) -> None:
+    """Keep the fused norm over `before` positions: zeros behind its inputs, a slice behind its output."""
+    cut.pad_input(node.name, 0, axis, before - after)
+    for index in vectors:
+        cut.pad_input(node.name, index, -1, before - after)
+    bounds = [np.array([v], np.int64) for v in (0, after, axis)]
+    cut.insert_after(node.name, 0, "Slice", bounds)
+
+
+def _rescale_norm(cut: Cut, node: Node, before: int, after: int, scale: int) -> None:
+    """x / sqrt(sum(x^2) / n + eps) = sqrt(n / k) x / sqrt(sum(x^2) / k + eps n / k)"""
+    ratio = before / after
+    default = 1e-5 if node.op == "RMSNormalization" else 1e-12
+    eps = float(cut.attribute(node.name, "epsilon", default))
+    cut.set_attribute(node.name, "epsilon", eps * ratio)
+    cut.scale_input(node.name, scale, float(np.sqrt(ratio)))
+
+
+@rule("LayerNormalization")
+def layer_normalization(node: Node, trace: Trace) -> None:
+    """y = scale (x - mean) / sqrt(variance + eps) + bias over the axes from `axis` on."""
+    x = given(inputs(node, trace)[0])
+    axes = x.rank - int(node.attrs.get("axis", -1)) % x.rank
+    bias = 2 if node.input(2) else None
+    if any(node.outputs[1:]):
+        x = trace.release(x, range(x.rank - axes, x.rank), f"{describe(node)} also gives the statistics out")
+    trace.put(node.outputs[0], norm_over_last(node, trace, x, axes, 1, bias, centred=True))
+    put_others(node, trace)
+
+
+@rule("RMSNormalization", "SimplifiedLayerNormalization")
+def rms_normalization(node: Node, trace: Trace) -> None:
+    """y = scale x / sqrt(mean(x^2) + eps) over the axes from `axis` on."""
+    x = given(inputs(node, trace)[0])
+    axes = x.rank - int(node.attrs.get("axis", -1)) % x.rank
+    trace.put(node.outputs[0], norm_over_last(node, trace, x, axes, 1, None, centred=False))
+    put_others(node, trace)
+
+
+@rule("LpNormalization")
+def lp_normalization(node: Node, trace: Trace) -> None:
+    """y = x / norm(x) along one axis: removed zeros do not change the norm."""
+    x = given(inputs(node, trace)[0])
+    axis = int(node.attrs.get("axis", -1)) % x.rank
+    x = _collapse_joint(trace, node, x, axis)
+    for block in x.on_axis(axis):
+        trace.demand_zero(block, node, "the norm")
+    trace.put(
+        node.outputs[0],
+        combine(trace, node, [x], lambda s: np.where(s == 0, 0.0, np.nan), [Role.CONSUMER]),
+    )
+
+
+def _collapse_joint(trace: Trace, node: Node, x: Layout, axis: int) -> Layout:
+    """Return `x` with blocks that reach over from `axis` to others collapsed to the others."""
+    if any(len(b.keys) > 1 for b in x.on_axis(axis)):
+        return _collapse_to(trace, node, x, [axis])
+    return x
 
 
 @rule("Softmax", "LogSoftmax", "Hardmax")

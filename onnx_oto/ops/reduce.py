@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import onnx
 
 from onnx_oto.lanes.align import combine
+from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import Block, FloatArray, Layout, without_axes
-from onnx_oto.lanes.trace import Role, Trace, describe
+from onnx_oto.lanes.trace import Repair, Role, Trace, describe
 from onnx_oto.model.node import Node
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
@@ -39,14 +41,33 @@ def reduced_axes(node: Node, trace: Trace, rank: int) -> list[int]:
 
 @rule(*SUMS, "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp")
 def reduction(node: Node, trace: Trace) -> None:
-    """y = op of x over some axes. Removed lanes may be summed over (they are zero), not averaged or compared."""
+    """y = op of x over some axes. Removed lanes may be summed over or averaged (they are zero), not compared."""
     x = given(inputs(node, trace)[0])
     axes = reduced_axes(node, trace, x.rank)
     trace.materialise(x, node)
+    if node.op == "ReduceMean":
+        trace.repair(node, _rescale(node, trace, x, axes))
     x = _reduce_labels(node, trace, x, axes)
     state = STATE.get(node.op, lambda s: np.where(s == 0, 0.0, np.nan) if node.op in SUMS else s * np.nan)
     x = combine(trace, node, [x], state, [Role.CONSUMER])
     trace.put(node.outputs[0], without_axes(x, axes, keep_dims=bool(node.attrs.get("keepdims", 1))))
+
+
+def _rescale(node: Node, trace: Trace, x: Layout, axes: list[int]) -> Repair:
+    """Return the repair of a mean over n lanes of which k stay: times k / n, as the removed ones are zero."""
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(trace.graph.dtypes[node.outputs[0]])
+
+    def repair(cut: Cut) -> None:
+        ratio = 1.0
+        for axis in axes:
+            for key in x.axes[axis]:
+                block = x.block(key)
+                if block is not None and set(block.keys) <= {k for a in axes for k in x.axes[a]}:
+                    ratio *= float(cut.along(block, key).mean())
+        if ratio != 1.0:
+            cut.insert_after(node.name, 0, "Mul", [np.array(ratio, dtype)])
+
+    return repair
 
 
 def _reduce_labels(node: Node, trace: Trace, x: Layout, axes: list[int]) -> Layout:
@@ -61,6 +82,8 @@ def _reduce_labels(node: Node, trace: Trace, x: Layout, axes: list[int]) -> Layo
             blocks.append(trace.collapse(block, outside))
         elif node.op in SUMS:
             trace.demand_zero(block, node, "the sum")
+        elif node.op == "ReduceMean" and trace.through_norms:
+            trace.demand_zero(block, node, "the mean")
         else:
             trace.freeze([block], f"{describe(node)} needs every position of the axis")
     return replace(x, blocks=tuple(blocks), view=None)

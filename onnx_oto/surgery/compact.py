@@ -28,10 +28,10 @@ def compact(analysis: Analysis, drop: BoolArray) -> onnx.ModelProto:
     """
     full = analysis.model
     graph = gs.import_onnx(_without_weights(full))
-    knife = Knife(graph, analysis.trace, analysis.lanes.of_label, drop)
+    weights = sliced(analysis, drop)
+    knife = Knife(graph, analysis.trace, analysis.lanes.of_label, drop, weights)
     for _, repair in analysis.trace.repairs:
         repair(knife)
-    weights = sliced(analysis, drop)
     result = copy_except_graph(full)
     _copy_frame(full.graph, result.graph)
     result.graph.node.extend(exported_nodes(graph, knife.touched, full.graph.node))

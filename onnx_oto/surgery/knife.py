@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import onnx_graphsurgeon as gs
 
 from onnx_oto.lanes.layout import Block, IntArray, Layout
 from onnx_oto.lanes.trace import Trace
+from onnx_oto.model.tensors import to_array
 from onnx_oto.zigs.lanes import BoolArray
 
 END = np.iinfo(np.int64).max
@@ -21,12 +22,20 @@ END = np.iinfo(np.int64).max
 class Knife:
     """Implements `onnx_oto.lanes.cut.Cut`. Remembers which nodes it touched."""
 
-    def __init__(self, graph: gs.Graph, trace: Trace, of_label: IntArray, drop: BoolArray) -> None:
+    def __init__(
+        self,
+        graph: gs.Graph,
+        trace: Trace,
+        of_label: IntArray,
+        drop: BoolArray,
+        weights: Mapping[str, onnx.TensorProto],
+    ) -> None:
         self.graph = graph
         self.touched: set[str] = set()
         self._trace = trace
         self._of_label = of_label
         self._drop = drop
+        self._weights = weights
         self._nodes = {node.name: node for node in graph.nodes}
         self._tensors: dict[str, gs.Tensor] = graph.tensors()
         self._serial = itertools.count()
@@ -91,6 +100,58 @@ class Knife:
             for i, name in enumerate(reader.inputs):
                 if name is tensor:
                     reader.inputs[i] = replaced
+
+    def parameter(self, name: str) -> npt.NDArray[Any]:
+        tensor = self._weights.get(name)
+        return to_array(self._trace.graph.initializers[name] if tensor is None else tensor)
+
+    def add_to_input(self, node: str, index: int, value: npt.NDArray[Any]) -> None:
+        inputs = self._nodes[node].inputs
+        present = index < len(inputs) and inputs[index].name
+        if present:
+            name = inputs[index].name
+            known = name in self._trace.graph.initializers
+            value = (self.parameter(name) if known else inputs[index].values) + value
+        self.set_input(node, index, value)
+
+    def scale_input(self, node: str, index: int, factor: float) -> None:
+        tensor = self._touch(node).inputs[index]
+        if tensor.name in self._trace.graph.initializers:
+            value = self.parameter(tensor.name)
+            self.set_input(node, index, (value * factor).astype(value.dtype))
+            return
+        scaled = gs.Variable(self._name(node, "scaled"), tensor.dtype)
+        number = np.array(factor, self._dtype(tensor.name))
+        self._add("Mul", node, [tensor, self._constant(node, number)], [scaled])
+        self._nodes[node].inputs[index] = scaled
+
+    def _dtype(self, name: str) -> np.dtype[Any]:
+        return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(self._trace.graph.dtypes[name]))
+
+    def pad_input(self, node: str, index: int, axis: int, count: int) -> None:
+        tensor = self._touch(node).inputs[index]
+        shape = self._trace.graph.shapes[tensor.name]
+        assert shape is not None
+        if tensor.name in self._trace.graph.initializers:
+            value = self.parameter(tensor.name)
+            widths = [(0, count if i == axis % value.ndim else 0) for i in range(value.ndim)]
+            self.set_input(node, index, np.pad(value, widths))
+            return
+        pads = np.zeros(2 * len(shape), np.int64)
+        pads[len(shape) + axis % len(shape)] = count
+        padded = gs.Variable(self._name(node, "padded"), tensor.dtype)
+        self._add("Pad", node, [tensor, self._constant(node, pads)], [padded])
+        self._nodes[node].inputs[index] = padded
+
+    def insert_after(
+        self, node: str, index: int, op: str, constants: Sequence[npt.NDArray[Any]] = (), **attributes: Any
+    ) -> None:
+        it = self._touch(node)
+        output = it.outputs[index]
+        inner = gs.Variable(self._name(node, "inner"), output.dtype)
+        it.outputs[index] = inner
+        values = [self._constant(node, c) for c in constants]
+        self._add(op, node, [inner, *values], [output], **attributes)
 
     def reslice(self, node: str, axis: int, positions: IntArray) -> None:
         start, end = (int(positions[0]), int(positions[-1]) + 1) if positions.size else (0, 0)
@@ -182,11 +243,7 @@ class Knife:
         return shape[0]
 
     def _gather_after(self, node: str, axis: int, positions: IntArray) -> None:
-        it = self._touch(node)
-        output = it.outputs[0]
-        whole = gs.Variable(self._name(node, "whole"), output.dtype)
-        it.outputs[0] = whole
-        self._add("Gather", node, [whole, self._constant(node, positions)], [output], axis=axis)
+        self.insert_after(node, 0, "Gather", [positions], axis=axis)
 
 
 def exported_nodes(

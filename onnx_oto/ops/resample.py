@@ -1,0 +1,146 @@
+"""Operators that change the resolution: Resize, DepthToSpace, Tile and the like."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from onnx_oto.lanes.align import combine
+from onnx_oto.lanes.cut import Cut
+from onnx_oto.lanes.layout import relabel_axis
+from onnx_oto.lanes.trace import Role, Trace, describe
+from onnx_oto.model.node import Node
+from onnx_oto.ops.index import free_axis, single
+from onnx_oto.ops.registry import NotCovered, given, inputs, rule
+
+
+@rule("Resize", "Upsample")
+def resize(node: Node, trace: Trace) -> None:
+    """Interpolation along the axes whose size changes; the others are left alone.
+
+    A constant stays one under every mode (weights sum to 1), except where values from outside the image are
+    put in (tf_crop_and_resize); a zero only then.
+    """
+    x = given(inputs(node, trace)[0])
+    before, after = trace.shape(node.inputs[0]), trace.shape(node.outputs[0])
+    mode = node.attrs.get("coordinate_transformation_mode", "")
+    same = [a == b and isinstance(a, int) for a, b in zip(before, after, strict=True)]
+    scales = _constant_scales(node, trace)
+    if scales is not None:
+        same = [s or (i < len(scales) and scales[i] == 1) for i, s in enumerate(same)]
+    changed = [i for i, s in enumerate(same) if not s and x.on_axis(i)]
+    x = trace.release(x, changed, f"{describe(node)} interpolates along the axis")
+    cropped = mode == "tf_crop_and_resize"
+    result = combine(
+        trace, node, [x], lambda s: s * np.nan if cropped else np.where(s == 0, 0.0, s), [Role.CONSUMER]
+    )
+    for axis, unchanged in enumerate(same):
+        if not unchanged:
+            result = free_axis(result, axis, after[axis])
+    trace.put(node.outputs[0], result)
+    labelled = [axis for axis in range(x.rank) if x.on_axis(axis)]
+    kept = result
+
+    def repair(cut: Cut) -> None:
+        sizes = 3 if node.op == "Resize" and node.since >= 11 else None
+        if sizes is None or not node.input(sizes) or not cut.touches(kept):
+            return  # scales: a factor of 1 stays right
+        axes = [int(a) % len(after) for a in node.attrs.get("axes") or range(len(after))]
+        cut.override_input(
+            node.name, sizes, [cut.size(kept, a) if a in labelled else None for a in axes]
+        )
+
+    trace.repair(node, repair)
+
+
+def _constant_scales(node: Node, trace: Trace) -> list[float] | None:
+    """Return the factor per axis where it is given as one."""
+    if "scales" in node.attrs:
+        return [float(v) for v in node.attrs["scales"]]
+    name = node.input(1 if node.op == "Upsample" or node.since < 11 else 2)
+    value = trace.graph.constant(name) if name else None
+    if value is None or value.size == 0 or node.attrs.get("axes"):
+        return None
+    return [float(v) for v in value.reshape(-1)]
+
+
+@rule("DepthToSpace")
+def depth_to_space(node: Node, trace: Trace) -> None:
+    """[N, b*b*C, H, W] -> [N, C, H*b, W*b]: the b*b channels that make one output channel are one lane."""
+    x = given(inputs(node, trace)[0])
+    block, channels = int(node.attrs["blocksize"]), trace.shape(node.inputs[0])[1]
+    x = single(trace, node, x, 1)
+    if not x.on_axis(1) or not isinstance(channels, int):
+        trace.put(node.outputs[0], trace.shaped(node.outputs[0]))
+        return
+    labels, state = x.on_axis(1)[0].labels, x.on_axis(1)[0].state
+    if labels.ndim > 1:
+        raise NotCovered("rearranges a product axis")
+    crd = node.attrs.get("mode", "DCR") == "CRD"
+    shape = (-1, block * block) if crd else (block * block, -1)
+    rows = labels.reshape(shape) if crd else labels.reshape(shape).T
+    states = state.reshape(shape) if crd else state.reshape(shape).T
+    trace.tie(rows[:, :1], rows)
+    value = np.where((states == states[:, :1]).all(1), states[:, 0], np.nan)
+    result = relabel_axis(x, 1, rows[:, 0].copy(), value)
+    result = trace.release(result, [2, 3], f"{describe(node)} mixes positions into the axis")
+    after = trace.shape(node.outputs[0])
+    trace.put(node.outputs[0], free_axis(free_axis(result, 2, after[2]), 3, after[3]))
+
+
+@rule("SpaceToDepth")
+def space_to_depth(node: Node, trace: Trace) -> None:
+    """[N, C, H, W] -> [N, b*b*C, H/b, W/b]: channel c appears b*b times, C channels apart."""
+    x = given(inputs(node, trace)[0])
+    block = int(node.attrs["blocksize"])
+    x = single(trace, node, x, 1)
+    if not x.on_axis(1):
+        trace.put(node.outputs[0], trace.shaped(node.outputs[0]))
+        return
+    labels, state = x.on_axis(1)[0].labels, x.on_axis(1)[0].state
+    if labels.ndim > 1:
+        raise NotCovered("rearranges a product axis")
+    result = relabel_axis(x, 1, np.tile(labels, block * block), np.tile(state, block * block))
+    result = trace.release(result, [2, 3], f"{describe(node)} mixes positions into the axis")
+    after = trace.shape(node.outputs[0])
+    trace.put(node.outputs[0], free_axis(free_axis(result, 2, after[2]), 3, after[3]))
+
+
+@rule("Tile")
+def tile(node: Node, trace: Trace) -> None:
+    """x repeated along axes: position i of a labelled axis appears again n, 2n, ... further on."""
+    x = given(inputs(node, trace)[0])
+    trace.materialise(x, node)
+    partial = trace.graph.partial(node.inputs[1])
+    after = trace.shape(node.outputs[0])
+    repeats = [None] * x.rank if partial is None else list(partial.reshape(-1))
+    result = x
+    for axis, times in enumerate(repeats):
+        if times == 1:
+            continue
+        result = single(trace, node, result, axis)
+        blocks = result.on_axis(axis)
+        if not blocks:
+            result = free_axis(result, axis, after[axis])
+        elif isinstance(times, int) and len(blocks[0].keys) == 1:
+            labels, state = np.tile(blocks[0].labels, times), np.tile(blocks[0].state, times)
+            result = relabel_axis(result, axis, labels, state)
+        else:
+            reason = f"{describe(node)} repeats the axis in a way that has no rule"
+            result = free_axis(trace.release(result, [axis], reason), axis, after[axis])
+    trace.put(node.outputs[0], replace(result, view=None))
+
+
+@rule("Trilu")
+def trilu(node: Node, trace: Trace) -> None:
+    """A triangle of the last two axes, zero elsewhere."""
+    x = given(inputs(node, trace)[0])
+    reason = f"{describe(node)} needs every position of the axis"
+    x = trace.release(x, [x.rank - 2, x.rank - 1], reason)
+    trace.put(
+        node.outputs[0],
+        combine(trace, node, [x], lambda s: np.where(s == 0, 0.0, np.nan), [Role.CONSUMER]),
+    )
+
+
