@@ -123,11 +123,10 @@ def combine(
 
 
 def finite_or_poison(inputs: Sequence[FloatArray], value: FloatArray) -> FloatArray:
-    """Return `value` with inf (poison) where known inputs gave a result that is not finite, or an input was poison."""
-    known = np.logical_and.reduce([~np.isnan(s) for s in inputs])
+    """Return `value` with inf (poison) where it is infinite or an input was poison; NaN stays: nothing is known."""
     poison = np.logical_or.reduce([np.isinf(s) for s in inputs])
-    value = np.array(np.broadcast_to(value, known.shape), dtype=np.float64)
-    value[poison | (known & ~np.isfinite(value))] = np.inf
+    value = np.array(np.broadcast_to(value, poison.shape), dtype=np.float64)
+    value[poison | np.isinf(value)] = np.inf
     return value
 
 

@@ -51,7 +51,8 @@ def contract(
             trace.assign(block, Role.PRODUCER if outside else Role.CONSUMER, weight=True)
             if not outside:
                 states[i] = unknown(block.labels.shape)
-        value = states[0] if constants and not outside else times(*states)
+        read = [s for s, op in zip(states, aligned.operands, strict=True) if not op.constant]
+        value = times(*(read if read and not outside else states)).copy()
         value[np.logical_or.reduce([np.isinf(s) for s in states])] = np.inf
         block = Block(group.keys, group.first.labels, value)
         if not outside:

@@ -245,9 +245,20 @@ def explicit(layout: Layout, axis: int) -> tuple[IntArray, FloatArray] | None:
     return labels.reshape(-1), state.reshape(-1)
 
 
-def relabel_axis(layout: Layout, axis: int, labels: IntArray, state: FloatArray) -> Layout:
-    """Return `layout` with `axis` as one factor that carries `labels` (int64 [n]); its old blocks are removed."""
-    gone = {b.keys for b in layout.on_axis(axis)}
+def relabel_axis(
+    layout: Layout,
+    axis: int,
+    labels: IntArray,
+    state: FloatArray,
+    source: tuple[tuple[str, int], ...] = (),
+) -> Layout:
+    """Return `layout` with `axis` as one factor that carries `labels` (int64 [n]); its old blocks are removed.
+
+    The parameters whose positions these are stay known: those of the old blocks, and `source`.
+    """
+    old = layout.on_axis(axis)
+    gone = {b.keys for b in old}
+    source = tuple(dict.fromkeys([*source, *(s for b in old for s in b.source)]))
     key = fresh_key()
     axes = list(layout.axes)
     blocks = [b for b in layout.blocks if b.keys not in gone]
@@ -255,6 +266,6 @@ def relabel_axis(layout: Layout, axis: int, labels: IntArray, state: FloatArray)
         axes[axis] = ()
     else:
         axes[axis] = (key,)
-        blocks.append(Block((key,), labels, state))
+        blocks.append(Block((key,), labels, state, source))
     sizes = dict(layout.sizes) | {key: int(labels.size)}
     return Layout(tuple(axes), sizes, tuple(blocks), constant=layout.constant)

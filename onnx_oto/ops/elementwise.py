@@ -5,6 +5,7 @@ Their behaviour on zero is found by evaluating them, not listed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,12 +14,34 @@ import numpy as np
 
 from onnx_oto.lanes.align import combine
 from onnx_oto.lanes.contract import times
-from onnx_oto.lanes.layout import FloatArray
+from onnx_oto.lanes.layout import FloatArray, with_blocks
 from onnx_oto.lanes.trace import FLOATS, Role, Trace
 from onnx_oto.model.node import Node
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
 Attrs = dict[str, Any]
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def _gelu(x: FloatArray, attrs: Attrs) -> FloatArray:
+    if attrs.get("approximate", "none") in ("tanh", b"tanh"):
+        gate: FloatArray = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
+    else:
+        gate = _erf(x / math.sqrt(2))
+    return x / 2 * (1 + gate)
+
+
+def defined(function: Callable[..., FloatArray]) -> Callable[..., FloatArray]:
+    """Return `function` (of states) with infinity where known values have no result: log(-1), 0/0."""
+
+    def state(*states: FloatArray) -> FloatArray:
+        value = function(*states)
+        known = np.logical_and.reduce([~np.isnan(s) for s in states])
+        return np.where(known & np.isnan(value), np.inf, value)
+
+    return state
+
 
 UNARY: dict[str, Callable[[FloatArray, Attrs], FloatArray]] = {
     "Abs": lambda x, a: np.abs(x),
@@ -33,10 +56,10 @@ UNARY: dict[str, Callable[[FloatArray, Attrs], FloatArray]] = {
     "Cos": lambda x, a: np.cos(x),
     "Cosh": lambda x, a: np.cosh(x),
     "Elu": lambda x, a: np.where(x > 0, x, a.get("alpha", 1.0) * np.expm1(x)),
-    "Erf": lambda x, a: np.where(x == 0, 0.0, np.nan),
+    "Erf": lambda x, a: _erf(x),
     "Exp": lambda x, a: np.exp(x),
     "Floor": lambda x, a: np.floor(x),
-    "Gelu": lambda x, a: np.where(x == 0, 0.0, np.nan),
+    "Gelu": _gelu,
     "HardSigmoid": lambda x, a: np.clip(a.get("alpha", 0.2) * x + a.get("beta", 0.5), 0, 1),
     "HardSwish": lambda x, a: x * np.clip(x / 6 + 0.5, 0, 1),
     "LeakyRelu": lambda x, a: np.where(x > 0, x, a.get("alpha", 0.01) * x),
@@ -76,7 +99,7 @@ def unary(node: Node, trace: Trace) -> None:
     value = UNARY[node.op]
     trace.put(
         node.outputs[0],
-        combine(trace, node, [given(x)], lambda s: value(s, node.attrs), [Role.CONSUMER]),
+        combine(trace, node, [given(x)], defined(lambda s: value(s, node.attrs)), [Role.CONSUMER]),
     )
 
 
@@ -85,7 +108,8 @@ def cast(node: Node, trace: Trace) -> None:
     """y = x in another type; a value that is not a float says nothing about zero any more."""
     layout = given(inputs(node, trace)[0])
     if trace.graph.dtypes.get(node.outputs[0]) in FLOATS:
-        trace.put(node.outputs[0], layout)
+        trace.materialise(layout, node)
+        trace.put(node.outputs[0], replace(layout, view=None))
         return
     unknown = combine(trace, node, [layout], lambda s: np.full_like(s, np.nan), [Role.CONSUMER])
     trace.put(node.outputs[0], unknown)
@@ -122,7 +146,7 @@ def binary(node: Node, trace: Trace) -> None:
     """z[i] = x[i] op y[i]"""
     state, roles = BINARY[node.op]
     layouts = [given(layout) for layout in inputs(node, trace)]
-    trace.put(node.outputs[0], combine(trace, node, layouts, state, roles))
+    trace.put(node.outputs[0], combine(trace, node, layouts, defined(state), roles))
 
 
 VARIADIC: dict[str, tuple[Callable[..., FloatArray], Role]] = {
@@ -203,4 +227,5 @@ def passing(node: Node, trace: Trace) -> None:
     trace.put(node.outputs[0], layout)
     for mask in node.outputs[1:]:
         if mask:
-            trace.put(mask, replace(layout, view=None, blocks=tuple(layout.blocks)))
+            blocks = [replace(b, state=np.full_like(b.state, np.nan), source=()) for b in layout.blocks]
+            trace.put(mask, with_blocks(layout, blocks))

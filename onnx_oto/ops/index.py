@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -46,7 +46,7 @@ def take(layout: Layout, axis: int, index: IntArray | slice) -> Layout:
         axes[axis] = (new,)
     others = [b for b in layout.blocks if b is not block]
     if keys:
-        others.append(Block(keys, labels, state))
+        others.append(Block(keys, labels, state, block.source))
     return Layout(tuple(axes), sizes, tuple(others), constant=layout.constant)
 
 
@@ -85,6 +85,7 @@ def concat(node: Node, trace: Trace) -> None:
     if any(labelled) and None in sizes:
         layouts = [trace.release(x, [axis], f"{describe(node)} joins unknown sizes") for x in layouts]
         labelled = [False] * len(layouts)
+    _produce(trace, layouts)
     joint = [b for layout in layouts for b in layout.on_axis(axis) if len(b.keys) > 1]
     if joint and all(labelled) and all(size is not None and size > 1 for size in sizes):
         trace.put(node.outputs[0], _concat_joint(node, trace, layouts, axis))
@@ -99,13 +100,28 @@ def concat(node: Node, trace: Trace) -> None:
     for group in aligned.joined:
         states = np.stack(aligned.states(group))
         state = np.where((states == states[0]).all(0), states[0], np.nan)
-        blocks.append(Block(group.keys, group.first.labels, state))
+        blocks.append(Block(group.keys, group.first.labels, state, _sources(group.operands)))
     base = replace(aligned.layout, blocks=tuple(blocks))
     if parts:
         labels, state = (np.concatenate(p) for p in zip(*parts, strict=True))
-        trace.put(node.outputs[0], relabel_axis(base, axis, labels, state))
+        source = _sources(b for layout in layouts for b in layout.on_axis(axis))
+        trace.put(node.outputs[0], relabel_axis(base, axis, labels, state, source))
     else:
         trace.put(node.outputs[0], free_axis(base, axis, trace.shape(node.outputs[0])[axis]))
+
+
+def _produce(trace: Trace, layouts: Sequence[Layout]) -> None:
+    """Make parameters that are joined with activations producers: only so are they zero with their lane."""
+    if all(layout.constant for layout in layouts):
+        return
+    for layout in layouts:
+        if layout.constant:
+            trace.use(layout, Role.PRODUCER)
+
+
+def _sources(blocks: Iterable[Block | None]) -> tuple[tuple[str, int], ...]:
+    """Return the parameter axes that any of the blocks comes from."""
+    return tuple(dict.fromkeys(s for block in blocks if block is not None for s in block.source))
 
 
 def _rows(trace: Trace, layout: Layout, axis: int) -> Layout:
@@ -165,7 +181,8 @@ def _concat_joint(node: Node, trace: Trace, layouts: Sequence[Layout], axis: int
     labels, state = np.concatenate(parts_l, -1), np.concatenate(parts_s, -1)
     kept = [Block(g.keys, g.first.labels, np.full(g.first.labels.shape, np.nan)) for g in aligned.joined]
     sizes = dict(aligned.layout.sizes) | {key: labels.shape[-1]}
-    return Layout(tuple(axes), sizes, (*kept, Block((*keys, key), labels, state)))
+    joined = Block((*keys, key), labels, state, _sources(block for _, block, _ in heads))
+    return Layout(tuple(axes), sizes, (*kept, joined), constant=aligned.layout.constant)
 
 
 def _place(layout: Layout, key: int) -> tuple[int, int]:

@@ -71,7 +71,7 @@ def _rescale(node: Node, trace: Trace, x: Layout, axes: list[int]) -> Repair:
 
 
 def _reduce_labels(node: Node, trace: Trace, x: Layout, axes: list[int]) -> Layout:
-    """Return `x` with nothing labelled on the reduced axes."""
+    """Return `x` with nothing labelled on the reduced axes. What a parameter holds there need not be zero."""
     inside = {k for a in axes for k in x.axes[a]}
     blocks: list[Block] = []
     for block in x.blocks:
@@ -80,9 +80,9 @@ def _reduce_labels(node: Node, trace: Trace, x: Layout, axes: list[int]) -> Layo
             blocks.append(block)
         elif outside:
             blocks.append(trace.collapse(block, outside))
-        elif node.op in SUMS:
+        elif node.op in SUMS and not x.constant:
             trace.demand_zero(block, node, "the sum")
-        elif node.op == "ReduceMean" and trace.through_norms:
+        elif node.op == "ReduceMean" and trace.through_norms and not x.constant:
             trace.demand_zero(block, node, "the mean")
         else:
             trace.freeze([block], f"{describe(node)} needs every position of the axis")

@@ -11,16 +11,19 @@ from onnx_oto.model.node import Node
 Rule = Callable[[Node, Trace], None]
 RULES: dict[str, Rule] = {}
 """Rule by operator; operators of other domains than ai.onnx as `domain::Op`."""
+SPREADING: set[str] = set()
+"""Operators whose output may be labelled when no input is."""
 
 
 class NotCovered(Exception):
     """Raised by a rule: freeze what the node touches; the text is the reason."""
 
 
-def rule(*ops: str) -> Callable[[Rule], Rule]:
-    """Register a function as the rule of these operators."""
+def rule(*ops: str, spreads: bool = False) -> Callable[[Rule], Rule]:
+    """Register a function as the rule of these operators. `spreads`: it makes labels of its own."""
 
     def register(function: Rule) -> Rule:
+        SPREADING.update(ops if spreads else ())
         for op in ops:
             assert op not in RULES, op
             RULES[op] = function
@@ -38,9 +41,8 @@ def apply(node: Node, trace: Trace) -> None:
     """Run the rule of `node`, or freeze what the node touches and record why."""
     layouts = [trace.layout(name) for name in node.inputs if name]
     captured = [trace.layout(name) for name in node.captured]
-    if all(layout is not None and not layout.blocks for layout in layouts) and not any(
-        layout is None or layout.blocks for layout in captured
-    ):
+    unlabelled = all(layout is not None and not layout.blocks for layout in (*layouts, *captured))
+    if unlabelled and key(node) not in SPREADING:
         constant = all(layout is not None and layout.constant for layout in layouts) and bool(layouts)
         for name in node.outputs:
             if name:

@@ -91,7 +91,7 @@ def shape_of(node: Node, trace: Trace) -> None:
     trace.repair(node, repair)
 
 
-@rule("Expand")
+@rule("Expand", spreads=True)
 def expand(node: Node, trace: Trace) -> None:
     """x broadcast to a shape. A repeated axis gets lanes of its own: it may shrink with what it meets later."""
     x = given(inputs(node, trace)[0])
@@ -105,7 +105,8 @@ def expand(node: Node, trace: Trace) -> None:
         key = fresh_key()
         axes[axis], sizes[key] = (key,), size
         if isinstance(size, int):
-            blocks.append(Block((key,), trace.fresh(size), np.full(size, np.nan)))
+            value = np.nan if x.uniform is None else x.uniform
+            blocks.append(Block((key,), trace.fresh(size), np.full(size, value)))
     result = Layout(tuple(axes), sizes, tuple(blocks), constant=x.constant)
     trace.put(node.outputs[0], result)
     trace.repair(node, lambda cut: resize(cut, node, x, result))

@@ -92,14 +92,10 @@ class Knife:
             self._touch(node).inputs[index] = self._where(node, tensor, values)
 
     def override_output(self, node: str, index: int, values: Sequence[int | None]) -> None:
-        tensor = self._touch(node).outputs[index]
-        readers = list(tensor.outputs)
-        replaced = self._where(node, tensor, values)
-        for reader in readers:
-            self._touch(reader.name)
-            for i, name in enumerate(reader.inputs):
-                if name is tensor:
-                    reader.inputs[i] = replaced
+        it = self._touch(node)
+        output = it.outputs[index]
+        it.outputs[index] = gs.Variable(self._name(node, "compact"), np.int64)
+        self._where(node, it.outputs[index], values, output)
 
     def parameter(self, name: str) -> npt.NDArray[Any]:
         tensor = self._weights.get(name)
@@ -188,7 +184,7 @@ class Knife:
         return name
 
     def _constant(self, node: str, value: npt.NDArray[Any]) -> gs.Constant:
-        return gs.Constant(self._name(node, "constant"), np.ascontiguousarray(value))
+        return gs.Constant(self._name(node, "constant"), np.array(value, order="C"))
 
     def _add(self, op: str, near: str, inputs: list[Any], outputs: list[Any], **attrs: Any) -> None:
         node = gs.Node(op, self._name(near, op), attrs, inputs, outputs)
@@ -196,10 +192,12 @@ class Knife:
         self.touched.add(node.name)
         self.graph.nodes.append(node)
 
-    def _where(self, node: str, tensor: gs.Tensor, values: Sequence[int | None]) -> gs.Variable:
+    def _where(
+        self, node: str, tensor: gs.Tensor, values: Sequence[int | None], result: gs.Variable | None = None
+    ) -> gs.Variable:
         known = np.array([v is not None for v in values])
         numbers = np.array([0 if v is None else v for v in values], np.int64)
-        result = gs.Variable(self._name(node, "sizes"), np.int64)
+        result = gs.Variable(self._name(node, "sizes"), np.int64) if result is None else result
         self._add(
             "Where", node, [self._constant(node, known), self._constant(node, numbers), tensor], [result]
         )
