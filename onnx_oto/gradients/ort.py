@@ -22,6 +22,7 @@ from onnx_oto.gradients.runtime import require_training
 from onnx_oto.gradients.shards import Evaluator, Memory, OrtSession, Shard, session_options
 from onnx_oto.gradients.silence import silent_stderr
 from onnx_oto.gradients.spec import GradientSession, TrainingSpec
+from onnx_oto.gradients.tuning import tune
 
 _LEAST = 16  # samples per automatic shard, because BatchNormalization uses each shard's statistics
 
@@ -81,11 +82,13 @@ def gradient_model(binding: ModuleType, training: Training, trainable: tuple[str
             content = binding.get_optimized_model(model.SerializeToString(), wanted, options)
             builder = binding.GradientGraphBuilder(content, {LOSS}, wanted, LOSS, options)
             builder.build()
-            result: bytes = builder.get_model()
+            gradient = onnx.load_from_string(builder.get_model())
     except Exception as error:
         raise UnsupportedError(
             f"ONNX Runtime cannot build the gradient of this model: {one_line(error)}"
         ) from error
+    tune(gradient, {name: kind.static for name, kind in types(model).items() if kind.static is not None})
+    result: bytes = gradient.SerializeToString()
     return result
 
 

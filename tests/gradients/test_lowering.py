@@ -47,6 +47,7 @@ def test_row_names_are_unique() -> None:
     [
         ("y = Elu<alpha=1.0>(a)", 1.0),
         ("y = Celu<alpha=0.5>(a)", 1.0),
+        ("y = Elu<alpha=0.5>(a)", 0.5),
         ("y = Selu(a)", 1.05070102214813232 * 1.67326319217681884765625),
         ("y = Softplus(a)", 0.5),
         ("y = Mish(a)", np.tanh(np.log(2.0))),
@@ -56,7 +57,8 @@ def test_row_names_are_unique() -> None:
         ("y = Gelu(a)", 0.5),
         ("y = ReduceL2<keepdims=0>(a)", 0.0),
         ("y = LpNormalization(a)", 0.0),
-        ("y = PRelu(a, s)", 1.0),
+        ("y = PRelu(a, s)", 0.25),
+        ("y = LeakyRelu<alpha=0.2>(a)", 0.2),
     ],
 )
 def test_derivative_at_zero(body: str, derivative: float) -> None:

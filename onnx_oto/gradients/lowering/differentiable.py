@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _ELEMENTWISE = """
-    Abs Add Cast Clip Cos Div Erf Exp Identity LeakyRelu Log Max Min Mul Neg Pow Reciprocal Relu Sigmoid Sin
+    Abs Add Cast Clip Cos Div Erf Exp Identity Log Max Min Mul Neg Pow Reciprocal Relu Sigmoid Sin
     Sqrt Sub Tanh Where
 """
 _LAYERS = """

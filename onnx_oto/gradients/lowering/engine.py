@@ -69,8 +69,6 @@ def _lower(model: onnx.ModelProto, trainable: frozenset[str]) -> tuple[Lowered, 
         if not changed:
             break
     known = types(copy)
-    for name, shape in ((mask.name, mask.shape) for mask in draft.masks):
-        copy.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
     for statistic, latest in draft.statistics.items():
         copy.graph.output.append(
             helper.make_tensor_value_info(latest, TensorProto.FLOAT, known[statistic].shape)
@@ -87,11 +85,11 @@ def _round(model: onnx.ModelProto, draft: Draft) -> tuple[bool, list[Refusal]]:
     """Lower every node on the path once; return whether anything changed, and what was refused."""
     graph = model.graph
     draft.types = types(model)
-    draft.types.update({mask.name: Type(TensorProto.FLOAT, mask.shape) for mask in draft.masks})
     draft.constants = constants(model)
     on_path = path(model, draft.trainable, draft.types)
     draft.carried = {*draft.trainable, *(name for i in on_path for name in graph.node[i].output)}
     draft.read = {name for node in graph.node for name in reads(node)} | {v.name for v in graph.output}
+    drawn = len(draft.masks)
     result: list[onnx.NodeProto] = []
     refusals: list[Refusal] = []
     changed = False
@@ -103,6 +101,8 @@ def _round(model: onnx.ModelProto, draft: Draft) -> tuple[bool, list[Refusal]]:
     graph.node.extend(result)
     graph.initializer.extend(draft.initializers)
     draft.initializers.clear()
+    for mask in draft.masks[drawn:]:
+        graph.input.append(helper.make_tensor_value_info(mask.name, TensorProto.FLOAT, mask.shape))
     return changed, refusals
 
 

@@ -1,0 +1,104 @@
+"""Gradient graphs made faster after they are built. Each rewrite computes the same and has won in measurement.
+
+Measured on one thread, as shards run, 2-core AMD EPYC, medians of paired runs; docs/gradients.md has the figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_MICROSOFT = "com.microsoft"
+
+
+def tune(model: onnx.ModelProto, shapes: Shapes) -> None:
+    """Rewrite the nodes of a gradient graph in place; `shapes` are static shapes of tensors by name."""
+    tuned = _Tuned(shapes)
+    for node in model.graph.node:
+        rewrite = _REWRITES.get((node.domain, node.op_type))
+        if rewrite is None or not rewrite(tuned, node):
+            tuned.nodes.append(node)
+    nodes = list(tuned.nodes)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(tuned.initializers)
+
+
+class _Tuned:
+    """The nodes of the faster graph as they are collected."""
+
+    def __init__(self, shapes: Shapes) -> None:
+        self.shapes = shapes
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+
+    def emit(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
+        return output
+
+    def ints(self, name: str, values: list[int]) -> str:
+        self.initializers.append(numpy_helper.from_array(np.array(values, np.int64), name))
+        return name
+
+
+def _relu_grad(tuned: _Tuned, node: onnx.NodeProto) -> bool:
+    """dX = dY * [Y > 0]: ORT's kernel is not vectorised (17 ms for 2 million elements; this takes 1 ms).
+
+    The mask is HardSigmoid(3e38 Y) = clip(3e38 Y, 0, 1), which is 1 for every Y above 3.4e-39.
+    """
+    gradient, output = node.input
+    mask = tuned.emit("HardSigmoid", [output], f"{node.output[0]}.mask", alpha=3e38, beta=0.0)
+    tuned.emit("Mul", [gradient, mask], node.output[0])
+    return True
+
+
+def _conv_grad(tuned: _Tuned, node: onnx.NodeProto) -> bool:
+    """dX of a Conv with stride 1 as a Conv of dY with the weight transposed and flipped; dW stays with ConvGrad.
+
+    Between 3 % (3x3, many channels) and 80 % (1-D) faster than ConvGrad for both, 30 % for depthwise.
+    """
+    dx, weight = node.output[0], node.input[2]
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    shape = tuned.shapes.get(weight)
+    if not dx or shape is None or attributes.get("auto_pad", b"NOTSET") != b"NOTSET":
+        return False
+    kernel = list(shape[2:])
+    if any(step != 1 for name in ("strides", "dilations") for step in attributes.get(name, ())):
+        return False
+    pads = attributes.get("pads", [0] * (2 * len(kernel)))
+    pads = [size - 1 - pad for size, pad in zip(kernel * 2, pads, strict=True)]
+    if min(pads) < 0:
+        return False
+    group = attributes.get("group", 1)
+    flipped = _flipped(tuned, weight, shape, group, f"{dx}.weight")
+    tuned.emit("Conv", [node.input[0], flipped], dx, kernel_shape=kernel, pads=pads, group=group)
+    if any(node.output[1:]):
+        rest = onnx.NodeProto()
+        rest.CopyFrom(node)
+        rest.output[0] = ""
+        tuned.nodes.append(rest)
+    return True
+
+
+def _flipped(tuned: _Tuned, weight: str, shape: tuple[int, ...], group: int, name: str) -> str:
+    """Return the weight [Cout, Cin/g, *k] as [Cin, Cout/g, *k] with all spatial axes reversed."""
+    cout, share, *kernel = shape
+    taps = int(np.prod(kernel))
+    apart = tuned.ints(f"{name}.apart", [group, cout // group, share, taps])
+    result = tuned.emit("Reshape", [weight, apart], f"{name}.0")
+    if cout != group or share != 1:
+        result = tuned.emit("Transpose", [result], f"{name}.1", perm=[0, 2, 1, 3])
+    if taps > 1:
+        reverse = tuned.ints(f"{name}.reverse", list(range(taps - 1, -1, -1)))
+        result = tuned.emit("Gather", [result, reverse], f"{name}.2", axis=3)
+    together = tuned.ints(f"{name}.shape", [group * share, cout // group, *kernel])
+    return tuned.emit("Reshape", [result, together], name)
+
+
+_REWRITES = {(_MICROSOFT, "ReluGrad"): _relu_grad, (_MICROSOFT, "ConvGrad"): _conv_grad}
