@@ -1,0 +1,1 @@
+"""The exactness contract: full model with dropped ZIGs zeroed = compact model."""
