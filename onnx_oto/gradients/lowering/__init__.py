@@ -11,6 +11,7 @@ from onnx_oto.gradients.lowering import (
     normalization,
     reductions,
     resize,
+    shuffles,
     training_ops,
 )
 from onnx_oto.gradients.lowering.engine import Lowered, Refusal, lower, unsupported
@@ -27,5 +28,6 @@ _FAMILIES = (
     normalization,
     reductions,
     resize,
+    shuffles,
     training_ops,
 )  # importing a family enters its functions into the table

@@ -6,6 +6,7 @@ import numpy as np
 
 from onnx_oto.errors import UnsupportedError
 from onnx_oto.gradients.lowering.registry import Outcome, Site, register
+from onnx_oto.gradients.lowering.shuffles import weave
 
 
 def explicit_pads(
@@ -82,32 +83,31 @@ def _dilated_mean(node: Site, dilations: tuple[int, ...]) -> str:
 
 @register("ConvTranspose")
 def conv_transpose(node: Site) -> Outcome:
-    """Zeros between the inputs, then a Conv with flipped weights; a pixel shuffle when kernel = stride.
+    """One Conv that computes the s^d outputs between two inputs as channels, then a pixel shuffle and a cut.
 
-    Output size = stride (n - 1) + output_padding + dilation (k - 1) + 1 - pads (ONNX ConvTranspose, opset
-    11).
+    With stride s, dilation 1 and a kernel w filled up by zeros to J s taps, output s q + r is
+    sum_j x[q - j] w[j s + r]: for every phase r a Conv with J taps over x padded by J - 1.
+    Output size = s (n - 1) + output_padding + dilation (k - 1) + 1 - pads (ONNX ConvTranspose, opset 11).
     """
     x, weight = node.inputs[:2]
-    size, filters = node.shape(x)[2:], node.shape(weight)
-    kernel = filters[2:]
+    size, kernel = node.shape(x)[2:], node.shape(weight)[2:]
     ones, zeros = (1,) * len(size), (0,) * len(size)
     strides = tuple(node.attribute("strides", ones))
     dilations = tuple(node.attribute("dilations", ones))
     extra = tuple(node.attribute("output_padding", zeros))
-    reach = [d * (k - 1) for k, d in zip(kernel, dilations, strict=True)]
-    natural = [s * (n - 1) + e + r + 1 for n, r, s, e in zip(size, reach, strides, extra, strict=True)]
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
+    natural = [s * (n - 1) + e + r for n, r, s, e in zip(size, reach, strides, extra, strict=True)]
     begin, end = _transposed_pads(node, natural, size, strides)
-    if kernel == strides and dilations == ones:
-        cut = [e - p for e, p in zip(extra, end, strict=True)]
-        y = _padded(node, _shuffled(node, kernel), [-p for p in begin], cut)
-    else:
-        before = [r - p for r, p in zip(reach, begin, strict=True)]
-        # stride - 1 zeros stay behind the last input already
-        after = [r - p + e - s + 1 for r, p, e, s in zip(reach, end, extra, strides, strict=True)]
-        wide = _padded(node, _stretched(node, x, strides), before, after)
-        y = node.emit(
-            "Conv", wide, _flipped(node, weight), dilations=dilations, group=node.attribute("group", 1)
-        )
+    taps = [-(-r // s) for r, s in zip(reach, strides, strict=True)]
+    filled = [j * s for j, s in zip(taps, strides, strict=True)]
+    phases = _phases(node, _spread(node, weight, dilations, filled), taps, strides)
+    pads = [j - 1 for j in taps]
+    y = node.emit("Conv", x, phases, pads=pads * 2, group=node.attribute("group", 1))
+    lead = [node.shape(x)[0], node.shape(weight)[1] * node.attribute("group", 1)]
+    y = weave(node, y, lead, strides, [n + j - 1 for n, j in zip(size, taps, strict=True)])
+    full = [s * (n - 1) + f for n, f, s in zip(size, filled, strides, strict=True)]
+    after = [w - p - f for w, p, f in zip(natural, end, full, strict=True)]
+    y = _padded(node, y, [-p for p in begin], after)
     return node.emit("Add", y, node.reshape(node.inputs[2], (1, -1, *ones))) if node.has_input(2) else y
 
 
@@ -131,17 +131,6 @@ def _transposed_pads(
     return (small, large) if mode == "SAME_UPPER" else (large, small)
 
 
-def _stretched(node: Site, x: str, strides: tuple[int, ...]) -> str:
-    """Return x with stride - 1 zeros behind every element of each spatial axis."""
-    if all(stride == 1 for stride in strides):
-        return x
-    shape = node.shape(x)
-    apart = [*shape[:2], *(size for n in shape[2:] for size in (n, 1))]
-    after = [0, 0, *(zeros for s in strides for zeros in (0, s - 1))]
-    spread = node.emit("Pad", node.reshape(x, apart), node.ints([0] * len(apart) + after))
-    return node.reshape(spread, [*shape[:2], *(n * s for n, s in zip(shape[2:], strides, strict=True))])
-
-
 def _padded(node: Site, x: str, before: list[int], after: list[int]) -> str:
     """Return x with its spatial axes padded by zeros, or cut where a number is negative."""
     if not any(before) and not any(after):
@@ -149,31 +138,28 @@ def _padded(node: Site, x: str, before: list[int], after: list[int]) -> str:
     return node.emit("Pad", x, node.ints([0, 0, *before, 0, 0, *after]))
 
 
-def _flipped(node: Site, weight: str) -> str:
-    """Return [Cin, Cout/g, *k] as the weight [Cout, Cin/g, *k] of the equal Conv, spatially reversed."""
+def _spread(node: Site, weight: str, dilations: tuple[int, ...], filled: list[int]) -> str:
+    """Return the weight with its dilation written out as zeros, and zeros behind it up to `filled` taps."""
     cin, share, *kernel = node.shape(weight)
-    group = node.attribute("group", 1)
-    grouped = node.reshape(weight, (group, cin // group, share, *kernel))
-    order = [0, 2, 1, *range(3, 3 + len(kernel))]
-    swapped = node.reshape(
-        node.emit("Transpose", grouped, perm=order), (group * share, cin // group, *kernel)
-    )
-    for axis, size in enumerate(kernel, start=2):
+    if any(d > 1 for d in dilations):
+        apart = node.reshape(weight, [cin, share, *(size for k in kernel for size in (k, 1))])
+        behind = [0, 0, *(zeros for d in dilations for zeros in (0, d - 1))]
+        apart = node.emit("Pad", apart, node.ints([0] * len(behind) + behind))
+        kernel = [k * d for k, d in zip(kernel, dilations, strict=True)]
+        weight = node.reshape(apart, [cin, share, *kernel])
+    return _padded(node, weight, [0] * len(kernel), [f - k for f, k in zip(filled, kernel, strict=True)])
+
+
+def _phases(node: Site, weight: str, taps: list[int], strides: tuple[int, ...]) -> str:
+    """Return [Cin, Cout/g, *(J s)] as the Conv weight [Cout * prod(s), Cin/g, *J], taps reversed."""
+    cin, share = node.shape(node.inputs[1])[:2]
+    group, rank = node.attribute("group", 1), len(taps)
+    pairs = [size for pair in zip(taps, strides, strict=True) for size in pair]
+    apart = node.reshape(weight, [group, cin // group, share, *pairs])
+    order = [0, 2, *(4 + 2 * i for i in range(rank)), 1, *(3 + 2 * i for i in range(rank))]
+    filters = group * share * int(np.prod(strides))
+    result = node.reshape(node.emit("Transpose", apart, perm=order), [filters, cin // group, *taps])
+    for axis, size in enumerate(taps, start=2):
         if size > 1:
-            swapped = node.emit("Gather", swapped, node.ints(range(size - 1, -1, -1)), axis=axis)
-    return swapped
-
-
-def _shuffled(node: Site, kernel: tuple[int, ...]) -> str:
-    """Return the convolution with stride = kernel: a 1x1 Conv to Cout * prod(k) channels, shuffled."""
-    x, weight = node.inputs[:2]
-    n, cin, *size = node.shape(x)
-    share = node.shape(weight)[1]
-    group, rank = node.attribute("group", 1), len(size)
-    grouped = node.emit("Transpose", node.reshape(weight, (group, cin // group, -1)), perm=[0, 2, 1])
-    ones = (1,) * rank
-    wide = node.emit("Conv", x, node.reshape(grouped, (-1, cin // group, *ones)), group=group)
-    apart = node.reshape(wide, (n, group * share, *kernel, *size))
-    order = [0, 1, *(axis for i in range(rank) for axis in (2 + rank + i, 2 + i))]
-    moved = node.emit("Transpose", apart, perm=order)
-    return node.reshape(moved, (n, group * share, *(s * k for s, k in zip(size, kernel, strict=True))))
+            result = node.emit("Gather", result, node.ints(range(size - 1, -1, -1)), axis=axis)
+    return result

@@ -1,4 +1,4 @@
-"""Ops that only move elements: splits, slices, pads and pixel shuffles with constant indices."""
+"""Ops that only move elements: splits, slices and pads with constant indices."""
 
 from __future__ import annotations
 
@@ -108,26 +108,3 @@ def compress(node: Site) -> Outcome:
     axis = node.attribute("axis")
     x = node.inputs[0] if axis is not None else node.reshape(node.inputs[0], [-1])
     return node.emit("Gather", x, node.ints(np.flatnonzero(condition).tolist()), axis=axis or 0)
-
-
-@register("DepthToSpace")
-def depth_to_space(node: Site) -> Outcome:
-    """Reshape, Transpose, Reshape; channel = (row, column, rest) in mode DCR, (rest, row, column) in CRD."""
-    n, c, h, w = node.shape(node.inputs[0])
-    b = node.attribute("blocksize")
-    if node.attribute("mode", "DCR") == "DCR":
-        split_shape, order = (n, b, b, c // (b * b), h, w), [0, 3, 4, 1, 5, 2]
-    else:
-        split_shape, order = (n, c // (b * b), b, b, h, w), [0, 1, 4, 2, 5, 3]
-    moved = node.emit("Transpose", node.reshape(node.inputs[0], split_shape), perm=order)
-    return node.reshape(moved, (n, c // (b * b), h * b, w * b))
-
-
-@register("SpaceToDepth")
-def space_to_depth(node: Site) -> Outcome:
-    """The reverse of DepthToSpace in DCR order."""
-    n, c, h, w = node.shape(node.inputs[0])
-    b = node.attribute("blocksize")
-    split_up = node.reshape(node.inputs[0], (n, c, h // b, b, w // b, b))
-    moved = node.emit("Transpose", split_up, perm=[0, 3, 5, 1, 2, 4])
-    return node.reshape(moved, (n, c * b * b, h // b, w // b))
