@@ -58,7 +58,7 @@ def _inline(node: NodeProto, branch: GraphProto, graph: GraphProto, taken: set[s
     made = {name for inner in body.node for name in inner.output if name}
     names: dict[str, str] = {}
     extra = []
-    for value, outer in zip(body.output, node.output, strict=True):
+    for value, outer in zip(body.output, node.output, strict=False):
         if outer and value.name in made:
             names[value.name] = outer
         elif outer:

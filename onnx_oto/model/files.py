@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
 from onnx import ModelProto
 
 from onnx_oto.errors import ModelError, OtoError, StorageError, UnsupportedError
@@ -64,7 +64,7 @@ def runnable_bytes(model: ModelProto) -> bytes:
     try:
         model.ir_version = suitable_ir(model)
         return bytes(model.SerializeToString())
-    except (ValueError, RuntimeError) as error:
+    except (EncodeError, ValueError, RuntimeError) as error:
         raise UnsupportedError(
             f"the model cannot be serialised ({_one_line(error)}): it is above 2 GB"
         ) from None
