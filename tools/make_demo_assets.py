@@ -30,7 +30,7 @@ SAMPLES = ROOT / "samples"
 LIMIT = 4_000_000
 CLASSES = 10
 # Channels per stage, basic blocks per stage.
-ARCHITECTURES = {"resnet8": ((16, 32, 64), 1), "resnet20": ((16, 32, 64), 3)}
+ARCHITECTURES = {"resnet8": ((20, 40, 80), 1), "resnet20": ((16, 32, 64), 3)}
 
 
 @click.group(help="Make the demo's data and model.")
