@@ -209,7 +209,8 @@ def _fold_constants(
     def repair(cut: Cut) -> None:
         gone = ~cut.kept(labels)
         weight = trace.graph.constant(name)
-        if weight is None or not values[gone].any():
+        zeroed_itself = trace.roles.get((name, 1 - produced)) is Role.PRODUCER  # tied weights
+        if weight is None or zeroed_itself or not values[gone].any():
             return
         sums = weight.astype(np.float64).sum(tuple(range(2, weight.ndim)))
         added = scale * (sums[:, gone] @ values[gone] if produced == 0 else values[gone] @ sums[gone])
