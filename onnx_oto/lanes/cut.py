@@ -61,8 +61,12 @@ class Cut(Protocol):
     def reslice(self, node: str, axis: int, positions: IntArray) -> None:
         """Let a Slice take these positions of `axis` (in the compact tensor), whatever its bounds were."""
 
-    def replace_with_gather(self, node: str, source: str, axis: int, indices: IntArray) -> None:
-        """Compute the node's only output as Gather(source, indices, axis) instead."""
-
-    def replace_with_alias(self, node: str, source: str) -> None:
-        """Let the readers of the node's only output read tensor `source`."""
+    def replace_node(
+        self,
+        node: str,
+        op: str,
+        sources: Sequence[str],
+        constants: Sequence[npt.NDArray[Any]] = (),
+        **attributes: Any,
+    ) -> None:
+        """Compute the node's only output as op(*sources, *constants) instead."""

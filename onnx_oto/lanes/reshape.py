@@ -47,6 +47,31 @@ def reshape(trace: Trace, node: Node, source: str, layout: Layout, shape: Sequen
     return replace(result, view=None)
 
 
+def reshape_by_indices(
+    trace: Trace, node: Node, source: str, layout: Layout, shape: Sequence[Size]
+) -> Layout:
+    """The same for a Gather of a flat tensor at row-major indices: a Reshape in the compact graph."""
+    trace.materialise(layout, node)
+    regrouped = _regroup(replace(layout, view=None), list(shape))
+    if regrouped is None:
+        reason = f"{describe(node)} mixes the axis with a size that is not known, or divides it unevenly"
+        trace.freeze(layout.blocks, reason)
+        return trace.shaped(node.outputs[0]) or Layout((), {})
+    result = replace(fuse(regrouped), view=None)
+    trace.materialise(result, node)
+
+    def repair(cut: Cut) -> None:
+        sizes = [cut.size(result, axis) for axis in range(result.rank)]
+        if cut.touches(layout) and sizes.count(None) <= 1:
+            target = np.array([-1 if s is None else s for s in sizes], np.int64)
+            cut.replace_node(node.name, "Reshape", [source], [target])
+
+    if sum(not isinstance(size, int) for size in shape) > 1:
+        trace.freeze(result.blocks, f"{describe(node)} gathers into several sizes that are not known")
+    trace.repair(node, repair)
+    return result
+
+
 def resize(cut: Cut, node: Node, layout: Layout, result: Layout, index: int = 1) -> None:
     """Repair: write the compact sizes of `result` into input `index` of a Reshape or Expand."""
     if node.op == "Flatten" or not cut.touches(layout, result):
@@ -63,7 +88,7 @@ def _gather(cut: Cut, node: Node, root: str, origin: Layout, result: Layout, axi
     if not cut.touches(origin):
         return
     if axis < 0:
-        cut.replace_with_alias(node.name, root)
+        cut.replace_node(node.name, "Identity", [root])
         return
     before = origin.block(origin.axes[axis][0])
     after = result.block(result.axes[axis][0])
@@ -72,9 +97,9 @@ def _gather(cut: Cut, node: Node, root: str, origin: Layout, result: Layout, axi
     places = {int(label): i for i, label in enumerate(before.labels[cut.kept(before.labels)])}
     order = np.array([places[int(label)] for label in after.labels[cut.kept(after.labels)]], np.int64)
     if np.array_equal(order, np.arange(order.size)):
-        cut.replace_with_alias(node.name, root)
+        cut.replace_node(node.name, "Identity", [root])
     else:
-        cut.replace_with_gather(node.name, root, axis, order)
+        cut.replace_node(node.name, "Gather", [root], [order], axis=axis)
 
 
 def _axis_permutation(layout: Layout) -> tuple[str, int] | None:

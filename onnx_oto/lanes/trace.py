@@ -165,8 +165,17 @@ class Trace:
         return None if shape is None else replace(free(shape), constant=constant)
 
     def put(self, name: str, layout: Layout | None) -> None:
-        """Set the layout of a computed tensor."""
+        """Set the layout of a computed tensor. Unknown sizes get the symbols that shape inference gave this tensor."""
         self.layouts[name] = layout
+        if layout is None:
+            return
+        named = {
+            keys[0]: size
+            for keys, size in zip(layout.axes, self.shape(name), strict=False)
+            if len(keys) == 1 and isinstance(size, str) and not isinstance(layout.sizes[keys[0]], int)
+        }
+        if any(layout.sizes[key] != size for key, size in named.items()):
+            self.layouts[name] = replace(layout, sizes={**layout.sizes, **named})
 
     # --- roles ------------------------------------------------------------------------------------------------
     def assign(self, block: Block, role: Role, *, weight: bool = False) -> None:
@@ -210,12 +219,22 @@ class Trace:
         self.rectangles.extend((block.labels, node.name) for block in layout.joint())
 
     def release(self, layout: Layout, axes: Iterable[int], reason: str) -> Layout:
-        """Freeze what is labelled on `axes` and return the layout with those axes free."""
-        gone = {block.keys for axis in axes for block in layout.on_axis(axis)}
-        if not gone:
+        """Return the layout with `axes` free: every position of them stays.
+
+        A joint block that reaches over to other axes collapses to its factors there; what is labelled on `axes`
+        only is frozen.
+        """
+        inside = {key for axis in axes for key in layout.axes[axis]}
+        if not inside & layout.owners.keys():
             return layout
-        self.freeze([b for b in layout.blocks if b.keys in gone], reason)
-        return replace(layout, blocks=tuple(b for b in layout.blocks if b.keys not in gone), view=None)
+        blocks = []
+        for block in layout.blocks:
+            outside = [k for k in block.keys if k not in inside]
+            if outside:
+                blocks.append(self.collapse(block, outside))
+            else:
+                self.freeze([block], reason)
+        return replace(layout, blocks=tuple(blocks), view=None)
 
     def freeze_node(self, node: Node, reason: str) -> None:
         """Closed world: freeze every axis the node touches; its outputs carry no labels."""

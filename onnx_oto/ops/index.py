@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnx_oto.lanes.affine import affine, is_row_major
 from onnx_oto.lanes.align import align
 from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, explicit, fresh_key, relabel_axis
+from onnx_oto.lanes.reshape import reshape_by_indices
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
@@ -303,6 +305,11 @@ def gather(node: Node, trace: Trace) -> None:
     x, indices = (given(layout) for layout in inputs(node, trace))
     axis = int(node.attrs.get("axis", 0)) % x.rank
     constant = trace.graph.constant(node.inputs[1])
+    if x.rank == 1 and indices.rank > 1 and x.blocks:
+        form, shape = affine(trace.graph, node.inputs[1]), trace.shape(node.outputs[0])
+        if form is not None and is_row_major(form, shape):
+            trace.put(node.outputs[0], reshape_by_indices(trace, node, node.inputs[0], x, shape))
+            return
     x = single(trace, node, x, axis)
     trace.materialise(x, node)
     indices = trace.release(indices, range(indices.rank), f"{describe(node)} uses the axis as indices")

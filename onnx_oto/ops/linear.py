@@ -179,7 +179,10 @@ def _set_group(cut: Cut, node: Node, block: Block | None, per_group: int) -> Non
 
 
 def _padded(node: Node) -> bool:
-    return any(node.attrs.get("pads", ())) or node.attrs.get("auto_pad", "NOTSET") in ("SAME_UPPER", "SAME_LOWER")
+    return any(node.attrs.get("pads", ())) or node.attrs.get("auto_pad", "NOTSET") in (
+        "SAME_UPPER",
+        "SAME_LOWER",
+    )
 
 
 def _folds(node: Node, trace: Trace) -> bool:

@@ -112,9 +112,7 @@ def group_normalization(node: Node, trace: Trace) -> None:
     trace.repair(node, repair)
 
 
-def _scaled_by_group(
-    node: Node, trace: Trace, x: Layout, scale: Layout, bias: Layout, groups: int
-) -> Layout:
+def _scaled_by_group(node: Node, trace: Trace, x: Layout, scale: Layout, bias: Layout, groups: int) -> Layout:
     """The form before opset 21: scale and bias [groups]."""
     labels = [v.on_axis(0)[0].labels for v in (scale, bias) if v.on_axis(0)]
     if not x.on_axis(1) or len(labels) < 2:
@@ -155,7 +153,11 @@ def norm_over_last(
     joint = [b for b in x.blocks if set(b.keys) & inside and not set(b.keys) <= inside]
     if joint or axes > 1 or not trace.through_norms:
         reason = None if trace.through_norms else SWITCHED_OFF
-        x = _collapse_to(trace, node, x, normalised) if reason is None else trace.release(x, normalised, reason)
+        x = (
+            _collapse_to(trace, node, x, normalised)
+            if reason is None
+            else trace.release(x, normalised, reason)
+        )
     vectors = [given(inputs(node, trace)[i]) for i in (scale, bias) if i is not None]
     for vector in vectors:
         trace.use(vector, Role.PRODUCER, weight=True)

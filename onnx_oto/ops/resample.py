@@ -47,9 +47,7 @@ def resize(node: Node, trace: Trace) -> None:
         if sizes is None or not node.input(sizes) or not cut.touches(kept):
             return  # scales: a factor of 1 stays right
         axes = [int(a) % len(after) for a in node.attrs.get("axes") or range(len(after))]
-        cut.override_input(
-            node.name, sizes, [cut.size(kept, a) if a in labelled else None for a in axes]
-        )
+        cut.override_input(node.name, sizes, [cut.size(kept, a) if a in labelled else None for a in axes])
 
     trace.repair(node, repair)
 
@@ -142,5 +140,3 @@ def trilu(node: Node, trace: Trace) -> None:
         node.outputs[0],
         combine(trace, node, [x], lambda s: np.where(s == 0, 0.0, np.nan), [Role.CONSUMER]),
     )
-
-

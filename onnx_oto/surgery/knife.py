@@ -161,17 +161,19 @@ class Knife:
         if not regular:
             self._gather_after(node, axis, positions)
 
-    def replace_with_gather(self, node: str, source: str, axis: int, indices: IntArray) -> None:
+    def replace_node(
+        self,
+        node: str,
+        op: str,
+        sources: Sequence[str],
+        constants: Sequence[npt.NDArray[Any]] = (),
+        **attributes: Any,
+    ) -> None:
         old = self._touch(node)
         output = old.outputs[0]
         old.outputs.clear()
-        self._add("Gather", node, [self._tensors[source], self._constant(node, indices)], [output], axis=axis)
-
-    def replace_with_alias(self, node: str, source: str) -> None:
-        old = self._touch(node)
-        output = old.outputs[0]
-        old.outputs.clear()
-        self._add("Identity", node, [self._tensors[source]], [output])
+        inputs = [self._tensors[s] for s in sources] + [self._constant(node, c) for c in constants]
+        self._add(op, node, inputs, [output], **attributes)
 
     # --- inside -----------------------------------------------------------------------------------------------
     def _touch(self, node: str) -> gs.Node:
