@@ -1,0 +1,15 @@
+"""Small graphs of the shapes that real networks have, under the exactness contract."""
+
+from __future__ import annotations
+
+import pytest
+
+from . import graphs_vision
+from .graphs import Graph
+
+GRAPHS = [*graphs_vision.GRAPHS]
+
+
+@pytest.mark.parametrize("graph", GRAPHS, ids=lambda graph: graph.name)
+def test_graph_is_exact_and_as_expected(graph: Graph) -> None:
+    graph.run()
