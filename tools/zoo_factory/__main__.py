@@ -6,10 +6,8 @@ import argparse
 import fnmatch
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +15,9 @@ from zoo_factory.environments import FRAMEWORK_OF_SET, environment
 from zoo_factory.options import Options
 
 Facts = dict[str, object]
+
+THREADS = {key: str(min(2, os.cpu_count() or 1)) for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+QUIET = {"HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -55,18 +56,20 @@ def main() -> int:
     args.output.mkdir(parents=True, exist_ok=True)
     options = Options(args.bn, args.exporter, args.static, args.seed)
     failures = _Failures(args.output / "failures.json")
+    server = _Server(python, args.set, options, args.timeout, args.output / "worker.log")
     made = there = failed = 0
     for i, name in enumerate(names, 1):
         path = args.output / f"{name}.onnx"
         if path.exists() or (name in failures.known and not args.retry):
             there += 1
             continue
-        facts = _make(python, args.set, name, path, options, args.timeout)
+        facts = server.make(name, path)
         failures.note(name, facts.get("error"))
         failed += "error" in facts
         made += "error" not in facts
         _append(args.output / "manifest.jsonl", {**facts, **asdict(options)})
         print(f"[{i}/{len(names)}] {name}: {_line(facts)}", file=sys.stderr, flush=True)
+    server.close()
     print(f"{made} made, {there} skipped (there, or failed before), {failed} failed")
     return 1 if failed else 0
 
@@ -86,6 +89,57 @@ class _Failures:
         self.path.write_text(json.dumps(self.known, indent=1) + "\n", encoding="utf-8")
 
 
+class _Server:
+    """The worker process of a set, started again when it dies; its own chatter goes to the log file."""
+
+    def __init__(self, python: str, set_name: str, options: Options, timeout: float, log: Path) -> None:
+        self.command = [
+            python,
+            "-m",
+            "zoo_factory.worker",
+            "serve",
+            set_name,
+            json.dumps(asdict(options)),
+            str(timeout),
+        ]
+        self.log = log
+        self.process: subprocess.Popen[str] | None = None
+
+    def make(self, name: str, path: Path) -> Facts:
+        """Return the facts of a model, or its error."""
+        process = self.process or self._start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps([name, str(path.resolve())]) + "\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if answer:
+            return dict(json.loads(answer))
+        self.close()
+        return {"model": name, "error": f"the worker died, see {self.log}", "seconds": 0}
+
+    def _start(self) -> subprocess.Popen[str]:
+        with self.log.open("a", encoding="utf-8") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, **QUIET, **THREADS},
+            )
+        return self.process
+
+    def close(self) -> None:
+        """End the worker."""
+        if self.process is not None:
+            self.process.communicate()
+            self.process = None
+
+
 def _names(python: str, set_name: str, only: list[str] | None, limit: int | None) -> list[str]:
     listed = subprocess.run(
         [python, "-m", "zoo_factory.worker", "list", set_name], capture_output=True, text=True, check=False
@@ -96,48 +150,6 @@ def _names(python: str, set_name: str, only: list[str] | None, limit: int | None
     if only:
         names = [n for n in names if any(fnmatch.fnmatchcase(n, pattern) for pattern in only)]
     return names[:limit]
-
-
-def _make(python: str, set_name: str, name: str, path: Path, options: Options, timeout: float) -> Facts:
-    """Return the facts of a model made in a process of its own, or its error. The process group is ended."""
-    command = [
-        python,
-        "-m",
-        "zoo_factory.worker",
-        "make",
-        set_name,
-        name,
-        str(path),
-        json.dumps(asdict(options)),
-    ]
-    threads = {key: str(min(2, os.cpu_count() or 1)) for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    begin = time.perf_counter()
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, **threads, "HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"},
-    ) as process:
-        try:
-            out, err = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            out, err = "", f"not finished in {timeout:g} s"
-        except KeyboardInterrupt:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-    if process.returncode == 0:
-        return dict(json.loads(out.strip().splitlines()[-1]))
-    path.with_name(path.name + ".partial").unlink(missing_ok=True)
-    lines = [line.strip() for line in err.strip().splitlines() if line.strip()] or ["no message"]
-    return {
-        "model": name,
-        "error": f"exit {process.returncode}: " + " | ".join(lines[-3:])[-600:],
-        "seconds": round(time.perf_counter() - begin, 1),
-    }
 
 
 def _append(path: Path, facts: Facts) -> None:

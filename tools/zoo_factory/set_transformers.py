@@ -67,7 +67,13 @@ T5 = {
     "num_decoder_layers": LAYERS,
     "num_heads": HEADS,
 }
-WHISPER = {**SEQ2SEQ, "num_mel_bins": 40, "max_source_positions": 50, "max_target_positions": LENGTH}
+WHISPER = {
+    **SEQ2SEQ,
+    "num_mel_bins": 40,
+    "max_source_positions": 50,
+    "max_target_positions": LENGTH,
+    "pad_token_id": 0,
+}
 OTHER_NAMES = {
     "gpt2": {
         "vocab_size": VOCABULARY,
