@@ -47,12 +47,12 @@ def random_inputs(
 def _values(elem_type: int, shape: list[int], rng: np.random.Generator) -> npt.NDArray[Any]:
     dtype = onnx.helper.tensor_dtype_to_np_dtype(elem_type)
     if dtype.kind == "b":
-        return rng.random(shape) < 0.5
+        return np.asarray(rng.random(shape) < 0.5)
     if dtype.kind in "iu":
-        return rng.integers(0, 2, shape).astype(dtype)
+        return np.asarray(rng.integers(0, 2, shape), dtype)
     if dtype.kind == "O":
         raise UnsupportedError("the model takes strings: random inputs cannot be made for it")
-    return rng.standard_normal(shape).astype(dtype)
+    return np.asarray(rng.standard_normal(shape), dtype)
 
 
 def candidates(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rows import EITHER, PRUNABLE, Row, image, vector, whole
+from .rows import PRUNABLE, Row, image, vector, whole
 
 NOT_ZERO = "not zero"
 CONSTANT = "non-zero constant"
@@ -59,7 +59,7 @@ def _mask(op: str, made: str) -> Row:
 
 ROWS: list[Row] = [
     *(_unary(op, call, PRUNABLE) for op, call in ZERO_STAYS.items()),
-    *(_unary(op, call, EITHER) for op, call in CONSTANT_LEFT.items()),
+    *(_unary(op, call, PRUNABLE) for op, call in CONSTANT_LEFT.items()),
     *(_unary(op, call, NOT_ZERO) for op, call in NOT_FINITE.items()),
     _unary("Gelu", "Gelu(h)", PRUNABLE, opset=20),
     _unary("Gelu", 'Gelu<approximate="tanh">(h)', PRUNABLE, opset=20, title="tanh"),
@@ -97,7 +97,7 @@ ROWS: list[Row] = [
     ),
     image("Add", "bias", PRUNABLE, "z = Add(h, p)", "float[6,1,1] p"),
     image("Add", "bias [1,C,1,1] first", PRUNABLE, "z = Add(p, h)", "float[1,6,1,1] p"),
-    image("Add", "scalar", EITHER, "z = Add(h, s)", "float s = {1.5}"),
+    image("Add", "scalar", PRUNABLE, "z = Add(h, s)", "float s = {1.5}"),
     image("Add", "scalars that cancel", PRUNABLE, "t = Add(h, s) z = Sub(t, s)", "float s = {1.5}"),
     image("Add", "table over space", PRUNABLE, "z = Add(h, p)", "float[1,6,6,6] p", probe="p", axis=1),
     image("Add", "map of one channel", NOT_ZERO, "g = Conv(x, w3) z = Add(h, g)", "float[1,3,1,1] w3"),
@@ -125,7 +125,7 @@ ROWS: list[Row] = [
     image("Div", "one over", NOT_ZERO, "z = Div(s, h)", "float s = {1.5}"),
     image("Div", "by softplus", PRUNABLE, "d = Softplus(h) z = Div(h, d)"),
     image("Pow", "square", PRUNABLE, "z = Pow(h, s)", "float s = {2.0}"),
-    image("Pow", "two to the", EITHER, "z = Pow(s, h)", "float s = {2.0}"),
+    image("Pow", "two to the", PRUNABLE, "z = Pow(s, h)", "float s = {2.0}"),
     image("Pow", "to minus one", NOT_ZERO, "z = Pow(h, s)", "float s = {-1.0}"),
     image("Pow", "parameter", NOT_ZERO, "a = Abs(h) z = Pow(a, var_p)", "float[6,1,1] var_p"),
     image("Mod", "scalar", PRUNABLE, "z = Mod<fmod=1>(h, s)", "float s = {0.7}"),
@@ -142,7 +142,7 @@ ROWS: list[Row] = [
     image("Mean", "two", PRUNABLE, "f = Conv(x, w3) z = Mean(h, f)", "float[6,3,1,1] w3"),
     image("Max", "two", PRUNABLE, "f = Conv(x, w3) z = Max(h, f)", "float[6,3,1,1] w3"),
     image("Max", "scalar zero", PRUNABLE, "z = Max(h, s)", "float s = {0.0}"),
-    image("Max", "scalar one", EITHER, "z = Max(h, s)", "float s = {1.0}"),
+    image("Max", "scalar one", PRUNABLE, "z = Max(h, s)", "float s = {1.0}"),
     image("Max", "parameter", NOT_ZERO, "z = Max(h, p)", "float[6,1,1] p"),
     image("Min", "two", PRUNABLE, "f = Conv(x, w3) z = Min(h, f)", "float[6,3,1,1] w3"),
     image("Min", "scalar", PRUNABLE, "z = Min(h, s)", "float s = {0.4}"),
@@ -185,7 +185,7 @@ ROWS: list[Row] = [
     image("Clip", "opset 6", PRUNABLE, "z = Clip<min=0.0,max=0.5>(h)", opset=7),
     image("Clip", "relu6", PRUNABLE, "z = Clip(h, lo, hi)", "float lo = {0.0}, float hi = {6.0}"),
     image("Clip", "only max", PRUNABLE, "z = Clip(h, , hi)", "float hi = {0.3}"),
-    image("Clip", "zero is outside", EITHER, "z = Clip(h, lo)", "float lo = {0.1}"),
+    image("Clip", "zero is outside", PRUNABLE, "z = Clip(h, lo)", "float lo = {0.1}"),
     image("Clip", "no bounds", PRUNABLE, "z = Clip(h)"),
     whole(
         "Clip",

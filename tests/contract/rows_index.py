@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rows import EITHER, PRUNABLE, Row, image, vector, whole
+from .rows import PRUNABLE, Row, image, vector, whole
 
 NOT_ZERO = "not zero"
 
@@ -39,11 +39,11 @@ ROWS: list[Row] = [
         channels=40,
         size=6,
     ),
-    image("Concat", "with a parameter along space", EITHER, "z = Concat<axis=2>(h, p)", "float[2,6,1,6] p"),
+    image("Concat", "with a parameter along space", PRUNABLE, "z = Concat<axis=2>(h, p)", "float[2,6,1,6] p"),
     whole(
         "Concat",
         "class token",
-        EITHER,
+        PRUNABLE,
         """g (float[2,T,5] x) => (float[2,U,4] y) <float[5,8] w1, float[8] b1, float[2,1,8] p, float[8,4] w2>
         { m = MatMul(x, w1) h = Add(m, b1) z = Concat<axis=1>(p, h) y = MatMul(z, w2) }""",
         axis=1,
@@ -51,7 +51,7 @@ ROWS: list[Row] = [
     whole(
         "Concat",
         "a parameter beside, then biased",
-        EITHER,
+        PRUNABLE,
         """g (float[2,5] x) => (float[2,4] y) <float[5,8] w1, float[2,3] p, float[11] b, float[11,4] w2>
         { h = MatMul(x, w1) c = Concat<axis=1>(h, p) z = Add(c, b) y = MatMul(z, w2) }""",
         axis=1,
@@ -308,7 +308,7 @@ ROWS: list[Row] = [
     image(
         "Pad",
         "channels of a weight",
-        EITHER,
+        PRUNABLE,
         "v = Pad(w3, p) z = Conv<pads=[1,1,1,1]>(h, v, b3)",
         "float[30,6,3,3] w3, float[33] b3, int64[8] p = {1,0,0,0,2,0,0,0}",
         channels=33,

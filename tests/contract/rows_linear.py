@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rows import EITHER, PRUNABLE, Row, image, vector, whole
+from .rows import PRUNABLE, Row, image, vector, whole
 
 NOT_ZERO = "not zero"
 EVERY = "every position"
@@ -158,7 +158,7 @@ ROWS: list[Row] = [
     image(
         "ConvTranspose",
         "grouped",
-        EITHER,
+        PRUNABLE,
         "z = ConvTranspose<group=2>(h, w3, b3)",
         "float[6,2,2,2] w3, float[4] b3",
         channels=4,
@@ -179,7 +179,7 @@ ROWS: list[Row] = [
     vector(
         "Gemm",
         "C is a scalar",
-        EITHER,
+        PRUNABLE,
         "z = Gemm(h, w3, p)",
         "float[8,8] w3, float p = {0.5}",
         probe="w3",

@@ -79,7 +79,7 @@ ROWS: list[Row] = [
     image(
         "LayerNormalization",
         "over space",
-        EITHER,
+        "not zero",
         "z = LayerNormalization(h, s, p)",
         "float[6] s, float[6] p",
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rows import EITHER, PRUNABLE, Row, image
+from .rows import PRUNABLE, Row, image
 
 NOT_ZERO = "not zero"
 EVERY = "every position"
@@ -54,10 +54,10 @@ ROWS: list[Row] = [
     *_reduced("ReduceSum", PRUNABLE, 11),
     *(_over_channels(op, PRUNABLE) for op in SUMS),
     *(_over_channels(op, PRUNABLE, 18) for op in SUMS),
-    _over_channels("ReduceMean", EITHER),
-    _over_channels("ReduceMean", EITHER, 18),
+    _over_channels("ReduceMean", PRUNABLE),
+    _over_channels("ReduceMean", PRUNABLE, 18),
     *(_over_channels(op, EVERY) for op in ("ReduceMax", "ReduceMin", "ReduceProd")),
-    image("ReduceProd", "over space", EITHER, "z = ReduceProd<axes=[2,3]>(h)"),
+    image("ReduceProd", "over space", NOT_ZERO, "z = ReduceProd<axes=[2,3]>(h)"),
     image("ReduceLogSum", "over space", NOT_ZERO, "a = Abs(h) z = ReduceLogSum<axes=[2,3]>(a)"),
     image("ReduceLogSumExp", "over space", NOT_ZERO, "z = ReduceLogSumExp<axes=[2,3]>(h)"),
     image(
@@ -75,7 +75,7 @@ ROWS: list[Row] = [
     image(
         "ReduceSum",
         "of a constant",
-        EITHER,
+        "non-zero constant",
         "e = Exp(h) z = ReduceSum(e, ax)",
         "int64[1] ax = {1}",
         channels=1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rows import EITHER, PRUNABLE, Row, image, whole
+from .rows import PRUNABLE, Row, image, whole
 
 ROWS: list[Row] = [
     image(
@@ -78,7 +78,7 @@ ROWS: list[Row] = [
     image(
         "Reshape",
         "borders that do not nest",
-        EITHER,
+        PRUNABLE,
         "f = Reshape(h, s4) c = Relu(f) z = Reshape(c, sh)",
         "int64[4] s4 = {0,4,9,6}, int64[4] sh = {0,6,6,6}",
     ),
@@ -154,14 +154,14 @@ ROWS: list[Row] = [
     whole(
         "Shape",
         "put out",
-        EITHER,
+        PRUNABLE,
         """g (float[N,3,6,6] x) => (float[N,5,6,6] y, int64[4] s) <float[6,3,1,1] w1, float[5,6,1,1] w2>
         { h = Conv(x, w1) s = Shape(h) y = Conv(h, w2) }""",
     ),
     image(
         "Shape",
         "inside a shuffle",
-        EITHER,
+        PRUNABLE,
         "f = Reshape(h, s5) s = Shape(f) t = Transpose<perm=[0,2,1,3,4]>(f) r = Reshape(t, sh)"
         " n = Gather(s, i1) c = Cast<to=1>(n) z = Mul(r, c)",
         "int64[5] s5 = {0,2,3,6,6}, int64[4] sh = {0,6,6,6}, int64 i1 = {1}",
@@ -169,7 +169,7 @@ ROWS: list[Row] = [
     image(
         "Shape",
         "a number of channels used as a number",
-        EITHER,
+        PRUNABLE,
         "s = Shape(h) n = Gather(s, i1) c = Cast<to=1>(n) z = Div(h, c)",
         "int64 i1 = {1}",
     ),
