@@ -10,7 +10,7 @@ import onnx
 from onnx import helper
 
 from onnx_oto.errors import UnsupportedError, UsageError
-from onnx_oto.gradients.inference import fold
+from onnx_oto.model import normalise
 
 
 @dataclass(frozen=True)
@@ -82,5 +82,4 @@ def set_batch(model: onnx.ModelProto, inputs: tuple[Feed, ...], size: int) -> on
         by_name[feed.name].CopyFrom(helper.make_tensor_value_info(feed.name, kind, shape))
     for value in copy.graph.output:  # stale claims; inference finds the sizes
         value.type.tensor_type.ClearField("shape")
-    fold(copy)
-    return copy
+    return normalise(copy)

@@ -7,19 +7,20 @@ so the gradient builder is taken from the C binding (see runtime.py).
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from types import ModuleType
-from typing import Any
 
 import onnx
 
 from onnx_oto.errors import UnsupportedError
+from onnx_oto.gradients.equality import require_equal
 from onnx_oto.gradients.inference import types
 from onnx_oto.gradients.layout import layout
 from onnx_oto.gradients.losses import LOSS
 from onnx_oto.gradients.lowering.engine import path
 from onnx_oto.gradients.prepare import Training, prepare, training_graph
 from onnx_oto.gradients.runtime import require_training
-from onnx_oto.gradients.shards import Evaluator, Memory, OrtSession, Shard, session_options
+from onnx_oto.gradients.shards import Evaluator, Memory, OrtSession, Shard, first_line, session_options
 from onnx_oto.gradients.silence import silent_stderr
 from onnx_oto.gradients.spec import GradientSession, TrainingSpec
 from onnx_oto.gradients.tuning import tune
@@ -51,6 +52,8 @@ class OrtBackend:
             for index, size in enumerate(sizes)
         ]
         evaluator = Evaluator(prepared, memory, chunk=None if spec.loss == "output" else max(sizes))
+        if prepared.fixed is not None:
+            require_equal(evaluator, Evaluator(replace(prepared, model=prepared.fixed), memory, chunk=None))
         return OrtSession(shards, evaluator, memory, prepared.feeds, spec)
 
 
@@ -85,7 +88,7 @@ def gradient_model(binding: ModuleType, training: Training, trainable: tuple[str
             gradient = onnx.load_from_string(builder.get_model())
     except Exception as error:
         raise UnsupportedError(
-            f"ONNX Runtime cannot build the gradient of this model: {one_line(error)}"
+            f"ONNX Runtime cannot build the gradient of this model: {first_line(error)}"
         ) from error
     tune(gradient, {name: kind.static for name, kind in types(model).items() if kind.static is not None})
     result: bytes = gradient.SerializeToString()
@@ -97,8 +100,3 @@ def reached(model: onnx.ModelProto, trainable: tuple[str, ...]) -> set[str]:
     nodes = path(model, trainable, types(model))
     read = {name for index in nodes for name in model.graph.node[index].input}
     return {name for name in trainable if name in read}
-
-
-def one_line(error: Any) -> str:
-    """Return the first non-empty line of an error's text."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

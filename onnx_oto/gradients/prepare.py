@@ -14,6 +14,7 @@ from onnx_oto.gradients.inference import types
 from onnx_oto.gradients.losses import Target
 from onnx_oto.gradients.lowering import Lowered, Refusal, lower, unsupported
 from onnx_oto.gradients.lowering.engine import opset_of, reads
+from onnx_oto.gradients.opening import fixed_batch, open_batch
 from onnx_oto.gradients.parameters import Weights, detach
 from onnx_oto.gradients.spec import TrainingSpec
 
@@ -23,12 +24,16 @@ _IR = 10
 
 @dataclass(frozen=True)
 class Prepared:
-    """A skeleton with an open batch and one output, its weights and its data inputs."""
+    """A skeleton with an open batch and one output, its weights and its data inputs.
+
+    `fixed` is the skeleton as it was when its batch had to be opened; both must compute the same.
+    """
 
     model: onnx.ModelProto
     weights: Weights
     feeds: tuple[Feed, ...]
     output: str
+    fixed: onnx.ModelProto | None = None
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,12 @@ def prepare(model: onnx.ModelProto, spec: TrainingSpec) -> Prepared:
     output = _choose_output(skeleton, spec.output)
     _cut(skeleton, output)
     names = {value.name for value in skeleton.graph.input}
-    inputs = feeds(skeleton, weights.all(), {k: v for k, v in spec.sample_shapes.items() if k in names})
-    return Prepared(skeleton, weights, inputs, output)
+    bound = weights.all()
+    fixed = None
+    if fixed_batch(skeleton, bound) is not None and spec.loss != "output":
+        fixed, skeleton = skeleton, open_batch(skeleton, bound, output)
+    inputs = feeds(skeleton, bound, {k: v for k, v in spec.sample_shapes.items() if k in names})
+    return Prepared(skeleton, weights, inputs, output, fixed)
 
 
 def training_graph(prepared: Prepared, spec: TrainingSpec, size: int) -> Training:

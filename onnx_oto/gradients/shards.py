@@ -41,8 +41,12 @@ def _session(content: bytes) -> Any:
     try:
         return onnxruntime.InferenceSession(content, session_options(1), providers=["CPUExecutionProvider"])
     except Exception as error:
-        line = next((part for part in str(error).splitlines() if part.strip()), type(error).__name__)
-        raise UnsupportedError(f"ONNX Runtime cannot load the training graph: {line}") from error
+        raise UnsupportedError(f"ONNX Runtime cannot load the training graph: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text that says something."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _share(array: Array) -> Any:
@@ -116,8 +120,7 @@ class Shard:
         try:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:
-            line = next((part for part in str(error).splitlines() if part.strip()), type(error).__name__)
-            raise DataError(f"ONNX Runtime refused the batch: {line}") from error
+            raise DataError(f"ONNX Runtime refused the batch: {first_line(error)}") from error
         return float(self._loss)
 
 
@@ -133,7 +136,7 @@ class Evaluator:
     def __init__(self, prepared: Prepared, memory: Memory, chunk: int | None) -> None:
         self._session = _session(prepared.model.SerializeToString())
         self._output = prepared.output
-        self._feeds = prepared.feeds
+        self.feeds = prepared.feeds
         self._chunk = chunk
         self._memory = memory
         names = {value.name for value in self._session.get_inputs()}
@@ -141,21 +144,30 @@ class Evaluator:
 
     def run(self, batch: Mapping[str, Array], pool: ThreadPoolExecutor) -> Array:
         """Return the output for all samples; chunks run side by side."""
-        count = next(len(batch[feed.name]) for feed in self._feeds if feed.batched)
+        count = next(len(batch[feed.name]) for feed in self.feeds if feed.batched)
         step = self._chunk or count
         ranges = [(start, min(start + step, count)) for start in range(0, count, step)]
         parts = list(pool.map(lambda r: self._part(batch, *r), ranges))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _part(self, batch: Mapping[str, Array], start: int, stop: int) -> Array:
-        arrays = {f.name: batch[f.name][start:stop] if f.batched else batch[f.name] for f in self._feeds}
+    def fixed_size(self) -> int:
+        """Return the number of samples a model with a fixed batch reads."""
+        name = next(feed.name for feed in self.feeds if feed.batched)
+        return int(next(value for value in self._session.get_inputs() if value.name == name).shape[0])
+
+    def outputs(self, arrays: Mapping[str, Array]) -> Array:
+        """Return the output for arrays that the model reads as they are; raises DataError in the runtime's words."""
         values = {**self._weights, **{name: _share(array) for name, array in arrays.items()}}
         try:
             (result,) = self._session.run_with_ort_values([self._output], values)
         except Exception as error:
-            line = next((part for part in str(error).splitlines() if part.strip()), type(error).__name__)
-            raise DataError(f"ONNX Runtime refused the batch: {line}") from error
+            raise DataError(f"ONNX Runtime refused the batch: {first_line(error)}") from error
         output: Array = result.numpy()
+        return output
+
+    def _part(self, batch: Mapping[str, Array], start: int, stop: int) -> Array:
+        arrays = {f.name: batch[f.name][start:stop] if f.batched else batch[f.name] for f in self.feeds}
+        output = self.outputs(arrays)
         if self._chunk and (output.ndim == 0 or len(output) != stop - start):
             raise UnsupportedError(
                 f"output {self._output!r} has shape {list(output.shape)} for {stop - start} samples: "

@@ -225,7 +225,7 @@ NORMALIZATIONS = [
     ),
     Row(
         "MeanVarianceNormalization",
-        "y = MeanVarianceNormalization(a)",
+        "y = MeanVarianceNormalization<axes=[0, 2, 3]>(a)",
         {"a": (2, 3, 2, 2)},
         twin="m = ReduceMean<axes=[0, 2, 3]>(a) c = Sub(a, m) q = Mul(c, c) "
         "v = ReduceMean<axes=[0, 2, 3]>(q) d = Sqrt(v) y = Div(c, d)",
