@@ -9,7 +9,7 @@ import numpy as np
 from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import Block, Layout, Size, fresh_key, permute
 from onnx_oto.lanes.reshape import reshape, resize
-from onnx_oto.lanes.trace import Trace
+from onnx_oto.lanes.trace import FLOATS, Trace
 from onnx_oto.model.node import Node
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
@@ -110,3 +110,27 @@ def expand(node: Node, trace: Trace) -> None:
     result = Layout(tuple(axes), sizes, tuple(blocks), constant=x.constant)
     trace.put(node.outputs[0], result)
     trace.repair(node, lambda cut: resize(cut, node, x, result))
+
+
+@rule("ConstantOfShape", spreads=True)
+def constant_of_shape(node: Node, trace: Trace) -> None:
+    """A constant of a given shape: its axes may shrink with what they meet later."""
+    filled = node.attrs.get("value")
+    value = 0.0 if filled is None else float(np.asarray(filled).reshape(-1)[0])
+    shaped = trace.shaped(node.outputs[0])
+    if shaped is None or trace.graph.dtypes.get(node.outputs[0]) not in FLOATS:
+        trace.put(node.outputs[0], shaped)
+        return
+    blocks = [
+        Block((key,), trace.fresh(size), np.full(size, value))
+        for key, size in shaped.sizes.items()
+        if isinstance(size, int)
+    ]
+    result = replace(shaped, blocks=tuple(blocks))
+    trace.put(node.outputs[0], result)
+
+    def repair(cut: Cut) -> None:
+        if cut.touches(result):
+            cut.override_input(node.name, 0, [cut.size(result, a) for a in range(result.rank)])
+
+    trace.repair(node, repair)

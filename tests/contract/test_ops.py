@@ -7,7 +7,7 @@ import pytest
 
 from onnx_oto.ops import RULES
 
-from . import rows_elementwise, rows_index, rows_linear, rows_norm, rows_reduce, rows_views
+from . import rows_elementwise, rows_index, rows_linear, rows_norm, rows_reduce, rows_sequence, rows_views
 from .rows import Row
 
 ROWS = [
@@ -17,6 +17,7 @@ ROWS = [
     *rows_reduce.ROWS,
     *rows_views.ROWS,
     *rows_index.ROWS,
+    *rows_sequence.ROWS,
 ]
 UNKNOWN_TO_ONNX = {"SimplifiedLayerNormalization"}
 """Operators that only onnxruntime knows: the onnx checker refuses every model with them, so no row can run."""

@@ -1,0 +1,178 @@
+"""Rows of recurrent, attention and fused operators."""
+
+from __future__ import annotations
+
+from .rows import PRUNABLE, Row, image, vector, whole
+
+MS = "com.microsoft"
+
+
+def _recurrent(
+    op: str, title: str, gates: int, *, both: bool = False, expect: str = PRUNABLE, more: str = ""
+) -> Row:
+    """x [T,N,3] -> op with 6 units -> its last state -> Gemm."""
+    d, direction = (2, 'direction="bidirectional",') if both else (1, "")
+    text = f"""g (float[T,N,3] x) => (float[T,N,4] y)
+        <float[{d},{6 * gates},3] w1, float[{d},{6 * gates},6] r, float[{d},{12 * gates}] b, float[{6 * d},4] w2,
+         int64[3] s = {{0,0,-1}}, float[1,1,6] start>
+        {{ h = {op}<{direction}hidden_size=6{more}>(x, w1, r, b)
+           t = Transpose<perm=[0,2,1,3]>(h)
+           z = Reshape(t, s)
+           y = MatMul(z, w2) }}"""
+    return whole(op, title, expect, text, axis=1, size=6 if expect == PRUNABLE else None)
+
+
+def _attention(
+    op: str, title: str, call: str, extra: str = "", *, opset: int = 17, kv: int = 12, size: int = 3
+) -> Row:
+    """x [N,4,5] -> q, k, v [N,4,12] -> `call` -> a -> MatMul; probed: the values' projection."""
+    text = f"""g (float[N,4,5] x) => (float[N,4,3] y)
+        <float[5,12] wq, float[5,{kv}] wk, float[5,{kv}] w1, float[12,3] w2{extra}>
+        {{ q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, w1)
+           {call}
+           y = MatMul(a, w2) }}"""
+    return whole(op, title, PRUNABLE, text, opset=opset, axis=1, size=size)
+
+
+ROWS: list[Row] = [
+    _recurrent("LSTM", "forward", 4),
+    _recurrent("LSTM", "both directions", 4, both=True),
+    _recurrent("LSTM", "clipped", 4, more=", clip=3.0"),
+    _recurrent("GRU", "forward", 3),
+    _recurrent("GRU", "linear before reset", 3, more=", linear_before_reset=1"),
+    _recurrent("GRU", "both directions", 3, both=True),
+    _recurrent("RNN", "forward", 1),
+    _recurrent("RNN", "relu", 1, more=', activations=["Relu"]'),
+    _recurrent("RNN", "sigmoid", 1, expect="not zero at zero", more=', activations=["Sigmoid"]'),
+    whole(
+        "LSTM",
+        "input channels",
+        PRUNABLE,
+        """g (float[T,2,3] x) => (float[1,2,6] y)
+        <float[3,8] w1, float[8] b1, float[1,24,8] w, float[1,24,6] r, float[1,48] b>
+        { m = MatMul(x, w1) h = Add(m, b1) u = Relu(h) s, y = LSTM<hidden_size=6>(u, w, r, b) }""",
+        axis=1,
+        size=8,
+    ),
+    whole(
+        "LSTM",
+        "given start",
+        "starts from a state",
+        """g (float[T,2,3] x, float[1,2,6] h0, float[1,2,6] c0) => (float[2,4] y)
+        <float[1,24,3] w1, float[1,24,6] r, float[1,48] b, float[6,4] w2>
+        { s, h, c = LSTM<hidden_size=6>(x, w1, r, b, , h0, c0) z = Squeeze(h) y = MatMul(z, w2) }""",
+        axis=1,
+    ),
+    whole(
+        "ConstantOfShape",
+        "zero start of a dynamic batch",
+        PRUNABLE,
+        """g (float[T,N,3] x) => (float[N,4] y)
+        <float[1,24,3] w1, float[1,24,6] r, float[1,48] b, float[6,4] w2, int64[1] one = {1}, int64[1] six = {6},
+         int64[1] at = {1}, int64[1] ax = {0}>
+        { sh = Shape(x) n = Gather(sh, at) d = Concat<axis=0>(one, n, six)
+          h0 = ConstantOfShape(d)
+          s, h, c = LSTM<hidden_size=6>(x, w1, r, b, , h0, h0) z = Squeeze(h, ax) y = MatMul(z, w2) }""",
+        axis=1,
+        size=6,
+    ),
+    vector("Einsum", "dense", PRUNABLE, 'z = Einsum<equation="ni,io->no">(h, w3)', "float[8,8] w3", size=8),
+    whole(
+        "Einsum",
+        "heads projected and merged",
+        PRUNABLE,
+        """g (float[N,4,5] x) => (float[N,4,3] y) <float[5,3,4] w1, float[3,4,3] w2>
+        { h = Einsum<equation="bli,ihd->blhd">(x, w1) z = Relu(h) y = Einsum<equation="...hd,hdo->...o">(z, w2) }""",
+        axis=2,
+        size=4,
+    ),
+    _attention("Attention", "flat", "a = Attention<q_num_heads=3, kv_num_heads=3>(q, k, v)", opset=23),
+    _attention(
+        "Attention",
+        "grouped queries",
+        "a = Attention<q_num_heads=6, kv_num_heads=3>(q, k, v)",
+        opset=23,
+        kv=6,
+    ),
+    _attention(
+        f"{MS}::MultiHeadAttention",
+        "biased",
+        f"a = {MS}.MultiHeadAttention<num_heads=3>(q, k, v, b)",
+        ", float[36] b",
+    ),
+    whole(
+        f"{MS}::GroupQueryAttention",
+        "two queries per key",
+        PRUNABLE,
+        f"""g (float[2,4,5] x) => (float[2,4,3] y)
+        <float[5,48] wq, float[5,24] wk, float[5,24] w1, float[48,3] w2,
+         int32[2] lengths = {{3,3}}, int32[1] total = {{4}}>
+        {{ q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, w1)
+           a, pk, pv = {MS}.GroupQueryAttention<num_heads=6, kv_num_heads=3>(q, k, v, , , lengths, total)
+           y = MatMul(a, w2) }}""",
+        axis=1,
+        size=3,
+    ),
+    whole(
+        f"{MS}::RotaryEmbedding",
+        "flat heads",
+        PRUNABLE,
+        f"""g (float[N,4,5] x) => (float[N,4,3] y)
+        <float[5,24] w1, float[24,3] w2, float[8,4] cos, float[8,4] sin, int64[1] at = {{0}}>
+        {{ q = MatMul(x, w1) a = {MS}.RotaryEmbedding(q, at, cos, sin) y = MatMul(a, w2) }}""",
+        axis=1,
+        size=3,
+    ),
+    whole(
+        f"{MS}::Attention",
+        "packed",
+        PRUNABLE,
+        f"""g (float[N,4,5] x) => (float[N,4,3] y) <float[5,36] w1, float[36] b, float[12,3] w2>
+        {{ a = {MS}.Attention<num_heads=3>(x, w1, b) y = MatMul(a, w2) }}""",
+        axis=1,
+        size=3,
+    ),
+    whole(
+        f"{MS}::SkipLayerNormalization",
+        "residual",
+        PRUNABLE,
+        f"""g (float[N,4,5] x) => (float[N,4,3] y)
+        <float[5,8] w1, float[5,8] w3, float[8] s, float[8] p, float[8] b, float[8,3] w2>
+        {{ h = MatMul(x, w1) k = MatMul(x, w3) a = {MS}.SkipLayerNormalization(h, k, s, p, b) y = MatMul(a, w2) }}""",
+        axis=1,
+        size=8,
+    ),
+    whole(
+        f"{MS}::SkipSimplifiedLayerNormalization",
+        "residual",
+        PRUNABLE,
+        f"""g (float[N,4,5] x) => (float[N,4,3] y)
+        <float[5,8] w1, float[5,8] w3, float[8] s, float[8,3] w2>
+        {{ h = MatMul(x, w1) k = MatMul(x, w3) a = {MS}.SkipSimplifiedLayerNormalization(h, k, s)
+           y = MatMul(a, w2) }}""",
+        axis=1,
+        size=8,
+    ),
+    vector(f"{MS}::Gelu", "fused", PRUNABLE, f"z = {MS}.Gelu(h)", size=8),
+    vector(f"{MS}::QuickGelu", "fused", PRUNABLE, f"z = {MS}.QuickGelu(h)", size=8),
+    vector(f"{MS}::BiasGelu", "fused", PRUNABLE, f"z = {MS}.BiasGelu(h, b3)", "float[8] b3", size=8),
+    vector(f"{MS}::FastGelu", "fused", PRUNABLE, f"z = {MS}.FastGelu(h, b3)", "float[8] b3", size=8),
+    image(
+        f"{MS}::FusedConv",
+        "with activation",
+        PRUNABLE,
+        f'z = {MS}.FusedConv<activation="Relu">(h, w3, b3)',
+        "float[6,6,1,1] w3, float[6] b3",
+        probe="w3",
+        size=6,
+    ),
+    vector(
+        f"{MS}::FusedMatMul",
+        "transposed",
+        PRUNABLE,
+        f"z = {MS}.FusedMatMul<transB=1, alpha=0.5>(h, w3)",
+        "float[8,8] w3",
+        probe="w3",
+        size=8,
+    ),
+]
