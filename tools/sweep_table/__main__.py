@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-from sweep_table.probe import Task
 from sweep_table.table import RESULTS, Row, summary, table
+from sweep_table.task import Task
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,6 +37,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--stock", default="", metavar="PYTHON", help="verify in this environment's onnxruntime"
     )
+    parser.add_argument("--source", type=Path, default=ROOT, help="folder that holds the onnx_oto to try")
     parser.add_argument("--fresh", action="store_true", help="forget earlier rows")
     parser.add_argument("--redo", action="append", choices=RESULTS, default=[], help="do such rows again")
     return parser.parse_args(arguments)
@@ -88,11 +89,17 @@ def _write(path: Path, text: str) -> None:
 def _probe(path: Path, args: argparse.Namespace) -> Row:
     """Return the row of one model, probed in a process group of its own that is ended with it."""
     memory = int(args.memory * 2**30)
-    task = Task(str(path), args.sparsity, args.by, args.seed, args.stock, memory, args.latency)
+    task = Task(str(path.resolve()), args.sparsity, args.by, args.seed, args.stock, memory, args.latency)
     command = [sys.executable, "-m", "sweep_table.probe", json.dumps(asdict(task))]
     begin = time.perf_counter()
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        cwd=args.source,  # `python -m` looks there first
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(args.source.resolve()), str(ROOT / "tools")))},
     ) as process:
         try:
             out, err = process.communicate(timeout=args.timeout)

@@ -17,7 +17,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +32,9 @@ from onnx_oto.verify import compare
 from onnx_oto.verify.inputs import candidates
 from onnx_oto.verify.runner import runner
 from onnx_oto.zigs import Analysis, analyse, choose, score, zero_dropped
+from sweep_table.task import Task
 
 REASONS = 6
-
-
-@dataclass(frozen=True)
-class Task:
-    """What the parent asks for. stock: a Python with stock onnxruntime, or "". memory: bytes, 0 = no limit."""
-
-    path: str
-    sparsity: float = 0.5
-    by: str = "magnitude"
-    seed: int = 0
-    stock: str = ""
-    memory: int = 0
-    latency: float = 1.0
 
 
 def say(**facts: Any) -> None:

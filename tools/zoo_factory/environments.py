@@ -15,7 +15,7 @@ TORCH = (
 )
 REQUIREMENTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "torch": TORCH,
-    "keras": (("tensorflow-cpu>=2.16,<2.20", "tf2onnx>=1.16", "onnx", "numpy<2"),),
+    "keras": (("tensorflow-cpu>=2.16", "tf2onnx>=1.17", "onnx"),),
     "jax": (("jax[cpu]", "jax2onnx", "flax", "onnx"),),
     "paddle": (("paddlepaddle", "paddle2onnx", "onnx", "setuptools"),),
     "sklearn": (("scikit-learn", "skl2onnx", "onnx"),),
