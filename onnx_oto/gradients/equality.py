@@ -19,13 +19,12 @@ def require_equal(opened: Evaluator, fixed: Evaluator) -> None:
     """
     rng = np.random.default_rng(0)
     size = fixed.fixed_size()
-    parts = [{f.name: _example(f, size, rng) for f in opened.feeds} for _ in range(_BATCHES)]
-    whole = {
-        f.name: np.concatenate([p[f.name] for p in parts]) if f.batched else parts[0][f.name]
-        for f in opened.feeds
-    }
-    for part in parts:
-        part.update({f.name: whole[f.name] for f in opened.feeds if not f.batched})
+    whole = {feed.name: _example(feed, size * _BATCHES, rng) for feed in opened.feeds}
+    batched = {feed.name for feed in opened.feeds if feed.batched}
+    parts = [
+        {name: array[start : start + size] if name in batched else array for name, array in whole.items()}
+        for start in range(0, size * _BATCHES, size)
+    ]
     expected = np.concatenate([fixed.outputs(part) for part in parts])
     found = opened.outputs(whole)
     scale = max(float(np.abs(expected).max(initial=0.0)), 1e-6)

@@ -42,7 +42,10 @@ def append(
 
     def emit(op: str, *inputs: str, **attributes: Any) -> str:
         name = f"{LOSS}.{len(graph.node)}"
-        graph.node.append(helper.make_node(op, list(inputs), [name], name=name, **attributes))
+        outputs = (
+            [name, f"{name}.log_prob"] if op == "SoftmaxCrossEntropyLoss" else [name]
+        )  # the gradient reads both
+        graph.node.append(helper.make_node(op, list(inputs), outputs, name=name, **attributes))
         return name
 
     if loss == "output":

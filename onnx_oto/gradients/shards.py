@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -200,7 +201,8 @@ class OrtSession:
         self._starts = list(accumulate((shard.size for shard in shards[:-1]), initial=0))
         target = shards[0].target
         self._target = target and replace(target, shape=(spec.batch, *target.shape[1:]))
-        self._pool = ThreadPoolExecutor(len(shards), thread_name_prefix="onnx-oto")
+        workers = max(len(shards), os.cpu_count() or 1)
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="onnx-oto")
 
     def step(self, batch: Mapping[str, Array], target: Array | None = None) -> float:
         arrays = check_batch(batch, self._feeds, self._spec.batch)
