@@ -8,7 +8,18 @@ from dataclasses import replace
 import numpy as np
 
 from onnx_oto.lanes.cut import Cut
-from onnx_oto.lanes.layout import Block, Layout, Size, View, fresh_key, fuse, product, split
+from onnx_oto.lanes.layout import (
+    Block,
+    IntArray,
+    Layout,
+    Size,
+    View,
+    explicit,
+    fresh_key,
+    fuse,
+    product,
+    split,
+)
 from onnx_oto.lanes.trace import Trace, describe
 from onnx_oto.model.node import Node
 
@@ -43,7 +54,8 @@ def reshape(trace: Trace, node: Node, source: str, layout: Layout, shape: Sequen
         root, axis = bypass
         origin = trace.layout(root)
         assert origin is not None
-        trace.repair(node, lambda cut: _gather(cut, node, root, origin, result, axis))
+        order = _order(regrouped, axis)
+        trace.repair(node, lambda cut: _gather(cut, node, root, origin, axis, order))
     return replace(result, view=None)
 
 
@@ -83,19 +95,30 @@ def resize(cut: Cut, node: Node, layout: Layout, result: Layout, index: int = 1)
     cut.override_input(node.name, index, sizes)
 
 
-def _gather(cut: Cut, node: Node, root: str, origin: Layout, result: Layout, axis: int) -> None:
-    """Repair: a chain of views that only permutes one axis is one Gather (or nothing) in the compact graph."""
+def _order(layout: Layout, axis: int) -> IntArray:
+    """Return which position of the root's axis stands at each position of a permuted `axis`, int64 [n]."""
+    if axis < 0 or layout.view is None:
+        return np.zeros(0, np.int64)
+    before = layout.view.axes[axis]
+    shape = [int(layout.sizes[k] or 0) for k in before]
+    positions = np.arange(np.prod(shape, dtype=np.int64)).reshape(shape)
+    return positions.transpose([before.index(k) for k in layout.axes[axis]]).reshape(-1)
+
+
+def _gather(cut: Cut, node: Node, root: str, origin: Layout, axis: int, order: IntArray) -> None:
+    """Repair: a chain of views that only permutes one axis is one Gather (or nothing) in the compact graph.
+
+    order: which position of the root's axis stands at each position of the result, int64 [n].
+    """
     if not cut.touches(origin):
         return
     if axis < 0:
         cut.replace_node(node.name, "Identity", [root])
         return
-    before = origin.block(origin.axes[axis][0])
-    after = result.block(result.axes[axis][0])
-    assert before is not None
-    assert after is not None
-    places = {int(label): i for i, label in enumerate(before.labels[cut.kept(before.labels)])}
-    order = np.array([places[int(label)] for label in after.labels[cut.kept(after.labels)]], np.int64)
+    listed = explicit(origin, axis)
+    assert listed is not None
+    keep = cut.kept(listed[0])
+    order = (np.cumsum(keep) - 1)[order[keep[order]]]
     if np.array_equal(order, np.arange(order.size)):
         cut.replace_node(node.name, "Identity", [root])
     else:

@@ -294,4 +294,13 @@ GRAPHS: list[Graph] = [
         Expect("wq", 4),
         Expect("wv", 6),
     ),
+    graph(
+        "shuffle of an axis in which lanes occur twice",
+        f"""g (float[N,3,8,8] x) => (float[N,4] y)
+        <float[4,3,3,3] w0, float[5,2,3,3] w1, {head(5)}, int64[5] s5 = {{0,4,2,8,8}}, int64[4] s4 = {{0,8,8,8}},
+         int64[1] b0 = {{0}}, int64[1] b2 = {{2}}, int64[1] ax = {{1}}>
+        {{ a = Conv<pads=[1,1,1,1]>(x, w0) b = Sigmoid(a) c = Mul(a, b) j = Concat<axis=1>(c, a) r = Reshape(j, s5)
+           t = Transpose<perm=[0,2,1,3,4]>(r) q = Reshape(t, s4) k = Slice(q, b0, b2, ax) z = Conv(k, w1) {HEAD} }}""",
+        Expect("w0", 4),
+    ),
 ]

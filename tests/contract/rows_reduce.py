@@ -129,4 +129,27 @@ ROWS: list[Row] = [
     image("TopK", "over channels", EVERY, "z, i = TopK<axis=1>(h, k)", "int64[1] k = {2}", channels=2),
     image("CumSum", "over space, a gate", PRUNABLE, "c = CumSum(h, ax) z = Mul(h, c)", "int64 ax = {3}"),
     image("CumSum", "over channels", EVERY, "z = CumSum(h, ax)", "int64 ax = {1}"),
+    whole(
+        "ReduceMean",
+        "layer norm written out",
+        PRUNABLE,
+        """g (float[N,T,5] x) => (float[N,T,4] y)
+        <float[5,8] w1, float[8] b1, float[8] s, float[8] p, float[8,4] w2, float two = {2.0}, float eps = {0.001}>
+        { m = MatMul(x, w1) h = Add(m, b1) mu = ReduceMean<axes=[-1]>(h) d = Sub(h, mu) q = Pow(d, two)
+          v = ReduceMean<axes=[-1]>(q) ve = Add(v, eps) sd = Sqrt(ve) n = Div(d, sd)
+          ns = Mul(n, s) z = Add(ns, p) y = MatMul(z, w2) }""",
+        axis=1,
+        size=8,
+    ),
+    whole(
+        "ReduceSum",
+        "variance of centred lanes",
+        PRUNABLE,
+        """g (float[N,T,5] x) => (float[N,T,1] y)
+        <float[5,8] w1, float[8] b1, int64[1] ax = {-1}>
+        { m = MatMul(x, w1) h = Add(m, b1) mu = ReduceMean<axes=[-1]>(h) d = Sub(h, mu) q = Mul(d, d)
+          y = ReduceSum(q, ax) }""",
+        axis=1,
+        size=8,
+    ),
 ]
