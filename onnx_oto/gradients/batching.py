@@ -32,12 +32,9 @@ def feeds(
     """Return the data inputs of a model with an open batch; sizes left open come from `sample_shapes`.
 
     An input carries the batch when its first axis has no fixed size. Raises UnsupportedError for sizes that
-    stay open and UsageError when `sample_shapes` names an unknown input or contradicts the model.
+    stay open and UsageError when `sample_shapes` contradicts the model.
     """
     values = [value for value in model.graph.input if value.name not in weights]
-    unknown = sorted(set(sample_shapes) - {value.name for value in values})
-    if unknown:
-        raise UsageError(f"sample shape given for {unknown[0]!r}: the model has no such input")
     found = tuple(_feed(value, sample_shapes.get(value.name)) for value in values)
     if not any(feed.batched for feed in found):
         raise UnsupportedError(

@@ -51,12 +51,14 @@ def prepare(model: onnx.ModelProto, spec: TrainingSpec) -> Prepared:
     skeleton = _modern(skeleton)
     output = _choose_output(skeleton, spec.output)
     _cut(skeleton, output)
-    names = {value.name for value in skeleton.graph.input}
+    unknown = sorted(set(spec.sample_shapes) - {value.name for value in model.graph.input})
+    if unknown:
+        raise UsageError(f"sample shape given for {unknown[0]!r}: the model has no such input")
     bound = weights.all()
     fixed = None
     if fixed_batch(skeleton, bound) is not None and spec.loss != "output":
         fixed, skeleton = skeleton, open_batch(skeleton, bound, output)
-    inputs = feeds(skeleton, bound, {k: v for k, v in spec.sample_shapes.items() if k in names})
+    inputs = feeds(skeleton, bound, spec.sample_shapes)
     return Prepared(skeleton, weights, inputs, output, fixed)
 
 

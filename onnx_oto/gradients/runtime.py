@@ -11,28 +11,28 @@ from types import ModuleType
 from onnx_oto.errors import RuntimeMissingError
 
 _TRAINING = ("onnxruntime-training", "onnxruntime-training-cpu")
+_COMPANIONS = ("onnxruntime-extensions", "onnxruntime-genai", "onnxruntime-easy", "onnxruntime-tools")
 _INSTALL = "pip install 'onnx-oto[cpu]'"
 
 
 def installed() -> dict[str, str]:
     """Return the distributions that own the import package `onnxruntime`, as normalised name -> version.
 
-    Every known variant (onnxruntime, onnxruntime-gpu, onnxruntime-training-cpu, ...) starts with
-    "onnxruntime"; companions such as onnxruntime-extensions own another package and are left out by asking
-    for their files.
+    All variants (onnxruntime, onnxruntime-gpu, onnxruntime-training-cpu, ...) are named alike, and so are
+    packages that only build on it: the list of installed files decides, or the name without such a list.
     """
     found: dict[str, str] = {}
     for distribution in metadata.distributions():
         name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"] or "").lower()
-        if name.startswith(("onnxruntime", "ort-nightly")) and _owns_package(distribution):
+        if name.startswith(("onnxruntime", "ort-nightly")) and _owns_package(distribution, name):
             found[name] = distribution.version
     return found
 
 
-def _owns_package(distribution: metadata.Distribution) -> bool:
+def _owns_package(distribution: metadata.Distribution, name: str) -> bool:
     files = distribution.files
-    if files is None:  # no RECORD: a distribution package; believe the name
-        return "extensions" not in (distribution.metadata["Name"] or "")
+    if files is None:
+        return not name.startswith(_COMPANIONS)
     return any(file.as_posix() == "onnxruntime/__init__.py" for file in files)
 
 

@@ -62,7 +62,8 @@ def test_ratio_zero_and_mask_output(build: Build) -> None:
 def test_mask_output_says_what_was_kept(build: Build) -> None:
     """y = d - m with x = w = 1: 1/(1-ratio) - 1 where kept and 0 where dropped, never -1."""
     model = model_from(
-        "(float[N, 64] x) => (float[N, 64] y) { z = Mul(x, w) d, m = Dropout(z, ratio) f = Cast<to=1>(m) y = Sub(d, f) }",
+        "(float[N, 64] x) => (float[N, 64] y) {"
+        " z = Mul(x, w) d, m = Dropout(z, ratio) f = Cast<to=1>(m) y = Sub(d, f) }",
         {"w": np.ones(64, np.float32), "ratio": np.float32(0.5)},
     )
     session = build(model, ("w",), batch=32, shards=1)

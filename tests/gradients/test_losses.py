@@ -95,7 +95,8 @@ def test_bce_looks_through_a_final_sigmoid(build: Build) -> None:
 
 def test_model_output_as_loss(build: Build) -> None:
     model = model_from(
-        "(float[N, 3] x) => (float[1] y) { z = Mul(x, w) q = Mul(z, z) m = ReduceMean<keepdims=0>(q) y = Reshape(m, one) }",
+        "(float[N, 3] x) => (float[1] y) {"
+        " z = Mul(x, w) q = Mul(z, z) m = ReduceMean<keepdims=0>(q) y = Reshape(m, one) }",
         {"w": np.ones(3, np.float32), "one": np.array([1])},
     )
     session = build(model, ("w",), "output", batch=N, shards=2)

@@ -1,0 +1,133 @@
+"""A missing, doubled, wrong or broken runtime is one line with the command that mends it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from onnx_oto.errors import RuntimeMissingError
+from onnx_oto.gradients import runtime
+from onnx_oto.gradients.silence import silent_stderr
+
+
+def distribution(name: str, *, owns: bool = True, record: bool = True) -> SimpleNamespace:
+    files = [importlib.metadata.PackagePath("onnxruntime/__init__.py" if owns else "other/__init__.py")]
+    return SimpleNamespace(metadata={"Name": name}, version="1.19.2", files=files if record else None)
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, *found: SimpleNamespace) -> None:
+    others = (
+        distribution("numpy", owns=False),
+        SimpleNamespace(metadata={"Name": None}, version="0", files=None),
+    )
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: iter((*found, *others)))
+
+
+def test_this_environment_is_fine() -> None:
+    assert runtime.problem() is None
+    assert hasattr(runtime.require_training(), "GradientGraphBuilder")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ((), r"no ONNX Runtime is installed: run `pip install 'onnx-oto\[cpu\]'`"),
+        (
+            ("onnxruntime",),
+            r"onnxruntime 1.19.2 cannot train .* run `pip uninstall -y onnxruntime && pip install",
+        ),
+        (
+            ("onnxruntime", "onnxruntime_training_cpu"),
+            r"2 distributions own .* run `pip uninstall -y onnxruntime onnxruntime-training-cpu && pip install",
+        ),
+        (("onnxruntime-gpu", "onnxruntime-training", "ort-nightly"), "3 distributions own"),
+    ],
+)
+def test_wrong_runtimes(monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], message: str) -> None:
+    pretend(monkeypatch, *map(distribution, names))
+    with pytest.raises(RuntimeMissingError, match=message) as caught:
+        runtime.require_training()
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 7
+
+
+def test_companions_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    extensions = distribution("onnxruntime-extensions", owns=False)
+    silent = distribution("onnxruntime-genai", record=False)
+    pretend(monkeypatch, distribution("onnxruntime-training-cpu"), extensions)
+    assert runtime.problem() is None
+    pretend(
+        monkeypatch,
+        distribution("onnxruntime-training"),
+        distribution("onnxruntime_extensions", record=False),
+    )
+    assert runtime.problem() is None
+    pretend(monkeypatch, distribution("onnxruntime-training"), silent)
+    assert runtime.problem() is None
+
+
+def test_new_pythons_get_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch)
+    monkeypatch.setattr(sys, "version_info", (3, 13, 1))
+    with pytest.raises(RuntimeMissingError, match=r"needs Python 3\.10 to 3\.12, this is 3\.13"):
+        runtime.require_training()
+
+
+def test_broken_and_overwritten_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise ImportError("libfoo.so: cannot open shared object file\nmore")
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    with pytest.raises(
+        RuntimeMissingError, match=r"does not load \(libfoo.so: .* file\): run `pip install --force"
+    ):
+        runtime.require_training()
+    monkeypatch.setattr(importlib, "import_module", lambda name: SimpleNamespace())
+    with pytest.raises(RuntimeMissingError, match="was overwritten by a build that cannot train"):
+        runtime.require_training()
+
+
+def test_importing_needs_no_runtime() -> None:
+    """Analysis and the refusals of training work where onnxruntime cannot be imported."""
+    code = (
+        "import sys; sys.modules['onnxruntime'] = None\n"
+        "import onnx_oto, onnx_oto.gradients as g, onnx.parser\n"
+        "m = onnx.parser.parse_model('<ir_version: 8, opset_import: [\"\": 17]>'"
+        " 'g (float[N, 2] x) => (float[N, 2] y) <float[2] w = {1, 2}> { a = Mul(x, w) y = Atan(a) }')\n"
+        "print(g.refusals(m, g.TrainingSpec(('w',), 'mse', 4))[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "(Atan): training has no gradient for this op" in done.stdout
+
+
+def test_silence_covers_the_block_only(capfd: pytest.CaptureFixture[str]) -> None:
+    os.write(2, b"before ")
+    with silent_stderr():
+        os.write(2, b"inside ")
+    os.write(2, b"after ")
+    with pytest.raises(KeyError), silent_stderr():
+        raise KeyError(os.write(2, b"inside "))
+    os.write(2, b"end")
+    assert capfd.readouterr().err == "before after end"
+
+
+def test_building_is_silent() -> None:
+    """The builder writes to descriptor 2 from native code, whatever the log level."""
+    code = (
+        "import numpy as np, onnx.parser\n"
+        "from onnx_oto.gradients import TrainingSpec\n"
+        "from onnx_oto.gradients.ort import OrtBackend\n"
+        "m = onnx.parser.parse_model('<ir_version: 8, opset_import: [\"\": 17]>'"
+        " 'g (float[N, 2] x) => (float[N, 2] y) <float[2] w = {1, 2}> { a = Mul(x, w) y = Relu(a) }')\n"
+        "x = np.ones((4, 2), np.float32)\n"
+        "s = OrtBackend().build(m, TrainingSpec(('w',), 'mse', 4))\n"
+        "s.step({'x': x}, x); s.predict({'x': x}); s.close()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == done.stderr == ""
