@@ -19,6 +19,7 @@ from onnx_oto.lanes.layout import (
     split,
     with_blocks,
 )
+from onnx_oto.lanes.shadow import cast_shadow
 from onnx_oto.lanes.trace import Role, Trace, describe, unknown
 from onnx_oto.model.node import Node
 
@@ -100,10 +101,13 @@ def combine(
     layouts: Sequence[Layout],
     state: Callable[..., FloatArray],
     roles: Sequence[Role],
+    *,
+    elementwise: bool = False,
 ) -> Layout:
     """Return the layout of an elementwise op: `state` maps the operands' states to the result's.
 
-    roles[i]: what a parameter does as operand i. Only a producer may count as zero.
+    roles[i]: what a parameter does as operand i. Only a producer may count as zero. elementwise: the operands are
+    all of the node's inputs, so that shadows can be told (see `shadow.py`).
     """
     aligned = align(trace, node, layouts)
     blocks = []
@@ -117,6 +121,8 @@ def combine(
                         states[i] = unknown(block.labels.shape)
         with np.errstate(all="ignore"):
             value = finite_or_poison(states, state(*states))
+        if elementwise and len(aligned.joined) == len(group.keys) == 1 and np.isnan(value).all():
+            cast_shadow(trace.shadows, node, group.operands, states)
         source = tuple(s for b in group.operands if b is not None for s in b.source)
         blocks.append(Block(group.keys, group.first.labels, value, source if aligned.layout.constant else ()))
     return with_blocks(aligned.layout, blocks)

@@ -50,6 +50,11 @@ class Cut(Protocol):
     def scale_input(self, node: str, index: int, factor: float) -> None:
         """Multiply an input by a number."""
 
+    def add_shadow(
+        self, node: str, shadow: Any, weight: float, constants: Sequence[npt.NDArray[Any]], **attributes: Any
+    ) -> None:
+        """Add weight * (the node's operator applied to `shadow` and `constants`) to the node's first output."""
+
     def pad_input(self, node: str, index: int, axis: int, count: int) -> None:
         """Put `count` zeros behind an input along `axis`."""
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, Size, free, fresh_key
+from onnx_oto.lanes.shadow import Shadow
 from onnx_oto.model.graph import Graph
 from onnx_oto.model.node import Node
 
@@ -70,6 +71,7 @@ class Trace:
     balanced: list[Balanced] = field(default_factory=list)
     repairs: list[tuple[str, Repair]] = field(default_factory=list)
     macs: dict[str, int] = field(default_factory=dict)
+    shadows: dict[str, Shadow] = field(default_factory=dict)
 
     # --- labels -----------------------------------------------------------------------------------------------
     def fresh(self, shape: int | tuple[int, ...]) -> IntArray:

@@ -99,7 +99,14 @@ def unary(node: Node, trace: Trace) -> None:
     value = UNARY[node.op]
     trace.put(
         node.outputs[0],
-        combine(trace, node, [given(x)], defined(lambda s: value(s, node.attrs)), [Role.CONSUMER]),
+        combine(
+            trace,
+            node,
+            [given(x)],
+            defined(lambda s: value(s, node.attrs)),
+            [Role.CONSUMER],
+            elementwise=True,
+        ),
     )
 
 
@@ -146,7 +153,7 @@ def binary(node: Node, trace: Trace) -> None:
     """z[i] = x[i] op y[i]"""
     state, roles = BINARY[node.op]
     layouts = [given(layout) for layout in inputs(node, trace)]
-    trace.put(node.outputs[0], combine(trace, node, layouts, defined(state), roles))
+    trace.put(node.outputs[0], combine(trace, node, layouts, defined(state), roles, elementwise=True))
 
 
 VARIADIC: dict[str, tuple[Callable[..., FloatArray], Role]] = {
@@ -162,7 +169,7 @@ def variadic(node: Node, trace: Trace) -> None:
     """z[i] = op(x[i], y[i], ...)"""
     state, role = VARIADIC[node.op]
     layouts = [given(layout) for layout in inputs(node, trace)]
-    trace.put(node.outputs[0], combine(trace, node, layouts, state, [role] * len(layouts)))
+    trace.put(node.outputs[0], combine(trace, node, layouts, state, [role] * len(layouts), elementwise=True))
 
 
 @rule(
@@ -186,7 +193,7 @@ def where(node: Node, trace: Trace) -> None:
         return np.where(x == y, x, np.nan)
 
     roles = [Role.CONSUMER, Role.PRODUCER, Role.PRODUCER]
-    trace.put(node.outputs[0], combine(trace, node, layouts, state, roles))
+    trace.put(node.outputs[0], combine(trace, node, layouts, state, roles, elementwise=True))
 
 
 @rule("Clip")

@@ -45,26 +45,36 @@ def reduction(node: Node, trace: Trace) -> None:
     x = given(inputs(node, trace)[0])
     axes = reduced_axes(node, trace, x.rank)
     trace.materialise(x, node)
-    if node.op == "ReduceMean":
-        trace.repair(node, _rescale(node, trace, x, axes))
+    if node.op in ("ReduceMean", "ReduceSum"):
+        trace.repair(node, _repair_mean(node, trace, x, axes))
     x = _reduce_labels(node, trace, x, axes)
     state = STATE.get(node.op, lambda s: np.where(s == 0, 0.0, np.nan) if node.op in SUMS else s * np.nan)
     x = combine(trace, node, [x], state, [Role.CONSUMER])
     trace.put(node.outputs[0], without_axes(x, axes, keep_dims=bool(node.attrs.get("keepdims", 1))))
 
 
-def _rescale(node: Node, trace: Trace, x: Layout, axes: list[int]) -> Repair:
-    """Return the repair of a mean over n lanes of which k stay: times k / n, as the removed ones are zero."""
+def _repair_mean(node: Node, trace: Trace, x: Layout, axes: list[int]) -> Repair:
+    """Return the repair of a mean or sum over n lanes of which k stay.
+
+    A mean is multiplied by k / n. Where the removed positions hold the shadow s instead of zero, the mean also gets
+    s (n - k) / n, the sum s (n - k).
+    """
     dtype = onnx.helper.tensor_dtype_to_np_dtype(trace.graph.dtypes[node.outputs[0]])
+    inside = {k for a in axes for k in x.axes[a]}
+    keys = [k for a in axes for k in x.axes[a] if (b := x.block(k)) is not None and set(b.keys) <= inside]
+    shadow = trace.shadows.get(node.inputs[0])
+    listed = [np.array(axes, np.int64)] if len(node.inputs) > 1 else []
 
     def repair(cut: Cut) -> None:
-        ratio = 1.0
-        for axis in axes:
-            for key in x.axes[axis]:
-                block = x.block(key)
-                if block is not None and set(block.keys) <= {k for a in axes for k in x.axes[a]}:
-                    ratio *= float(cut.along(block, key).mean())
-        if ratio != 1.0:
+        keep = [cut.along(block, k) for k in keys if (block := x.block(k)) is not None]
+        ratio = float(np.prod([k.mean() for k in keep]))
+        if ratio == 1.0:
+            return
+        mean = node.op == "ReduceMean"
+        if shadow is not None:
+            weight = 1 - ratio if mean else float(np.prod([k.size for k in keep])) * (1 - ratio)
+            cut.add_shadow(node.name, shadow, weight, listed, **node.attrs)
+        if mean:  # set in between the node and the sum
             cut.insert_after(node.name, 0, "Mul", [np.array(ratio, dtype)])
 
     return repair
@@ -80,6 +90,8 @@ def _reduce_labels(node: Node, trace: Trace, x: Layout, axes: list[int]) -> Layo
             blocks.append(block)
         elif outside:
             blocks.append(trace.collapse(block, outside))
+        elif _has_shadow(node, trace, x, block):
+            continue
         elif node.op in SUMS and not x.constant:
             trace.demand_zero(block, node, "the sum")
         elif node.op == "ReduceMean" and trace.through_norms and not x.constant:
@@ -87,6 +99,12 @@ def _reduce_labels(node: Node, trace: Trace, x: Layout, axes: list[int]) -> Layo
         else:
             trace.freeze([block], f"{describe(node)} needs every position of the axis")
     return replace(x, blocks=tuple(blocks), view=None)
+
+
+def _has_shadow(node: Node, trace: Trace, x: Layout, block: Block) -> bool:
+    """Return whether the removed positions hold one tensor that the repair adds up."""
+    known = node.op in ("ReduceMean", "ReduceSum") and trace.through_norms and len(x.blocks) == 1
+    return known and node.inputs[0] in trace.shadows and bool(np.isnan(block.state).all())
 
 
 @rule("ArgMax", "ArgMin", "TopK", "CumSum")

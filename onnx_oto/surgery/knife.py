@@ -12,6 +12,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from onnx_oto.lanes.layout import Block, IntArray, Layout
+from onnx_oto.lanes.shadow import Number, Shadow, Tensor
 from onnx_oto.lanes.trace import Trace
 from onnx_oto.model.tensors import to_array
 from onnx_oto.zigs.lanes import BoolArray
@@ -123,6 +124,33 @@ class Knife:
 
     def _dtype(self, name: str) -> np.dtype[Any]:
         return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(self._trace.graph.dtypes[name]))
+
+    def add_shadow(
+        self, node: str, shadow: Any, weight: float, constants: Sequence[npt.NDArray[Any]], **attributes: Any
+    ) -> None:
+        it = self._nodes[node]
+        output = it.outputs[0]
+        value = self._evaluate(node, shadow)
+        reduced = gs.Variable(self._name(node, "shadow"), output.dtype)
+        inputs = [value, *[self._constant(node, c) for c in constants]]
+        self._add(it.op, node, inputs, [reduced], **attributes)
+        scaled = gs.Variable(self._name(node, "shadow"), output.dtype)
+        number = self._constant(node, np.array(weight, self._dtype(output.name)))
+        self._add("Mul", node, [reduced, number], [scaled])
+        inner = gs.Variable(self._name(node, "inner"), output.dtype)
+        self._touch(node).outputs[0] = inner
+        self._add("Add", node, [inner, scaled], [output])
+
+    def _evaluate(self, node: str, shadow: Shadow) -> gs.Tensor:
+        """Return the tensor of a shadow, its nodes added to the graph."""
+        if isinstance(shadow, Tensor):
+            return self._tensors[shadow.name]
+        if isinstance(shadow, Number):
+            return self._constant(node, np.array(shadow.value, self._dtype(shadow.like)))
+        arguments = [self._evaluate(node, argument) for argument in shadow.arguments]
+        result = gs.Variable(self._name(node, "shadow"))
+        self._add(shadow.op, node, arguments, [result], **shadow.attributes)
+        return result
 
     def pad_input(self, node: str, index: int, axis: int, count: int) -> None:
         tensor = self._touch(node).inputs[index]

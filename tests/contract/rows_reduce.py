@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rows import PRUNABLE, Row, image
+from .rows import PRUNABLE, Row, image, whole
 
 NOT_ZERO = "not zero"
 EVERY = "every position"
