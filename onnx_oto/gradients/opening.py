@@ -97,7 +97,7 @@ class _Opener:
     def batch_axis(self, name: str) -> int | None:
         """Return the axis of a tensor whose size depends on the batch."""
         shape = self.known[name].shape if name in self.known else None
-        axes = [axis for axis, size in enumerate(shape or ()) if isinstance(size, str)]
+        axes = [axis for axis, size in enumerate(shape or ()) if isinstance(size, str) and BATCH in size]
         return axes[0] if axes else None
 
     def static(self, name: str) -> tuple[int, ...] | None:

@@ -1,0 +1,151 @@
+"""From the user's model to the training graph: opsets, open sizes, outputs, what is refused and where."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from conftest import Build, model_from, normal
+
+from onnx_oto.errors import UnsupportedError, UsageError
+from onnx_oto.gradients import TrainingSpec, refusals
+from onnx_oto.gradients.prepare import prepare, training_graph
+
+
+def spec(*trainable: str, **fields: object) -> TrainingSpec:
+    return TrainingSpec(trainable, "mse", **{"batch": 4, **fields})
+
+
+@pytest.mark.parametrize("opset", [9, 11, 12, 13, 17, 18, 21])
+def test_opsets(build: Build, opset: int) -> None:
+    """Softmax flattened its input before opset 13, Dropout had no inputs before 12."""
+    text = """(float[N, 2, 3] x) => (float[N, 2, 3] y) {
+        z = Mul(x, w) s = Softmax<axis=1>(z) d = Dropout(s) y = BatchNormalization(d, scale, shift, mean, var)
+    }"""
+    weights = {
+        "w": normal(3),
+        "scale": normal(2),
+        "shift": normal(2),
+        "mean": normal(2),
+        "var": np.ones(2, np.float32),
+    }
+    model = model_from(text, weights, opset=opset)
+    session = build(model, ("w", "scale", "shift"), batch=4, shards=1)
+    x = normal(4, 2, 3, seed=1)
+    z = np.exp(x * weights["w"])
+    s = z / z.sum(axis=1 if opset >= 13 else (1, 2), keepdims=True)
+    scale, shift, mean = (weights[name].reshape(2, 1) for name in ("scale", "shift", "mean"))
+    expected = (s - mean) / np.sqrt(1 + 1e-5) * scale + shift
+    np.testing.assert_allclose(session.predict({"x": x}), expected, rtol=1e-5, atol=1e-6)
+    assert np.isfinite(session.step({"x": x}, x))
+    assert session.grads.any()
+
+
+def test_too_new() -> None:
+    model = model_from("(float[N, 2] x) => (float[N, 2] y) { y = Mul(x, w) }", {"w": normal(2)}, opset=23)
+    with pytest.raises(UnsupportedError, match="uses opset 23, training reads up to 21: convert it with"):
+        prepare(model, spec("w"))
+
+
+def test_upsample_of_old_models(build: Build) -> None:
+    model = model_from(
+        '(float[N, 1, 2, 2] x) => (float[N, 1, 4, 4] y) { a = Mul(x, w) y = Upsample<mode="nearest">(a, s) }',
+        {"w": normal(2, 2), "s": np.array([1, 1, 2, 2], np.float32)},
+        opset=9,
+    )
+    session = build(model, ("w",), batch=2)
+    x = normal(2, 1, 2, 2, seed=1)
+    wide = (x * onnx.numpy_helper.to_array(model.graph.initializer[0])).repeat(2, axis=2).repeat(2, axis=3)
+    np.testing.assert_allclose(session.predict({"x": x}), wide, rtol=1e-6)
+    assert session.step({"x": x}, wide) == pytest.approx(0.0, abs=1e-10)
+
+
+def test_open_sample_sizes(build: Build) -> None:
+    model = model_from("(float[N, C, H] x) => (float[N, C, H] y) { y = Mul(x, w) }", {"w": normal(3)})
+    with pytest.raises(UnsupportedError, match="input 'x' leaves axis 1 open besides the batch"):
+        prepare(model, spec("w"))
+    with pytest.raises(UsageError, match=r"sample shape \[3\] contradicts input 'x'"):
+        prepare(model, spec("w", sample_shapes={"x": (3,)}))
+    session = build(model, ("w",), batch=4, sample_shapes={"x": (2, 3)})
+    x = normal(4, 2, 3)
+    assert session.step({"x": x}, np.zeros_like(x)) > 0
+
+
+def test_only_one_output_is_trained(build: Build) -> None:
+    """Inputs and nodes that only other outputs need are not asked for, not even an op without gradient."""
+    model = model_from(
+        "(float[N, 3] x, float[N, 3] z) => (float[N, 3] p, float[N, 3] q) { p = Mul(x, w) a = Mul(z, w) q = Atan(a) }",
+        {"w": normal(3)},
+    )
+    assert refusals(model, spec("w")) == []
+    session = build(model, ("w",), batch=4)
+    assert session.step({"x": normal(4, 3)}, normal(4, 3)) > 0
+    (refusal,) = refusals(model, spec("w", output="q"))
+    assert refusal.op == "Atan"
+
+
+def test_refusals_name_node_op_and_remedy() -> None:
+    model = model_from(
+        "(float[N, 3] x) => (float[N, 3] y) { a = Atan(x) b = Mul(a, w) c = Asin(b) d = Acos(c) y = Relu(d) }",
+        {"w": normal(3)},
+    )
+    for index, node in enumerate(model.graph.node):
+        node.name = f"n{index}"
+    found = refusals(model, spec("w"))
+    assert [(refusal.node, refusal.op) for refusal in found] == [("n2", "Asin"), ("n3", "Acos")]
+    assert str(found[0]).startswith(
+        "node 'n2' (Asin): training has no gradient for this op; leave what feeds it"
+    )
+    with pytest.raises(UnsupportedError, match=r"node 'n2' \(Asin\): .*node 'n3' \(Acos\)"):
+        training_graph(prepare(model, spec("w")), spec("w"), 4)
+
+
+def test_foreign_domains_and_bodies_are_refused_only_on_the_path() -> None:
+    text = """(float[N, 3] x, bool flag) => (float[N, 3] y) {
+        a = If (flag) <then_branch = g1 () => (float[N, 3] t) { t = Mul(x, w) },
+                       else_branch = g2 () => (float[N, 3] e) { e = Neg(x) }>
+        y = Add(a, v)
+    }"""
+    model = model_from(text, {"w": normal(3), "v": normal(3)})
+    assert [refusal.op for refusal in refusals(model, spec("w", "v"))] == ["If"]
+    assert refusals(model, spec("v")) == []
+
+
+def test_gradient_ends_at_integers_and_comparisons() -> None:
+    model = model_from(
+        """(float[N, 3] x) => (float[N, 3] y) {
+            a = Mul(x, w) i = ArgMax<axis=1, keepdims=1>(a) f = Cast<to=1>(i) z = OneHot<axis=1>(i, three, pair)
+            y = Mul(f, v)
+        }""",
+        {"w": normal(3), "v": normal(3), "three": np.array(3), "pair": np.array([0, 1], np.float32)},
+    )
+    assert refusals(model, spec("w", "v")) == []
+
+
+def test_shape_arithmetic_is_folded(build: Build) -> None:
+    model = model_from(
+        """(float[N, 2, 6] x) => (float[N, 3, 4] y) {
+            s = Shape(x) n = Gather(s, zero) u = Unsqueeze(n, axes) t = Concat<axis=0>(u, rest)
+            a = Mul(x, w) y = Reshape(a, t)
+        }""",
+        {"w": normal(6), "zero": np.array(0), "axes": np.array([0]), "rest": np.array([3, 4])},
+    )
+    prepared = prepare(model, spec("w"))
+    graph = training_graph(prepared, spec("w"), 4).lowered.model.graph
+    assert not {"Shape", "Gather", "Unsqueeze", "Concat"} & {node.op_type for node in graph.node}
+    session = build(model, ("w",), batch=4)
+    x = normal(4, 2, 6)
+    assert session.step({"x": x}, np.zeros((4, 3, 4), np.float32)) > 0
+
+
+def test_unknown_inference_is_tried_again_after_lowering(build: Build) -> None:
+    """Shape inference knows nothing of GroupNormalization; what follows it is lowered a round later."""
+    model = model_from(
+        """(float[N, 4, 3] x) => (float[N, 4] y) {
+            a = Mul(x, w) g = GroupNormalization<num_groups=2>(a, s, s) h = ReduceMax(g, axes) y = Squeeze(h, axes)
+        }""",
+        {"w": normal(3), "s": normal(2), "axes": np.array([2])},
+        opset=18,
+    )
+    session = build(model, ("w", "s"), batch=4)
+    assert session.step({"x": normal(4, 4, 3)}, normal(4, 4)) > 0

@@ -1,0 +1,93 @@
+"""The rewritten gradient graph computes what ONNX Runtime's own kernels compute."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from conftest import Build, model_from, normal
+
+from onnx_oto.gradients import ort
+from onnx_oto.gradients.layout import aligned_zeros, layout
+
+CONVOLUTIONS = {
+    "3x3": ("pads=[1, 1, 1, 1]", (6, 4, 3, 3), True),
+    "1x1": ("pads=[0, 0, 0, 0]", (6, 4, 1, 1), True),
+    "uneven pads": ("pads=[0, 1, 2, 1]", (6, 4, 3, 2), True),
+    "grouped": ("group=2, pads=[1, 1, 1, 1]", (6, 2, 3, 3), True),
+    "depthwise": ("group=4, pads=[2, 2, 2, 2]", (4, 1, 5, 5), True),
+    "depthwise, two per channel": ("group=4", (8, 1, 3, 3), True),
+    "stride": ("strides=[2, 2]", (6, 4, 3, 3), False),
+    "dilation": ("dilations=[2, 2]", (6, 4, 3, 3), False),
+    "pads beyond the kernel": ("pads=[3, 3, 3, 3]", (6, 4, 3, 3), False),
+}
+
+
+def gradient_ops(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Return a list that receives the op names of every gradient graph built from now on."""
+    seen: list[list[str]] = []
+    real = ort.gradient_model
+
+    def spy(*arguments: object) -> bytes:
+        content = real(*arguments)
+        seen.append([node.op_type for node in onnx.load_from_string(content).graph.node])
+        return content
+
+    monkeypatch.setattr(ort, "gradient_model", spy)
+    return seen
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_conv_grad(build: Build, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    attributes, shape, rewritten = CONVOLUTIONS[name]
+    model = model_from(
+        "(float[N, 4, 7, 6] x) => (float[N, O, H, W] y) {"
+        f" a = Mul(x, v) c = Conv<{attributes}>(a, w, b) y = Relu(c) }}",
+        {"v": normal(4, 1, 1), "w": normal(*shape, seed=1), "b": normal(shape[0], seed=2)},
+    )
+    ops = gradient_ops(monkeypatch)
+    tuned = build(model, ("v", "w", "b"), batch=3, shards=1)
+    monkeypatch.setattr(ort, "tune", lambda model, shapes: None)
+    plain = build(model, ("v", "w", "b"), batch=3, shards=1)
+    assert (ops[0].count("Conv") == 2) is rewritten
+    assert "ReluGrad" not in ops[0]
+    assert "ReluGrad" in ops[1]
+    x = normal(3, 4, 7, 6, seed=3)
+    target = normal(*plain.predict({"x": x}).shape, seed=4)
+    assert tuned.step({"x": x}, target) == plain.step({"x": x}, target)
+    np.testing.assert_allclose(tuned.grads, plain.grads, rtol=1e-4, atol=1e-6 * np.abs(plain.grads).max())
+
+
+def test_first_layer_has_no_input_gradient(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_from(
+        "(float[N, 2, 5, 5] x) => (float[N, O, H, W] y) { y = Conv(x, w) }", {"w": normal(3, 2, 3, 3)}
+    )
+    ops = gradient_ops(monkeypatch)
+    session = build(model, ("w",), batch=2, shards=1)
+    assert ops[0].count("Conv") == 1
+    assert session.step({"x": normal(2, 2, 5, 5)}, np.zeros((2, 3, 3, 3), np.float32)) > 0
+
+
+def test_relu_mask_is_exact_for_tiny_numbers(build: Build) -> None:
+    """The smallest normal float32 is 1.2e-38; 0 and below give 0."""
+    model = model_from(
+        "(float[N, 4] x) => (float[N, 4] y) { a = Add(x, w) y = Relu(a) }", {"w": np.zeros(4, np.float32)}
+    )
+    session = build(model, ("w",), batch=1, shards=1)
+    x = np.array([[1.2e-38, 0.0, -1.2e-38, 3e38]], np.float32)
+    session.step({"x": x}, np.where(x > 1e38, x - np.float32(1e32), x - 1).astype(np.float32))
+    assert (session.grads != 0).tolist() == [True, False, False, True]
+    assert session.grads[0] == np.float32(2 / 4)
+
+
+def test_layout_is_dense_and_aligned() -> None:
+    values = {"a": normal(2, 3), "b": normal(), "c": normal(5)}
+    where = layout(values)
+    assert where.slices == {"a": (0, (2, 3)), "b": (6, ()), "c": (7, (5,))}
+    assert where.size == 12
+    flat = where.pack(values)
+    for name, view in where.views(flat).items():
+        np.testing.assert_array_equal(view, values[name])
+        assert np.shares_memory(view, flat)
+    assert all(aligned_zeros(n).ctypes.data % 64 == 0 for n in (1, 15, 16, 1000))
+    assert layout({}).size == 0
