@@ -121,7 +121,12 @@ def combine(
                         states[i] = unknown(block.labels.shape)
         with np.errstate(all="ignore"):
             value = finite_or_poison(states, state(*states))
-        if elementwise and len(aligned.joined) == len(group.keys) == 1 and np.isnan(value).all():
+        if (
+            elementwise
+            and len(aligned.joined) == len(group.keys) == 1
+            and value.size
+            and np.isnan(value).all()
+        ):
             cast_shadow(trace.shadows, node, group.operands, states)
         source = tuple(s for b in group.operands if b is not None for s in b.source)
         blocks.append(Block(group.keys, group.first.labels, value, source if aligned.layout.constant else ()))

@@ -91,7 +91,7 @@ class Analysis:
                     continue
                 seen.add(id(block.labels))
                 members = np.unique(self.lanes.of_label[block.labels])
-                if (of_dimension[members] < 0).any():
+                if not members.size or (of_dimension[members] < 0).any():
                     continue
                 dims, counts = np.unique(of_dimension[members], return_counts=True)
                 if (counts < sizes[dims]).all():
