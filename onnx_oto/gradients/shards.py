@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
@@ -177,8 +178,15 @@ class Evaluator:
         return output
 
 
+class StepSeconds(NamedTuple):
+    """Where the last step's time went: ONNX Runtime forward and backward, and averaging over the shards."""
+
+    run: float
+    average: float
+
+
 class OrtSession:
-    """A model in training (see spec.GradientSession)."""
+    """A model in training (see spec.GradientSession). `seconds` tells where the time of the last step went."""
 
     def __init__(
         self,
@@ -193,6 +201,8 @@ class OrtSession:
         self.slices = memory.layout.slices
         self.buffers = memory.buffers
         self.steps = 0
+        self.seconds = StepSeconds(0.0, 0.0)
+        self.shards = len(shards)
         self._memory = memory
         self._shards = shards
         self._evaluator = evaluator
@@ -207,8 +217,11 @@ class OrtSession:
     def step(self, batch: Mapping[str, Array], target: Array | None = None) -> float:
         arrays = check_batch(batch, self._feeds, self._spec.batch)
         labels = None if self._target is None else check_target(target, self._target)
+        begin = time.perf_counter()
         losses = self._run_all(arrays, labels)
+        ran = time.perf_counter()
         self._average()
+        self.seconds = StepSeconds(ran - begin, time.perf_counter() - ran)
         self.steps += 1
         return sum(losses)
 
