@@ -21,7 +21,7 @@ DEFAULT: dict[str, tuple[str, ...]] = {
     "GRU": ("sigmoid", "tanh"),
     "RNN": ("tanh",),
 }
-ZERO_AT_ZERO = frozenset({"tanh", "relu", "leakyrelu", "thresholdedrelu", "elu", "softsign", "affine"})
+ZERO_AT_ZERO = frozenset({"tanh", "relu", "leakyrelu", "thresholdedrelu", "elu", "softsign"})
 
 
 @rule("LSTM", "GRU", "RNN")

@@ -7,11 +7,21 @@ import pytest
 
 from onnx_oto.ops import RULES
 
-from . import rows_elementwise, rows_index, rows_linear, rows_norm, rows_reduce, rows_sequence, rows_views
+from . import (
+    rows_elementwise,
+    rows_fused,
+    rows_index,
+    rows_linear,
+    rows_norm,
+    rows_reduce,
+    rows_sequence,
+    rows_views,
+)
 from .rows import Row
 
 ROWS = [
     *rows_elementwise.ROWS,
+    *rows_fused.ROWS,
     *rows_linear.ROWS,
     *rows_norm.ROWS,
     *rows_reduce.ROWS,

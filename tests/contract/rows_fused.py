@@ -1,0 +1,274 @@
+"""More rows of recurrent layers, attention, Einsum and fused operators, in the middle of a network."""
+
+from __future__ import annotations
+
+from .rows import PRUNABLE, Row, whole
+
+MS = "com.microsoft"
+FROZEN = ""
+"""Some reason; which one is not the point of the row."""
+
+
+def _tokens(
+    op: str,
+    title: str,
+    expect: str,
+    body: str,
+    params: str = "",
+    *,
+    opset: int = 17,
+    probe: str = "w1",
+    axis: int = 1,
+    size: int | None = None,
+    inputs: str = "",
+    outputs: str = "",
+    width: int = 8,
+) -> Row:
+    """Return a row x [2,4,5] -> MatMul w1 -> h [2,4,8] -> `body` -> z [2,4,width] -> MatMul w2 -> y [2,4,3]."""
+    more = f", {params}" if params else ""
+    text = f"""g (float[2,4,5] x{inputs}) => (float[2,4,3] y{outputs})
+        <float[5,8] w1, float[{width},3] w2{more}>
+        {{ h = MatMul(x, w1) {body} y = MatMul(z, w2) }}"""
+    return whole(op, f"between, {title}", expect, text, opset=opset, probe=probe, axis=axis, size=size)
+
+
+def _recurrent(op: str, gates: int, title: str, expect: str, extra: str = "", **options: object) -> Row:
+    """Return a row of one direction with biases, hidden size 6, read by a MatMul."""
+    body = f"t = Transpose<perm=[1,0,2]>(h) r0, n = {op}<hidden_size=6{extra}>(t, w, r, b)"
+    body += " q = Squeeze(r0, ax) z = Transpose<perm=[1,0,2]>(q)"
+    params = (
+        f"float[1,{6 * gates},8] w, float[1,{6 * gates},6] r, float[1,{12 * gates}] b, int64[1] ax = {{1}}"
+    )
+    return _tokens(op, title, expect, body, params, width=6, **options)  # type: ignore[arg-type]
+
+
+RECURRENT: list[Row] = [
+    _recurrent("LSTM", 4, "hidden units", PRUNABLE, probe="w", size=6),
+    _recurrent("LSTM", 4, "input", PRUNABLE, size=8),
+    _recurrent("GRU", 3, "hidden units", PRUNABLE, probe="r", size=6),
+    _recurrent("GRU", 3, "linear before reset", PRUNABLE, ",linear_before_reset=1", probe="r", size=6),
+    _recurrent("RNN", 1, "hidden units", PRUNABLE, probe="w", size=6),
+    _recurrent("RNN", 1, "relu", PRUNABLE, ',activations=["Relu"]', probe="w", size=6),
+    _recurrent("RNN", 1, "sigmoid", "not zero at zero", ',activations=["Sigmoid"]', probe="w"),
+    _recurrent(
+        "RNN",
+        1,
+        "affine with an offset",
+        FROZEN,
+        ',activations=["Affine"],activation_alpha=[0.5],activation_beta=[0.3]',
+        probe="w",
+    ),
+    _tokens(
+        "LSTM",
+        "both directions, peepholes, no bias",
+        PRUNABLE,
+        """t = Transpose<perm=[1,0,2]>(h)
+        r0, n, m = LSTM<hidden_size=4,direction="bidirectional">(t, w, r, , , , , p)
+        u = Transpose<perm=[2,0,1,3]>(r0) z = Reshape(u, sh)""",
+        "float[2,16,8] w, float[2,16,4] r, float[2,12] p, int64[3] sh = {2,4,8}",
+        probe="w",
+        size=4,
+    ),
+    _tokens(
+        "LSTM",
+        "final state, two layers",
+        PRUNABLE,
+        """t = Transpose<perm=[1,0,2]>(h) r0, n, m = LSTM<hidden_size=6>(t, w, r, b) q = Squeeze(r0, ax)
+        r1, n1, m1 = LSTM<hidden_size=8>(q, v, s) q1 = Squeeze(n1, a0) u = Unsqueeze(q1, ax) z = Add(h, u)""",
+        """float[1,24,8] w, float[1,24,6] r, float[1,48] b, float[1,32,6] v, float[1,32,8] s, int64[1] ax = {1},
+        int64[1] a0 = {0}""",
+        probe="w",
+        size=6,
+    ),
+    _tokens(
+        "GRU",
+        "initial state given",
+        "state that is given",
+        """t = Transpose<perm=[1,0,2]>(h) r0, n = GRU<hidden_size=8>(t, w, r, , , h0) q = Squeeze(r0, ax)
+        z = Transpose<perm=[1,0,2]>(q)""",
+        "float[1,24,8] w, float[1,24,8] r, int64[1] ax = {1}",
+        inputs=", float[1,2,8] h0",
+        probe="w",
+    ),
+    _tokens(
+        "GRU",
+        "initial state of zeros",
+        PRUNABLE,
+        """t = Transpose<perm=[1,0,2]>(h) h0 = ConstantOfShape(sh) r0, n = GRU<hidden_size=8>(t, w, r, , , h0)
+        q = Squeeze(r0, ax) z = Transpose<perm=[1,0,2]>(q)""",
+        "float[1,24,8] w, float[1,24,8] r, int64[1] ax = {1}, int64[3] sh = {1,2,8}",
+        probe="w",
+        size=8,
+    ),
+]
+PROJECTED = "float[8,8] wq, float[8,8] wk, float[8,8] wv"
+PROJECT = "q = MatMul(h, wq) k = MatMul(h, wk) v = MatMul(h, wv)"
+CACHE = "float[4,1] cos, float[4,1] sin, int64[2,4] ids = {0,1,2,3,0,1,2,3}"
+
+ATTENTION: list[Row] = [
+    _tokens(
+        "Attention",
+        "flat",
+        PRUNABLE,
+        f"{PROJECT} z = Attention<q_num_heads=4,kv_num_heads=4>(q, k, v)",
+        PROJECTED,
+        opset=23,
+        probe="wv",
+        size=4,
+    ),
+    _tokens(
+        "Attention",
+        "grouped queries, causal",
+        PRUNABLE,
+        f"{PROJECT} z = Attention<q_num_heads=4,kv_num_heads=2,is_causal=1>(q, k, v)",
+        "float[8,8] wq, float[8,4] wk, float[8,4] wv",
+        opset=23,
+        probe="wv",
+        size=2,
+    ),
+    _tokens(
+        f"{MS}::MultiHeadAttention",
+        "bias",
+        PRUNABLE,
+        f"{PROJECT} z = {MS}.MultiHeadAttention<num_heads=4>(q, k, v, b)",
+        f"{PROJECTED}, float[24] b",
+        probe="wv",
+        size=4,
+    ),
+    _tokens(
+        f"{MS}::MultiHeadAttention",
+        "no bias",
+        PRUNABLE,
+        f"{PROJECT} z = {MS}.MultiHeadAttention<num_heads=2>(q, k, v)",
+        PROJECTED,
+        probe="wq",
+        size=2,
+    ),
+    _tokens(
+        f"{MS}::Attention",
+        "projection inside",
+        PRUNABLE,
+        f"z = {MS}.Attention<num_heads=4>(h, w, b)",
+        "float[8,24] w, float[24] b",
+        probe="w",
+        size=4,
+    ),
+    _tokens(
+        f"{MS}::Attention",
+        "what it reads",
+        PRUNABLE,
+        f"z = {MS}.Attention<num_heads=4>(h, w, b)",
+        "float[8,24] w, float[24] b",
+        size=8,
+    ),
+    _tokens(
+        f"{MS}::RotaryEmbedding",
+        "heads",
+        PRUNABLE,
+        f"{PROJECT} p = {MS}.RotaryEmbedding<num_heads=4>(q, ids, cos, sin)"
+        f" o = {MS}.RotaryEmbedding<num_heads=4>(k, ids, cos, sin)"
+        f" z = {MS}.MultiHeadAttention<num_heads=4>(p, o, v)",
+        f"{PROJECTED}, {CACHE}",
+        probe="wq",
+        size=4,
+    ),
+    _tokens(
+        f"{MS}::RotaryEmbedding",
+        "heads from the cache",
+        PRUNABLE,
+        f"{PROJECT} p = {MS}.RotaryEmbedding(q, ids, cos, sin) z = {MS}.MultiHeadAttention<num_heads=4>(p, k, v)",
+        f"{PROJECTED}, {CACHE}",
+        probe="wv",
+        size=4,
+    ),
+    _tokens(
+        f"{MS}::GroupQueryAttention",
+        "prompt",
+        PRUNABLE,
+        f"{PROJECT} z, pk, pv = {MS}.GroupQueryAttention<num_heads=4,kv_num_heads=2>(q, k, v, , , len, total)",
+        "float[8,64] wq, float[8,32] wk, float[8,32] wv, int32[2] len = {3,3}, int32[1] total = {4}",
+        probe="wv",
+        size=2,
+        width=64,
+    ),
+]
+
+CONTRIB: list[Row] = [
+    _tokens(
+        "Einsum",
+        "linear",
+        PRUNABLE,
+        'r = Relu(h) t = Einsum<equation="btc,cd->btd">(r, w) z = Tanh(t)',
+        "float[8,8] w",
+        probe="w",
+        size=8,
+    ),
+    _tokens(
+        "Einsum", "ellipsis", PRUNABLE, 'z = Einsum<equation="...c,dc->...d">(h, w)', "float[8,8] w", size=8
+    ),
+    _tokens(
+        "Einsum",
+        "scores and values",
+        PRUNABLE,
+        'e = Einsum<equation="bqc,bkc->bqk">(h, h) p = Softmax<axis=-1>(e) z = Einsum<equation="bqk,bkc->bqc">(p, h)',
+        size=8,
+    ),
+    _tokens(
+        "Einsum", "implicit output", PRUNABLE, 'z = Einsum<equation="abc,cd">(h, w)', "float[8,8] w", size=8
+    ),
+    _tokens(
+        "Einsum",
+        "diagonal",
+        "diagonal",
+        't = Transpose<perm=[0,2,1]>(h) e = MatMul(t, h) d = Einsum<equation="bii->bi">(e) u = Unsqueeze(d, ax)'
+        " z = Mul(h, u)",
+        "int64[1] ax = {1}",
+    ),
+    _tokens(f"{MS}::Gelu", "tokens", PRUNABLE, f"z = {MS}.Gelu(h)", size=8),
+    _tokens(f"{MS}::QuickGelu", "tokens", PRUNABLE, f"z = {MS}.QuickGelu<alpha=1.5>(h)", size=8),
+    _tokens(f"{MS}::FastGelu", "bias", PRUNABLE, f"z = {MS}.FastGelu(h, b)", "float[8] b", size=8),
+    _tokens(f"{MS}::BiasGelu", "bias", PRUNABLE, f"z = {MS}.BiasGelu(h, b)", "float[8] b", size=8),
+    _tokens(
+        f"{MS}::FusedMatMul",
+        "transposed",
+        PRUNABLE,
+        f"z = {MS}.FusedMatMul<transB=1,alpha=0.5>(h, w)",
+        "float[8,8] w",
+        size=8,
+    ),
+    _tokens(
+        f"{MS}::FusedMatMul",
+        "transposed, produced",
+        PRUNABLE,
+        f"z = {MS}.FusedMatMul<transB=1,alpha=0.5>(h, w)",
+        "float[8,8] w",
+        probe="w",
+        axis=0,
+        size=8,
+    ),
+    _tokens(
+        f"{MS}::SkipLayerNormalization",
+        "bias, sum put out",
+        PRUNABLE,
+        f"d = MatMul(h, w) n, , , s = {MS}.SkipLayerNormalization<epsilon=0.1>(h, d, g0, b0, c0) z = Add(n, s)",
+        "float[8,8] w, float[8] g0, float[8] b0, float[8] c0",
+        size=8,
+    ),
+    _tokens(
+        f"{MS}::SkipSimplifiedLayerNormalization",
+        "sum put out",
+        PRUNABLE,
+        f"d = MatMul(h, w) n, , , s = {MS}.SkipSimplifiedLayerNormalization<epsilon=0.1>(h, d, g0) z = Add(n, s)",
+        "float[8,8] w, float[8] g0",
+        size=8,
+    ),
+    whole(
+        f"{MS}::FusedConv",
+        "relu",
+        PRUNABLE,
+        """g (float[2,3,6,6] x) => (float[2,4,6,6] y) <float[6,3,3,3] w1, float[6] b1, float[4,6,1,1] w2>
+        { h = com.microsoft.FusedConv<activation="Relu",pads=[1,1,1,1]>(x, w1, b1) y = Conv(h, w2) }""",
+        size=6,
+    ),
+]
+ROWS = [*RECURRENT, *ATTENTION, *CONTRIB]
