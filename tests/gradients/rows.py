@@ -532,4 +532,96 @@ RESIZES = [
     ),
 ]
 
-ROWS = [*ACTIVATIONS, *ARITHMETIC, *REDUCTIONS, *NORMALIZATIONS, *CONVOLUTIONS, *MOVES, *EINSUMS, *RESIZES]
+# What ONNX Runtime fuses into single kernels before it builds the gradient.
+FUSIONS = [
+    Row("Mul", "s = Sigmoid(a) y = Mul(a, s)", X, label="SiLU"),
+    Row("Mul", "b = Mul(a, k) s = Sigmoid(b) y = Mul(a, s)", X, {"k": scalar(1.7)}, label="QuickGelu"),
+    Row(
+        "Erf",
+        "d = Div(a, r) e = Erf(d) p = Add(e, one) m = Mul(a, p) y = Mul(m, h)",
+        X,
+        {"r": scalar(np.sqrt(2.0)), "one": scalar(1.0), "h": scalar(0.5)},
+        label="Gelu by parts",
+    ),
+    Row(
+        "Add",
+        "b = Add(a, v) d = Div(b, r) e = Erf(d) p = Add(e, one) m = Mul(b, p) y = Mul(m, h)",
+        X | {"v": (3,)},
+        {"r": scalar(np.sqrt(2.0)), "one": scalar(1.0), "h": scalar(0.5)},
+        label="bias and Gelu by parts",
+    ),
+    Row(
+        "Tanh",
+        """c = Pow(a, three) k = Mul(c, q) i = Add(a, k) j = Mul(i, r) t = Tanh(j) p = Add(t, one)
+        m = Mul(a, p) y = Mul(m, h)""",
+        X,
+        {
+            "three": scalar(3.0),
+            "q": scalar(0.044715),
+            "r": scalar(np.sqrt(2.0 / np.pi)),
+            "one": scalar(1.0),
+            "h": scalar(0.5),
+        },
+        label="Gelu by tanh",
+    ),
+    Row(
+        "ReduceMean",
+        """m = ReduceMean<axes=[-1]>(a) c = Sub(a, m) q = Pow(c, two) v = ReduceMean<axes=[-1]>(q) e = Add(v, k)
+        d = Sqrt(e) n = Div(c, d) t = Mul(n, s) y = Add(t, b)""",
+        {"a": (2, 3, 4), "s": (4,), "b": (4,)},
+        {"two": scalar(2.0), "k": scalar(1e-5)},
+        label="LayerNormalization by parts",
+        tolerance=1e-4,
+    ),
+    Row(
+        "ReduceMean",
+        "q = Pow(a, two) v = ReduceMean<axes=[-1]>(q) e = Add(v, k) d = Sqrt(e) n = Div(a, d) y = Mul(n, s)",
+        {"a": (2, 3, 4), "s": (4,)},
+        {"two": scalar(2.0), "k": scalar(1e-5)},
+        label="RMS normalisation by parts",
+        tolerance=1e-4,
+    ),
+    Row("MatMul", "m = MatMul(a, w) y = Add(m, b)", {"a": (2, 3), "w": (3, 4), "b": (4,)}, label="with bias"),
+    Row(
+        "MatMul",
+        "t = Transpose<perm=[0, 2, 1]>(b) m = MatMul(a, t) y = Mul(m, k)",
+        {"a": (2, 3, 4), "b": (2, 5, 4)},
+        {"k": scalar(0.5)},
+        label="scaled and transposed",
+    ),
+    Row(
+        "Softmax",
+        "m = Add(a, mask) y = Softmax(m)",
+        {"a": (2, 3, 4)},
+        {"mask": np.where(np.tri(3, 4), 0, -1e4).astype(np.float32)},
+        label="masked",
+    ),
+    Row(
+        "Conv",
+        "c = Conv(a, w, b) d = Relu(c) y = Conv<group=3>(d, v)",
+        {"a": (2, 2, 4, 4), "w": (3, 2, 2, 2), "b": (3,), "v": (3, 1, 2, 2)},
+        label="with activation",
+    ),
+    Row(
+        "Unsqueeze",
+        "u = Unsqueeze(a, x) v = Squeeze(u, x) y = Mul(v, a)",
+        X,
+        {"x": ints(1)},
+        label="and back",
+    ),
+    Row(
+        "Cast", "b = Cast<to=1>(a) c = Cast<to=11>(b) d = Sqrt(c) y = Cast<to=1>(d)", POSITIVE, label="chain"
+    ),
+]
+
+ROWS = [
+    *ACTIVATIONS,
+    *ARITHMETIC,
+    *REDUCTIONS,
+    *NORMALIZATIONS,
+    *CONVOLUTIONS,
+    *MOVES,
+    *EINSUMS,
+    *RESIZES,
+    *FUSIONS,
+]
