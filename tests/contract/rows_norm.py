@@ -20,7 +20,7 @@ ROWS: list[Row] = [
     image(
         "GroupNormalization",
         "three groups",
-        EITHER,
+        PRUNABLE,
         "t = Conv(h, w3, b3) z = GroupNormalization<num_groups=3>(t, s, p)",
         "float[12,6,1,1] w3, float[12] b3, float[12] s, float[12] p",
         opset=21,
@@ -31,7 +31,7 @@ ROWS: list[Row] = [
     image(
         "GroupNormalization",
         "one group",
-        EITHER,
+        "all channels at once",
         "z = GroupNormalization<num_groups=1>(h, s, p)",
         "float[6] s, float[6] p",
         opset=21,
@@ -39,7 +39,7 @@ ROWS: list[Row] = [
     image(
         "GroupNormalization",
         "a group per channel",
-        EITHER,
+        PRUNABLE,
         "z = GroupNormalization<num_groups=6>(h, s, p)",
         "float[6] s, float[6] p",
         opset=21,
