@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import onnx
 from google.protobuf.message import Message  # type: ignore[import-untyped]
-from onnx import ModelProto, TensorProto, ValueInfoProto
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from onnx_oto.errors import ModelError
 from onnx_oto.model.external import all_tensors
 from onnx_oto.model.order import bodies, check_and_sort
 from onnx_oto.model.skeleton import skeleton
 from onnx_oto.model.tensors import check_payload, is_external
+
+# What onnxruntime runs in the standard domain although the onnx checker refuses it: its own fusions write the
+# first two, it runs the deprecated form of the third, and onnx cannot expand the last without its attribute.
+RUNTIME_OPS = frozenset(
+    {"SimplifiedLayerNormalization", "LayerNormalization", "GroupNormalization", "MeanVarianceNormalization"}
+)
+_PRIVATE_DOMAIN = "onnx_oto.unchecked"
 
 
 def check(model: ModelProto) -> None:
@@ -34,9 +42,13 @@ def check(model: ModelProto) -> None:
 
 
 def full_check(bare: ModelProto) -> None:
-    """Run the onnx checker with strict shape inference on a skeleton. Raises ModelError with one line."""
+    """Run the onnx checker with strict shape inference on a skeleton. Raises ModelError with one line.
+
+    Nodes of `RUNTIME_OPS` that the checker would refuse at the model's operator set are not compared with a
+    schema. The argument is not modified.
+    """
     try:
-        onnx.checker.check_model(bare, full_check=True)
+        onnx.checker.check_model(_without_runtime_ops(bare), full_check=True)
     except (
         onnx.checker.ValidationError,
         onnx.shape_inference.InferenceError,
@@ -45,6 +57,43 @@ def full_check(bare: ModelProto) -> None:
         RuntimeError,
     ) as error:
         raise ModelError(f"the onnx checker refuses it: {first_lines(error)}") from None
+
+
+def _without_runtime_ops(model: ModelProto) -> ModelProto:
+    """Return the model, or a copy in which refused `RUNTIME_OPS` lie in a domain without schemas."""
+    version = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if not any(_is_refused(node, version) for node in _nodes(model)):
+        return model
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    for node in _nodes(copy):
+        if _is_refused(node, version):
+            node.domain = _PRIVATE_DOMAIN
+    copy.opset_import.add(domain=_PRIVATE_DOMAIN, version=1)
+    for function in copy.functions:
+        function.opset_import.add(domain=_PRIVATE_DOMAIN, version=1)
+    return copy
+
+
+def _is_refused(node: NodeProto, version: int) -> bool:
+    if node.op_type not in RUNTIME_OPS or node.domain not in ("", "ai.onnx"):
+        return False
+    if node.op_type == "MeanVarianceNormalization":
+        return not node.attribute
+    try:
+        return bool(onnx.defs.get_schema(node.op_type, version, "").deprecated)
+    except onnx.defs.SchemaError:
+        return True
+
+
+def _nodes(model: ModelProto) -> Iterator[NodeProto]:
+    """Yield the nodes of the graph, of bodies and of functions."""
+    stack = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    while stack:
+        node = stack.pop()
+        yield node
+        for body in bodies(node):
+            stack.extend(body.node)
 
 
 def first_lines(error: BaseException) -> str:

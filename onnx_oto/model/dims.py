@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import TypeAlias
 
 Dim: TypeAlias = int | str | None
@@ -96,3 +96,66 @@ def _format(coefficient: int, atoms: Counter[str]) -> int | str | None:
 def symbols(size: Dim) -> frozenset[str]:
     """Return the atoms that a symbolic size is made of; none for an int or None."""
     return frozenset() if size is None else frozenset(_monomial(size)[1])
+
+
+class Symbols:
+    """A source of symbols for sizes that are no product of known symbols.
+
+    Names are ``unk__<k>``, none of them in `taken`.
+    """
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = set(taken)
+        self._made: dict[Hashable, str] = {}
+        self._sums: dict[str, tuple[int, Counter[str]]] = {}
+        self._next = 0
+
+    def fresh(self) -> str:
+        """Return a symbol for a size of which nothing is known."""
+        while (name := f"unk__{self._next}") in self._taken:
+            self._next += 1
+        self._next += 1
+        return name
+
+    def of(self, *key: Hashable) -> str:
+        """Return the symbol of the size that a computation described by `key` gives; equal keys, equal symbol."""
+        if key not in self._made:
+            self._made[key] = self.fresh()
+        return self._made[key]
+
+    def sum(self, sizes: Iterable[Dim]) -> Dim:
+        """Return the sum of sizes (ints may be negative), None when one of them is unknown.
+
+        >>> symbols = Symbols()
+        >>> symbols.sum(["N", "N", 0]), symbols.sum([symbols.sum(["T", 1]), -1])
+        ('2*N', 'T')
+        """
+        constant, terms = 0, Counter[str]()
+        for size in sizes:
+            if size is None:
+                return None
+            more, atoms = self._expand(size)
+            constant += more
+            terms.update(atoms)
+        if not terms:
+            return constant
+        if constant == 0 and len(terms) == 1:
+            [(name, count)] = terms.items()
+            return multiply(count, name)
+        symbol = self.of("sum", constant, frozenset(terms.items()))
+        self._sums[symbol] = (constant, terms)
+        return symbol
+
+    def least(self, size: Dim) -> int:
+        """Return a lower bound of a size."""
+        return 0 if size is None else self._expand(size)[0]
+
+    def _expand(self, size: int | str) -> tuple[int, Counter[str]]:
+        """Return constant and summands with their counts."""
+        if isinstance(size, str) and size in self._sums:
+            return self._sums[size]
+        count, atoms = _monomial(size)
+        name = _format(1, atoms)
+        if isinstance(size, int) or not isinstance(name, str):
+            return (size, Counter()) if isinstance(size, int) else (0, Counter([size]))
+        return 0, Counter({name: count})

@@ -18,7 +18,8 @@ from onnx_oto.model.order import captured, check_functions, sort_graph
 from onnx_oto.model.shapes import Knowledge, infer
 from onnx_oto.model.skeleton import copy_except_graph, skeleton
 from onnx_oto.model.tensors import densify, from_array
-from onnx_oto.model.walk import MAX_FOLDED_BYTES
+
+MAX_FOLDED_BYTES = 65536
 
 
 def normalise(model: ModelProto) -> ModelProto:

@@ -1,78 +1,173 @@
-"""One walk over the nodes: evaluates shape arithmetic and sharpens shapes with what it gives."""
+"""The one walk over the nodes that infers types, sharpens shapes, and evaluates shape arithmetic."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx
-from onnx import TensorProto
+from onnx import NodeProto, TensorProto, TypeProto
 
-from onnx_oto.model.claims import CLAIMS, merge
-from onnx_oto.model.dims import Dim, Shape, known_size, product, symbols
+from onnx_oto.errors import ModelError
+from onnx_oto.model.claims import CLAIMS, FOREIGN, Facts, merge
+from onnx_oto.model.dims import Shape, Symbols, known_size, product
 from onnx_oto.model.evaluators import EVALUATORS
 from onnx_oto.model.node import Node
+from onnx_oto.model.order import label
 from onnx_oto.model.reference import evaluate_constant
+from onnx_oto.model.schema_types import Schemas
+from onnx_oto.model.tensors import from_array
+from onnx_oto.model.types import tensor_type, type_shape
 from onnx_oto.model.values import MAX_ELEMENTS, from_shape, is_known
 
-MAX_FOLDED_BYTES = 65536
+# Values above this are no sizes: onnx's inference does not get to see them.
+MAX_SHOWN = 1024
 # Before opset 7 elementwise ops broadcast by attributes.
 _FIRST_OPSET = 7
 _INTEGERS = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
 
 
-@dataclass
-class State:
-    """What lasts over the rounds: values that are `known` and shapes that are `claimed`, of node outputs.
+class Walk:
+    """What is known so far. `declared`: types of graph outputs; `values` starts with the small constants.
 
-    All of it is true of every run of the model. `constants` are the small initializers. `stable` are the
-    symbols that mean the same in every round; onnx numbers the others afresh each time, so claims with them
-    do not last.
+    Every node is met once, after its inputs. Its output types come from onnx's inference for that node, or from
+    a foreign rule; claims sharpen them; what stays unknown gets a symbol; then small values are evaluated.
     """
 
-    constants: dict[str, np.ndarray]
-    stable: frozenset[str]
-    known: dict[str, np.ndarray] = field(default_factory=dict)
-    claimed: dict[str, Shape] = field(default_factory=dict)
+    def __init__(
+        self,
+        schemas: Schemas,
+        symbols: Symbols,
+        values: Mapping[str, np.ndarray],
+        declared: Mapping[str, TypeProto],
+        *,
+        strict: bool,
+    ) -> None:
+        self.shapes: dict[str, Shape | None] = {}
+        self.dtypes: dict[str, int] = {}
+        self.values: dict[str, np.ndarray] = dict(values)
+        self._constants = frozenset(values)
+        self._schemas = schemas
+        self._declared = declared
+        self._strict = strict
+        self._types: dict[str, TypeProto] = {}
+        self._tensors: dict[str, TensorProto] = {}
+        self._facts = Facts(self.shapes, self.dtypes, self.values, symbols)
 
+    def give(self, name: str, kind: TypeProto) -> None:
+        """State the type of a graph input or an initializer."""
+        self._types[name] = kind
+        self.shapes[name] = type_shape(kind)
+        self.dtypes[name] = kind.tensor_type.elem_type
 
-class Walk:
-    """A walk in topological order. `shapes` is sharpened in place, `state` gains what was learned."""
-
-    def __init__(self, shapes: dict[str, Shape | None], dtypes: dict[str, int], state: State) -> None:
-        self.shapes = shapes
-        self.dtypes = dtypes
-        self.state = state
-        self.values: dict[str, np.ndarray] = {**state.constants, **state.known}
-        self._tensors_with: dict[str, set[str]] = {}
-        for name, shape in shapes.items():
-            self._index(name, shape)
-
-    def run(self, nodes: Iterable[Node]) -> dict[str, np.ndarray]:
+    def run(self, nodes: Iterable[tuple[Node, NodeProto]]) -> dict[str, np.ndarray]:
         """Return the values of node outputs, partly or completely known."""
-        for node in nodes:
-            if node.domain or all(name in self.state.known for name in node.outputs if name):
-                continue
+        for node, proto in nodes:
+            self._infer(node, proto)
             self._claim(node)
+            for name in node.outputs:
+                self._settle(node, proto, name)
             for name, value in zip(node.outputs, self._evaluate(node), strict=False):
                 self._record(name, value)
-        return {name: value for name, value in self.values.items() if name not in self.state.constants}
+        return {name: value for name, value in self.values.items() if name not in self._constants}
 
+    # --- types ------------------------------------------------------------------------------------------------
+    def _infer(self, node: Node, proto: NodeProto) -> None:
+        if not self._schemas.describe(node.domain, node.op):
+            self._apply_foreign(node)
+            return
+        types = {name: kind for name in (*node.inputs, *node.captured) if (kind := self._type(name))}
+        data = {name: tensor for name in node.inputs if (tensor := self._tensor(name)) is not None}
+        try:
+            found = self._schemas.infer(proto, types, data)
+        except ModelError as error:
+            complete = all(self.dtypes.get(name) for name in node.inputs if name)
+            if self._strict and complete:
+                raise ModelError(f"shapes contradict each other at node {label(proto)!r}: {error}") from None
+            return
+        for name, kind in found.items():
+            if name and kind.WhichOneof("value"):
+                self.give(name, kind)
+
+    def _apply_foreign(self, node: Node) -> None:
+        rule = FOREIGN.get((node.domain, node.op))
+        if rule is None:
+            return
+        for name, (kind, shape) in zip(node.outputs, rule.types(node, self._facts), strict=False):
+            if name and kind:
+                self.dtypes[name], self.shapes[name] = kind, _sound(shape)
+
+    def _claim(self, node: Node) -> None:
+        """Sharpen the first output by what the claim of the operator says."""
+        rule = None if node.domain else CLAIMS.get(node.op)
+        if rule is None or not node.outputs:
+            return
+        name = node.outputs[0]
+        old = self.shapes.get(name)
+        if old is not None and all(isinstance(size, int) for size in old):
+            return
+        claim = _sound(rule(node, self._facts))
+        if claim is not None and (old is None or len(old) == len(claim)):
+            self._sharpen(name, merge(old, claim))
+
+    def _settle(self, node: Node, proto: NodeProto, name: str) -> None:
+        """Compare with what the graph declares, then name the sizes that stay unknown."""
+        declared = self._declared.get(name)
+        if declared is not None:
+            self._compare(proto, name, declared)
+        shape = self.shapes.get(name)
+        if shape is not None and None in shape:
+            fresh = self._facts.symbols.fresh
+            self._sharpen(name, tuple(fresh() if size is None else size for size in shape))
+
+    def _compare(self, proto: NodeProto, name: str, declared: TypeProto) -> None:
+        if not self.dtypes.get(name):
+            kind = self._types.get(name)
+            if kind is None or not kind.WhichOneof("value"):
+                self.give(name, declared)
+            return
+        wanted, found = type_shape(declared), self.shapes.get(name)
+        fits = declared.tensor_type.elem_type in (0, self.dtypes[name]) and _agree(wanted, found)
+        if fits:
+            self._sharpen(name, merge(found, wanted))
+        elif self._strict:
+            raise ModelError(
+                f"shapes contradict each other at node {label(proto)!r}: output {name!r} is declared as "
+                f"{_text(declared.tensor_type.elem_type, wanted)} but is {_text(self.dtypes[name], found)}"
+            )
+
+    def _sharpen(self, name: str, shape: Shape | None) -> None:
+        if self.shapes.get(name) != shape:
+            self.shapes[name] = shape
+            self._types.pop(name, None)
+
+    def _type(self, name: str) -> TypeProto | None:
+        if name not in self._types and self.dtypes.get(name):
+            self._types[name] = tensor_type(self.dtypes[name], self.shapes.get(name))
+        return self._types.get(name)
+
+    def _tensor(self, name: str) -> TensorProto | None:
+        """Return a completely known small value as a tensor."""
+        if name not in self._tensors:
+            value = self.values.get(name)
+            if value is None or value.dtype == object or value.size > MAX_SHOWN:
+                return None
+            self._tensors[name] = from_array(value, name)
+        return self._tensors[name]
+
+    # --- values -----------------------------------------------------------------------------------------------
     def _record(self, name: str, value: np.ndarray | None) -> None:
         kept = self._typed(name, value)
         if kept is None:
             return
         self.values[name] = kept
-        if kept.dtype != object and kept.nbytes <= MAX_FOLDED_BYTES:
-            self.state.known[name] = kept
+        self._sharpen(name, kept.shape)
 
     def _typed(self, name: str, value: np.ndarray | None) -> np.ndarray | None:
-        """Give a value its element type; drop it when too large, empty of knowledge, or of another rank."""
+        """Give a value its element type; drop it when too large, empty of knowledge, or of another shape."""
         if value is None or not name or value.size > MAX_ELEMENTS:
             return None
-        shape = self.shapes.get(name)
-        if shape is not None and len(shape) != value.ndim:
+        if not _agree(self.shapes.get(name), value.shape):
             return None
         if not is_known(value):
             return value if any(item is not None for item in value.flat) else None
@@ -84,43 +179,9 @@ class Walk:
         typed.flags.writeable = False
         return typed
 
-    def _claim(self, node: Node) -> None:
-        """Merge what the op's shape rule derives from values into `shapes`."""
-        rule = CLAIMS.get(node.op)
-        if rule is None or not node.outputs:
-            return
-        name = node.outputs[0]
-        old = self.shapes.get(name)
-        if old is not None and all(isinstance(size, int) for size in old):
-            return
-        claim = rule(node, self.shapes, self.values)
-        if claim is None or (old is not None and len(old) != len(claim)):
-            return
-        if any(isinstance(size, int) and size < 0 for size in claim):
-            return
-        self.shapes[name] = merge(claim, old)
-        for symbol, size in zip(old or (), claim, strict=False):
-            self._unify(symbol, size)
-        stable = self.state.stable
-        lasting = tuple(size if isinstance(size, int) or symbols(size) <= stable else None for size in claim)
-        self.state.claimed[name] = merge(self.state.claimed.get(name), lasting) or lasting
-
-    def _index(self, name: str, shape: Shape | None) -> None:
-        for size in shape or ():
-            if isinstance(size, str) and size not in self.state.stable:
-                self._tensors_with.setdefault(size, set()).add(name)
-
-    def _unify(self, symbol: Dim, size: Dim) -> None:
-        """Replace a symbol that onnx made up by what it turned out to be, wherever this round has it."""
-        if not isinstance(symbol, str) or size is None or symbol == size or symbol in self.state.stable:
-            return
-        for name in self._tensors_with.pop(symbol, ()):
-            shape = self.shapes.get(name)
-            if shape is not None:
-                self.shapes[name] = tuple(size if old == symbol else old for old in shape)
-                self._index(name, self.shapes[name])
-
     def _evaluate(self, node: Node) -> list[np.ndarray | None]:
+        if node.domain:
+            return []
         if node.op == "Shape":
             return [self._shape_value(node)]
         if node.op == "Size":
@@ -158,3 +219,24 @@ class Walk:
             return None
         unknown: np.ndarray = np.full(tuple(size for size in shape if isinstance(size, int)), None, object)
         return unknown
+
+
+def _sound(shape: Shape | None) -> Shape | None:
+    """Drop a shape with a negative size: the rule was given what no valid model has."""
+    if shape is None or any(isinstance(size, int) and size < 0 for size in shape):
+        return None
+    return tuple(shape)
+
+
+def _agree(a: Shape | None, b: Shape | None) -> bool:
+    """Say whether two statements about one shape can both be true."""
+    if a is None or b is None:
+        return True
+    return len(a) == len(b) and all(
+        x == y or not (isinstance(x, int) and isinstance(y, int)) for x, y in zip(a, b, strict=True)
+    )
+
+
+def _text(kind: int, shape: Shape | None) -> str:
+    sizes = "" if shape is None else str(["?" if size is None else size for size in shape]).replace("'", "")
+    return f"{TensorProto.DataType.Name(kind).lower()}{sizes}"

@@ -10,7 +10,6 @@ import pytest
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from onnx_oto.model.claims import CLAIMS
 from onnx_oto.model.evaluators import EVALUATORS
 from onnx_oto.model.node import Node
 from onnx_oto.model.values import Value, is_known
@@ -156,45 +155,3 @@ def blur(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         elif draw < 0.65:
             result[index] = None
     return result
-
-
-N, M = "N", "M"
-# op, attributes, shapes by input, values by input position, the shape that follows.
-CLAIM_ROWS = [
-    ("Reshape", {}, [(N, 4, 6)], {1: [-1, 24]}, (N, 24)),
-    ("Reshape", {}, [(N, 4, 6)], {1: [0, 0, 2, -1]}, (N, 4, 2, 3)),
-    ("Reshape", {}, [(N, M, 6)], {1: [M, -1]}, (M, "6*N")),
-    ("Reshape", {}, [(N, 4, 6)], {1: [None, 12]}, ("2*N", 12)),
-    ("Reshape", {}, [(N, 4, 6)], {1: [None, -1]}, (None, None)),
-    ("Reshape", {}, [(4, 6)], {1: [5, -1]}, (5, None)),
-    ("Reshape", {"allowzero": 1}, [(0, 3)], {1: [3, 0]}, (3, 0)),
-    ("Expand", {}, [(1, 4)], {1: [N, 1]}, (N, 4)),
-    ("Expand", {}, [(N, 1)], {1: [2, 1, 7]}, (2, N, 7)),
-    ("Expand", {}, [(N, 4)], {1: [M, None]}, (None, 4)),
-    ("ConstantOfShape", {}, [(2,)], {0: [N, 3]}, (N, 3)),
-    ("Tile", {}, [(N, 4)], {1: [2, M]}, ("2*N", "4*M")),
-    ("Range", {}, [(), (), ()], {0: [0], 1: [N], 2: [1]}, (N,)),
-    ("Range", {}, [(), (), ()], {0: [1], 1: [N], 2: [1]}, None),
-    ("Pad", {}, [(N, 3, 8)], {1: [0, 0, 1, 0, 0, 2]}, (N, 3, 11)),
-    ("Pad", {}, [(N, 3, 8)], {1: [0, None, 0, 0, 0, 0]}, (N, None, 8)),
-    ("Pad", {"pads": [0, 1, 0, 0]}, [(N, 3)], {}, (N, 4)),
-    ("Slice", {}, [(N, 8)], {1: [0], 2: [4], 3: [1]}, (N, 4)),
-    ("Slice", {}, [(N, 8)], {1: [0], 2: [N], 3: [0]}, (N, 8)),
-    ("Slice", {}, [(N, M)], {1: [0], 2: [3], 3: [1]}, (N, None)),
-    ("Slice", {}, [(N, 8)], {1: [None], 2: [4], 3: [1]}, (N, None)),
-    ("Resize", {}, [(N, 3, 4, M)], {3: [N, 3, 8, None]}, (N, 3, 8, None)),
-    ("Resize", {}, [(N, 3, 5, M)], {2: [1.0, 1.0, 2.5, 2.0]}, (N, 3, 12, "2*M")),
-]
-
-
-def test_every_claim_has_a_row():
-    assert {row[0] for row in CLAIM_ROWS} == set(CLAIMS)
-
-
-@pytest.mark.parametrize("row", CLAIM_ROWS, ids=[f"{row[0]}-{index}" for index, row in enumerate(CLAIM_ROWS)])
-def test_shapes_follow_from_values(row):
-    op, attrs, shapes, values, shape = row
-    names = tuple(f"i{k}" if k < len(shapes) or k in values else "" for k in range(5))
-    node = Node("n", op, "", names, ("o",), attrs, 0, (), OPSET)
-    known = {names[k]: np.array(v, F if isinstance(v[0], float) else object) for k, v in values.items()}
-    assert CLAIMS[op](node, dict(zip(names, shapes, strict=False)), known) == shape

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -162,6 +165,105 @@ def test_attribute_forms_of_old_opsets(parse):
     )
     view = graph(normalise(parse(text, header='<ir_version: 4, opset_import: ["":9]>')))
     assert view.shapes["y"] == ("N", 24)
+
+
+# Graphs whose sizes depend on open ones in every way that one walk must follow.
+OPEN = {
+    "class token": (
+        "g (float[N,T,4] x) => (float[?,?,?] y) { s = Shape(x) i = Constant<value_ints = [0]>() n = Gather(s, i)"
+        " k = Constant<value_ints = [1, 4]>() z = Concat<axis = 0>(n, k) t = ConstantOfShape(z)"
+        " c = Concat<axis = 1>(t, x) b = Constant<value_ints = [1]>() e = Constant<value_ints = [9999999999]>()"
+        " r = Slice(c, b, e, b) y = Add(r, x) }"
+    ),
+    "unet": (
+        "g (float[N,3,H,W] x, float[3,3,2,2] w, float[3,3,2,2] v) => (float[?,?,?,?] y) {"
+        " a = Conv<strides = [2,2]>(x, w) b = Conv<strides = [2,2]>(a, w)"
+        " c = ConvTranspose<strides = [2,2]>(b, v) d = Concat<axis = 1>(c, c) y = Relu(d) }"
+    ),
+    "heads": (
+        "g (float[N,T,12] x) => (float[?,?,?] y) { k = Constant<value_ints = [0,0,3,4]>() a = Reshape(x, k)"
+        " b = Transpose<perm = [0,2,1,3]>(a) c = Transpose<perm = [0,2,3,1]>(a) d = MatMul(b, c)"
+        " e = Softmax(d) f = MatMul(e, b) h = Transpose<perm = [0,2,1,3]>(f)"
+        " l = Constant<value_ints = [0,0,-1]>() y = Reshape(h, l) }"
+    ),
+    "pooled": (
+        "g (float[N,3,H,W] x) => (float[?,?] y) { a = MaxPool<kernel_shape = [3,3], strides = [2,2]>(x)"
+        " b = AveragePool<kernel_shape = [3,3], pads = [1,1,1,1]>(a) c = Add(a, b) y = Flatten(c) }"
+    ),
+}
+SIZES = {"N": 2, "T": 5, "H": 12, "W": 16}
+
+
+@pytest.mark.parametrize("text", OPEN.values(), ids=OPEN)
+def test_open_sizes_agree_with_onnx_once_they_are_put_in(text, parse):
+    """Numbers and products of symbols are those of static inference; one symbol never stands for two sizes."""
+    static = text
+    for name, size in SIZES.items():
+        static = static.replace(f"[{name},", f"[{size},").replace(f",{name}]", f",{size}]")
+        static = static.replace(f",{name},", f",{size},")
+    truth = onnx.shape_inference.infer_shapes(parse(static), strict_mode=True, data_prop=True).graph
+    found = graph(normalise(parse(text))).shapes
+    stands_for: dict[str, int] = dict(SIZES)
+    for value in (*truth.value_info, *truth.output):
+        if value.name not in found:
+            continue
+        for size, dim in zip(found[value.name], value.type.tensor_type.shape.dim, strict=True):
+            factors = size.split("*") if isinstance(size, str) else [size]
+            if len(factors) == 1 and isinstance(size, str):
+                assert stands_for.setdefault(size, dim.dim_value) == dim.dim_value
+            else:
+                sizes = [int(f) if str(f).isdigit() else stands_for[f] for f in factors]
+                assert math.prod(sizes) == dim.dim_value
+    assert not any(size is None for size in found["y"])
+
+
+def test_open_sizes_come_back(parse):
+    assert graph(normalise(parse(OPEN["class token"]))).shapes["y"] == ("N", "T", 4)
+    assert graph(normalise(parse(OPEN["heads"]))).shapes["y"] == ("N", "T", 12)
+    unet = graph(normalise(parse(OPEN["unet"]))).shapes
+    assert unet["c"][2:] != unet["a"][2:], "an odd size is not restored"
+    assert graph(normalise(parse(OPEN["unet"].replace("H,W", "8,12")))).shapes["y"] == ("N", 6, 4, 6)
+
+
+def test_every_node_is_asked_once(parse, monkeypatch):
+    """However many reshapes follow each other, there is one walk."""
+    asked = []
+    infer_node_outputs = onnx.shape_inference.infer_node_outputs
+    monkeypatch.setattr(
+        onnx.shape_inference,
+        "infer_node_outputs",
+        lambda schema, node, *rest, **named: (
+            asked.append(node.output[0]) or infer_node_outputs(schema, node, *rest, **named)
+        ),
+    )
+    steps = "".join(f"r{i} = Reshape(x{i}, k) x{i + 1} = Relu(r{i}) " for i in range(30))
+    model = parse(f"g (float[B,4,6] x0, int64[3] k) => (float[?,?,?] y) {{ {steps} y = Neg(x30) }}")
+    graph(model)
+    assert len(asked) == len(set(asked)) == 61
+
+
+def test_what_two_nodes_contradict_leaves_the_rest_known(parse):
+    model = parse(
+        "g (float[N,3] x, float[7,5] w) => (float[?,?] y) { a = MatMul(x, w) b = Relu(x) y = Add(a, b) }"
+    )
+    view = graph(model)
+    assert view.shape("a") is None
+    assert view.shapes["b"] == ("N", 3)
+
+
+def test_an_output_that_is_declared_otherwise_counts_for_nothing(parse):
+    model = parse("g (float[N,3] x) => (float[N,4] y, float[M,3] z) { y = Relu(x) z = Neg(x) }")
+    assert graph(model).shapes["y"] == ("N", 3)
+    assert graph(model).shapes["z"] == ("N", 3)
+
+
+def test_bodies_see_what_they_capture(parse):
+    text = (
+        "g (bool c, float[N,4] x) => (float[?,?] y) { a = Relu(x) h = If(c)"
+        " <then_branch = t () => (float[?,?] p) { p = Abs(a) },"
+        " else_branch = e () => (float[?,?] q) { q = Neg(a) }> y = Tanh(h) }"
+    )
+    assert graph(parse(text)).shapes["y"][1] == 4
 
 
 def test_integer_division_truncates_towards_zero(parse):

@@ -1,0 +1,199 @@
+"""Claims say what onnx's inference says once sizes are put in for the symbols, and what their rows say."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from onnx_oto.model.claims import CLAIMS, Facts
+from onnx_oto.model.dims import Dim, Shape, Symbols
+from onnx_oto.model.node import Node
+
+OPSET = 17
+F = np.float32
+N, M = "N", "M"
+# op, attributes, shapes by input, values by input position, the shape that follows ("*": a symbol of its own).
+ROWS = [
+    ("Reshape", {}, [(N, 4, 6)], {1: [-1, 24]}, (N, 24)),
+    ("Reshape", {}, [(N, 4, 6)], {1: [0, 0, 2, -1]}, (N, 4, 2, 3)),
+    ("Reshape", {}, [(N, M, 6)], {1: [M, -1]}, (M, "6*N")),
+    ("Reshape", {"allowzero": 1}, [(0, 3)], {1: [3, 0]}, (3, 0)),
+    ("Flatten", {}, [(N, 4, M)], {}, (N, "4*M")),
+    ("Flatten", {"axis": -1}, [(N, 4, M)], {}, ("4*N", M)),
+    ("Flatten", {"axis": 0}, [(N, 4)], {}, (1, "4*N")),
+    ("Expand", {}, [(1, 4)], {1: [N, 1]}, (N, 4)),
+    ("Expand", {}, [(N, 1)], {1: [2, 1, 7]}, (2, N, 7)),
+    ("ConstantOfShape", {}, [(2,)], {0: [N, 3]}, (N, 3)),
+    ("Tile", {}, [(N, 4)], {1: [2, M]}, ("2*N", "4*M")),
+    ("Range", {}, [(), (), ()], {0: [0], 1: [N], 2: [1]}, (N,)),
+    ("TopK", {"axis": 1}, [(N, 9)], {1: [M]}, (N, M)),
+    ("OneHot", {}, [(N, 3), (), (2,)], {1: [M]}, (N, 3, M)),
+    ("OneHot", {"axis": 0}, [(N, 3), (), (2,)], {1: [M]}, (M, N, 3)),
+    ("Concat", {"axis": 1}, [(N, M, 4), (N, 3, 4)], {}, (N, "*", 4)),
+    ("Concat", {"axis": -1}, [(N, M), (N, M)], {}, (N, "2*M")),
+    ("Concat", {"axis": 0}, [(N, 4), (2, 4)], {}, ("*", 4)),
+    ("Pad", {}, [(N, 3, 8)], {1: [0, 0, 1, 0, 0, 2]}, (N, 3, 11)),
+    ("Pad", {}, [(N, M, 8)], {1: [0, 1, 0, 0, 1, -1]}, (N, "*", 7)),
+    ("Slice", {}, [(N, 8)], {1: [0], 2: [4], 3: [1]}, (N, 4)),
+    ("Slice", {}, [(N, 8)], {1: [0], 2: [N], 3: [0]}, (N, 8)),
+    ("Slice", {}, [(N, M)], {1: [0], 2: [3], 3: [1]}, (N, "*")),
+    ("Slice", {}, [(N, M)], {1: [1], 2: [2**31 - 1], 3: [1]}, (N, "*")),
+    ("Slice", {}, [(N, M)], {1: [-2], 2: [2**63 - 1], 3: [1]}, (N, "*")),
+    ("Slice", {}, [(N, 8)], {1: [-3], 2: [-1], 3: [-1]}, (N, 2)),
+    ("Resize", {}, [(N, 3, 4, M)], {3: [N, 3, 8, M]}, (N, 3, 8, M)),
+    ("Resize", {}, [(N, 3, 5, M)], {2: [1.0, 1.0, 2.5, 2.0]}, (N, 3, 12, "2*M")),
+    ("Resize", {}, [(N, 3, 5, M)], {2: [1.0, 1.0, 1.0, 1.5]}, (N, 3, 5, "*")),
+    ("Upsample", {}, [(N, 3, 5, M)], {1: [1.0, 1.0, 2.0, 3.0]}, (N, 3, 10, "3*M")),
+    ("DepthToSpace", {"blocksize": 2}, [(N, 12, M, 5)], {}, (N, 3, "2*M", 10)),
+    ("SpaceToDepth", {"blocksize": 2}, [(N, 3, "2*M", 10)], {}, (N, 12, M, 5)),
+    ("Einsum", {"equation": "bij, bjk -> bik"}, [(N, M, 4), (N, 4, 5)], {}, (N, M, 5)),
+    ("Einsum", {"equation": "ij,jk"}, [(N, 4), (4, M)], {}, (N, M)),
+    ("Einsum", {"equation": "bi->b"}, [(N, M)], {}, (N,)),
+    ("Conv", {"pads": [1, 1, 1, 1]}, [(N, 3, M, 8), (6, 3, 3, 3)], {}, (N, 6, M, 8)),
+    ("Conv", {"strides": [2, 2]}, [(N, 3, "4*M", 8), (6, 3, 2, 2)], {}, (N, 6, "2*M", 4)),
+    ("Conv", {"strides": [2], "pads": [1, 1]}, [(N, 3, "2*M"), (6, 3, 3)], {}, (N, 6, M)),
+    ("Conv", {"strides": [2], "pads": [1, 1]}, [(N, 3, M), (6, 3, 3)], {}, (N, 6, "*")),
+    ("Conv", {"dilations": [2], "pads": [2, 2]}, [(N, 3, M), (6, 3, 3)], {}, (N, 6, M)),
+    ("Conv", {"auto_pad": "SAME_UPPER", "strides": [2]}, [(N, 3, "2*M"), (6, 3, 3)], {}, (N, 6, M)),
+    ("Conv", {"auto_pad": "SAME_LOWER", "strides": [2]}, [(N, 3, M), (6, 3, 3)], {}, (N, 6, "*")),
+    ("Conv", {"auto_pad": "VALID"}, [(N, 3, M), (6, 3, 3)], {}, (N, 6, "*")),
+    ("MaxPool", {"kernel_shape": [2, 2], "strides": [2, 2]}, [(N, 3, "2*M", M)], {}, (N, 3, M, "*")),
+    ("MaxPool", {"kernel_shape": [3], "strides": [1], "pads": [1, 1]}, [(N, 3, M)], {}, (N, 3, M)),
+    ("MaxPool", {"kernel_shape": [3], "strides": [2], "ceil_mode": 1}, [(N, 3, "2*M")], {}, (N, 3, "*")),
+    ("AveragePool", {"kernel_shape": [2], "strides": [2], "ceil_mode": 1}, [(N, 3, "2*M")], {}, (N, 3, M)),
+    ("LpPool", {"kernel_shape": [2], "strides": [2]}, [(N, 3, "2*M")], {}, (N, 3, M)),
+    ("ConvTranspose", {"strides": [2]}, [(N, 4, M), (4, 6, 2)], {}, (N, 6, "2*M")),
+    ("ConvTranspose", {"group": 2}, [(N, 4, M), (4, 3, 3)], {}, (N, 6, "*")),
+    (
+        "ConvTranspose",
+        {"strides": [2], "pads": [1, 1], "output_padding": [1]},
+        [(N, 4, M), (4, 6, 3)],
+        {},
+        (N, 6, "2*M"),
+    ),
+]
+IDS = [f"{row[0]}-{index}" for index, row in enumerate(ROWS)]
+# Where nothing, or not everything, follows.
+SILENT = [
+    ("Reshape", {}, [(N, 4, 6)], {1: [None, 12]}, ("2*N", 12)),
+    ("Reshape", {}, [(N, 4, 6)], {1: [None, -1]}, (None, None)),
+    ("Reshape", {}, [(4, 6)], {1: [5, -1]}, (5, None)),
+    ("Expand", {}, [(N, 4)], {1: [M, None]}, (None, 4)),
+    ("Range", {}, [(), (), ()], {0: [1], 1: [N], 2: [1]}, None),
+    ("Pad", {}, [(N, 3, 8)], {1: [0, None, 0, 0, 0, 0]}, (N, None, 8)),
+    ("Slice", {}, [(N, 8)], {1: [None], 2: [4], 3: [1]}, (N, None)),
+    ("Resize", {}, [(N, 3, 4, M)], {3: [N, 3, 8, None]}, (N, 3, 8, None)),
+    ("Concat", {"axis": 0}, [(N, 3), None], {}, None),
+    ("Concat", {"axis": 0}, [(3, M), (2, 4)], {}, (5, 4)),
+    ("Einsum", {"equation": "...i->..."}, [(N, M)], {}, None),
+    ("Conv", {}, [(N, 3, M), None], {}, None),
+    ("Flatten", {}, [None], {}, None),
+]
+
+
+def claim(row, symbols: Symbols | None = None) -> Shape | None:
+    op, attrs, shapes, values, _ = row
+    names = tuple(f"i{k}" if k < len(shapes) or k in values else "" for k in range(5))
+    names = names[: max([len(shapes) - 1, *values]) + 1]
+    node = Node("n", op, "", names, ("o",), attrs, 0, (), version(op))
+    known = {names[k]: np.array(v, F if isinstance(v[0], float) else object) for k, v in values.items()}
+    facts = Facts(dict(zip(names, shapes, strict=False)), {}, known, symbols or Symbols())
+    return CLAIMS[op](node, facts)
+
+
+def version(op: str) -> int:
+    return 9 if op == "Upsample" else OPSET
+
+
+def test_every_claim_has_a_row():
+    assert {row[0] for row in ROWS} == set(CLAIMS)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=IDS)
+def test_what_follows_from_open_sizes(row):
+    found = claim(row)
+    assert found is not None
+    assert tuple("*" if isinstance(s, str) and s.startswith("unk__") else s for s in found) == row[4]
+
+
+@pytest.mark.parametrize("row", SILENT, ids=[f"{row[0]}-{index}" for index, row in enumerate(SILENT)])
+def test_what_does_not_follow_is_unknown(row):
+    assert claim(row) == row[4]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=IDS)
+def test_claims_agree_with_onnx_for_every_size(row):
+    """One claim for all sizes: its numbers and products must be those that onnx infers for static shapes."""
+    symbols = Symbols()
+    found = claim(row, symbols)
+    seen: dict[str, set[tuple[int, int, int]]] = {}
+    for n, m in itertools.product((3, 4, 7), repeat=2):
+        truth = inferred(row, {N: n, M: m})
+        assert found is not None
+        assert len(found) == len(truth)
+        for size, true in zip(found, truth, strict=True):
+            if isinstance(size, str) and size.startswith("unk__"):
+                assert symbols.least(size) <= true
+                seen.setdefault(size, set()).add((n, m, true))
+            else:
+                assert value_of(size, {N: n, M: m}) == true
+    for size, truths in seen.items():
+        assert len({(n, m) for n, m, _ in truths}) == len(truths), f"{size} stands for two sizes"
+
+
+def inferred(row, sizes: dict[str, int]) -> tuple[int, ...]:
+    op, attrs, shapes, values, _ = row
+    names = [f"i{k}" if k < len(shapes) or k in values else "" for k in range(5)]
+    names = names[: max([len(shapes) - 1, *values]) + 1]
+    inputs, constants = [], []
+    for k, name in enumerate(names):
+        if k in values:
+            data = [value_of(item, sizes) for item in values[k]]
+            kind = F if isinstance(values[k][0], float) else np.int64
+            scalar = op in ("Range", "OneHot") and len(data) == 1
+            constants.append(onnx.numpy_helper.from_array(np.array(data[0] if scalar else data, kind), name))
+        elif name:
+            shape = [value_of(size, sizes) for size in shapes[k]]
+            inputs.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
+    node = helper.make_node(op, names, ["o", "second"][: 2 if op == "TopK" else 1], **attrs)
+    graph = helper.make_graph([node], "g", inputs, [helper.make_value_info("o", onnx.TypeProto())], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version(op))])
+    result = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    return tuple(dim.dim_value for dim in result.graph.output[0].type.tensor_type.shape.dim)
+
+
+def value_of(size: Dim | float, sizes: dict[str, int]) -> int | float:
+    if not isinstance(size, str):
+        return size
+    return math.prod(int(factor) if factor.isdigit() else sizes[factor] for factor in size.split("*"))
+
+
+def test_sums_cancel_and_products_collect():
+    symbols = Symbols(["unk__0"])
+    longer = symbols.sum(["T", 1])
+    assert longer == "unk__1"
+    assert symbols.sum([longer, -1]) == "T"
+    assert symbols.sum([1, "T"]) == longer
+    assert symbols.sum([longer, longer]) != longer
+    assert symbols.sum(["2*T", "T"]) == "3*T"
+    assert symbols.sum([2, 3]) == 5
+    assert symbols.sum(["T", None]) is None
+    assert (symbols.least(longer), symbols.least("T"), symbols.least(7)) == (1, 0, 7)
+
+
+def test_a_slice_takes_off_only_what_is_surely_there():
+    """A class token put in front can be cut off again; an axis that may be empty cannot get shorter."""
+    symbols = Symbols()
+    longer = symbols.sum(["T", 1])
+    cut = {1: [1], 2: [2**63 - 1], 3: [1]}
+    assert claim(("Slice", {}, [(N, longer)], cut, None), symbols) == (N, "T")
+    assert claim(("Slice", {}, [(N, longer)], {1: [0], 2: [1], 3: [1]}, None), symbols) == (N, 1)
+    assert claim(("Slice", {}, [(N, longer)], {1: [0], 2: [-1], 3: [1]}, None), symbols) == (N, "T")
+    first = claim(("Slice", {}, [(N, "T")], cut, None), symbols)
+    assert first is not None
+    assert symbols.sum([first[1], 1]) != "T"
