@@ -20,6 +20,11 @@ import numpy.typing as npt
 
 from onnx_oto.errors import DataError, StorageError
 
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python built without lzma: then zipfile refuses such members by itself
+    LZMAError = zlib.error  # type: ignore[assignment,misc]
+
 Array = npt.NDArray[Any]
 
 SPLITS = ("train", "test")
@@ -29,6 +34,7 @@ EXPECTED = "expected x_train, y_train, x_test, y_test (or x_train__NAME and x_te
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
+    LZMAError,
     ValueError,
     EOFError,
     KeyError,

@@ -45,7 +45,8 @@ def infer(model: ModelProto, *, strict: bool = False) -> Knowledge:
     ModelError naming the node.
     """
     given = _given(model)
-    taken = {name for kind in given.values() for size in type_shape(kind) or () for name in symbols(size)}
+    open_sizes = (size for value in model.graph.input for size in type_shape(given[value.name]) or ())
+    taken = {name for size in open_sizes for name in symbols(size)}
     declared = {value.name: value.type for value in model.graph.output}
     walk = Walk(Schemas(model), Symbols(taken), small_constants(model), declared, strict=strict)
     for name, kind in given.items():

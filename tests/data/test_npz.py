@@ -157,3 +157,25 @@ def test_every_truncation_and_many_flipped_bytes_are_data_errors(file: Path) -> 
         except DataError:
             refused += 1
     assert refused > 50
+
+
+def test_damaged_lzma_members_are_data_errors(file: Path) -> None:
+    """zipfile lets the errors of this codec through as they are."""
+    pytest.importorskip("lzma")
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as archive:
+        for key, array in arrays().items():
+            with archive.open(f"{key}.npy", "w") as member:
+                np.lib.format.write_array(member, array)
+    assert load(file).train.inputs[""].shape == (6, 5, 5)
+    good = file.read_bytes()
+    start = good.index(b"x_train.npy") + len("x_train.npy")
+    refused = 0
+    for position in range(start, start + 60):
+        damaged = bytearray(good)
+        damaged[position] ^= 0xFF
+        file.write_bytes(damaged)
+        try:
+            load(file)
+        except DataError:
+            refused += 1
+    assert refused > 40  # the version of the codec that wrote it may be anything
