@@ -16,7 +16,7 @@ from onnx_oto.errors import UsageError
 from onnx_oto.lanes.layout import IntArray
 from onnx_oto.lanes.trace import FLOATS, Role, Trace
 from onnx_oto.model.graph import Graph, graph
-from onnx_oto.zigs.lanes import BoolArray, Lanes, solve
+from onnx_oto.zigs.lanes import BoolArray, Lanes, distinct, solve
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Analysis:
                 if id(block.labels) in seen:
                     continue
                 seen.add(id(block.labels))
-                members = np.unique(self.lanes.of_label[block.labels])
+                members = distinct(self.lanes.of_label[block.labels])
                 if not members.size or (of_dimension[members] < 0).any():
                     continue
                 dims, counts = np.unique(of_dimension[members], return_counts=True)
@@ -189,7 +189,7 @@ def uses(trace: Trace) -> list[tuple[Use, IntArray]]:
 
 def _dimensions(trace: Trace, lanes: Lanes) -> tuple[Dimension, ...]:
     """Group lanes by the set of parameter axes that produce them, and by why they are frozen."""
-    every = [(use, np.unique(lanes.of_label[labels])) for use, labels in uses(trace)]
+    every = [(use, distinct(lanes.of_label[labels])) for use, labels in uses(trace)]
     rng = np.random.default_rng(0)
     signature = np.zeros(lanes.count, np.uint64)
     used = np.zeros(lanes.count, bool)
@@ -198,18 +198,16 @@ def _dimensions(trace: Trace, lanes: Lanes) -> tuple[Dimension, ...]:
         if use.role == Role.PRODUCER.value:
             signature[members] ^= rng.integers(1, 2**63, dtype=np.uint64)
     shown = np.flatnonzero(used & (signature != 0))
-    order, family = np.unique(
-        np.stack([signature[shown], lanes.reason[shown].astype(np.uint64)]), axis=1, return_inverse=True
-    )
-    family = family.reshape(-1)
-    first = np.full(order.shape[1], shown.size, np.int64)
-    np.minimum.at(first, family, np.arange(shown.size))
+    by_reason = rng.integers(1, 2**63, len(lanes.reasons) + 1, dtype=np.uint64)
+    kinds = signature[shown] ^ by_reason[lanes.reason[shown]]  # reason -1 is the last entry
+    _, first, family = np.unique(kinds, return_index=True, return_inverse=True)
     of_lane = np.full(lanes.count, -1, np.int64)
-    of_lane[shown] = np.argsort(np.argsort(first))[family]
-    families = [shown[of_lane[shown] == i] for i in range(order.shape[1])]
+    of_lane[shown] = np.argsort(np.argsort(first))[family.reshape(-1)]
+    by_kind = shown[np.argsort(of_lane[shown], kind="stable")]
+    families = np.split(by_kind, np.cumsum(np.bincount(of_lane[shown]))[:-1]) if shown.size else []
     by_family: list[list[Use]] = [[] for _ in families]
     for use, touched in every:
-        for index in np.unique(of_lane[touched]):
+        for index in distinct(of_lane[touched]):
             if index >= 0:
                 by_family[index].append(use)
     names: dict[str, int] = {}
