@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import onnx
 
 from onnx_oto.lanes.align import combine
 from onnx_oto.lanes.contract import times
@@ -112,14 +113,16 @@ def unary(node: Node, trace: Trace) -> None:
 
 @rule("Cast", "CastLike")
 def cast(node: Node, trace: Trace) -> None:
-    """y = x in another type; a value that is not a float says nothing about zero any more."""
+    """y = x rounded to another type; a value that is not a float says nothing about zero any more."""
     layout = given(inputs(node, trace)[0])
-    if trace.graph.dtypes.get(node.outputs[0]) in FLOATS:
-        trace.materialise(layout, node)
-        trace.put(node.outputs[0], replace(layout, view=None))
-        return
-    unknown = combine(trace, node, [layout], lambda s: np.full_like(s, np.nan), [Role.CONSUMER])
-    trace.put(node.outputs[0], unknown)
+    target = trace.graph.dtypes.get(node.outputs[0])
+
+    def state(s: FloatArray) -> FloatArray:
+        if target not in FLOATS:
+            return np.full_like(s, np.nan)
+        return s.astype(onnx.helper.tensor_dtype_to_np_dtype(target)).astype(np.float64)
+
+    trace.put(node.outputs[0], combine(trace, node, [layout], state, [Role.CONSUMER]))
 
 
 def _divide(a: FloatArray, b: FloatArray) -> FloatArray:

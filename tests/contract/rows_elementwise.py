@@ -82,6 +82,9 @@ ROWS: list[Row] = [
     image("Dropout", "opset 13", PRUNABLE, "z = Dropout(h, r)", "float r = {0.3}", opset=13),
     image("Dropout", "mask read", NOT_ZERO, "d, m = Dropout(h) z = Cast<to=1>(m)", opset=13),
     image("Cast", "half and back", PRUNABLE, "c = Cast<to=10>(h) z = Cast<to=1>(c)"),
+    image(
+        "Cast", "a constant rounded to half", PRUNABLE, "e = Softplus(h) c = Cast<to=10>(e) z = Cast<to=1>(c)"
+    ),
     image("Cast", "integers", NOT_ZERO, "c = Cast<to=7>(h) z = Cast<to=1>(c)"),
     image("Cast", "of a gate", NOT_ZERO, "c = Greater(h, s) z = Cast<to=1>(c)", "float s = {-0.1}"),
     image(
