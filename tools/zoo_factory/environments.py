@@ -17,7 +17,7 @@ REQUIREMENTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "torch": TORCH,
     "keras": (("tensorflow-cpu>=2.16", "tf2onnx>=1.17", "onnx"),),
     "jax": (("jax[cpu]", "jax2onnx", "flax", "onnx"),),
-    "paddle": (("paddlepaddle", "paddle2onnx", "onnx", "setuptools"),),
+    "paddle": (("paddlepaddle", "paddle2onnx", "packaging", "setuptools"),),
     "sklearn": (("scikit-learn", "skl2onnx", "onnx"),),
 }
 """Arguments of the `pip install` calls that make each environment, in order."""
