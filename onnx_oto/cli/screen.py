@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,7 +24,8 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from onnx_oto.pipeline import Pruned, Trained
+from onnx_oto.pipeline import Gain, Pruned, Trained
+from onnx_oto.pipeline.folder import COMPACT
 from onnx_oto.pipeline.summary import Change, Summary
 from onnx_oto.training import EpochEnded, Event, Started, Stepped
 from onnx_oto.verify import Verdict
@@ -44,9 +47,13 @@ def _plain(value: Any) -> Any:
 
 
 class Progress:
-    """A bar with loss, zero groups and time left, on stderr; also an observer of training."""
+    """A bar with loss, zero groups and time left on stderr, or lines where stderr is no terminal.
 
-    def __init__(self) -> None:
+    Also an observer of training. Without a terminal a line comes every `every` seconds, as one epoch may take
+    minutes.
+    """
+
+    def __init__(self, *, every: float = 10.0) -> None:
         self._console = Console(stderr=True, highlight=False)
         self._bar = Bar(
             TextColumn("{task.description}"),
@@ -61,6 +68,9 @@ class Progress:
             disable=not self._console.is_terminal,
         )
         self._task: TaskID | None = None
+        self._every = every
+        self._pace = Pace(0, 0.0)
+        self._spoke = 0.0
 
     def __enter__(self) -> Progress:
         self._bar.start()
@@ -73,19 +83,44 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print a sentence above the bar."""
+        self._spoke = time.perf_counter()
         self._console.print(text, markup=False, soft_wrap=True)
 
     def notice(self, event: Event) -> None:
         """See `Observer.notice`."""
         if isinstance(event, Started):
             self._task = self._bar.add_task("training", total=event.total, completed=event.step, figures="")
+            self._pace = Pace(event.step, time.perf_counter())
+            self._spoke = self._pace.begin
         elif isinstance(event, Stepped):
-            if self._task is not None:
-                goal = "" if event.target is None else f"/{event.target}"
-                figures = f"loss {event.loss:.3f}  {event.phase}  zero {event.zeroed}{goal}"
-                self._bar.update(self._task, completed=event.step, figures=figures)
+            self._step(event)
         elif isinstance(event, EpochEnded):
             self.say(_epoch_line(event))
+
+    def _step(self, event: Stepped) -> None:
+        figures = _figures_of(event)
+        if self._console.is_terminal and self._task is not None:
+            self._bar.update(self._task, completed=event.step, figures=figures)
+        elif time.perf_counter() - self._spoke >= self._every and event.step < event.total:
+            left = self._pace.left(event.step, event.total, time.perf_counter())
+            self.say(f"step {event.step} of {event.total}: {figures}, about {left:.0f} s left")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """When training began (seconds of a clock), and at which step."""
+
+    step: int
+    begin: float
+
+    def left(self, step: int, total: int, now: float) -> float:
+        """Return the seconds that are left at the pace so far."""
+        return (now - self.begin) * (total - step) / max(step - self.step, 1)
+
+
+def _figures_of(event: Stepped) -> str:
+    goal = "" if event.target is None else f" of {event.target}"
+    return f"loss {event.loss:.3f}, {event.phase}, zero groups {event.zeroed}{goal}"
 
 
 def _epoch_line(event: EpochEnded) -> str:
@@ -100,30 +135,22 @@ def _epoch_line(event: EpochEnded) -> str:
     )
 
 
-def print_trained(result: Trained) -> None:
+def print_trained(result: Trained, gain: Gain) -> None:
     """Print the table of full against compact model, and where the files are."""
-    assert result.summary is not None
-    table = _change_table(result.summary)
-    if result.latencies is not None:
-        full, small = result.latencies
-        table.add_row(
-            "latency, 1 sample",
-            f"{full.median:.3f} ms",
-            f"{small.median:.3f} ms",
-            _times(full.median, small.median),
-        )
-    if result.full is not None and result.compact is not None:
-        name, digits = result.full.metric, ".4f"
-        table.add_row(
-            f"test {name}", format(result.full.value, digits), format(result.compact.value, digits), ""
-        )
+    summary, (full, small) = gain.summary, gain.scores
+    slow, fast = gain.latencies
+    table = _change_table(summary)
+    table.add_row(
+        "latency", f"{slow.median:.3f} ms", f"{fast.median:.3f} ms", _times(slow.median, fast.median)
+    )
+    table.add_row(f"test {full.metric}", f"{full.value:.4f}", f"{small.value:.4f}", "")
     out.print(table)
     out.print(
-        f"groups zeroed and removed: {result.summary.removed} of {result.summary.prunable} "
+        f"groups zeroed and removed: {summary.removed} of {summary.prunable} "
         f"({result.achieved:.1%}, target {result.target:.1%})"
     )
-    out.print(_verdict_line(result.summary.verdict))
-    out.print(f"compact model: {result.run / 'compact.onnx'}   ({result.seconds:.0f} s in all)", markup=False)
+    out.print(_verdict_line(summary.verdict))
+    out.print(f"compact model: {result.run / COMPACT}   ({result.seconds:.0f} s in all)", markup=False)
 
 
 def print_pruned(result: Pruned, output: Path, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from onnx_oto.cli.models import json_option, keep_option, model_argument, seed_o
 from onnx_oto.gradients import LOSSES
 from onnx_oto.optim import DIRECTIONS, OPTIMIZERS
 from onnx_oto.pipeline import Trained, TrainOptions, demo, train
+from onnx_oto.pipeline.folder import CHECKPOINT
 from onnx_oto.training import StopRequests
 from onnx_oto.training.schedule import SHAPES
 
@@ -111,11 +112,10 @@ def _options(settings: dict[str, Any]) -> TrainOptions:
 def _show(job: Callable[..., Trained], as_json: bool) -> None:
     with StopRequests() as stop, screen.Progress() as progress:
         result = job(observer=progress, say=progress.say, stop=stop)
-    if result.history.stopped:
-        where = result.run / "checkpoint.npz"
-        click.echo(f"interrupted: everything up to here is in '{where}'", err=True)
+    if result.gain is None:
+        click.echo(f"interrupted: everything up to here is in '{result.run / CHECKPOINT}'", err=True)
         raise click.exceptions.Exit(stop.exit_code or 130)
     if as_json:
         screen.print_json(result.as_json())
     else:
-        screen.print_trained(result)
+        screen.print_trained(result, result.gain)

@@ -2,7 +2,7 @@
 
 from onnx_oto.model.check import check, full_check
 from onnx_oto.model.dims import Dim, Shape
-from onnx_oto.model.files import load, runnable_bytes
+from onnx_oto.model.files import load, runnable_bytes, stored_bytes
 from onnx_oto.model.graph import Graph, graph
 from onnx_oto.model.node import Node
 from onnx_oto.model.normal import normalise
@@ -22,4 +22,5 @@ __all__ = [
     "normalise",
     "runnable_bytes",
     "save",
+    "stored_bytes",
 ]

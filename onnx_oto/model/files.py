@@ -12,7 +12,8 @@ from onnx import ModelProto
 
 from onnx_oto.errors import ModelError, OtoError, StorageError, UnsupportedError
 from onnx_oto.model.check import check
-from onnx_oto.model.external import load_external
+from onnx_oto.model.external import all_tensors, load_external, resolve
+from onnx_oto.model.tensors import byte_count, is_external
 
 DEFAULT_MAX_BYTES = 8 * 2**30
 PROTOBUF_LIMIT = 2**31 - 1
@@ -53,6 +54,17 @@ def load(
         reason = _one_line(error) or type(error).__name__
         raise ModelError(f"model {str(path)!r} is not a valid ONNX file: {reason}") from None
     return model
+
+
+def stored_bytes(path: str | os.PathLike[str], model: ModelProto) -> int:
+    """Return how many bytes the file of a loaded model and the external data that it names take on disk."""
+    path = Path(path)
+    size = path.stat().st_size
+    if size >= sum(byte_count(tensor) for tensor in all_tensors(model)):
+        return size  # everything fits into the file itself
+    named = _parse(path.read_bytes())
+    files = {resolve(tensor, path.parent).path for tensor in all_tensors(named) if is_external(tensor)}
+    return size + sum(file.stat().st_size for file in files)
 
 
 def runnable_bytes(model: ModelProto) -> bytes:

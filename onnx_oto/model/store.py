@@ -22,8 +22,8 @@ _MIN_EXTERNAL = 1024
 _ALIGNMENT = 4096
 
 
-def save(model: ModelProto, path: str | os.PathLike[str], *, external_above: int = EXTERNAL_ABOVE) -> None:
-    """Write a model to a file, atomically.
+def save(model: ModelProto, path: str | os.PathLike[str], *, external_above: int = EXTERNAL_ABOVE) -> int:
+    """Write a model to a file, atomically, and return how many bytes were written, external data included.
 
     Above `external_above` bytes of weights, these go to ``<name>.data``.
 
@@ -42,17 +42,19 @@ def save(model: ModelProto, path: str | os.PathLike[str], *, external_above: int
         raise StorageError(f"cannot write {str(path)!r}: it is not a regular file")
     try:
         if sum(byte_count(t) for t in all_tensors(model)) > external_above:
-            _save_external(model, target)
+            written = _save_external(model, target)
         else:
             payload = runnable_bytes(model)
+            written = len(payload)
             with _replacing(target) as file:
                 file.write(payload)
         _sync_folder(target.parent)
     except OSError as error:
         raise StorageError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
+    return written
 
 
-def _save_external(model: ModelProto, target: Path) -> None:
+def _save_external(model: ModelProto, target: Path) -> int:
     """Write weights first and the model last. An older data file stays until the new model is in place."""
     data = target.with_name(target.name + ".data")
     light = ModelProto()
@@ -62,6 +64,7 @@ def _save_external(model: ModelProto, target: Path) -> None:
         for tensor in light.graph.initializer:
             if byte_count(tensor) >= _MIN_EXTERNAL:
                 _move(tensor, weights, data.name)
+        written = weights.tell()
         payload = runnable_bytes(light)
     try:
         with _replacing(target) as file:
@@ -72,6 +75,7 @@ def _save_external(model: ModelProto, target: Path) -> None:
             os.replace(backup, data)
         raise
     backup.unlink(missing_ok=True)
+    return written + len(payload)
 
 
 def _move(tensor: TensorProto, file: BinaryIO, location: str) -> None:

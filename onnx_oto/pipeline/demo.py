@@ -6,7 +6,10 @@ import os
 from collections.abc import Callable
 from importlib.resources import as_file, files
 
-from onnx_oto.pipeline.train import Say, Trained, TrainOptions, train
+from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.pipeline.preparing import Say
+from onnx_oto.pipeline.result import Trained
+from onnx_oto.pipeline.train import train
 from onnx_oto.training import Observer
 
 EPOCHS = 8

@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 
 from onnx_oto.errors import UnsupportedError
-from onnx_oto.model import load, normalise
+from onnx_oto.model import load, normalise, stored_bytes
 from onnx_oto.zigs import Analysis, analyse
 
 QUANTIZED = frozenset(
@@ -21,7 +21,7 @@ QUANTIZED = frozenset(
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A model file and what analysis says of it."""
+    """A model file and what analysis says of it. file_bytes: its size on disk, external data included."""
 
     path: Path
     file_bytes: int
@@ -38,8 +38,8 @@ def open_model(path: str | os.PathLike[str], keep: Sequence[str] = ()) -> Opened
 
     Raises ModelError, StorageError, and UsageError for a pattern that matches nothing.
     """
-    model = normalise(load(path))
-    return Opened(Path(path), Path(path).stat().st_size, analyse(model, keep))
+    loaded = load(path)
+    return Opened(Path(path), stored_bytes(path, loaded), analyse(normalise(loaded), keep))
 
 
 def require_prunable(opened: Opened) -> None:

@@ -14,7 +14,7 @@ import onnx
 from onnx_oto.errors import OtoError, UnsupportedError, UsageError
 from onnx_oto.model import save
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
-from onnx_oto.pipeline.summary import Summary, summarise
+from onnx_oto.pipeline.summary import Change, Summary, summarise
 from onnx_oto.surgery import compact
 from onnx_oto.verify import Verdict, compare
 from onnx_oto.zigs import Analysis, choose, score, zero_dropped
@@ -137,10 +137,11 @@ def _cut(
     zeroed = zero_dropped(opened.analysis, drop)
     verdict = _agree(zeroed, small, seed)
     end = time.perf_counter()
-    save(small, output)
+    written = save(small, output)
     if save_zeroed is not None:
         save(zeroed, save_zeroed)
-    summary = summarise(opened.analysis, small, int(drop.sum()), verdict)
+    size = Change(opened.file_bytes, written)
+    summary = summarise(opened.analysis, small, int(drop.sum()), verdict, size)
     return Pruned(summary, cut - begin, end - cut)
 
 

@@ -28,7 +28,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Summary:
-    """Full against compact model."""
+    """Full against compact model. size: of the files, in bytes, external data included."""
 
     params: Change
     macs: Change
@@ -49,13 +49,15 @@ class Summary:
         }
 
 
-def summarise(full: Analysis, compact: onnx.ModelProto, removed: int, verdict: Verdict) -> Summary:
+def summarise(
+    full: Analysis, compact: onnx.ModelProto, removed: int, verdict: Verdict, size: Change
+) -> Summary:
     """Return the figures; the compact model's are read from its own analysis, not computed from the full one's."""
     small = analyse(compact)
     return Summary(
         Change(full.params, small.params),
         Change(full.macs, small.macs),
-        Change(full.model.ByteSize(), compact.ByteSize()),
+        size,
         sum(d.size for d in full.prunable),
         removed,
         verdict,

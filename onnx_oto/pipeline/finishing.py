@@ -1,0 +1,106 @@
+"""After training: the trained model is compacted, verified and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnx_oto import data
+from onnx_oto.bench import latency
+from onnx_oto.model import save
+from onnx_oto.model.normal import drop_dead
+from onnx_oto.model.tensors import from_array
+from onnx_oto.pipeline.folder import COMPACT, TRAINED
+from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.pipeline.prune import cut_and_verify
+from onnx_oto.pipeline.result import Gain
+from onnx_oto.pipeline.summary import Change, summarise
+from onnx_oto.training import evaluate
+from onnx_oto.verify import runner
+from onnx_oto.zigs import analyse
+from onnx_oto.zigs.groups import zero_lanes
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+Predict = Callable[[Arrays], npt.NDArray[Any]]
+
+
+def finish(
+    model: onnx.ModelProto, weights: Arrays, dataset: data.Dataset, options: TrainOptions, folder: Path
+) -> tuple[int, Gain]:
+    """Return how many lanes were removed, and what was gained; writes trained.onnx and compact.onnx.
+
+    Raises OtoError, with trained.onnx already there, when the compact model does not compute the same.
+    """
+    full = with_weights(model, weights)
+    before = save(full, folder / TRAINED)
+    analysis = analyse(full, options.keep)
+    drop = zero_lanes(analysis) if options.prunes else np.zeros(analysis.lanes.count, bool)
+    _, small, verdict = cut_and_verify(analysis, drop, options.seed)
+    after = save(small, folder / COMPACT)
+    removed = int(drop.sum())
+    summary = summarise(analysis, small, removed, verdict, Change(before, after))
+    output = options.output or model.graph.output[0].name
+    lean, lean_small = (only_output(each, output) for each in (full, small))
+    scores = tuple(evaluate(predictor(each), dataset.test, options.loss) for each in (lean, lean_small))
+    feed = next(data.in_order(dataset.test, batch_size(lean) or 1)).inputs
+    times = latency([lean, lean_small], feed)
+    return removed, Gain(summary, (scores[0], scores[1]), (times[0], times[1]))
+
+
+def with_weights(model: onnx.ModelProto, weights: Arrays) -> onnx.ModelProto:
+    """Return a copy of `model` whose initializers named in `weights` hold those values."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    for tensor in result.graph.initializer:
+        if tensor.name in weights:
+            tensor.CopyFrom(from_array(np.ascontiguousarray(weights[tensor.name]), tensor.name))
+    return result
+
+
+def only_output(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """Return a copy of `model` with one output, without what that does not need (the data have no such inputs)."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    outputs = [value for value in model.graph.output if value.name == name]
+    del graph.output[:]
+    graph.output.extend(outputs)
+    drop_dead(graph)
+    read = {source for node in graph.node for source in node.input} | {name}
+    inputs = [value for value in model.graph.input if value.name in read]
+    del graph.input[:]
+    graph.input.extend(inputs)
+    return result
+
+
+def batch_size(model: onnx.ModelProto) -> int | None:
+    """Return the number of samples a model is fixed to, None when it takes any."""
+    sizes = {
+        value.type.tensor_type.shape.dim[0].dim_value
+        for value in model.graph.input
+        if value.type.tensor_type.shape.dim
+    }
+    return sizes.pop() or None if len(sizes) == 1 else None
+
+
+def predictor(model: onnx.ModelProto) -> Predict:
+    """Return a function from a batch of any size to the model's first output, as a stock runtime computes it.
+
+    A model with a fixed batch runs several times; the last samples are repeated to fill it.
+    """
+    run, size = runner(model), batch_size(model)
+    if size is None:
+        return lambda batch: run(batch)[0]
+
+    def in_parts(batch: Arrays) -> npt.NDArray[Any]:
+        count = len(next(iter(batch.values())))
+        rows = np.minimum(np.arange(-(-count // size) * size), count - 1).reshape(-1, size)
+        parts = [run({name: array[part] for name, array in batch.items()})[0] for part in rows]
+        return np.concatenate(parts)[:count]
+
+    return in_parts

@@ -1,0 +1,70 @@
+"""What `train` is asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from onnx_oto.errors import UsageError
+from onnx_oto.optim import DIRECTIONS
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How to train; the fields are the options of the command line.
+
+    sparsity: share of groups to zero. scope: ranked over the whole model ("global", every dimension keeping at
+    least `min_keep` of its lanes) or the same share in every dimension. shards: 0 = one per core.
+    """
+
+    sparsity: float = 0.5
+    epochs: int = 10
+    batch: int = 64
+    lr: float = 0.1
+    optimizer: str = "dhspg"
+    direction: str = "sgd"
+    weight_decay: float = 5e-4
+    schedule: str = "cosine"
+    warm_up: float = 0.05
+    loss: str = "cross-entropy"
+    output: str | None = None
+    seed: int = 0
+    shards: int = 0
+    scope: Literal["global", "dimension"] = "global"
+    min_keep: float = 0.1
+    round_to: int = 1
+    keep: Sequence[str] = ()
+    flip: bool = False
+    crop: int = 0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sparsity < 1:
+            raise UsageError(f"sparsity {self.sparsity} is not a share: give a number from 0 to below 1")
+        for name in ("epochs", "batch", "round_to"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name.replace('_', '-')} is {getattr(self, name)}: give at least 1")
+        for name in ("shards", "crop", "seed"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} is {getattr(self, name)}: it cannot be negative")
+        for name in ("warm_up", "min_keep"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(
+                    f"{name.replace('_', '-')} is {getattr(self, name)}: give a share from 0 to 1"
+                )
+        if self.direction not in DIRECTIONS:
+            raise UsageError(f"direction '{self.direction}': choose one of {', '.join(DIRECTIONS)}")
+
+    @property
+    def prunes(self) -> bool:
+        """Whether groups are driven to zero at all."""
+        return self.optimizer != "dense"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the options as JSON values."""
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return values

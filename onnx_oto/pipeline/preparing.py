@@ -1,0 +1,159 @@
+"""Everything of `train` that can be refused, before the first step."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+
+from onnx_oto import data
+from onnx_oto.errors import OtoError, UnsupportedError
+from onnx_oto.gradients import TrainingSpec, refusals, require_training
+from onnx_oto.gradients.prepare import prepare, training_graph
+from onnx_oto.pipeline.folder import require_free
+from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
+from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.surgery import compact
+from onnx_oto.verify import compare
+from onnx_oto.zigs import Analysis, choose, score, trainable, zero_dropped
+
+Say = Callable[[str], None]
+
+OPEN_SIZE = 32
+"""What open sizes besides the batch are taken as while nothing is known of the data."""
+MOST_REFUSALS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """A model, data that fit it, and how to train: nothing is left that could be refused."""
+
+    opened: Opened
+    spec: TrainingSpec
+    dataset: data.Dataset
+
+
+def make_ready(
+    path: str | os.PathLike[str],
+    source: str | os.PathLike[str],
+    run: str | os.PathLike[str],
+    options: TrainOptions,
+    say: Say,
+) -> Ready:
+    """Return what training needs. The model is judged before any data are read, and nothing is written.
+
+    Raises UnsupportedError for a model that has nothing to prune or that training cannot handle,
+    RuntimeMissingError, and DataError for data that do not fit.
+    """
+    require_free(run, overwrite=options.overwrite)
+    opened = open_model(path, options.keep)
+    if options.prunes:
+        require_prunable(opened)
+    require_training()
+    spec = _checked_spec(opened, options)
+    _say_ceiling(opened.analysis, say)
+    if options.prunes:
+        _rehearse(opened.analysis, options, say)
+    raw = data.load(source)
+    spec = _with_sample_shapes(opened.model, spec, raw)
+    dataset = _dataset(opened.model, spec, raw, options)
+    for note in dataset.notes:
+        say(note)
+    batch, shrunk = data.fit_batch(len(dataset.train), options.batch)
+    if shrunk:
+        say(shrunk)
+    return Ready(opened, replace(spec, batch=batch, shards=min(options.shards, batch)), dataset)
+
+
+def _checked_spec(opened: Opened, options: TrainOptions) -> TrainingSpec:
+    """Return the training spec, after asking whether every node on the way can be trained."""
+    names = trainable(opened.analysis)
+    if not names:
+        raise UnsupportedError(f"'{opened.path.name}' has no float32 parameters to train")
+    spec = TrainingSpec(
+        trainable=names,
+        loss=options.loss,
+        batch=options.batch,
+        shards=0,
+        output=options.output,
+        seed=options.seed,
+        sample_shapes=_guessed_shapes(opened.model),
+    )
+    refused = refusals(opened.model, spec)
+    if refused:
+        rest = len(refused) - MOST_REFUSALS
+        listed = "; ".join(str(refusal) for refusal in refused[:MOST_REFUSALS])
+        raise UnsupportedError(
+            f"training cannot handle {listed}" + (f"; and {rest} more nodes" if rest > 0 else "")
+        )
+    return spec
+
+
+def _guessed_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Return a sample shape for every input that leaves more than its first axis open."""
+    shapes = {}
+    for value in model.graph.input:
+        sizes = _pattern(value)
+        if None in sizes:
+            shapes[value.name] = tuple(size or OPEN_SIZE for size in sizes)
+    return shapes
+
+
+def _pattern(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
+    """Return the shape of one sample, None for open sizes."""
+    return tuple(dim.dim_value or None for dim in value.type.tensor_type.shape.dim)[1:]
+
+
+def _with_sample_shapes(model: onnx.ModelProto, spec: TrainingSpec, raw: data.Raw) -> TrainingSpec:
+    """Return `spec` with the open sizes taken from the data."""
+    values = {value.name: value for value in model.graph.input}
+    shapes = {}
+    for name in spec.sample_shapes:
+        key = name if name in raw.train.inputs else ""
+        if key not in raw.train.inputs:
+            continue
+        stored = raw.train.inputs[key][:1]
+        fitted, _ = data.fit(stored, _pattern(values[name]), np.float32, name=raw.train.key(key))
+        shapes[name] = fitted.shape
+    return replace(spec, sample_shapes=shapes)
+
+
+def _dataset(
+    model: onnx.ModelProto, spec: TrainingSpec, raw: data.Raw, options: TrainOptions
+) -> data.Dataset:
+    """Return the data as the inputs and the loss read them."""
+    prepared = prepare(model, spec)
+    target = training_graph(prepared, spec, 2).target
+    inputs = {feed.name: data.Input(feed.shape, feed.dtype) for feed in prepared.feeds}
+    labels = None
+    if target is not None:
+        bounds = (0.0, 1.0) if options.loss == "bce-with-logits" else (-np.inf, np.inf)
+        labels = data.Labels(target.shape[1:], target.classes, *bounds)
+    pixels = data.Pixels(options.mean, options.std) if options.mean or options.std else None
+    return data.assemble(raw, inputs, labels, pixels=pixels)
+
+
+def _rehearse(analysis: Analysis, options: TrainOptions, say: Say) -> None:
+    """Cut random groups out and verify: what cannot be compacted is refused now, not after training."""
+    begin = time.perf_counter()
+    choice = choose(analysis, score(analysis, "random", options.seed), options.sparsity or 0.5)
+    verdict = compare(zero_dropped(analysis, choice.drop), compact(analysis, choice.drop), batches=1)
+    if not verdict.passed:
+        raise OtoError(
+            f"rehearsal: the compact model differs by {verdict.max_abs:.2g} from the full one; this is a defect "
+            "of onnx-oto, training was not started"
+        )
+    say(f"rehearsal of the cut on random groups: exact ({time.perf_counter() - begin:.1f} s)")
+
+
+def _say_ceiling(analysis: Analysis, say: Say) -> None:
+    lanes = sum(d.size for d in analysis.prunable)
+    share = analysis.prunable_params / max(analysis.params, 1)
+    say(
+        f"{lanes} prunable groups in {len(analysis.prunable)} dimensions; {share:.1%} of "
+        f"{analysis.params:,} parameters lie in them"
+    )

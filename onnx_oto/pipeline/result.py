@@ -1,0 +1,55 @@
+"""What `train` returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onnx_oto.bench import Latency
+from onnx_oto.pipeline.summary import SCHEMA, Summary
+from onnx_oto.training import History, Score
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Full against compact model, after training.
+
+    scores and latencies: of the full model and of the compact one.
+    """
+
+    summary: Summary
+    scores: tuple[Score, Score]
+    latencies: tuple[Latency, Latency]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the figures under their public names."""
+        full, small = self.scores
+        slow, fast = self.latencies
+        return {
+            **self.summary.as_json(),
+            "metric": {"name": full.metric, "full": full.value, "compact": small.value},
+            "latency_ms": {"full": round(slow.median, 4), "compact": round(fast.median, 4)},
+        }
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The result of a run. target, achieved: shares of groups that are zero. `gain` is None when it was stopped."""
+
+    run: Path
+    target: float
+    achieved: float
+    seconds: float
+    history: History
+    gain: Gain | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the result under its public names."""
+        result = self.gain.as_json() if self.gain is not None else {"schema": SCHEMA, "stopped": True}
+        return {
+            **result,
+            "sparsity": {"target": self.target, "achieved": self.achieved},
+            "seconds": round(self.seconds, 2),
+            "run": str(self.run),
+        }
