@@ -151,18 +151,28 @@ def _balanced(node: Node, trace: Trace, x: Layout, w: Layout, groups: int, order
     name = node.inputs[1]
     if order != "oc" or name not in trace.graph.initializers or not x.on_axis(1):
         raise NotCovered("is grouped, and its channels or weights are computed in a way that has no rule")
+    if not _grouped_everywhere(trace, name, groups):
+        raise NotCovered("is grouped, and something else reads its weights in another way")
     x = split(x, x.axes[1][0], groups, _size(x, 1) // groups)
     block = next(b for b in x.blocks if len(b.keys) == 2)
     trace.demand_zero(block, node, "the sum")
-    if name in trace.grouped:
-        trace.tie(trace.grouped[name], block.labels)
-    elif trace.grouped.setdefault(name, block.labels) is not block.labels:
-        raise NotCovered("shares its weights with another grouping")
+    trace.tie(trace.grouped.setdefault(name, block.labels), block.labels)
     trace.roles[name, 1] = Role.CONSUMER
     trace.balanced.append(Balanced(block.labels, node.name))
     front = w.on_axis(0)[0].labels
     trace.balanced.append(Balanced(front.reshape(groups, -1), node.name))
     return _channels(x, front, np.zeros(front.size))
+
+
+def _grouped_everywhere(trace: Trace, name: str, groups: int) -> bool:
+    """Return whether every reader of a weight is a convolution in the same number of groups."""
+    graph = trace.graph
+    if name in graph.outputs or any(name in node.captured for node in graph.nodes):
+        return False
+    return all(
+        position == 1 and node.op in ("Conv", "FusedConv") and node.attrs.get("group", 1) == groups
+        for node, position in graph.consumers[name]
+    )
 
 
 def _size(layout: Layout, axis: int) -> int:

@@ -303,4 +303,18 @@ GRAPHS: list[Graph] = [
            t = Transpose<perm=[0,2,1,3,4]>(r) q = Reshape(t, s4) k = Slice(q, b0, b2, ax) z = Conv(k, w1) {HEAD} }}""",
         Expect("w0", 4),
     ),
+    graph(
+        "one weight for a grouped and an ordinary convolution",
+        f"""g (float[N,3,8,8] x) => (float[N,4] y) <float[6,3,3,3] w0, float[6] b0, {head(6)}>
+        {{ a = Conv<pads=[1,1,1,1]>(x, w0, b0) r = Relu(a) z = Conv<group=2,pads=[1,1,1,1]>(r, w0, b0) {HEAD} }}""",
+        Expect("w0", 0, reason="something else reads its weights"),
+    ),
+    graph(
+        "one weight for two grouped convolutions",
+        f"""g (float[N,3,8,8] x) => (float[N,4] y) <float[8,3,1,1] w0, float[8,4,3,3] w1, {head(8)}>
+        {{ a = Conv(x, w0) r = Relu(a) b = Conv<group=2,pads=[1,1,1,1]>(r, w1) s = Relu(b)
+           z = Conv<group=2,pads=[1,1,1,1]>(s, w1) {HEAD} }}""",
+        Expect("w0", 8),
+        Expect("w1", 8),
+    ),
 ]
