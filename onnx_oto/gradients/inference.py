@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import onnx
@@ -25,11 +24,6 @@ class Type(NamedTuple):
             return None
         known = tuple(size for size in self.shape if isinstance(size, int))
         return known if len(known) == len(self.shape) else None
-
-    @property
-    def size(self) -> float:
-        """The number of elements, infinite when a size is unknown."""
-        return math.inf if self.static is None else math.prod(self.static)
 
 
 UNKNOWN = Type(TensorProto.UNDEFINED, None)

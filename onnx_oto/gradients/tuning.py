@@ -1,6 +1,8 @@
 """Gradient graphs made faster after they are built. Each rewrite computes the same and has won in measurement.
 
-Measured on one thread, as shards run, 2-core AMD EPYC, medians of paired runs; docs/gradients.md has the figures.
+Measured on one thread, as shards run (2-core AMD EPYC, batch 32, medians of paired whole steps, without -> with):
+ResNet-8 at 28x28 94 -> 69 ms, ResNet-20 265 -> 215 ms, ResNet-18 at 32x32 1704 -> 1476 ms; an inverted-residual
+network at 64x64, batch 16: 129 -> 126 ms.
 """
 
 from __future__ import annotations

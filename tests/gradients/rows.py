@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from harness import Row
+
+from .harness import Row
 
 X = {"a": (2, 3)}
 IMAGE = {"a": (2, 4, 5, 5)}

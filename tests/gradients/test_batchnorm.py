@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import Build, gradient_of, model_from, normal
 
 from onnx_oto.errors import UnsupportedError, UsageError
+
+from .conftest import Build, gradient_of, model_from, normal
 
 EPSILON, MOMENTUM = 1e-3, 0.8
 BODY = f"y = BatchNormalization<epsilon={EPSILON}, momentum={MOMENTUM}>(x, scale, shift, mean, var)"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import Build, gradient_of, model_from, normal
 
 from onnx_oto.errors import UnsupportedError
+
+from .conftest import Build, gradient_of, model_from, normal
 
 MODEL = "(float[N, 64] x) => (float[N, 64] y) { z = Mul(x, w) y = Dropout(z, ratio) }"
 WEIGHTS = {"w": np.ones(64, np.float32), "ratio": np.float32(0.25)}

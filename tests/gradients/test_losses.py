@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import Build, gradient_of, model_from, normal
 
 from onnx_oto.errors import UnsupportedError, UsageError
 from onnx_oto.gradients import TrainingSpec
+
+from .conftest import Build, gradient_of, model_from, normal
 
 N, C = 4, 3
 LABELS = np.array([0, 2, 1, 2])

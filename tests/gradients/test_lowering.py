@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness import FLOAT32, Row, differences, ours
-from rows import ROWS
 
 from onnx_oto.gradients.lowering import registered
 from onnx_oto.gradients.lowering.differentiable import DIFFERENTIABLE
+
+from .harness import FLOAT32, Row, differences, ours
+from .rows import ROWS
 
 ELSEWHERE = {
     "BatchNormalization": "test_batchnorm.py",
@@ -73,3 +74,13 @@ def test_derivative_at_zero(body: str, derivative: float) -> None:
         assert np.isfinite(got).all()
     if op != "LpNormalization":
         np.testing.assert_allclose(got, derivative * weights if op != "ReduceL2" else 0.0, atol=FLOAT32)
+
+
+@pytest.mark.parametrize(("op", "last"), [("ReduceMax", 1.0), ("ReduceMin", 3.0)])
+def test_ties_share_the_gradient(op: str, last: float) -> None:
+    """Differences see a kink at a tie; any split that sums to the whole is a subgradient, ours is even."""
+    tied, alone = ({"a": np.array([[2.0, other, last]])} for other in (2.0, last))
+    loss, original, grads = ours(Row(op, f"y = {op}<axes=[1]>(a)", tied))
+    assert loss == pytest.approx(original, rel=1e-6)
+    weight = ours(Row(op, f"y = {op}<axes=[1]>(a)", alone))[2]["a.param"][0, 0]
+    np.testing.assert_allclose(grads["a.param"], [[weight / 2, weight / 2, 0.0]], rtol=1e-6)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from conftest import Build, model_from, normal
 from onnx.reference import ReferenceEvaluator
 
 from onnx_oto.errors import UnsupportedError
 from onnx_oto.gradients import TrainingSpec, refusals
+
+from .conftest import Build, model_from, normal
 
 W = {"w": normal(3, seed=1)}
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from conftest import Build, model_from, normal
 
 from onnx_oto.errors import UnsupportedError, UsageError
 from onnx_oto.gradients import TrainingSpec, refusals
+from onnx_oto.gradients.inference import UNKNOWN, types
 from onnx_oto.gradients.prepare import prepare, training_graph
+
+from .conftest import Build, model_from, normal
 
 
 def spec(*trainable: str, **fields: object) -> TrainingSpec:
@@ -149,3 +151,12 @@ def test_unknown_inference_is_tried_again_after_lowering(build: Build) -> None:
     )
     session = build(model, ("w", "s"), batch=4)
     assert session.step({"x": normal(4, 4, 3)}, normal(4, 4)) > 0
+
+
+def test_types_are_static_only_when_every_size_is_a_number() -> None:
+    model = model_from("(float[N, 2] x) => (float[N, 2] y) { y = Add(x, w) }", {"w": normal(2)})
+    known = types(model)
+    assert known["w"].static == (2,)
+    assert known["y"].static is None
+    assert known["y"].shape == ("N", 2)
+    assert UNKNOWN.static is None

@@ -7,10 +7,11 @@ import gc
 import numpy as np
 import onnx
 import pytest
-from conftest import Build, gradient_of, model_from, normal
 
 from onnx_oto.errors import UnsupportedError, UsageError
 from onnx_oto.gradients.ort import shard_sizes
+
+from .conftest import Build, gradient_of, model_from, normal
 
 NET = """(float[N, 2, 6, 6] x) => (float[N, 4] y) {
     a = Conv<pads=[1, 1, 1, 1]>(x, w1, b1) r = Relu(a) p = MaxPool<kernel_shape=[2, 2], strides=[2, 2]>(r)

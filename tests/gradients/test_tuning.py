@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from conftest import Build, model_from, normal
 
 from onnx_oto.gradients import ort
 from onnx_oto.gradients.layout import aligned_zeros, layout
+
+from .conftest import Build, model_from, normal
 
 CONVOLUTIONS = {
     "3x3": ("pads=[1, 1, 1, 1]", (6, 4, 3, 3), True),

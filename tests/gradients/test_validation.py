@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Build, model_from, normal
 
 from onnx_oto.errors import DataError
 from onnx_oto.gradients import GradientSession
+
+from .conftest import Build, model_from, normal
 
 MODEL = """(float[N, 3] x, int64[N] ids, float[2] scale) => (float[N, 4] y) {
     e = Gather(table, ids) z = Concat<axis=1>(x, e) s = ReduceSum(scale) q = Mul(z, s) y = MatMul(q, w)
