@@ -79,7 +79,7 @@ def _convolve(
     groups = int(node.attrs.get("group", 1))
     if groups == 1:
         # A constant in a removed channel goes into the bias, unless zeros padded at the border break it.
-        fold = _folds(node, trace) and not _padded(node) and order == "oc"
+        fold = _folds(node, trace, x, 1, bias=2) and not _padded(node) and order == "oc"
         result = contract(trace, node, [(x, "nc"), (w, order)], "no", macs=macs, constants=fold)
         if fold:
             _fold_constants(node, trace, x, 1, produced=0, bias=2)
@@ -195,9 +195,14 @@ def _padded(node: Node) -> bool:
     )
 
 
-def _folds(node: Node, trace: Trace) -> bool:
-    """Return whether the node's weight is an initializer, so that what it does to a constant can be computed."""
-    return node.inputs[1] in trace.parameters
+def _folds(node: Node, trace: Trace, x: Layout, axis: int, *, bias: int | None = None) -> bool:
+    """Return whether what the node makes of constants on `axis` of x can be computed and added.
+
+    Its weight must be an initializer, its input `bias` (if any) too, and every position of `axis` one lane.
+    """
+    if bias is not None and node.input(bias) and node.input(bias) not in trace.graph.initializers:
+        return False
+    return node.inputs[1] in trace.parameters and explicit(x, axis) is not None
 
 
 def _fold_constants(
@@ -209,7 +214,8 @@ def _fold_constants(
     bias: the input to add to, None to add behind the node. scale: factor of the product.
     """
     listed = explicit(x, axis)
-    if listed is None or not x.on_axis(axis):
+    assert listed is not None
+    if not x.on_axis(axis):
         return
     values = np.where(np.isfinite(listed[1]), listed[1], 0.0)
     if not values.any():
@@ -243,7 +249,7 @@ def gemm(node: Node, trace: Trace) -> None:
     a, b, *c = inputs(node, trace)
     left = "km" if node.attrs.get("transA", 0) else "mk"
     right = "nk" if node.attrs.get("transB", 0) else "kn"
-    fold = _folds(node, trace) and left == "mk"
+    fold = _folds(node, trace, given(a), 1) and left == "mk"
     result = contract(trace, node, [(given(a), left), (given(b), right)], "mn", constants=fold)
     if fold:
         produced = 0 if right == "nk" else 1
@@ -264,7 +270,7 @@ def matmul(node: Node, trace: Trace) -> None:
     left = letters[batch - (a.rank - 2) :] + "mk" if a.rank > 1 else "k"
     right = letters[batch - (b.rank - 2) :] + "kn" if b.rank > 1 else "k"
     out = letters + ("m" if a.rank > 1 else "") + ("n" if b.rank > 1 else "")
-    fold = _folds(node, trace) and b.rank == 2 and a.rank > 1
+    fold = _folds(node, trace, a, a.rank - 1) and b.rank == 2 and a.rank > 1
     result = contract(trace, node, [(a, left), (b, right)], out, constants=fold)
     if fold:
         _fold_constants(node, trace, a, a.rank - 1, produced=1, bias=None)

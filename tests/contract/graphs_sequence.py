@@ -210,4 +210,19 @@ GRAPHS: list[Graph] = [
         Expect("wc", 6, axis=1),
         Expect("wv", 4, axis=1),
     ),
+    graph(
+        "sigmoid of a product from both sides, flattened",
+        """g (float[N,3,5] x) => (float[N,2] y) <float[6,3] w1, float[5,4] w2, float[24,2] w3>
+        { a = MatMul(w1, x) b = MatMul(a, w2) c = Sigmoid(b) f = Flatten(c) y = MatMul(f, w3) }""",
+        Expect("w1", ANY),
+    ),
+    graph(
+        "sigmoid before a convolution whose bias is computed",
+        """g (float[1,3,6,6] x) => (float[1,2,6,6] y)
+        <float[6,3,1,1] w0, float[5,6,1,1] w1, float[5,3,1,1] w2, float[2,5,1,1] w3, int64[3] ax = {0,2,3}>
+        { a = Conv(x, w0) s = Sigmoid(a) p = GlobalAveragePool(x) q = Conv(p, w2) b = Squeeze(q, ax)
+          c = Conv(s, w1, b) y = Conv(c, w3) }""",
+        Expect("w0", ANY),
+        Expect("w1", 5),
+    ),
 ]
