@@ -313,11 +313,11 @@ def gather(node: Node, trace: Trace) -> None:
     x = single(trace, node, x, axis)
     trace.materialise(x, node)
     indices = trace.release(indices, range(indices.rank), f"{describe(node)} uses the axis as indices")
-    if x.constant:
+    if x.constant and not indices.constant:  # an embedding
         for other, keys in enumerate(x.axes):
             for block in (b for k in keys if (b := x.block(k)) is not None):
                 if other != axis:
-                    trace.assign(block, Role.PRODUCER, weight=constant is None)
+                    trace.assign(block, Role.PRODUCER, weight=True)
     if not x.on_axis(axis):
         trace.put(node.outputs[0], _replace_axis(x, axis, indices))
         return

@@ -233,6 +233,14 @@ ROWS: list[Row] = [
         probe="b3",
         size=6,
     ),
+    image(
+        "Gather",
+        "of a weight: what it reads",
+        PRUNABLE,
+        "v = Gather(w3, i) z = Conv<pads=[1,1,1,1]>(h, v, b3)",
+        "float[30,6,3,3] w3, float[6] b3, int64[6] i = {8,1,2,3,4,5}",
+        size=6,
+    ),
     image("Pad", "space, opset 2", PRUNABLE, "z = Pad<pads=[0,0,1,1,0,0,1,1]>(h)", opset=9, size=6),
     image("Pad", "space, opset 13", PRUNABLE, "z = Pad(h, p)", "int64[8] p = {0,0,1,0,0,0,0,2}", size=6),
     image(
