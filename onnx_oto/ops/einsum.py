@@ -7,20 +7,18 @@ from onnx_oto.lanes.trace import Trace
 from onnx_oto.model.node import Node
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
-ELLIPSIS = "ABCDEFGHIJ"
-"""Letters that stand for the axes under an ellipsis (equations are made lower case where they can be)."""
+ELLIPSIS = "αβγδεζηθικ"
+"""Letters that stand for the axes under an ellipsis; no equation has them."""
 
 
 def parse(equation: str, ranks: list[int]) -> tuple[list[str], str]:
     """Return the letters of every operand and of the output, ellipses written out.
 
     >>> parse("...ij,jk", [3, 2])
-    (['Aij', 'jk'], 'Aik')
+    (['αij', 'jk'], 'αik')
     """
     left, arrow, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")
-    if set(equation) & set(ELLIPSIS):
-        raise NotCovered("uses upper-case letters")
     longest = max((rank - len(t) + 3 for t, rank in zip(terms, ranks, strict=True) if "..." in t), default=0)
     full = []
     for term, rank in zip(terms, ranks, strict=True):

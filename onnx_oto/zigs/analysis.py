@@ -73,8 +73,16 @@ class Analysis:
 
     @cached_property
     def params(self) -> int:
-        """Return the number of elements of all floating-point initializers."""
-        return sum(_elements(t) for t in self.graph.initializers.values() if t.data_type in FLOATS)
+        """Return the number of elements of all floating-point initializers but running statistics."""
+        return sum(
+            _elements(tensor)
+            for name, tensor in self.graph.initializers.items()
+            if tensor.data_type in FLOATS and name not in self._statistics
+        )
+
+    @cached_property
+    def _statistics(self) -> frozenset[str]:
+        return frozenset(param for (param, _), role in self.trace.roles.items() if role is Role.BUFFER)
 
     @cached_property
     def nonempty(self) -> tuple[IntArray, ...]:
@@ -107,6 +115,7 @@ class Analysis:
         return sum(
             _elements(self.graph.initializers[p]) - kept
             for p, kept in kept_elements(self, ~open_lanes).items()
+            if p not in self._statistics
         )
 
 

@@ -118,4 +118,7 @@ def _broadcast(a: Dim, b: Dim) -> Dim:
         return a
     if isinstance(a, int):
         return a
-    return b if isinstance(b, int) else None
+    if isinstance(b, int):
+        return b
+    named = [size for size in (a, b) if isinstance(size, str) and not size.startswith("unk__")]
+    return named[0] if len(named) == 1 else None  # a named size that is not 1 wins over one that is not known

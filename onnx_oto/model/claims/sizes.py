@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -33,6 +34,13 @@ def _reshape(node: Node, facts: Facts) -> Shape | None:
         rest = product(size for axis, size in enumerate(result) if axis != open_axes[0])
         result[open_axes[0]] = divide(product(source), rest)
     return tuple(result)
+
+
+@claims("Add", "Sub", "Mul", "Div", "Pow", "Where", "Sum", "Max", "Min", "Mean", "And", "Or", "Equal")
+def _elementwise(node: Node, facts: Facts) -> Shape | None:
+    """A named size broadcast against one that is not known is the named one: symbols are taken not to be 1."""
+    shapes = [facts.shapes.get(name) for name in node.inputs if name]
+    return functools.reduce(broadcast, shapes) if shapes else None
 
 
 @claims("Flatten")
