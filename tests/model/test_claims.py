@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from onnx_oto.model.claims import CLAIMS, Facts
+from onnx_oto.model.claims import CLAIMS, Facts, broadcast
 from onnx_oto.model.dims import Dim, Shape, Symbols
 from onnx_oto.model.node import Node
 
@@ -76,6 +76,14 @@ ROWS = [
         {},
         (N, 6, "2*M"),
     ),
+]
+ROWS += [
+    (op, {}, [*first, (N, 1), (1, 4)], {}, (N, 4))
+    for ops, first in (
+        (("Add", "Sub", "Mul", "Div", "Pow", "Sum", "Max", "Min", "Mean", "And", "Or", "Equal"), []),
+        (("Where",), [(1, 1)]),
+    )
+    for op in ops
 ]
 IDS = [f"{row[0]}-{index}" for index, row in enumerate(ROWS)]
 # Where nothing, or not everything, follows.
@@ -197,3 +205,10 @@ def test_a_slice_takes_off_only_what_is_surely_there():
     first = claim(("Slice", {}, [(N, "T")], cut, None), symbols)
     assert first is not None
     assert symbols.sum([first[1], 1]) != "T"
+
+
+def test_a_named_size_wins_when_broadcast_with_one_that_is_not_known():
+    assert broadcast(("N", 4), ("unk__3", 4)) == ("N", 4)
+    assert broadcast(("unk__3", 4), ("N", 1)) == ("N", 4)
+    assert broadcast(("N",), ("M",)) == (None,)
+    assert broadcast((None,), ("unk__1",)) == (None,)
