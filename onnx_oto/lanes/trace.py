@@ -245,6 +245,8 @@ class Trace:
             if layout is not None:
                 self.materialise(layout, node)
                 self.freeze(layout.blocks, reason)
+            for axis in self.parameters.get(name, {}):
+                self.roles.setdefault((name, axis), Role.PRODUCER)  # so that its dimensions are shown, with the reason
         for name in node.outputs:
             if name:
                 self.put(name, self.shaped(name))
