@@ -253,9 +253,7 @@ def _reconcile(
     by_operand: dict[int, Block] = {}
     for i, block in cluster:
         if not target or not set(target) <= set(block.keys):
-            trace.freeze(
-                [block], f"{describe(node)} combines the axis with one that is whole, or divided differently"
-            )
+            trace.freeze([block], _reason(trace, node, operands, cluster))
             continue
         narrow = trace.collapse(block, target)
         if i in by_operand:
@@ -267,6 +265,18 @@ def _reconcile(
     for block in blocks[1:]:
         trace.tie(blocks[0].labels, block.labels)
     return Joined(target, tuple(by_operand.get(i) for i in range(len(operands))))
+
+
+def _reason(
+    trace: Trace, node: Node, operands: Sequence[Layout], cluster: Sequence[tuple[int, Block]]
+) -> str:
+    """Return why blocks are frozen: an operand is whole there (and why, if that is known), or divided otherwise."""
+    labelled = {i for i, _ in cluster}
+    if len(operands) == len(node.inputs):
+        for i, name in enumerate(node.inputs):
+            if i not in labelled and (cause := trace.cause(name)):
+                return f"{describe(node)} combines the axis with that of '{name}', which stays whole: {cause}"
+    return f"{describe(node)} combines the axis with one that is whole, or divided differently"
 
 
 def _target(operands: Sequence[Layout], cluster: list[tuple[int, Block]]) -> tuple[int, ...]:

@@ -54,14 +54,18 @@ class Frozen:
 class Trace:
     """The state of one analysis. Rules call its methods in topological order of the nodes.
 
+    node: the name of the node whose rule is running; tied_by: for every tie the node that made it.
     through_norms: whether lanes may be removed from the axis a normalisation runs over (repaired exactly).
     """
 
     graph: Graph
     through_norms: bool = True
+    node: str = ""
     layouts: dict[str, Layout | None] = field(default_factory=dict)
     count: int = 0
     ties: list[tuple[IntArray, IntArray]] = field(default_factory=list)
+    tied_by: list[str] = field(default_factory=list)
+    causes: dict[str, str] = field(default_factory=dict)
     frozen: list[Frozen] = field(default_factory=list)
     roles: dict[tuple[str, int], Role] = field(default_factory=dict)
     weights: set[str] = field(default_factory=set)
@@ -87,6 +91,7 @@ class Trace:
             return
         left, right = np.broadcast_arrays(left, right)
         self.ties.append((left.reshape(-1), right.reshape(-1)))
+        self.tied_by.append(self.node)
 
     def freeze(self, labels: IntArray | Iterable[Block], reason: str) -> None:
         """Keep these labels for good; `reason` is shown to the user."""
@@ -169,6 +174,8 @@ class Trace:
     def put(self, name: str, layout: Layout | None) -> None:
         """Set the layout of a computed tensor. Unknown sizes get the symbols that shape inference gave this tensor."""
         self.layouts[name] = layout
+        if layout is None or not layout.blocks:
+            self._inherit_cause(name)
         if layout is None:
             return
         named = {
@@ -178,6 +185,23 @@ class Trace:
         }
         if any(layout.sizes[key] != size for key, size in named.items()):
             self.layouts[name] = replace(layout, sizes={**layout.sizes, **named})
+
+    def _inherit_cause(self, name: str) -> None:
+        """Remember why an unlabelled tensor is whole: because one of the tensors it is computed from is."""
+        node = self.graph.producer.get(name)
+        if node is None or name in self.causes:
+            return
+        for source in node.inputs:
+            cause = self.cause(source)
+            if cause:
+                self.causes[name] = cause
+                return
+
+    def cause(self, name: str) -> str:
+        """Return why a tensor without labels is whole, "" if that is not known."""
+        if name in self.causes:
+            return self.causes[name]
+        return f"it comes from the model's input '{name}'" if name in self.graph.inputs else ""
 
     # --- roles ------------------------------------------------------------------------------------------------
     def assign(self, block: Block, role: Role, *, weight: bool = False) -> None:
@@ -246,9 +270,12 @@ class Trace:
                 self.materialise(layout, node)
                 self.freeze(layout.blocks, reason)
             for axis in self.parameters.get(name, {}):
-                self.roles.setdefault((name, axis), Role.PRODUCER)  # so that its dimensions are shown, with the reason
+                self.roles.setdefault(
+                    (name, axis), Role.PRODUCER
+                )  # so that its dimensions are shown, with the reason
         for name in node.outputs:
             if name:
+                self.causes[name] = reason
                 self.put(name, self.shaped(name))
 
     def repair(self, node: Node, action: Repair) -> None:

@@ -39,6 +39,7 @@ def key(node: Node) -> str:
 
 def apply(node: Node, trace: Trace) -> None:
     """Run the rule of `node`, or freeze what the node touches and record why."""
+    trace.node = node.name
     layouts = [trace.layout(name) for name in node.inputs if name]
     captured = [trace.layout(name) for name in node.captured]
     unlabelled = all(layout is not None and not layout.blocks for layout in (*layouts, *captured))

@@ -4,6 +4,7 @@ from onnx_oto.zigs.analysis import Analysis, Dimension, Use, analyse
 from onnx_oto.zigs.choose import Choice, choose
 from onnx_oto.zigs.groups import Group, group_slices, trainable, zero_dropped
 from onnx_oto.zigs.scores import SCORES, score
+from onnx_oto.zigs.why import why
 
 __all__ = [
     "SCORES",
@@ -17,5 +18,6 @@ __all__ = [
     "group_slices",
     "score",
     "trainable",
+    "why",
     "zero_dropped",
 ]

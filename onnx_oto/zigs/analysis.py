@@ -137,14 +137,15 @@ def kept_elements(analysis: Analysis, keep: BoolArray) -> dict[str, int]:
     return result
 
 
-def analyse(model: onnx.ModelProto, keep: Sequence[str] = ()) -> Analysis:
+def analyse(model: onnx.ModelProto, keep: Sequence[str] = (), *, through_norms: bool = True) -> Analysis:
     """Return the analysis of a normalised model (see `onnx_oto.model.normalise`). Nothing is modified.
 
     keep: patterns (shell wildcards) of parameters, nodes or tensors whose lanes stay. Raises UsageError for a
-    pattern that matches nothing.
+    pattern that matches nothing. through_norms: whether channels may go from axes that a normalisation or a mean
+    runs over (the residual width of a transformer); what is removed there is repaired exactly.
     """
     view = graph(model)
-    trace = Trace(view)
+    trace = Trace(view, through_norms)
     for node in view.nodes:
         ops.apply(node, trace)
     for name in view.outputs:

@@ -41,6 +41,7 @@ def solve(trace: Trace) -> Lanes:
     of_label = components(trace.count, trace.ties)
     while extra := _rectangle_ties(trace, of_label):
         trace.ties.extend(extra)
+        trace.tied_by.extend([""] * len(extra))
         of_label = components(trace.count, trace.ties)
     count = int(of_label.max(initial=-1)) + 1
     lanes = _Freezing(of_label, np.full(count, -1, np.int64), [])
