@@ -315,6 +315,14 @@ ROWS: list[Row] = [
     ),
     image(
         "Pad",
+        "shortcut of ones",
+        PRUNABLE,
+        "f = Conv(x, w3) q = Pad(f, p, v) z = Add(h, q)",
+        "float[4,3,1,1] w3, int64[8] p = {0,1,0,0,0,1,0,0}, float v = {1.0}",
+        size=6,
+    ),
+    image(
+        "Pad",
         "channels of a weight",
         PRUNABLE,
         "v = Pad(w3, p) z = Conv<pads=[1,1,1,1]>(h, v, b3)",
