@@ -11,7 +11,7 @@ import click
 from onnx_oto import __version__
 from onnx_oto.cli.models import compact_command, inspect_command, prune_command, verify_command
 from onnx_oto.cli.training import demo_command, train_command
-from onnx_oto.errors import OtoError
+from onnx_oto.errors import OtoError, StorageError
 
 EPILOG = (
     "Results go to stdout, progress to stderr. Exit codes: 0 ok, 1 defect, 2 usage, 3 invalid or unsafe model, "
@@ -19,8 +19,21 @@ EPILOG = (
 )
 
 
+class _Commands(click.Group):
+    """Commands whose output may be cut off: a reader of stdout that has seen enough is no error."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(0) from None
+
+
 @click.group(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=EPILOG
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=EPILOG,
 )
 @click.version_option(__version__, prog_name="onnx-oto")
 def cli() -> None:
@@ -46,9 +59,10 @@ def main() -> None:
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
         code = 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+    except OSError as error:
+        where = f" '{error.filename}'" if error.filename else ""
+        click.echo(f"error: cannot read or write{where}: {error.strerror or error}", err=True)
+        code = StorageError.exit_code
     except Exception as error:  # a defect of ours: one line, the rest on request
         if os.environ.get("ONNX_OTO_DEBUG"):
             traceback.print_exc()

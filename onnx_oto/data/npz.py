@@ -81,7 +81,7 @@ def load(path: str | os.PathLike[str]) -> Raw:
     foreign file, missing or unknown keys, arrays that are empty, hold objects or text, or disagree in
     length or shape.
     """
-    arrays = _read(Path(path))
+    arrays = read_arrays(path)
     if not arrays:
         raise DataError(f"{str(path)!r} holds no arrays: {EXPECTED}")
     try:
@@ -92,7 +92,12 @@ def load(path: str | os.PathLike[str]) -> Raw:
     return Raw(train, test)
 
 
-def _read(path: Path) -> dict[str, Array]:
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, Array]:
+    """Return the arrays of any npz file by key; nothing is unpickled.
+
+    Raises StorageError when it cannot be read, and DataError for damaged or foreign files.
+    """
+    path = Path(path)
     try:
         with open(path, "rb") as file:
             if not zipfile.is_zipfile(file):

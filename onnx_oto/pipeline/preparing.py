@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import numpy as np
 import onnx
 
 from onnx_oto import data
-from onnx_oto.errors import OtoError, UnsupportedError
+from onnx_oto.errors import OtoError, UnsupportedError, UsageError
 from onnx_oto.gradients import TrainingSpec, refusals, require_training
 from onnx_oto.gradients.prepare import prepare, training_graph
 from onnx_oto.pipeline.folder import require_free
@@ -19,7 +20,7 @@ from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.surgery import compact
 from onnx_oto.verify import compare
-from onnx_oto.zigs import Analysis, choose, score, trainable, zero_dropped
+from onnx_oto.zigs import Analysis, Choice, choose, score, trainable, zero_dropped
 
 Say = Callable[[str], None]
 
@@ -140,7 +141,7 @@ def _dataset(
 def _rehearse(analysis: Analysis, options: TrainOptions, say: Say) -> None:
     """Cut random groups out and verify: what cannot be compacted is refused now, not after training."""
     begin = time.perf_counter()
-    choice = choose(analysis, score(analysis, "random", options.seed), options.sparsity or 0.5)
+    choice = _rehearsed_choice(analysis, options, say)
     verdict = compare(zero_dropped(analysis, choice.drop), compact(analysis, choice.drop), batches=1)
     if not verdict.passed:
         raise OtoError(
@@ -148,6 +149,39 @@ def _rehearse(analysis: Analysis, options: TrainOptions, say: Say) -> None:
             "of onnx-oto, training was not started"
         )
     say(f"rehearsal of the cut on random groups: exact ({time.perf_counter() - begin:.1f} s)")
+
+
+def _rehearsed_choice(analysis: Analysis, options: TrainOptions, say: Say) -> Choice:
+    """Return random groups under the options of the run; say when constraints keep it from the exact target.
+
+    Raises UsageError when it is `min_keep` that does.
+    """
+    scores = score(analysis, "random", options.seed)
+    share = options.sparsity or 0.5  # at sparsity 0 there is still a cut to rehearse
+
+    def chosen(min_keep: float) -> Choice:
+        return choose(
+            analysis,
+            scores,
+            share,
+            scope=options.scope,
+            round_to=options.round_to,
+            min_keep=min_keep,
+        )
+
+    choice = chosen(options.min_keep if options.sparsity else 0.0)
+    if choice.dropped < (most := chosen(0.0).dropped):
+        raise UsageError(
+            f"sparsity {options.sparsity:g} asks for {most} of {choice.prunable} groups, min-keep "
+            f"{options.min_keep:g} leaves only {choice.dropped} of them: lower one of the two"
+        )
+    wanted = math.floor(share * choice.prunable + 0.5)
+    if choice.dropped != wanted:
+        say(
+            f"constraints between groups: about {choice.dropped} of {choice.prunable} groups will be removed, "
+            f"not {wanted}"
+        )
+    return choice
 
 
 def _say_ceiling(analysis: Analysis, say: Say) -> None:

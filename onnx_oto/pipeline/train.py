@@ -13,7 +13,6 @@ import numpy.typing as npt
 from onnx_oto import data
 from onnx_oto.errors import DivergedError
 from onnx_oto.gradients import GradientSession
-from onnx_oto.gradients.ort import OrtBackend
 from onnx_oto.optim import DIRECTIONS, Block, GroupIndex, Optimizer, Plan, Task, make
 from onnx_oto.pipeline.finishing import finish
 from onnx_oto.pipeline.folder import CHECKPOINT, LAST_GOOD, METRICS, RESULT, make_folder, write_json
@@ -58,7 +57,7 @@ def train(
     begin = time.perf_counter()
     ready = make_ready(path, source, run, options, say)
     analysis = ready.opened.analysis
-    session = OrtBackend().build(ready.opened.model, ready.spec)
+    session = _session(ready)
     try:
         optimizer = _optimizer(analysis, session, options, _steps(ready, options))
         recipe = _recipe(ready, options)
@@ -77,6 +76,12 @@ def train(
     result = Trained(folder, options.sparsity, removed / groups, seconds, history, gain)
     write_json(folder / RESULT, {**result.as_json(), "options": options.as_json()})
     return result
+
+
+def _session(ready: Ready) -> GradientSession:
+    from onnx_oto.gradients.ort import OrtBackend  # loads the runtime, which other verbs do without
+
+    return OrtBackend().build(ready.opened.model, ready.spec)
 
 
 def _steps(ready: Ready, options: TrainOptions) -> int:

@@ -1,0 +1,184 @@
+"""Every verb does its work, and prints exactly one JSON object with the promised names."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from onnx_oto import __version__
+from onnx_oto.cli.main import cli as commands
+from onnx_oto.verify import compare
+
+CUT = {"schema", "params", "macs", "bytes", "lanes", "verify", "seconds"}
+TRAINED = CUT | {"metric", "latency_ms", "sparsity", "run"}
+VERDICT = {"passed", "max_abs", "max_rel", "samples"}
+
+
+def only_json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def require_cut(found: dict[str, Any], names: set[str]) -> None:
+    assert set(found) == names
+    assert found["schema"] == 1
+    for figure in ("params", "macs", "bytes"):
+        assert set(found[figure]) == {"before", "after"}
+        assert 0 < found[figure]["after"] <= found[figure]["before"]
+    assert set(found["lanes"]) == {"prunable", "removed"}
+    assert set(found["verify"]) == VERDICT
+    assert found["verify"]["passed"] is True
+
+
+def test_inspect(cli, model):
+    found = only_json(cli("inspect", model, "--json"))
+    assert {"schema", "params", "macs", "prunable_params", "dimensions"} <= set(found)
+    assert found["schema"] == 1
+    learned = [t for t in onnx.load(model).graph.initializer if t.name not in ("m1", "v1")]
+    assert found["params"] == sum(int(np.prod(t.dims)) for t in learned)
+    for dimension in found["dimensions"]:
+        assert set(dimension) == {"name", "size", "prunable", "reason", "constraints", "uses"}
+        assert all(set(use) == {"param", "axis", "role"} for use in dimension["uses"])
+        assert (dimension["reason"] is None) == dimension["prunable"]
+    prunable = {d["name"]: d["size"] for d in found["dimensions"] if d["prunable"]}
+    assert sorted(prunable.values()) == [8, 12]
+
+
+def test_inspect_for_people(cli, model):
+    done = cli("inspect", model, "--why", "w4")
+    assert done.returncode == 0
+    assert "part of the model's output 'logits'" in done.stdout
+    assert "dimensions are prunable" in done.stdout
+
+
+def test_prune(cli, model, tmp_path):
+    output, zeroed = tmp_path / "compact.onnx", tmp_path / "zeroed.onnx"
+    done = cli("prune", model, "-o", output, "--sparsity", 0.5, "--save-zeroed", zeroed, "--json")
+    found = only_json(done)
+    require_cut(found, CUT)
+    assert found["lanes"] == {"prunable": 20, "removed": 10}
+    assert found["bytes"] == {"before": model.stat().st_size, "after": output.stat().st_size}
+    verdict = compare(onnx.load(zeroed), onnx.load(output), seed=9)
+    assert verdict.passed
+
+
+def test_prune_keeps_what_it_is_told_to(cli, model, tmp_path):
+    output = tmp_path / "compact.onnx"
+    found = only_json(cli("prune", model, "-o", output, "--keep", "w3", "--json"))
+    assert found["lanes"] == {"prunable": 8, "removed": 4}
+    weights = {t.name: tuple(t.dims) for t in onnx.load(output).graph.initializer}
+    assert weights["w3"] == (12, 4, 3, 3)
+
+
+def test_prune_for_people(cli, model, tmp_path):
+    done = cli("prune", model, "-o", tmp_path / "compact.onnx")
+    assert done.returncode == 0
+    assert "full and compact agree" in done.stdout
+    assert f"{model.stat().st_size:,} bytes" in done.stdout
+
+
+def test_compact_and_verify(cli, model, tmp_path):
+    zeroed, first, second = (tmp_path / f"{name}.onnx" for name in ("zeroed", "first", "second"))
+    cli("prune", model, "-o", first, "--save-zeroed", zeroed)
+    require_cut(found := only_json(cli("compact", zeroed, "-o", second, "--json")), CUT)
+    assert found["lanes"]["removed"] == 10
+    verdict = only_json(cli("verify", first, second, "--json"))
+    assert set(verdict) == VERDICT
+    assert verdict["passed"] is True
+    done = cli("verify", model, second, "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["passed"] is False
+
+
+def test_verify_on_given_inputs(cli, model, tmp_path):
+    np.savez(tmp_path / "inputs.npz", image=np.ones((5, 1, 8, 8), np.float32))
+    found = only_json(cli("verify", model, model, "--inputs", tmp_path / "inputs.npz", "--json"))
+    assert found == {"passed": True, "max_abs": 0.0, "max_rel": 0.0, "samples": 5}
+
+
+@pytest.fixture(scope="module")
+def run(cli, model, data, tmp_path_factory) -> tuple[dict[str, Any], Path, str]:
+    """Train once for the tests below: the JSON, the folder, what stood on stderr."""
+    folder = tmp_path_factory.mktemp("run") / "a" / "b"
+    done = cli(
+        "train", model, "--data", data, "--run", folder, "--sparsity", 0.6, "--epochs", 20,
+        "--batch", 16, "--lr", 0.02, "--json",
+    )  # fmt: skip
+    return only_json(done), folder, done.stderr
+
+
+def test_train_reports_what_was_promised(run):
+    found, folder, _ = run
+    require_cut(found, TRAINED)
+    assert set(found["metric"]) == {"name", "full", "compact"}
+    assert found["metric"]["name"] == "accuracy"
+    assert set(found["latency_ms"]) == {"full", "compact"}
+    assert found["sparsity"] == {"target": 0.6, "achieved": 0.6}
+    assert found["bytes"]["after"] == (folder / "compact.onnx").stat().st_size
+    assert isinstance(found["seconds"], float)
+
+
+def test_train_reaches_its_target_exactly_and_learns(run):
+    found, folder, _ = run
+    assert found["lanes"] == {"prunable": 20, "removed": 12}
+    assert found["metric"]["full"] == found["metric"]["compact"] >= 0.9
+    weights = {
+        t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(folder / "trained.onnx").graph.initializer
+    }
+    # Channels of the residual block: filter of w1, scale and shift, filter and bias of w2; of the last: w3, b3.
+    first = [not any(weights[n][k].any() for n in ("w1", "s1", "b1", "w2", "b2")) for k in range(8)]
+    second = [not any(weights[n][k].any() for n in ("w3", "b3")) for k in range(12)]
+    assert sum(first) + sum(second) == 12
+    compact = {t.name: tuple(t.dims) for t in onnx.load(folder / "compact.onnx").graph.initializer}
+    assert compact["w3"][:2] == (12 - sum(second), 8 - sum(first))
+
+
+def test_train_leaves_its_files(run):
+    found, folder, progress = run
+    assert {"trained.onnx", "compact.onnx", "metrics.jsonl", "checkpoint.npz", "result.json"} == {
+        path.name for path in folder.iterdir()
+    }
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    epochs = [line for line in lines if line["kind"] == "epoch"]
+    assert [line["epoch"] for line in epochs] == list(range(1, 21))
+    assert epochs[-1]["zeroed"] == epochs[-1]["target"] == 12
+    result = json.loads((folder / "result.json").read_text())
+    assert {key: result[key] for key in found} == found
+    assert result["options"]["sparsity"] == 0.6
+    assert "scaled from 0..255 to [0, 1]" in progress
+    assert "epoch 20: loss" in progress
+
+
+def test_an_earlier_run_is_not_replaced_unasked(cli, refused, run, model, data):
+    _, folder, _ = run
+    arguments = ["train", model, "--data", data, "--run", folder, "--epochs", 1, "--batch", 16]
+    assert "give another folder, or --overwrite" in refused(2, *arguments)
+    assert (folder / "result.json").exists()
+
+
+def test_dense_training_cuts_nothing(cli, model, data, tmp_path):
+    found = only_json(cli(
+        "train", model, "--data", data, "--run", tmp_path, "--optimizer", "dense", "--epochs", 1, "--json",
+    ))  # fmt: skip
+    assert found["lanes"]["removed"] == 0
+    assert found["params"]["before"] == found["params"]["after"]
+
+
+def test_demo(cli, tmp_path):
+    found = only_json(cli("demo", "--epochs", 1, "--run", tmp_path, "--json"))
+    require_cut(found, TRAINED)
+    assert found["sparsity"] == {"target": 0.6, "achieved": 0.6}
+    assert found["metric"]["full"] == found["metric"]["compact"] > 0.3
+
+
+def test_version_and_help(cli):
+    assert __version__ in cli("--version").stdout
+    text = cli("--help").stdout
+    assert all(name in text for name in commands.commands)
