@@ -98,20 +98,21 @@ def _lanes_left(lanes: IntArray, dim: int) -> int:
 
 
 def _freeze_two_groups(trace: Trace, lanes: _Freezing) -> None:
-    """An element of a parameter may be in one ZIG only: a second producing axis is frozen."""
+    """An element of a parameter may be in one ZIG only: a second producing axis is frozen, unless all is one lane."""
     by_param: dict[str, list[int]] = {}
     for (param, axis), role in trace.roles.items():
         if role is Role.PRODUCER and axis in trace.parameters.get(param, {}):
             by_param.setdefault(param, []).append(axis)
     for param, axes in by_param.items():
-        alive: list[IntArray] = []
+        alive: IntArray | None = None
         for axis in sorted(axes, key=lambda a: -trace.parameters[param][a].size):
             of_axis = lanes.of_label[trace.parameters[param][axis]]
             if (lanes.reason[of_axis] >= 0).all():
                 continue
-            if alive and not np.array_equal(distinct(of_axis), alive[0]):
+            if alive is None:
+                alive = distinct(of_axis)
+            elif alive.size > 1 or not np.array_equal(distinct(of_axis), alive):
                 lanes.freeze(of_axis, f"'{param}' would belong to the groups of two of its axes")
-            alive.append(distinct(of_axis))
 
 
 def _cells(trace: Trace, lanes: _Freezing) -> tuple[IntArray, tuple[tuple[IntArray, str], ...]]:

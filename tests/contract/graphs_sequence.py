@@ -225,4 +225,11 @@ GRAPHS: list[Graph] = [
         Expect("w0", ANY),
         Expect("w1", 5),
     ),
+    graph(
+        "one weight read from both sides",
+        """g (float[N,5] x) => (float[N,2] y) <float[5,6] w0, float[6,6] w, float[6] b, float[6,2] w1>
+        { h = MatMul(x, w0) a = MatMul(h, w) c = Gemm<transB=1>(h, w, b) d = Add(a, c) r = Relu(d)
+          y = MatMul(r, w1) }""",
+        Expect("w0", 0, axis=1, reason="groups of two of its axes"),
+    ),
 ]
