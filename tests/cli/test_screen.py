@@ -1,0 +1,61 @@
+"""What training says on stderr while it runs."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from onnx_oto.cli import screen
+from onnx_oto.training import EpochEnded, Started, Stepped
+
+
+def step(number: int, *, loss: float = 0.5) -> Stepped:
+    return Stepped(1, number, 1000, loss, 0.1, "shrink", 3, 12, 0.01)
+
+
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    """A clock that stands still until a test moves its only element."""
+    now = [100.0]
+    monkeypatch.setattr(screen.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_without_a_terminal_a_line_comes_every_ten_seconds(capsys, clock):
+    with screen.Progress() as progress:
+        progress.notice(Started(1, 1000, 1000, 0))
+        for number in range(1, 301):
+            clock[0] = 100.0 + number * 0.1
+            progress.notice(step(number))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "step 100 of 1000: loss 0.500, shrink, zero groups 3 of 12, about 90 s left",
+        "step 200 of 1000: loss 0.500, shrink, zero groups 3 of 12, about 80 s left",
+        "step 300 of 1000: loss 0.500, shrink, zero groups 3 of 12, about 70 s left",
+    ]
+
+
+def test_a_run_that_goes_on_counts_its_own_steps_only(capsys, clock):
+    with screen.Progress() as progress:
+        progress.notice(Started(1, 1000, 1000, 900))
+        clock[0] = 120.0
+        progress.notice(step(950))
+    assert "about 20 s left" in capsys.readouterr().err
+
+
+def test_the_end_of_an_epoch(capsys):
+    ended = EpochEnded(2, 500, 1000, 0.25, 0.1, "done", 12, 12, "accuracy", 0.9, 0.3, 4.0)
+    with screen.Progress() as progress:
+        progress.notice(ended)
+    line = capsys.readouterr().err.strip()
+    assert line == (
+        "epoch 2: loss 0.2500  test accuracy 0.9000  done, zero groups 12 of 12 (4.0 s, about 8 s left)"
+    )
+
+
+def test_json_holds_no_number_that_json_does_not_know(capsys):
+    screen.print_json({"a": math.inf, "b": [math.nan, 1.5], "c": {"d": "x"}})
+    assert capsys.readouterr().out == (
+        '{\n "a": null,\n "b": [\n  null,\n  1.5\n ],\n "c": {\n  "d": "x"\n }\n}\n'
+    )

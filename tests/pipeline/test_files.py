@@ -1,0 +1,62 @@
+"""Sizes of files, and outputs that must not replace what they come from."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from onnx_oto.errors import StorageError, UnsupportedError, UsageError
+from onnx_oto.model import load, save, stored_bytes
+from onnx_oto.pipeline import PruneOptions, compact_zeros, open_model, prune
+from onnx_oto.pipeline.folder import FILES, make_folder, require_free
+from onnx_oto.pipeline.opening import reasons
+
+
+def test_file_sizes_are_those_on_disk(model, tmp_path):
+    result = prune(model, tmp_path / "out.onnx", PruneOptions(sparsity=0.5))
+    assert result.summary.size.before == model.stat().st_size
+    assert result.summary.size.after == (tmp_path / "out.onnx").stat().st_size
+
+
+def test_external_data_count(tmp_path, model):
+    proto = onnx.load(model)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((64, 64), np.float32), "large"))
+    written = save(proto, tmp_path / "external.onnx", external_above=1000)
+    both = (tmp_path / "external.onnx").stat().st_size + (tmp_path / "external.onnx.data").stat().st_size
+    assert written == both
+    assert stored_bytes(tmp_path / "external.onnx", load(tmp_path / "external.onnx")) == both
+    assert save(proto, tmp_path / "one.onnx") == (tmp_path / "one.onnx").stat().st_size
+
+
+def test_outputs_may_not_be_one_file(model, tmp_path):
+    with pytest.raises(UsageError, match="would overwrite another output"):
+        prune(model, tmp_path / "out.onnx", PruneOptions(save_zeroed=tmp_path / "." / "out.onnx"))
+    with pytest.raises(UsageError, match="would overwrite the input model"):
+        compact_zeros(model, model)
+
+
+def test_folder_of_a_run(tmp_path):
+    folder = tmp_path / "a" / "run"
+    require_free(folder, overwrite=False)
+    assert make_folder(folder) == folder
+    with pytest.raises(UsageError, match="holds an earlier run"):
+        require_free(folder, overwrite=False)
+    for name in FILES:
+        (folder / name).write_text("old")
+    make_folder(folder)
+    assert [path.name for path in folder.iterdir()] == ["metrics.jsonl"]
+    assert (folder / "metrics.jsonl").read_text() == ""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot write to the folder"):
+        make_folder(tmp_path / "file" / "run")
+
+
+def test_reasons_say_the_most_common_first(tmp_path, model):
+    opened = open_model(model, keep=["w1", "w2"])
+    found = reasons(opened)
+    assert found[0] == "pinned by --keep 'w1'"
+    with pytest.raises(
+        UnsupportedError, match=r"nothing in 'model.onnx' can be pruned: pinned by --keep 'w1'"
+    ):
+        prune(model, tmp_path / "out.onnx", PruneOptions(keep=["w1", "w2"]))

@@ -1,0 +1,138 @@
+"""One training run, from files to files, in this process."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from onnx_oto.errors import UsageError
+from onnx_oto.pipeline import TrainOptions, train
+from onnx_oto.training import Stepped
+from onnx_oto.verify import compare
+
+SHORT = {"epochs": 30, "batch": 16, "lr": 0.05}
+
+
+class Watch:
+    """Collects events."""
+
+    def __init__(self) -> None:
+        self.steps: list[Stepped] = []
+
+    def notice(self, event) -> None:
+        if isinstance(event, Stepped):
+            self.steps.append(event)
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.6])
+@pytest.mark.parametrize("scope", ["global", "dimension"])
+def test_the_target_is_met_exactly_and_the_compact_model_is_the_trained_one(
+    model, data, tmp_path, sparsity, scope
+):
+    watch = Watch()
+    options = TrainOptions(sparsity=sparsity, scope=scope, **SHORT)
+    result = train(model, data, tmp_path / "run", options, observer=watch)
+    wanted = round(sparsity * 17)
+    assert result.gain.summary.removed == wanted
+    assert result.achieved == wanted / 17
+    assert watch.steps[-1].zeroed == (watch.steps[-1].target or 0) == wanted
+    counts = [step.zeroed for step in watch.steps]
+    assert counts == sorted(counts)
+    trained, compact = (onnx.load(tmp_path / "run" / f"{name}.onnx") for name in ("trained", "compact"))
+    assert compare(trained, compact, seed=5).passed
+    weights = {t.name: numpy_helper.to_array(t) for t in trained.graph.initializer}
+    zeros = sum(not weights["w1"][:, k].any() and weights["b1"][k] == 0 for k in range(10))
+    zeros += sum(not weights["w2"][:, k].any() and weights["b2"][k] == 0 for k in range(7))
+    assert zeros == wanted
+    full, small = result.gain.scores
+    assert full.value == small.value > 0.9
+
+
+def test_the_same_seed_gives_the_same_model(model, data, tmp_path):
+    for name in ("a", "b"):
+        train(model, data, tmp_path / name, TrainOptions(sparsity=0.4, shards=1, seed=3, **SHORT))
+    assert (tmp_path / "a" / "compact.onnx").read_bytes() == (tmp_path / "b" / "compact.onnx").read_bytes()
+
+
+def test_a_model_for_one_sample_is_trained_and_stays_one(one_sample_model, data, tmp_path):
+    result = train(one_sample_model, data, tmp_path / "run", TrainOptions(sparsity=0.4, **SHORT))
+    assert result.gain.summary.removed == 7
+    full, small = result.gain.scores
+    assert full.samples == 40
+    assert full.value == small.value > 0.9
+    compact = onnx.load(tmp_path / "run" / "compact.onnx")
+    assert compact.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
+
+
+def test_stopping_leaves_a_checkpoint_and_no_models(model, data, tmp_path):
+    asked = []
+
+    def stop() -> bool:
+        asked.append(True)
+        return len(asked) > 20
+
+    result = train(model, data, tmp_path / "run", TrainOptions(**SHORT), stop=stop)
+    assert result.gain is None
+    assert result.history.steps == 20
+    assert result.as_json()["stopped"] is True
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"checkpoint.npz", "metrics.jsonl"}
+
+
+def test_overwriting_removes_what_the_earlier_run_left(model, data, tmp_path):
+    run = tmp_path / "run"
+    train(model, data, run, TrainOptions(sparsity=0.4, **SHORT))
+    (run / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="--overwrite"):
+        train(model, data, run, TrainOptions(**SHORT))
+    train(model, data, run, TrainOptions(overwrite=True, **SHORT), stop=lambda: True)
+    assert {path.name for path in run.iterdir()} == {"checkpoint.npz", "metrics.jsonl", "notes.txt"}
+
+
+def test_bad_data_do_not_cost_an_earlier_run(model, data, tmp_path):
+    run = tmp_path / "run"
+    train(model, data, run, TrainOptions(sparsity=0.4, **SHORT))
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    np.savez(tmp_path / "bad.npz", x_train=np.ones(3))
+    with pytest.raises(Exception, match="missing"):
+        train(model, tmp_path / "bad.npz", run, TrainOptions(overwrite=True, **SHORT))
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_constraints_that_miss_the_target_are_said(model, data, tmp_path):
+    said: list[str] = []
+    options = TrainOptions(sparsity=0.5, round_to=4, scope="dimension", **SHORT)
+    result = train(model, data, tmp_path / "run", options, say=said.append)
+    assert result.gain.summary.removed == 2 + 3
+    assert any("about 5 of 17 groups will be removed, not 9" in line for line in said)
+
+
+def test_what_min_keep_forbids_is_refused(model, data, tmp_path):
+    with pytest.raises(
+        UsageError, match=r"sparsity 0.8 asks for 14 of 17 groups, min-keep 0.5 leaves only 8"
+    ):
+        train(model, data, tmp_path / "run", TrainOptions(sparsity=0.8, min_keep=0.5, **SHORT))
+
+
+def test_other_losses(model, data, tmp_path):
+    arrays = dict(np.load(data))
+    for split in ("train", "test"):
+        arrays[f"y_{split}"] = np.eye(3, dtype=np.float32)[arrays[f"y_{split}"]]
+    np.savez(tmp_path / "hot.npz", **arrays)
+    for loss in ("mse", "bce-with-logits"):
+        options = TrainOptions(sparsity=0.3, loss=loss, **SHORT)
+        result = train(model, tmp_path / "hot.npz", tmp_path / loss, options)
+        full, small = result.gain.scores
+        assert full.metric == "loss"
+        assert small.value == pytest.approx(full.value, rel=1e-5)
+        assert result.gain.summary.removed == 5
+
+
+def test_the_written_result_is_the_returned_one(model, data, tmp_path):
+    result = train(model, data, tmp_path / "run", TrainOptions(sparsity=0.3, **SHORT))
+    written = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert written.pop("options") == TrainOptions(sparsity=0.3, **SHORT).as_json()
+    assert written == result.as_json()
