@@ -69,18 +69,31 @@ def test_round_to_keeps_a_multiple_or_everything(
     assert width - choice.dropped == kept
 
 
-def test_global_ranks_all_dimensions_together() -> None:
+def test_global_ranks_by_the_share_of_what_is_left_in_the_dimension() -> None:
     analysis = chained(6, 6)
     scores = np.zeros(analysis.lanes.count)
     first, second = (d.lanes for d in analysis.prunable)
     scores[first], scores[second] = np.arange(6), 10 + np.arange(6)
-    choice = choose(analysis, scores, 0.5, scope="global")
-    assert counts(analysis, choice.drop) == [5, 1]  # one lane of the first must stay
+    # s[k]^2 / sum over j >= k: 0, 1/55, 4/54, 9/50, ... against 100/955, 121/855, 144/734, ...
+    for scale in (1.0, 1000.0):
+        scores[second] *= scale
+        assert counts(analysis, choose(analysis, scores, 0.5, scope="global").drop) == [4, 2]
+
+
+def test_global_leaves_the_last_lane_of_a_dimension() -> None:
+    analysis = chained(6, 6)
+    scores = np.zeros(analysis.lanes.count)
+    first, second = (d.lanes for d in analysis.prunable)
+    scores[first], scores[second] = 10.0 ** np.arange(6), 1.0
+    assert counts(analysis, choose(analysis, scores, 0.5, scope="global").drop) == [5, 1]
 
 
 def test_global_keeps_a_share_of_every_dimension() -> None:
     analysis = chained(10, 10)
-    choice = choose(analysis, ramp(analysis), 0.5, scope="global", min_keep=0.4)
+    scores = np.zeros(analysis.lanes.count)
+    first, second = (d.lanes for d in analysis.prunable)
+    scores[first], scores[second] = 10.0 ** np.arange(10), 1.0
+    choice = choose(analysis, scores, 0.5, scope="global", min_keep=0.4)
     assert counts(analysis, choice.drop) == [6, 4]
 
 
