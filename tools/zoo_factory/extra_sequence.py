@@ -247,8 +247,10 @@ class DeepFm(nn.Module):
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Return a click probability [N, 1] of ids int64 [N, 8]."""
         fields = self.embed(ids)
-        pairs = fields.sum(1).square() - fields.square().sum(1)
-        total = self.deep(fields.flatten(1)) + 0.5 * pairs.sum(1, keepdim=True) + self.linear(ids).sum(1)
+        pairs = 0.1 * (fields.sum(1).square() - fields.square().sum(1))
+        total = (
+            self.deep(fields.flatten(1)) + 0.5 * pairs.sum(1, keepdim=True) + 0.1 * self.linear(ids).sum(1)
+        )
         result: torch.Tensor = total.sigmoid()
         return result
 

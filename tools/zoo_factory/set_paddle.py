@@ -21,7 +21,6 @@ VISION = {
     "shufflenet_v2_swish": 128,
     "squeezenet1_1": 128,
     "densenet121": 128,
-    "googlenet": 128,
     "inception_v3": 299,
     "alexnet": 224,
     "vgg11": 224,
