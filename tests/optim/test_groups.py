@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnx_oto.errors import OtoError
@@ -37,6 +37,7 @@ def indices(draw: st.DrawFn) -> tuple[GroupIndex, int]:
     return GroupIndex(tuple(blocks), count, draw(st.integers(1, 3))), at
 
 
+@settings(deadline=None)
 @given(indices(), st.integers(0, 2**32 - 1), st.sampled_from([4, 7, 1 << 16]))
 def test_every_operation_equals_the_loop(case: tuple[GroupIndex, int], seed: int, piece: int) -> None:
     """With small pieces every way of cutting a block occurs."""
@@ -71,6 +72,7 @@ def test_every_operation_equals_the_loop(case: tuple[GroupIndex, int], seed: int
     np.testing.assert_array_equal(zeroed, expected_zeroed)
 
 
+@settings(deadline=None)
 @given(indices(), st.integers(0, 2**32 - 1))
 def test_a_subset_keeps_the_numbers_and_forgets_the_rest(case: tuple[GroupIndex, int], seed: int) -> None:
     index, _ = case

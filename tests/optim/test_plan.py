@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnx_oto.errors import UsageError
@@ -17,6 +17,7 @@ def test_the_phases_in_order() -> None:
     assert (plan.partition, plan.deadline) == (2, 6)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5000), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
 def test_shares_always_give_a_plan_that_ends_within_the_run(total: int, a: float, b: float, c: float) -> None:
     whole = max(a + b + c, 1.0)
