@@ -61,9 +61,10 @@ def choose(
 ) -> Choice:
     """Return round(sparsity * prunable lanes) lanes to drop, the lowest-scored ones, or as near as is allowed.
 
-    scores: [lanes], larger is more important; in scope "global" comparable between dimensions.
+    scores: [lanes], larger is more important.
     scope "dimension": the same share in every dimension (largest remainders get the odd lanes); "global": ranked
-    together, every dimension keeping at least the share `min_keep`.
+    together by the share of what is left in the dimension (see `_shares`), every dimension keeping at least the
+    share `min_keep`.
     round_to: every dimension keeps a multiple of it (or all), which may miss the share.
     Ties are broken by lane number. Raises UsageError for a share outside [0, 1).
     """
@@ -141,7 +142,7 @@ def _global_counts(rankings: list[_Ranking], target: int, min_keep: float) -> li
     entries = [
         (float(score), i, k)
         for i, r in enumerate(rankings)
-        for k, score in enumerate(np.maximum.accumulate(r.scores[: _limit(r, min_keep)]))
+        for k, score in enumerate(_shares(r.scores)[: _limit(r, min_keep)])
     ]
     counts, left = [0] * len(rankings), target
     for _, i, k in sorted(entries):
@@ -150,6 +151,17 @@ def _global_counts(rankings: list[_Ranking], target: int, min_keep: float) -> li
             counts[i] += 1
             left -= step
     return counts
+
+
+def _shares(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return what share of the remaining energy each unit of a dimension holds when it is the next to go.
+
+    s[k]^2 / sum_{j >= k} s[j]^2 of ascending scores: comparable between dimensions of any scale and size, and
+    ascending; the last unit holds all (LAMP, Lee et al., ICLR 2021, there for single weights).
+    """
+    squares = np.square(scores - min(float(scores.min(initial=0.0)), 0.0))
+    left = np.cumsum(squares[::-1])[::-1]
+    return np.maximum.accumulate(np.divide(squares, left, out=np.zeros_like(squares), where=left > 0))
 
 
 def _rounded(ranking: _Ranking, count: int, multiple: int) -> int:
