@@ -102,7 +102,7 @@ def _tie_start(node: Node, trace: Trace, start: Layout, units: IntArray) -> None
         return
     block = blocks[0]
     trace.tie(units, block.labels)
-    if not start.constant:
+    if not block.source:  # computed, or zeros of a computed shape
         trace.demand_zero(block, node, "the initial state")
         return
     trace.assign(block, Role.CONSUMER)

@@ -76,6 +76,19 @@ ROWS: list[Row] = [
         axis=1,
         size=6,
     ),
+    whole(
+        "LSTM",
+        "zero start, expanded and sliced",
+        PRUNABLE,
+        """g (float[T,N,3] x) => (float[N,4] y)
+        <float[1,24,3] w1, float[1,24,6] r, float[1,48] b, float[6,4] w2, int64[1] one = {1}, int64[1] six = {6},
+         int64[1] at = {1}, int64[1] ax = {0}, int64[1] zero = {0}, float nothing = {0.0}>
+        { sh = Shape(x) n = Gather(sh, at) d = Concat<axis=0>(one, n, six) e = Expand(nothing, d)
+          h0 = Slice(e, zero, one, zero)
+          s, h, c = LSTM<hidden_size=6>(x, w1, r, b, , h0, h0) z = Squeeze(h, ax) y = MatMul(z, w2) }""",
+        axis=1,
+        size=6,
+    ),
     vector("Einsum", "dense", PRUNABLE, 'z = Einsum<equation="ni,io->no">(h, w3)', "float[8,8] w3", size=8),
     whole(
         "Einsum",
