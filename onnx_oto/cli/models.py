@@ -22,17 +22,29 @@ keep_option = click.option(
     metavar="PATTERN",
     help="Keep every channel of parameters, nodes or tensors whose name matches (shell wildcards, repeatable).",
 )
+norms_option = click.option(
+    "--fixed-norms",
+    is_flag=True,
+    help="Keep axes that a normalisation or a mean runs over (the residual width of a transformer).",
+)
 seed_option = click.option("--seed", default=0, show_default=True, help="Seed of everything random.")
 
 
 @click.command("inspect")
 @model_argument
 @keep_option
-@click.option("--why", metavar="PATTERN", help="Only dimensions whose names or parameters match.")
+@norms_option
+@click.option(
+    "--why",
+    metavar="PATTERN",
+    help="Only dimensions whose names or parameters match, with the chain of nodes that froze them.",
+)
 @json_option
-def inspect_command(model: Path, keep: tuple[str, ...], why: str | None, as_json: bool) -> None:
-    """Show what can be pruned, what is frozen and why."""
-    report = inspection(open_model(model, keep), why)
+def inspect_command(
+    model: Path, keep: tuple[str, ...], fixed_norms: bool, why: str | None, as_json: bool
+) -> None:
+    """Show what can be pruned, what is frozen and why. Weights stored outside the file are not read."""
+    report = inspection(open_model(model, keep, through_norms=not fixed_norms, weights=False), why)
     if as_json:
         screen.print_json(report)
     else:
@@ -49,6 +61,7 @@ def inspect_command(model: Path, keep: tuple[str, ...], why: str | None, as_json
 @click.option("--global", "global_", is_flag=True, help="Rank over all dimensions instead.")
 @click.option("--round-to", default=1, show_default=True, help="Keep a multiple of this in every dimension.")
 @keep_option
+@norms_option
 @seed_option
 @click.option(
     "--save-zeroed",
@@ -64,12 +77,15 @@ def prune_command(
     global_: bool,
     round_to: int,
     keep: tuple[str, ...],
+    fixed_norms: bool,
     seed: int,
     save_zeroed: Path | None,
     as_json: bool,
 ) -> None:
     """Remove channels by their weights, without training; verify; write the compact model."""
-    options = PruneOptions(sparsity, by, seed, global_, round_to, keep, save_zeroed)
+    options = PruneOptions(
+        sparsity, by, seed, global_, round_to, keep, save_zeroed, through_norms=not fixed_norms
+    )
     screen.print_pruned(prune(model, output, options), output, as_json)
 
 

@@ -185,6 +185,8 @@ def print_inspection(report: Mapping[str, Any]) -> None:
         table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for d in dimensions:
         note = "; ".join(d["constraints"][1:]) if d["prunable"] else d["reason"]
+        if d.get("chain"):
+            note += " (through " + " <- ".join(d["chain"]) + ")"
         state = ("yes" + (f", {note}" if note else "")) if d["prunable"] else f"no: {note}"
         table.add_row(
             d["name"], str(d["size"]), str(len(d["uses"])), state, style=None if d["prunable"] else "dim"

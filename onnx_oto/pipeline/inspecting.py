@@ -9,14 +9,22 @@ from onnx_oto.errors import UsageError
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.summary import SCHEMA
 from onnx_oto.zigs import Dimension
+from onnx_oto.zigs import why as chain
 
 
 def inspection(opened: Opened, why: str | None = None) -> dict[str, Any]:
-    """Return what is prunable, what is frozen and why; `why`: only dimensions that match this pattern."""
+    """Return what is prunable, what is frozen and why.
+
+    why: only dimensions that match this pattern, each with the chain of nodes that tie it to what froze it.
+    """
     analysis = opened.analysis
     shown = [d for d in analysis.dimensions if why is None or _matches(d, why)]
     if why is not None and not shown:
         raise UsageError(f"--why '{why}' matches no dimension or parameter of the model")
+    entries = [_dimension(d) for d in shown]
+    if why is not None:
+        for dimension, entry in zip(shown, entries, strict=True):
+            entry["chain"] = chain(analysis, dimension)
     return {
         "schema": SCHEMA,
         "model": opened.path.name,
@@ -24,7 +32,7 @@ def inspection(opened: Opened, why: str | None = None) -> dict[str, Any]:
         "macs": analysis.macs,
         "prunable_params": analysis.prunable_params,
         "lanes": sum(d.size for d in analysis.prunable),
-        "dimensions": [_dimension(d) for d in shown],
+        "dimensions": entries,
     }
 
 

@@ -14,6 +14,9 @@ from onnx_oto.errors import UnsupportedError
 from onnx_oto.model import load, normalise, stored_bytes
 from onnx_oto.zigs import Analysis, analyse
 
+UNREAD_BYTES = 1 << 50
+"""The size cap where weights are not read: none to speak of."""
+
 QUANTIZED = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"}
 )
@@ -33,13 +36,21 @@ class Opened:
         return self.analysis.model
 
 
-def open_model(path: str | os.PathLike[str], keep: Sequence[str] = ()) -> Opened:
+def open_model(
+    path: str | os.PathLike[str],
+    keep: Sequence[str] = (),
+    *,
+    through_norms: bool = True,
+    weights: bool = True,
+) -> Opened:
     """Return the model at `path`, analysed; `keep`: patterns of what must stay whole.
 
-    Raises ModelError, StorageError, and UsageError for a pattern that matches nothing.
+    through_norms: see `onnx_oto.zigs.analyse`. weights: False leaves external data where they are, which is enough
+    to look at a model of any size. Raises ModelError, StorageError, and UsageError for a pattern that matches nothing.
     """
-    loaded = load(path)
-    return Opened(Path(path), stored_bytes(path, loaded), analyse(normalise(loaded), keep))
+    loaded = load(path) if weights else load(path, weights=False, max_bytes=UNREAD_BYTES)
+    analysis = analyse(normalise(loaded), keep, through_norms=through_norms)
+    return Opened(Path(path), stored_bytes(path, loaded), analysis)
 
 
 def require_prunable(opened: Opened) -> None:

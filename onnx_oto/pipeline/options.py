@@ -36,6 +36,7 @@ class TrainOptions:
     min_keep: float = 0.1
     round_to: int = 1
     keep: Sequence[str] = ()
+    fixed_norms: bool = False
     flip: bool = False
     crop: int = 0
     mean: tuple[float, ...] = ()

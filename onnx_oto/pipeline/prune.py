@@ -39,6 +39,7 @@ class PruneOptions:
     round_to: int = 1
     keep: Sequence[str] = ()
     save_zeroed: str | os.PathLike[str] | None = None
+    through_norms: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def prune(
     options = options or PruneOptions()
     _refuse_overwriting(path, output, options.save_zeroed)
     begin = time.perf_counter()
-    opened = open_model(path, options.keep)
+    opened = open_model(path, options.keep, through_norms=options.through_norms)
     require_prunable(opened)
     analysis = opened.analysis
     choice = choose(
