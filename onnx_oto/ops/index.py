@@ -7,11 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnx_oto.lanes.affine import affine, is_row_major
 from onnx_oto.lanes.align import align
 from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, explicit, fresh_key, relabel_axis
-from onnx_oto.lanes.reshape import reshape_by_indices
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
@@ -297,60 +295,6 @@ def _repair_slice(cut: Cut, node: Node, cuts: list[tuple[int, IntArray, Layout]]
         if keep.all():
             continue
         cut.reslice(node.name, axis, np.cumsum(keep)[index[keep[index]]] - 1)
-
-
-@rule("Gather")
-def gather(node: Node, trace: Trace) -> None:
-    """x taken at indices along one axis: constant ones cut the axis, computed ones read it whole."""
-    x, indices = (given(layout) for layout in inputs(node, trace))
-    axis = int(node.attrs.get("axis", 0)) % x.rank
-    constant = trace.graph.constant(node.inputs[1])
-    if x.rank == 1 and indices.rank > 1 and x.blocks:
-        form, shape = affine(trace.graph, node.inputs[1]), trace.shape(node.outputs[0])
-        if form is not None and is_row_major(form, shape):
-            trace.put(node.outputs[0], reshape_by_indices(trace, node, node.inputs[0], x, shape))
-            return
-    x = single(trace, node, x, axis)
-    trace.materialise(x, node)
-    indices = trace.release(indices, range(indices.rank), f"{describe(node)} uses the axis as indices")
-    if x.constant and not indices.constant:  # an embedding
-        for other, keys in enumerate(x.axes):
-            for block in (b for k in keys if (b := x.block(k)) is not None):
-                if other != axis:
-                    trace.assign(block, Role.PRODUCER, weight=True)
-    if not x.on_axis(axis):
-        trace.put(node.outputs[0], _replace_axis(x, axis, indices))
-        return
-    if constant is None or constant.ndim > 1:
-        x = trace.release(x, [axis], f"{describe(node)} may read any position of the axis")
-        trace.put(node.outputs[0], _replace_axis(x, axis, indices))
-        return
-    size = x.length(axis) or 1
-    positions = np.atleast_1d(constant).astype(np.int64) % size
-    result = pick(trace, node, x, axis, positions, node.outputs[0])
-    if constant.ndim == 0:
-        result = replace(result, axes=(*result.axes[:axis], *result.axes[axis + 1 :]))
-    trace.put(node.outputs[0], result)
-
-    def repair(cut: Cut) -> None:
-        (key,) = x.axes[axis]
-        block = x.block(key)
-        assert block is not None
-        keep = cut.along(block, key)
-        if not keep.all():
-            moved = np.cumsum(keep)[positions[keep[positions]]] - 1
-            cut.set_input(node.name, 1, moved if constant.ndim else moved.reshape(()))
-
-    trace.repair(node, repair)
-
-
-def _replace_axis(x: Layout, axis: int, indices: Layout) -> Layout:
-    """Return the layout of Gather where the gathered axis carries no labels."""
-    names = {key: fresh_key() for key in indices.sizes}
-    middle = tuple(tuple(names[k] for k in keys) for keys in indices.axes)
-    sizes = dict(x.sizes) | {names[k]: s for k, s in indices.sizes.items()}
-    axes = (*x.axes[:axis], *middle, *x.axes[axis + 1 :])
-    return Layout(axes, sizes, x.blocks, constant=x.constant and indices.constant)
 
 
 @rule("Pad")

@@ -224,6 +224,17 @@ ROWS: list[Row] = [
         axis=1,
         size=8,
     ),
+    whole(
+        "GatherND",
+        "rows of a table",
+        PRUNABLE,
+        """g (float[N,5] x) => (float[N,3,4] y)
+        <float[5,8] w1, float[8] b1, float[6,8] table, float[8,4] w2, int64[3,1] i = {4,0,2}, int64[1] ax = {1}>
+        { m = MatMul(x, w1) h = Add(m, b1) u = Unsqueeze(h, ax) t = GatherND(table, i) z = Add(u, t)
+          y = MatMul(z, w2) }""",
+        axis=1,
+        size=8,
+    ),
     image(
         "Gather",
         "of a weight",
