@@ -12,6 +12,9 @@ import onnx
 from onnx_oto.errors import RuntimeMissingError, UnsupportedError
 from onnx_oto.model.files import runnable_bytes
 
+KNOWN_OPSET, KNOWN_IR = 21, 10
+"""What onnxruntime 1.19, the training build, reads."""
+
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
@@ -23,16 +26,19 @@ class Runner(Protocol):
 
 
 def runner(model: onnx.ModelProto, *, threads: int = 0) -> Runner:
-    """Return a runner of the model. Raises UnsupportedError when neither runtime takes it.
+    """Return a runner of the model. Raises UnsupportedError when no runtime takes it.
 
-    threads: of onnxruntime; 0 = its default.
+    A model of an opset that onnxruntime does not know yet is tried under the newest one it knows: operators that
+    are in both mean the same, and full and compact model are run alike. threads: of onnxruntime; 0 = its default.
     """
-    try:
-        return _onnxruntime(model, threads)
-    except RuntimeMissingError as error:
-        first: Exception = error
-    except Exception as error:  # onnxruntime raises many types for what it cannot load
-        first = error
+    first: Exception | None = None
+    for candidate in (model, _older(model)):
+        if candidate is None:
+            continue
+        try:
+            return _onnxruntime(candidate, threads)
+        except Exception as error:  # onnxruntime raises many types for what it cannot load
+            first = first or error
     try:
         from onnx.reference import ReferenceEvaluator
 
@@ -45,6 +51,19 @@ def runner(model: onnx.ModelProto, *, threads: int = 0) -> Runner:
         return [np.asarray(value) for value in evaluator.run(None, dict(inputs))]
 
     return run
+
+
+def _older(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """Return the model under opset KNOWN_OPSET, None if it is no newer."""
+    if all(entry.version <= KNOWN_OPSET for entry in model.opset_import if entry.domain in ("", "ai.onnx")):
+        return None
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    result.ir_version = min(model.ir_version, KNOWN_IR)
+    for entry in result.opset_import:
+        if entry.domain in ("", "ai.onnx"):
+            entry.version = KNOWN_OPSET
+    return result
 
 
 def _onnxruntime(model: onnx.ModelProto, threads: int) -> Runner:

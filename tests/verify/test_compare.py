@@ -149,3 +149,16 @@ def test_a_model_that_nothing_runs_is_unsupported() -> None:
     model = helper.make_model(helper.make_graph([node], "g", values[:1], values[1:]), opset_imports=opsets)
     with pytest.raises(UnsupportedError, match="cannot be run"):
         compare(model, model)
+
+
+def test_a_newer_opset_runs_in_onnxruntime_under_one_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build("g (float[N,5] x) => (float[N,3] y) <float[5,3] w> { y = MatMul(x, w) }", opset=23)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the reference evaluator was asked")
+
+    monkeypatch.setattr("onnx.reference.ReferenceEvaluator", refuse)
+    (y,) = runner(model)({"x": np.ones((2, 5), np.float32)})
+    np.testing.assert_allclose(
+        y, np.ones((2, 5)) @ numpy_helper.to_array(model.graph.initializer[0]), rtol=1e-5
+    )
