@@ -95,13 +95,17 @@ def _output_shape(model: onnx.ModelProto, output: str) -> tuple[int, ...]:
 
 
 def _modern(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model in an opset the gradient builder reads, converted upwards when it is too old."""
+    """Return the model in an opset the gradient builder reads, in place where it is too new.
+
+    An old one is converted upwards. A newer one is taken as opset _NEWEST if that knows all its operators: what
+    opsets 22 to 24 changed in them are data types only.
+    """
     opset = opset_of(model)
     if opset > _NEWEST:
-        raise UnsupportedError(
-            f"the model uses opset {opset}, training reads up to {_NEWEST}: convert it with "
-            "onnx.version_converter, or use 'prune', which needs no training"
-        )
+        _refuse_unknown(model, opset)
+        for entry in model.opset_import:
+            if entry.domain in ("", "ai.onnx"):
+                entry.version = _NEWEST
     if opset < _OLDEST:
         try:
             model = version_converter.convert_version(model, _OLDEST)
@@ -112,6 +116,15 @@ def _modern(model: onnx.ModelProto) -> onnx.ModelProto:
             ) from error
     model.ir_version = min(model.ir_version, _IR)
     return model
+
+
+def _refuse_unknown(model: onnx.ModelProto, opset: int) -> None:
+    for node in model.graph.node:
+        if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type, _NEWEST, ""):
+            raise UnsupportedError(
+                f"node {node.name!r}: {node.op_type} is of opset {opset}, training reads up to {_NEWEST}: export "
+                "the model with an older opset, or use 'prune', which needs no training"
+            )
 
 
 def _choose_output(model: onnx.ModelProto, wanted: str | None) -> str:
