@@ -64,7 +64,7 @@ def batch_normalization(node: Node, trace: Trace) -> None:
 def instance_normalization(node: Node, trace: Trace) -> None:
     """y[n, c, ...] = scale[c] (x - mean over ...) / sqrt(variance over ... + eps) + bias[c]"""
     x, scale, bias = (given(layout) for layout in inputs(node, trace))
-    x = _collapse_to(trace, node, x, range(2, x.rank))
+    x = trace.release(x, range(2, x.rank), f"{describe(node)} needs every position of the axis")
     for vector in (scale, bias):
         trace.use(vector, Role.PRODUCER, weight=True)
     aligned = align(trace, node, [x, _channel_vector(scale, x.rank), _channel_vector(bias, x.rank)])
@@ -85,7 +85,7 @@ def group_normalization(node: Node, trace: Trace) -> None:
     if len(x.axes[1]) > 1 or len(blocks[0].keys) > 1:
         raise NotCovered("groups an axis that is composed of several")
     trace.materialise(x, node)
-    x = _collapse_to(trace, node, x, range(2, x.rank))
+    x = trace.release(x, range(2, x.rank), f"{describe(node)} needs every position of the axis")
     size = x.length(1) or 0
     if 1 < groups < size:
         x = split(x, x.axes[1][0], groups, size // groups)
@@ -124,22 +124,6 @@ def _scaled_by_group(node: Node, trace: Trace, x: Layout, scale: Layout, bias: L
     return with_blocks(x, [replace(block, state=np.zeros_like(block.state), source=())])
 
 
-def _collapse_to(trace: Trace, node: Node, x: Layout, axes: Sequence[int]) -> Layout:
-    """Return `x` with nothing labelled on `axes`: joint blocks keep their other factors, others are frozen."""
-    inside = {k for a in axes for k in x.axes[a]}
-    if not any(set(b.keys) & inside for b in x.blocks):
-        return x
-    trace.materialise(x, node)
-    blocks = []
-    for block in x.blocks:
-        outside = tuple(k for k in block.keys if k not in inside)
-        if outside:
-            blocks.append(trace.collapse(block, outside) if len(outside) < len(block.keys) else block)
-        else:
-            trace.freeze([block], f"{describe(node)} needs every position of the axis")
-    return replace(x, blocks=tuple(blocks), view=None)
-
-
 def norm_over_last(
     node: Node, trace: Trace, x: Layout, axes: int, scale: int, bias: int | None, *, centred: bool
 ) -> Layout:
@@ -152,12 +136,8 @@ def norm_over_last(
     inside = {k for a in normalised for k in x.axes[a]}
     joint = [b for b in x.blocks if set(b.keys) & inside and not set(b.keys) <= inside]
     if joint or axes > 1 or not trace.through_norms:
-        reason = None if trace.through_norms else SWITCHED_OFF
-        x = (
-            _collapse_to(trace, node, x, normalised)
-            if reason is None
-            else trace.release(x, normalised, reason)
-        )
+        whole = f"{describe(node)} needs every position of the axis"
+        x = trace.release(x, normalised, whole if trace.through_norms else SWITCHED_OFF)
     vectors = [given(inputs(node, trace)[i]) for i in (scale, bias) if i is not None]
     for vector in vectors:
         trace.use(vector, Role.PRODUCER, weight=True)
@@ -225,20 +205,14 @@ def lp_normalization(node: Node, trace: Trace) -> None:
     """y = x / norm(x) along one axis: removed zeros do not change the norm."""
     x = given(inputs(node, trace)[0])
     axis = int(node.attrs.get("axis", -1)) % x.rank
-    x = _collapse_joint(trace, node, x, axis)
+    if any(len(b.keys) > 1 for b in x.on_axis(axis)):
+        x = trace.release(x, [axis], f"{describe(node)} needs every position of the axis")
     for block in x.on_axis(axis):
         trace.demand_zero(block, node, "the norm")
     trace.put(
         node.outputs[0],
         combine(trace, node, [x], lambda s: np.where(s == 0, 0.0, np.nan), [Role.CONSUMER]),
     )
-
-
-def _collapse_joint(trace: Trace, node: Node, x: Layout, axis: int) -> Layout:
-    """Return `x` with blocks that reach over from `axis` to others collapsed to the others."""
-    if any(len(b.keys) > 1 for b in x.on_axis(axis)):
-        return _collapse_to(trace, node, x, [axis])
-    return x
 
 
 @rule("Softmax", "LogSoftmax", "Hardmax")
