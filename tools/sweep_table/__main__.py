@@ -17,6 +17,8 @@ from sweep_table.table import RESULTS, Row, summary, table
 from sweep_table.task import Task
 
 ROOT = Path(__file__).resolve().parents[2]
+RUNNING: set[int] = set()
+"""Process groups of the probes under way: ended with the sweep."""
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -55,6 +57,8 @@ def main() -> int:
     log = output.with_suffix(".jsonl")
     known = {} if args.fresh else _known(log, args.redo)
     settings = {"sparsity": args.sparsity, "by": args.by, "seed": args.seed}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
     missing = [f for f in files if not _same(known.get(f.stem), settings)]
     with ThreadPoolExecutor(args.jobs) as pool:
         for row in pool.map(lambda f: {**_probe(f, args), **settings}, missing):
@@ -67,6 +71,13 @@ def main() -> int:
     )
     print(f"{summary(rows)} -> {output}")
     return 1 if any(row["result"] in ("wrong", "crash") for row in rows) else 0
+
+
+def _end(number: int, frame: object) -> None:
+    """End the probes and the sweep at once; the rows so far are in the log."""
+    for group in RUNNING:
+        os.killpg(group, signal.SIGKILL)
+    os._exit(128 + number)
 
 
 def _known(log: Path, redo: list[str]) -> dict[str, Row]:
@@ -101,15 +112,15 @@ def _probe(path: Path, args: argparse.Namespace) -> Row:
         cwd=args.source,  # `python -m` looks there first
         env={**os.environ, "PYTHONPATH": os.pathsep.join((str(args.source.resolve()), str(ROOT / "tools")))},
     ) as process:
+        RUNNING.add(process.pid)
         try:
             out, err = process.communicate(timeout=args.timeout)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            out, err = process.communicate()
+            out, _ = process.communicate()
             err = f"not finished in {args.timeout:g} s"
-        except KeyboardInterrupt:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
+        finally:
+            RUNNING.discard(process.pid)
     row: Row = {"model": path.stem}
     for line in out.splitlines():
         if line.startswith("{"):
