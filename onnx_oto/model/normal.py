@@ -15,7 +15,8 @@ from onnx_oto.model.constants import is_constant, write_constant
 from onnx_oto.model.names import all_names, fresh, name_nodes
 from onnx_oto.model.node import standard_domain
 from onnx_oto.model.order import captured, check_functions, sort_graph
-from onnx_oto.model.shapes import Knowledge, infer
+from onnx_oto.model.sequences import split_sequences
+from onnx_oto.model.shapes import Knowledge, infer, small_constants
 from onnx_oto.model.skeleton import copy_except_graph, skeleton
 from onnx_oto.model.tensors import densify, from_array
 
@@ -28,7 +29,7 @@ def normalise(model: ModelProto) -> ModelProto:
     - local functions are inlined, nodes are in topological order and have unique names, none is dead;
     - constants are dense initializers and no graph inputs (so `ir_version` is at least 4);
     - shape arithmetic whose result is known is folded into constants, never what derives from a weight;
-    - an If whose condition is known gives way to its branch;
+    - an If whose condition is known gives way to its branch, a sequence of the parts of a split to a Split;
     - Identity of an initializer is gone, a vector that several inputs read has one copy for each;
     - stored value_info is dropped.
 
@@ -54,7 +55,10 @@ def _simplify(model: ModelProto) -> None:
         _resolve_identities(model.graph)
         knowledge = infer(model, strict=True)
         _fold(model, knowledge)
-        if not take_known_branches(model.graph, knowledge.values):
+        opset = next((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), 0)
+        known = {**small_constants(model), **knowledge.values}
+        changed = split_sequences(model.graph, known, knowledge.shapes, opset)
+        if not take_known_branches(model.graph, knowledge.values) and not changed:
             return
         _hoist_constants(model.graph)
         sort_graph(model.graph, frozenset(), "the graph")

@@ -53,8 +53,10 @@ def _cast(node: Node, values: Sequence[Value | None]) -> Value | None:
 @evaluates("CastLike")
 def _cast_like(node: Node, values: Sequence[Value | None]) -> Value | None:
     data, like = values
-    if data is None or like is None or data.dtype == object or like.dtype == object:
+    if data is None or data.dtype == object:
         return None
+    if like is None or like.dtype == object:
+        return data  # the walk gives it the element type that inference found
     return data.astype(like.dtype)
 
 

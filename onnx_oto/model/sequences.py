@@ -1,0 +1,68 @@
+"""Sequences that only carry the parts of a split: written as a Split."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import GraphProto, NodeProto, helper
+
+from onnx_oto.model.dims import Shape
+from onnx_oto.model.order import captured
+from onnx_oto.model.tensors import from_array
+
+SPLIT_WITH_INPUT = 13
+"""Since this opset Split takes its sizes as an input."""
+
+
+def split_sequences(
+    graph: GraphProto, values: dict[str, np.ndarray], shapes: dict[str, Shape | None], opset: int
+) -> bool:
+    """Replace SplitToSequence by Split where every reader is a SequenceAt at a known position; in place.
+
+    values, shapes: what is known of tensors, by name. Return whether anything changed.
+    """
+    if opset < SPLIT_WITH_INPUT:
+        return False
+    known = dict(values)
+    changed = False
+    for index, node in enumerate(graph.node):
+        if node.op_type != "SplitToSequence" or node.domain not in ("", "ai.onnx"):
+            continue
+        readers = [n for n in graph.node if node.output[0] in n.input or node.output[0] in captured(n)]
+        sizes = _sizes(node, known, shapes)
+        positions = [known.get(n.input[1]) if n.op_type == "SequenceAt" else None for n in readers]
+        if sizes is None or not readers or any(p is None or p.dtype == object for p in positions):
+            continue
+        if any(value.name == node.output[0] for value in graph.output):
+            continue
+        picked = [int(p.reshape(-1)[0]) % len(sizes) for p in positions if p is not None]
+        names = [f"{node.output[0]}__part{i}" for i in range(len(sizes))]
+        written = f"{node.output[0]}__sizes"
+        graph.initializer.append(from_array(np.array(sizes, np.int64), written))
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+        replacement = helper.make_node(
+            "Split", [node.input[0], written], names, name=node.name, doc_string=node.doc_string, axis=axis
+        )
+        graph.node[index].CopyFrom(replacement)
+        for reader, position in zip(readers, picked, strict=True):
+            part = helper.make_node("Identity", [names[position]], list(reader.output), name=reader.name)
+            reader.CopyFrom(part)
+        changed = True
+    return changed
+
+
+def _sizes(
+    node: NodeProto, values: dict[str, np.ndarray], shapes: dict[str, Shape | None]
+) -> list[int] | None:
+    """Return the sizes of the parts, None if they are not known or the axis would vanish."""
+    shape = shapes.get(node.input[0])
+    attributes = {a.name: a.i for a in node.attribute}
+    if shape is None or len(node.input) < 2 or not node.input[1]:
+        return None
+    split = values.get(node.input[1])
+    total = shape[attributes.get("axis", 0)]
+    if split is None or split.dtype == object or not isinstance(total, int):
+        return None
+    if split.ndim:
+        return [int(s) for s in split]
+    size = int(split)
+    return [min(size, total - start) for start in range(0, total, size)] if size > 0 else None
