@@ -159,6 +159,18 @@ def test_an_epoch_can_go_on_anywhere_augmentation_included() -> None:
         np.testing.assert_array_equal(a.inputs["image"], b.inputs["image"])
 
 
+def test_every_batch_and_epoch_is_augmented_in_its_own_way() -> None:
+    """All images are equal, so batches differ by their augmentation alone."""
+    images = np.tile(np.arange(1, 17, dtype=np.uint8).reshape(1, 4, 4), (24, 1, 1))
+    data = assemble(raw(images, np.zeros(24, int)), IMAGE, Labels(classes=1)).train
+    seen = [
+        batch.inputs["image"].tobytes()
+        for epoch in (0, 1)
+        for batch in batches(data, 8, seed=0, epoch=epoch, augment=Augment(flip=True, crop=2))
+    ]
+    assert len(set(seen)) == 6
+
+
 def test_less_data_than_a_batch() -> None:
     data = counted(3).train
     with pytest.raises(DataError, match="3 samples: not one batch of 8"):
