@@ -1,0 +1,114 @@
+"""Run with `pytest tools/sweep_table`: the sweep as a command, and that it can say every result."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from sweep_table import pair, probe
+from sweep_table.table import summary
+from sweep_table.task import Task
+
+SWEEP = Path(__file__).parents[1] / "sweep"
+PRUNABLE = """
+<ir_version: 8, opset_import: ["": 17]>
+g (float[N, 3, 8, 8] x) => (float[N, 4, 8, 8] y)
+<float[6, 3, 3, 3] w1, float[6] b1, float[4, 6, 1, 1] w2>
+{ h = Conv<pads = [1, 1, 1, 1]>(x, w1, b1)  r = Relu(h)  y = Conv(r, w2) }
+"""
+WITHOUT_WEIGHTS = """
+<ir_version: 8, opset_import: ["": 17]>
+g (float[N, 3] x) => (float[N, 3] y) { y = Softmax(x) }
+"""
+
+
+def model(text: str, seed: int = 0) -> onnx.ModelProto:
+    """Return the parsed model, every tensor that is only declared being a weight of normal numbers."""
+    parsed = onnx.parser.parse_model(text)
+    rng = np.random.default_rng(seed)
+    for value in parsed.graph.value_info:
+        shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        weight = rng.standard_normal(shape).astype(np.float32)
+        parsed.graph.initializer.append(numpy_helper.from_array(weight, value.name))
+    del parsed.graph.value_info[:]
+    return parsed
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with a model to prune, one with nothing to prune, and a file that is no model."""
+    models = tmp_path / "models"
+    models.mkdir()
+    onnx.save(model(PRUNABLE), models / "a.onnx")
+    onnx.save(model(WITHOUT_WEIGHTS), models / "b.onnx")
+    (models / "c.onnx").write_bytes(b"no model")
+    return models
+
+
+def sweep(folder: Path, *more: str) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """Run the command; return what it said, and the path of its table."""
+    output = folder.parent / "table.md"
+    command = [str(SWEEP), str(folder), "-o", str(output), "--latency", "0", *more]
+    return subprocess.run(command, capture_output=True, text=True, check=False), output
+
+
+def test_one_row_per_model_and_resumed(folder: Path) -> None:
+    done, output = sweep(folder)
+    assert done.stdout.startswith("1 exact, 2 refused, 0 wrong, 0 crashed")
+    assert done.returncode == 0
+    rows = [json.loads(line) for line in output.with_suffix(".jsonl").read_text().splitlines()]
+    exact = next(row for row in rows if row["model"] == "a")
+    assert exact["removed_params"] == pytest.approx(1 - (3 * 28 + 3 * 4) / (6 * 28 + 6 * 4), abs=1e-4)
+    assert "| c | " in output.read_text()
+    again, _ = sweep(folder)
+    assert again.stderr == ""
+    assert again.stdout == done.stdout
+
+
+def test_a_model_that_takes_too_long_is_a_crash(folder: Path) -> None:
+    done, output = sweep(folder, "--only", "a", "--timeout", "0.01")
+    assert done.returncode == 1
+    assert "0 exact, 0 refused, 0 wrong, 1 crashed" in done.stdout
+    assert "not finished in 0.01 s" in output.read_text()
+
+
+@pytest.mark.parametrize(("seed", "result"), [(0, "exact"), (1, "wrong")])
+def test_different_models_are_wrong(seed: int, result: str, capsys: pytest.CaptureFixture[str]) -> None:
+    probe._judge_here(model(PRUNABLE), model(PRUNABLE, seed), Task("", latency=0))
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["result"] == result
+
+
+@pytest.mark.parametrize(
+    ("change", "passed"),
+    [(0.0, True), (1e-5, True), (1e-3, False), (float("nan"), False), (float("inf"), False)],
+)
+def test_pair_tells_how_far_outputs_differ(change: float, passed: bool) -> None:
+    a = np.linspace(-1, 1, 5, dtype=np.float32)
+    b = a.copy()
+    b[2] += np.float32(change)
+    assert pair.differ([a], [b])[0] is passed
+
+
+def test_pair_compares_files_in_a_process_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [str(tmp_path / f"{seed}.onnx") for seed in (0, 1)]
+    for seed, path in enumerate(paths):
+        onnx.save(model(PRUNABLE, seed), path)
+    pair.main(paths[1], paths[0], paths[0], "0", "0")
+    same = json.loads(capsys.readouterr().out)
+    assert (same["passed"], same["max_rel"]) == (True, 0.0)
+    assert same["effect"] > 0.1
+    pair.main(paths[0], paths[0], paths[1], "0", "0")
+    assert json.loads(capsys.readouterr().out)["passed"] is False
+
+
+def test_summary_counts_every_result() -> None:
+    rows = [{"result": r} for r in ("exact", "exact", "wrong", "crash", "unverified")]
+    assert summary(rows) == "2 exact, 0 refused, 1 wrong, 1 crashed, 1 unverified"
