@@ -104,7 +104,7 @@ def cli() -> Cli:
             [sys.executable, "-m", "onnx_oto", *map(str, arguments)],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=900,
             check=False,
             env=environment(path),
         )
