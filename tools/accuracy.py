@@ -44,7 +44,15 @@ def run(arguments: argparse.Namespace, folder: Path, options: list[str]) -> dict
     """Return the result of one training run, from its folder if it is finished."""
     result = folder / "result.json"
     if not result.exists():
-        command = [sys.executable, "-m", "onnx_oto", "train", str(arguments.model), "--data", str(arguments.data)]
+        command = [
+            sys.executable,
+            "-m",
+            "onnx_oto",
+            "train",
+            str(arguments.model),
+            "--data",
+            str(arguments.data),
+        ]
         command += ["--run", str(folder), "--epochs", str(arguments.epochs), "--overwrite", *options]
         subprocess.run([*command, *arguments.options], check=True, stdout=subprocess.DEVNULL)
     content: dict[str, Any] = json.loads(result.read_text())

@@ -73,7 +73,11 @@ def decoder(o: argparse.Namespace) -> tuple[onnx.ModelProto, dict[str, tuple[int
         x = f"{p}r2"
         shapes |= {f"{p}norm1": (o.width,), f"{p}norm2": (o.width,)}
         shapes |= {f"{p}wq": (o.width, o.width), f"{p}wk": (o.width, kv), f"{p}wv": (o.width, kv)}
-        shapes |= {f"{p}wo": (o.width, o.width), f"{p}gate": (o.width, o.hidden), f"{p}up": (o.width, o.hidden)}
+        shapes |= {
+            f"{p}wo": (o.width, o.width),
+            f"{p}gate": (o.width, o.hidden),
+            f"{p}up": (o.width, o.hidden),
+        }
         shapes |= {f"{p}down": (o.hidden, o.width)}
     shapes |= {"head": (o.width, o.vocabulary)}
     constants = f"""float eps = {{0.00001}}, float scale = {{{size**-0.5}}}, int64[1] zero = {{0}},

@@ -1,6 +1,6 @@
 """Write the generated pages: docs/operators.md and docs/cli.md. A test fails when they are stale.
 
-    .venv/bin/python tools/make_docs.py
+.venv/bin/python tools/make_docs.py
 """
 
 from __future__ import annotations

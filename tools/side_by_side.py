@@ -66,7 +66,9 @@ def main() -> None:
     parser.add_argument("--models", default="resnet50,densenet121,vit_b_32")
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
-    print("| model | analysis, ours | Torch-Pruning | ratio | whole prune, ours | Torch-Pruning | ratio | removed |")
+    print(
+        "| model | analysis, ours | Torch-Pruning | ratio | whole prune, ours | Torch-Pruning | ratio | removed |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name in options.models.split(","):
         ours, theirs = [], []

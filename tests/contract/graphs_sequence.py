@@ -232,4 +232,13 @@ GRAPHS: list[Graph] = [
           y = MatMul(r, w1) }""",
         Expect("w0", 0, axis=1, reason="groups of two of its axes"),
     ),
+    graph(
+        "product of two weights, one of them read by itself too",
+        """g (float[N,5] x) => (float[N,2] y)
+        <float[5,40] w0, float[5,30] w1, float[40,30] a, float[30,40] b, float[40,2] w2>
+        { h = MatMul(x, w0) z = MatMul(x, w1) r = Relu(z) v = MatMul(a, b) p = MatMul(h, v) q = MatMul(r, b)
+          s = Add(p, q) y = MatMul(s, w2) }""",
+        Expect("w0", 40, axis=1),
+        Expect("w1", 0, axis=1),
+    ),
 ]

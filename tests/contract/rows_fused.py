@@ -92,6 +92,15 @@ RECURRENT: list[Row] = [
     ),
     _tokens(
         "GRU",
+        "initial state that is a parameter",
+        "state that is not zero",
+        """t = Transpose<perm=[1,0,2]>(h) r0, n = GRU<hidden_size=8>(t, w, r, , , h0) q = Squeeze(r0, ax)
+        z = Transpose<perm=[1,0,2]>(q)""",
+        "float[1,24,8] w, float[1,24,8] r, float[1,2,8] h0, int64[1] ax = {1}",
+        probe="w",
+    ),
+    _tokens(
+        "GRU",
         "initial state of zeros",
         PRUNABLE,
         """t = Transpose<perm=[1,0,2]>(h) h0 = ConstantOfShape(sh) r0, n = GRU<hidden_size=8>(t, w, r, , , h0)
