@@ -95,6 +95,15 @@ def test_pair_tells_how_far_outputs_differ(change: float, passed: bool) -> None:
     assert pair.differ([a], [b])[0] is passed
 
 
+def test_pair_reads_maps_of_probabilities() -> None:
+    full = [[{0: 0.25, 1: 0.75}, {0: 0.5, 1: 0.5}]]
+    assert pair.differ(full, [[{0: 0.25, 1: 0.75 + 1e-7}, {0: 0.5, 1: 0.5}]])[0]
+    assert pair.differ(full, [[{0: 0.25, 1: 0.74}, {0: 0.5, 1: 0.5}]])[:2] == (
+        False,
+        pytest.approx(0.01, abs=1e-6),
+    )
+
+
 def test_pair_compares_files_in_a_process_of_its_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
