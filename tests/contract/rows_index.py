@@ -318,6 +318,14 @@ ROWS: list[Row] = [
     ),
     image(
         "Pad",
+        "a constant reflected",
+        PRUNABLE,
+        'e = Sigmoid(h) z = Pad<mode="reflect">(e, p)',
+        "int64[8] p = {0,0,1,0,0,0,0,2}",
+        size=6,
+    ),
+    image(
+        "Pad",
         "shortcut",
         PRUNABLE,
         "f = Conv(x, w3) q = Pad(f, p) z = Add(h, q)",

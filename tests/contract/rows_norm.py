@@ -192,6 +192,14 @@ ROWS: list[Row] = [
     ),
     image(
         "Resize",
+        "cropped, another value outside",
+        "not zero",
+        'z = Resize<mode="linear",coordinate_transformation_mode="tf_crop_and_resize",extrapolation_value=0.7>'
+        "(h, roi, , k)",
+        "float[8] roi = {0.0,0.0,0.0,0.0,1.0,1.0,1.5,1.5}, int64[4] k = {2,6,6,6}",
+    ),
+    image(
+        "Resize",
         "the channels too",
         "interpolates",
         'z = Resize<mode="nearest">(h, , k)',
