@@ -12,7 +12,7 @@ from onnx_oto.pipeline.result import Trained
 from onnx_oto.pipeline.train import train
 from onnx_oto.training import Observer
 
-EPOCHS = 8
+EPOCHS = 12
 SPARSITY = 0.6
 
 
@@ -27,10 +27,13 @@ def demo(
 ) -> Trained:
     """Train the embedded residual CNN on the embedded Fashion-MNIST subset and return the result.
 
-    10,000 training and 2,000 test images; 60 % of the groups are driven to zero and cut out. Everything is
-    written to `run`, an earlier demo there is replaced.
+    10,000 training and 2,000 test images; 60 % of the groups of every dimension are driven to zero and cut out:
+    20, 40 and 80 channels become 8, 16 and 32, which suits the runtime. Everything is written to `run`, an earlier
+    demo there is replaced.
     """
-    options = TrainOptions(sparsity=SPARSITY, epochs=epochs or EPOCHS, seed=seed, overwrite=True)
+    options = TrainOptions(
+        sparsity=SPARSITY, scope="dimension", epochs=epochs or EPOCHS, seed=seed, overwrite=True
+    )
     assets = files("onnx_oto") / "assets"
     with (
         as_file(assets / "fashion_resnet.onnx") as model,
