@@ -56,7 +56,10 @@ def answer(make: Callable[[str, Path, Options], dict[str, object]], path: Path) 
     """Return the worker's answer about a set with this `make`."""
     module = ModuleType("set_made_up")
     module.make = make  # type: ignore[attr-defined]
-    return worker._in_child(module, "m", path, Options(), timeout=5 if make is not hangs else 0.3)
+    facts: dict[str, object] = worker._in_child(
+        module, "m", path, Options(), timeout=5 if make is not hangs else 0.3
+    )
+    return facts
 
 
 def test_a_model_is_written_whole(tmp_path: Path) -> None:
