@@ -18,7 +18,7 @@ def _keep_sets(seed: int) -> tuple[KeepSet, ...]:
 
 
 @settings(
-    max_examples=50,
+    max_examples=60,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
@@ -29,7 +29,7 @@ def test_random_graph_is_exact(data: st.DataObject, count: int) -> None:
     examine(model, _keep_sets(count))
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(60))
 def test_seeded_graph_is_exact(seed: int) -> None:
     rng = np.random.default_rng(seed)
     model = random_model(lambda n: int(rng.integers(n)), 3 + seed % 9, seed=seed)
