@@ -17,9 +17,9 @@ from onnx_oto.gradients.lowering.engine import opset_of, reads
 from onnx_oto.gradients.opening import fixed_batch, open_batch
 from onnx_oto.gradients.parameters import Weights, detach
 from onnx_oto.gradients.spec import TrainingSpec
+from onnx_oto.model.files import RUNTIME_IR, RUNTIME_OPSET
 
-_NEWEST, _OLDEST = 21, 15  # ORT 1.19.2 reads up to 21; BatchNormalization has its training mode since 15
-_IR = 10
+_OLDEST = 15  # BatchNormalization has its training mode since 15
 
 
 @dataclass(frozen=True)
@@ -97,32 +97,32 @@ def _output_shape(model: onnx.ModelProto, output: str) -> tuple[int, ...]:
 def _modern(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model in an opset the gradient builder reads, in place where it is too new.
 
-    An old one is converted upwards. A newer one is taken as opset _NEWEST if that knows all its operators: what
+    An old one is converted upwards. A newer one is taken as opset RUNTIME_OPSET if that knows all its operators: what
     opsets 22 to 24 changed in them are data types only.
     """
     opset = opset_of(model)
-    if opset > _NEWEST:
+    if opset > RUNTIME_OPSET:
         _refuse_unknown(model, opset)
         for entry in model.opset_import:
             if entry.domain in ("", "ai.onnx"):
-                entry.version = _NEWEST
+                entry.version = RUNTIME_OPSET
     if opset < _OLDEST:
         try:
             model = version_converter.convert_version(model, _OLDEST)
         except Exception as error:
             raise UnsupportedError(
-                f"the model uses opset {opset}, training needs {_OLDEST} to {_NEWEST}, and converting it "
+                f"the model uses opset {opset}, training needs {_OLDEST} to {RUNTIME_OPSET}, and converting it "
                 f"failed ({str(error).splitlines()[0]}): export it with a newer opset"
             ) from error
-    model.ir_version = min(model.ir_version, _IR)
+    model.ir_version = min(model.ir_version, RUNTIME_IR)
     return model
 
 
 def _refuse_unknown(model: onnx.ModelProto, opset: int) -> None:
     for node in model.graph.node:
-        if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type, _NEWEST, ""):
+        if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type, RUNTIME_OPSET, ""):
             raise UnsupportedError(
-                f"node {node.name!r}: {node.op_type} is of opset {opset}, training reads up to {_NEWEST}: export "
+                f"node {node.name!r}: {node.op_type} is of opset {opset}, training reads up to {RUNTIME_OPSET}: export "
                 "the model with an older opset, or use 'prune', which needs no training"
             )
 

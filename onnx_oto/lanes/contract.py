@@ -13,6 +13,11 @@ from onnx_oto.lanes.trace import Role, Trace, unknown
 from onnx_oto.model.node import Node
 
 
+def zero_or_unknown(state: FloatArray) -> FloatArray:
+    """Return the state after something that keeps a zero and says nothing of other values."""
+    return np.where(state == 0, 0.0, np.nan)
+
+
 def times(*states: FloatArray) -> FloatArray:
     """Return the state of a product: zero times anything finite is zero."""
     value = states[0]
@@ -61,7 +66,7 @@ def contract(
         if inside:
             block = trace.collapse(block, outside)
         if summed:
-            block = replace(block, state=np.where(block.state == 0, 0.0, np.nan))
+            block = replace(block, state=zero_or_unknown(block.state))
         blocks.append(block)
     total = product(size if isinstance(size, int) else 1 for size in _sizes(aligned.layout))
     trace.macs[node.name] = trace.macs.get(node.name, 0) + (total or 0) * (macs or 0)

@@ -270,9 +270,8 @@ class Trace:
                 self.materialise(layout, node)
                 self.freeze(layout.blocks, reason)
             for axis in self.parameters.get(name, {}):
-                self.roles.setdefault(
-                    (name, axis), Role.PRODUCER
-                )  # so that its dimensions are shown, with the reason
+                # A role, so that its dimensions are shown, with the reason.
+                self.roles.setdefault((name, axis), Role.PRODUCER)
         for name in node.outputs:
             if name:
                 self.causes[name] = reason

@@ -17,7 +17,7 @@ from onnx_oto.model.tensors import byte_count, is_external
 
 DEFAULT_MAX_BYTES = 8 * 2**30
 PROTOBUF_LIMIT = 2**31 - 1
-RUNTIME_IR = 10
+RUNTIME_IR, RUNTIME_OPSET = 10, 21
 
 
 def load(

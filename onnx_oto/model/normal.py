@@ -17,7 +17,7 @@ from onnx_oto.model.node import standard_domain
 from onnx_oto.model.order import captured, check_functions, sort_graph
 from onnx_oto.model.sequences import split_sequences
 from onnx_oto.model.shapes import Knowledge, infer, small_constants
-from onnx_oto.model.skeleton import copy_except_graph, skeleton
+from onnx_oto.model.skeleton import copy_except_graph, copy_frame, skeleton
 from onnx_oto.model.tensors import densify, from_array
 
 MAX_FOLDED_BYTES = 65536
@@ -125,13 +125,8 @@ def _inlined(model: ModelProto, result: ModelProto) -> Sequence[NodeProto]:
 
 def _copy_graph(source: GraphProto, target: GraphProto, nodes: Sequence[NodeProto]) -> None:
     """Fill `target`; Constant nodes and sparse tensors become initializers, which leave the inputs."""
-    for field, value in source.ListFields():
-        if field.name in ("node", "initializer", "sparse_initializer", "input", "value_info"):
-            continue
-        if field.is_repeated:
-            getattr(target, field.name).extend(value)
-        else:
-            setattr(target, field.name, value)
+    copy_frame(source, target)
+    del target.input[:]
     for tensor in source.initializer:
         target.initializer.add().CopyFrom(tensor)
     for sparse in source.sparse_initializer:

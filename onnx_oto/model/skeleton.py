@@ -68,6 +68,17 @@ def copy_except_graph(model: ModelProto) -> ModelProto:
     return head
 
 
+def copy_frame(source: GraphProto, target: GraphProto) -> None:
+    """Copy everything of a graph but its nodes, initializers and value_info into an empty one."""
+    for field, value in source.ListFields():
+        if field.name in ("node", "initializer", "sparse_initializer", "value_info"):
+            continue
+        if field.is_repeated:
+            getattr(target, field.name).extend(value)
+        else:
+            setattr(target, field.name, value)
+
+
 def heavy_constant(node: NodeProto) -> TensorProto | None:
     """Return the tensor of a Constant node when it is heavy, else None."""
     if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or len(node.output) != 1:

@@ -46,9 +46,9 @@ def save(model: ModelProto, path: str | os.PathLike[str], *, external_above: int
         else:
             payload = runnable_bytes(model)
             written = len(payload)
-            with _replacing(target) as file:
+            with replacing(target) as file:
                 file.write(payload)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except OSError as error:
         raise StorageError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
     return written
@@ -60,14 +60,14 @@ def _save_external(model: ModelProto, target: Path) -> int:
     light = ModelProto()
     light.CopyFrom(model)
     backup = data.with_name(f".{data.name}.{secrets.token_hex(4)}.old")
-    with _replacing(data, backup=backup) as weights:
+    with replacing(data, backup=backup) as weights:
         for tensor in light.graph.initializer:
             if byte_count(tensor) >= _MIN_EXTERNAL:
                 _move(tensor, weights, data.name)
         written = weights.tell()
         payload = runnable_bytes(light)
     try:
-        with _replacing(target) as file:
+        with replacing(target) as file:
             file.write(payload)
     except OSError:
         data.unlink()
@@ -93,7 +93,7 @@ def _move(tensor: TensorProto, file: BinaryIO, location: str) -> None:
 
 
 @contextlib.contextmanager
-def _replacing(target: Path, *, backup: Path | None = None) -> Iterator[BinaryIO]:
+def replacing(target: Path, *, backup: Path | None = None) -> Iterator[BinaryIO]:
     """Open a temporary file that replaces `target` when the block ends well, and vanishes otherwise."""
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -112,7 +112,7 @@ def _replacing(target: Path, *, backup: Path | None = None) -> Iterator[BinaryIO
         raise
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the rename itself durable, where the system can open folders."""
     if os.name == "nt":
         return

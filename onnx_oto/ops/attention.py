@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnx_oto.lanes.contract import contract
+from onnx_oto.lanes.contract import contract, zero_or_unknown
 from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import FloatArray, IntArray, Layout, explicit, product, relabel_axis
 from onnx_oto.lanes.trace import Role, Trace, describe
@@ -105,7 +105,7 @@ def _put_values(node: Node, trace: Trace, out: int, axis: int, values: Heads | N
     if values is None:
         trace.put(node.outputs[out], trace.shaped(node.outputs[out]))
         return
-    state = np.where(values.state == 0, 0.0, np.nan)
+    state = zero_or_unknown(values.state)
     trace.put(node.outputs[out], spread_heads(trace, node.outputs[out], axis, Heads(values.labels, state)))
 
 

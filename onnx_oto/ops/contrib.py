@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnx_oto.lanes.align import align, combine
-from onnx_oto.lanes.contract import contract
+from onnx_oto.lanes.contract import contract, zero_or_unknown
 from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import FloatArray, Layout
 from onnx_oto.lanes.trace import Role, Trace, describe
@@ -18,15 +18,11 @@ from onnx_oto.ops.norm import affine
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
 
-def _zero_stays(state: FloatArray) -> FloatArray:
-    return np.where(state == 0, 0.0, np.nan)
-
-
 @rule("com.microsoft::Gelu", "com.microsoft::QuickGelu")
 def gelu(node: Node, trace: Trace) -> None:
     """y[i] = x[i] times a sigmoid-like function of x[i]"""
     x = given(inputs(node, trace)[0])
-    trace.put(node.outputs[0], combine(trace, node, [x], _zero_stays, [Role.CONSUMER]))
+    trace.put(node.outputs[0], combine(trace, node, [x], zero_or_unknown, [Role.CONSUMER]))
 
 
 @rule("com.microsoft::BiasGelu", "com.microsoft::FastGelu")
@@ -37,7 +33,7 @@ def bias_gelu(node: Node, trace: Trace) -> None:
         trace.use(bias, Role.PRODUCER, weight=True)
 
     def state(*states: FloatArray) -> FloatArray:
-        return _zero_stays(np.sum(states, axis=0))
+        return zero_or_unknown(np.sum(states, axis=0))
 
     trace.put(node.outputs[0], combine(trace, node, layouts, state, [Role.PRODUCER] * len(layouts)))
 

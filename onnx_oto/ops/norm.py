@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnx_oto.lanes.align import Aligned, align, combine
-from onnx_oto.lanes.contract import times
+from onnx_oto.lanes.contract import times, zero_or_unknown
 from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import Block, Layout, fuse, split, with_blocks
 from onnx_oto.lanes.trace import Role, Trace, describe
@@ -211,7 +211,7 @@ def lp_normalization(node: Node, trace: Trace) -> None:
         trace.demand_zero(block, node, "the norm")
     trace.put(
         node.outputs[0],
-        combine(trace, node, [x], lambda s: np.where(s == 0, 0.0, np.nan), [Role.CONSUMER]),
+        combine(trace, node, [x], zero_or_unknown, [Role.CONSUMER]),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnx_oto.lanes.align import combine
+from onnx_oto.lanes.contract import zero_or_unknown
 from onnx_oto.lanes.layout import FloatArray, without_axes
 from onnx_oto.lanes.trace import Role, Trace
 from onnx_oto.model.node import Node
@@ -20,7 +21,7 @@ def pooled(node: Node, trace: Trace, *, exact: bool) -> None:
     x = spatial_free(trace, node, x)
 
     def state(s: FloatArray) -> FloatArray:
-        return s if exact else np.where(s == 0, 0.0, np.nan)
+        return s if exact else zero_or_unknown(s)
 
     channels = without_axes(combine(trace, node, [x], state, [Role.CONSUMER]), range(2, x.rank))
     for index, name in enumerate(node.outputs):

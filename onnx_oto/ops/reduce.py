@@ -9,11 +9,12 @@ import numpy as np
 import onnx
 
 from onnx_oto.lanes.align import combine
+from onnx_oto.lanes.contract import zero_or_unknown
 from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import Block, FloatArray, Layout, without_axes
 from onnx_oto.lanes.trace import Repair, Role, Trace, describe
 from onnx_oto.model.node import Node
-from onnx_oto.ops.registry import NotCovered, given, inputs, rule
+from onnx_oto.ops.registry import NotCovered, given, inputs, listed_axes, rule
 
 SUMS = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")
 """Reductions to which a zero position adds nothing."""
@@ -28,12 +29,7 @@ STATE: dict[str, Callable[[FloatArray], FloatArray]] = {
 
 def reduced_axes(node: Node, trace: Trace, rank: int) -> list[int]:
     """Return the axes a reduction runs over, from its attribute or its second input."""
-    axes = node.attrs.get("axes")
-    if axes is None and len(node.inputs) > 1 and node.inputs[1]:
-        value = trace.graph.constant(node.inputs[1])
-        if value is None:
-            raise NotCovered("reduces over axes that are computed")
-        axes = value.reshape(-1).tolist()
+    axes = listed_axes(node, trace, "reduces over")
     if not axes:
         return [] if node.attrs.get("noop_with_empty_axes", 0) else list(range(rank))
     return sorted(int(a) % rank for a in axes)
@@ -48,7 +44,7 @@ def reduction(node: Node, trace: Trace) -> None:
     if node.op in ("ReduceMean", "ReduceSum"):
         trace.repair(node, _repair_mean(node, trace, x, axes))
     x = _reduce_labels(node, trace, x, axes)
-    state = STATE.get(node.op, lambda s: np.where(s == 0, 0.0, np.nan) if node.op in SUMS else s * np.nan)
+    state = STATE.get(node.op, lambda s: zero_or_unknown(s) if node.op in SUMS else s * np.nan)
     x = combine(trace, node, [x], state, [Role.CONSUMER])
     trace.put(node.outputs[0], without_axes(x, axes, keep_dims=bool(node.attrs.get("keepdims", 1))))
 

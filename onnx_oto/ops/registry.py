@@ -68,6 +68,20 @@ def inputs(node: Node, trace: Trace) -> list[Layout | None]:
     return [trace.layout(name) if name else None for name in node.inputs]
 
 
+def listed_axes(node: Node, trace: Trace, doing: str) -> list[int] | None:
+    """Return the axes of a node as written, from its attribute or its second input; None if it lists none.
+
+    doing: what a refusal says of axes that are computed ("reduces over").
+    """
+    axes = node.attrs.get("axes")
+    if axes is None and node.input(1):
+        value = trace.graph.constant(node.inputs[1])
+        if value is None:
+            raise NotCovered(f"{doing} axes that are computed")
+        axes = value.reshape(-1).tolist()
+    return axes
+
+
 def given(layout: Layout | None) -> Layout:
     """Return a required input's layout."""
     if layout is None:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from onnx_oto.lanes.align import combine
+from onnx_oto.lanes.contract import zero_or_unknown
 from onnx_oto.lanes.cut import Cut
-from onnx_oto.lanes.layout import relabel_axis
+from onnx_oto.lanes.layout import Layout, relabel_axis
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
 from onnx_oto.ops.index import free_axis, single
@@ -82,6 +83,11 @@ def depth_to_space(node: Node, trace: Trace) -> None:
     trace.tie(rows[:, :1], rows)
     value = np.where((states == states[:, :1]).all(1), states[:, 0], np.nan)
     result = relabel_axis(x, 1, rows[:, 0].copy(), value)
+    _put_rearranged(node, trace, result)
+
+
+def _put_rearranged(node: Node, trace: Trace, result: Layout) -> None:
+    """Put the output's layout: its channels are told, its two spatial axes are free and of another size."""
     result = trace.release(result, [2, 3], f"{describe(node)} mixes positions into the axis")
     after = trace.shape(node.outputs[0])
     trace.put(node.outputs[0], free_axis(free_axis(result, 2, after[2]), 3, after[3]))
@@ -100,9 +106,7 @@ def space_to_depth(node: Node, trace: Trace) -> None:
     if labels.ndim > 1:
         raise NotCovered("rearranges a product axis")
     result = relabel_axis(x, 1, np.tile(labels, block * block), np.tile(state, block * block))
-    result = trace.release(result, [2, 3], f"{describe(node)} mixes positions into the axis")
-    after = trace.shape(node.outputs[0])
-    trace.put(node.outputs[0], free_axis(free_axis(result, 2, after[2]), 3, after[3]))
+    _put_rearranged(node, trace, result)
 
 
 @rule("Tile")
@@ -138,5 +142,5 @@ def trilu(node: Node, trace: Trace) -> None:
     x = trace.release(x, [x.rank - 2, x.rank - 1], reason)
     trace.put(
         node.outputs[0],
-        combine(trace, node, [x], lambda s: np.where(s == 0, 0.0, np.nan), [Role.CONSUMER]),
+        combine(trace, node, [x], zero_or_unknown, [Role.CONSUMER]),
     )

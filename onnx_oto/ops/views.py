@@ -11,7 +11,7 @@ from onnx_oto.lanes.layout import Block, Layout, Size, fresh_key, permute
 from onnx_oto.lanes.reshape import reshape, resize
 from onnx_oto.lanes.trace import FLOATS, Trace
 from onnx_oto.model.node import Node
-from onnx_oto.ops.registry import NotCovered, given, inputs, rule
+from onnx_oto.ops.registry import given, inputs, listed_axes, rule
 
 
 @rule("Reshape", "Flatten")
@@ -39,23 +39,15 @@ def transpose(node: Node, trace: Trace) -> None:
     trace.put(node.outputs[0], permute(x, order))
 
 
-def _listed_axes(node: Node, trace: Trace, rank: int) -> list[int] | None:
-    axes = node.attrs.get("axes")
-    if axes is None and len(node.inputs) > 1 and node.inputs[1]:
-        value = trace.graph.constant(node.inputs[1])
-        if value is None:
-            raise NotCovered("takes axes that are computed")
-        axes = value.reshape(-1).tolist()
-    return None if axes is None else sorted(int(a) % rank for a in axes)
-
-
 @rule("Squeeze")
 def squeeze(node: Node, trace: Trace) -> None:
     """Axes of size 1 removed."""
     x = given(inputs(node, trace)[0])
-    axes = _listed_axes(node, trace, x.rank)
-    if axes is None:
-        axes = [i for i, size in enumerate(trace.shape(node.inputs[0])) if size == 1]
+    listed = listed_axes(node, trace, "takes")
+    if listed is None:
+        axes = {i for i, size in enumerate(trace.shape(node.inputs[0])) if size == 1}
+    else:
+        axes = {int(a) % x.rank for a in listed}
     trace.put(node.outputs[0], replace(x, axes=tuple(k for i, k in enumerate(x.axes) if i not in axes)))
 
 
@@ -64,7 +56,7 @@ def unsqueeze(node: Node, trace: Trace) -> None:
     """Axes of size 1 inserted."""
     x = given(inputs(node, trace)[0])
     rank = len(trace.shape(node.outputs[0]))
-    axes = _listed_axes(node, trace, rank) or []
+    axes = {int(a) % rank for a in listed_axes(node, trace, "takes") or []}
     rest = iter(x.axes)
     trace.put(
         node.outputs[0],

@@ -1,5 +1,5 @@
 """Cutting lanes out of a model."""
 
-from onnx_oto.surgery.compact import compact, rehearse
+from onnx_oto.surgery.compact import compact
 
-__all__ = ["compact", "rehearse"]
+__all__ = ["compact"]

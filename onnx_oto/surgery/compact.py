@@ -10,13 +10,11 @@ from onnx_oto.errors import OtoError
 from onnx_oto.model.check import check
 from onnx_oto.model.normal import drop_dead
 from onnx_oto.model.order import sort_graph
-from onnx_oto.model.skeleton import copy_except_graph
+from onnx_oto.model.skeleton import copy_except_graph, copy_frame
 from onnx_oto.surgery.knife import Knife, exported_nodes
 from onnx_oto.surgery.weights import sliced
-from onnx_oto.zigs.analysis import Analysis, analyse
-from onnx_oto.zigs.choose import choose
+from onnx_oto.zigs.analysis import Analysis
 from onnx_oto.zigs.lanes import BoolArray
-from onnx_oto.zigs.scores import score
 
 
 def compact(analysis: Analysis, drop: BoolArray) -> onnx.ModelProto:
@@ -33,7 +31,7 @@ def compact(analysis: Analysis, drop: BoolArray) -> onnx.ModelProto:
     for _, repair in analysis.trace.repairs:
         repair(knife)
     result = copy_except_graph(full)
-    _copy_frame(full.graph, result.graph)
+    copy_frame(full.graph, result.graph)
     result.graph.node.extend(exported_nodes(graph, knife.touched, full.graph.node))
     for tensor in full.graph.initializer:
         result.graph.initializer.add().CopyFrom(weights.get(tensor.name, tensor))
@@ -50,18 +48,10 @@ def compact(analysis: Analysis, drop: BoolArray) -> onnx.ModelProto:
     return result
 
 
-def rehearse(analysis: Analysis, seed: int = 0, sparsity: float = 0.5) -> onnx.ModelProto:
-    """Compact the model with random lanes dropped: fails in the first second what would fail after training."""
-    choice = choose(analysis, score(analysis, "random", seed), sparsity)
-    model = compact(analysis, choice.drop)
-    analyse(model)
-    return model
-
-
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with the payload of large float initializers left out: surgery replaces them itself."""
     light = copy_except_graph(model)
-    _copy_frame(model.graph, light.graph)
+    copy_frame(model.graph, light.graph)
     light.graph.node.extend(model.graph.node)
     for tensor in model.graph.initializer:
         if np.prod(tensor.dims, dtype=np.int64) > 1024 and tensor.data_type != onnx.TensorProto.INT64:
@@ -70,12 +60,3 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         else:
             light.graph.initializer.add().CopyFrom(tensor)
     return light
-
-
-def _copy_frame(source: onnx.GraphProto, target: onnx.GraphProto) -> None:
-    """Copy everything of a graph but nodes, initializers and value_info."""
-    target.name, target.doc_string = source.name, source.doc_string
-    target.input.extend(source.input)
-    target.output.extend(source.output)
-    target.metadata_props.extend(source.metadata_props)
-    target.quantization_annotation.extend(source.quantization_annotation)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ import numpy.typing as npt
 
 from onnx_oto.errors import StorageError, UsageError
 from onnx_oto.gradients import GradientSession
+from onnx_oto.model.store import replacing, sync_folder
 from onnx_oto.optim import Optimizer
 from onnx_oto.training.events import EpochEnded
 
@@ -158,31 +158,11 @@ def _parse(arrays: dict[str, Array]) -> Checkpoint:
 
 
 def _write(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write to a temporary file in the same folder, force it to the disk, and rename it over the target."""
-    temporary: str | None = None
+    """Write the arrays in place of `path`, atomically (see `onnx_oto.model.store`)."""
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
+        with replacing(path) as file:
             savez: Any = np.savez  # its stubs take every keyword for `allow_pickle`
             savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        temporary = None
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise StorageError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.remove(temporary)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Force the new name to the disk, where folders can be opened (not on Windows)."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -30,7 +30,7 @@ def probes(full: onnx.ModelProto, compact: onnx.ModelProto) -> list[str]:
 
 
 def with_outputs(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
-    """Return the model with further outputs. Weights are shared with the argument where protobuf allows it."""
+    """Return a copy of the model with further outputs; the model itself when there are none."""
     if not names:
         return model
     result = onnx.ModelProto()

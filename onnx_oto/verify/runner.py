@@ -10,10 +10,7 @@ import numpy.typing as npt
 import onnx
 
 from onnx_oto.errors import RuntimeMissingError, UnsupportedError
-from onnx_oto.model.files import runnable_bytes
-
-KNOWN_OPSET, KNOWN_IR = 21, 10
-"""What onnxruntime 1.19, the training build, reads."""
+from onnx_oto.model.files import RUNTIME_IR, RUNTIME_OPSET, runnable_bytes
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -54,15 +51,15 @@ def runner(model: onnx.ModelProto, *, threads: int = 0) -> Runner:
 
 
 def _older(model: onnx.ModelProto) -> onnx.ModelProto | None:
-    """Return the model under opset KNOWN_OPSET, None if it is no newer."""
-    if all(entry.version <= KNOWN_OPSET for entry in model.opset_import if entry.domain in ("", "ai.onnx")):
+    """Return the model under opset RUNTIME_OPSET, None if it is no newer."""
+    if all(entry.version <= RUNTIME_OPSET for entry in model.opset_import if entry.domain in ("", "ai.onnx")):
         return None
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    result.ir_version = min(model.ir_version, KNOWN_IR)
+    result.ir_version = min(model.ir_version, RUNTIME_IR)
     for entry in result.opset_import:
         if entry.domain in ("", "ai.onnx"):
-            entry.version = KNOWN_OPSET
+            entry.version = RUNTIME_OPSET
     return result
 
 

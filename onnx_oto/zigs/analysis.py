@@ -33,7 +33,7 @@ class Dimension:
     """A family of lanes that share the same axes.
 
     lanes: int64 [size], lane numbers in the order of the producing axis. `reason` says why it is frozen, ""
-    when it is prunable. `tensors`: the node outputs that carry the lanes (for `--keep` patterns).
+    when it is prunable.
     """
 
     name: str

@@ -12,7 +12,7 @@ from onnx import ModelProto, helper
 
 from onnx_oto.errors import OtoError
 from onnx_oto.model import normalise
-from onnx_oto.surgery import compact, rehearse
+from onnx_oto.surgery import compact
 from onnx_oto.zigs import Analysis, analyse, choose, score
 
 
@@ -95,11 +95,6 @@ def test_a_compact_model_can_be_compacted_again(graph) -> None:  # type: ignore[
     once = compact(analysis, half(analysis))
     again = check(once, keep_sets=[KeepSet(5, 0.5)], must_matter=False)
     assert parameters(compact(again, half(again, 1))) <= parameters(once)
-
-
-def test_rehearse_returns_a_smaller_model() -> None:
-    analysis = analyse(normalise(build(RESIDUAL)))
-    assert parameters(rehearse(analysis)) < parameters(analysis.model)
 
 
 def test_names_that_surgery_makes_collide_with_none_of_the_user() -> None:

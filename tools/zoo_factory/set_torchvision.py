@@ -54,7 +54,7 @@ def _bare(name: str) -> nn.Module:
     """Return the model with random weights and without auxiliary classifiers where there is a choice."""
     attempts = (
         {"weights": None, "weights_backbone": None},
-        {"weights": None, "init_weights": True, "aux_logits": False},
+        {"weights": None, "init_weights": False, "aux_logits": False},
         {"weights": None},
     )
     for keywords in attempts:
