@@ -13,11 +13,12 @@ from onnx_oto.gradients.batching import Feed, feeds, set_batch
 from onnx_oto.gradients.inference import types
 from onnx_oto.gradients.losses import Target
 from onnx_oto.gradients.lowering import Lowered, Refusal, lower, unsupported
-from onnx_oto.gradients.lowering.engine import opset_of, reads
+from onnx_oto.gradients.lowering.engine import reads
 from onnx_oto.gradients.opening import fixed_batch, open_batch
 from onnx_oto.gradients.parameters import Weights, detach
 from onnx_oto.gradients.spec import TrainingSpec
 from onnx_oto.model.files import RUNTIME_IR, RUNTIME_OPSET
+from onnx_oto.model.node import opset_of
 
 _OLDEST = 15  # BatchNormalization has its training mode since 15
 

@@ -11,6 +11,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from onnx_oto.errors import ModelError
 from onnx_oto.model.external import all_tensors
+from onnx_oto.model.node import opset_of
 from onnx_oto.model.order import bodies, check_and_sort
 from onnx_oto.model.skeleton import skeleton
 from onnx_oto.model.tensors import check_payload, is_external
@@ -61,7 +62,7 @@ def full_check(bare: ModelProto) -> None:
 
 def _without_runtime_ops(model: ModelProto) -> ModelProto:
     """Return the model, or a copy in which refused `RUNTIME_OPS` lie in a domain without schemas."""
-    version = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    version = opset_of(model)
     if not any(_is_refused(node, version) for node in _nodes(model)):
         return model
     copy = ModelProto()

@@ -42,6 +42,11 @@ def read_opsets(model: ModelProto) -> dict[str, int]:
     return {standard_domain(entry.domain): entry.version for entry in model.opset_import}
 
 
+def opset_of(model: ModelProto) -> int:
+    """Return the version of the standard operator set a model imports, 0 without any."""
+    return read_opsets(model).get("", 0)
+
+
 def read_nodes(model: ModelProto) -> list[Node]:
     """Return the nodes of the main graph in file order."""
     opsets = read_opsets(model)

@@ -13,7 +13,7 @@ from onnx_oto.model.branches import take_known_branches
 from onnx_oto.model.check import drop_value_info, first_lines
 from onnx_oto.model.constants import is_constant, write_constant
 from onnx_oto.model.names import all_names, fresh, name_nodes
-from onnx_oto.model.node import standard_domain
+from onnx_oto.model.node import opset_of, standard_domain
 from onnx_oto.model.order import captured, check_functions, sort_graph
 from onnx_oto.model.sequences import split_sequences
 from onnx_oto.model.shapes import Knowledge, infer, small_constants
@@ -21,6 +21,8 @@ from onnx_oto.model.skeleton import copy_except_graph, copy_frame, skeleton
 from onnx_oto.model.tensors import densify, from_array
 
 MAX_FOLDED_BYTES = 65536
+_ADDENDS = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
+"""The input that an operator adds to its result."""
 
 
 def normalise(model: ModelProto) -> ModelProto:
@@ -29,6 +31,7 @@ def normalise(model: ModelProto) -> ModelProto:
     - local functions are inlined, nodes are in topological order and have unique names, none is dead;
     - constants are dense initializers and no graph inputs (so `ir_version` is at least 4);
     - shape arithmetic whose result is known is folded into constants, never what derives from a weight;
+    - a bias that was computed and is zero is left out: it is no parameter, though exporters write one;
     - an If whose condition is known gives way to its branch, a sequence of the parts of a split to a Split;
     - Identity of an initializer is gone, a vector that several inputs read has one copy for each;
     - stored value_info is dropped.
@@ -55,9 +58,8 @@ def _simplify(model: ModelProto) -> None:
         _resolve_identities(model.graph)
         knowledge = infer(model, strict=True)
         _fold(model, knowledge)
-        opset = next((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), 0)
         known = {**small_constants(model), **knowledge.values}
-        changed = split_sequences(model.graph, known, knowledge.shapes, opset)
+        changed = split_sequences(model.graph, known, knowledge.shapes, opset_of(model))
         if not take_known_branches(model.graph, knowledge.values) and not changed:
             return
         _hoist_constants(model.graph)
@@ -177,14 +179,30 @@ def _fold(model: ModelProto, knowledge: Knowledge) -> None:
     graph = model.graph
     outputs = {value.name for value in graph.output}
     gone = []
+    zeros: set[str] = set()
     for index, node in enumerate(graph.node):
         names = [name for name in node.output if name]
         if names and all(_is_foldable(name, knowledge) and name not in outputs for name in names):
             gone.append(index)
             for name in names:
-                graph.initializer.append(from_array(knowledge.values[name], name))
+                value = knowledge.values[name]
+                graph.initializer.append(from_array(value, name))
+                if not value.any():
+                    zeros.add(name)
     for index in reversed(gone):
         del graph.node[index]
+    _drop_addends(model, zeros)
+
+
+def _drop_addends(model: ModelProto, zeros: set[str]) -> None:
+    """Let no node add one of these tensors, where the operator's input is optional."""
+    for node in model.graph.node:
+        position = _ADDENDS.get(node.op_type, -1) if not node.domain else -1
+        if not 0 < position == len(node.input) - 1 or node.input[position] not in zeros:
+            continue
+        declared = onnx.defs.get_schema(node.op_type, opset_of(model), "").inputs[position]
+        if declared.option == onnx.defs.OpSchema.FormalParameterOption.Optional:
+            del node.input[position]
 
 
 def _is_foldable(name: str, knowledge: Knowledge) -> bool:

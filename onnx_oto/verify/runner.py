@@ -11,6 +11,7 @@ import onnx
 
 from onnx_oto.errors import RuntimeMissingError, UnsupportedError
 from onnx_oto.model.files import RUNTIME_IR, RUNTIME_OPSET, runnable_bytes
+from onnx_oto.model.node import opset_of
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -52,7 +53,7 @@ def runner(model: onnx.ModelProto, *, threads: int = 0) -> Runner:
 
 def _older(model: onnx.ModelProto) -> onnx.ModelProto | None:
     """Return the model under opset RUNTIME_OPSET, None if it is no newer."""
-    if all(entry.version <= RUNTIME_OPSET for entry in model.opset_import if entry.domain in ("", "ai.onnx")):
+    if opset_of(model) <= RUNTIME_OPSET:
         return None
     result = onnx.ModelProto()
     result.CopyFrom(model)

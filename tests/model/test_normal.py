@@ -184,6 +184,17 @@ def test_normal_form_is_a_fixed_point(parse):
     assert normalise(once) == once
 
 
+def test_a_bias_that_was_computed_and_is_zero_is_left_out(parse, same_function):
+    text = (
+        "g (float[N,3,8,8] x) => (float[N,4,8,8] y) <int64[1] four = {4}, float zero = {0}, "
+        "float[4] given = {0,0,0,0}> { b = Expand(zero, four) c = Conv(x, w, b) y = Conv(c, v, given) }"
+    )
+    model = parse(text, w=(4, 3, 1, 1), v=(4, 4, 1, 1))
+    normal = normalise(model)
+    assert sorted(names(normal)) == ["given", "v", "w"]  # what the file gives may be meant to be trained
+    same_function(model, normal, {"x": np.linspace(-1, 1, 192, dtype=np.float32).reshape(1, 3, 8, 8)})
+
+
 def test_nothing_is_computed_from_weights(parse):
     model = parse("g (float[N,40] x) => (float[N,40] y) { t = Transpose(w) y = MatMul(x, t) }", w=(40, 40))
     assert ops(normalise(model)) == ["Transpose", "MatMul"]

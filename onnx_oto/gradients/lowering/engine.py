@@ -12,6 +12,7 @@ from onnx_oto.errors import UnsupportedError
 from onnx_oto.gradients.inference import Type, constants, types
 from onnx_oto.gradients.lowering.differentiable import DIFFERENTIABLE
 from onnx_oto.gradients.lowering.registry import Draft, Mask, Site, key, lowering_of
+from onnx_oto.model.node import opset_of
 
 _ROUNDS = 8  # a lowering may build on another; deeper nesting than this is a defect of ours
 _ASSUMED = Type(TensorProto.FLOAT, None)
@@ -74,11 +75,6 @@ def _lower(model: onnx.ModelProto, trainable: frozenset[str]) -> tuple[Lowered, 
             helper.make_tensor_value_info(latest, TensorProto.FLOAT, known[statistic].shape)
         )
     return Lowered(copy, tuple(draft.masks), dict(draft.statistics)), refusals
-
-
-def opset_of(model: onnx.ModelProto) -> int:
-    """Return the version of the standard operator set a model imports, 0 without any."""
-    return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
 
 
 def _round(model: onnx.ModelProto, draft: Draft) -> tuple[bool, list[Refusal]]:
