@@ -46,7 +46,7 @@ def main() -> None:
     for name, value in (
         ("layers", 32),
         ("width", 4096),
-        ("hidden", 11008),
+        ("hidden", 14336),
         ("heads", 32),
         ("kv-heads", 8),
         ("vocabulary", 32000),

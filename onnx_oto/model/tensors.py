@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import onnx
-from onnx import SparseTensorProto, TensorProto, numpy_helper
+from onnx import SparseTensorProto, TensorProto, helper, numpy_helper
 
 from onnx_oto.errors import ModelError
 
@@ -80,6 +80,17 @@ def to_array(tensor: TensorProto) -> np.ndarray:
 def from_array(array: np.ndarray, name: str) -> TensorProto:
     """Return a tensor with raw payload."""
     return numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+
+
+def write_array(array: np.ndarray, name: str, tensor: TensorProto) -> None:
+    """Write an array into an empty tensor: `from_array` with one copy less, for what is large."""
+    if array.dtype.kind not in "fiu" or not array.dtype.isbuiltin:
+        tensor.CopyFrom(from_array(array, name))
+        return
+    tensor.name = name
+    tensor.dims.extend(array.shape)
+    tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+    tensor.raw_data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def densify(sparse: SparseTensorProto) -> TensorProto:

@@ -11,6 +11,7 @@ from onnx_oto.model.check import check
 from onnx_oto.model.normal import drop_dead
 from onnx_oto.model.order import sort_graph
 from onnx_oto.model.skeleton import copy_except_graph, copy_frame
+from onnx_oto.model.tensors import write_array
 from onnx_oto.surgery.knife import Knife, exported_nodes
 from onnx_oto.surgery.weights import sliced
 from onnx_oto.zigs.analysis import Analysis
@@ -34,7 +35,10 @@ def compact(analysis: Analysis, drop: BoolArray) -> onnx.ModelProto:
     copy_frame(full.graph, result.graph)
     result.graph.node.extend(exported_nodes(graph, knife.touched, full.graph.node))
     for tensor in full.graph.initializer:
-        result.graph.initializer.add().CopyFrom(weights.get(tensor.name, tensor))
+        if tensor.name in weights:
+            write_array(weights[tensor.name], tensor.name, result.graph.initializer.add())
+        else:
+            result.graph.initializer.add().CopyFrom(tensor)
     known = {tensor.name for tensor in full.graph.initializer}
     for name, constant in graph.tensors().items():
         if isinstance(constant, gs.Constant) and name not in known:

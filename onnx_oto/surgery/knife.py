@@ -29,7 +29,7 @@ class Knife:
         trace: Trace,
         of_label: IntArray,
         drop: BoolArray,
-        weights: Mapping[str, onnx.TensorProto],
+        weights: Mapping[str, npt.NDArray[Any]],
     ) -> None:
         self.graph = graph
         self.touched: set[str] = set()
@@ -99,8 +99,8 @@ class Knife:
         self._where(node, it.outputs[index], values, output)
 
     def parameter(self, name: str) -> npt.NDArray[Any]:
-        tensor = self._weights.get(name)
-        return to_array(self._trace.graph.initializers[name] if tensor is None else tensor)
+        value = self._weights.get(name)
+        return to_array(self._trace.graph.initializers[name]) if value is None else value
 
     def add_to_input(self, node: str, index: int, value: npt.NDArray[Any]) -> None:
         inputs = self._nodes[node].inputs

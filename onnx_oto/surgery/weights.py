@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
-from onnx_oto.model.tensors import from_array, to_array
+from onnx_oto.model.tensors import to_array
 from onnx_oto.zigs.analysis import Analysis
 from onnx_oto.zigs.lanes import BoolArray
 
 
-def sliced(analysis: Analysis, drop: BoolArray) -> dict[str, onnx.TensorProto]:
+def sliced(analysis: Analysis, drop: BoolArray) -> dict[str, npt.NDArray[Any]]:
     """Return the parameters that lose something, in their own data type, by name. drop: bool [lanes]."""
     result = {}
     of_label = analysis.lanes.of_label
@@ -31,7 +30,7 @@ def sliced(analysis: Analysis, drop: BoolArray) -> dict[str, onnx.TensorProto]:
                 value = value.take(np.flatnonzero(mask), axis=axis)
         if inner is not None and not inner.all():
             value = _slice_groups(value, inner)
-        result[param] = from_array(np.ascontiguousarray(value), param)
+        result[param] = value
     return result
 
 

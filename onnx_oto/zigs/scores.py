@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.errors import UsageError
+from onnx_oto.model.tensors import is_external, to_array
 from onnx_oto.zigs.analysis import Analysis
 from onnx_oto.zigs.groups import group_slices
 
+_BLOCK = 1 << 20
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -19,17 +23,29 @@ def magnitude(analysis: Analysis, seed: int) -> FloatArray:
     squares = np.zeros(analysis.lanes.count)
     sizes = np.zeros(analysis.lanes.count)
     for piece in group_slices(analysis):
-        weight = analysis.graph.constant(piece.param)
-        if weight is None:
+        tensor = analysis.graph.initializers[piece.param]
+        if is_external(tensor):
             continue
-        axes = tuple(i for i in range(weight.ndim) if i != piece.axis)
-        values = np.square(weight, dtype=np.float64 if weight.itemsize > 4 else np.float32)
-        squares += np.bincount(piece.lanes, values.sum(axes, dtype=np.float64), squares.size)
+        weight = to_array(tensor)  # not the cached `constant`: a large model would be held twice
+        summed = np.bincount(piece.lanes, sums_of_squares(weight, piece.axis), squares.size)
+        squares += summed
         sizes += np.bincount(piece.lanes, minlength=sizes.size) * (weight.size // weight.shape[piece.axis])
     score = np.sqrt(squares / np.maximum(sizes, 1))
     for dimension in analysis.prunable:
         score[dimension.lanes] /= score[dimension.lanes].mean() or 1.0
     return score
+
+
+def sums_of_squares(weight: npt.NDArray[Any], axis: int) -> FloatArray:
+    """Return the sum of squares of every index of an axis: float64 [size], summed in float32 over a block at most."""
+    wide = np.float64 if weight.itemsize > 4 else np.float32
+    rows = weight.reshape(math.prod(weight.shape[:axis]), weight.shape[axis], -1)
+    total = np.zeros(rows.shape[1])
+    step = max(1, _BLOCK // (math.prod(rows.shape[1:]) or 1))
+    for begin in range(0, len(rows), step):
+        block: npt.NDArray[Any] = rows[begin : begin + step].astype(wide, copy=False)
+        total += np.einsum("bna,bna->n", block, block)
+    return total
 
 
 def random(analysis: Analysis, seed: int) -> FloatArray:

@@ -17,7 +17,7 @@ from torchvision.models import detection, optical_flow, segmentation, video  # n
 
 VIDEO = {"s3d": (3, 16, 224, 224), "mvit_v1_b": (3, 16, 224, 224), "mvit_v2_s": (3, 16, 224, 224)}
 SMALL_VIDEO = (3, 8, 112, 112)
-SIZES = {"inception_v3": 299, "vit_h_14": 224, "maxvit_t": 224}
+SIZES = {"inception_v3": 299, "ssd300_vgg16": 300, "vit_h_14": 224, "maxvit_t": 224}
 SEGMENTATION_SIZE = 128
 DETECTION_SIZE = 256
 
@@ -37,7 +37,7 @@ def make(name: str, path: Path, options: Options) -> dict[str, object]:
 
 def _example(name: str) -> Example:
     if name in torchvision.models.list_models(module=detection):
-        return Example(_Detector(_bare(name)), (image(DETECTION_SIZE, DETECTION_SIZE),))
+        return Example(_Detector(_bare(name)), (image(*[SIZES.get(name, DETECTION_SIZE)] * 2),))
     if name in torchvision.models.list_models(module=segmentation):
         return Example(_Only(_bare(name), "out"), (image(SEGMENTATION_SIZE, SEGMENTATION_SIZE),))
     if name in torchvision.models.list_models(module=video):

@@ -1,0 +1,35 @@
+"""Scores of lanes from the weights."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onnx_oto.zigs import scores
+
+
+@given(
+    shape=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    kind=st.sampled_from([np.float16, np.float32, np.float64]),
+    data=st.data(),
+)
+def test_sums_of_squares_equal_the_plain_sum(shape, kind, data):
+    axis = data.draw(st.integers(0, len(shape) - 1))
+    weight = np.random.default_rng(0).normal(size=shape).astype(kind)
+    others = tuple(i for i in range(len(shape)) if i != axis)
+    expected = np.square(weight.astype(np.float64)).sum(others)
+    np.testing.assert_allclose(scores.sums_of_squares(weight, axis), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("block", [1, 7, 64])
+def test_sums_of_squares_over_many_blocks(block, monkeypatch):
+    monkeypatch.setattr(scores, "_BLOCK", block)
+    weight = np.random.default_rng(1).normal(size=(9, 4, 3)).astype(np.float32)
+    np.testing.assert_allclose(
+        scores.sums_of_squares(weight, 1), np.square(weight.astype(np.float64)).sum((0, 2)), rtol=1e-6
+    )
+
+
+def test_large_half_precision_weights_do_not_overflow():
+    weight = np.full((1, 100), 6e4, np.float16)
+    assert scores.sums_of_squares(weight, 0) == pytest.approx(100 * float(weight[0, 0]) ** 2)
