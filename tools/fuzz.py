@@ -32,6 +32,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=8, help="operators per model, about")
+    parser.add_argument("--head-dims", action="store_true", help="attention keeps its heads")
     parser.add_argument("--stop", type=int, default=5, help="stop after so many failures")
     options = parser.parse_args()
     start, failed = time.time(), 0
@@ -42,7 +43,7 @@ def main() -> int:
         model = random_model(lambda n, rng=rng: int(rng.integers(n)), 1 + seed % options.steps, seed=seed)
         sets = (KeepSet(seed, 0.5), KeepSet(seed + 1, 0.8, "global"), KeepSet(seed + 2, 0.4, round_to=2))
         try:
-            outcome = examine(model, sets)
+            outcome = examine(model, sets, head_dims=options.head_dims)
         except Exception:
             failed += 1
             print(f"--- seed {seed}\n{traceback.format_exc()}")

@@ -2,49 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from onnx_oto.cli import screen
 from onnx_oto.pipeline import PruneOptions, compact_zeros, open_model, prune, verify_files
 from onnx_oto.pipeline.inspecting import inspection
-from onnx_oto.zigs import SCORES
+from onnx_oto.zigs import SCORES, AnalysisOptions
 
 model_argument = click.argument("model", type=click.Path(path_type=Path))
 output_option = click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="Where to write the compact model."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-keep_option = click.option(
-    "--keep",
-    multiple=True,
-    metavar="PATTERN",
-    help="Keep every channel of parameters, nodes or tensors whose name matches (shell wildcards, repeatable).",
-)
-norms_option = click.option(
-    "--fixed-norms",
-    is_flag=True,
-    help="Keep axes that a normalisation or a mean runs over (the residual width of a transformer).",
-)
+
+
+def analysis_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of `onnx_oto.zigs.AnalysisOptions`, under the names of its fields."""
+    keep = click.option(
+        "--keep",
+        multiple=True,
+        metavar="PATTERN",
+        help="Keep every channel of parameters, nodes or tensors whose name matches (shell wildcards, repeatable).",
+    )
+    norms = click.option(
+        "--fixed-norms",
+        is_flag=True,
+        help="Keep axes that a normalisation or a mean runs over (the residual width of a transformer).",
+    )
+    heads = click.option(
+        "--head-dims",
+        is_flag=True,
+        help="Attention keeps its heads and loses positions inside them, the same number in each.",
+    )
+    return keep(norms(heads(command)))
+
+
 seed_option = click.option("--seed", default=0, show_default=True, help="Seed of everything random.")
 
 
 @click.command("inspect")
 @model_argument
-@keep_option
-@norms_option
+@analysis_options
 @click.option(
     "--why",
     metavar="PATTERN",
     help="Only dimensions whose names or parameters match, with the chain of nodes that froze them.",
 )
 @json_option
-def inspect_command(
-    model: Path, keep: tuple[str, ...], fixed_norms: bool, why: str | None, as_json: bool
-) -> None:
+def inspect_command(model: Path, why: str | None, as_json: bool, **options: Any) -> None:
     """Show what can be pruned, what is frozen and why. Weights stored outside the file are not read."""
-    report = inspection(open_model(model, keep, through_norms=not fixed_norms, weights=False), why)
+    report = inspection(open_model(model, AnalysisOptions(**options), weights=False), why)
     if as_json:
         screen.print_json(report)
     else:
@@ -60,8 +71,7 @@ def inspect_command(
 @click.option("--by", type=click.Choice(list(SCORES)), default="magnitude", show_default=True, help="Score.")
 @click.option("--global", "global_", is_flag=True, help="Rank over all dimensions instead.")
 @click.option("--round-to", default=1, show_default=True, help="Keep a multiple of this in every dimension.")
-@keep_option
-@norms_option
+@analysis_options
 @seed_option
 @click.option(
     "--save-zeroed",
@@ -69,34 +79,19 @@ def inspect_command(
     help="Also write the full model with the dropped groups zeroed: it computes what the compact one does.",
 )
 @json_option
-def prune_command(
-    model: Path,
-    output: Path,
-    sparsity: float,
-    by: str,
-    global_: bool,
-    round_to: int,
-    keep: tuple[str, ...],
-    fixed_norms: bool,
-    seed: int,
-    save_zeroed: Path | None,
-    as_json: bool,
-) -> None:
+def prune_command(model: Path, output: Path, as_json: bool, **options: Any) -> None:
     """Remove channels by their weights, without training; verify; write the compact model."""
-    options = PruneOptions(
-        sparsity, by, seed, global_, round_to, keep, save_zeroed, through_norms=not fixed_norms
-    )
-    screen.print_pruned(prune(model, output, options), output, as_json)
+    screen.print_pruned(prune(model, output, PruneOptions(**options)), output, as_json)
 
 
 @click.command("compact")
 @model_argument
 @output_option
-@keep_option
+@analysis_options
 @json_option
-def compact_command(model: Path, output: Path, keep: tuple[str, ...], as_json: bool) -> None:
+def compact_command(model: Path, output: Path, as_json: bool, **options: Any) -> None:
     """Remove the channels whose groups are exactly zero already."""
-    screen.print_pruned(compact_zeros(model, output, keep), output, as_json)
+    screen.print_pruned(compact_zeros(model, output, AnalysisOptions(**options)), output, as_json)
 
 
 @click.command("verify")

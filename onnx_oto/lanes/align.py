@@ -65,7 +65,7 @@ def align(trace: Trace, node: Node, layouts: Sequence[Layout]) -> Aligned:
     (heads x head-dim against heads), the larger block collapses to whole rows.
     """
     for layout in layouts:
-        trace.materialise(layout, node)
+        trace.materialise(layout, node, told_apart=())
     rank = max(layout.rank for layout in layouts)
     operands = [_fresh(_padded(layout, rank)) for layout in layouts]
     for axis in range(rank):
@@ -249,7 +249,10 @@ def _reconcile(
     trace: Trace, node: Node, operands: Sequence[Layout], cluster: list[tuple[int, Block]]
 ) -> Joined | None:
     """Bring the blocks of one cluster to one set of factors and tie them; None if all of them were frozen."""
-    target = _target(operands, cluster)
+    inner = trace.head_dims and _has_rows_whole(operands, cluster)
+    target = cluster[0][1].keys if inner else _target(operands, cluster, inner=trace.head_dims)
+    if inner:
+        trace.balance(cluster[0][1], node)
     by_operand: dict[int, Block] = {}
     for i, block in cluster:
         if not target or not set(target) <= set(block.keys):
@@ -279,26 +282,44 @@ def _reason(
     return f"{describe(node)} combines the axis with one that is whole, or divided differently"
 
 
-def _target(operands: Sequence[Layout], cluster: list[tuple[int, Block]]) -> tuple[int, ...]:
+def _target(
+    operands: Sequence[Layout], cluster: list[tuple[int, Block]], *, inner: bool = False
+) -> tuple[int, ...]:
     """Return the factors that stay labelled: those that every block of the cluster has and no operand has whole.
 
     A block over fewer factors, broadcast along the larger block's outermost one (a rotary table along heads),
-    gives way to that outermost factor.
+    gives way to that outermost factor, unless lanes are to go from the `inner` factors.
     """
+    whole = _whole(operands, cluster)
+    largest = max((b for _, b in cluster), key=lambda b: len(b.keys))
+    common = [k for k in largest.keys if k not in whole and all(k in b.keys for _, b in cluster)]
+    outermost = next((k for k in largest.keys if k not in whole), None)
+    if outermost is None:
+        return ()
+    if common and (inner or outermost in common or _has(operands, outermost, largest)):
+        return tuple(common)
+    return (outermost,)
+
+
+def _whole(operands: Sequence[Layout], cluster: list[tuple[int, Block]]) -> set[int]:
+    """Return the factors of the cluster that some operand has without a label."""
     labelled = {i: set().union(*(set(b.keys) for j, b in cluster if j == i)) for i, _ in cluster}
     keys = set().union(*labelled.values())
     whole = set()
     for i, op in enumerate(operands):
         present = {k for axis in op.axes for k in axis}
         whole |= (keys & present) - labelled.get(i, set())
-    largest = max((b for _, b in cluster), key=lambda b: len(b.keys))
-    common = [k for k in largest.keys if k not in whole and all(k in b.keys for _, b in cluster)]
-    outermost = next((k for k in largest.keys if k not in whole), None)
-    if outermost is None:
-        return ()
-    if common and (outermost in common or _has(operands, outermost, largest)):
-        return tuple(common)
-    return (outermost,)
+    return whole
+
+
+def _has_rows_whole(operands: Sequence[Layout], cluster: list[tuple[int, Block]]) -> bool:
+    """Return whether all blocks label the same factors jointly and operands have only outer ones of them whole.
+
+    So it is with attention's scores, which have the heads, and its values, which have positions in every head.
+    """
+    keys, whole = cluster[0][1].keys, _whole(operands, cluster)
+    same = all(block.keys == keys for _, block in cluster)
+    return same and bool(whole) and whole <= set(keys[:-1])
 
 
 def _has(operands: Sequence[Layout], key: int, block: Block) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnx_oto.lanes.align import align
+from onnx_oto.lanes.align import Aligned, Joined, align
 from onnx_oto.lanes.layout import Block, FloatArray, Layout, product, with_blocks
 from onnx_oto.lanes.trace import Role, Trace, unknown
 from onnx_oto.model.node import Node
@@ -60,7 +60,10 @@ def contract(
         value = times(*(read if read and not outside else states)).copy()
         value[np.logical_or.reduce([np.isinf(s) for s in states])] = np.inf
         block = Block(group.keys, group.first.labels, value)
-        if not outside:
+        rows_stay = bool(inside) and _rows_stay(trace, aligned, group, inside)
+        if rows_stay:
+            trace.balance(block, node)
+        if rows_stay or not outside:
             trace.demand_zero(block, node, "the sum", constants=constants)
             continue
         if inside:
@@ -71,6 +74,12 @@ def contract(
     total = product(size if isinstance(size, int) else 1 for size in _sizes(aligned.layout))
     trace.macs[node.name] = trace.macs.get(node.name, 0) + (total or 0) * (macs or 0)
     return with_blocks(replace(aligned.layout, axes=aligned.layout.axes[: len(out)]), blocks)
+
+
+def _rows_stay(trace: Trace, aligned: Aligned, group: Joined, inside: Sequence[int]) -> bool:
+    """Return whether a product of two activations over positions inside heads loses such positions, not heads."""
+    computed = not any(op.constant for op, b in zip(aligned.operands, group.operands, strict=True) if b)
+    return trace.head_dims and computed and group.keys[1:] == tuple(inside)
 
 
 def _sizes(layout: Layout) -> list[int | str | None]:

@@ -32,7 +32,7 @@ def reshape(trace: Trace, node: Node, source: str, layout: Layout, shape: Sequen
     """
     view = layout.view or View(source, layout.axes)
     if layout.view is None and layout.joint():
-        trace.materialise(layout, node)
+        trace.materialise(layout, node, told_apart=())
     wide = replace(layout, view=view)
     regrouped = _regroup(wide, list(shape))
     if regrouped is None:
@@ -41,14 +41,16 @@ def reshape(trace: Trace, node: Node, source: str, layout: Layout, shape: Sequen
         trace.freeze(layout.blocks, reason)
         return replace(trace.shaped(node.outputs[0]) or Layout((), {}), constant=layout.constant)
     result = fuse(regrouped)
+    bypass = None if layout.view is None or result.joint() else _axis_permutation(regrouped)
+    if bypass is None and trace.head_dims:
+        trace.materialise(regrouped, node, told_apart=())
     if result.joint():
         if regrouped.view is None:
-            trace.materialise(layout, node)
+            trace.materialise(layout, node, told_apart=())
         trace.repair(node, lambda cut: resize(cut, node, layout, regrouped))
         return regrouped
-    bypass = None if layout.view is None else _axis_permutation(regrouped)
     if bypass is None:
-        trace.materialise(layout, node)
+        trace.materialise(layout, node, told_apart=())
         trace.repair(node, lambda cut: resize(cut, node, layout, result))
     else:
         root, axis = bypass

@@ -43,6 +43,18 @@ class Balanced:
 
 
 @dataclass(frozen=True, eq=False)
+class Rectangle:
+    """A constraint: the positions kept of `labels` (int64, one dimension per factor) form a rectangle.
+
+    even: or every row, the last factor's positions, keeps equally many: the tensor then still has a regular shape.
+    """
+
+    labels: IntArray
+    node: str
+    even: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class Frozen:
     """Labels that must stay, and the reason a person can read."""
 
@@ -56,10 +68,13 @@ class Trace:
 
     node: the name of the node whose rule is running; tied_by: for every tie the node that made it.
     through_norms: whether lanes may be removed from the axis a normalisation runs over (repaired exactly).
+    head_dims: whether attention loses positions inside its heads, the same number in each, and keeps all heads.
+    rectangles: labels of joint blocks that are computed on, and whether equally long rows suffice (`even`).
     """
 
     graph: Graph
     through_norms: bool = True
+    head_dims: bool = False
     node: str = ""
     layouts: dict[str, Layout | None] = field(default_factory=dict)
     count: int = 0
@@ -71,7 +86,7 @@ class Trace:
     weights: set[str] = field(default_factory=set)
     parameters: dict[str, dict[int, IntArray]] = field(default_factory=dict)
     grouped: dict[str, IntArray] = field(default_factory=dict)
-    rectangles: list[tuple[IntArray, str]] = field(default_factory=list)
+    rectangles: list[Rectangle] = field(default_factory=list)
     balanced: list[Balanced] = field(default_factory=list)
     repairs: list[tuple[str, Repair]] = field(default_factory=list)
     macs: dict[str, int] = field(default_factory=dict)
@@ -240,9 +255,24 @@ class Trace:
             block, keys=tuple(keep), labels=labels[..., 0], state=np.where(same, state[..., 0], np.nan)
         )
 
-    def materialise(self, layout: Layout, node: Node) -> None:
-        """Ask that the kept positions of joint blocks form a rectangle: a tensor of this shape is really computed."""
-        self.rectangles.extend((block.labels, node.name) for block in layout.joint())
+    def materialise(self, layout: Layout, node: Node, *, told_apart: Iterable[int] | None = None) -> None:
+        """Ask that the kept positions of joint blocks form a rectangle: a tensor of this shape is really computed.
+
+        told_apart: the axes whose positions the operator tells apart (all of them by default). Where it does not
+        tell a block's last factor apart, and no other one follows on that axis, rows may keep different positions,
+        but equally many.
+        """
+        axes = range(layout.rank) if told_apart is None else told_apart
+        apart = {key for axis in axes for key in layout.axes[axis]}
+        for block in layout.joint():
+            last = block.keys[-1]
+            own = next([k for k in keys if k in block.keys] for keys in layout.axes if last in keys)
+            even = self.head_dims and last not in apart and own[-1] == last
+            self.rectangles.append(Rectangle(block.labels, node.name, even))
+
+    def balance(self, block: Block, node: Node) -> None:
+        """Ask that every row of a joint block, its last factor's positions, keeps equally many, at least one."""
+        self.balanced.append(Balanced(block.labels.reshape(-1, block.labels.shape[-1]), node.name))
 
     def release(self, layout: Layout, axes: Iterable[int], reason: str) -> Layout:
         """Return the layout with `axes` free: every position of them stays.

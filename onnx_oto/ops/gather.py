@@ -28,7 +28,7 @@ def gather(node: Node, trace: Trace) -> None:
             trace.put(node.outputs[0], reshape_by_indices(trace, node, node.inputs[0], x, shape))
             return
     x = single(trace, node, x, axis)
-    trace.materialise(x, node)
+    trace.materialise(x, node, told_apart=[axis])
     indices = trace.release(indices, range(indices.rank), f"{describe(node)} uses the axis as indices")
     if x.constant and not indices.constant:  # an embedding
         for other, keys in enumerate(x.axes):

@@ -78,7 +78,7 @@ def concat(node: Node, trace: Trace) -> None:
     rank = layouts[0].rank
     axis = int(node.attrs.get("axis", 1)) % rank
     for layout in layouts:
-        trace.materialise(layout, node)
+        trace.materialise(layout, node, told_apart=[axis])
     layouts = [single(trace, node, layout, axis) for layout in layouts]
     sizes = [layout.length(axis) for layout in layouts]
     labelled = [bool(layout.on_axis(axis)) for layout in layouts]
@@ -196,7 +196,7 @@ def split_axis(node: Node, trace: Trace) -> None:
     x = given(inputs(node, trace)[0])
     axis = int(node.attrs.get("axis", 0)) % x.rank
     x = single(trace, node, x, axis)
-    trace.materialise(x, node)
+    trace.materialise(x, node, told_apart=[axis])
     sizes = [trace.shape(name)[axis] for name in node.outputs if name]
     if not x.on_axis(axis):
         for name, size in zip(node.outputs, sizes, strict=True):
@@ -229,9 +229,9 @@ def split_axis(node: Node, trace: Trace) -> None:
 def slice_axes(node: Node, trace: Trace) -> None:
     """x[..., start:end:step, ...] along some axes, the bounds constant where the axis is labelled."""
     x = given(inputs(node, trace)[0])
-    trace.materialise(x, node)
     shape, out = trace.shape(node.inputs[0]), trace.shape(node.outputs[0])
     bounds = _slice_bounds(node, trace, x.rank)
+    trace.materialise(x, node, told_apart=[axis for axis, *_ in bounds])
     result, cuts = x, []
     for axis, start, end, step in bounds:
         result = single(trace, node, result, axis)

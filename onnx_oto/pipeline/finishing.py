@@ -38,7 +38,7 @@ def finish(
     """
     full = with_weights(model, weights)
     before = save(full, folder / TRAINED)
-    analysis = analyse(full, options.keep, through_norms=not options.fixed_norms)
+    analysis = analyse(full, options)
     drop = zero_lanes(analysis) if options.prunes else np.zeros(analysis.lanes.count, bool)
     _, small, verdict = cut_and_verify(analysis, drop, options.seed)
     after = save(small, folder / COMPACT)

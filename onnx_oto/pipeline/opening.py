@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import onnx
 
 from onnx_oto.errors import UnsupportedError
 from onnx_oto.model import load, normalise, stored_bytes
-from onnx_oto.zigs import Analysis, analyse
+from onnx_oto.zigs import Analysis, AnalysisOptions, analyse
 
 UNREAD_BYTES = 1 << 50
 """The size cap where weights are not read: none to speak of."""
@@ -37,19 +36,15 @@ class Opened:
 
 
 def open_model(
-    path: str | os.PathLike[str],
-    keep: Sequence[str] = (),
-    *,
-    through_norms: bool = True,
-    weights: bool = True,
+    path: str | os.PathLike[str], options: AnalysisOptions | None = None, *, weights: bool = True
 ) -> Opened:
-    """Return the model at `path`, analysed; `keep`: patterns of what must stay whole.
+    """Return the model at `path`, analysed.
 
-    through_norms: see `onnx_oto.zigs.analyse`. weights: False leaves external data where they are, which is enough
-    to look at a model of any size. Raises ModelError, StorageError, and UsageError for a pattern that matches nothing.
+    weights: False leaves external data where they are, which is enough to look at a model of any size. Raises
+    ModelError, StorageError, and UsageError for a pattern that matches nothing.
     """
     loaded = load(path) if weights else load(path, weights=False, max_bytes=UNREAD_BYTES)
-    analysis = analyse(normalise(loaded), keep, through_norms=through_norms)
+    analysis = analyse(normalise(loaded), options)
     return Opened(Path(path), stored_bytes(path, loaded), analysis)
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from onnx_oto.errors import UsageError
 from onnx_oto.optim import DIRECTIONS
+from onnx_oto.zigs import AnalysisOptions
 
 
-@dataclass(frozen=True)
-class TrainOptions:
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(AnalysisOptions):
     """How to train; the fields are the options of the command line.
 
     sparsity: share of groups to zero. scope: ranked over the whole model ("global", every dimension keeping at
@@ -35,8 +35,6 @@ class TrainOptions:
     scope: Literal["global", "dimension"] = "global"
     min_keep: float = 0.1
     round_to: int = 1
-    keep: Sequence[str] = ()
-    fixed_norms: bool = False
     flip: bool = False
     crop: int = 0
     mean: tuple[float, ...] = ()

@@ -51,7 +51,7 @@ def make_ready(
     RuntimeMissingError, and DataError for data that do not fit.
     """
     require_free(run, overwrite=options.overwrite)
-    opened = open_model(path, options.keep, through_norms=not options.fixed_norms)
+    opened = open_model(path, options)
     if options.prunes:
         require_prunable(opened)
     require_training()

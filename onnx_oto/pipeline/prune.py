@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,19 +16,19 @@ from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.summary import Change, Summary, summarise
 from onnx_oto.surgery import compact
 from onnx_oto.verify import Verdict, compare
-from onnx_oto.zigs import Analysis, choose, score, zero_dropped
+from onnx_oto.zigs import Analysis, AnalysisOptions, choose, score, zero_dropped
 from onnx_oto.zigs.choose import restore
 from onnx_oto.zigs.groups import zero_lanes
 from onnx_oto.zigs.lanes import BoolArray
 
 
-@dataclass(frozen=True)
-class PruneOptions:
+@dataclass(frozen=True, kw_only=True)
+class PruneOptions(AnalysisOptions):
     """What `prune` is asked for.
 
     sparsity: share of lanes to remove, in every dimension, or over all of them if `global_`. by: the score.
-    round_to: every dimension keeps a multiple of this. keep: patterns of what stays whole. save_zeroed: where
-    to write the full model with the dropped groups zeroed.
+    round_to: every dimension keeps a multiple of this. save_zeroed: where to write the full model with the dropped
+    groups zeroed.
     """
 
     sparsity: float = 0.5
@@ -37,9 +36,7 @@ class PruneOptions:
     seed: int = 0
     global_: bool = False
     round_to: int = 1
-    keep: Sequence[str] = ()
     save_zeroed: str | os.PathLike[str] | None = None
-    through_norms: bool = True
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ def prune(
     options = options or PruneOptions()
     _refuse_overwriting(path, output, options.save_zeroed)
     begin = time.perf_counter()
-    opened = open_model(path, options.keep, through_norms=options.through_norms)
+    opened = open_model(path, options)
     require_prunable(opened)
     analysis = opened.analysis
     choice = choose(
@@ -83,7 +80,7 @@ def prune(
 
 
 def compact_zeros(
-    path: str | os.PathLike[str], output: str | os.PathLike[str], keep: Sequence[str] = ()
+    path: str | os.PathLike[str], output: str | os.PathLike[str], options: AnalysisOptions | None = None
 ) -> Pruned:
     """Cut out the lanes whose groups are exactly zero in the model at `path`, verify, write to `output`.
 
@@ -91,7 +88,7 @@ def compact_zeros(
     """
     _refuse_overwriting(path, output, None)
     begin = time.perf_counter()
-    opened = open_model(path, keep)
+    opened = open_model(path, options)
     require_prunable(opened)
     drop = zero_lanes(opened.analysis)
     found = int(drop.sum())

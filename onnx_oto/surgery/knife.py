@@ -54,11 +54,18 @@ class Knife:
         others = tuple(i for i in range(len(block.keys)) if i != at)
         return np.asarray(self.kept(block.labels).any(axis=others))
 
+    def _length_along(self, block: Block, key: int) -> int:
+        """Return how many positions of factor `key` stay: in every row of the factors before it, if rows differ."""
+        kept = self.kept(block.labels)
+        at = block.keys.index(key)
+        after = tuple(range(at + 1, kept.ndim))
+        return int(kept.any(axis=after).sum(axis=at).max())
+
     def size(self, layout: Layout, axis: int) -> int | None:
         total = 1
         for key in layout.axes[axis]:
             block = layout.block(key)
-            size = layout.sizes[key] if block is None else int(self.along(block, key).sum())
+            size = layout.sizes[key] if block is None else self._length_along(block, key)
             if not isinstance(size, int):
                 return None
             total *= size

@@ -14,7 +14,7 @@ import onnx
 from onnx_oto import ops
 from onnx_oto.errors import UsageError
 from onnx_oto.lanes.layout import IntArray
-from onnx_oto.lanes.trace import FLOATS, Role, Trace
+from onnx_oto.lanes.trace import FLOATS, Rectangle, Role, Trace
 from onnx_oto.model.graph import Graph, graph
 from onnx_oto.zigs.lanes import BoolArray, Lanes, distinct, solve
 
@@ -137,23 +137,37 @@ def kept_elements(analysis: Analysis, keep: BoolArray) -> dict[str, int]:
     return result
 
 
-def analyse(model: onnx.ModelProto, keep: Sequence[str] = (), *, through_norms: bool = True) -> Analysis:
+@dataclass(frozen=True)
+class AnalysisOptions:
+    """What may be removed where.
+
+    keep: patterns (shell wildcards) of parameters, nodes or tensors whose lanes stay. fixed_norms: whether the axes
+    that a normalisation or a mean runs over (the residual width of a transformer) stay whole; otherwise, what is
+    removed there is repaired exactly. head_dims: whether attention loses positions inside its heads, the same
+    number in each, instead of whole heads.
+    """
+
+    keep: Sequence[str] = ()
+    fixed_norms: bool = False
+    head_dims: bool = False
+
+
+def analyse(model: onnx.ModelProto, options: AnalysisOptions | None = None) -> Analysis:
     """Return the analysis of a normalised model (see `onnx_oto.model.normalise`). Nothing is modified.
 
-    keep: patterns (shell wildcards) of parameters, nodes or tensors whose lanes stay. Raises UsageError for a
-    pattern that matches nothing. through_norms: whether channels may go from axes that a normalisation or a mean
-    runs over (the residual width of a transformer); what is removed there is repaired exactly.
+    Raises UsageError for a pattern of `options.keep` that matches nothing.
     """
+    options = options or AnalysisOptions()
     view = graph(model)
-    trace = Trace(view, through_norms)
+    trace = Trace(view, through_norms=not options.fixed_norms, head_dims=options.head_dims)
     for node in view.nodes:
         ops.apply(node, trace)
     for name in view.outputs:
         layout = trace.layout(name)
         if layout is not None:
             trace.freeze(layout.blocks, f"it is part of the model's output '{name}'")
-            trace.rectangles.extend((b.labels, name) for b in layout.joint())
-    for pattern in keep:
+            trace.rectangles.extend(Rectangle(b.labels, name) for b in layout.joint())
+    for pattern in options.keep:
         _pin(trace, pattern)
     lanes = solve(trace)
     return Analysis(model, view, trace, lanes, _dimensions(trace, lanes))

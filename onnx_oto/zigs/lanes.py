@@ -39,7 +39,7 @@ class Lanes:
 def solve(trace: Trace) -> Lanes:
     """Return the lanes of a finished trace."""
     of_label = components(trace.count, trace.ties)
-    while extra := _rectangle_ties(trace, of_label):
+    while extra := _rectangle_ties(trace, of_label) or _uneven_ties(trace, of_label):
         trace.ties.extend(extra)
         trace.tied_by.extend([""] * len(extra))
         of_label = components(trace.count, trace.ties)
@@ -78,15 +78,47 @@ def _rectangle_ties(trace: Trace, of_label: IntArray) -> list[tuple[IntArray, In
 
     Which factor: the one that leaves the most lanes.
     """
-    for labels, _ in trace.rectangles:
-        lanes = of_label[labels]
-        varying = [d for d in range(lanes.ndim) if (lanes != lanes.take([0], axis=d)).any()]
-        if len(varying) <= 1:
-            continue
-        best = max(varying, key=lambda d: _lanes_left(lanes, d))
-        moved = np.moveaxis(labels, best, 0).reshape(labels.shape[best], -1)
-        return [(np.repeat(moved[:, 0], moved.shape[1]), moved.reshape(-1))]
+    for rectangle in trace.rectangles:
+        if not rectangle.even and (extra := _along_one_factor(rectangle.labels, of_label, trace.head_dims)):
+            return extra
     return []
+
+
+def _along_one_factor(labels: IntArray, of_label: IntArray, inner: bool) -> list[tuple[IntArray, IntArray]]:
+    """Return ties after which the lanes of labels [n, m, ..] vary along one factor only; inner: along the last."""
+    lanes = of_label[labels]
+    varying = [d for d in range(lanes.ndim) if (lanes != lanes.take([0], axis=d)).any()]
+    if len(varying) <= 1:
+        return []
+    best = varying[-1] if inner else max(varying, key=lambda d: _lanes_left(lanes, d))
+    moved = np.moveaxis(labels, best, 0).reshape(labels.shape[best], -1)
+    return [(np.repeat(moved[:, 0], moved.shape[1]), moved.reshape(-1))]
+
+
+def _uneven_ties(trace: Trace, of_label: IntArray) -> list[tuple[IntArray, IntArray]]:
+    """Return ties for the first product axis with free rows in which lanes reach over rows: rows become the same."""
+    for rectangle in trace.rectangles:
+        if not rectangle.even or _can_be_even(_rows(of_label[rectangle.labels])):
+            continue
+        if extra := _along_one_factor(rectangle.labels, of_label, inner=True):
+            return extra
+    return []
+
+
+def _rows(lanes: IntArray) -> IntArray:
+    """Return the distinct rows, lanes [rows, last factor]: heads that share keys and values count once."""
+    return np.unique(lanes.reshape(-1, lanes.shape[-1]), axis=0)
+
+
+def _varies_twice(lanes: IntArray) -> bool:
+    """Return whether lanes [.., last factor] vary both along the last factor and between rows."""
+    rows = _rows(lanes)
+    return len(rows) > 1 and bool((rows != rows[:, :1]).any())
+
+
+def _can_be_even(rows: IntArray) -> bool:
+    """Return whether rows [rows, positions] are the same lanes or have none in common, and none twice."""
+    return _is_uniform(rows) or np.unique(rows).size == rows.size
 
 
 def _lanes_left(lanes: IntArray, dim: int) -> int:
@@ -121,11 +153,13 @@ def _cells(trace: Trace, lanes: _Freezing) -> tuple[IntArray, tuple[tuple[IntArr
     A constraint whose rows cannot be kept equal lane by lane (a frozen lane, a lane that lies in several rows
     but not in all, cells of different number per row) freezes its lanes; that may break another, so it repeats.
     """
+    even = (r for r in trace.rectangles if r.even and _varies_twice(lanes.of_label[r.labels]))
+    constraints = [*trace.balanced, *(Balanced(r.labels, r.node) for r in even)]
     while True:
         cells = np.zeros(lanes.reason.size, np.int64)
         alive: list[tuple[IntArray, Balanced]] = []
-        for constraint in trace.balanced:
-            rows = lanes.of_label[constraint.labels]
+        for constraint in constraints:
+            rows = _rows(lanes.of_label[constraint.labels])
             if (lanes.reason[rows] >= 0).all() or _is_uniform(rows):
                 continue
             cells = _refine(cells, rows)

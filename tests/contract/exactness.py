@@ -13,7 +13,7 @@ from onnx import ModelProto
 from onnx_oto.model import normalise
 from onnx_oto.surgery import compact
 from onnx_oto.verify import random_inputs, runner
-from onnx_oto.zigs import Analysis, Dimension, analyse, choose, score, zero_dropped
+from onnx_oto.zigs import Analysis, AnalysisOptions, Dimension, analyse, choose, score, zero_dropped
 from onnx_oto.zigs.choose import Scope
 
 Arrays = dict[str, Any]
@@ -41,13 +41,14 @@ def check(
     keep_sets: Sequence[KeepSet] = KEEP_SETS,
     size: int | None = 8,
     must_matter: bool = True,
+    head_dims: bool = False,
 ) -> Analysis:
     """Return the analysis of `model` after asserting the contract for every keep set.
 
     size: what unknown input sizes other than the batch are run with. must_matter: if lanes are dropped, zeroing
     them must change the outputs for one keep set at least, or the comparison proves nothing.
     """
-    analysis = analyse(normalise(model))
+    analysis = analyse(normalise(model), AnalysisOptions(head_dims=head_dims))
     feed = random_inputs(model, np.random.default_rng(7), batch=2, size=size)
     original = outputs(model, feed)
     assert_equal(original, outputs(analysis.model, feed), "normalise")

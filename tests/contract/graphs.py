@@ -36,10 +36,13 @@ class Graph:
     keep_sets: Sequence[KeepSet] = KEEP_SETS
     size: int | None = 8
 
-    def run(self) -> Analysis:
+    head_dims: tuple[Expect, ...] = ()
+    """What is expected where attention keeps its heads and loses positions inside them."""
+
+    def run(self, *, head_dims: bool = False) -> Analysis:
         """Check the contract, then the expectations; return the analysis."""
-        analysis = check(self.model(), keep_sets=self.keep_sets, size=self.size)
-        for expect in self.expect:
+        analysis = check(self.model(), keep_sets=self.keep_sets, size=self.size, head_dims=head_dims)
+        for expect in self.head_dims if head_dims else self.expect:
             dims = dimensions_of(analysis, expect.param, expect.axis)
             reasons = [d.reason for d in dims if not d.prunable]
             assert all(expect.reason in reason for reason in reasons), reasons
@@ -59,9 +62,12 @@ def graph(
     domain: str = "",
     size: int | None = 8,
     keep_sets: Sequence[KeepSet] = KEEP_SETS,
+    head_dims: Sequence[Expect] = (),
 ) -> Graph:
     """Return a graph written as text; see `builder.build`."""
-    return Graph(name, lambda: build(text, opset=opset, domain=domain), expect, keep_sets, size)
+    return Graph(
+        name, lambda: build(text, opset=opset, domain=domain), expect, keep_sets, size, tuple(head_dims)
+    )
 
 
 def bn(x: str, y: str, name: str) -> str:

@@ -14,7 +14,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx_oto.model import normalise
 from onnx_oto.surgery import compact
 from onnx_oto.verify import random_inputs
-from onnx_oto.zigs import analyse, choose, score, zero_dropped
+from onnx_oto.zigs import AnalysisOptions, analyse, choose, score, zero_dropped
 
 from . import random_rare, random_views  # noqa: F401 - they register their steps
 from .builder import copied
@@ -38,12 +38,12 @@ def random_model(pick: Pick, count: int, *, seed: int = 0) -> ModelProto:
     return sketch(pick, STEPS, count, seed=seed).finish()
 
 
-def examine(model: ModelProto, keep_sets: Sequence[KeepSet]) -> Outcome:
+def examine(model: ModelProto, keep_sets: Sequence[KeepSet], *, head_dims: bool = False) -> Outcome:
     """Return what happened after asserting the contract for every keep set.
 
     When float32 results differ, the same graphs decide in float64 (reference evaluator): norms amplify rounding.
     """
-    analysis = analyse(normalise(model))
+    analysis = analyse(normalise(model), AnalysisOptions(head_dims=head_dims))
     outcome = Outcome(prunable=sum(d.size for d in analysis.prunable))
     for dimension in analysis.dimensions:
         if not dimension.prunable:

@@ -13,3 +13,8 @@ GRAPHS = [*graphs_vision.GRAPHS, *graphs_sequence.GRAPHS, *graphs_form.GRAPHS]
 @pytest.mark.parametrize("graph", GRAPHS, ids=lambda graph: graph.name)
 def test_graph_is_exact_and_as_expected(graph: Graph) -> None:
     graph.run()
+
+
+@pytest.mark.parametrize("graph", GRAPHS, ids=lambda graph: graph.name)
+def test_graph_is_exact_when_heads_stay(graph: Graph) -> None:
+    graph.run(head_dims=True)

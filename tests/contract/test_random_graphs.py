@@ -36,6 +36,13 @@ def test_seeded_graph_is_exact(seed: int) -> None:
     examine(model, _keep_sets(seed))
 
 
+@pytest.mark.parametrize("seed", range(60, 120))
+def test_seeded_graph_is_exact_when_heads_stay(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    model = random_model(lambda n: int(rng.integers(n)), 3 + seed % 9, seed=seed)
+    examine(model, _keep_sets(seed), head_dims=True)
+
+
 def test_every_step_applies_somewhere() -> None:
     applied: set[str] = set()
     every = {step.__name__ for step in STEPS}

@@ -11,6 +11,7 @@ from onnx_oto.model import load, save, stored_bytes
 from onnx_oto.pipeline import PruneOptions, compact_zeros, open_model, prune
 from onnx_oto.pipeline.folder import FILES, make_folder, require_free
 from onnx_oto.pipeline.opening import reasons
+from onnx_oto.zigs import AnalysisOptions
 
 
 def test_file_sizes_are_those_on_disk(model, tmp_path):
@@ -53,7 +54,7 @@ def test_folder_of_a_run(tmp_path):
 
 
 def test_reasons_say_the_most_common_first(tmp_path, model):
-    opened = open_model(model, keep=["w1", "w2"])
+    opened = open_model(model, AnalysisOptions(["w1", "w2"]))
     found = reasons(opened)
     assert found[0] == "pinned by --keep 'w1'"
     with pytest.raises(

@@ -8,12 +8,12 @@ from contract.builder import build
 from onnx import ModelProto
 
 from onnx_oto.model import normalise
-from onnx_oto.zigs import Analysis, analyse
+from onnx_oto.zigs import Analysis, AnalysisOptions, analyse
 
 
 def analysis_of(text: str, *keep: str) -> Analysis:
     """Return the analysis of a graph written as text."""
-    return analyse(normalise(build(text)), keep)
+    return analyse(normalise(build(text)), AnalysisOptions(keep))
 
 
 def chain(*widths: int) -> ModelProto:

@@ -11,7 +11,7 @@ from contract.graphs_vision import RESIDUAL
 from onnx_oto.errors import UsageError
 from onnx_oto.model import normalise
 from onnx_oto.surgery import compact
-from onnx_oto.zigs import Use, analyse, choose, score
+from onnx_oto.zigs import AnalysisOptions, Use, analyse, choose, score
 from onnx_oto.zigs.analysis import kept_elements
 
 from .models import GROUPED, analysis_of, chain, chained
@@ -55,25 +55,25 @@ def test_names_of_dimensions_are_unique() -> None:
 
 @pytest.mark.parametrize("pattern", ["w0", "m0", "a0", "h0", "r0", "?0", "m[0]"])
 def test_keep_pins_by_parameter_node_and_tensor(pattern: str) -> None:
-    analysis = analyse(normalise(chain(6, 4)), [pattern])
+    analysis = analyse(normalise(chain(6, 4)), AnalysisOptions([pattern]))
     first, second, _ = analysis.dimensions
     assert first.reason == f"pinned by --keep '{pattern}'"
     assert second.prunable
 
 
 def test_keep_takes_several_patterns() -> None:
-    analysis = analyse(normalise(chain(6, 4)), ["m0", "h1"])
+    analysis = analyse(normalise(chain(6, 4)), AnalysisOptions(["m0", "h1"]))
     assert not analysis.prunable
 
 
 def test_keep_of_a_parameter_pins_what_it_produces_not_what_it_reads() -> None:
-    analysis = analyse(normalise(chain(6, 4)), ["w1"])
+    analysis = analyse(normalise(chain(6, 4)), AnalysisOptions(["w1"]))
     assert [d.name for d in analysis.prunable] == ["w0"]
 
 
 def test_keep_of_nothing_known_is_refused_with_a_hint() -> None:
     with pytest.raises(UsageError, match=r"--keep 'wo' matches no parameter, node or tensor .*did you mean"):
-        analyse(normalise(chain(6)), ["wo"])
+        analyse(normalise(chain(6)), AnalysisOptions(["wo"]))
 
 
 def test_reasons_name_the_node_and_read_as_a_sentence() -> None:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from onnx_oto.lanes.trace import Balanced, Role, Trace
+from onnx_oto.lanes.trace import Balanced, Rectangle, Role, Trace
 from onnx_oto.zigs.lanes import Lanes, solve
 
 
@@ -33,7 +33,7 @@ def test_labels_that_nothing_ties_are_lanes_of_their_own() -> None:
 def test_a_product_axis_that_is_computed_varies_along_its_longer_factor(shape: tuple[int, int]) -> None:
     trace = empty()
     labels = trace.fresh(shape)
-    trace.rectangles.append((labels, "node"))
+    trace.rectangles.append(Rectangle(labels, "node"))
     lanes = solve(trace)
     assert lanes.count == 4
     longer = int(np.argmax(shape))
@@ -46,7 +46,7 @@ def test_a_rectangle_prefers_the_factor_that_ties_leave_more_lanes_along() -> No
     labels = trace.fresh((2, 4))
     trace.tie(labels[:, :1], labels[:, 1:3])  # along the longer factor only two lanes would be left
     trace.tie(labels[:1, 3:], labels[:1, :1])
-    trace.rectangles.append((labels, "node"))
+    trace.rectangles.append(Rectangle(labels, "node"))
     lanes = solve(trace)
     assert lanes.count == 2
     assert rows(lanes, labels) == [[0, 0, 0, 0], [1, 1, 1, 1]]
@@ -55,7 +55,7 @@ def test_a_rectangle_prefers_the_factor_that_ties_leave_more_lanes_along() -> No
 def test_rectangles_of_three_factors_end_with_one_that_varies() -> None:
     trace = empty()
     labels = trace.fresh((2, 3, 4))
-    trace.rectangles.append((labels, "node"))
+    trace.rectangles.append(Rectangle(labels, "node"))
     lanes = solve(trace)
     assert lanes.count == 4
     assert (lanes.of_label[labels] == lanes.of_label[labels][:1, :1]).all()
