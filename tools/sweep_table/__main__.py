@@ -30,6 +30,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--by", default="magnitude", help="score of the lanes")
     parser.add_argument("--seed", type=int, default=0, help="of random scores and inputs")
     parser.add_argument("--only", metavar="PATTERN", default="*", help="file names without .onnx (wildcards)")
+    parser.add_argument("--head-dims", action="store_true", help="attention keeps its heads")
     parser.add_argument("--jobs", type=int, default=1, help="models at once")
     parser.add_argument("--timeout", type=float, default=300, help="seconds for one model")
     parser.add_argument(
@@ -56,7 +57,7 @@ def main() -> int:
     output.parent.mkdir(parents=True, exist_ok=True)
     log = output.with_suffix(".jsonl")
     known = {} if args.fresh else _known(log, args.redo)
-    settings = {"sparsity": args.sparsity, "by": args.by, "seed": args.seed}
+    settings = {"sparsity": args.sparsity, "by": args.by, "seed": args.seed, "head_dims": args.head_dims}
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)
     missing = [f for f in files if not _same(known.get(f.stem), settings)]
@@ -100,7 +101,16 @@ def _write(path: Path, text: str) -> None:
 def _probe(path: Path, args: argparse.Namespace) -> Row:
     """Return the row of one model, probed in a process group of its own that is ended with it."""
     memory = int(args.memory * 2**30)
-    task = Task(str(path.resolve()), args.sparsity, args.by, args.seed, args.stock, memory, args.latency)
+    task = Task(
+        str(path.resolve()),
+        args.sparsity,
+        args.by,
+        args.seed,
+        args.stock,
+        memory,
+        args.latency,
+        head_dims=args.head_dims,
+    )
     command = [sys.executable, "-m", "sweep_table.probe", json.dumps(asdict(task))]
     begin = time.perf_counter()
     with subprocess.Popen(

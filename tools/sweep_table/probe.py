@@ -31,7 +31,7 @@ from onnx_oto.surgery import compact
 from onnx_oto.verify import compare
 from onnx_oto.verify.inputs import candidates
 from onnx_oto.verify.runner import runner
-from onnx_oto.zigs import Analysis, analyse, choose, score, zero_dropped
+from onnx_oto.zigs import Analysis, AnalysisOptions, analyse, choose, score, zero_dropped
 from sweep_table.task import Task
 
 REASONS = 6
@@ -59,7 +59,7 @@ def probe(task: Task) -> None:
         with timed("normalise"):
             model = normalise(original)
         with timed("analyse"):
-            analysis = analyse(model)
+            analysis = analyse(model, AnalysisOptions(head_dims=task.head_dims))
         say(**_facts(analysis))
         require_prunable(Opened(Path(task.path), 0, analysis))
         zeroed, small = _cut(analysis, task)

@@ -16,3 +16,4 @@ class Task:
     stock: str = ""
     memory: int = 0
     latency: float = 1.0
+    head_dims: bool = False
