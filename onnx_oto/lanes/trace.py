@@ -17,9 +17,7 @@ from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, Size, fre
 from onnx_oto.lanes.shadow import Shadow
 from onnx_oto.model.graph import Graph
 from onnx_oto.model.node import Node
-
-FLOATS = frozenset({1, 10, 11, 16})
-"""TensorProto data types whose constants may be parameters: float, float16, double, bfloat16."""
+from onnx_oto.model.tensors import FLOATS
 
 
 class Role(Enum):

@@ -12,9 +12,10 @@ from onnx_oto.errors import ModelError
 from onnx_oto.model.branches import take_known_branches
 from onnx_oto.model.check import drop_value_info, first_lines
 from onnx_oto.model.constants import is_constant, write_constant
+from onnx_oto.model.derived import fold_derived
 from onnx_oto.model.names import all_names, fresh, name_nodes
 from onnx_oto.model.node import opset_of, standard_domain
-from onnx_oto.model.order import captured, check_functions, sort_graph
+from onnx_oto.model.order import captured, check_functions, drop_dead, sort_graph
 from onnx_oto.model.sequences import split_sequences
 from onnx_oto.model.shapes import Knowledge, infer, small_constants
 from onnx_oto.model.skeleton import copy_except_graph, copy_frame, skeleton
@@ -30,7 +31,8 @@ def normalise(model: ModelProto) -> ModelProto:
 
     - local functions are inlined, nodes are in topological order and have unique names, none is dead;
     - constants are dense initializers and no graph inputs (so `ir_version` is at least 4);
-    - shape arithmetic whose result is known is folded into constants, never what derives from a weight;
+    - shape arithmetic whose result is known is folded into constants; of what derives from weights, only norms and
+      reductions of them are (weight standardisation);
     - a bias that was computed and is zero is left out: it is no parameter, though exporters write one;
     - an If whose condition is known gives way to its branch, a sequence of the parts of a split to a Split;
     - Identity of an initializer is gone, a vector that several inputs read has one copy for each;
@@ -45,15 +47,16 @@ def normalise(model: ModelProto) -> ModelProto:
     _copy_graph(model.graph, result.graph, nodes)
     sort_graph(result.graph, frozenset(), "the graph")
     drop_value_info(result)
-    _simplify(result)
+    knowledge = _simplify(result)
     drop_dead(result.graph)
+    fold_derived(result, knowledge)
     private_vectors(result)
     name_nodes(result.graph)
     return result
 
 
-def _simplify(model: ModelProto) -> None:
-    """Fold what is known; a branch that becomes part of the graph may make more known."""
+def _simplify(model: ModelProto) -> Knowledge:
+    """Fold what is known; a branch that becomes part of the graph may make more known. Return what is."""
     while True:
         _resolve_identities(model.graph)
         knowledge = infer(model, strict=True)
@@ -61,7 +64,7 @@ def _simplify(model: ModelProto) -> None:
         known = {**small_constants(model), **knowledge.values}
         changed = split_sequences(model.graph, known, knowledge.shapes, opset_of(model))
         if not take_known_branches(model.graph, knowledge.values) and not changed:
-            return
+            return knowledge
         _hoist_constants(model.graph)
         sort_graph(model.graph, frozenset(), "the graph")
 
@@ -88,24 +91,6 @@ def private_vectors(model: ModelProto) -> None:
                 graph.initializer[-1].name = clone
                 node.input[position] = clone
             seen.add(name)
-
-
-def drop_dead(graph: GraphProto) -> None:
-    """Remove nodes and initializers that no graph output depends on, in place."""
-    needed = {value.name for value in graph.output}
-    keep = [False] * len(graph.node)
-    for index in range(len(graph.node) - 1, -1, -1):
-        node = graph.node[index]
-        if any(name in needed for name in node.output):
-            keep[index] = True
-            needed.update(node.input)
-            needed.update(captured(node))
-    for index in range(len(keep) - 1, -1, -1):
-        if not keep[index]:
-            del graph.node[index]
-    unused = [i for i, tensor in enumerate(graph.initializer) if tensor.name not in needed]
-    for index in reversed(unused):
-        del graph.initializer[index]
 
 
 def _inlined(model: ModelProto, result: ModelProto) -> Sequence[NodeProto]:

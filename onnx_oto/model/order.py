@@ -211,3 +211,21 @@ def _refuse_duplicates(names: list[str], kind: str, where: str) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ModelError(f"{kind} {twice[0]!r} of {where} is listed twice: names must be unique")
+
+
+def drop_dead(graph: GraphProto) -> None:
+    """Remove nodes and initializers that no graph output depends on, in place."""
+    needed = {value.name for value in graph.output}
+    keep = [False] * len(graph.node)
+    for index in range(len(graph.node) - 1, -1, -1):
+        node = graph.node[index]
+        if any(name in needed for name in node.output):
+            keep[index] = True
+            needed.update(node.input)
+            needed.update(captured(node))
+    for index in range(len(keep) - 1, -1, -1):
+        if not keep[index]:
+            del graph.node[index]
+    unused = [i for i, tensor in enumerate(graph.initializer) if tensor.name not in needed]
+    for index in reversed(unused):
+        del graph.initializer[index]

@@ -10,6 +10,9 @@ from onnx import SparseTensorProto, TensorProto, helper, numpy_helper
 
 from onnx_oto.errors import ModelError
 
+FLOATS = frozenset({1, 10, 11, 16})
+"""TensorProto data types whose constants may be parameters: float, float16, double, bfloat16."""
+
 MAX_DENSE_BYTES = 2**31
 _HALF_BYTES: tuple[int, ...] = (TensorProto.UINT4, TensorProto.INT4, TensorProto.FLOAT4E2M1)
 _TYPED_FIELDS = {

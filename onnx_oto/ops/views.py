@@ -9,8 +9,9 @@ import numpy as np
 from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import Block, Layout, Size, fresh_key, permute
 from onnx_oto.lanes.reshape import reshape, resize
-from onnx_oto.lanes.trace import FLOATS, Trace
+from onnx_oto.lanes.trace import Trace
 from onnx_oto.model.node import Node
+from onnx_oto.model.tensors import FLOATS
 from onnx_oto.ops.registry import given, inputs, listed_axes, rule
 
 

@@ -13,7 +13,7 @@ import onnx
 from onnx_oto import data
 from onnx_oto.bench import latency
 from onnx_oto.model import save
-from onnx_oto.model.normal import drop_dead
+from onnx_oto.model.order import drop_dead
 from onnx_oto.model.tensors import from_array
 from onnx_oto.pipeline.folder import COMPACT, TRAINED
 from onnx_oto.pipeline.options import TrainOptions

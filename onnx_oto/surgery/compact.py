@@ -8,8 +8,7 @@ import onnx_graphsurgeon as gs
 
 from onnx_oto.errors import OtoError
 from onnx_oto.model.check import check
-from onnx_oto.model.normal import drop_dead
-from onnx_oto.model.order import sort_graph
+from onnx_oto.model.order import drop_dead, sort_graph
 from onnx_oto.model.skeleton import copy_except_graph, copy_frame
 from onnx_oto.model.tensors import write_array
 from onnx_oto.surgery.knife import Knife, exported_nodes

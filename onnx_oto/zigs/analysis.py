@@ -14,8 +14,9 @@ import onnx
 from onnx_oto import ops
 from onnx_oto.errors import UsageError
 from onnx_oto.lanes.layout import IntArray
-from onnx_oto.lanes.trace import FLOATS, Rectangle, Role, Trace
+from onnx_oto.lanes.trace import Rectangle, Role, Trace
 from onnx_oto.model.graph import Graph, graph
+from onnx_oto.model.tensors import FLOATS
 from onnx_oto.zigs.lanes import BoolArray, Lanes, distinct, solve
 
 

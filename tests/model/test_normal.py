@@ -200,6 +200,57 @@ def test_nothing_is_computed_from_weights(parse):
     assert ops(normalise(model)) == ["Transpose", "MatMul"]
 
 
+STANDARDISED = (
+    "g (float[N,40,2,2] x) => (float[N,50,2,2] y) <float eps = {0.0001}> "
+    "{ m = ReduceMean<axes=[1,2,3]>(w) d = Sub(w, m) q = Mul(d, d) v = ReduceMean<axes=[1,2,3]>(q) e = Add(v, eps) "
+    "s = Sqrt(e) h = Div(d, s) g = Mul(h, gain) y = Conv(x, g) }"
+)
+WEIGHT = {"w": (50, 40, 1, 1), "gain": (50, 1, 1, 1)}
+
+
+def test_a_standardised_weight_becomes_a_weight_under_its_name(parse, same_function):
+    model = parse(STANDARDISED, **WEIGHT)
+    normal = normalise(model)
+    assert ops(normal) == ["Conv"]
+    assert names(normal) == ["w"]
+    same_function(model, normal, {"x": np.linspace(-1, 1, 320, dtype=np.float32).reshape(2, 40, 2, 2)})
+
+
+def test_a_standardised_weight_that_is_not_loaded_is_known_by_its_shape(parse):
+    model = parse(STANDARDISED, **WEIGHT)
+    for tensor in model.graph.initializer:
+        if tensor.name in WEIGHT:
+            tensor.ClearField("raw_data")
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+    (weight,) = normalise(model).graph.initializer
+    assert (weight.name, list(weight.dims)) == ("w", [50, 40, 1, 1])
+    assert weight.data_location == onnx.TensorProto.EXTERNAL
+
+
+def test_a_weight_that_is_read_as_it_is_too_keeps_its_name(parse, same_function):
+    text = "g (float[N,40] x) => (float[N,40] y) { n = Softmax<axis=0>(w) a = MatMul(x, n) y = MatMul(a, w) }"
+    model = parse(text, w=(40, 40))
+    normal = normalise(model)
+    assert ops(normal) == ["MatMul", "MatMul"]
+    assert sorted(names(normal)) == ["n", "w"]
+    same_function(model, normal, {"x": np.linspace(-1, 1, 80, dtype=np.float32).reshape(2, 40)})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "g (float[N,90] x) => (float[N,1600] y) { t = ReduceSum<keepdims=0>(w) u = Expand(t, big) y = MatMul(x, u) }",
+        "g (float[N,40] x) => (float[N,40] y, float[40,40] n) { n = Softmax<axis=0>(w) y = MatMul(x, n) }",
+        "g (float[N,40] x) => (float[N,40] y) { p = MatMul(w, w) y = MatMul(x, p) }",
+        "g (float[N,40] x) => (float[N,40] y) { r = RandomNormalLike(w) n = Softmax<axis=0>(r) y = MatMul(x, n) }",
+    ],
+    ids=["larger than what it is computed from", "a graph output", "no norm", "random"],
+)
+def test_other_tensors_that_are_computed_from_weights_stay(text, parse):
+    model = parse(text.replace("{ ", "<int64[2] big = {90,1600}> { ", 1), w=(40, 40))
+    assert ops(normalise(model)) == ops(model)
+
+
 def test_random_ops_are_not_folded(parse):
     text = "g (float[4] x) => (float[4] y) { r = RandomNormal<shape = [4]>() y = Add(x, r) }"
     assert ops(normalise(parse(text))) == ["RandomNormal", "Add"]
