@@ -13,6 +13,8 @@ from onnx_oto.ops import (
     recurrent,
     reduce,
     resample,
+    sample,
+    scatter,
     views,
 )
 from onnx_oto.ops.registry import RULES, apply
@@ -32,5 +34,7 @@ __all__ = [
     "recurrent",
     "reduce",
     "resample",
+    "sample",
+    "scatter",
     "views",
 ]

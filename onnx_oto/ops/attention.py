@@ -238,13 +238,17 @@ def packed_attention(node: Node, trace: Trace) -> None:
             trace.freeze(values.labels, f"{describe(node)} also gives its keys and values out")
 
 
-@rule("com.microsoft::RotaryEmbedding")
+@rule("RotaryEmbedding", "com.microsoft::RotaryEmbedding")
 def rotary_embedding(node: Node, trace: Trace) -> None:
     """Pairs of positions of every head rotated: zero stays zero, a head is one lane."""
-    x = given(inputs(node, trace)[0])
+    x, *tables = inputs(node, trace)
+    x = given(x)
+    for table in tables:
+        if table is not None:
+            trace.release(table, range(table.rank), f"{describe(node)} reads angles from it")
     shape = trace.shape(node.inputs[0])
     axis = 2 if x.rank == 3 else 1
-    cache = trace.shape(node.inputs[2])[-1]
+    cache = trace.shape(node.inputs[2 if node.domain else 1])[-1]
     heads = int(node.attrs.get("num_heads", 0))
     if x.rank == 3 and not heads:
         if not isinstance(cache, int) or not isinstance(shape[2], int):

@@ -67,6 +67,31 @@ def sizes_computed(s: Sketch) -> bool:
 
 
 @step()
+def computed_places(s: Sketch) -> bool:
+    """Positions that are gathered or overwritten, those of an axis the same for all others or not."""
+    x = s.tensor()
+    if x is None:
+        return False
+    shape = s.shapes[x]
+    axis = s.pick(len(shape) - 1) + 1
+    size = shape[axis]
+    if s.maybe(3):
+        first, last = s.constant([0]), s.constant([1])
+        row = s.node("Slice", [x, first, last, s.constant([0])], (1, *shape[1:]))
+        s.keep(s.node("ScatterND", [x, s.constant([[0]]), s.node("Neg", [row], s.shapes[row])], shape))
+        return True
+    listed = [s.pick(size) for _ in range(size)] if s.maybe(2) else list(range(size))[::-1]
+    form = [size if i == axis else 1 for i in range(len(shape))]
+    some = s.node("Reshape", [s.constant(listed), s.constant(form)], tuple(form))
+    index = s.node("Expand", [some, s.node("Shape", [x], (len(shape),))], shape)
+    gathered = s.node("GatherElements", [x, index], shape, axis=axis)
+    if len(set(listed)) == size and s.maybe(2):
+        gathered = s.node("ScatterElements", [x, index, gathered], shape, axis=axis)
+    s.keep(gathered)
+    return True
+
+
+@step()
 def scores(s: Sketch) -> bool:
     """A matrix of products between positions, or between channels, and back."""
     x = s.tensor(3)

@@ -171,6 +171,18 @@ ATTENTION: list[Row] = [
         size=8,
     ),
     _tokens(
+        "RotaryEmbedding",
+        "heads",
+        PRUNABLE,
+        f"{PROJECT} p = RotaryEmbedding<num_heads=4>(q, cos, sin, ids)"
+        " o = RotaryEmbedding<num_heads=4>(k, cos, sin, ids)"
+        " z = Attention<q_num_heads=4,kv_num_heads=4>(p, o, v)",
+        f"{PROJECTED}, {CACHE}",
+        opset=23,
+        probe="wq",
+        size=4,
+    ),
+    _tokens(
         f"{MS}::RotaryEmbedding",
         "heads",
         PRUNABLE,

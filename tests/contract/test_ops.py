@@ -14,6 +14,7 @@ from . import (
     rows_linear,
     rows_norm,
     rows_reduce,
+    rows_sample,
     rows_sequence,
     rows_views,
 )
@@ -25,6 +26,7 @@ ROWS = [
     *rows_linear.ROWS,
     *rows_norm.ROWS,
     *rows_reduce.ROWS,
+    *rows_sample.ROWS,
     *rows_views.ROWS,
     *rows_index.ROWS,
     *rows_sequence.ROWS,
