@@ -24,7 +24,7 @@ from onnx_oto.surgery import compact
 from onnx_oto.zigs import analyse, choose, score
 model = load(sys.argv[1])
 begin = time.perf_counter()
-analysis = analyse(normalise(model))
+analysis = analyse(normalise(model, in_place=True))
 middle = time.perf_counter()
 small = compact(analysis, choose(analysis, score(analysis, "magnitude"), 0.5).drop)
 end = time.perf_counter()

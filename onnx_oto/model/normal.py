@@ -18,7 +18,7 @@ from onnx_oto.model.node import opset_of, standard_domain
 from onnx_oto.model.order import captured, check_functions, drop_dead, sort_graph
 from onnx_oto.model.sequences import split_sequences
 from onnx_oto.model.shapes import Knowledge, infer, small_constants
-from onnx_oto.model.skeleton import copy_except_graph, copy_frame, skeleton
+from onnx_oto.model.skeleton import skeleton
 from onnx_oto.model.tensors import densify, from_array
 
 MAX_FOLDED_BYTES = 65536
@@ -26,8 +26,10 @@ _ADDENDS = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 """The input that an operator adds to its result."""
 
 
-def normalise(model: ModelProto) -> ModelProto:
-    """Return a new model that computes the same function in normal form. The argument is not modified.
+def normalise(model: ModelProto, *, in_place: bool = False) -> ModelProto:
+    """Return a model that computes the same function in normal form.
+
+    in_place: turn the argument itself into it, which spares a copy of the weights; else it is not modified.
 
     - local functions are inlined, nodes are in topological order and have unique names, none is dead;
     - constants are dense initializers and no graph inputs (so `ir_version` is at least 4);
@@ -38,13 +40,15 @@ def normalise(model: ModelProto) -> ModelProto:
     - Identity of an initializer is gone, a vector that several inputs read has one copy for each;
     - stored value_info is dropped.
 
-    Input and output names and order, opsets, metadata and doc strings stay. Weights are copied once.
+    Input and output names and order, opsets, metadata and doc strings stay.
     Raises ModelError, also for shapes that contradict each other.
     """
-    result = copy_except_graph(model)
-    result.ir_version = max(model.ir_version, 4)
-    nodes = _inlined(model, result)
-    _copy_graph(model.graph, result.graph, nodes)
+    result = model
+    if not in_place:
+        result = ModelProto()
+        result.CopyFrom(model)
+    result.ir_version = max(result.ir_version, 4)
+    _write_out(result.graph, _inlined(result))
     sort_graph(result.graph, frozenset(), "the graph")
     drop_value_info(result)
     knowledge = _simplify(result)
@@ -93,40 +97,45 @@ def private_vectors(model: ModelProto) -> None:
             seen.add(name)
 
 
-def _inlined(model: ModelProto, result: ModelProto) -> Sequence[NodeProto]:
-    """Return the nodes with local functions expanded; `result` keeps the functions that cannot be."""
+def _inlined(model: ModelProto) -> list[NodeProto]:
+    """Return copies of the nodes with local functions expanded; the model keeps the functions that cannot be."""
+    nodes = [_copy(node) for node in model.graph.node]
     if not model.functions:
-        return list(model.graph.node)
+        return nodes
     check_functions(model)
-    bare = skeleton(model, [node for node in model.graph.node if not is_constant(node)])
+    bare = skeleton(model, [node for node in nodes if not is_constant(node)])
     try:
         inlined = onnx.inliner.inline_local_functions(bare, convert_version=True)
     except (ValueError, TypeError, RuntimeError) as error:
         raise ModelError(f"local functions cannot be inlined: {first_lines(error)}") from None
-    del result.functions[:]
-    result.functions.extend(inlined.functions)
-    del result.opset_import[:]
-    result.opset_import.extend(inlined.opset_import)
-    return list(inlined.graph.node) + [node for node in model.graph.node if is_constant(node)]
+    del model.functions[:]
+    model.functions.extend(inlined.functions)
+    del model.opset_import[:]
+    model.opset_import.extend(inlined.opset_import)
+    return list(inlined.graph.node) + [node for node in nodes if is_constant(node)]
 
 
-def _copy_graph(source: GraphProto, target: GraphProto, nodes: Sequence[NodeProto]) -> None:
-    """Fill `target`; Constant nodes and sparse tensors become initializers, which leave the inputs."""
-    copy_frame(source, target)
-    del target.input[:]
-    for tensor in source.initializer:
-        target.initializer.add().CopyFrom(tensor)
-    for sparse in source.sparse_initializer:
-        target.initializer.add().CopyFrom(densify(sparse))
+def _copy(node: NodeProto) -> NodeProto:
+    copy = NodeProto()
+    copy.CopyFrom(node)
+    return copy
+
+
+def _write_out(graph: GraphProto, nodes: Sequence[NodeProto]) -> None:
+    """Give the graph these nodes; Constant nodes and sparse tensors become initializers, which leave the inputs."""
+    for sparse in graph.sparse_initializer:
+        graph.initializer.add().CopyFrom(densify(sparse))
+    del graph.sparse_initializer[:], graph.value_info[:], graph.node[:]
     for node in nodes:
         if is_constant(node):
-            _place_constant(target, node)
+            _place_constant(graph, node)
         else:
-            copy = target.node.add()
-            copy.CopyFrom(node)
-            copy.domain = standard_domain(node.domain)
-    constants = {tensor.name for tensor in target.initializer}
-    target.input.extend(value for value in source.input if value.name not in constants)
+            node.domain = standard_domain(node.domain)
+            graph.node.append(node)
+    constants = {tensor.name for tensor in graph.initializer}
+    for index in reversed(range(len(graph.input))):
+        if graph.input[index].name in constants:
+            del graph.input[index]
 
 
 def _place_constant(graph: GraphProto, node: NodeProto) -> None:

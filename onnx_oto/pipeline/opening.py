@@ -44,8 +44,8 @@ def open_model(
     ModelError, StorageError, and UsageError for a pattern that matches nothing.
     """
     loaded = load(path) if weights else load(path, weights=False, max_bytes=UNREAD_BYTES)
-    analysis = analyse(normalise(loaded), options)
-    return Opened(Path(path), stored_bytes(path, loaded), analysis)
+    size = stored_bytes(path, loaded)
+    return Opened(Path(path), size, analyse(normalise(loaded, in_place=True), options))
 
 
 def require_prunable(opened: Opened) -> None:

@@ -149,6 +149,18 @@ def test_a_constant_graph_output_still_comes_from_a_node(parse, same_function):
     same_function(model, normal, X)
 
 
+def test_in_place_the_argument_itself_becomes_the_same(parse):
+    text = (
+        "g (float[N,3,4] x, float[4,4] w) => (float[N,3,4] y) { c = Constant<value = float {2.0}>() "
+        "v = Identity(w) a = MatMul(x, v) y = Mul(a, c) }"
+    )
+    model = parse(text, w=(4, 4))
+    expected = normalise(model)
+    found = normalise(model, in_place=True)
+    assert found is model
+    assert found == expected
+
+
 def test_the_argument_is_not_modified_and_metadata_stay(parse):
     model = parse(
         "g (float[N,3,4] x) => (float[N,3,4] y) { k = Constant<value_float = 2.0>() y = Mul(x, k) }"
