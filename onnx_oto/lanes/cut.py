@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from onnx_oto.lanes.expression import Expression
 from onnx_oto.lanes.layout import Block, IntArray, Layout
 
 
@@ -51,9 +52,17 @@ class Cut(Protocol):
         """Multiply an input by a number."""
 
     def add_shadow(
-        self, node: str, shadow: Any, weight: float, constants: Sequence[npt.NDArray[Any]], **attributes: Any
+        self,
+        node: str,
+        shadow: Expression,
+        weight: float,
+        constants: Sequence[npt.NDArray[Any]],
+        **attributes: Any,
     ) -> None:
         """Add weight * (the node's operator applied to `shadow` and `constants`) to the node's first output."""
+
+    def express(self, node: str, expression: Expression) -> None:
+        """Compute the node's only output by an expression over tensors of the graph instead."""
 
     def pad_input(self, node: str, index: int, axis: int, count: int) -> None:
         """Put `count` zeros behind an input along `axis`."""

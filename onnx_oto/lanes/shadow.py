@@ -7,42 +7,16 @@ therefore be repaired exactly: add (n - k) times that tensor.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import MutableMapping, Sequence
 
 import numpy as np
 
+from onnx_oto.lanes.expression import Apply, Expression, Number, Tensor
 from onnx_oto.lanes.layout import Block, FloatArray
 from onnx_oto.model.node import Node
 
-
-@dataclass(frozen=True)
-class Tensor:
-    """A tensor of the graph that has size 1 along the labelled axis."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Number:
-    """A constant, in the data type of tensor `like`."""
-
-    value: float
-    like: str
-
-
-@dataclass(frozen=True)
-class Apply:
-    """An operator of the graph, applied to shadows instead of its inputs."""
-
-    op: str
-    domain: str
-    arguments: tuple[Shadow, ...]
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-
-
-Shadow = Tensor | Number | Apply
+Shadow = Expression
+"""What removed positions hold; its tensors have size 1 along the labelled axis."""
 
 
 def cast_shadow(
@@ -67,4 +41,4 @@ def cast_shadow(
         else:
             return
     attributes = {k: v for k, v in node.attrs.items() if isinstance(v, int | float | str | list)}
-    shadows[node.outputs[0]] = Apply(node.op, node.domain, tuple(arguments), attributes)
+    shadows[node.outputs[0]] = Apply(node.op, tuple(arguments), attributes)

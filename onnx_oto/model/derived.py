@@ -18,6 +18,8 @@ _NORMS = (
     *("BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization"),
     *("LpNormalization", "MeanVarianceNormalization", "RMSNormalization", "Softmax", "LogSoftmax", "Hardmax"),
 )
+_WANT_WEIGHTS = frozenset({"LSTM", "GRU", "RNN"})
+"""Operators whose gates are told apart on the axes of a weight itself."""
 _RANDOM = (
     "RandomNormal",
     "RandomUniform",
@@ -29,7 +31,8 @@ _RANDOM = (
 
 
 def fold_derived(model: ModelProto, knowledge: Knowledge) -> None:
-    """Turn a tensor that is computed from initializers alone, by a reduction or a norm among others, into one.
+    """Turn a tensor that is computed from initializers alone into one, if a reduction or a norm takes part in it, or
+    a recurrent layer reads it.
 
     In place; nodes and weights that are needed no more go. A mean over an axis of a weight needs every position of
     that axis for good, while of the weight that comes out of it any position may go. It takes the name of the only
@@ -41,9 +44,11 @@ def fold_derived(model: ModelProto, knowledge: Knowledge) -> None:
     outputs = {value.name for value in model.graph.output}
     taken = all_names(model.graph)
     origins: dict[str, str] = {}
-    for name in sorted(_read_by_others(model.graph, made_by) - outputs):
+    read = _read_by_others(model.graph, made_by)
+    for name in sorted(read.keys() - outputs):
         cone = _cone(name, made_by)
-        if not any(node.op_type.startswith("Reduce") or node.op_type in _NORMS for node in cone):
+        mixes = any(node.op_type.startswith("Reduce") or node.op_type in _NORMS for node in cone)
+        if not mixes and not read[name] & _WANT_WEIGHTS:
             continue
         sources = [
             initializers[i] for i in dict.fromkeys(i for n in cone for i in n.input) if i in initializers
@@ -69,16 +74,16 @@ def _constant_nodes(graph: GraphProto) -> Iterator[NodeProto]:
             yield node
 
 
-def _read_by_others(graph: GraphProto, made_by: dict[str, NodeProto]) -> set[str]:
-    """Return the constant tensors that nodes read which are not constant themselves."""
+def _read_by_others(graph: GraphProto, made_by: dict[str, NodeProto]) -> dict[str, set[str]]:
+    """Return the constant tensors that nodes read which are not constant themselves, with those nodes' operators."""
     inside = {id(node) for node in made_by.values()}
-    return {
-        name
-        for node in graph.node
-        if id(node) not in inside
-        for name in (*node.input, *captured(node))
-        if name in made_by
-    }
+    found: dict[str, set[str]] = {}
+    for node in graph.node:
+        if id(node) not in inside:
+            for name in (*node.input, *captured(node)):
+                if name in made_by:
+                    found.setdefault(name, set()).add(node.op_type)
+    return found
 
 
 def _cone(name: str, made_by: dict[str, NodeProto]) -> list[NodeProto]:

@@ -25,7 +25,7 @@ def load(
 ) -> ModelProto:
     """Return the model of a file, proved to be well formed.
 
-    Its nodes are in topological order and stored value_info is gone.
+    Its nodes are in topological order, its graph has a name, and stored value_info is gone.
 
     External data come only from inside the model's folder. With `weights` False, external payloads above 8
     KiB stay external; their ranges are checked all the same. `max_bytes` caps the file and its external data
@@ -40,6 +40,7 @@ def load(
         del data
         load_external(model, path.parent, budget=budget, weights=weights)
         check(model)
+        model.graph.name = model.graph.name or "graph"  # the format wants one, exporters forget it
     except OtoError as error:
         raise type(error)(f"model {str(path)!r}: {error}") from None
     except (

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from onnx import TensorProto
 
 from onnx_oto.lanes.align import Aligned, align, combine
 from onnx_oto.lanes.contract import times, zero_or_unknown
 from onnx_oto.lanes.cut import Cut
+from onnx_oto.lanes.expression import Array, Expression, Number, Tensor, apply, axes_of
 from onnx_oto.lanes.layout import Block, Layout, fuse, split, with_blocks
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
@@ -62,20 +64,90 @@ def batch_normalization(node: Node, trace: Trace) -> None:
 
 @rule("InstanceNormalization")
 def instance_normalization(node: Node, trace: Trace) -> None:
-    """y[n, c, ...] = scale[c] (x - mean over ...) / sqrt(variance over ... + eps) + bias[c]"""
+    """y[n, c, ...] = scale[c] (x - mean over ...) / sqrt(variance over ... + eps) + bias[c]
+
+    Channels may lie on a single normalised axis: exporters write a norm over one group as [N, 1, C * positions].
+    """
     x, scale, bias = (given(layout) for layout in inputs(node, trace))
-    x = trace.release(x, range(2, x.rank), f"{describe(node)} needs every position of the axis")
+    if not _may_shrink(trace, x, 2):
+        x = trace.release(x, range(2, x.rank), f"{describe(node)} needs every position of the axis")
+    elif x.on_axis(2):
+        _norm_over_lanes(node, trace, x, [2])
     for vector in (scale, bias):
         trace.use(vector, Role.PRODUCER, weight=True)
     aligned = align(trace, node, [x, _channel_vector(scale, x.rank), _channel_vector(bias, x.rank)])
     trace.put(node.outputs[0], affine(trace, aligned, 1, 2))
 
 
+def _may_shrink(trace: Trace, x: Layout, axis: int) -> bool:
+    """Return whether `axis` is the only normalised one, with lanes that lie on it alone."""
+    alone = all(set(b.keys) <= set(x.axes[axis]) for b in x.on_axis(axis))
+    return trace.through_norms and x.rank == axis + 1 and alone
+
+
+def _norm_over_lanes(node: Node, trace: Trace, x: Layout, axes: Sequence[int]) -> None:
+    """Let lanes go from a norm over `axes`: the compact graph writes it out with statistics over all of them.
+
+    Zeros put in their place, as for LayerNorm, would do too. But in onnxruntime's InstanceNormalization thousands of
+    equal summands add up to errors that are several times as large, and sizes would have to be known.
+    """
+    trace.materialise(x, node)
+    keys = [k for a in axes for k in x.axes[a] if x.block(k) is not None]
+    for block in dict.fromkeys(b for k in keys if (b := x.block(k)) is not None):
+        trace.demand_zero(block, node, "the mean")
+
+    def repair(cut: Cut) -> None:
+        share = float(np.prod([cut.along(block, k).mean() for k in keys if (block := x.block(k))]))
+        if share != 1.0:
+            cut.express(node.name, _written_out(node, trace, x, axes, share))
+
+    trace.repair(node, repair)
+
+
+def _written_out(node: Node, trace: Trace, x: Layout, axes: Sequence[int], share: float) -> Expression:
+    """Return the norm over n positions of which the share r is there and the others are zero.
+
+    With mean m and variance v of those there: (x - r m) / sqrt(r v + r (1 - r) m^2 + eps) * scale + bias.
+    """
+    name = node.inputs[0]
+    half = trace.graph.dtypes[name] in (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    like = name
+
+    def mean(of: Expression) -> Expression:
+        if node.since >= 18:
+            return apply("ReduceMean", of, axes_of(list(axes)), keepdims=1)
+        return apply("ReduceMean", of, axes=list(axes), keepdims=1)
+
+    def number(value: float) -> Expression:
+        return Array(np.array(value, np.float32)) if half else Number(value, like)
+
+    def single(of: Expression) -> Expression:
+        return apply("Cast", of, to=TensorProto.FLOAT) if half else of
+
+    value = single(Tensor(name))
+    middle = mean(value)
+    apart = apply("Sub", value, middle)
+    within = apply("Mul", mean(apply("Mul", apart, apart)), number(share))
+    between = apply("Mul", apply("Mul", middle, middle), number(share * (1 - share)))
+    eps = number(float(node.attrs.get("epsilon", 1e-5)))
+    spread = apply("Sqrt", apply("Add", apply("Add", within, between), eps))
+    normal: Expression = apply("Div", apply("Sub", value, apply("Mul", middle, number(share))), spread)
+    if half:
+        normal = apply("Cast", normal, to=trace.graph.dtypes[name])
+    behind = axes_of(list(range(1, x.rank - 1)))
+    for op, vector in zip(("Mul", "Add"), node.inputs[1:3], strict=True):
+        factor: Expression = Tensor(vector)
+        if trace.shape(vector) != (1,):
+            factor = apply("Unsqueeze", factor, behind)
+        normal = apply(op, normal, factor)
+    return normal
+
+
 @rule("GroupNormalization")
 def group_normalization(node: Node, trace: Trace) -> None:
     """A norm over each group of channels and all positions, then a scale and shift per channel (or per group).
 
-    A group is one lane.
+    A group is one lane; with a single group, a channel is.
     """
     x, scale, bias = (given(layout) for layout in inputs(node, trace))
     groups = int(node.attrs["num_groups"])
@@ -92,8 +164,10 @@ def group_normalization(node: Node, trace: Trace) -> None:
         block = next(b for b in x.blocks if len(b.keys) == 2)
         trace.collapse(block, block.keys[:1])
         x = fuse(x)
+    elif groups == 1 and size > 1 and trace.through_norms:
+        _norm_over_lanes(node, trace, x, range(1, x.rank))
     elif groups == 1 and size > 1:
-        x = trace.release(x, [1], f"{describe(node)} normalises over all channels at once")
+        x = trace.release(x, [1], SWITCHED_OFF)
     for vector in (scale, bias):
         trace.use(vector, Role.PRODUCER, weight=True)
     if trace.shape(node.inputs[1])[0] == size:

@@ -14,8 +14,11 @@ from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import Block, FloatArray, Layout, without_axes
 from onnx_oto.lanes.trace import Repair, Role, Trace, describe
 from onnx_oto.model.node import Node
+from onnx_oto.model.tensors import FLOATS
 from onnx_oto.ops.registry import NotCovered, given, inputs, listed_axes, rule
 
+EXTREMES = {"ReduceMax": "Max", "ReduceMin": "Min"}
+"""Reductions that a removed zero takes part in: the compact graph compares the result with zero."""
 SUMS = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")
 """Reductions to which a zero position adds nothing."""
 
@@ -43,6 +46,8 @@ def reduction(node: Node, trace: Trace) -> None:
     trace.materialise(x, node)
     if node.op in ("ReduceMean", "ReduceSum"):
         trace.repair(node, _repair_mean(node, trace, x, axes))
+    if node.op in EXTREMES:
+        trace.repair(node, _repair_extreme(node, trace, x, axes))
     x = _reduce_labels(node, trace, x, axes)
     state = STATE.get(node.op, lambda s: zero_or_unknown(s) if node.op in SUMS else s * np.nan)
     x = combine(trace, node, [x], state, [Role.CONSUMER])
@@ -76,6 +81,19 @@ def _repair_mean(node: Node, trace: Trace, x: Layout, axes: list[int]) -> Repair
     return repair
 
 
+def _repair_extreme(node: Node, trace: Trace, x: Layout, axes: list[int]) -> Repair:
+    """Return the repair of a maximum or minimum: removed lanes are zero, so it is the kept ones' or zero."""
+    zero = np.zeros((), onnx.helper.tensor_dtype_to_np_dtype(trace.graph.dtypes[node.outputs[0]]))
+    inside = {k for a in axes for k in x.axes[a]}
+    blocks = [b for b in x.blocks if set(b.keys) <= inside]
+
+    def repair(cut: Cut) -> None:
+        if not all(cut.kept(block.labels).all() for block in blocks):
+            cut.insert_after(node.name, 0, EXTREMES[node.op], [zero])
+
+    return repair
+
+
 def _reduce_labels(node: Node, trace: Trace, x: Layout, axes: list[int]) -> Layout:
     """Return `x` with nothing labelled on the reduced axes. What a parameter holds there need not be zero."""
     inside = {k for a in axes for k in x.axes[a]}
@@ -92,9 +110,16 @@ def _reduce_labels(node: Node, trace: Trace, x: Layout, axes: list[int]) -> Layo
             trace.demand_zero(block, node, "the sum")
         elif node.op == "ReduceMean" and trace.through_norms and not x.constant:
             trace.demand_zero(block, node, "the mean")
+        elif _comparable(node, trace) and not x.constant:
+            trace.demand_zero(block, node, "the comparison")
         else:
             trace.freeze([block], f"{describe(node)} needs every position of the axis")
     return replace(x, blocks=tuple(blocks), view=None)
+
+
+def _comparable(node: Node, trace: Trace) -> bool:
+    """Return whether the result can be compared with zero: Max and Min broadcast since opset 8, floats at first."""
+    return node.op in EXTREMES and node.since >= 8 and trace.graph.dtypes[node.outputs[0]] in FLOATS
 
 
 def _has_shadow(node: Node, trace: Trace, x: Layout, block: Block) -> bool:

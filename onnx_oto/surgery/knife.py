@@ -11,8 +11,8 @@ import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 
+from onnx_oto.lanes.expression import Array, Expression, Number, Tensor
 from onnx_oto.lanes.layout import Block, IntArray, Layout
-from onnx_oto.lanes.shadow import Number, Shadow, Tensor
 from onnx_oto.lanes.trace import Trace
 from onnx_oto.model.tensors import to_array
 from onnx_oto.zigs.lanes import BoolArray
@@ -133,7 +133,12 @@ class Knife:
         return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(self._trace.graph.dtypes[name]))
 
     def add_shadow(
-        self, node: str, shadow: Any, weight: float, constants: Sequence[npt.NDArray[Any]], **attributes: Any
+        self,
+        node: str,
+        shadow: Expression,
+        weight: float,
+        constants: Sequence[npt.NDArray[Any]],
+        **attributes: Any,
     ) -> None:
         it = self._nodes[node]
         output = it.outputs[0]
@@ -148,15 +153,34 @@ class Knife:
         self._touch(node).outputs[0] = inner
         self._add("Add", node, [inner, scaled], [output])
 
-    def _evaluate(self, node: str, shadow: Shadow) -> gs.Tensor:
-        """Return the tensor of a shadow, its nodes added to the graph."""
-        if isinstance(shadow, Tensor):
-            return self._tensors[shadow.name]
-        if isinstance(shadow, Number):
-            return self._constant(node, np.array(shadow.value, self._dtype(shadow.like)))
-        arguments = [self._evaluate(node, argument) for argument in shadow.arguments]
-        result = gs.Variable(self._name(node, "shadow"))
-        self._add(shadow.op, node, arguments, [result], **shadow.attributes)
+    def express(self, node: str, expression: Expression) -> None:
+        old = self._touch(node)
+        output = old.outputs[0]
+        old.outputs.clear()
+        self._evaluate(node, expression, {}, output)
+
+    def _evaluate(
+        self,
+        node: str,
+        expression: Expression,
+        done: dict[int, gs.Tensor] | None = None,
+        result: gs.Variable | None = None,
+    ) -> gs.Tensor:
+        """Return the tensor of an expression, its nodes added to the graph. done: by id what is there already."""
+        done = {} if done is None else done
+        if id(expression) in done:
+            return done[id(expression)]
+        if isinstance(expression, Tensor):
+            return self._tensors[expression.name]
+        if isinstance(expression, Number):
+            return self._constant(node, np.array(expression.value, self._dtype(expression.like)))
+        if isinstance(expression, Array):
+            return self._constant(node, expression.value)
+        arguments = [self._evaluate(node, argument, done) for argument in expression.arguments]
+        if result is None:
+            result = gs.Variable(self._name(node, "value"))
+        self._add(expression.op, node, arguments, [result], **expression.attributes)
+        done[id(expression)] = result
         return result
 
     def pad_input(self, node: str, index: int, axis: int, count: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from .random_graphs import Sketch
 from .random_steps import step
@@ -88,6 +88,23 @@ def computed_places(s: Sketch) -> bool:
     if len(set(listed)) == size and s.maybe(2):
         gathered = s.node("ScatterElements", [x, index, gathered], shape, axis=axis)
     s.keep(gathered)
+    return True
+
+
+@step()
+def norm_over_all(s: Sketch) -> bool:
+    """A norm over all channels and positions at once, as exporters write it."""
+    x = s.tensor(4)
+    if x is None:
+        return False
+    n, c, h, w = s.shapes[x]
+    flat = s.node("Reshape", [x, s.constant([0, 1, -1])], (n, 1, c * h * w))
+    kind = helper.tensor_dtype_to_np_dtype(s.dtype)
+    one, nil = s.constant([1.0], kind), s.constant([0.0], kind)
+    normal = s.node("InstanceNormalization", [flat, one, nil], (n, 1, c * h * w), epsilon=0.1)
+    back = s.node("Reshape", [normal, s.constant([-1, c, h, w])], (n, c, h, w))
+    y = s.node("Mul", [back, s.weight(c, 1, 1, name="s")], (n, c, h, w))
+    s.keep(s.node("Add", [y, s.weight(c, 1, 1, name="b")], (n, c, h, w)))
     return True
 
 

@@ -184,7 +184,7 @@ def averaged(s: Sketch) -> bool:
     shape = s.shapes[x]
     if s.maybe(3):
         axis = channel_axis(s, x)
-        op = s.choice(("ReduceMean", "ReduceL2", "ReduceMax"))
+        op = s.choice(("ReduceMean", "ReduceL2", "ReduceMax", "ReduceMin"))
         m = s.node(op, [x], resized(shape, axis, 1), axes=[axis])
         s.keep(s.node("Mul", [x, m], shape))
         return True

@@ -31,10 +31,32 @@ ROWS: list[Row] = [
     image(
         "GroupNormalization",
         "one group",
-        "all channels at once",
+        PRUNABLE,
         "z = GroupNormalization<num_groups=1>(h, s, p)",
         "float[6] s, float[6] p",
         opset=21,
+        size=6,
+    ),
+    whole(
+        "InstanceNormalization",
+        "one group of unknown size",
+        PRUNABLE,
+        """g (float[N,3,H,W] x) => (float[N,2,H,W] y)
+        <float[6,3,3,3] w1, float[2,6,1,1] w2, float[6,1,1] w3, float[6,1,1] p3, int64[3] flat = {0,1,-1},
+         float[1] one = {1.0}, float[1] nil = {0.0}>
+        { h = Conv<pads=[1,1,1,1]>(x, w1) r = Reshape(h, flat) g = InstanceNormalization(r, one, nil) s = Shape(h)
+          b = Reshape(g, s) m = Mul(b, w3) z = Add(m, p3) y = Conv(z, w2) }""",
+        size=6,
+    ),
+    image(
+        "InstanceNormalization",
+        "one group as exporters write it",
+        PRUNABLE,
+        """r = Reshape(h, flat) g = InstanceNormalization(r, one, nil) b = Reshape(g, back) m = Mul(b, w3)
+        z = Add(m, p3)""",
+        "int64[3] flat = {0,1,-1}, int64[4] back = {-1,6,6,6}, float[1] one = {1.0}, float[1] nil = {0.0},"
+        " float[6,1,1] w3, float[6,1,1] p3",
+        size=6,
     ),
     image(
         "GroupNormalization",

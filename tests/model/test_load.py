@@ -196,3 +196,9 @@ def test_weights_of_every_type_load(write):
     graph = helper.make_graph(nodes, "g", [], outputs, initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     assert len(load(write(model)).graph.initializer) == len(kinds)
+
+
+def test_a_graph_without_a_name_gets_one(parse, write):
+    model = parse(CONV, w=(4, 3, 3, 3))
+    model.graph.ClearField("name")
+    assert load(write(model)).graph.name == "graph"
