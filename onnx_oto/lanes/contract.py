@@ -54,9 +54,14 @@ def contract(
             if block is None or not aligned.operands[i].constant:
                 continue
             trace.assign(block, Role.PRODUCER if outside else Role.CONSUMER, weight=True)
-            if not outside:
+            if not outside and block.source:
                 states[i] = unknown(block.labels.shape)
-        read = [s for s, op in zip(states, aligned.operands, strict=True) if not op.constant]
+        # A zero that the graph makes (an initial state) is read like any other value, a parameter's slice is cut.
+        made = [
+            not op.constant or (b is not None and not b.source)
+            for op, b in zip(aligned.operands, group.operands, strict=True)
+        ]
+        read = [state for state, each in zip(states, made, strict=True) if each]
         value = times(*(read if read and not outside else states)).copy()
         value[np.logical_or.reduce([np.isinf(s) for s in states])] = np.inf
         block = Block(group.keys, group.first.labels, value)

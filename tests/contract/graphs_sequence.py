@@ -190,6 +190,17 @@ GRAPHS: list[Graph] = [
         Expect("w1", 6, axis=1),
     ),
     graph(
+        "recurrent layer written out, from a state of zeros",
+        """g (float[N,2,5] x) => (float[N,4] y)
+        <float[5,8] wi, float[8] bi, float[8,8] wr, float[8,4] wo, int64[1] d8 = {8}, int64[1] v0 = {0},
+         int64[1] v1 = {1}, int64[1] d2 = {2}, float zero = {0.0}>
+        { i = MatMul(x, wi) j = Add(i, bi) s = Shape(x) n = Slice(s, v0, v1) c = Concat<axis=0>(n, d8)
+          h0 = Expand(zero, c) a = Slice(j, v0, v1, v1) b = Slice(j, v1, d2, v1) a0 = Squeeze(a, v1)
+          b0 = Squeeze(b, v1) r0 = MatMul(h0, wr) s0 = Add(a0, r0) h1 = Tanh(s0) r1 = MatMul(h1, wr)
+          s1 = Add(b0, r1) h2 = Tanh(s1) y = MatMul(h2, wo) }""",
+        Expect("wi", 8, axis=1),
+    ),
+    graph(
         "recurrent layer in the middle",
         """g (float[T,N,5] x) => (float[T,1,N,6] y, float[T,N,4] z)
         <float[5,8] w0, float[1,24,8] w, float[1,24,6] r, float[5,7] w1, float[7,4] w2>
