@@ -22,14 +22,21 @@ RUNTIME_OPS = frozenset(
     {"SimplifiedLayerNormalization", "LayerNormalization", "GroupNormalization", "MeanVarianceNormalization"}
 )
 _PRIVATE_DOMAIN = "onnx_oto.unchecked"
+_REFUSALS = (
+    onnx.checker.ValidationError,
+    onnx.shape_inference.InferenceError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+)
 
 
-def check(model: ModelProto) -> None:
+def check(model: ModelProto, *, trust_outputs: bool = True) -> None:
     """Raise ModelError unless well formed. Sorts the nodes and drops stored value_info, in place.
 
-    Stored value_info is dropped because exporters and editing tools leave wrong entries behind. The onnx
-    checker runs on a skeleton, so that the weights are neither copied nor limited to 2 GB; their payloads are
-    checked here.
+    Stored value_info is dropped because exporters and editing tools leave wrong entries behind. The same is true of
+    declared output shapes: without `trust_outputs` they are not looked at. The onnx checker runs on a
+    skeleton, so that the weights are neither copied nor limited to 2 GB; their payloads are checked here.
     """
     _check_header(model)
     _check_text(model)
@@ -39,25 +46,44 @@ def check(model: ModelProto) -> None:
         if not is_external(tensor):
             check_payload(tensor)
     _check_defaults(model)
-    full_check(skeleton(model))
+    bare = skeleton(model)
+    if not trust_outputs:
+        del bare.graph.output[:]
+    full_check(bare)
 
 
 def full_check(bare: ModelProto) -> None:
     """Run the onnx checker with strict shape inference on a skeleton. Raises ModelError with one line.
 
     Nodes of `RUNTIME_OPS` that the checker would refuse at the model's operator set are not compared with a
-    schema. The argument is not modified.
+    schema. Shapes inside bodies of If, Loop and Scan may contradict each other: runtimes take what the branch that
+    runs makes. Outputs of unknown rank may be declared without a shape. The argument is not modified.
     """
+    model = _without_runtime_ops(bare)
+    if any(_is_shapeless(value) for value in model.graph.output):
+        shaped = [value for value in model.graph.output if not _is_shapeless(value)]
+        model = _copy(model)
+        del model.graph.output[:]
+        model.graph.output.extend(shaped)
     try:
-        onnx.checker.check_model(_without_runtime_ops(bare), full_check=True)
-    except (
-        onnx.checker.ValidationError,
-        onnx.shape_inference.InferenceError,
-        ValueError,
-        TypeError,
-        RuntimeError,
-    ) as error:
-        raise ModelError(f"the onnx checker refuses it: {first_lines(error)}") from None
+        onnx.checker.check_model(model, full_check=True)
+    except _REFUSALS as error:
+        try:
+            onnx.checker.check_model(model)
+            onnx.checker.check_model(_without_bodies(model), full_check=True)
+        except _REFUSALS:
+            raise ModelError(f"the onnx checker refuses it: {first_lines(error)}") from None
+
+
+def _without_bodies(model: ModelProto) -> ModelProto:
+    """Return a copy in which nodes with bodies lie in a domain without schemas."""
+    copy = _copy(model)
+    for node in copy.graph.node:
+        if any(bodies(node)):
+            node.domain = _PRIVATE_DOMAIN
+    if all(entry.domain != _PRIVATE_DOMAIN for entry in copy.opset_import):
+        copy.opset_import.add(domain=_PRIVATE_DOMAIN, version=1)
+    return copy
 
 
 def _without_runtime_ops(model: ModelProto) -> ModelProto:
@@ -65,8 +91,7 @@ def _without_runtime_ops(model: ModelProto) -> ModelProto:
     version = opset_of(model)
     if not any(_is_refused(node, version) for node in _nodes(model)):
         return model
-    copy = ModelProto()
-    copy.CopyFrom(model)
+    copy = _copy(model)
     for node in _nodes(copy):
         if _is_refused(node, version):
             node.domain = _PRIVATE_DOMAIN
@@ -74,6 +99,16 @@ def _without_runtime_ops(model: ModelProto) -> ModelProto:
     for function in copy.functions:
         function.opset_import.add(domain=_PRIVATE_DOMAIN, version=1)
     return copy
+
+
+def _copy(model: ModelProto) -> ModelProto:
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+def _is_shapeless(value: ValueInfoProto) -> bool:
+    return value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape")
 
 
 def _is_refused(node: NodeProto, version: int) -> bool:

@@ -39,7 +39,7 @@ def load(
         budget = max_bytes - len(data)
         del data
         load_external(model, path.parent, budget=budget, weights=weights)
-        check(model)
+        check(model, trust_outputs=False)
         model.graph.name = model.graph.name or "graph"  # the format wants one, exporters forget it
     except OtoError as error:
         raise type(error)(f"model {str(path)!r}: {error}") from None

@@ -20,6 +20,7 @@ from onnx_oto.model.sequences import split_sequences
 from onnx_oto.model.shapes import Knowledge, infer, small_constants
 from onnx_oto.model.skeleton import skeleton
 from onnx_oto.model.tensors import densify, from_array
+from onnx_oto.model.types import agree, tensor_type, type_shape
 
 MAX_FOLDED_BYTES = 65536
 _ADDENDS = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
@@ -38,7 +39,7 @@ def normalise(model: ModelProto, *, in_place: bool = False) -> ModelProto:
     - a bias that was computed and is zero is left out: it is no parameter, though exporters write one;
     - an If whose condition is known gives way to its branch, a sequence of the parts of a split to a Split;
     - Identity of an initializer is gone, a vector that several inputs read has one copy for each;
-    - stored value_info is dropped.
+    - stored value_info is dropped, the declared shape of an output that contradicts the graph is corrected.
 
     Input and output names and order, opsets, metadata and doc strings stay.
     Raises ModelError, also for shapes that contradict each other.
@@ -52,6 +53,7 @@ def normalise(model: ModelProto, *, in_place: bool = False) -> ModelProto:
     sort_graph(result.graph, frozenset(), "the graph")
     drop_value_info(result)
     knowledge = _simplify(result)
+    _correct_outputs(result.graph, knowledge)
     drop_dead(result.graph)
     fold_derived(result, knowledge)
     private_vectors(result)
@@ -71,6 +73,16 @@ def _simplify(model: ModelProto) -> Knowledge:
             return knowledge
         _hoist_constants(model.graph)
         sort_graph(model.graph, frozenset(), "the graph")
+
+
+def _correct_outputs(graph: GraphProto, knowledge: Knowledge) -> None:
+    """Declare the outputs' shapes anew where they contradict what is inferred, in place."""
+    named = {size for value in graph.input for size in type_shape(value.type) or () if isinstance(size, str)}
+    for value in graph.output:
+        declared, found = type_shape(value.type), knowledge.shapes.get(value.name)
+        if found is not None and (declared is None or not agree(declared, found)):
+            shape = tuple(size if isinstance(size, int) or size in named else None for size in found)
+            value.type.CopyFrom(tensor_type(knowledge.dtypes[value.name], shape))
 
 
 def private_vectors(model: ModelProto) -> None:

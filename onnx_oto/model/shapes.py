@@ -41,8 +41,8 @@ def infer(model: ModelProto, *, strict: bool = False) -> Knowledge:
     """Return shapes, element types and values of a sorted model whose Constants are initializers.
 
     The argument is not modified. A node whose inputs contradict each other or its operator has unknown outputs,
-    and a declared graph output that contradicts what is inferred counts for nothing; with `strict` both raise
-    ModelError naming the node.
+    and a declared graph output that contradicts what is inferred counts for nothing; with `strict` the former, and
+    an output of another element type, raise ModelError naming the node.
     """
     given = _given(model)
     open_sizes = (size for value in model.graph.input for size in type_shape(given[value.name]) or ())

@@ -40,3 +40,12 @@ def tensor_type(dtype: int, shape: Shape | None) -> TypeProto:
         elif size is not None:
             dim.dim_param = size
     return kind
+
+
+def agree(a: Shape | None, b: Shape | None) -> bool:
+    """Say whether two statements about one shape can both be true."""
+    if a is None or b is None:
+        return True
+    return len(a) == len(b) and all(
+        x == y or not (isinstance(x, int) and isinstance(y, int)) for x, y in zip(a, b, strict=True)
+    )

@@ -13,11 +13,11 @@ from onnx_oto.model.claims import CLAIMS, FOREIGN, Facts, merge
 from onnx_oto.model.dims import Shape, Symbols, known_size, product
 from onnx_oto.model.evaluators import EVALUATORS
 from onnx_oto.model.node import Node
-from onnx_oto.model.order import label
+from onnx_oto.model.order import bodies, label
 from onnx_oto.model.reference import evaluate_constant
 from onnx_oto.model.schema_types import Schemas
 from onnx_oto.model.tensors import from_array
-from onnx_oto.model.types import tensor_type, type_shape
+from onnx_oto.model.types import agree, tensor_type, type_shape
 from onnx_oto.model.values import MAX_ELEMENTS, from_shape, is_known
 
 # Values above this are no sizes: onnx's inference does not get to see them.
@@ -82,7 +82,7 @@ class Walk:
             found = self._schemas.infer(proto, types, data)
         except ModelError as error:
             complete = all(self.dtypes.get(name) for name in node.inputs if name)
-            if self._strict and complete:
+            if self._strict and complete and not any(bodies(proto)):
                 raise ModelError(f"shapes contradict each other at node {label(proto)!r}: {error}") from None
             return
         for name, kind in found.items():
@@ -127,14 +127,14 @@ class Walk:
                 self.give(name, declared)
             return
         wanted, found = type_shape(declared), self.shapes.get(name)
-        fits = declared.tensor_type.elem_type in (0, self.dtypes[name]) and _agree(wanted, found)
-        if fits:
+        if declared.tensor_type.elem_type not in (0, self.dtypes[name]):
+            if self._strict:
+                raise ModelError(
+                    f"types contradict each other at node {label(proto)!r}: output {name!r} is declared as "
+                    f"{_text(declared.tensor_type.elem_type, wanted)} but is {_text(self.dtypes[name], found)}"
+                )
+        elif agree(wanted, found):
             self._sharpen(name, merge(found, wanted))
-        elif self._strict:
-            raise ModelError(
-                f"shapes contradict each other at node {label(proto)!r}: output {name!r} is declared as "
-                f"{_text(declared.tensor_type.elem_type, wanted)} but is {_text(self.dtypes[name], found)}"
-            )
 
     def _sharpen(self, name: str, shape: Shape | None) -> None:
         if self.shapes.get(name) != shape:
@@ -167,7 +167,7 @@ class Walk:
         """Give a value its element type; drop it when too large, empty of knowledge, or of another shape."""
         if value is None or not name or value.size > MAX_ELEMENTS:
             return None
-        if not _agree(self.shapes.get(name), value.shape):
+        if not agree(self.shapes.get(name), value.shape):
             return None
         if not is_known(value):
             return value if any(item is not None for item in value.flat) else None
@@ -226,15 +226,6 @@ def _sound(shape: Shape | None) -> Shape | None:
     if shape is None or any(isinstance(size, int) and size < 0 for size in shape):
         return None
     return tuple(shape)
-
-
-def _agree(a: Shape | None, b: Shape | None) -> bool:
-    """Say whether two statements about one shape can both be true."""
-    if a is None or b is None:
-        return True
-    return len(a) == len(b) and all(
-        x == y or not (isinstance(x, int) and isinstance(y, int)) for x, y in zip(a, b, strict=True)
-    )
 
 
 def _text(kind: int, shape: Shape | None) -> str:

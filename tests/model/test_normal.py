@@ -8,8 +8,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_oto.errors import ModelError
-from onnx_oto.model import full_check, graph, normalise
+from onnx_oto.model import full_check, graph, load, normalise
 from onnx_oto.model.shapes import infer
+from onnx_oto.model.types import type_shape
 
 X = {"x": np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 3, 4)}
 
@@ -304,7 +305,7 @@ def test_the_other_spelling_of_the_standard_domain(parse):
 
 
 def test_contradicting_shapes_name_the_node(parse):
-    model = parse("g (float[N,3,4] x) => (float[N,3,5] y) { y = Relu(x) }")
+    model = parse("g (float[N,3,4] x) => (int64[N,3,4] y) { y = Relu(x) }")
     model.graph.node[0].name = "the_node"
     with pytest.raises(ModelError, match="contradict"):
         infer(model, strict=True)
@@ -312,6 +313,24 @@ def test_contradicting_shapes_name_the_node(parse):
     model.graph.node[0].name = "the_node"
     with pytest.raises(ModelError, match="the_node"):
         normalise(model)
+
+
+def test_an_output_that_is_declared_wrongly_is_declared_as_it_is(parse, write, same_function):
+    text = "g (float[N,3,4] x) => (float[M,7] y, float[N,3,?] z) { y = Relu(x) z = MatMul(x, w) }"
+    model = load(write(parse(text, w=(4, 5))))
+    normal = normalise(model)
+    assert type_shape(normal.graph.output[0].type) == ("N", 3, 4)
+    assert type_shape(normal.graph.output[1].type) == ("N", 3, None)
+    full_check(normal)
+
+
+def test_bodies_may_contradict_themselves(parse, write):
+    text = (
+        "g (bool c, float[2,3] x) => (float[?,?] y) { a = Relu(x) b = If(c)"
+        "<then_branch = t () => (float[2,9] p) { p = Relu(a) }, else_branch = e () => (float[2,3] q) { q = Neg(a) }>"
+        " y = Relu(b) }"
+    )
+    assert ops(normalise(load(write(parse(text))))) == ["Relu", "If", "Relu"]
 
 
 def test_weights_keep_their_payload(parse):
