@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
-import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
-from onnx.reference import ReferenceEvaluator
 
 from onnx_oto.model.names import all_names, fresh
+from onnx_oto.model.node import read_node, read_opsets
 from onnx_oto.model.order import bodies, captured, drop_dead
+from onnx_oto.model.reference import NOT_REPEATABLE, evaluate_constant
 from onnx_oto.model.shapes import Knowledge
-from onnx_oto.model.tensors import FLOATS, byte_count, element_count, from_array, is_external
+from onnx_oto.model.tensors import FLOATS, byte_count, element_count, from_array, is_external, to_array
 
 _NORMS = (
     *("BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization"),
     *("LpNormalization", "MeanVarianceNormalization", "RMSNormalization", "Softmax", "LogSoftmax", "Hardmax"),
 )
-_WANT_WEIGHTS = frozenset({"LSTM", "GRU", "RNN"})
+_RECURRENT = ("LSTM", "GRU", "RNN")
 """Operators whose gates are told apart on the axes of a weight itself."""
-_RANDOM = (
-    "RandomNormal",
-    "RandomUniform",
-    "RandomNormalLike",
-    "RandomUniformLike",
-    "Bernoulli",
-    "Multinomial",
-)
 
 
 def fold_derived(model: ModelProto, knowledge: Knowledge) -> None:
@@ -39,71 +31,76 @@ def fold_derived(model: ModelProto, knowledge: Knowledge) -> None:
     weight of its size that it was computed from. What only moves, scales or multiplies weights stays in the graph,
     and so does what would take more space than what it is computed from.
     """
-    made_by = {name: node for node in _constant_nodes(model.graph) for name in node.output if name}
-    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
-    outputs = {value.name for value in model.graph.output}
-    taken = all_names(model.graph)
+    graph = model.graph
+    nodes = list(_constant_nodes(graph))
+    made_by = {name: node for node in nodes for name in node.output if name}
+    wanted = _normalised(nodes) | _recurrent_weights(graph)
+    outputs = {value.name for value in graph.output}
+    initializers = {tensor.name: tensor for tensor in graph.initializer}
+    taken = all_names(graph)
     origins: dict[str, str] = {}
-    read = _read_by_others(model.graph, made_by)
-    for name in sorted(read.keys() - outputs):
-        cone = _cone(name, made_by)
-        mixes = any(node.op_type.startswith("Reduce") or node.op_type in _NORMS for node in cone)
-        if not mixes and not read[name] & _WANT_WEIGHTS:
-            continue
-        sources = [
-            initializers[i] for i in dict.fromkeys(i for n in cone for i in n.input) if i in initializers
-        ]
+    for name in sorted(_read_by_others(graph, made_by) & wanted - outputs):
+        cone = _cone(name, nodes)
+        sources = {i: initializers[i] for node in cone for i in node.input if i in initializers}
         tensor = _evaluate(name, cone, sources, model, knowledge)
         if tensor is not None:
-            model.graph.initializer.append(tensor)
+            graph.initializer.append(tensor)
+            initializers[name] = tensor
             _release(made_by[name], name, fresh(f"{name}__computed", taken))
-            same = [s.name for s in sources if element_count(s) == element_count(tensor)]
+            same = [s for s, source in sources.items() if element_count(source) == element_count(tensor)]
             if len(same) == 1:
                 origins[name] = same[0]
-    drop_dead(model.graph)
-    _give_names(model.graph, origins)
+    drop_dead(graph)
+    _give_names(graph, origins)
 
 
 def _constant_nodes(graph: GraphProto) -> Iterator[NodeProto]:
     """Yield the nodes of a sorted graph that compute the same whenever the model runs."""
     known = {tensor.name for tensor in graph.initializer} | {""}
     for node in graph.node:
-        fixed = not node.domain and node.op_type not in _RANDOM and not any(bodies(node))
+        fixed = not node.domain and node.op_type not in NOT_REPEATABLE and not any(bodies(node))
         if fixed and node.input and known.issuperset(node.input):
             known.update(node.output)
             yield node
 
 
-def _read_by_others(graph: GraphProto, made_by: dict[str, NodeProto]) -> dict[str, set[str]]:
-    """Return the constant tensors that nodes read which are not constant themselves, with those nodes' operators."""
-    inside = {id(node) for node in made_by.values()}
-    found: dict[str, set[str]] = {}
-    for node in graph.node:
-        if id(node) not in inside:
-            for name in (*node.input, *captured(node)):
-                if name in made_by:
-                    found.setdefault(name, set()).add(node.op_type)
+def _normalised(nodes: Iterable[NodeProto]) -> set[str]:
+    """Return the outputs of sorted nodes that a reduction or a norm takes part in."""
+    found: set[str] = set()
+    for node in nodes:
+        mixes = node.op_type.startswith("Reduce") or node.op_type in _NORMS
+        if mixes or not found.isdisjoint(node.input):
+            found.update(name for name in node.output if name)
     return found
 
 
-def _cone(name: str, made_by: dict[str, NodeProto]) -> list[NodeProto]:
-    """Return the nodes that `name` is computed by, in order."""
-    found: dict[int, NodeProto] = {}
-    done: set[int] = set()
-    pending = [made_by[name]]
-    while pending:
-        node = pending[-1]
-        sources = [made_by[i] for i in node.input if i in made_by and id(made_by[i]) not in found]
-        if sources and id(node) not in done:
-            done.add(id(node))
-            pending += sources
-        else:
-            found[id(node)] = pending.pop()
-    return list(found.values())
+def _recurrent_weights(graph: GraphProto) -> set[str]:
+    return {name for node in graph.node if node.op_type in _RECURRENT for name in node.input}
+
+
+def _read_by_others(graph: GraphProto, made_by: Mapping[str, NodeProto]) -> set[str]:
+    """Return the constant tensors that nodes read which are not constant themselves."""
+    inside = {id(node) for node in made_by.values()}
+    others = (node for node in graph.node if id(node) not in inside)
+    return {name for node in others for name in (*node.input, *captured(node)) if name in made_by}
+
+
+def _cone(name: str, nodes: Sequence[NodeProto]) -> list[NodeProto]:
+    """Return which of the sorted nodes `name` is computed by, in order."""
+    needed, found = {name}, []
+    for node in reversed(nodes):
+        if not needed.isdisjoint(node.output):
+            needed.update(filter(None, node.input))
+            found.append(node)
+    return found[::-1]
 
 
 def _evaluate(
-    name: str, cone: Iterable[NodeProto], sources: list[TensorProto], model: ModelProto, knowledge: Knowledge
+    name: str,
+    cone: Iterable[NodeProto],
+    sources: Mapping[str, TensorProto],
+    model: ModelProto,
+    knowledge: Knowledge,
 ) -> TensorProto | None:
     """Return the value of a tensor, without payload if those of its sources are not loaded; None: leave it."""
     empty = TensorProto(
@@ -116,22 +113,18 @@ def _evaluate(
         if not isinstance(size, int):
             return None
         empty.dims.append(size)
-    if byte_count(empty) > sum(byte_count(tensor) for tensor in sources):
+    if byte_count(empty) > sum(byte_count(tensor) for tensor in sources.values()):
         return None
-    if any(is_external(tensor) for tensor in sources):
+    if any(is_external(tensor) for tensor in sources.values()):
         return empty
-    result = onnx.helper.make_empty_tensor_value_info(name)
-    graph = onnx.helper.make_graph(list(cone), "weights", [], [result], sources)
-    try:
-        with np.errstate(all="ignore"):
-            (value,) = ReferenceEvaluator(
-                onnx.helper.make_model(graph, opset_imports=model.opset_import)
-            ).run(None, {})
-    except Exception:  # the reference implementation raises anything for what it does not cover
-        return None
-    if not isinstance(value, np.ndarray) or not np.isfinite(value).all():
-        return None
-    return from_array(value, name)
+    opsets = read_opsets(model)
+    values = {source: to_array(tensor) for source, tensor in sources.items()}
+    for index, proto in enumerate(cone):
+        node = read_node(proto, index, opsets)
+        made = evaluate_constant(node, [values.get(i) for i in node.inputs])
+        values |= {n: value for n, value in zip(node.outputs, made, strict=False) if value is not None}
+    value = values.get(name)
+    return None if value is None or not np.isfinite(value).all() else from_array(value, name)
 
 
 def _release(node: NodeProto, name: str, other: str) -> None:

@@ -1,4 +1,4 @@
-"""Evaluation of any other op on small constants, by onnx's reference implementation."""
+"""Evaluation of any other op on constants, by onnx's reference implementation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx_oto.model.node import Node
 from onnx_oto.model.tensors import from_array
 
-_NOT_REPEATABLE = frozenset(
+NOT_REPEATABLE = frozenset(
     {
         "RandomNormal",
         "RandomUniform",
@@ -28,10 +28,10 @@ _NOT_REPEATABLE = frozenset(
 def evaluate_constant(node: Node, inputs: Sequence[np.ndarray | None]) -> list[np.ndarray | None]:
     """Return the outputs of a standard op whose inputs are all known, [] when it cannot be evaluated.
 
-    The caller must know that the outputs are small. Random ops and ops with bodies are never evaluated.
+    The caller must know that the outputs are not too large. Random ops and ops with bodies are never evaluated.
     """
     given = {name: value for name, value in zip(node.inputs, inputs, strict=True) if name}
-    if node.op in _NOT_REPEATABLE or any(_holds_graph(value) for value in node.attrs.values()):
+    if node.op in NOT_REPEATABLE or any(_holds_graph(value) for value in node.attrs.values()):
         return []
     if any(value is None or value.dtype == object for value in given.values()):
         return []

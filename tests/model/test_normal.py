@@ -249,6 +249,21 @@ def test_a_weight_that_is_read_as_it_is_too_keeps_its_name(parse, same_function)
     same_function(model, normal, {"x": np.linspace(-1, 1, 80, dtype=np.float32).reshape(2, 40)})
 
 
+@pytest.mark.parametrize("first", ["a", "z"])
+def test_a_derived_weight_may_be_computed_from_one_of_any_name(first, parse):
+    text = (
+        f"g (float[N,40] x) => (float[N,40] y) {{ {first} = Softmax<axis=0>(w) m = Softmax<axis=1>({first}) "
+        f"c = MatMul(x, {first}) y = MatMul(c, m) }}"
+    )
+    assert ops(normalise(parse(text, w=(40, 40)))) == ["MatMul", "MatMul"]
+
+
+def test_dropout_of_a_weight_is_not_folded(parse):
+    text = "g (float[N,40] x) => (float[N,40] y) { r = Dropout(w) n = Softmax<axis=0>(r) y = MatMul(x, n) }"
+    model = parse(text, w=(40, 40))
+    assert ops(normalise(model)) == ops(model)
+
+
 @pytest.mark.parametrize(
     "text",
     [
