@@ -18,7 +18,7 @@ from onnx_oto.gradients.opening import fixed_batch, open_batch
 from onnx_oto.gradients.parameters import Weights, detach
 from onnx_oto.gradients.spec import TrainingSpec
 from onnx_oto.model.files import RUNTIME_IR, RUNTIME_OPSET
-from onnx_oto.model.node import opset_of
+from onnx_oto.model.node import opset_of, set_opset
 
 _OLDEST = 15  # BatchNormalization has its training mode since 15
 
@@ -104,9 +104,7 @@ def _modern(model: onnx.ModelProto) -> onnx.ModelProto:
     opset = opset_of(model)
     if opset > RUNTIME_OPSET:
         _refuse_unknown(model, opset)
-        for entry in model.opset_import:
-            if entry.domain in ("", "ai.onnx"):
-                entry.version = RUNTIME_OPSET
+        set_opset(model, RUNTIME_OPSET)
     if opset < _OLDEST:
         try:
             model = version_converter.convert_version(model, _OLDEST)

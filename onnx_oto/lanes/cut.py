@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -75,12 +75,14 @@ class Cut(Protocol):
     def reslice(self, node: str, axis: int, positions: IntArray) -> None:
         """Let a Slice take these positions of `axis` (in the compact tensor), whatever its bounds were."""
 
-    def replace_node(
-        self,
-        node: str,
-        op: str,
-        sources: Sequence[str],
-        constants: Sequence[npt.NDArray[Any]] = (),
-        **attributes: Any,
-    ) -> None:
-        """Compute the node's only output as op(*sources, *constants) instead."""
+
+def kept_of(cut: Cut, layout: Layout, axes: Iterable[int]) -> tuple[int, int]:
+    """Return how many positions of `axes` stay, and how many there were, of the factors whose block lies in them."""
+    inside = {key for axis in axes for key in layout.axes[axis]}
+    kept, total = 1, 1
+    for key in inside:
+        block = layout.block(key)
+        if block is not None and set(block.keys) <= inside:
+            along = cut.along(block, key)
+            kept, total = kept * int(along.sum()), total * along.size
+    return kept, total

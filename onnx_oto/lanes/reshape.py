@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnx_oto.lanes.cut import Cut
+from onnx_oto.lanes.expression import Array, Tensor, apply
 from onnx_oto.lanes.layout import (
     Block,
     IntArray,
@@ -78,7 +79,7 @@ def reshape_by_indices(
         sizes = [cut.size(result, axis) for axis in range(result.rank)]
         if cut.touches(layout) and sizes.count(None) <= 1:
             target = np.array([-1 if s is None else s for s in sizes], np.int64)
-            cut.replace_node(node.name, "Reshape", [source], [target])
+            cut.express(node.name, apply("Reshape", Tensor(source), Array(target)))
 
     if sum(not isinstance(size, int) for size in shape) > 1:
         trace.freeze(result.blocks, f"{describe(node)} gathers into several sizes that are not known")
@@ -115,16 +116,16 @@ def _gather(cut: Cut, node: Node, root: str, origin: Layout, axis: int, order: I
     if not cut.touches(origin):
         return
     if axis < 0:
-        cut.replace_node(node.name, "Identity", [root])
+        cut.express(node.name, apply("Identity", Tensor(root)))
         return
     listed = explicit(origin, axis)
     assert listed is not None
     keep = cut.kept(listed[0])
     order = (np.cumsum(keep) - 1)[order[keep[order]]]
     if np.array_equal(order, np.arange(order.size)):
-        cut.replace_node(node.name, "Identity", [root])
+        cut.express(node.name, apply("Identity", Tensor(root)))
     else:
-        cut.replace_node(node.name, "Gather", [root], [order], axis=axis)
+        cut.express(node.name, apply("Gather", Tensor(root), Array(order), axis=axis))
 
 
 def _axis_permutation(layout: Layout) -> tuple[str, int] | None:

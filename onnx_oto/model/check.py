@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import onnx
 from google.protobuf.message import Message  # type: ignore[import-untyped]
@@ -75,29 +75,27 @@ def full_check(bare: ModelProto) -> None:
             raise ModelError(f"the onnx checker refuses it: {first_lines(error)}") from None
 
 
-def _without_bodies(model: ModelProto) -> ModelProto:
-    """Return a copy in which nodes with bodies lie in a domain without schemas."""
-    copy = _copy(model)
-    for node in copy.graph.node:
-        if any(bodies(node)):
-            node.domain = _PRIVATE_DOMAIN
-    if all(entry.domain != _PRIVATE_DOMAIN for entry in copy.opset_import):
-        copy.opset_import.add(domain=_PRIVATE_DOMAIN, version=1)
-    return copy
-
-
 def _without_runtime_ops(model: ModelProto) -> ModelProto:
     """Return the model, or a copy in which refused `RUNTIME_OPS` lie in a domain without schemas."""
     version = opset_of(model)
     if not any(_is_refused(node, version) for node in _nodes(model)):
         return model
+    return _masked(model, lambda copy: [node for node in _nodes(copy) if _is_refused(node, version)])
+
+
+def _without_bodies(model: ModelProto) -> ModelProto:
+    """Return a copy in which nodes of the graph that have bodies lie in a domain without schemas."""
+    return _masked(model, lambda copy: [node for node in copy.graph.node if any(bodies(node))])
+
+
+def _masked(model: ModelProto, chosen: Callable[[ModelProto], list[NodeProto]]) -> ModelProto:
+    """Return a copy in which the nodes that `chosen` picks from it lie in a domain without schemas."""
     copy = _copy(model)
-    for node in _nodes(copy):
-        if _is_refused(node, version):
-            node.domain = _PRIVATE_DOMAIN
-    copy.opset_import.add(domain=_PRIVATE_DOMAIN, version=1)
-    for function in copy.functions:
-        function.opset_import.add(domain=_PRIVATE_DOMAIN, version=1)
+    for node in chosen(copy):
+        node.domain = _PRIVATE_DOMAIN
+    for holder in (copy, *copy.functions):
+        if all(entry.domain != _PRIVATE_DOMAIN for entry in holder.opset_import):
+            holder.opset_import.add(domain=_PRIVATE_DOMAIN, version=1)
     return copy
 
 

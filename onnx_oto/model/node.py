@@ -47,6 +47,13 @@ def opset_of(model: ModelProto) -> int:
     return read_opsets(model).get("", 0)
 
 
+def set_opset(model: ModelProto, version: int) -> None:
+    """Stamp a model with another version of the standard operator set, in place; nothing is converted."""
+    for entry in model.opset_import:
+        if not standard_domain(entry.domain):
+            entry.version = version
+
+
 def read_nodes(model: ModelProto) -> list[Node]:
     """Return the nodes of the main graph in file order."""
     opsets = read_opsets(model)

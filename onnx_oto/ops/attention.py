@@ -16,6 +16,7 @@ from onnx_oto.lanes.layout import FloatArray, IntArray, Layout, explicit, produc
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
+from onnx_oto.ops.sample import read_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,11 +242,9 @@ def packed_attention(node: Node, trace: Trace) -> None:
 @rule("RotaryEmbedding", "com.microsoft::RotaryEmbedding")
 def rotary_embedding(node: Node, trace: Trace) -> None:
     """Pairs of positions of every head rotated: zero stays zero, a head is one lane."""
-    x, *tables = inputs(node, trace)
-    x = given(x)
-    for table in tables:
-        if table is not None:
-            trace.release(table, range(table.rank), f"{describe(node)} reads angles from it")
+    source, *tables = inputs(node, trace)
+    x = given(source)
+    read_whole(node, trace, tables, "angles")
     shape = trace.shape(node.inputs[0])
     axis = 2 if x.rank == 3 else 1
     cache = trace.shape(node.inputs[2 if node.domain else 1])[-1]

@@ -15,7 +15,7 @@ from onnx import TensorProto
 
 from onnx_oto.lanes.align import Aligned, align, combine
 from onnx_oto.lanes.contract import times, zero_or_unknown
-from onnx_oto.lanes.cut import Cut
+from onnx_oto.lanes.cut import Cut, kept_of
 from onnx_oto.lanes.expression import Array, Expression, Number, Tensor, apply, axes_of
 from onnx_oto.lanes.layout import Block, Layout, fuse, split, with_blocks
 from onnx_oto.lanes.trace import Role, Trace, describe
@@ -92,14 +92,13 @@ def _norm_over_lanes(node: Node, trace: Trace, x: Layout, axes: Sequence[int]) -
     equal summands add up to errors that are several times as large, and sizes would have to be known.
     """
     trace.materialise(x, node)
-    keys = [k for a in axes for k in x.axes[a] if x.block(k) is not None]
-    for block in dict.fromkeys(b for k in keys if (b := x.block(k)) is not None):
+    for block in dict.fromkeys(block for axis in axes for block in x.on_axis(axis)):
         trace.demand_zero(block, node, "the mean")
 
     def repair(cut: Cut) -> None:
-        share = float(np.prod([cut.along(block, k).mean() for k in keys if (block := x.block(k))]))
-        if share != 1.0:
-            cut.express(node.name, _written_out(node, trace, x, axes, share))
+        kept, total = kept_of(cut, x, axes)
+        if kept < total:
+            cut.express(node.name, _written_out(node, trace, x, axes, kept / total))
 
     trace.repair(node, repair)
 
@@ -111,7 +110,6 @@ def _written_out(node: Node, trace: Trace, x: Layout, axes: Sequence[int], share
     """
     name = node.inputs[0]
     half = trace.graph.dtypes[name] in (TensorProto.FLOAT16, TensorProto.BFLOAT16)
-    like = name
 
     def mean(of: Expression) -> Expression:
         if node.since >= 18:
@@ -119,7 +117,7 @@ def _written_out(node: Node, trace: Trace, x: Layout, axes: Sequence[int], share
         return apply("ReduceMean", of, axes=list(axes), keepdims=1)
 
     def number(value: float) -> Expression:
-        return Array(np.array(value, np.float32)) if half else Number(value, like)
+        return Array(np.array(value, np.float32)) if half else Number(value, name)
 
     def single(of: Expression) -> Expression:
         return apply("Cast", of, to=TensorProto.FLOAT) if half else of

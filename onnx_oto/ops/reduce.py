@@ -10,7 +10,7 @@ import onnx
 
 from onnx_oto.lanes.align import combine
 from onnx_oto.lanes.contract import zero_or_unknown
-from onnx_oto.lanes.cut import Cut
+from onnx_oto.lanes.cut import Cut, kept_of
 from onnx_oto.lanes.layout import Block, FloatArray, Layout, without_axes
 from onnx_oto.lanes.trace import Repair, Role, Trace, describe
 from onnx_oto.model.node import Node
@@ -40,7 +40,7 @@ def reduced_axes(node: Node, trace: Trace, rank: int) -> list[int]:
 
 @rule(*SUMS, "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp")
 def reduction(node: Node, trace: Trace) -> None:
-    """y = op of x over some axes. Removed lanes may be summed over or averaged (they are zero), not compared."""
+    """y = op of x over some axes. Removed lanes are zero: sums, means and extremes over them are repaired."""
     x = given(inputs(node, trace)[0])
     axes = reduced_axes(node, trace, x.rank)
     trace.materialise(x, node)
@@ -61,22 +61,19 @@ def _repair_mean(node: Node, trace: Trace, x: Layout, axes: list[int]) -> Repair
     s (n - k) / n, the sum s (n - k).
     """
     dtype = onnx.helper.tensor_dtype_to_np_dtype(trace.graph.dtypes[node.outputs[0]])
-    inside = {k for a in axes for k in x.axes[a]}
-    keys = [k for a in axes for k in x.axes[a] if (b := x.block(k)) is not None and set(b.keys) <= inside]
     shadow = trace.shadows.get(node.inputs[0])
     listed = [np.array(axes, np.int64)] if len(node.inputs) > 1 else []
 
     def repair(cut: Cut) -> None:
-        keep = [cut.along(block, k) for k in keys if (block := x.block(k)) is not None]
-        ratio = float(np.prod([k.mean() for k in keep]))
-        if ratio == 1.0:
+        kept, total = kept_of(cut, x, axes)
+        if kept == total:
             return
         mean = node.op == "ReduceMean"
         if shadow is not None:
-            weight = 1 - ratio if mean else float(np.prod([k.size for k in keep])) * (1 - ratio)
-            cut.add_shadow(node.name, shadow, weight, listed, **node.attrs)
+            removed = total - kept
+            cut.add_shadow(node.name, shadow, removed / total if mean else removed, listed, **node.attrs)
         if mean:  # set in between the node and the sum
-            cut.insert_after(node.name, 0, "Mul", [np.array(ratio, dtype)])
+            cut.insert_after(node.name, 0, "Mul", [np.array(kept / total, dtype)])
 
     return repair
 
@@ -84,11 +81,10 @@ def _repair_mean(node: Node, trace: Trace, x: Layout, axes: list[int]) -> Repair
 def _repair_extreme(node: Node, trace: Trace, x: Layout, axes: list[int]) -> Repair:
     """Return the repair of a maximum or minimum: removed lanes are zero, so it is the kept ones' or zero."""
     zero = np.zeros((), onnx.helper.tensor_dtype_to_np_dtype(trace.graph.dtypes[node.outputs[0]]))
-    inside = {k for a in axes for k in x.axes[a]}
-    blocks = [b for b in x.blocks if set(b.keys) <= inside]
 
     def repair(cut: Cut) -> None:
-        if not all(cut.kept(block.labels).all() for block in blocks):
+        kept, total = kept_of(cut, x, axes)
+        if kept < total:
             cut.insert_after(node.name, 0, EXTREMES[node.op], [zero])
 
     return repair

@@ -13,11 +13,11 @@ from onnx_oto.model.node import Node
 from onnx_oto.ops.registry import given, inputs, rule
 
 
-def read_whole(node: Node, trace: Trace, layouts: Sequence[Layout | None]) -> None:
+def read_whole(node: Node, trace: Trace, layouts: Sequence[Layout | None], what: str = "places") -> None:
     """Freeze every labelled axis of places, lengths and the like: the operator tells their positions apart."""
     for layout in layouts:
         if layout is not None:
-            trace.release(layout, range(layout.rank), f"{describe(node)} reads places from it")
+            trace.release(layout, range(layout.rank), f"{describe(node)} reads {what} from it")
 
 
 def _put_sampled(node: Node, trace: Trace, x: Layout, released: Sequence[int]) -> None:
@@ -26,7 +26,7 @@ def _put_sampled(node: Node, trace: Trace, x: Layout, released: Sequence[int]) -
     kept = combine(trace, node, [x], zero_or_unknown, [Role.CONSUMER])
     shaped = trace.shaped(node.outputs[0])
     if shaped is not None:
-        axes = tuple(kept.axes[i] if i == 1 or i not in released else a for i, a in enumerate(shaped.axes))
+        axes = tuple(a if i in released else kept.axes[i] for i, a in enumerate(shaped.axes))
         shaped = replace(shaped, axes=axes, sizes=dict(kept.sizes) | dict(shaped.sizes), blocks=kept.blocks)
     trace.put(node.outputs[0], shaped)
 

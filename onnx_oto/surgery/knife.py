@@ -142,7 +142,7 @@ class Knife:
     ) -> None:
         it = self._nodes[node]
         output = it.outputs[0]
-        value = self._evaluate(node, shadow)
+        value = self._evaluate(node, shadow, {})
         reduced = gs.Variable(self._name(node, "shadow"), output.dtype)
         inputs = [value, *[self._constant(node, c) for c in constants]]
         self._add(it.op, node, inputs, [reduced], **attributes)
@@ -163,11 +163,10 @@ class Knife:
         self,
         node: str,
         expression: Expression,
-        done: dict[int, gs.Tensor] | None = None,
+        done: dict[int, gs.Tensor],
         result: gs.Variable | None = None,
     ) -> gs.Tensor:
         """Return the tensor of an expression, its nodes added to the graph. done: by id what is there already."""
-        done = {} if done is None else done
         if id(expression) in done:
             return done[id(expression)]
         if isinstance(expression, Tensor):
@@ -219,20 +218,6 @@ class Knife:
             self._override_at(node, 4, place, 1)
         if not regular:
             self._gather_after(node, axis, positions)
-
-    def replace_node(
-        self,
-        node: str,
-        op: str,
-        sources: Sequence[str],
-        constants: Sequence[npt.NDArray[Any]] = (),
-        **attributes: Any,
-    ) -> None:
-        old = self._touch(node)
-        output = old.outputs[0]
-        old.outputs.clear()
-        inputs = [self._tensors[s] for s in sources] + [self._constant(node, c) for c in constants]
-        self._add(op, node, inputs, [output], **attributes)
 
     # --- inside -----------------------------------------------------------------------------------------------
     def _touch(self, node: str) -> gs.Node:

@@ -11,7 +11,7 @@ import onnx
 
 from onnx_oto.errors import RuntimeMissingError, UnsupportedError
 from onnx_oto.model.files import RUNTIME_IR, RUNTIME_OPSET, runnable_bytes
-from onnx_oto.model.node import opset_of
+from onnx_oto.model.node import opset_of, set_opset
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -58,9 +58,7 @@ def _older(model: onnx.ModelProto) -> onnx.ModelProto | None:
     result = onnx.ModelProto()
     result.CopyFrom(model)
     result.ir_version = min(model.ir_version, RUNTIME_IR)
-    for entry in result.opset_import:
-        if entry.domain in ("", "ai.onnx"):
-            entry.version = RUNTIME_OPSET
+    set_opset(result, RUNTIME_OPSET)
     return result
 
 

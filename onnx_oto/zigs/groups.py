@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from onnx_oto.lanes.layout import IntArray
 from onnx_oto.lanes.trace import Role
-from onnx_oto.model.tensors import from_array, to_array
+from onnx_oto.model.tensors import from_array, is_external, to_array
 from onnx_oto.zigs.analysis import Analysis, uses
 from onnx_oto.zigs.lanes import BoolArray
 
@@ -30,6 +33,17 @@ def group_slices(analysis: Analysis) -> list[Group]:
         for use, labels in uses(analysis.trace)
         if use.role == Role.PRODUCER.value
     ]
+
+
+def loaded_slices(analysis: Analysis) -> Iterator[tuple[Group, npt.NDArray[Any]]]:
+    """Yield what `group_slices` returns with the parameter's value, where that is loaded.
+
+    Each value is read anew: kept for all of them, as `Graph.constant` does, a large model would be held twice.
+    """
+    for piece in group_slices(analysis):
+        tensor = analysis.graph.initializers[piece.param]
+        if not is_external(tensor):
+            yield piece, to_array(tensor)
 
 
 def trainable(analysis: Analysis) -> tuple[str, ...]:
@@ -81,9 +95,7 @@ def zero_lanes(analysis: Analysis) -> BoolArray:
     nonzero = np.ones(analysis.lanes.count, bool)
     for dimension in analysis.prunable:
         nonzero[dimension.lanes] = False
-    for piece in group_slices(analysis):
-        weight = analysis.graph.constant(piece.param)
-        if weight is not None:
-            axes = tuple(i for i in range(weight.ndim) if i != piece.axis)
-            nonzero[piece.lanes[(weight != 0).any(axes)]] = True
+    for piece, weight in loaded_slices(analysis):
+        axes = tuple(i for i in range(weight.ndim) if i != piece.axis)
+        nonzero[piece.lanes[(weight != 0).any(axes)]] = True
     return ~nonzero

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from onnx_oto.lanes.layout import IntArray
 from onnx_oto.lanes.solve import components
-from onnx_oto.lanes.trace import Balanced, Role, Trace
+from onnx_oto.lanes.trace import Role, Trace
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -153,26 +153,30 @@ def _cells(trace: Trace, lanes: _Freezing) -> tuple[IntArray, tuple[tuple[IntArr
     A constraint whose rows cannot be kept equal lane by lane (a frozen lane, a lane that lies in several rows
     but not in all, cells of different number per row) freezes its lanes; that may break another, so it repeats.
     """
-    even = (r for r in trace.rectangles if r.even and _varies_twice(lanes.of_label[r.labels]))
-    constraints = [*trace.balanced, *(Balanced(r.labels, r.node) for r in even)]
+    constraints = _constraints(trace, lanes.of_label)
     while True:
         cells = np.zeros(lanes.reason.size, np.int64)
-        alive: list[tuple[IntArray, Balanced]] = []
-        for constraint in constraints:
-            rows = _rows(lanes.of_label[constraint.labels])
-            if (lanes.reason[rows] >= 0).all() or _is_uniform(rows):
-                continue
+        alive = [(rows, node) for rows, node in constraints if not (lanes.reason[rows] >= 0).all()]
+        for rows, _ in alive:
             cells = _refine(cells, rows)
-            alive.append((rows, constraint))
-        broken = [c for rows, c in alive if not _is_balanceable(rows, cells, lanes.reason)]
+        broken = [(rows, node) for rows, node in alive if not _is_balanceable(rows, cells, lanes.reason)]
         if not broken:
-            return cells, tuple((rows, c.node) for rows, c in alive)
-        for constraint in broken:
-            lanes.freeze(np.unique(lanes.of_label[constraint.labels]), _broken_reason(constraint))
+            return cells, tuple(alive)
+        for rows, node in broken:
+            reason = f"the groups of '{node}' cannot all keep the same number of channels"
+            lanes.freeze(np.unique(rows), reason)
 
 
-def _broken_reason(constraint: Balanced) -> str:
-    return f"the groups of '{constraint.node}' cannot all keep the same number of channels"
+def _constraints(trace: Trace, of_label: IntArray) -> list[tuple[IntArray, str]]:
+    """Return what is balanced as (lanes [rows, n], node), each set of rows once, without those that always are."""
+    stated = [(c.labels, c.node) for c in trace.balanced]
+    even = [(r.labels, r.node) for r in trace.rectangles if r.even and _varies_twice(of_label[r.labels])]
+    found: dict[tuple[tuple[int, ...], bytes], tuple[IntArray, str]] = {}
+    for labels, node in (*stated, *even):
+        rows = _rows(of_label[labels])
+        if not _is_uniform(rows):
+            found.setdefault((rows.shape, rows.tobytes()), (rows, node))
+    return list(found.values())
 
 
 def _is_uniform(rows: IntArray) -> bool:

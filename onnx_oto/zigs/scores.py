@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.errors import UsageError
-from onnx_oto.model.tensors import is_external, to_array
 from onnx_oto.zigs.analysis import Analysis
-from onnx_oto.zigs.groups import group_slices
+from onnx_oto.zigs.groups import loaded_slices
 
 _BLOCK = 1 << 20
 FloatArray = npt.NDArray[np.float64]
@@ -22,13 +21,8 @@ def magnitude(analysis: Analysis, seed: int) -> FloatArray:
     """Return the root mean square of every lane's group, relative to its dimension's mean: float64 [lanes]."""
     squares = np.zeros(analysis.lanes.count)
     sizes = np.zeros(analysis.lanes.count)
-    for piece in group_slices(analysis):
-        tensor = analysis.graph.initializers[piece.param]
-        if is_external(tensor):
-            continue
-        weight = to_array(tensor)  # not the cached `constant`: a large model would be held twice
-        summed = np.bincount(piece.lanes, sums_of_squares(weight, piece.axis), squares.size)
-        squares += summed
+    for piece, weight in loaded_slices(analysis):
+        squares += np.bincount(piece.lanes, sums_of_squares(weight, piece.axis), squares.size)
         sizes += np.bincount(piece.lanes, minlength=sizes.size) * (weight.size // weight.shape[piece.axis])
     score = np.sqrt(squares / np.maximum(sizes, 1))
     for dimension in analysis.prunable:
