@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import onnx
 import onnx.inliner
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
@@ -49,7 +47,13 @@ def normalise(model: ModelProto, *, in_place: bool = False) -> ModelProto:
         result = ModelProto()
         result.CopyFrom(model)
     result.ir_version = max(result.ir_version, 4)
-    _write_out(result.graph, _inlined(result))
+    _densify_initializers(result.graph)
+    _hoist_constants(result.graph)
+    _inline_functions(result)
+    _hoist_constants(result.graph)
+    _drop_constant_inputs(result.graph)
+    for node in result.graph.node:
+        node.domain = standard_domain(node.domain)
     sort_graph(result.graph, frozenset(), "the graph")
     drop_value_info(result)
     knowledge = _simplify(result)
@@ -109,41 +113,29 @@ def private_vectors(model: ModelProto) -> None:
             seen.add(name)
 
 
-def _inlined(model: ModelProto) -> list[NodeProto]:
-    """Return copies of the nodes with local functions expanded; the model keeps the functions that cannot be."""
-    nodes = [_copy(node) for node in model.graph.node]
+def _inline_functions(model: ModelProto) -> None:
+    """Expand local functions, in place; those that cannot be stay."""
     if not model.functions:
-        return nodes
+        return
     check_functions(model)
-    bare = skeleton(model, [node for node in nodes if not is_constant(node)])
     try:
-        inlined = onnx.inliner.inline_local_functions(bare, convert_version=True)
+        inlined = onnx.inliner.inline_local_functions(skeleton(model), convert_version=True)
     except (ValueError, TypeError, RuntimeError) as error:
         raise ModelError(f"local functions cannot be inlined: {first_lines(error)}") from None
-    del model.functions[:]
-    model.functions.extend(inlined.functions)
-    del model.opset_import[:]
-    model.opset_import.extend(inlined.opset_import)
-    return list(inlined.graph.node) + [node for node in nodes if is_constant(node)]
+    for field in ("functions", "opset_import"):
+        del getattr(model, field)[:]
+        getattr(model, field).extend(getattr(inlined, field))
+    del model.graph.node[:]
+    model.graph.node.extend(inlined.graph.node)
 
 
-def _copy(node: NodeProto) -> NodeProto:
-    copy = NodeProto()
-    copy.CopyFrom(node)
-    return copy
-
-
-def _write_out(graph: GraphProto, nodes: Sequence[NodeProto]) -> None:
-    """Give the graph these nodes; Constant nodes and sparse tensors become initializers, which leave the inputs."""
+def _densify_initializers(graph: GraphProto) -> None:
     for sparse in graph.sparse_initializer:
         graph.initializer.add().CopyFrom(densify(sparse))
-    del graph.sparse_initializer[:], graph.value_info[:], graph.node[:]
-    for node in nodes:
-        if is_constant(node):
-            _place_constant(graph, node)
-        else:
-            node.domain = standard_domain(node.domain)
-            graph.node.append(node)
+    del graph.sparse_initializer[:]
+
+
+def _drop_constant_inputs(graph: GraphProto) -> None:
     constants = {tensor.name for tensor in graph.initializer}
     for index in reversed(range(len(graph.input))):
         if graph.input[index].name in constants:
