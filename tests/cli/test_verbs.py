@@ -77,6 +77,35 @@ def test_prune_keeps_what_it_is_told_to(cli, model, tmp_path):
     assert weights["w3"] == (12, 4, 3, 3)
 
 
+ATTENTION = (
+    '<ir_version: 8, opset_import: ["" : 17]>\n'
+    "g (float[2,6,5] x) => (float[2,6,3] y) { q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv) "
+    "q4 = Reshape(q, cut) k4 = Reshape(k, cut) v4 = Reshape(v, cut) qh = Transpose<perm=[0,2,1,3]>(q4) "
+    "kh = Transpose<perm=[0,2,3,1]>(k4) vh = Transpose<perm=[0,2,1,3]>(v4) s = MatMul(qh, kh) "
+    "p = Softmax<axis=-1>(s) o = MatMul(p, vh) t = Transpose<perm=[0,2,1,3]>(o) f = Reshape(t, flat) "
+    "y = MatMul(f, wo) }"
+)
+
+
+def test_heads_stay_with_head_dims(cli, models, tmp_path):
+    """Without it whole heads go; with it every head loses positions, and zeros inside heads are found again."""
+    weights = {"wq": (5, 12), "wk": (5, 12), "wv": (5, 12), "wo": (12, 3)}
+    made = models(ATTENTION, weights)
+    for name, sizes in (("cut", [2, 6, 4, 3]), ("flat", [2, 6, 12])):
+        made.graph.initializer.append(onnx.numpy_helper.from_array(np.array(sizes, np.int64), name))
+    source, zeroed = tmp_path / "attention.onnx", tmp_path / "zeroed.onnx"
+    onnx.save(made, source)
+
+    def lanes(*arguments):
+        return only_json(cli(*arguments, "-o", tmp_path / "out.onnx", "--json"))["lanes"]
+
+    assert lanes("prune", source) == {"prunable": 4, "removed": 2}
+    found = lanes("prune", source, "--head-dims", "--sparsity", 0.6, "--save-zeroed", zeroed)
+    assert found == {"prunable": 24, "removed": 16}
+    assert lanes("compact", zeroed, "--head-dims") == found
+    assert only_json(cli("inspect", source, "--head-dims", "--json"))["lanes"] == 24
+
+
 def test_prune_for_people(cli, model, tmp_path):
     done = cli("prune", model, "-o", tmp_path / "compact.onnx")
     assert done.returncode == 0

@@ -42,6 +42,7 @@ GRAPHS: list[Graph] = [
         Expect("w1", 12, axis=1),
         Expect("wq", 4, axis=1),
         Expect("wv", 4, axis=1),
+        head_dims=[Expect("we", 8, axis=1), Expect("wq", 8, axis=1), Expect("wv", 8, axis=1)],
     ),
     graph(
         "attention with a mask and positions added",
@@ -54,6 +55,7 @@ GRAPHS: list[Graph] = [
            c = Reshape(b, back) w = MatMul(c, wo) z = Add(h, w) y = MatMul(z, w3) }}""",
         Expect("we", 8, axis=1),
         Expect("wv", 4, axis=1),
+        head_dims=[Expect("wq", 8, axis=1), Expect("wv", 8, axis=1)],
     ),
     graph(
         "query, key and value fused, taken apart by Split",
@@ -64,6 +66,7 @@ GRAPHS: list[Graph] = [
            o = MatMul(a, wo) z = Add(h, o) y = MatMul(z, w3) }}""",
         Expect("we", 8, axis=1),
         Expect("wqkv", 4, axis=1),
+        head_dims=[Expect("wqkv", 16, axis=1)],
     ),
     graph(
         "query, key and value fused, taken apart by Gather (timm)",
@@ -77,6 +80,7 @@ GRAPHS: list[Graph] = [
           c = MatMul(a, wo) z = Add(h, c) y = MatMul(z, w3) }""",
         Expect("we", 8, axis=1),
         Expect("wqkv", 4, axis=1),
+        head_dims=[Expect("wqkv", 16, axis=1)],
     ),
     graph(
         "grouped queries by Expand",
@@ -92,6 +96,7 @@ GRAPHS: list[Graph] = [
         Expect("we", 8, axis=1),
         Expect("wq", 2, axis=1),
         Expect("wv", 2, axis=1),
+        head_dims=[Expect("wq", 2, axis=1), Expect("wv", 2, axis=1)],
     ),
     graph(
         "rotary positions by Slice, Neg, Concat",
@@ -111,6 +116,7 @@ GRAPHS: list[Graph] = [
         Expect("we", 8, axis=1),
         Expect("wv", 4, axis=1),
         Expect("wq", 4, axis=1),
+        head_dims=[Expect("wq", 2, axis=1), Expect("wv", 16, axis=1)],
     ),
     graph(
         "gate and value fused (SwiGLU)",
@@ -220,6 +226,7 @@ GRAPHS: list[Graph] = [
         Expect("we", 8, axis=1),
         Expect("wc", 6, axis=1),
         Expect("wv", 4, axis=1),
+        head_dims=[Expect("wq", 8, axis=1), Expect("wv", 8, axis=1)],
     ),
     graph(
         "sigmoid of a product from both sides, flattened",
