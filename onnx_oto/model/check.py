@@ -32,11 +32,12 @@ _REFUSALS = (
 
 
 def check(model: ModelProto, *, trust_outputs: bool = True) -> None:
-    """Raise ModelError unless well formed. Sorts the nodes and drops stored value_info, in place.
+    """Raise ModelError unless well formed. Sorts the nodes, drops stored value_info and declares shapes of outputs
+    that have none, in place.
 
     Stored value_info is dropped because exporters and editing tools leave wrong entries behind. The same is true of
-    declared output shapes: without `trust_outputs` they are not looked at. The onnx checker runs on a
-    skeleton, so that the weights are neither copied nor limited to 2 GB; their payloads are checked here.
+    declared output shapes: without `trust_outputs` they are not compared, only their types are. The onnx checker
+    runs on a skeleton, so that the weights are neither copied nor limited to 2 GB; their payloads are checked here.
     """
     _check_header(model)
     _check_text(model)
@@ -46,33 +47,61 @@ def check(model: ModelProto, *, trust_outputs: bool = True) -> None:
         if not is_external(tensor):
             check_payload(tensor)
     _check_defaults(model)
-    bare = skeleton(model)
-    if not trust_outputs:
-        del bare.graph.output[:]
-    full_check(bare)
+    inferred = _inferred(skeleton(model), trust_outputs=trust_outputs)
+    for value, found in zip(model.graph.output, inferred.graph.output, strict=True):
+        if _is_shapeless(value) and not _is_shapeless(found):
+            value.type.tensor_type.shape.CopyFrom(found.type.tensor_type.shape)
 
 
 def full_check(bare: ModelProto) -> None:
-    """Run the onnx checker with strict shape inference on a skeleton. Raises ModelError with one line.
+    """Run the onnx checker and strict shape inference on a skeleton. Raises ModelError with one line.
 
     Nodes of `RUNTIME_OPS` that the checker would refuse at the model's operator set are not compared with a
     schema. Shapes inside bodies of If, Loop and Scan may contradict each other: runtimes take what the branch that
     runs makes. Outputs of unknown rank may be declared without a shape. The argument is not modified.
     """
+    _inferred(bare)
+
+
+def _inferred(bare: ModelProto, *, trust_outputs: bool = True) -> ModelProto:
+    """Return the skeleton with inferred shapes, after the checks of `full_check`.
+
+    trust_outputs: whether declared shapes of outputs must agree with what is inferred; their types must in any case.
+    """
     model = _without_runtime_ops(bare)
-    if any(_is_shapeless(value) for value in model.graph.output):
-        shaped = [value for value in model.graph.output if not _is_shapeless(value)]
-        model = _copy(model)
-        del model.graph.output[:]
-        model.graph.output.extend(shaped)
     try:
-        onnx.checker.check_model(model, full_check=True)
-    except _REFUSALS as error:
+        onnx.checker.check_model(_with_output_shapes(model))
+        if not trust_outputs:
+            model = _without_output_shapes(model)
         try:
-            onnx.checker.check_model(model)
-            onnx.checker.check_model(_without_bodies(model), full_check=True)
+            return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
         except _REFUSALS:
-            raise ModelError(f"the onnx checker refuses it: {first_lines(error)}") from None
+            if not any(any(bodies(node)) for node in model.graph.node):
+                raise
+            return onnx.shape_inference.infer_shapes(
+                _without_bodies(model), check_type=True, strict_mode=True
+            )
+    except _REFUSALS as error:
+        raise ModelError(f"the onnx checker refuses it: {first_lines(error)}") from None
+
+
+def _with_output_shapes(model: ModelProto) -> ModelProto:
+    """Return the model, or a copy in which every output has some shape, as the checker wants it."""
+    if not any(_is_shapeless(value) for value in model.graph.output):
+        return model
+    copy = _copy(model)
+    for value in copy.graph.output:
+        if _is_shapeless(value):
+            value.type.tensor_type.shape.SetInParent()
+    return copy
+
+
+def _without_output_shapes(model: ModelProto) -> ModelProto:
+    copy = _copy(model)
+    for value in copy.graph.output:
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")
+    return copy
 
 
 def _without_runtime_ops(model: ModelProto) -> ModelProto:

@@ -101,6 +101,15 @@ def test_an_output_of_a_wrong_or_no_shape_is_declared_anew(declared, parse, writ
     full_check(normal)
 
 
+@pytest.mark.parametrize("shape", [[2], None])
+def test_an_output_without_an_element_type_is_refused(shape, parse, write):
+    model = parse("g (float[2] x) => (float[2] y) { y = Relu(x) }")
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("y", TensorProto.FLOAT, shape))
+    model.graph.output[0].type.tensor_type.ClearField("elem_type")
+    with pytest.raises(ModelError, match="elem_type"):
+        load(write(model))
+
+
 def test_an_output_of_unknown_rank_stays_so(parse, write):
     model = parse("g (float[2] x, int64[K] s) => (float[2] y) { y = Reshape(x, s) }")
     model.graph.output[0].type.tensor_type.ClearField("shape")
