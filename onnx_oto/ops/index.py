@@ -312,20 +312,19 @@ def pad(node: Node, trace: Trace) -> None:
         if before == 0 and after == 0:
             continue
         result = single(trace, node, result, axis)
-        if not result.on_axis(axis):
-            result = _padded_free(trace, node, result, axis, value if mode == "constant" else None)
-            continue
-        block = result.on_axis(axis)[0]
+        blocks = result.on_axis(axis)
         known = before is not None and after is not None and before >= 0 and after >= 0
-        if mode != "constant" or not known or len(block.keys) > 1:
+        if blocks and known and mode == "constant" and len(blocks[0].keys) == 1:
+            first, last = trace.fresh(int(before or 0)), trace.fresh(int(after or 0))
+            labels = np.concatenate([first, blocks[0].labels, last])
+            state = np.concatenate([np.full(first.size, value), blocks[0].state, np.full(last.size, value)])
+            result = relabel_axis(result, axis, labels, state)
+            added.append((i, i + len(axes), first, last))
+        else:
             result = trace.release(result, [axis], f"{describe(node)} extends the axis")
             result = free_axis(result, axis, trace.shape(node.outputs[0])[axis])
-            continue
-        first, last = trace.fresh(int(before or 0)), trace.fresh(int(after or 0))
-        labels = np.concatenate([first, block.labels, last])
-        state = np.concatenate([np.full(first.size, value), block.state, np.full(last.size, value)])
-        result = relabel_axis(result, axis, labels, state)
-        added.append((i, i + len(axes), first, last))
+        if mode == "constant":
+            result = _bordered(result, axis, value)
     trace.put(node.outputs[0], replace(result, view=None))
 
     def repair(cut: Cut) -> None:
@@ -345,16 +344,14 @@ def _set_pads(cut: Cut, node: Node, sizes: list[int | None]) -> None:
         cut.override_input(node.name, 1, sizes)
 
 
-def _padded_free(trace: Trace, node: Node, layout: Layout, axis: int, value: float | None) -> Layout:
-    """Return `layout` after padding a free axis: other axes keep a constant only if it is the padding's value."""
+def _bordered(layout: Layout, axis: int, value: float) -> Layout:
+    """Return `layout` with positions of `value` on `axis`: what other axes hold is a constant only if it is that."""
+    own = set(layout.axes[axis])
     blocks = [
-        replace(b, state=np.where(b.state == (np.nan if value is None else value), b.state, np.nan))
-        if value is not None
-        else b
+        b if own & set(b.keys) else replace(b, state=np.where(b.state == value, b.state, np.nan))
         for b in layout.blocks
     ]
-    layout = replace(layout, blocks=tuple(blocks))
-    return free_axis(layout, axis, trace.shape(node.outputs[0])[axis])
+    return replace(layout, blocks=tuple(blocks))
 
 
 def _pads(node: Node, trace: Trace, rank: int) -> tuple[list[int | None], list[int]]:

@@ -236,6 +236,21 @@ ROWS: list[Row] = [
         size=8,
     ),
     image(
+        "Pad",
+        "with a constant, of an axis that is spread",
+        NOT_ZERO,
+        "p = GlobalMaxPool(h) e = Expand(p, wide) z = Pad(e, pads, half)",
+        "int64[4] wide = {1,1,6,6}, int64[8] pads = {0,0,1,0,0,0,0,1}, float half = {0.5}",
+    ),
+    image(
+        "Pad",
+        "with zeros, of an axis that is spread",
+        PRUNABLE,
+        "p = GlobalMaxPool(h) e = Expand(p, wide) z = Pad(e, pads)",
+        "int64[4] wide = {1,1,6,6}, int64[8] pads = {0,0,1,0,0,0,0,1}",
+        size=6,
+    ),
+    image(
         "Gather",
         "of a weight",
         PRUNABLE,
