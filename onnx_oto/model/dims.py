@@ -1,50 +1,159 @@
 """Arithmetic on sizes that may be symbolic.
 
-A size is an int (known), a str (a symbol, or a product such as ``"12*N"``), or None (unknown). Symbols stand
-for sizes of axes, so they are integers >= 0. Equal strings mean equal sizes.
+A size is an int (known), a str (symbolic), or None (unknown). A symbolic size is a polynomial with integer
+coefficients in symbols that stand for open sizes of axes, so for integers >= 0. Where something is taken off such a
+size, it is understood to be there (T-1 is no size of an empty axis). A polynomial is written in one way only, so
+equal strings mean equal sizes: ``"12*N"``, ``"T+1"``, ``"2*N*(T-1)"``, ``"floor((H+1)/2)"``. What has no exact form
+is a symbol of its own; a quotient rounded down is one that names what it is made of.
 """
 
 from __future__ import annotations
 
+import functools
+import math
+import operator
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 Dim: TypeAlias = int | str | None
 Shape: TypeAlias = tuple[Dim, ...]
+Atoms: TypeAlias = tuple[str, ...]
+"""A product of symbols, sorted; () is 1."""
+Terms: TypeAlias = Mapping[Atoms, int]
+"""A sum: the coefficient of every product in it, none of them 0."""
 
-_FACTOR = re.compile(r"[^\W\d][\w.]*|\d+")
+_NAME = re.compile(r"[^\W\d][\w.]*")
+_FUNCTIONS = {"floor", "truncated", "max", "min"}
+_MOST_ATOMS = 12
+_MOST_TERMS = 16
 
 
 def multiply(a: Dim, b: Dim) -> Dim:
     """Return a*b as a size, None when either is unknown.
 
-    >>> multiply(12, "N"), multiply("2*N", "M"), multiply(0, None)
-    ('12*N', '2*M*N', 0)
+    >>> multiply(12, "N"), multiply("2*N", "M"), multiply(0, None), multiply("T+1", 2)
+    ('12*N', '2*M*N', 0, '2*(T+1)')
     """
     if a == 0 or b == 0:
         return 0
     if a is None or b is None:
         return None
-    coefficient_a, atoms_a = _monomial(a)
-    coefficient_b, atoms_b = _monomial(b)
-    return _format(coefficient_a * coefficient_b, atoms_a + atoms_b)
+    if isinstance(a, int) and isinstance(b, int):
+        return a * b
+    coefficient_a, atoms_a = _factored(a)
+    coefficient_b, atoms_b = _factored(b)
+    return _product_text(coefficient_a * coefficient_b, (*atoms_a, *atoms_b))
 
 
 def divide(a: Dim, b: Dim) -> Dim:
     """Return a/b when b divides a for every value of the symbols, else None.
 
-    >>> divide("12*N", 4), divide("H*W", "W"), divide("N", 2), divide(12, 5)
-    ('3*N', 'H', None, None)
+    >>> divide("12*N", 4), divide("H*W", "W"), divide("N", 2), divide(12, 5), divide("B*(T+1)", "T+1")
+    ('3*N', 'H', None, None, 'B')
     """
     if a is None or b is None or b == 0:
         return None
-    coefficient_a, atoms_a = _monomial(a)
-    coefficient_b, atoms_b = _monomial(b)
-    if coefficient_a % coefficient_b or atoms_b - atoms_a:
+    if a == b:
+        return 1
+    coefficient_a, atoms_a = _factored(a)
+    coefficient_b, atoms_b = _factored(b)
+    left, right = Counter(atoms_a), Counter(atoms_b)
+    if coefficient_a % coefficient_b or right - left:
         return None
-    return _format(coefficient_a // coefficient_b, atoms_a - atoms_b)
+    return _product_text(coefficient_a // coefficient_b, tuple((left - right).elements()))
+
+
+def add(*sizes: Dim) -> Dim:
+    """Return the sum of sizes (which may be negative), None when one of them is unknown.
+
+    >>> add("N", "N", 0), add(add("T", 1), -1), add("2*T", 2), add("T", multiply(-1, "T"))
+    ('2*N', 'T', '2*(T+1)', 0)
+    """
+    total: Counter[Atoms] = Counter()
+    for size in sizes:
+        if size is None:
+            return None
+        for atoms, coefficient in _expand(size).items():
+            total[atoms] += coefficient
+    return _sum_text({atoms: c for atoms, c in total.items() if c})
+
+
+def subtract(a: Dim, b: Dim) -> Dim:
+    """Return a-b, None when either is unknown."""
+    return add(a, multiply(-1, b))
+
+
+def quotient(a: Dim, b: Dim) -> Dim:
+    """Return a/b rounded down for a >= 0 and b > 0, None when either is unknown.
+
+    >>> quotient("N", 2), quotient("4*N+3", 2), quotient(7, 2), quotient("H", "W"), quotient("6*N", 2)
+    ('floor(N/2)', '2*N+1', 3, 'floor(H/W)', '3*N')
+    """
+    exact = divide(a, b)
+    if exact is not None or a is None or b is None or b == 0:
+        return exact
+    if isinstance(a, int) and isinstance(b, int):
+        return a // b
+    if not isinstance(b, int):
+        return _function("floor", a, b)
+    whole: dict[Atoms, int] = {}
+    rest: dict[Atoms, int] = {}
+    for atoms, coefficient in _expand(a).items():
+        for part, value in zip((whole, rest), divmod(coefficient, b), strict=True):
+            if value:
+                part[atoms] = value
+    if all(atoms == () for atoms in rest):
+        return _sum_text(whole)
+    remainder = _sum_text(rest)
+    return None if remainder is None else add(_sum_text(whole), _function("floor", remainder, b))
+
+
+def truncated(a: Dim, b: Dim) -> Dim:
+    """Return a/b rounded towards zero, as integer division does in ONNX; None when either is unknown.
+
+    Where a is not negative that is rounding down; symbols are taken to be at least 1 for that.
+    """
+    if b == 0:
+        return None
+    if isinstance(a, int) and isinstance(b, int):
+        return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
+    if least(a, symbol=1) >= 0 < least(b, symbol=1):
+        return quotient(a, b)
+    exact = divide(a, b)
+    return exact if exact is not None or a is None or b is None else _function("truncated", a, b)
+
+
+def least(size: Dim, *, symbol: int = 0) -> float:
+    """Return a lower bound of a size if every symbol is at least `symbol`; -inf when there is none."""
+    if isinstance(size, int):
+        return size
+    if size is None:
+        return -math.inf
+    return sum(_least_term(atoms, c, symbol) for atoms, c in _expand(size).items())
+
+
+def largest(a: Dim, b: Dim) -> Dim:
+    """Return the maximum of two sizes, None when one is unknown."""
+    return _extreme("max", a, b)
+
+
+def smallest(a: Dim, b: Dim) -> Dim:
+    """Return the minimum of two sizes, None when one is unknown."""
+    return _extreme("min", a, b)
+
+
+def _extreme(name: str, a: Dim, b: Dim) -> Dim:
+    if a is None or b is None:
+        return None
+    if isinstance(a, int) and isinstance(b, int):
+        return max(a, b) if name == "max" else min(a, b)
+    for more, less in ((a, b), (b, a)):
+        if least(subtract(more, less)) >= 0:
+            return more if name == "max" else less
+    first, second = sorted((a, b), key=str)
+    return _function(name, first, second, ",")
 
 
 def product(sizes: Iterable[Dim]) -> Dim:
@@ -65,41 +174,181 @@ def known_size(shape: Shape | None) -> int | None:
     return total
 
 
-def _monomial(size: int | str) -> tuple[int, Counter[str]]:
-    """Split into an integer coefficient and a multiset of atoms; what is no plain product is one atom."""
-    if isinstance(size, int):
-        return size, Counter()
-    factors = size.split("*")
-    if len(factors) == 1 or not all(_FACTOR.fullmatch(f) for f in factors):
-        return 1, Counter([size])
-    coefficient = 1
-    atoms: Counter[str] = Counter()
-    for factor in factors:
-        if factor.isdigit():
-            coefficient *= int(factor)
-        else:
-            atoms[factor] += 1
-    return coefficient, atoms
+def value_at(size: int | str, at: Mapping[str, int]) -> int:
+    """Return a size where its symbols are the given numbers. Raises KeyError for a symbol that is not given.
+
+    >>> value_at("2*N*(T-1)", {"N": 3, "T": 5}), value_at("floor((H-1)/2)+1", {"H": 6})
+    (24, 3)
+    """
+    terms: Terms = {(): size} if isinstance(size, int) else _terms(size)
+    return sum(c * math.prod(_atom_at(atom, at) for atom in atoms) for atoms, c in terms.items())
 
 
-def _format(coefficient: int, atoms: Counter[str]) -> int | str | None:
-    names = sorted(atoms.elements())
-    if not names:
-        return coefficient
-    if len(names) > 8 or (
-        (len(names) > 1 or coefficient != 1) and not all(_FACTOR.fullmatch(n) for n in names)
-    ):
-        return None
-    return "*".join(names if coefficient == 1 else [str(coefficient), *names])
+def _atom_at(atom: str, at: Mapping[str, int]) -> int:
+    name, inside = _opened(atom)
+    if not inside:
+        return at[atom]
+    a, *rest = (value_at(size, at) for size in inside)
+    if not rest:
+        return a
+    b = rest[0]
+    if name == "truncated":
+        return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
+    return a // b if name == "floor" else max(a, b) if name == "max" else min(a, b)
 
 
 def symbols(size: Dim) -> frozenset[str]:
-    """Return the atoms that a symbolic size is made of; none for an int or None."""
-    return frozenset() if size is None else frozenset(_monomial(size)[1])
+    """Return the symbols that a size is made of, those inside of sums and quotients too."""
+    return frozenset(_NAME.findall(size)) - _FUNCTIONS if isinstance(size, str) else frozenset()
+
+
+def symbol_for(name: str, taken: Iterable[str] = ()) -> str:
+    """Return a symbol for an open size that a model calls `name`: the name itself if it can be one."""
+    symbol = name if _NAME.fullmatch(name) else "size_" + re.sub(r"[^\w.]+", "_", name)
+    while symbol in taken:
+        symbol += "_"
+    return symbol
+
+
+# --- text -----------------------------------------------------------------------------------------------------
+def _pieces(text: str, marks: str) -> Iterator[str]:
+    """Yield the pieces of a text between `marks` outside of parentheses, each with the mark in front of it."""
+    depth, start = 0, 0
+    for i, character in enumerate(text):
+        depth += (character == "(") - (character == ")")
+        if depth == 0 and character in marks and i > start:
+            yield text[start:i]
+            start = i
+    yield text[start:]
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _terms(text: str) -> Terms:
+    """Return the terms of a written size; a text that is none is one symbol."""
+    terms: Counter[Atoms] = Counter()
+    for piece in _pieces(text, "+-"):
+        coefficient = -1 if piece.startswith("-") else 1
+        atoms = []
+        for factor in _pieces(piece.lstrip("+-"), "*"):
+            factor = factor.lstrip("*")
+            if factor.isdecimal():
+                coefficient *= int(factor)
+            elif _is_atom(factor):
+                atoms.append(factor)
+            else:
+                return {(text,): 1}
+        terms[tuple(sorted(atoms))] += coefficient
+    return dict(terms)
+
+
+def _is_atom(text: str) -> bool:
+    """Return whether a text is a name, a sum in parentheses, or a function of sizes."""
+    name = _NAME.match(text)
+    rest = text[name.end() :] if name else text
+    return (not rest and name is not None) or (rest.startswith("(") and _closes(rest) == len(rest) - 1)
+
+
+def _closes(text: str) -> int:
+    """Return where the parenthesis closes that a text begins with, -1 if nowhere."""
+    depth = 0
+    for i, character in enumerate(text):
+        depth += (character == "(") - (character == ")")
+        if depth == 0:
+            return i
+    return -1
+
+
+def _factored(size: int | str) -> tuple[int, Atoms]:
+    """Return a size as a coefficient and a product; a sum is one atom, in parentheses."""
+    if isinstance(size, int):
+        return size, ()
+    terms = _terms(size)
+    if len(terms) == 1:
+        [(atoms, coefficient)] = terms.items()
+        return coefficient, atoms
+    return 1, (f"({size})",)
+
+
+def _expand(size: int | str) -> Terms:
+    """Return a size as a sum; a product with one sum in it is written out."""
+    coefficient, atoms = _factored(size)
+    sums = [atom for atom in atoms if atom.startswith("(")]
+    if len(sums) != 1:
+        return {atoms: coefficient} if coefficient else {}
+    others = list(atoms)
+    others.remove(sums[0])
+    inner = _terms(sums[0][1:-1])
+    return {tuple(sorted((*others, *more))): coefficient * c for more, c in inner.items()}
+
+
+def _sum_text(terms: Terms) -> Dim:
+    """Return the text of a sum: what all terms have in common in front of it."""
+    if not terms:
+        return 0
+    if len(terms) == 1:
+        [(atoms, coefficient)] = terms.items()
+        return _product_text(coefficient, atoms)
+    if len(terms) > _MOST_TERMS:
+        return None
+    common = functools.reduce(operator.and_, map(Counter, terms))
+    rests = {tuple(sorted((Counter(atoms) - common).elements())): c for atoms, c in terms.items()}
+    ordered = sorted(rests, key=lambda atoms: (not atoms, atoms))
+    factor = math.gcd(*rests.values()) * (1 if rests[ordered[0]] > 0 else -1)
+    written = [_product_text(rests[atoms] // factor, atoms) for atoms in ordered]
+    if None in written:
+        return None
+    text = "+".join(map(str, written)).replace("+-", "-")
+    return text if factor == 1 and not common else _product_text(factor, (*common.elements(), f"({text})"))
+
+
+def _product_text(coefficient: int, atoms: Iterable[str]) -> Dim:
+    names = sorted(atoms)
+    if not names or coefficient == 0:
+        return coefficient
+    if len(names) == 1 and coefficient == 1:
+        return names[0][1:-1] if names[0].startswith("(") else names[0]
+    if len(names) > _MOST_ATOMS or not all(map(_is_atom, names)):
+        return None
+    text = "*".join(names)
+    return f"-{text}" if coefficient == -1 else text if coefficient == 1 else f"{coefficient}*{text}"
+
+
+def _function(name: str, a: Dim, b: Dim, mark: str = "/") -> Dim:
+    """Return a symbol that says what it is made of."""
+    left, right = (f"({size})" if isinstance(size, str) and not _is_atom(size) else size for size in (a, b))
+    text = f"{name}({left}{mark}{right})"
+    return text if len(text) <= 200 else None
+
+
+def _least_term(atoms: Atoms, coefficient: int, symbol: int) -> float:
+    """Return a lower bound of a product."""
+    if not atoms:
+        return coefficient
+    bounds = [_least_atom(atom, symbol) for atom in atoms]
+    if coefficient < 0 or min(bounds) < 0:
+        return -math.inf
+    return coefficient * math.prod(bounds)
+
+
+def _least_atom(atom: str, symbol: int) -> float:
+    name, inside = _opened(atom)
+    if not inside:
+        return symbol
+    bounds = [least(size, symbol=symbol) for size in inside]
+    if name == "truncated":
+        return -math.inf
+    return 0 if name == "floor" else max(bounds) if name == "max" else min(bounds)
+
+
+def _opened(atom: str) -> tuple[str, list[str]]:
+    """Return the function of an atom ("" for a sum) and the sizes inside of it; none inside of a name."""
+    name, _, inside = atom.partition("(")
+    mark = "/" if name in ("floor", "truncated") else "," if name else ""
+    return name, [piece.lstrip(mark or None) for piece in _pieces(inside[:-1], mark)] if inside else []
 
 
 class Symbols:
-    """A source of symbols for sizes that are no product of known symbols.
+    """A source of symbols for sizes that are no expression of known symbols.
 
     Names are ``unk__<k>``, none of them in `taken`.
     """
@@ -107,7 +356,6 @@ class Symbols:
     def __init__(self, taken: Iterable[str] = ()) -> None:
         self._taken = set(taken)
         self._made: dict[Hashable, str] = {}
-        self._sums: dict[str, tuple[int, Counter[str]]] = {}
         self._next = 0
 
     def fresh(self) -> str:
@@ -122,40 +370,3 @@ class Symbols:
         if key not in self._made:
             self._made[key] = self.fresh()
         return self._made[key]
-
-    def sum(self, sizes: Iterable[Dim]) -> Dim:
-        """Return the sum of sizes (ints may be negative), None when one of them is unknown.
-
-        >>> symbols = Symbols()
-        >>> symbols.sum(["N", "N", 0]), symbols.sum([symbols.sum(["T", 1]), -1])
-        ('2*N', 'T')
-        """
-        constant, terms = 0, Counter[str]()
-        for size in sizes:
-            if size is None:
-                return None
-            more, atoms = self._expand(size)
-            constant += more
-            terms.update(atoms)
-        if not terms:
-            return constant
-        if constant == 0 and len(terms) == 1:
-            [(name, count)] = terms.items()
-            return multiply(count, name)
-        symbol = self.of("sum", constant, frozenset(terms.items()))
-        self._sums[symbol] = (constant, terms)
-        return symbol
-
-    def least(self, size: Dim) -> int:
-        """Return a lower bound of a size."""
-        return 0 if size is None else self._expand(size)[0]
-
-    def _expand(self, size: int | str) -> tuple[int, Counter[str]]:
-        """Return constant and summands with their counts."""
-        if isinstance(size, str) and size in self._sums:
-            return self._sums[size]
-        count, atoms = _monomial(size)
-        name = _format(1, atoms)
-        if isinstance(size, int) or not isinstance(name, str):
-            return (size, Counter()) if isinstance(size, int) else (0, Counter([size]))
-        return 0, Counter({name: count})

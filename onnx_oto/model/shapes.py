@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto, TensorProto, TypeProto
 
-from onnx_oto.model.dims import Shape, Symbols, symbols
+from onnx_oto.model.dims import Shape, Symbols, symbol_for, symbols
 from onnx_oto.model.node import read_nodes
 from onnx_oto.model.schema_types import Schemas
 from onnx_oto.model.tensors import element_count, is_external, to_array
@@ -45,8 +45,7 @@ def infer(model: ModelProto, *, strict: bool = False) -> Knowledge:
     an output of another element type, raise ModelError naming the node.
     """
     given = _given(model)
-    open_sizes = (size for value in model.graph.input for size in type_shape(given[value.name]) or ())
-    taken = {name for size in open_sizes for name in symbols(size)}
+    taken = {name for kind in given.values() for size in type_shape(kind) or () for name in symbols(size)}
     declared = {value.name: value.type for value in model.graph.output}
     walk = Walk(Schemas(model), Symbols(taken), small_constants(model), declared, strict=strict)
     for name, kind in given.items():
@@ -71,15 +70,22 @@ def small_constants(model: ModelProto) -> dict[str, np.ndarray]:
 def _given(model: ModelProto) -> dict[str, TypeProto]:
     """Return the types of graph inputs and initializers; every open size of an input has a symbol.
 
-    "?" twice does not mean two equal sizes, so each gets a symbol of its own.
+    "?" twice does not mean two equal sizes, so each gets a symbol of its own. The same name does; a name that is an
+    expression ("past + 1") is a symbol too, since nobody holds a runtime to it.
     """
     found = {}
+    chosen: dict[str, str] = {}
     for position, value in enumerate(model.graph.input):
         shape = type_shape(value.type)
-        if shape is None or None not in shape:
+        if shape is None or all(isinstance(size, int) for size in shape):
             found[value.name] = value.type
             continue
-        named = (f"input{position}_{axis}" if size is None else size for axis, size in enumerate(shape))
+        named = []
+        for axis, size in enumerate(shape):
+            name = f"input{position}_{axis}" if size is None else size
+            if isinstance(name, str) and name not in chosen:
+                chosen[name] = symbol_for(name, chosen.values())
+            named.append(chosen[name] if isinstance(name, str) else name)
         found[value.name] = tensor_type(value.type.tensor_type.elem_type, tuple(named))
     for tensor in model.graph.initializer:
         found[tensor.name] = tensor_type(tensor.data_type, tuple(tensor.dims))

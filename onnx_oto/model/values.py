@@ -25,13 +25,15 @@ Evaluator: TypeAlias = "Callable[[Node, Sequence[Value | None]], Value | list[Va
 
 MAX_ELEMENTS = 16384
 EVALUATORS: dict[str, Evaluator] = {}
+INTEGER_EVALUATORS: dict[str, Evaluator] = {}
+"""Those of operators that mean something else on integers."""
 
 
-def evaluates(*ops: str) -> Callable[[Evaluator], Evaluator]:
-    """Register an evaluator for ops of the standard domain."""
+def evaluates(*ops: str, integers: bool = False) -> Callable[[Evaluator], Evaluator]:
+    """Register an evaluator for ops of the standard domain; `integers`: for results of an integer type only."""
 
     def register(function: Evaluator) -> Evaluator:
-        EVALUATORS.update(dict.fromkeys(ops, function))
+        (INTEGER_EVALUATORS if integers else EVALUATORS).update(dict.fromkeys(ops, function))
         return function
 
     return register
@@ -53,14 +55,19 @@ def integers(value: Value | None) -> list[int] | None:
 
 
 def sizes(value: Value | None) -> list[dims.Dim] | None:
-    """Return the elements of a vector as sizes (int, symbol or None), None when there is no value."""
+    """Return the elements of a vector as sizes (int, symbolic or None), None when there is no value.
+
+    A symbolic element that may be negative is no size: written into a shape, it would mean something else.
+    """
     if value is None:
         return None
     return [_size(item) for item in value.flat]
 
 
 def _size(item: Any) -> dims.Dim:
-    if item is None or isinstance(item, str):
+    if isinstance(item, str):
+        return item if dims.least(item, symbol=1) >= 0 else None
+    if item is None:
         return item
     return int(item) if float(item).is_integer() else None
 

@@ -18,7 +18,7 @@ from onnx_oto.model.reference import evaluate_constant
 from onnx_oto.model.schema_types import Schemas
 from onnx_oto.model.tensors import from_array
 from onnx_oto.model.types import agree, tensor_type, type_shape
-from onnx_oto.model.values import MAX_ELEMENTS, from_shape, is_known
+from onnx_oto.model.values import INTEGER_EVALUATORS, MAX_ELEMENTS, from_shape, is_known
 
 # Values above this are no sizes: onnx's inference does not get to see them.
 MAX_SHOWN = 1024
@@ -125,8 +125,9 @@ class Walk:
             kind = self._types.get(name)
             if kind is None or not kind.WhichOneof("value"):
                 self.give(name, declared)
+                self._sharpen(name, _numbers(self.shapes[name]))
             return
-        wanted, found = type_shape(declared), self.shapes.get(name)
+        wanted, found = _numbers(type_shape(declared)), self.shapes.get(name)
         if declared.tensor_type.elem_type not in (0, self.dtypes[name]):
             if self._strict:
                 raise ModelError(
@@ -191,7 +192,8 @@ class Walk:
         inputs = [self._input_value(name) for name in node.inputs]
         if not inputs or node.since < _FIRST_OPSET or all(value is None for value in inputs):
             return []
-        evaluator = EVALUATORS.get(node.op)
+        whole = self.dtypes.get(node.outputs[0]) in _INTEGERS
+        evaluator = (INTEGER_EVALUATORS.get(node.op) if whole else None) or EVALUATORS.get(node.op)
         try:
             result = evaluator(node, inputs) if evaluator is not None else None
         except (ValueError, IndexError, TypeError, OverflowError):
@@ -219,6 +221,11 @@ class Walk:
             return None
         unknown: np.ndarray = np.full(tuple(size for size in shape if isinstance(size, int)), None, object)
         return unknown
+
+
+def _numbers(shape: Shape | None) -> Shape | None:
+    """Return a declared shape without its names: that two sizes have one name proves nothing."""
+    return shape and tuple(size if isinstance(size, int) else None for size in shape)
 
 
 def _sound(shape: Shape | None) -> Shape | None:

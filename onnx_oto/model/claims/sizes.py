@@ -8,7 +8,18 @@ import math
 import numpy as np
 
 from onnx_oto.model.claims.registry import Facts, broadcast, claims
-from onnx_oto.model.dims import Dim, Shape, divide, multiply, product
+from onnx_oto.model.dims import (
+    Dim,
+    Shape,
+    add,
+    divide,
+    least,
+    multiply,
+    product,
+    quotient,
+    smallest,
+    subtract,
+)
 from onnx_oto.model.node import Node
 from onnx_oto.model.values import argument, sizes
 
@@ -111,7 +122,7 @@ def _concat(node: Node, facts: Facts) -> Shape | None:
         return None
     axis = node.attrs["axis"] % len(found[0])
     result = [_known(column) for column in zip(*found, strict=True)]
-    result[axis] = facts.symbols.sum([source[axis] for source in found])
+    result[axis] = add(*(source[axis] for source in found))
     return tuple(result)
 
 
@@ -132,7 +143,7 @@ def _pad(node: Node, facts: Facts) -> Shape | None:
         return None
     result = list(source)
     for position, axis in enumerate(axes):
-        result[axis] = facts.symbols.sum([source[axis], pads[position], pads[position + len(axes)]])
+        result[axis] = add(source[axis], pads[position], pads[position + len(axes)])
     return tuple(result)
 
 
@@ -156,18 +167,33 @@ def _slice(node: Node, facts: Facts) -> Shape | None:
 
 
 def _cut(size: Dim, start: Dim, end: Dim, step: int, facts: Facts) -> Dim:
-    if start == 0 and step == 1 and (end == size or (isinstance(end, int) and end >= HUGE)):
-        return size
-    if size is None or not (isinstance(start, int) and isinstance(end, int)):
+    if size is None or start is None or end is None:
         return None
-    if isinstance(size, int):
-        return len(range(*slice(start, end, step).indices(size))) if step > 0 else None
-    least = facts.symbols.least(size)
-    if step == 1 and start >= 0 and (end < 0 or end >= HUGE) and least >= start - min(end, 0):
-        return facts.symbols.sum([size, -start, min(end, 0)])
-    if step == 1 and 0 <= start <= end <= least:
-        return end - start
+    if step == -1 and start in (-1, size) and isinstance(end, int) and end <= -HUGE:
+        return size
+    if step <= 0:
+        return None
+    first, last = _position(start, size), _position(end, size)
+    if first is not None and last is not None:
+        length = subtract(last, first)
+        if least(length, symbol=1) >= 0:
+            return quotient(add(length, step - 1), step)
+        if isinstance(length, int):
+            return 0
+    if first == 0 and step == 1:
+        return smallest(end, size) if isinstance(end, str) or end >= 0 else None
     return facts.symbols.of("slice", size, start, end, step)
+
+
+def _position(bound: Dim, size: Dim) -> Dim:
+    """Return where a bound of a slice lies on an axis, from its start; None if that depends on open sizes."""
+    if isinstance(bound, int) and isinstance(size, int):
+        return min(max(bound + size if bound < 0 else bound, 0), size)
+    if isinstance(bound, int) and bound < 0:
+        return add(size, bound) if least(size, symbol=1) >= -bound else None
+    if bound == size or (isinstance(bound, int) and bound >= HUGE) or least(subtract(bound, size)) >= 0:
+        return size
+    return bound if least(subtract(size, bound), symbol=1) >= 0 else None
 
 
 @claims("Resize", "Upsample")

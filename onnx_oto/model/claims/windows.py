@@ -1,7 +1,7 @@
 """Convolutions and pools over open sizes.
 
 Symbols: size of an axis n, kernel k, dilation d, stride s, total padding p, reach r = d (k - 1) + 1.
-A window slides to floor((n + p - r) / s) + 1 places; for n = s m and 1 <= r - p <= s that is m.
+A window slides to floor((n + p - r) / s) + 1 places.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onnx_oto.model.claims.registry import Facts, claims
-from onnx_oto.model.dims import Dim, Shape, divide, multiply
+from onnx_oto.model.dims import Dim, Shape, add, divide, multiply, quotient, subtract
 from onnx_oto.model.node import Node
 
 
@@ -53,17 +53,13 @@ def _windows(node: Node, kernel: list[int]) -> list[_Window]:
 def _slide(size: Dim, window: _Window, facts: Facts) -> Dim:
     if size is None:
         return None
-    part = divide(size, window.stride)
     if window.same:
-        if isinstance(size, int):
-            return -(-size // window.stride)
-        return part if part is not None else facts.symbols.of("ceil", size, window.stride)
-    exact = window.excess == window.stride if window.ceil else 1 <= window.excess <= window.stride
-    if part is not None and exact:
+        return quotient(add(size, window.stride - 1), window.stride)
+    if not window.ceil:
+        return add(quotient(subtract(size, window.excess), window.stride), 1)
+    if window.excess == window.stride and (part := divide(size, window.stride)) is not None:
         return part
-    if isinstance(size, int):
-        return None if window.ceil else (size - window.excess) // window.stride + 1
-    return facts.symbols.of("window", size, window)
+    return None if isinstance(size, int) else facts.symbols.of("window", size, window)
 
 
 def _kernel(node: Node, weight: Shape | None) -> list[int] | None:
@@ -104,13 +100,13 @@ def _conv_transpose(node: Node, facts: Facts) -> Shape | None:
     given = node.attrs.get("output_shape")
     extra = node.attrs.get("output_padding") or [0] * len(kernel)
     places = given or [
-        _spread(size, window, more, facts)
+        _spread(size, window, more)
         for size, window, more in zip(source[2:], _windows(node, kernel), extra, strict=True)
     ]
     channels = multiply(weight[1], node.attrs.get("group", 1))
     return (source[0], channels, *places)
 
 
-def _spread(size: Dim, window: _Window, extra: int, facts: Facts) -> Dim:
+def _spread(size: Dim, window: _Window, extra: int) -> Dim:
     grown = multiply(size, window.stride)
-    return grown if window.same else facts.symbols.sum([grown, window.excess + extra - window.stride])
+    return grown if window.same else add(grown, window.excess + extra - window.stride)

@@ -60,15 +60,18 @@ def _cast_like(node: Node, values: Sequence[Value | None]) -> Value | None:
     return data.astype(like.dtype)
 
 
+Operation = Callable[[Any, Any], Any]
+
+
 def _add(a: Any, b: Any) -> Any:
     if isinstance(a, str) or isinstance(b, str):
-        return a if b == 0 else b if a == 0 else None
+        return None if _fractional(a) or _fractional(b) else dims.add(_whole(a), _whole(b))
     return None if a is None or b is None else a + b
 
 
 def _sub(a: Any, b: Any) -> Any:
     if isinstance(a, str) or isinstance(b, str):
-        return 0 if a == b else a if b == 0 else None
+        return None if _fractional(a) or _fractional(b) else dims.subtract(_whole(a), _whole(b))
     return None if a is None or b is None else a - b
 
 
@@ -79,40 +82,60 @@ def _mul(a: Any, b: Any) -> Any:
 
 
 def _div(a: Any, b: Any) -> Any:
+    """Return a quotient of floats, exact where sizes are divided."""
     if a is None or b is None or b == 0:
         return None
     if isinstance(a, str) or isinstance(b, str):
         return None if _fractional(a) or _fractional(b) else dims.divide(_whole(a), _whole(b))
-    if isinstance(a, float) or isinstance(b, float):
-        return a / b
-    quotient = abs(a) // abs(b)
-    return quotient if (a < 0) == (b < 0) else -quotient
+    return a / b
+
+
+def _integer_div(a: Any, b: Any) -> Any:
+    return None if a is None or b is None or b == 0 else dims.truncated(_whole(a), _whole(b))
+
+
+def _mod(a: Any, b: Any) -> Any:
+    """Return the remainder of sizes, which are not negative: both kinds of Mod agree on them."""
+    if a is None or b is None or b == 0 or _fractional(a) or _fractional(b):
+        return None
+    a, b = _whole(a), _whole(b)
+    if dims.least(a, symbol=1) < 0 or dims.least(b, symbol=1) <= 0:
+        return None
+    return dims.subtract(a, dims.multiply(b, dims.quotient(a, b)))
 
 
 def _compare(test: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Any]:
-    """Compare two elements; a symbol is >= 0, so it can be told from a negative number."""
+    """Compare two elements; with sizes, where it is the same for every value of their symbols."""
 
     def compare(a: Any, b: Any) -> Any:
         if a is None or b is None:
             return None
-        if isinstance(a, str) and isinstance(b, str):
-            return test(0, 0) if a == b else None
-        if isinstance(a, str):
-            return test(0, b) if b < 0 else None
-        if isinstance(b, str):
-            return test(a, 0) if a < 0 else None
-        return test(a, b)
+        if not (isinstance(a, str) or isinstance(b, str)):
+            return test(a, b)
+        if _fractional(a) or _fractional(b):
+            return None
+        apart = dims.subtract(_whole(a), _whole(b))
+        if isinstance(apart, int):
+            return test(apart, 0)
+        if dims.least(apart) > 0:
+            return test(1, 0)
+        return test(-1, 0) if dims.least(dims.multiply(-1, apart)) > 0 else None
 
     return compare
 
 
-def _extreme(pick: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _extreme(
+    pick: Callable[[Any, Any], Any], symbolic: Callable[[dims.Dim, dims.Dim], dims.Dim]
+) -> Operation:
     def choose(a: Any, b: Any) -> Any:
-        if a is None or b is None or isinstance(a, str) or isinstance(b, str):
-            return a if a == b else None
-        return pick(a, b)
+        if isinstance(a, str) or isinstance(b, str):
+            return None if _fractional(a) or _fractional(b) else symbolic(_whole(a), _whole(b))
+        return None if a is None or b is None else pick(a, b)
 
     return choose
+
+
+_MIN, _MAX = _extreme(min, dims.smallest), _extreme(max, dims.largest)
 
 
 def _and(a: Any, b: Any) -> Any:
@@ -127,7 +150,11 @@ def _or(a: Any, b: Any) -> Any:
     return None if a is None or b is None else bool(a or b)
 
 
-_BINARY: dict[str, Callable[[Any, Any], Any]] = {
+def _xor(a: Any, b: Any) -> Any:
+    return None if a is None or b is None else bool(a) != bool(b)
+
+
+_BINARY: dict[str, Operation] = {
     "Add": _add,
     "Sub": _sub,
     "Mul": _mul,
@@ -139,6 +166,8 @@ _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "LessOrEqual": _compare(operator.le),
     "And": _and,
     "Or": _or,
+    "Xor": _xor,
+    "Mod": _mod,
 }
 _TYPED: dict[str, Callable[[Any, Any], Any]] = {
     "Add": np.add,
@@ -151,6 +180,7 @@ _TYPED: dict[str, Callable[[Any, Any], Any]] = {
     "LessOrEqual": np.less_equal,
     "And": np.logical_and,
     "Or": np.logical_or,
+    "Xor": np.logical_xor,
 }
 
 
@@ -164,11 +194,20 @@ def _binary(node: Node, values: Sequence[Value | None]) -> Value | None:
     if a.dtype == object or b.dtype == object:
         return lift(_BINARY[node.op], a, b)
     with np.errstate(all="ignore"):
-        if node.op != "Div":
+        if node.op in _TYPED:
             return np.asarray(_TYPED[node.op](a, b))
-        if a.dtype.kind == "f":
-            return np.asarray(a / b)
-        return lift(_div, a, b) if np.all(b != 0) else None
+        if node.op == "Div":
+            return np.asarray(a / b) if a.dtype.kind == "f" else None
+        return lift(_BINARY[node.op], a, b)
+
+
+@evaluates("Div", integers=True)
+def _integer_division(node: Node, values: Sequence[Value | None]) -> Value | None:
+    """Quotients of integers are rounded towards zero."""
+    a, b = values
+    if a is None or b is None or not fits(np.broadcast_shapes(a.shape, b.shape)):
+        return None
+    return lift(_integer_div, a, b) if b.dtype == object or np.all(b != 0) else None
 
 
 @evaluates("Min", "Max")
@@ -179,7 +218,7 @@ def _min_max(node: Node, values: Sequence[Value | None]) -> Value | None:
     result = found[0]
     for value in found[1:]:
         if result.dtype == object or value.dtype == object:
-            result = lift(_extreme(min if node.op == "Min" else max), result, value)
+            result = lift(_MIN if node.op == "Min" else _MAX, result, value)
         else:
             result = (np.minimum if node.op == "Min" else np.maximum)(result, value)
     return result
@@ -205,8 +244,8 @@ def _sign(node: Node, values: Sequence[Value | None]) -> Value | None:
     if values[0].dtype != object:
         return np.asarray(np.negative(values[0]) if node.op == "Neg" else np.abs(values[0]))
     if node.op == "Abs":
-        return lift(lambda item: item if item is None or isinstance(item, str) else abs(item), values[0])
-    return lift(lambda item: None if item is None or isinstance(item, str) else -item, values[0])
+        return lift(_abs, values[0])
+    return lift(lambda item: dims.multiply(-1, item) if isinstance(item, str) else item and -item, values[0])
 
 
 @evaluates("ReduceProd", "ReduceSum", "ReduceMax", "ReduceMin")
@@ -218,15 +257,19 @@ def _reduce(node: Node, values: Sequence[Value | None]) -> Value | None:
     axes = argument(node, values, 1, "axes", [0] if not node.attrs.get("noop_with_empty_axes", 0) else None)
     if axes is None or [axis % 1 for axis in axes] != [0]:
         return None
-    combine = {"ReduceProd": _mul, "ReduceSum": _add, "ReduceMax": _extreme(max), "ReduceMin": _extreme(min)}[
-        node.op
-    ]
+    combine = {"ReduceProd": _mul, "ReduceSum": _add, "ReduceMax": _MAX, "ReduceMin": _MIN}[node.op]
     total = data.flat[0] if data.dtype == object else data.flat[0].item()
     for item in data.astype(object).flat[1:]:
         total = combine(total, item)
     result = np.empty((1,) if node.attrs.get("keepdims", 1) else (), object)
     result[...] = total
     return result
+
+
+def _abs(item: Any) -> Any:
+    if isinstance(item, str):
+        return item if dims.least(item) >= 0 else None
+    return None if item is None else abs(item)
 
 
 def _fractional(item: Any) -> bool:
