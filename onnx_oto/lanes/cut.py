@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,6 +11,18 @@ import numpy.typing as npt
 
 from onnx_oto.lanes.expression import Expression
 from onnx_oto.lanes.layout import Block, IntArray, Layout
+
+
+@dataclass(frozen=True)
+class Share:
+    """A size that is not known before the model runs: kept / total of the full model's, exactly."""
+
+    kept: int
+    total: int
+
+
+NewSize = int | Share | None
+"""A size in the compact graph: a number, a share of the full model's, or None (what it was)."""
 
 
 class Cut(Protocol):
@@ -24,6 +37,9 @@ class Cut(Protocol):
     def size(self, layout: Layout, axis: int) -> int | None:
         """Return the compact size of `axis`, None if it is not known before the model runs."""
 
+    def share(self, layout: Layout, axis: int) -> Share:
+        """Return how many positions of `axis` stay of how many, counting those that are labelled."""
+
     def along(self, block: Block, key: int) -> npt.NDArray[np.bool_]:
         """Return which indices of factor `key` stay: bool [n]."""
 
@@ -36,11 +52,15 @@ class Cut(Protocol):
     def set_input(self, node: str, index: int, value: npt.NDArray[Any]) -> None:
         """Put a constant of its own at an input of a node."""
 
-    def override_input(self, node: str, index: int, values: Sequence[int | None]) -> None:
-        """Replace the known elements of a one-dimensional integer input; None keeps what the graph computes."""
+    def override_input(self, node: str, index: int, values: Sequence[NewSize]) -> None:
+        """Replace elements of an integer input (values fewer than ours: the last ones) that sizes are read from.
 
-    def override_output(self, node: str, index: int, values: Sequence[int | None]) -> None:
-        """The same for an output of a node: its readers see `values` where they are not None."""
+        None keeps what the graph computes. A share is taken of what it computes, unless that is no size: 1
+        (broadcast), 0 (copied) or -1 (inferred).
+        """
+
+    def override_output(self, node: str, index: int, values: Sequence[NewSize]) -> None:
+        """Replace elements of an integer output, a vector or a single number; a share is taken of it."""
 
     def parameter(self, name: str) -> npt.NDArray[Any]:
         """Return an initializer as it is after slicing."""
@@ -74,6 +94,15 @@ class Cut(Protocol):
 
     def reslice(self, node: str, axis: int, positions: IntArray) -> None:
         """Let a Slice take these positions of `axis` (in the compact tensor), whatever its bounds were."""
+
+
+def sizes_of(cut: Cut, layout: Layout) -> list[NewSize]:
+    """Return the compact sizes of all axes: numbers where they are known, shares where positions are removed."""
+    sizes: list[NewSize] = []
+    for axis in range(layout.rank):
+        size, share = cut.size(layout, axis), cut.share(layout, axis)
+        sizes.append(size if size is not None else share if share.kept < share.total else None)
+    return sizes
 
 
 def kept_of(cut: Cut, layout: Layout, axes: Iterable[int]) -> tuple[int, int]:

@@ -123,8 +123,8 @@ def free(shape: Sequence[Size]) -> Layout:
     return Layout(tuple(axes), sizes)
 
 
-def split(layout: Layout, key: int, outer: int, inner: int) -> Layout:
-    """Return `layout` with factor `key` written as two factors, outer * inner."""
+def split(layout: Layout, key: int, outer: Size, inner: Size) -> Layout:
+    """Return `layout` with factor `key` written as two factors, outer * inner. Those of a labelled one are numbers."""
     first, second = fresh_key(), fresh_key()
     sizes = {k: s for k, s in layout.sizes.items() if k != key} | {first: outer, second: inner}
 
@@ -138,6 +138,8 @@ def split(layout: Layout, key: int, outer: int, inner: int) -> Layout:
         if key not in block.keys:
             return block
         at = block.keys.index(key)
+        assert isinstance(outer, int)
+        assert isinstance(inner, int)
         shape = (*block.labels.shape[:at], outer, inner, *block.labels.shape[at + 1 :])
         return replace(
             block, keys=swap(block.keys), labels=block.labels.reshape(shape), state=block.state.reshape(shape)

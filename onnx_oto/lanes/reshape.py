@@ -1,4 +1,4 @@
-"""Reshape as index arithmetic on factors, and what the compact graph has to do about it."""
+"""What the compact graph has to do about a reshape, and the labels of its result."""
 
 from __future__ import annotations
 
@@ -7,20 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnx_oto.lanes.cut import Cut
+from onnx_oto.lanes.cut import Cut, sizes_of
 from onnx_oto.lanes.expression import Array, Tensor, apply
-from onnx_oto.lanes.layout import (
-    Block,
-    IntArray,
-    Layout,
-    Size,
-    View,
-    explicit,
-    fresh_key,
-    fuse,
-    product,
-    split,
-)
+from onnx_oto.lanes.layout import IntArray, Layout, Size, View, explicit, fuse
+from onnx_oto.lanes.regroup import deal, told
 from onnx_oto.lanes.trace import Trace, describe
 from onnx_oto.model.node import Node
 
@@ -29,18 +19,12 @@ def reshape(trace: Trace, node: Node, source: str, layout: Layout, shape: Sequen
     """Return the layout of tensor `source` (with `layout`) seen as `shape`, and register the node's repair.
 
     Factors are regrouped, split where an output axis ends inside one, and fused where neighbours of one block
-    meet again. What mixes a label with a size that is unknown is frozen.
+    meet again. Labels whose place in the result depends on sizes that are not known are frozen.
     """
     view = layout.view or View(source, layout.axes)
     if layout.view is None and layout.joint():
         trace.materialise(layout, node, told_apart=())
-    wide = replace(layout, view=view)
-    regrouped = _regroup(wide, list(shape))
-    if regrouped is None:
-        reason = f"{describe(node)} mixes the axis with a size that is not known, or divides it unevenly"
-        trace.materialise(layout, node)
-        trace.freeze(layout.blocks, reason)
-        return replace(trace.shaped(node.outputs[0]) or Layout((), {}), constant=layout.constant)
+    regrouped = _regrouped(trace, node, replace(layout, view=view), shape)
     result = fuse(regrouped)
     bypass = None if layout.view is None or result.joint() else _axis_permutation(regrouped)
     if bypass is None and trace.head_dims:
@@ -62,17 +46,22 @@ def reshape(trace: Trace, node: Node, source: str, layout: Layout, shape: Sequen
     return replace(result, view=None)
 
 
+def _regrouped(trace: Trace, node: Node, layout: Layout, shape: Sequence[Size]) -> Layout:
+    """Return `layout` with its factors dealt out to the axes of `shape`; what cannot be told there is frozen."""
+    dealt = deal(layout, shape)
+    if dealt.mixed:
+        reason = f"{describe(node)} mixes the axis with a size that is not known, or divides it unevenly"
+        trace.materialise(layout, node)
+        dealt = replace(dealt, layout=trace.release(dealt.layout, dealt.mixed, reason))
+    return told(dealt)
+
+
 def reshape_by_indices(
     trace: Trace, node: Node, source: str, layout: Layout, shape: Sequence[Size]
 ) -> Layout:
     """The same for a Gather of a flat tensor at row-major indices: a Reshape in the compact graph."""
     trace.materialise(layout, node)
-    regrouped = _regroup(replace(layout, view=None), list(shape))
-    if regrouped is None:
-        reason = f"{describe(node)} mixes the axis with a size that is not known, or divides it unevenly"
-        trace.freeze(layout.blocks, reason)
-        return trace.shaped(node.outputs[0]) or Layout((), {})
-    result = replace(fuse(regrouped), view=None)
+    result = replace(fuse(_regrouped(trace, node, replace(layout, view=None), shape)), view=None)
     trace.materialise(result, node)
 
     def repair(cut: Cut) -> None:
@@ -91,9 +80,10 @@ def resize(cut: Cut, node: Node, layout: Layout, result: Layout, index: int = 1)
     """Repair: write the compact sizes of `result` into input `index` of a Reshape or Expand."""
     if node.op == "Flatten" or not cut.touches(layout, result):
         return
-    sizes = [cut.size(result, axis) for axis in range(result.rank)]
-    if sizes.count(None) <= 1 and index == 1 and node.op == "Reshape" and 0 not in sizes:
-        cut.set_input(node.name, index, np.array([-1 if s is None else s for s in sizes], np.int64))
+    sizes = sizes_of(cut, result)
+    numbers = [size if isinstance(size, int) else -1 for size in sizes]
+    if numbers.count(-1) <= 1 and index == 1 and node.op == "Reshape" and 0 not in numbers:
+        cut.set_input(node.name, index, np.array(numbers, np.int64))
         return
     cut.override_input(node.name, index, sizes)
 
@@ -143,105 +133,3 @@ def _axis_permutation(layout: Layout) -> tuple[str, int] | None:
     if not same or len(blocks) != 1 or set(blocks[0].keys) != set(layout.axes[axis]):
         return None
     return layout.view.root, axis
-
-
-def _regroup(layout: Layout, shape: list[Size]) -> Layout | None:
-    """Return `layout` with its factors dealt out to the axes of `shape`; None if that cannot be proved."""
-    dims = [i for i, size in enumerate(shape) if size != 1]
-    axes: list[tuple[int, ...]] = [()] * len(shape)
-    flat = replace(layout, axes=(tuple(k for axis in layout.axes for k in axis),))
-    left, right = 0, 0  # factors dealt from either end
-    while dims and left + right < len(flat.axes[0]):
-        taken = _take(flat, shape[dims[0]], left, right, from_left=True)
-        if taken is None:
-            break
-        flat, count = taken
-        axes[dims.pop(0)] = flat.axes[0][left : left + count]
-        left += count
-    while dims and left + right < len(flat.axes[0]):
-        taken = _take(flat, shape[dims[-1]], left, right, from_left=False)
-        if taken is None:
-            break
-        flat, count = taken
-        end = len(flat.axes[0]) - right
-        axes[dims.pop()] = flat.axes[0][end - count : end]
-        right += count
-    middle = flat.axes[0][left : len(flat.axes[0]) - right]
-    done = _deal_middle(flat, middle, dims, shape, axes)
-    return done
-
-
-def _take(flat: Layout, want: Size, left: int, right: int, *, from_left: bool) -> tuple[Layout, int] | None:
-    """Return the layout (a factor may get split) and how many factors at one end make an axis of size `want`."""
-    keys = flat.axes[0][left : len(flat.axes[0]) - right]
-    end = keys[0] if from_left else keys[-1]
-    if not isinstance(want, int):
-        same = want is not None and flat.sizes[end] == want
-        return (flat, 1) if same else None
-    need, count = want, 0
-    while need > 1:
-        if count == len(keys):
-            return None
-        key = keys[count] if from_left else keys[-1 - count]
-        size = flat.sizes[key]
-        if not isinstance(size, int):
-            return None
-        if need % size == 0:
-            need //= size
-            count += 1
-        elif size % need == 0:
-            outer, inner = (need, size // need) if from_left else (size // need, need)
-            return split(flat, key, outer, inner), count + 1
-        else:
-            return None
-    return flat, count
-
-
-def _deal_middle(
-    flat: Layout, middle: tuple[int, ...], dims: list[int], shape: list[Size], axes: list[tuple[int, ...]]
-) -> Layout | None:
-    """Deal out the factors that could not be matched from the ends."""
-    if not middle and not dims:
-        return replace(flat, axes=tuple(axes))
-    if len(dims) == 1:
-        axes[dims[0]] = middle
-        return replace(flat, axes=tuple(axes))
-    if any(flat.block(k) for k in middle):
-        return _reshape_block(flat, middle, dims, shape, axes)
-    sizes = dict(flat.sizes)
-    for i in dims:
-        key = fresh_key()
-        sizes[key] = shape[i]
-        axes[i] = (key,)
-    return replace(flat, axes=tuple(axes), sizes=sizes, view=None)
-
-
-def _reshape_block(
-    flat: Layout, middle: tuple[int, ...], dims: list[int], shape: list[Size], axes: list[tuple[int, ...]]
-) -> Layout | None:
-    """Reshape the labels of a run of factors whose borders do not nest with the output's."""
-    blocks = {flat.owners[k] for k in middle if k in flat.owners}
-    block = flat.blocks[next(iter(blocks))]
-    before, after = product(flat.sizes[k] for k in middle), product(shape[i] for i in dims)
-    if len(blocks) > 1 or before is None or before != after or not set(block.keys) <= set(middle):
-        return None
-    inside = [k for k in middle if k in block.keys]
-    order = [block.keys.index(k) for k in inside]
-    sizes = dict(flat.sizes)
-    wide = tuple(int(sizes[k] or 0) if k in block.keys else 1 for k in middle)
-    full = tuple(int(sizes[k] or 0) for k in middle)
-    target = tuple(int(shape[i] or 0) for i in dims)
-    keys = tuple(fresh_key() for _ in dims)
-    labels = np.broadcast_to(block.labels.transpose(order).reshape(wide), full).reshape(target)
-    state = np.broadcast_to(block.state.transpose(order).reshape(wide), full).reshape(target)
-    for key, i in zip(keys, dims, strict=True):
-        sizes[key] = shape[i]
-        axes[i] = (key,)
-    others = tuple(b for b in flat.blocks if b is not block)
-    return Layout(
-        tuple(axes),
-        sizes,
-        (*others, Block(keys, labels, state, block.source)),
-        uniform=flat.uniform,
-        constant=flat.constant,
-    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 
-from onnx_oto.lanes.cut import Cut
-from onnx_oto.lanes.layout import Block, Layout, Size, fresh_key, permute
+from onnx_oto.lanes.cut import Cut, NewSize, Share, sizes_of
+from onnx_oto.lanes.layout import Block, Layout, fresh_key, permute
 from onnx_oto.lanes.reshape import reshape, resize
 from onnx_oto.lanes.trace import Trace
 from onnx_oto.model.node import Node
@@ -19,17 +20,7 @@ from onnx_oto.ops.registry import given, inputs, listed_axes, rule
 def reshaped(node: Node, trace: Trace) -> None:
     """The same elements in the same order, other axes."""
     x = given(inputs(node, trace)[0])
-    target: tuple[Size, ...] = trace.shape(node.outputs[0])
-    before = trace.shape(node.inputs[0])
-    unknown = sum(not isinstance(s, int) for s in target)
-    if unknown == 1:  # an unknown size that must be the input's only unknown one is the same
-        symbols = [s for s in before if not isinstance(s, int)]
-        numbers = [s for s in (*before, *target) if isinstance(s, int)]
-        left = int(np.prod([s for s in before if isinstance(s, int)], dtype=np.int64))
-        right = int(np.prod([s for s in target if isinstance(s, int)], dtype=np.int64))
-        if len(symbols) == 1 and numbers and left == right:
-            target = tuple(s if isinstance(s, int) else symbols[0] for s in target)
-    trace.put(node.outputs[0], reshape(trace, node, node.inputs[0], x, target))
+    trace.put(node.outputs[0], reshape(trace, node, node.inputs[0], x, trace.shape(node.outputs[0])))
 
 
 @rule("Transpose")
@@ -67,21 +58,38 @@ def unsqueeze(node: Node, trace: Trace) -> None:
 
 @rule("Shape", "Size")
 def shape_of(node: Node, trace: Trace) -> None:
-    """The sizes of x. Whoever reads them goes on seeing the full model's: what must change is written by its rule."""
+    """The sizes of x, or their product.
+
+    Whoever reads them goes on seeing the full model's, whatever is computed of them: what must change is written by
+    the rule that reads a size as one.
+    """
     x = given(inputs(node, trace)[0])
     trace.put(node.outputs[0], trace.shaped(node.outputs[0]))
-    shape = trace.shape(node.inputs[0])
-    if node.op == "Size":
-        trace.freeze(x.blocks, f"{node.op} '{node.name}' counts the elements")
-        return
-    part = shape[slice(node.attrs.get("start", 0), node.attrs.get("end"))]
-    values = [s if isinstance(s, int) else None for s in part]
+    trace.materialise(x, node, told_apart=())
+    part = slice(node.attrs.get("start", 0), node.attrs.get("end"))
 
     def repair(cut: Cut) -> None:
         if cut.touches(x):
-            cut.override_output(node.name, 0, values)
+            sizes = (
+                [_all(cut, x)] if node.op == "Size" else [_full(cut, x, axis) for axis in range(x.rank)[part]]
+            )
+            cut.override_output(node.name, 0, sizes)
 
     trace.repair(node, repair)
+
+
+def _full(cut: Cut, x: Layout, axis: int) -> NewSize:
+    """Return what the size of an axis is in the full model: a number, or a multiple of the compact one."""
+    size, share = x.length(axis), cut.share(x, axis)
+    if size is not None:
+        return size
+    return Share(share.total, share.kept) if share.kept < share.total else None
+
+
+def _all(cut: Cut, x: Layout) -> NewSize:
+    """Return the full model's number of elements, as a multiple of the compact one's."""
+    shares = [cut.share(x, axis) for axis in range(x.rank)]
+    return Share(math.prod(s.total for s in shares), math.prod(s.kept for s in shares))
 
 
 @rule("Expand", spreads=True)
@@ -124,6 +132,6 @@ def constant_of_shape(node: Node, trace: Trace) -> None:
 
     def repair(cut: Cut) -> None:
         if cut.touches(result):
-            cut.override_input(node.name, 0, [cut.size(result, a) for a in range(result.rank)])
+            cut.override_input(node.name, 0, sizes_of(cut, result))
 
     trace.repair(node, repair)

@@ -11,10 +11,12 @@ import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 
+from onnx_oto.lanes.cut import NewSize, Share
 from onnx_oto.lanes.expression import Array, Expression, Number, Tensor
 from onnx_oto.lanes.layout import Block, IntArray, Layout
 from onnx_oto.lanes.trace import Trace
 from onnx_oto.model.tensors import to_array
+from onnx_oto.surgery.sizes import settled, size_steps
 from onnx_oto.zigs.lanes import BoolArray
 
 END = np.iinfo(np.int64).max
@@ -71,6 +73,14 @@ class Knife:
             total *= size
         return total
 
+    def share(self, layout: Layout, axis: int) -> Share:
+        kept, total = 1, 1
+        for key in layout.axes[axis]:
+            block, size = layout.block(key), layout.sizes[key]
+            if block is not None and isinstance(size, int):
+                kept, total = kept * self._length_along(block, key), total * size
+        return Share(kept, total)
+
     # --- edits ------------------------------------------------------------------------------------------------
     def attribute(self, node: str, name: str, default: Any = None) -> Any:
         return self._nodes[node].attrs.get(name, default)
@@ -88,22 +98,42 @@ class Knife:
             inputs.append(gs.Variable.empty())
         inputs[index] = self._constant(node, value)
 
-    def override_input(self, node: str, index: int, values: Sequence[int | None]) -> None:
+    def override_input(self, node: str, index: int, values: Sequence[NewSize]) -> None:
         tensor = self._nodes[node].inputs[index]
+        known = self._known_sizes(tensor)
+        if known is not None and len(known) < len(values):
+            values = values[len(values) - len(known) :]
+        if known is not None:
+            values = [settled(v, old) for v, old in zip(values, known, strict=True)]
         if isinstance(tensor, gs.Constant):
             old = np.array(tensor.values)
             new = [o if v is None else v for o, v in zip(old.reshape(-1), values, strict=True)]
             self.set_input(node, index, np.array(new, old.dtype).reshape(old.shape))
-        elif all(v is not None for v in values):
-            self.set_input(node, index, np.array(values, np.int64))
-        else:
-            self._touch(node).inputs[index] = self._where(node, tensor, values)
+        elif all(isinstance(v, int) for v in values):
+            self.set_input(node, index, np.array(values, self._integers(tensor)))
+        elif any(v is not None for v in values):
+            sure = [known is not None and isinstance(old, str) for old in known or values]
+            self._touch(node).inputs[index] = self._rewritten(node, tensor, values, sure)
 
-    def override_output(self, node: str, index: int, values: Sequence[int | None]) -> None:
+    def override_output(self, node: str, index: int, values: Sequence[NewSize]) -> None:
+        if all(v is None for v in values):
+            return
         it = self._touch(node)
         output = it.outputs[index]
         it.outputs[index] = gs.Variable(self._name(node, "compact"), np.int64)
-        self._where(node, it.outputs[index], values, output)
+        scalar = self._trace.graph.shapes.get(output.name) == ()
+        self._rewritten(node, it.outputs[index], values, [True] * len(values), output, scalar=scalar)
+
+    def _known_sizes(self, tensor: gs.Tensor) -> list[Any] | None:
+        """Return what is known of the elements of an integer tensor of the full graph, None if nothing is."""
+        if isinstance(tensor, gs.Constant):
+            return list(np.array(tensor.values).reshape(-1).tolist())
+        partial = self._trace.graph.partial(tensor.name)
+        return None if partial is None else list(partial.reshape(-1))
+
+    def _integers(self, tensor: gs.Tensor) -> np.dtype[Any]:
+        known = self._trace.graph.dtypes.get(tensor.name)
+        return self._dtype(tensor.name) if known else np.dtype(np.int64)
 
     def parameter(self, name: str) -> npt.NDArray[Any]:
         value = self._weights.get(name)
@@ -238,16 +268,35 @@ class Knife:
         self.touched.add(node.name)
         self.graph.nodes.append(node)
 
-    def _where(
-        self, node: str, tensor: gs.Tensor, values: Sequence[int | None], result: gs.Variable | None = None
+    def _rewritten(
+        self,
+        node: str,
+        tensor: gs.Tensor,
+        values: Sequence[NewSize],
+        sure: Sequence[bool],
+        result: gs.Variable | None = None,
+        *,
+        scalar: bool = False,
     ) -> gs.Variable:
-        known = np.array([v is not None for v in values])
-        numbers = np.array([0 if v is None else v for v in values], np.int64)
-        result = gs.Variable(self._name(node, "sizes"), np.int64) if result is None else result
-        self._add(
-            "Where", node, [self._constant(node, known), self._constant(node, numbers), tensor], [result]
-        )
-        return result
+        """Return tensor * kept / total + number, element by element. sure: elements that certainly are sizes."""
+        kind = self._integers(tensor)
+        steps = size_steps(values, kind, scalar=scalar)
+        unsure = [isinstance(v, Share) and not s for v, s in zip(values, sure, strict=True)]
+        guarded = any(unsure) and self._trace.graph.opsets.get("", 0) >= 9
+        value = tensor
+        for i, (op, constant) in enumerate(steps):
+            last = i == len(steps) - 1 and not guarded
+            after = result if last and result is not None else gs.Variable(self._name(node, "sizes"), kind)
+            self._add(op, node, [value, self._constant(node, constant)], [after])
+            value = after
+        if guarded:
+            bound = np.where(unsure, 2, np.iinfo(kind).min).astype(kind)
+            special = gs.Variable(self._name(node, "no_size"), np.bool_)
+            self._add("Less", node, [tensor, self._constant(node, bound)], [special])
+            after = gs.Variable(self._name(node, "sizes"), kind) if result is None else result
+            self._add("Where", node, [special, tensor, value], [after])
+            value = after
+        return value
 
     def _place(self, node: str, axis: int) -> int:
         """Return the position of `axis` in a Slice's list of axes."""

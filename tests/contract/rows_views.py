@@ -173,7 +173,7 @@ ROWS: list[Row] = [
         "s = Shape(h) n = Gather(s, i1) c = Cast<to=1>(n) z = Div(h, c)",
         "int64 i1 = {1}",
     ),
-    image("Size", "conv", "counts", "s = Size(h) c = Cast<to=1>(s) z = Div(h, c)"),
+    image("Size", "conv", PRUNABLE, "s = Size(h) c = Cast<to=1>(s) z = Div(h, c)"),
     image(
         "Expand",
         "over space",

@@ -53,7 +53,8 @@ def test_labels_move_as_the_elements_do(data: st.DataObject) -> None:
     assert start is not None
     assert end is not None
     columns = start.blocks[0].labels
+    of_label = analysis.lanes.of_label
     if not end.blocks:  # a factor is shared between two axes in a way that has no rule: frozen
-        assert analysis.lanes.frozen[analysis.lanes.of_label[columns]].all()
+        assert analysis.lanes.frozen[of_label[columns]].all()
         return
-    np.testing.assert_array_equal(spread(end, 0), columns[elements % 24])
+    np.testing.assert_array_equal(of_label[spread(end, 0)], of_label[columns[elements % 24]])
