@@ -113,13 +113,13 @@ def quotient(a: Dim, b: Dim) -> Dim:
 def truncated(a: Dim, b: Dim) -> Dim:
     """Return a/b rounded towards zero, as integer division does in ONNX; None when either is unknown.
 
-    Where a is not negative that is rounding down; symbols are taken to be at least 1 for that.
+    Where sizes are divided, that is rounding down.
     """
     if b == 0:
         return None
     if isinstance(a, int) and isinstance(b, int):
         return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
-    if least(a, symbol=1) >= 0 < least(b, symbol=1):
+    if grows(a) and grows(b):
         return quotient(a, b)
     exact = divide(a, b)
     return exact if exact is not None or a is None or b is None else _function("truncated", a, b)
@@ -132,6 +132,17 @@ def least(size: Dim, *, symbol: int = 0) -> float:
     if size is None:
         return -math.inf
     return sum(_least_term(atoms, c, symbol) for atoms, c in _expand(size).items())
+
+
+def grows(size: Dim) -> bool:
+    """Say whether a size is positive once its symbols are large: where arithmetic on sizes makes sense, it is one.
+
+    >>> grows("T-1"), grows("N*T-2"), grows("N-T"), grows("-T"), grows(0)
+    (True, True, False, False, True)
+    """
+    if isinstance(size, int):
+        return size >= 0
+    return size is not None and all(c > 0 for atoms, c in _expand(size).items() if atoms)
 
 
 def largest(a: Dim, b: Dim) -> Dim:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx
 import onnx.inliner
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import GraphProto, ModelProto, NodeProto
 
 from onnx_oto.errors import ModelError
 from onnx_oto.model.branches import take_known_branches
@@ -13,7 +13,8 @@ from onnx_oto.model.constants import is_constant, write_constant
 from onnx_oto.model.derived import fold_derived
 from onnx_oto.model.names import all_names, fresh, name_nodes
 from onnx_oto.model.node import opset_of, standard_domain
-from onnx_oto.model.order import captured, check_functions, drop_dead, sort_graph
+from onnx_oto.model.order import check_functions, drop_dead, sort_graph
+from onnx_oto.model.private import private_fills, private_vectors
 from onnx_oto.model.sequences import split_sequences
 from onnx_oto.model.shapes import Knowledge, infer, small_constants
 from onnx_oto.model.skeleton import skeleton
@@ -36,7 +37,7 @@ def normalise(model: ModelProto, *, in_place: bool = False) -> ModelProto:
       reductions of them are (weight standardisation);
     - a bias that was computed and is zero is left out: it is no parameter, though exporters write one;
     - an If whose condition is known gives way to its branch, a sequence of the parts of a split to a Split;
-    - Identity of an initializer is gone, a vector that several inputs read has one copy for each;
+    - Identity of an initializer is gone, a vector or a filled tensor that several inputs read has one copy for each;
     - stored value_info is dropped, the declared shape of an output that contradicts the graph is corrected.
 
     Input and output names and order, opsets, metadata and doc strings stay.
@@ -61,6 +62,7 @@ def normalise(model: ModelProto, *, in_place: bool = False) -> ModelProto:
     drop_dead(result.graph)
     fold_derived(result, knowledge)
     private_vectors(result)
+    private_fills(result, knowledge)
     name_nodes(result.graph)
     return result
 
@@ -87,30 +89,6 @@ def _correct_outputs(graph: GraphProto, knowledge: Knowledge) -> None:
         if found is not None and (declared is None or not agree(declared, found)):
             shape = tuple(size if isinstance(size, int) or size in named else None for size in found)
             value.type.CopyFrom(tensor_type(knowledge.dtypes[value.name], shape))
-
-
-def private_vectors(model: ModelProto) -> None:
-    """Give every further use of a vector-like initializer a clone named ``<name>__use<k>``, in place.
-
-    Exporters merge equal biases and scales of different layers, which would tie layers that have nothing to
-    do with each other. Vector-like: more than one element and at most one axis longer than 1. Matrices stay
-    shared (tied weights), and so does what a body reads.
-    """
-    graph = model.graph
-    vectors = {t.name: t for t in graph.initializer if _is_vector(t)}
-    fixed = {name for node in graph.node for name in captured(node)} | {value.name for value in graph.output}
-    taken = all_names(graph)
-    seen: set[str] = set()
-    for node in graph.node:
-        for position, name in enumerate(node.input):
-            if name not in vectors or name in fixed:
-                continue
-            if name in seen:
-                clone = fresh(f"{name}__use", taken)
-                graph.initializer.add().CopyFrom(vectors[name])
-                graph.initializer[-1].name = clone
-                node.input[position] = clone
-            seen.add(name)
 
 
 def _inline_functions(model: ModelProto) -> None:
@@ -206,8 +184,3 @@ def _drop_addends(model: ModelProto, zeros: set[str]) -> None:
 def _is_foldable(name: str, knowledge: Knowledge) -> bool:
     value = knowledge.values.get(name)
     return value is not None and value.dtype != object and value.nbytes <= MAX_FOLDED_BYTES
-
-
-def _is_vector(tensor: TensorProto) -> bool:
-    longer = [size for size in tensor.dims if size > 1]
-    return len(longer) == 1 and all(size > 0 for size in tensor.dims)

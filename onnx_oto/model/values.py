@@ -55,19 +55,12 @@ def integers(value: Value | None) -> list[int] | None:
 
 
 def sizes(value: Value | None) -> list[dims.Dim] | None:
-    """Return the elements of a vector as sizes (int, symbolic or None), None when there is no value.
-
-    A symbolic element that may be negative is no size: written into a shape, it would mean something else.
-    """
-    if value is None:
-        return None
-    return [_size(item) for item in value.flat]
+    """Return the elements of a vector as sizes (int, symbolic or None), None when there is no value."""
+    return None if value is None else [_size(item) for item in value.flat]
 
 
 def _size(item: Any) -> dims.Dim:
-    if isinstance(item, str):
-        return item if dims.least(item, symbol=1) >= 0 else None
-    if item is None:
+    if item is None or isinstance(item, str):
         return item
     return int(item) if float(item).is_integer() else None
 

@@ -58,6 +58,7 @@ class Walk:
         """State the type of a graph input or an initializer."""
         self._types[name] = kind
         self.shapes[name] = type_shape(kind)
+        self._prove(name)
         self.dtypes[name] = kind.tensor_type.elem_type
 
     def run(self, nodes: Iterable[tuple[Node, NodeProto]]) -> dict[str, np.ndarray]:
@@ -96,6 +97,7 @@ class Walk:
         for name, (kind, shape) in zip(node.outputs, rule.types(node, self._facts), strict=False):
             if name and kind:
                 self.dtypes[name], self.shapes[name] = kind, _sound(shape)
+                self._prove(name)
 
     def _claim(self, node: Node) -> None:
         """Sharpen the first output by what the claim of the operator says."""
@@ -141,6 +143,10 @@ class Walk:
         if self.shapes.get(name) != shape:
             self.shapes[name] = shape
             self._types.pop(name, None)
+            self._prove(name)
+
+    def _prove(self, name: str) -> None:
+        self._facts.proved.update(size for size in self.shapes[name] or () if isinstance(size, str))
 
     def _type(self, name: str) -> TypeProto | None:
         if name not in self._types and self.dtypes.get(name):

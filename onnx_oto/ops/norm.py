@@ -295,7 +295,9 @@ def softmax(node: Node, trace: Trace) -> None:
     axis = int(node.attrs.get("axis", -1 if since else 1)) % max(x.rank, 1)
     axes = [axis] if since else list(range(axis, x.rank))
     x = trace.release(x, axes, f"{describe(node)} needs every position of the axis")
-    trace.put(node.outputs[0], combine(trace, node, [x], lambda s: np.full_like(s, np.nan), [Role.CONSUMER]))
+    # A mask's -inf is no poison here: it makes a zero.
+    x = replace(x, blocks=tuple(replace(b, state=np.full_like(b.state, np.nan)) for b in x.blocks))
+    trace.put(node.outputs[0], combine(trace, node, [x], lambda s: s, [Role.CONSUMER]))
 
 
 @rule("LRN")

@@ -352,3 +352,26 @@ def test_weights_keep_their_payload(parse):
     model = parse("g (float[N,3,4] x) => (float[N,3,9] y) { y = MatMul(x, w) }", w=(4, 9))
     assert normalise(model).graph.initializer[0] == model.graph.initializer[0]
     assert model.graph.initializer[0].data_type == TensorProto.FLOAT
+
+
+def test_a_fill_that_several_layers_read_is_made_for_each(parse):
+    """One tensor of zeros is sliced into the states of two layers: their channels have nothing to do with each other."""
+    text = (
+        "g (float[N,6] x) => (float[N,6] y, float[N,6] z) <int64[1] six = {6}, int64[1] zero = {0}, int64[1] one = {1},"
+        " int64[1] two = {2}> { n = Shape<start = 0, end = 1>(x) s = Concat<axis = 0>(two, n, six)"
+        " f = ConstantOfShape(s) a = Slice(f, zero, one, zero) b = Slice(f, one, two, zero)"
+        " p = Squeeze(a, zero) q = Squeeze(b, zero) y = Add(x, p) r = Add(x, q) z = Add(r, p) }"
+    )
+    normal = normalise(parse(text))
+    made = [node.op_type for node in normal.graph.node]
+    assert (made.count("ConstantOfShape"), made.count("Slice"), made.count("Squeeze")) == (3, 3, 3)
+    readers = [name for node in normal.graph.node if node.op_type == "Add" for name in node.input]
+    assert len(readers) == len(set(readers)) + 1  # x is read twice, and nothing else
+
+
+def test_a_mask_without_channels_is_made_once(parse):
+    text = (
+        "g (float[N,T,6] x) => (float[N,T,6] y) <int64[1] one = {1}> { n = Shape<start = 0, end = 2>(x)"
+        " s = Concat<axis = 0>(n, one) f = ConstantOfShape(s) a = Add(x, f) y = Mul(a, f) }"
+    )
+    assert [node.op_type for node in normalise(parse(text)).graph.node].count("ConstantOfShape") == 1

@@ -8,24 +8,29 @@ operator that onnx has no shape inference for. Adding either is one function in 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
 from onnx import TensorProto
 
-from onnx_oto.model.dims import Dim, Shape, Symbols
+from onnx_oto.model.dims import Dim, Shape, Symbols, grows
 from onnx_oto.model.node import Node
+from onnx_oto.model.values import sizes
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known before a node: shapes and dtypes (TensorProto) of tensors, small values, symbols to draw."""
+    """What is known before a node: shapes and dtypes (TensorProto) of tensors, small values, symbols to draw.
+
+    proved: every symbolic size that some axis has; it is not negative, whatever its symbols are.
+    """
 
     shapes: Mapping[str, Shape | None]
     dtypes: Mapping[str, int]
     values: Mapping[str, np.ndarray]
     symbols: Symbols
+    proved: set[str] = field(default_factory=set)
 
     def shape(self, node: Node, position: int) -> Shape | None:
         """Return the shape of an input, None when its rank is unknown or it is omitted."""
@@ -34,6 +39,17 @@ class Facts:
     def value(self, node: Node, position: int) -> np.ndarray | None:
         """Return what is known of the value of an input (see `values`)."""
         return self.values.get(node.input(position))
+
+    def sizes(self, node: Node, position: int) -> list[Dim] | None:
+        """Return the elements of an integer input as sizes, None when nothing is known.
+
+        A symbolic element that may be negative is unknown: written into a shape, -1 means something else.
+        """
+        found = sizes(self.value(node, position))
+        return found and [self._sure(size) for size in found]
+
+    def _sure(self, size: Dim) -> Dim:
+        return size if not isinstance(size, str) or size in self.proved or grows(size) else None
 
 
 Claim: TypeAlias = "Callable[[Node, Facts], Shape | None]"

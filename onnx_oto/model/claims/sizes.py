@@ -30,7 +30,7 @@ HUGE = 2**31 - 1
 def _reshape(node: Node, facts: Facts) -> Shape | None:
     """One open size follows from the element count, whether it is written -1 or just unknown."""
     source = facts.shape(node, 0)
-    target = sizes(facts.value(node, 1))
+    target = facts.sizes(node, 1)
     if target is None:
         return None
     result = list(target)
@@ -66,19 +66,19 @@ def _flatten(node: Node, facts: Facts) -> Shape | None:
 
 @claims("Expand")
 def _expand(node: Node, facts: Facts) -> Shape | None:
-    target = sizes(facts.value(node, 1))
+    target = facts.sizes(node, 1)
     return None if target is None else broadcast(facts.shape(node, 0), tuple(target))
 
 
 @claims("ConstantOfShape")
 def _constant_of_shape(node: Node, facts: Facts) -> Shape | None:
-    target = sizes(facts.value(node, 0))
+    target = facts.sizes(node, 0)
     return None if target is None else tuple(target)
 
 
 @claims("Tile")
 def _tile(node: Node, facts: Facts) -> Shape | None:
-    source, repeats = facts.shape(node, 0), sizes(facts.value(node, 1))
+    source, repeats = facts.shape(node, 0), facts.sizes(node, 1)
     if source is None or repeats is None or len(source) != len(repeats):
         return None
     return tuple(multiply(size, count) for size, count in zip(source, repeats, strict=True))
@@ -86,15 +86,15 @@ def _tile(node: Node, facts: Facts) -> Shape | None:
 
 @claims("Range")
 def _range(node: Node, facts: Facts) -> Shape | None:
-    start, limit, delta = (sizes(facts.value(node, i)) for i in range(3))
-    if start == [0] and delta == [1] and limit is not None:
-        return tuple(limit)
-    return None
+    start, limit, delta = (facts.sizes(node, i) for i in range(3))
+    if not (start and limit and delta) or not isinstance(delta[0], int) or delta[0] <= 0:
+        return None
+    return (quotient(add(limit[0], multiply(-1, start[0]), delta[0] - 1), delta[0]),)
 
 
 @claims("TopK")
 def _top_k(node: Node, facts: Facts) -> Shape | None:
-    source, count = facts.shape(node, 0), sizes(facts.value(node, 1))
+    source, count = facts.shape(node, 0), facts.sizes(node, 1)
     if source is None or count is None or len(count) != 1:
         return None
     result = list(source)
@@ -104,7 +104,7 @@ def _top_k(node: Node, facts: Facts) -> Shape | None:
 
 @claims("OneHot")
 def _one_hot(node: Node, facts: Facts) -> Shape | None:
-    indices, depth = facts.shape(node, 0), sizes(facts.value(node, 1))
+    indices, depth = facts.shape(node, 0), facts.sizes(node, 1)
     if indices is None or depth is None or len(depth) != 1:
         return None
     result = list(indices)
@@ -152,8 +152,8 @@ def _slice(node: Node, facts: Facts) -> Shape | None:
     """Axes that a slice does not mention, or takes as a whole, keep their size."""
     source = facts.shape(node, 0)
     given = [None, *(facts.value(node, position) for position in range(1, 5))]
-    starts = node.attrs.get("starts", sizes(given[1]))
-    ends = node.attrs.get("ends", sizes(given[2]))
+    starts = node.attrs.get("starts", facts.sizes(node, 1))
+    ends = node.attrs.get("ends", facts.sizes(node, 2))
     if source is None or starts is None or ends is None:
         return None
     axes = argument(node, given, 3, "axes", list(range(len(starts))))
@@ -204,7 +204,7 @@ def _resize(node: Node, facts: Facts) -> Shape | None:
     crops = node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize"
     if source is None or not plain or crops:
         return None
-    target = sizes(facts.value(node, 3))
+    target = facts.sizes(node, 3)
     if target is not None and len(target) == len(source):
         return tuple(target)
     newer = node.op == "Resize" and node.since >= 11

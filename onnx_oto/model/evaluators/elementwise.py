@@ -99,7 +99,7 @@ def _mod(a: Any, b: Any) -> Any:
     if a is None or b is None or b == 0 or _fractional(a) or _fractional(b):
         return None
     a, b = _whole(a), _whole(b)
-    if dims.least(a, symbol=1) < 0 or dims.least(b, symbol=1) <= 0:
+    if not (dims.grows(a) and dims.grows(b)):
         return None
     return dims.subtract(a, dims.multiply(b, dims.quotient(a, b)))
 
