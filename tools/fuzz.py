@@ -1,6 +1,7 @@
 """Check the exactness contract on many random models.
 
     python tools/fuzz.py --count 2000 --seed 0
+    python tools/fuzz.py --count 2000 --seed 0 --open
 
 Prints statistics; exits 1 and prints the model when full and compact differ or anything raises. A difference
 in float32 counts only if it is there in float64 too (reference evaluator): norms amplify rounding.
@@ -21,6 +22,7 @@ import onnx
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from contract.exactness import KeepSet
+from contract.open_check import examine_open
 from contract.random_check import Outcome, examine, random_model
 
 
@@ -34,7 +36,10 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=8, help="operators per model, about")
     parser.add_argument("--head-dims", action="store_true", help="attention keeps its heads")
     parser.add_argument("--stop", type=int, default=5, help="stop after so many failures")
+    parser.add_argument("--open", action="store_true", help="chains of views with sizes computed at run time")
     options = parser.parse_args()
+    if options.open:
+        return _fuzz_open(options.seed, options.count, options.stop)
     start, failed = time.time(), 0
     tally: collections.Counter[str] = collections.Counter()
     reasons: collections.Counter[str] = collections.Counter()
@@ -56,6 +61,28 @@ def main() -> int:
     print(f"{total} models, {failed} failed, {time.time() - start:.0f} s; {dict(tally)}")
     for reason, times in reasons.most_common(12):
         print(f"{times:6d} lanes frozen: {reason}")
+    return 1 if failed else 0
+
+
+def _fuzz_open(first: int, count: int, stop: int) -> int:
+    """Run models with open sizes, each at several sizes, and beside it the same model with fixed ones."""
+    start, failed = time.time(), 0
+    tally: collections.Counter[str] = collections.Counter()
+    for seed in range(first, first + count):
+        try:
+            outcome = examine_open(seed)
+        except Exception:
+            failed += 1
+            print(f"--- seed {seed}\n{traceback.format_exc()}")
+            if failed >= stop:
+                break
+            continue
+        tally["lanes removed"] += outcome.removed
+        tally["with fixed sizes"] += outcome.removed_fixed
+        tally["runs compared"] += outcome.ran
+        tally["compared in float64"] += outcome.in_double
+    share = tally["lanes removed"] / max(tally["with fixed sizes"], 1)
+    print(f"{count} models, {failed} failed, {time.time() - start:.0f} s; {dict(tally)}; share {share:.3f}")
     return 1 if failed else 0
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, Size, free, fresh_key
 from onnx_oto.lanes.shadow import Shadow
+from onnx_oto.model.dims import product
 from onnx_oto.model.graph import Graph
 from onnx_oto.model.node import Node
 from onnx_oto.model.tensors import FLOATS
@@ -68,6 +69,7 @@ class Trace:
     through_norms: whether lanes may be removed from the axis a normalisation runs over (repaired exactly).
     head_dims: whether attention loses positions inside its heads, the same number in each, and keeps all heads.
     rectangles: labels of joint blocks that are computed on, and whether equally long rows suffice (`even`).
+    composed: by open size the factors that some axis of that size is made of, the latest if there are several.
     """
 
     graph: Graph
@@ -89,6 +91,7 @@ class Trace:
     repairs: list[tuple[str, Repair]] = field(default_factory=list)
     macs: dict[str, int] = field(default_factory=dict)
     shadows: dict[str, Shadow] = field(default_factory=dict)
+    composed: dict[str, tuple[Size, ...]] = field(default_factory=dict)
 
     # --- labels -----------------------------------------------------------------------------------------------
     def fresh(self, shape: int | tuple[int, ...]) -> IntArray:
@@ -198,6 +201,10 @@ class Trace:
         }
         if any(layout.sizes[key] != size for key, size in named.items()):
             self.layouts[name] = replace(layout, sizes={**layout.sizes, **named})
+        for keys in layout.axes:
+            parts = tuple(layout.sizes[key] for key in keys)
+            if len(keys) > 1 and isinstance(size := product(parts), str):
+                self.composed[size] = parts
 
     def _inherit_cause(self, name: str) -> None:
         """Remember why an unlabelled tensor is whole: because one of the tensors it is computed from is."""
@@ -231,6 +238,21 @@ class Trace:
             self.assign(block, role, weight=weight)
 
     # --- blocks -----------------------------------------------------------------------------------------------
+    def spread(self, size: Size, value: float) -> tuple[tuple[int, ...], dict[int, Size], tuple[Block, ...]]:
+        """Return keys, sizes and blocks of an axis that holds `value` everywhere: every position a lane of its own.
+
+        An open size is composed as the axes of that size are which it will meet.
+        """
+        if size == 1:
+            return (), {}, ()
+        sizes = {
+            fresh_key(): n for n in (self.composed.get(size, (size,)) if isinstance(size, str) else (size,))
+        }
+        blocks = (
+            Block((key,), self.fresh(n), np.full(n, value)) for key, n in sizes.items() if isinstance(n, int)
+        )
+        return tuple(sizes), sizes, tuple(blocks)
+
     def collapse(self, block: Block, keep: Sequence[int]) -> Block:
         """Return `block` over the factors `keep` only: along the others all positions become one lane."""
         kept = [block.keys.index(k) for k in keep]

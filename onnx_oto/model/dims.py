@@ -96,6 +96,7 @@ def quotient(a: Dim, b: Dim) -> Dim:
         return exact
     if isinstance(a, int) and isinstance(b, int):
         return a // b
+    a, b = _cancelled(a, b)
     if not isinstance(b, int):
         return _function("floor", a, b)
     whole: dict[Atoms, int] = {}
@@ -108,6 +109,18 @@ def quotient(a: Dim, b: Dim) -> Dim:
         return _sum_text(whole)
     remainder = _sum_text(rest)
     return None if remainder is None else add(_sum_text(whole), _function("floor", remainder, b))
+
+
+def _cancelled(a: int | str, b: int | str) -> tuple[int | str, int | str]:
+    """Return a quotient's two sizes without the factors that they have in common."""
+    (coefficient_a, atoms_a), (coefficient_b, atoms_b) = _factored(a), _factored(b)
+    number = math.gcd(coefficient_a, coefficient_b)
+    common = Counter(atoms_a) & Counter(atoms_b)
+    shorter = [
+        _product_text(coefficient // number, (Counter(atoms) - common).elements())
+        for coefficient, atoms in ((coefficient_a, atoms_a), (coefficient_b, atoms_b))
+    ]
+    return (a, b) if shorter[0] is None or shorter[1] is None else (shorter[0], shorter[1])
 
 
 def truncated(a: Dim, b: Dim) -> Dim:
@@ -348,7 +361,11 @@ def _least_atom(atom: str, symbol: int) -> float:
     bounds = [least(size, symbol=symbol) for size in inside]
     if name == "truncated":
         return -math.inf
-    return 0 if name == "floor" else max(bounds) if name == "max" else min(bounds)
+    if name == "floor":
+        return (
+            max(0, bounds[0] // int(inside[1])) if inside[1].isdecimal() and math.isfinite(bounds[0]) else 0
+        )
+    return max(bounds) if name == "max" else min(bounds)
 
 
 def _opened(atom: str) -> tuple[str, list[str]]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnx_oto.lanes.cut import Cut, NewSize, Share, sizes_of
-from onnx_oto.lanes.layout import Block, Layout, fresh_key, permute
+from onnx_oto.lanes.layout import Layout, permute
 from onnx_oto.lanes.reshape import reshape, resize
 from onnx_oto.lanes.trace import Trace
 from onnx_oto.model.node import Node
@@ -101,13 +101,10 @@ def expand(node: Node, trace: Trace) -> None:
     axes = list(((),) * (len(shape) - x.rank) + x.axes)
     sizes, blocks = dict(x.sizes), list(x.blocks)
     for axis, size in enumerate(shape):
-        if axes[axis] or size == 1:
-            continue
-        key = fresh_key()
-        axes[axis], sizes[key] = (key,), size
-        if isinstance(size, int):
-            value = np.nan if x.uniform is None else x.uniform
-            blocks.append(Block((key,), trace.fresh(size), np.full(size, value)))
+        if not axes[axis]:
+            axes[axis], more, labelled = trace.spread(size, np.nan if x.uniform is None else x.uniform)
+            sizes |= more
+            blocks += labelled
     result = Layout(tuple(axes), sizes, tuple(blocks), constant=x.constant)
     trace.put(node.outputs[0], result)
     trace.repair(node, lambda cut: resize(cut, node, x, result))
@@ -122,12 +119,11 @@ def constant_of_shape(node: Node, trace: Trace) -> None:
     if shaped is None or trace.graph.dtypes.get(node.outputs[0]) not in FLOATS:
         trace.put(node.outputs[0], shaped)
         return
-    blocks = [
-        Block((key,), trace.fresh(size), np.full(size, value))
-        for key, size in shaped.sizes.items()
-        if isinstance(size, int)
-    ]
-    result = replace(shaped, blocks=tuple(blocks))
+    parts = [trace.spread(size, value) for size in trace.shape(node.outputs[0])]
+    axes, sizes, blocks = zip(*parts, strict=True) if parts else ((), (), ())
+    result = Layout(
+        axes, {k: n for more in sizes for k, n in more.items()}, tuple(b for more in blocks for b in more)
+    )
     trace.put(node.outputs[0], result)
 
     def repair(cut: Cut) -> None:

@@ -67,12 +67,12 @@ def examine(model: ModelProto, keep_sets: Sequence[KeepSet], *, head_dims: bool 
         try:
             assert_equal(outputs(full, feed), outputs(small, feed), str(keep_set))
         except AssertionError as difference:
-            _compare_in_double(full, small, feed, difference)
+            compare_in_double(full, small, feed, difference)
             outcome.in_double += 1
     return outcome
 
 
-def _compare_in_double(
+def compare_in_double(
     full: ModelProto, small: ModelProto, feed: dict[str, np.ndarray], difference: AssertionError
 ) -> None:
     """Raise `difference` unless the models agree in float64."""

@@ -355,7 +355,7 @@ def test_weights_keep_their_payload(parse):
 
 
 def test_a_fill_that_several_layers_read_is_made_for_each(parse):
-    """One tensor of zeros is sliced into the states of two layers: their channels have nothing to do with each other."""
+    """One tensor of zeros is sliced into the states of two layers, whose channels are not the same."""
     text = (
         "g (float[N,6] x) => (float[N,6] y, float[N,6] z) <int64[1] six = {6}, int64[1] zero = {0}, int64[1] one = {1},"
         " int64[1] two = {2}> { n = Shape<start = 0, end = 1>(x) s = Concat<axis = 0>(two, n, six)"

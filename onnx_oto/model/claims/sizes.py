@@ -13,6 +13,7 @@ from onnx_oto.model.dims import (
     Shape,
     add,
     divide,
+    grows,
     least,
     multiply,
     product,
@@ -173,27 +174,37 @@ def _cut(size: Dim, start: Dim, end: Dim, step: int, facts: Facts) -> Dim:
         return size
     if step <= 0:
         return None
-    first, last = _position(start, size), _position(end, size)
-    if first is not None and last is not None:
-        length = subtract(last, first)
-        if least(length, symbol=1) >= 0:
-            return quotient(add(length, step - 1), step)
-        if isinstance(length, int):
-            return 0
-    if first == 0 and step == 1:
-        return smallest(end, size) if isinstance(end, str) or end >= 0 else None
+    first = (
+        start if isinstance(start, int) and start >= 0 and isinstance(size, str) else _position(start, size)
+    )
+    last = _position(end, size)
+    length = subtract(last, first)
+    surely = _surely_there(start, size) and _surely_there(end, size)
+    if isinstance(length, str) and grows(length):
+        return quotient(add(length, step - 1), step)
+    if isinstance(length, int) and surely:
+        return max(0, -(-length // step))
+    if first == 0 and step == 1 and (isinstance(end, str) or end >= 0):
+        return smallest(end, size)
     return facts.symbols.of("slice", size, start, end, step)
 
 
 def _position(bound: Dim, size: Dim) -> Dim:
-    """Return where a bound of a slice lies on an axis, from its start; None if that depends on open sizes."""
+    """Return where a bound of a slice lies on an axis that is long enough for it, from the start of the axis."""
     if isinstance(bound, int) and isinstance(size, int):
         return min(max(bound + size if bound < 0 else bound, 0), size)
     if isinstance(bound, int) and bound < 0:
-        return add(size, bound) if least(size, symbol=1) >= -bound else None
+        return add(size, bound)
     if bound == size or (isinstance(bound, int) and bound >= HUGE) or least(subtract(bound, size)) >= 0:
         return size
     return bound if least(subtract(size, bound), symbol=1) >= 0 else None
+
+
+def _surely_there(bound: Dim, size: Dim) -> bool:
+    """Say whether an axis is long enough for a bound that counts from its end."""
+    return (
+        not (isinstance(bound, int) and bound < 0) or least(size, symbol=1) >= -bound or isinstance(size, int)
+    )
 
 
 @claims("Resize", "Upsample")
