@@ -21,7 +21,7 @@ from onnx_oto.lanes.layout import (
     product,
     split,
 )
-from onnx_oto.lanes.trace import Trace, describe
+from onnx_oto.lanes.trace import Reordering, Trace, describe
 from onnx_oto.model.node import Node
 
 
@@ -58,6 +58,7 @@ def reshape(trace: Trace, node: Node, source: str, layout: Layout, shape: Sequen
         origin = trace.layout(root)
         assert origin is not None
         order = _order(regrouped, axis)
+        trace.reorderings[node.name] = Reordering(root, axis, order)
         trace.repair(node, lambda cut: _gather(cut, node, root, origin, axis, order))
     return replace(result, view=None)
 

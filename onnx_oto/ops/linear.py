@@ -55,7 +55,7 @@ def _window_macs(trace: Trace, node: Node, kernel: Sequence[int | str | None], o
     return positions * (product(n if isinstance(n, int) else 1 for n in kernel) or 0)
 
 
-@rule("Conv")
+@rule("Conv", orderless=True)
 def conv(node: Node, trace: Trace) -> None:
     """y[n, o, p] = sum_{c, k} w[o, c, k] x[n, c, p + k] + b[o], in groups of channels."""
     x, w, *bias = inputs(node, trace)
@@ -63,7 +63,7 @@ def conv(node: Node, trace: Trace) -> None:
     _convolve(node, trace, given(x), given(w), bias[0] if bias else None, macs, "oc")
 
 
-@rule("ConvTranspose")
+@rule("ConvTranspose", orderless=True)
 def conv_transpose(node: Node, trace: Trace) -> None:
     """y[n, o, p] = sum_{c, k} w[c, o, k] x[n, c, (p - k) / stride] + b[o], in groups of channels."""
     x, w, *bias = inputs(node, trace)
@@ -161,6 +161,8 @@ def _balanced(node: Node, trace: Trace, x: Layout, w: Layout, groups: int, order
     trace.balanced.append(Balanced(block.labels, node.name))
     front = w.on_axis(0)[0].labels
     trace.balanced.append(Balanced(front.reshape(groups, -1), node.name))
+    for labels in (block.labels, front):
+        trace.tell_apart(labels, f"{describe(node)} has them in groups")
     return _channels(x, front, np.zeros(front.size))
 
 
@@ -243,7 +245,7 @@ def _fold_constants(
     trace.repair(node, repair)
 
 
-@rule("Gemm")
+@rule("Gemm", orderless=True)
 def gemm(node: Node, trace: Trace) -> None:
     """Y = alpha A' B' + beta C"""
     a, b, *c = inputs(node, trace)
@@ -261,7 +263,7 @@ def gemm(node: Node, trace: Trace) -> None:
     trace.put(node.outputs[0], result)
 
 
-@rule("MatMul")
+@rule("MatMul", orderless=True)
 def matmul(node: Node, trace: Trace) -> None:
     """Y[..., m, n] = sum_k A[..., m, k] B[..., k, n], batch axes broadcast."""
     a, b = (given(layout) for layout in inputs(node, trace))

@@ -16,7 +16,7 @@ from onnx_oto.ops.index import free_axis, single
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
 
-@rule("Resize", "Upsample")
+@rule("Resize", "Upsample", orderless=True)
 def resize(node: Node, trace: Trace) -> None:
     """Interpolation along the axes whose size changes; the others are left alone.
 
