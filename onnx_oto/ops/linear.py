@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnx_oto.lanes.align import combine
-from onnx_oto.lanes.contract import contract
+from onnx_oto.lanes.contract import contract, zero_or_unknown
 from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import (
     Block,
@@ -141,10 +141,11 @@ def _labels(trace: Trace, block: Block | None, size: int) -> IntArray:
 
 
 def _channels(x: Layout, labels: IntArray, state: FloatArray) -> Layout:
-    """Return the layout [N, C] with these channel labels."""
-    key = fresh_key()
+    """Return the layout [N, C] of `x` with these channel labels; on N zero stays zero."""
+    key, own = fresh_key(), x.on_axis(1)
+    kept = [replace(b, state=zero_or_unknown(b.state), source=()) for b in x.blocks if b not in own]
     sizes = dict(x.sizes) | {key: int(labels.size)}
-    return Layout((x.axes[0], (key,)), sizes, (Block((key,), labels, state),))
+    return Layout((x.axes[0], (key,)), sizes, (*kept, Block((key,), labels, state)))
 
 
 def _balanced(node: Node, trace: Trace, x: Layout, w: Layout, groups: int, order: str) -> Layout:

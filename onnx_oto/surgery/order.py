@@ -20,6 +20,7 @@ from onnx_oto.lanes.solve import components
 from onnx_oto.lanes.trace import Frozen, Reordering, Trace, describe, unknown
 from onnx_oto.model.graph import Graph, graph
 from onnx_oto.model.node import Node
+from onnx_oto.model.order import drop_dead
 from onnx_oto.model.tensors import FLOATS, from_array, to_array
 from onnx_oto.ops.index import single
 from onnx_oto.ops.registry import ORDERLESS, apply, key
@@ -84,6 +85,7 @@ def fold(model: ModelProto) -> Mapping[str, Mapping[int, IntArray]]:
             value = result.index[node.name]
             model.graph.initializer.append(from_array(value, name))
             node.input[1] = name
+    drop_dead(model.graph)
     return result.orders
 
 
