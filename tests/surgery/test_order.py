@@ -185,6 +185,63 @@ def test_what_one_permutation_cannot_do_its_neighbour_takes_over() -> None:
     assert_equal(outputs(model, feed), outputs(folded, feed), "folded")
 
 
+@dataclass(frozen=True)
+class Order:
+    """A model with a permutation that must stay because the order of `p` is given away, and what the runtime gets."""
+
+    title: str
+    text: str
+    reason: str
+    feed: dict[str, Any] | None = None
+
+
+GIVEN_AWAY = [
+    Order(
+        "one of several outputs of a channel",
+        """g (float[N,2,4,4] x) => (float[N,3,4,4] y)
+        <float[4,1,1,1] v, float[3,2,1,1] w, int64[2] order = {1,0}, int64[2] picked = {0,3}>
+        { p = Gather<axis=1>(x, order) d = Conv<group=2>(p, v) s = Gather<axis=1>(d, picked) y = Conv(s, w) }""",
+        "behind it",
+    ),
+    Order(
+        "a shape",
+        """g (float[4] x, float[2,6,4,4] z) => (float[A,B,C,D] y) <int64[4] order = {3,1,2,0}>
+        { p = Gather(x, order) s = Cast<to=7>(p) y = Reshape(z, s) }""",
+        "may tell them apart",
+        {"x": np.array([4, 12, 2, 2], np.float32), "z": np.ones((2, 6, 4, 4), np.float32)},
+    ),
+    Order(
+        "factors of a resize",
+        """g (float[4] x, float[1,2,3,3] z) => (float[A,B,C,D] y) <int64[4] order = {3,1,2,0}>
+        { p = Gather(x, order) y = Resize<mode="nearest">(z, , p) }""",
+        "reads factors",
+        {"x": np.array([3, 1, 2, 1], np.float32), "z": np.ones((1, 2, 3, 3), np.float32)},
+    ),
+    Order(
+        "statistics of a batch norm",
+        f"""g (float[N,4,4,4] x) => (float[N,2,4,4] y, float[4] m)
+        <{bn_params("n", 4)}, float[2,4,1,1] w, int64[4] order = {{3,1,2,0}}>
+        {{ p = Gather<axis=1>(x, order)
+           z, m, v = BatchNormalization<training_mode=1>(p, ns, np, nm, varn) y = Conv(z, w) }}""",
+        "behind it",
+        {},
+    ),
+]
+
+
+@pytest.mark.parametrize("case", GIVEN_AWAY, ids=lambda case: case.title)
+def test_an_order_that_is_given_away_stays(case: Order) -> None:
+    plain = build(case.text)
+    model = normalise(plain)
+    folded = copied(model)
+    fold(folded)
+    (each,) = standing(analyse(model))
+    assert (left(folded), case.reason in each.reason) == (1, True), each.reason
+    feed = random_inputs(plain, np.random.default_rng(0), batch=2) if case.feed is None else case.feed
+    if feed:
+        assert_equal(outputs(model, feed), outputs(folded, feed), case.title)
+
+
 # --- any operator: permutations anywhere -----------------------------------------------------------------------
 def anything() -> Iterator[tuple[str, Callable[[], ModelProto]]]:
     """Yield a name and a model for every row and every graph of the contract."""
