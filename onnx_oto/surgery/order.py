@@ -93,7 +93,7 @@ def _may_permute(model: ModelProto) -> bool:
     """Return whether some Gather has a permutation for indices: the analysis is only worth its time then."""
     tensors = {t.name: t for t in model.graph.initializer}
     for node in model.graph.node:
-        indices = tensors.get(node.input[1]) if node.op_type == "Gather" else None
+        indices = tensors.get(node.input[1]) if node.op_type == "Gather" and len(node.input) == 2 else None
         if indices is not None and _permutes(to_array(indices)):
             return True
     return False
