@@ -173,7 +173,7 @@ def print_verdict(verdict: Verdict) -> None:
 
 
 def print_inspection(report: Mapping[str, Any]) -> None:
-    """Print dimensions, what is frozen and why, and the ceiling."""
+    """Print dimensions, what is frozen and why, the ceiling, and the channel permutations that stay."""
     dimensions = report["dimensions"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, justify in (
@@ -199,6 +199,11 @@ def print_inspection(report: Mapping[str, Any]) -> None:
         f"{sum(d['prunable'] for d in dimensions)} of {len(dimensions)} dimensions are prunable; "
         f"{share:.1%} of the parameters lie in them."
     )
+    for each in report["permutations"]:
+        out.print(
+            f"a permutation of {each['size']} channels stays as a Gather at '{each['node']}': {each['reason']}",
+            markup=False,
+        )
 
 
 def _change_table(summary: Summary) -> Table:

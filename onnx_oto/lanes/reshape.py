@@ -11,7 +11,7 @@ from onnx_oto.lanes.cut import Cut, sizes_of
 from onnx_oto.lanes.expression import Array, Tensor, apply
 from onnx_oto.lanes.layout import IntArray, Layout, Size, View, explicit, fuse
 from onnx_oto.lanes.regroup import deal, told
-from onnx_oto.lanes.trace import Trace, describe
+from onnx_oto.lanes.trace import Reordering, Trace, describe
 from onnx_oto.model.node import Node
 
 
@@ -42,6 +42,7 @@ def reshape(trace: Trace, node: Node, source: str, layout: Layout, shape: Sequen
         origin = trace.layout(root)
         assert origin is not None
         order = _order(regrouped, axis)
+        trace.reorderings[node.name] = Reordering(root, axis, order)
         trace.repair(node, lambda cut: _gather(cut, node, root, origin, axis, order))
     return replace(result, view=None)
 

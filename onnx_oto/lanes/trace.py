@@ -55,10 +55,26 @@ class Rectangle:
 
 @dataclass(frozen=True, eq=False)
 class Frozen:
-    """Labels that must stay, and the reason a person can read."""
+    """Labels that must stay, and the reason a person can read.
+
+    apart: whether they must stay where they are, too; otherwise it is only their value that is needed.
+    """
 
     labels: IntArray
     reason: str
+    apart: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Reordering:
+    """What a chain of views comes to: tensor `root` with the positions of one axis in another order.
+
+    order: which position of `axis` stands at each position of the result, int64 [n]. axis -1: all are as they were.
+    """
+
+    root: str
+    axis: int
+    order: IntArray
 
 
 @dataclass
@@ -70,6 +86,7 @@ class Trace:
     head_dims: whether attention loses positions inside its heads, the same number in each, and keeps all heads.
     rectangles: labels of joint blocks that are computed on, and whether equally long rows suffice (`even`).
     composed: by open size the factors that some axis of that size is made of, the latest if there are several.
+    apart: labels that may be removed, but never change places. reorderings: by node, the chains of views it ends.
     """
 
     graph: Graph
@@ -82,6 +99,8 @@ class Trace:
     tied_by: list[str] = field(default_factory=list)
     causes: dict[str, str] = field(default_factory=dict)
     frozen: list[Frozen] = field(default_factory=list)
+    apart: list[Frozen] = field(default_factory=list)
+    reorderings: dict[str, Reordering] = field(default_factory=dict)
     roles: dict[tuple[str, int], Role] = field(default_factory=dict)
     weights: set[str] = field(default_factory=set)
     parameters: dict[str, dict[int, IntArray]] = field(default_factory=dict)
@@ -109,10 +128,14 @@ class Trace:
         self.ties.append((left.reshape(-1), right.reshape(-1)))
         self.tied_by.append(self.node)
 
-    def freeze(self, labels: IntArray | Iterable[Block], reason: str) -> None:
-        """Keep these labels for good; `reason` is shown to the user."""
+    def freeze(self, labels: IntArray | Iterable[Block], reason: str, *, apart: bool = True) -> None:
+        """Keep these labels for good; `reason` is shown to the user. apart: they may not change places either."""
         arrays = [labels] if isinstance(labels, np.ndarray) else [b.labels for b in labels]
-        self.frozen.extend(Frozen(a.reshape(-1), reason) for a in arrays if a.size)
+        self.frozen.extend(Frozen(a.reshape(-1), reason, apart) for a in arrays if a.size)
+
+    def tell_apart(self, labels: IntArray, reason: str) -> None:
+        """Let these labels never change places, whether lanes are removed or not."""
+        self.apart.append(Frozen(labels.reshape(-1), reason))
 
     def demand_zero(self, block: Block, node: Node, what: str, *, constants: bool = False) -> None:
         """Freeze the positions of `block` that are not certainly zero when their ZIG is zero.
@@ -128,10 +151,12 @@ class Trace:
         self.freeze(
             block.labels[known],
             f"{what} of {describe(node)} would read a non-zero constant from a removed channel",
+            apart=False,
         )
         self.freeze(
             block.labels[bad & ~known],
             f"{what} of {describe(node)} reads a value that is not zero with its group",
+            apart=False,
         )
 
     # --- layouts ----------------------------------------------------------------------------------------------

@@ -18,14 +18,14 @@ from onnx_oto.ops.norm import affine
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
 
-@rule("com.microsoft::Gelu", "com.microsoft::QuickGelu")
+@rule("com.microsoft::Gelu", "com.microsoft::QuickGelu", orderless=True)
 def gelu(node: Node, trace: Trace) -> None:
     """y[i] = x[i] times a sigmoid-like function of x[i]"""
     x = given(inputs(node, trace)[0])
     trace.put(node.outputs[0], combine(trace, node, [x], zero_or_unknown, [Role.CONSUMER]))
 
 
-@rule("com.microsoft::BiasGelu", "com.microsoft::FastGelu")
+@rule("com.microsoft::BiasGelu", "com.microsoft::FastGelu", orderless=True)
 def bias_gelu(node: Node, trace: Trace) -> None:
     """y = gelu(x + bias)"""
     layouts = [layout for layout in inputs(node, trace) if layout is not None]
@@ -38,7 +38,7 @@ def bias_gelu(node: Node, trace: Trace) -> None:
     trace.put(node.outputs[0], combine(trace, node, layouts, state, [Role.PRODUCER] * len(layouts)))
 
 
-@rule("com.microsoft::FusedConv")
+@rule("com.microsoft::FusedConv", orderless=True)
 def fused_conv(node: Node, trace: Trace) -> None:
     """y = activation(conv(x, w) + b + z)"""
     plain = replace(node, op="Conv", domain="", inputs=node.inputs[:3])
@@ -63,7 +63,7 @@ def fused_conv(node: Node, trace: Trace) -> None:
     trace.put(node.outputs[0], combine(trace, node, [result], state, [Role.CONSUMER]))
 
 
-@rule("com.microsoft::FusedMatMul")
+@rule("com.microsoft::FusedMatMul", orderless=True)
 def fused_matmul(node: Node, trace: Trace) -> None:
     """Y = alpha op(A) op(B), where op may swap the last two axes."""
     a, b = (given(layout) for layout in inputs(node, trace))

@@ -94,7 +94,7 @@ UNARY: dict[str, Callable[[FloatArray, Attrs], FloatArray]] = {
 }
 
 
-@rule(*UNARY)
+@rule(*UNARY, orderless=True)
 def unary(node: Node, trace: Trace) -> None:
     """y[i] = f(x[i])"""
     (x,) = inputs(node, trace)
@@ -112,7 +112,7 @@ def unary(node: Node, trace: Trace) -> None:
     )
 
 
-@rule("Cast", "CastLike")
+@rule("Cast", "CastLike", orderless=True)
 def cast(node: Node, trace: Trace) -> None:
     """y = x rounded to another type; a value that is not a float says nothing about zero any more."""
     layout = given(inputs(node, trace)[0])
@@ -152,7 +152,7 @@ BINARY: dict[str, tuple[Callable[..., FloatArray], tuple[Role, Role]]] = {
 }
 
 
-@rule(*BINARY)
+@rule(*BINARY, orderless=True)
 def binary(node: Node, trace: Trace) -> None:
     """z[i] = x[i] op y[i]"""
     state, roles = BINARY[node.op]
@@ -168,7 +168,7 @@ VARIADIC: dict[str, tuple[Callable[..., FloatArray], Role]] = {
 }
 
 
-@rule(*VARIADIC)
+@rule(*VARIADIC, orderless=True)
 def variadic(node: Node, trace: Trace) -> None:
     """z[i] = op(x[i], y[i], ...)"""
     state, role = VARIADIC[node.op]
@@ -177,7 +177,18 @@ def variadic(node: Node, trace: Trace) -> None:
 
 
 @rule(
-    "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor", "Not", "IsNaN", "IsInf"
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "And",
+    "Or",
+    "Xor",
+    "Not",
+    "IsNaN",
+    "IsInf",
+    orderless=True,
 )
 def compare(node: Node, trace: Trace) -> None:
     """A truth value per position; it is not a zero that a sum could skip."""
@@ -188,7 +199,7 @@ def compare(node: Node, trace: Trace) -> None:
     trace.put(node.outputs[0], state)
 
 
-@rule("Where")
+@rule("Where", orderless=True)
 def where(node: Node, trace: Trace) -> None:
     """z[i] = x[i] if c[i] else y[i]: known where both are the same."""
     layouts = [given(layout) for layout in inputs(node, trace)]
@@ -200,7 +211,7 @@ def where(node: Node, trace: Trace) -> None:
     trace.put(node.outputs[0], combine(trace, node, layouts, state, roles, elementwise=True))
 
 
-@rule("Clip")
+@rule("Clip", orderless=True)
 def clip(node: Node, trace: Trace) -> None:
     """y = min(max(x, low), high); the bounds are attributes (before opset 11) or scalar inputs."""
     x, *bounds = inputs(node, trace)
@@ -218,7 +229,7 @@ def clip(node: Node, trace: Trace) -> None:
     trace.put(node.outputs[0], combine(trace, node, [given(x)], state, [Role.CONSUMER]))
 
 
-@rule("PRelu")
+@rule("PRelu", orderless=True)
 def prelu(node: Node, trace: Trace) -> None:
     """y = x where x >= 0 else slope * x; the slope is sliced, it need not be zero."""
     x, slope = (given(layout) for layout in inputs(node, trace))
@@ -231,7 +242,7 @@ def prelu(node: Node, trace: Trace) -> None:
     trace.put(node.outputs[0], result)
 
 
-@rule("Dropout", "Identity")
+@rule("Dropout", "Identity", orderless=True)
 def passing(node: Node, trace: Trace) -> None:
     """y = x outside training."""
     layout = given(inputs(node, trace)[0])

@@ -16,7 +16,7 @@ from onnx_oto.ops.index import pick, single
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
 
-@rule("Gather")
+@rule("Gather", orderless=True)
 def gather(node: Node, trace: Trace) -> None:
     """x taken at indices along one axis: constant ones cut the axis, computed ones read it whole."""
     x, indices = (given(layout) for layout in inputs(node, trace))

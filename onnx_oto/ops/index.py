@@ -71,7 +71,7 @@ def pick(trace: Trace, node: Node, layout: Layout, axis: int, index: IntArray | 
     return take(layout, axis, index)
 
 
-@rule("Concat")
+@rule("Concat", orderless=True)
 def concat(node: Node, trace: Trace) -> None:
     """The inputs one after the other along one axis; the others tie."""
     layouts = [given(layout) for layout in inputs(node, trace)]
@@ -190,7 +190,7 @@ def _place(layout: Layout, key: int) -> tuple[int, int]:
     return next((a, keys.index(key)) for a, keys in enumerate(layout.axes) if key in keys)
 
 
-@rule("Split")
+@rule("Split", orderless=True)
 def split_axis(node: Node, trace: Trace) -> None:
     """Consecutive ranges of one axis."""
     x = given(inputs(node, trace)[0])
@@ -225,7 +225,7 @@ def split_axis(node: Node, trace: Trace) -> None:
     trace.repair(node, repair)
 
 
-@rule("Slice")
+@rule("Slice", orderless=True)
 def slice_axes(node: Node, trace: Trace) -> None:
     """x[..., start:end:step, ...] along some axes, the bounds constant where the axis is labelled."""
     x = given(inputs(node, trace)[0])
@@ -297,7 +297,7 @@ def _repair_slice(cut: Cut, node: Node, cuts: list[tuple[int, IntArray, Layout]]
         cut.reslice(node.name, axis, np.cumsum(keep)[index[keep[index]]] - 1)
 
 
-@rule("Pad")
+@rule("Pad", orderless=True)
 def pad(node: Node, trace: Trace) -> None:
     """Positions of a constant value before and after an axis."""
     x = given(inputs(node, trace)[0])
@@ -316,6 +316,7 @@ def pad(node: Node, trace: Trace) -> None:
         known = before is not None and after is not None and before >= 0 and after >= 0
         if blocks and known and mode == "constant" and len(blocks[0].keys) == 1:
             first, last = trace.fresh(int(before or 0)), trace.fresh(int(after or 0))
+            trace.tell_apart(np.concatenate([first, last]), f"{describe(node)} puts a constant there")
             labels = np.concatenate([first, blocks[0].labels, last])
             state = np.concatenate([np.full(first.size, value), blocks[0].state, np.full(last.size, value)])
             result = relabel_axis(result, axis, labels, state)

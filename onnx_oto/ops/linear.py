@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnx_oto.lanes.align import combine
-from onnx_oto.lanes.contract import contract
+from onnx_oto.lanes.contract import contract, zero_or_unknown
 from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import (
     Block,
@@ -55,7 +55,7 @@ def _window_macs(trace: Trace, node: Node, kernel: Sequence[int | str | None], o
     return positions * (product(n if isinstance(n, int) else 1 for n in kernel) or 0)
 
 
-@rule("Conv")
+@rule("Conv", orderless=True)
 def conv(node: Node, trace: Trace) -> None:
     """y[n, o, p] = sum_{c, k} w[o, c, k] x[n, c, p + k] + b[o], in groups of channels."""
     x, w, *bias = inputs(node, trace)
@@ -63,7 +63,7 @@ def conv(node: Node, trace: Trace) -> None:
     _convolve(node, trace, given(x), given(w), bias[0] if bias else None, macs, "oc")
 
 
-@rule("ConvTranspose")
+@rule("ConvTranspose", orderless=True)
 def conv_transpose(node: Node, trace: Trace) -> None:
     """y[n, o, p] = sum_{c, k} w[c, o, k] x[n, c, (p - k) / stride] + b[o], in groups of channels."""
     x, w, *bias = inputs(node, trace)
@@ -141,10 +141,11 @@ def _labels(trace: Trace, block: Block | None, size: int) -> IntArray:
 
 
 def _channels(x: Layout, labels: IntArray, state: FloatArray) -> Layout:
-    """Return the layout [N, C] with these channel labels."""
-    key = fresh_key()
+    """Return the layout [N, C] of `x` with these channel labels; on N zero stays zero."""
+    key, own = fresh_key(), x.on_axis(1)
+    kept = [replace(b, state=zero_or_unknown(b.state), source=()) for b in x.blocks if b not in own]
     sizes = dict(x.sizes) | {key: int(labels.size)}
-    return Layout((x.axes[0], (key,)), sizes, (Block((key,), labels, state),))
+    return Layout((x.axes[0], (key,)), sizes, (*kept, Block((key,), labels, state)))
 
 
 def _balanced(node: Node, trace: Trace, x: Layout, w: Layout, groups: int, order: str) -> Layout:
@@ -161,6 +162,8 @@ def _balanced(node: Node, trace: Trace, x: Layout, w: Layout, groups: int, order
     trace.balanced.append(Balanced(block.labels, node.name))
     front = w.on_axis(0)[0].labels
     trace.balanced.append(Balanced(front.reshape(groups, -1), node.name))
+    for labels in (block.labels, front):
+        trace.tell_apart(labels, f"{describe(node)} has them in groups")
     return _channels(x, front, np.zeros(front.size))
 
 
@@ -243,7 +246,7 @@ def _fold_constants(
     trace.repair(node, repair)
 
 
-@rule("Gemm")
+@rule("Gemm", orderless=True)
 def gemm(node: Node, trace: Trace) -> None:
     """Y = alpha A' B' + beta C"""
     a, b, *c = inputs(node, trace)
@@ -261,7 +264,7 @@ def gemm(node: Node, trace: Trace) -> None:
     trace.put(node.outputs[0], result)
 
 
-@rule("MatMul")
+@rule("MatMul", orderless=True)
 def matmul(node: Node, trace: Trace) -> None:
     """Y[..., m, n] = sum_k A[..., m, k] B[..., k, n], batch axes broadcast."""
     a, b = (given(layout) for layout in inputs(node, trace))

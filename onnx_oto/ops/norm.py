@@ -48,7 +48,7 @@ def _channel_vector(vector: Layout, rank: int) -> Layout:
     return replace(vector, axes=vector.axes + ((),) * (rank - 2))
 
 
-@rule("BatchNormalization")
+@rule("BatchNormalization", orderless=True)
 def batch_normalization(node: Node, trace: Trace) -> None:
     """y[n, c, ...] = scale[c] (x[n, c, ...] - mean[c]) / sqrt(var[c] + eps) + bias[c]
 
@@ -62,7 +62,7 @@ def batch_normalization(node: Node, trace: Trace) -> None:
     put_others(node, trace)
 
 
-@rule("InstanceNormalization")
+@rule("InstanceNormalization", orderless=True)
 def instance_normalization(node: Node, trace: Trace) -> None:
     """y[n, c, ...] = scale[c] (x - mean over ...) / sqrt(variance over ... + eps) + bias[c]
 
@@ -251,7 +251,7 @@ def _rescale_norm(cut: Cut, node: Node, before: int, after: int, scale: int) -> 
     cut.scale_input(node.name, scale, float(np.sqrt(ratio)))
 
 
-@rule("LayerNormalization")
+@rule("LayerNormalization", orderless=True)
 def layer_normalization(node: Node, trace: Trace) -> None:
     """y = scale (x - mean) / sqrt(variance + eps) + bias over the axes from `axis` on."""
     x = given(inputs(node, trace)[0])
@@ -263,7 +263,7 @@ def layer_normalization(node: Node, trace: Trace) -> None:
     put_others(node, trace)
 
 
-@rule("RMSNormalization", "SimplifiedLayerNormalization")
+@rule("RMSNormalization", "SimplifiedLayerNormalization", orderless=True)
 def rms_normalization(node: Node, trace: Trace) -> None:
     """y = scale x / sqrt(mean(x^2) + eps) over the axes from `axis` on."""
     x = given(inputs(node, trace)[0])
@@ -272,7 +272,7 @@ def rms_normalization(node: Node, trace: Trace) -> None:
     put_others(node, trace)
 
 
-@rule("LpNormalization")
+@rule("LpNormalization", orderless=True)
 def lp_normalization(node: Node, trace: Trace) -> None:
     """y = x / norm(x) along one axis: removed zeros do not change the norm."""
     x = given(inputs(node, trace)[0])
@@ -287,7 +287,7 @@ def lp_normalization(node: Node, trace: Trace) -> None:
     )
 
 
-@rule("Softmax", "LogSoftmax", "Hardmax")
+@rule("Softmax", "LogSoftmax", "Hardmax", orderless=True)
 def softmax(node: Node, trace: Trace) -> None:
     """y = exp(x) / sum(exp(x)) along one axis (before opset 13: along all axes from it on)."""
     x = given(inputs(node, trace)[0])
@@ -300,7 +300,7 @@ def softmax(node: Node, trace: Trace) -> None:
     trace.put(node.outputs[0], combine(trace, node, [x], lambda s: s, [Role.CONSUMER]))
 
 
-@rule("LRN")
+@rule("LRN", orderless=True)
 def lrn(node: Node, trace: Trace) -> None:
     """y = x / (bias + alpha / size * sum of squares of neighbouring channels) ** beta"""
     x = given(inputs(node, trace)[0])

@@ -36,19 +36,19 @@ def pooled(node: Node, trace: Trace, *, exact: bool) -> None:
         trace.put(name, layout)
 
 
-@rule("MaxPool")
+@rule("MaxPool", orderless=True)
 def max_pool(node: Node, trace: Trace) -> None:
     """The largest value of each window; padding never wins. With storage order or indices: zero only."""
     pooled(node, trace, exact=True)
 
 
-@rule("GlobalAveragePool", "GlobalMaxPool")
+@rule("GlobalAveragePool", "GlobalMaxPool", orderless=True)
 def global_pool(node: Node, trace: Trace) -> None:
     """Mean or maximum over all spatial positions."""
     pooled(node, trace, exact=True)
 
 
-@rule("AveragePool")
+@rule("AveragePool", orderless=True)
 def average_pool(node: Node, trace: Trace) -> None:
     """The mean of each window; with padding counted, a constant is no longer constant at the border."""
     padded = any(node.attrs.get("pads", ())) or node.attrs.get("auto_pad", "NOTSET") not in (
@@ -58,7 +58,7 @@ def average_pool(node: Node, trace: Trace) -> None:
     pooled(node, trace, exact=not (padded and node.attrs.get("count_include_pad", 0)))
 
 
-@rule("LpPool", "GlobalLpPool")
+@rule("LpPool", "GlobalLpPool", orderless=True)
 def lp_pool(node: Node, trace: Trace) -> None:
     """The p-norm of each window: zero stays zero."""
     pooled(node, trace, exact=False)

@@ -38,7 +38,16 @@ def reduced_axes(node: Node, trace: Trace, rank: int) -> list[int]:
     return sorted(int(a) % rank for a in axes)
 
 
-@rule(*SUMS, "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp")
+@rule(
+    *SUMS,
+    "ReduceMean",
+    "ReduceMax",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    orderless=True,
+)
 def reduction(node: Node, trace: Trace) -> None:
     """y = op of x over some axes. Removed lanes are zero: sums, means and extremes over them are repaired."""
     x = given(inputs(node, trace)[0])
@@ -124,7 +133,7 @@ def _has_shadow(node: Node, trace: Trace, x: Layout, block: Block) -> bool:
     return known and node.inputs[0] in trace.shadows and bool(np.isnan(block.state).all())
 
 
-@rule("ArgMax", "ArgMin", "TopK", "CumSum")
+@rule("ArgMax", "ArgMin", "TopK", "CumSum", orderless=True)
 def along_axis(node: Node, trace: Trace) -> None:
     """Operators that need every position of one axis and leave the others alone."""
     x = given(inputs(node, trace)[0])

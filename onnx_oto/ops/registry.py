@@ -13,17 +13,25 @@ RULES: dict[str, Rule] = {}
 """Rule by operator; operators of other domains than ai.onnx as `domain::Op`."""
 SPREADING: set[str] = set()
 """Operators whose output may be labelled when no input is."""
+ORDERLESS: set[str] = set()
+"""Operators that treat the positions of labelled axes alike, so that labels say where each of them goes."""
 
 
 class NotCovered(Exception):
     """Raised by a rule: freeze what the node touches; the text is the reason."""
 
 
-def rule(*ops: str, spreads: bool = False) -> Callable[[Rule], Rule]:
-    """Register a function as the rule of these operators. `spreads`: it makes labels of its own."""
+def rule(*ops: str, spreads: bool = False, orderless: bool = False) -> Callable[[Rule], Rule]:
+    """Register a function as the rule of these operators.
+
+    spreads: it makes labels of its own. orderless: when labelled positions change places in the inputs, those with
+    the same labels do so in the outputs, and nothing else changes. The rule freezes, or tells apart
+    (`Trace.tell_apart`), the labels of which that is not true.
+    """
 
     def register(function: Rule) -> Rule:
         SPREADING.update(ops if spreads else ())
+        ORDERLESS.update(ops if orderless else ())
         for op in ops:
             assert op not in RULES, op
             RULES[op] = function

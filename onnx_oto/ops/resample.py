@@ -16,14 +16,17 @@ from onnx_oto.ops.index import free_axis, single
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
 
-@rule("Resize", "Upsample")
+@rule("Resize", "Upsample", orderless=True)
 def resize(node: Node, trace: Trace) -> None:
     """Interpolation along the axes whose size changes; the others are left alone.
 
     A constant stays one under every mode (weights sum to 1), except where values from outside the image are
     put in (tf_crop_and_resize); a zero only then.
     """
-    x = given(inputs(node, trace)[0])
+    x, *given_sizes = inputs(node, trace)
+    x = given(x)
+    for block in (b for layout in given_sizes if layout is not None for b in layout.blocks):
+        trace.tell_apart(block.labels, f"{describe(node)} reads factors from it")
     before, after = trace.shape(node.inputs[0]), trace.shape(node.outputs[0])
     mode = node.attrs.get("coordinate_transformation_mode", "")
     same = [a == b and isinstance(a, int) for a, b in zip(before, after, strict=True)]

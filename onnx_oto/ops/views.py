@@ -16,14 +16,14 @@ from onnx_oto.model.tensors import FLOATS
 from onnx_oto.ops.registry import given, inputs, listed_axes, rule
 
 
-@rule("Reshape", "Flatten")
+@rule("Reshape", "Flatten", orderless=True)
 def reshaped(node: Node, trace: Trace) -> None:
     """The same elements in the same order, other axes."""
     x = given(inputs(node, trace)[0])
     trace.put(node.outputs[0], reshape(trace, node, node.inputs[0], x, trace.shape(node.outputs[0])))
 
 
-@rule("Transpose")
+@rule("Transpose", orderless=True)
 def transpose(node: Node, trace: Trace) -> None:
     """y's axis i is x's axis perm[i]."""
     x = given(inputs(node, trace)[0])
@@ -31,7 +31,7 @@ def transpose(node: Node, trace: Trace) -> None:
     trace.put(node.outputs[0], permute(x, order))
 
 
-@rule("Squeeze")
+@rule("Squeeze", orderless=True)
 def squeeze(node: Node, trace: Trace) -> None:
     """Axes of size 1 removed."""
     x = given(inputs(node, trace)[0])
@@ -43,7 +43,7 @@ def squeeze(node: Node, trace: Trace) -> None:
     trace.put(node.outputs[0], replace(x, axes=tuple(k for i, k in enumerate(x.axes) if i not in axes)))
 
 
-@rule("Unsqueeze")
+@rule("Unsqueeze", orderless=True)
 def unsqueeze(node: Node, trace: Trace) -> None:
     """Axes of size 1 inserted."""
     x = given(inputs(node, trace)[0])
@@ -56,7 +56,7 @@ def unsqueeze(node: Node, trace: Trace) -> None:
     )
 
 
-@rule("Shape", "Size")
+@rule("Shape", "Size", orderless=True)
 def shape_of(node: Node, trace: Trace) -> None:
     """The sizes of x, or their product.
 
@@ -92,7 +92,7 @@ def _all(cut: Cut, x: Layout) -> NewSize:
     return Share(math.prod(s.total for s in shares), math.prod(s.kept for s in shares))
 
 
-@rule("Expand", spreads=True)
+@rule("Expand", spreads=True, orderless=True)
 def expand(node: Node, trace: Trace) -> None:
     """x broadcast to a shape. A repeated axis gets lanes of its own: it may shrink with what it meets later."""
     x = given(inputs(node, trace)[0])
@@ -110,7 +110,7 @@ def expand(node: Node, trace: Trace) -> None:
     trace.repair(node, lambda cut: resize(cut, node, x, result))
 
 
-@rule("ConstantOfShape", spreads=True)
+@rule("ConstantOfShape", spreads=True, orderless=True)
 def constant_of_shape(node: Node, trace: Trace) -> None:
     """A constant of a given shape: its axes may shrink with what they meet later."""
     filled = node.attrs.get("value")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import fnmatch
+from dataclasses import asdict
 from typing import Any
 
 from onnx_oto.errors import UsageError
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.summary import SCHEMA
+from onnx_oto.surgery import standing
 from onnx_oto.zigs import Dimension
 from onnx_oto.zigs import why as chain
 
 
 def inspection(opened: Opened, why: str | None = None) -> dict[str, Any]:
-    """Return what is prunable, what is frozen and why.
+    """Return what is prunable, what is frozen and why, and the channel permutations that a cut cannot fold.
 
     why: only dimensions that match this pattern, each with the chain of nodes that tie it to what froze it.
     """
@@ -33,6 +35,7 @@ def inspection(opened: Opened, why: str | None = None) -> dict[str, Any]:
         "prunable_params": analysis.prunable_params,
         "lanes": sum(d.size for d in analysis.prunable),
         "dimensions": entries,
+        "permutations": [asdict(each) for each in standing(analysis)],
     }
 
 

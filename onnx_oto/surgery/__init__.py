@@ -1,5 +1,7 @@
 """Cutting lanes out of a model."""
 
-from onnx_oto.surgery.compact import compact
+from onnx_oto.surgery.compact import Compacted, compact, cut
+from onnx_oto.surgery.order import standing
+from onnx_oto.surgery.origin import kept_positions
 
-__all__ = ["compact"]
+__all__ = ["Compacted", "compact", "cut", "kept_positions", "standing"]

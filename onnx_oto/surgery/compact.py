@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
 from onnx_oto.errors import OtoError
+from onnx_oto.lanes.layout import IntArray
 from onnx_oto.model.check import check
 from onnx_oto.model.order import drop_dead, sort_graph
 from onnx_oto.model.skeleton import copy_except_graph, copy_frame
 from onnx_oto.model.tensors import write_array
 from onnx_oto.surgery.knife import Knife, exported_nodes
+from onnx_oto.surgery.order import fold
 from onnx_oto.surgery.weights import sliced
 from onnx_oto.zigs.analysis import Analysis
 from onnx_oto.zigs.lanes import BoolArray
+
+
+@dataclass(frozen=True, eq=False)
+class Compacted:
+    """A compact model, and the order of its initializers' axes where it is not that of the full model.
+
+    orders: by initializer and axis, which of the positions left stands at every place, int64 [n].
+    """
+
+    model: onnx.ModelProto
+    orders: Mapping[str, Mapping[int, IntArray]]
 
 
 def compact(analysis: Analysis, drop: BoolArray) -> onnx.ModelProto:
@@ -24,6 +40,11 @@ def compact(analysis: Analysis, drop: BoolArray) -> onnx.ModelProto:
     stays: inputs, outputs, names, opsets, metadata, doc strings. The result passed the full onnx check with
     strict shape inference. `analysis` is not modified.
     """
+    return cut(analysis, drop).model
+
+
+def cut(analysis: Analysis, drop: BoolArray) -> Compacted:
+    """Return the compact model (see `compact`) with what is needed to say where its parameters come from."""
     full = analysis.model
     graph = gs.import_onnx(_without_weights(full))
     weights = sliced(analysis, drop)
@@ -45,10 +66,11 @@ def compact(analysis: Analysis, drop: BoolArray) -> onnx.ModelProto:
     try:
         sort_graph(result.graph, frozenset(), "the compact graph")
         drop_dead(result.graph)
+        orders = fold(result) if drop.any() else {}
         check(result)
     except OtoError as error:
         raise OtoError(f"the compact model is not valid, which is a defect of onnx-oto: {error}") from error
-    return result
+    return Compacted(result, orders)
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

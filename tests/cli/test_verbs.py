@@ -39,7 +39,7 @@ def require_cut(found: dict[str, Any], names: set[str]) -> None:
 
 def test_inspect(cli, model):
     found = only_json(cli("inspect", model, "--json"))
-    assert {"schema", "params", "macs", "prunable_params", "dimensions"} <= set(found)
+    assert {"schema", "params", "macs", "prunable_params", "dimensions", "permutations"} <= set(found)
     assert found["schema"] == 1
     learned = [t for t in onnx.load(model).graph.initializer if t.name not in ("m1", "v1")]
     assert found["params"] == sum(int(np.prod(t.dims)) for t in learned)
@@ -56,6 +56,30 @@ def test_inspect_for_people(cli, model):
     assert done.returncode == 0
     assert "part of the model's output 'logits'" in done.stdout
     assert "dimensions are prunable" in done.stdout
+
+
+SHUFFLE = (
+    '<ir_version: 8, opset_import: ["" : 17]>\n'
+    "g (float[2,3,6,6] x) => (float[2,4,6,6] y) { a = Conv(x, w1) b = Conv<group=2>(a, w2) [cut] c = Reshape(b, wide) "
+    "d = Transpose<perm=[0,2,1,3,4]>(c) [back] e = Reshape(d, flat) y = Conv<group=GROUPS>(e, w3) }"
+)
+
+
+def test_inspect_says_where_a_permutation_stays(cli, models, tmp_path):
+    """Between convolutions in groups it does; before a whole one it is folded, and there is nothing to say."""
+    for groups, stays in ((2, 1), (1, 0)):
+        weights = {"w1": (8, 3, 1, 1), "w2": (8, 4, 1, 1), "w3": (4, 8 // groups, 1, 1)}
+        made = models(SHUFFLE.replace("GROUPS", str(groups)), weights)
+        for name, sizes in (("wide", [2, 2, 4, 6, 6]), ("flat", [2, 8, 6, 6])):
+            made.graph.initializer.append(onnx.numpy_helper.from_array(np.array(sizes, np.int64), name))
+        onnx.save(made, tmp_path / "shuffle.onnx")
+        found = only_json(cli("inspect", tmp_path / "shuffle.onnx", "--json"))["permutations"]
+        assert [(each["node"], each["axis"], each["size"]) for each in found] == [("back", 1, 8)] * stays
+        assert all("has them in groups" in each["reason"] for each in found)
+        screen = cli("inspect", tmp_path / "shuffle.onnx").stdout
+        assert ("a permutation of 8 channels stays as a Gather at 'back': behind it, Conv" in screen) == bool(
+            stays
+        )
 
 
 def test_prune(cli, model, tmp_path):

@@ -108,6 +108,22 @@ def gathered(s: Sketch) -> bool:
 
 
 @step(2)
+def reordered(s: Sketch) -> bool:
+    """The channels in another order; half of the time something that works on each channel alone comes behind."""
+    x = s.tensor(least=3)
+    if x is None:
+        return False
+    shape, axis = s.shapes[x], channel_axis(s, x)
+    places = list(range(shape[axis]))
+    order = [places.pop(s.pick(len(places))) for _ in range(shape[axis])]
+    y = s.node("Gather", [x, s.constant(order)], shape, axis=axis)
+    if len(shape) == 4 and s.maybe(2):
+        y = s.node("Conv", [y, s.weight(shape[1], 1, 1, 1)], shape, group=shape[1])
+    s.keep(y)
+    return True
+
+
+@step(2)
 def padded(s: Sketch) -> bool:
     x = s.tensor(4)
     if x is None or s.shapes[x][1] > 12:

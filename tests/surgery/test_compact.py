@@ -98,10 +98,10 @@ def test_a_compact_model_can_be_compacted_again(graph) -> None:  # type: ignore[
 
 
 def test_names_that_surgery_makes_collide_with_none_of_the_user() -> None:
-    text = """g (float[N,3,6,6] x) => (float[N,2,6,6] y)
-    <float[6,3,1,1] w0, float[2,6,1,1] w2, int64[5] s5 = {0,2,3,6,6}, int64[4] s4 = {0,6,6,6}>
-    { a = Conv(x, w0) [back] b = Reshape(a, s5) c = Transpose<perm=[0,2,1,3,4]>(b) [end] d = Reshape(c, s4)
-      y = Conv(d, w2) }"""
+    text = """g (float[N,3,6,6] x) => (float[N,4,6,6] y)
+    <float[8,3,1,1] w0, float[8,4,1,1] w1, float[4,4,1,1] w2, int64[5] s5 = {0,2,4,6,6}, int64[4] s4 = {0,8,6,6}>
+    { e = Conv(x, w0) a = Conv<group=2>(e, w1) [back] b = Reshape(a, s5) c = Transpose<perm=[0,2,1,3,4]>(b)
+      [end] d = Reshape(c, s4) y = Conv<group=2>(d, w2) }"""
     plain = analyse(normalise(build(text)))
     known = {t.name for t in plain.model.graph.initializer}
     made = {t.name for seed in range(4) for t in compact(plain, half(plain, seed)).graph.initializer} - known
