@@ -41,6 +41,19 @@ class Balanced:
 
 
 @dataclass(frozen=True, eq=False)
+class Groups:
+    """A grouped convolution: group g reads the channels[g] (labels and states [groups, n]) and makes outputs[g].
+
+    Where the channels of each group are one lane, whole groups go, outputs and all. Else every group stays and keeps
+    as many channels, and as many outputs, as the others do; then channels that are summed must be zero.
+    """
+
+    channels: Block
+    outputs: IntArray
+    node: Node
+
+
+@dataclass(frozen=True, eq=False)
 class Rectangle:
     """A constraint: the positions kept of `labels` (int64, one dimension per factor) form a rectangle.
 
@@ -68,6 +81,7 @@ class Trace:
     through_norms: whether lanes may be removed from the axis a normalisation runs over (repaired exactly).
     head_dims: whether attention loses positions inside its heads, the same number in each, and keeps all heads.
     rectangles: labels of joint blocks that are computed on, and whether equally long rows suffice (`even`).
+    grouped: of weights of grouped convolutions, the labels of axis 1, which are others in every group: [groups, n].
     """
 
     graph: Graph
@@ -86,6 +100,7 @@ class Trace:
     grouped: dict[str, IntArray] = field(default_factory=dict)
     rectangles: list[Rectangle] = field(default_factory=list)
     balanced: list[Balanced] = field(default_factory=list)
+    groups: list[Groups] = field(default_factory=list)
     repairs: list[tuple[str, Repair]] = field(default_factory=list)
     macs: dict[str, int] = field(default_factory=dict)
     shadows: dict[str, Shadow] = field(default_factory=dict)
@@ -229,6 +244,12 @@ class Trace:
         """Assign `role` to every axis of a parameter."""
         for block in layout.blocks:
             self.assign(block, role, weight=weight)
+
+    def labels_of(self, param: str, axis: int) -> IntArray | None:
+        """Return the labels of an axis of a parameter, int64 [n] ([groups, n] where they differ between groups)."""
+        if axis == 1 and param in self.grouped:
+            return self.grouped[param]
+        return self.parameters.get(param, {}).get(axis)
 
     # --- blocks -----------------------------------------------------------------------------------------------
     def collapse(self, block: Block, keep: Sequence[int]) -> Block:

@@ -26,6 +26,19 @@ def single(trace: Trace, node: Node, layout: Layout, axis: int) -> Layout:
     return relabel_axis(layout, axis, *listed)
 
 
+def alone(trace: Trace, node: Node, layout: Layout, axis: int) -> Layout:
+    """Return `layout` with `axis` as one factor whose labels lie on it alone: one that reaches over gives way."""
+    inside = set(layout.axes[axis])
+    if any(not set(block.keys) <= inside for block in layout.on_axis(axis)):
+        trace.materialise(layout, node)
+        blocks = []
+        for block in layout.blocks:
+            keep = tuple(k for k in block.keys if k in inside)
+            blocks.append(trace.collapse(block, keep) if keep else block)
+        layout = replace(layout, blocks=tuple(blocks), view=None)
+    return single(trace, node, layout, axis)
+
+
 def take(layout: Layout, axis: int, index: IntArray | slice) -> Layout:
     """Return the layout of x[..., index, ...] along `axis` (one factor, a labelled one)."""
     (key,) = layout.axes[axis]

@@ -20,6 +20,7 @@ from onnx_oto.lanes.expression import Array, Expression, Number, Tensor, apply, 
 from onnx_oto.lanes.layout import Block, Layout, fuse, split, with_blocks
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
+from onnx_oto.ops.index import alone
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
 SWITCHED_OFF = "removing channels from normalised axes is switched off"
@@ -149,11 +150,9 @@ def group_normalization(node: Node, trace: Trace) -> None:
     """
     x, scale, bias = (given(layout) for layout in inputs(node, trace))
     groups = int(node.attrs["num_groups"])
-    blocks = x.on_axis(1)
-    if not blocks:
+    x = alone(trace, node, x, 1)
+    if not x.on_axis(1):
         raise NotCovered("normalises channels that no parameter produces")
-    if len(x.axes[1]) > 1 or len(blocks[0].keys) > 1:
-        raise NotCovered("groups an axis that is composed of several")
     trace.materialise(x, node)
     x = trace.release(x, range(2, x.rank), f"{describe(node)} needs every position of the axis")
     size = x.length(1) or 0

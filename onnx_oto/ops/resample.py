@@ -12,8 +12,8 @@ from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import Layout, relabel_axis
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
-from onnx_oto.ops.index import free_axis, single
-from onnx_oto.ops.registry import NotCovered, given, inputs, rule
+from onnx_oto.ops.index import alone, free_axis, single
+from onnx_oto.ops.registry import given, inputs, rule
 
 
 @rule("Resize", "Upsample")
@@ -69,13 +69,11 @@ def depth_to_space(node: Node, trace: Trace) -> None:
     """[N, b*b*C, H, W] -> [N, C, H*b, W*b]: the b*b channels that make one output channel are one lane."""
     x = given(inputs(node, trace)[0])
     block, channels = int(node.attrs["blocksize"]), trace.shape(node.inputs[0])[1]
-    x = single(trace, node, x, 1)
+    x = alone(trace, node, x, 1)
     if not x.on_axis(1) or not isinstance(channels, int):
         trace.put(node.outputs[0], trace.shaped(node.outputs[0]))
         return
     labels, state = x.on_axis(1)[0].labels, x.on_axis(1)[0].state
-    if labels.ndim > 1:
-        raise NotCovered("rearranges a product axis")
     crd = node.attrs.get("mode", "DCR") == "CRD"
     shape = (-1, block * block) if crd else (block * block, -1)
     rows = labels.reshape(shape) if crd else labels.reshape(shape).T
@@ -98,13 +96,11 @@ def space_to_depth(node: Node, trace: Trace) -> None:
     """[N, C, H, W] -> [N, b*b*C, H/b, W/b]: channel c appears b*b times, C channels apart."""
     x = given(inputs(node, trace)[0])
     block = int(node.attrs["blocksize"])
-    x = single(trace, node, x, 1)
+    x = alone(trace, node, x, 1)
     if not x.on_axis(1):
         trace.put(node.outputs[0], trace.shaped(node.outputs[0]))
         return
     labels, state = x.on_axis(1)[0].labels, x.on_axis(1)[0].state
-    if labels.ndim > 1:
-        raise NotCovered("rearranges a product axis")
     result = relabel_axis(x, 1, np.tile(labels, block * block), np.tile(state, block * block))
     _put_rearranged(node, trace, result)
 

@@ -67,6 +67,7 @@ ROWS = [
     ("MaxPool", {"kernel_shape": [3], "strides": [2], "ceil_mode": 1}, [(N, 3, "2*M")], {}, (N, 3, "*")),
     ("AveragePool", {"kernel_shape": [2], "strides": [2], "ceil_mode": 1}, [(N, 3, "2*M")], {}, (N, 3, M)),
     ("LpPool", {"kernel_shape": [2], "strides": [2]}, [(N, 3, "2*M")], {}, (N, 3, M)),
+    ("MaxUnpool", {"kernel_shape": [2], "strides": [2]}, [(N, 3, M), (N, 3, M)], {}, (N, 3, "2*M")),
     ("ConvTranspose", {"strides": [2]}, [(N, 4, M), (4, 6, 2)], {}, (N, 6, "2*M")),
     ("ConvTranspose", {"group": 2}, [(N, 4, M), (4, 3, 3)], {}, (N, 6, "*")),
     (
