@@ -129,7 +129,9 @@ def combine(
         ):
             cast_shadow(trace.shadows, node, group.operands, states)
         source = tuple(s for b in group.operands if b is not None for s in b.source)
-        blocks.append(Block(group.keys, group.first.labels, value, source if aligned.layout.constant else ()))
+        repeated = all(b.repeated for b in group.operands if b is not None)
+        source = source if aligned.layout.constant else ()
+        blocks.append(Block(group.keys, group.first.labels, value, source, repeated))
     return with_blocks(aligned.layout, blocks)
 
 

@@ -201,6 +201,7 @@ class Trace:
 
     def put(self, name: str, layout: Layout | None) -> None:
         """Set the layout of a computed tensor. Unknown sizes get the symbols that shape inference gave this tensor."""
+        layout = layout and self._given_way(layout)
         self.layouts[name] = layout
         if layout is None or not layout.blocks:
             self._inherit_cause(name)
@@ -213,6 +214,17 @@ class Trace:
         }
         if any(layout.sizes[key] != size for key, size in named.items()):
             self.layouts[name] = replace(layout, sizes={**layout.sizes, **named})
+
+    def _given_way(self, layout: Layout) -> Layout:
+        """Return `layout` without labels of repeated positions where others are on the same axis: those come first."""
+        if not any(block.repeated for block in layout.blocks):
+            return layout
+        shared = [blocks for axis in range(layout.rank) if len(blocks := layout.on_axis(axis)) > 1]
+        gone = {block.keys for blocks in shared for block in blocks if block.repeated}
+        self.freeze(
+            [b for b in layout.blocks if b.keys in gone], "it is merged with an axis of other channels"
+        )
+        return replace(layout, blocks=tuple(b for b in layout.blocks if b.keys not in gone))
 
     def _inherit_cause(self, name: str) -> None:
         """Remember why an unlabelled tensor is whole: because one of the tensors it is computed from is."""

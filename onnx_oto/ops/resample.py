@@ -12,7 +12,8 @@ from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import Layout, relabel_axis
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
-from onnx_oto.ops.index import alone, free_axis, single
+from onnx_oto.model.tensors import FLOATS
+from onnx_oto.ops.index import alone, free_axis, repeated_axis, single
 from onnx_oto.ops.registry import given, inputs, rule
 
 
@@ -105,17 +106,26 @@ def space_to_depth(node: Node, trace: Trace) -> None:
     _put_rearranged(node, trace, result)
 
 
-@rule("Tile")
+@rule("Tile", spreads=True)
 def tile(node: Node, trace: Trace) -> None:
-    """x repeated along axes: position i of a labelled axis appears again n, 2n, ... further on."""
+    """x repeated along axes: position i of a labelled axis appears again n, 2n, ... further on.
+
+    A single position that is repeated gets lanes of its own, as by Expand.
+    """
     x = given(inputs(node, trace)[0])
     trace.materialise(x, node)
     partial = trace.graph.partial(node.inputs[1])
-    after = trace.shape(node.outputs[0])
+    before, after = trace.shape(node.inputs[0]), trace.shape(node.outputs[0])
     repeats = [None] * x.rank if partial is None else list(partial.reshape(-1))
-    result = x
+    spreads = trace.graph.dtypes.get(node.inputs[0]) in FLOATS
+    result, spread = x, []
     for axis, times in enumerate(repeats):
+        size = after[axis]
         if times == 1:
+            continue
+        if spreads and before[axis] == 1 and isinstance(size, int) and size > 1:
+            result = repeated_axis(trace, replace(result, uniform=x.uniform), axis, size)
+            spread.append(axis)
             continue
         result = single(trace, node, result, axis)
         blocks = result.on_axis(axis)
@@ -127,7 +137,16 @@ def tile(node: Node, trace: Trace) -> None:
         else:
             reason = f"{describe(node)} repeats the axis in a way that has no rule"
             result = free_axis(trace.release(result, [axis], reason), axis, after[axis])
-    trace.put(node.outputs[0], replace(result, view=None))
+    result = replace(result, view=None, uniform=None)
+    trace.put(node.outputs[0], result)
+
+    def repair(cut: Cut) -> None:
+        if cut.touches(result):
+            sizes = [cut.size(result, axis) if axis in spread else None for axis in range(result.rank)]
+            cut.override_input(node.name, 1, sizes)
+
+    if spread:
+        trace.repair(node, repair)
 
 
 @rule("Trilu")

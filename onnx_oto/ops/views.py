@@ -99,7 +99,7 @@ def expand(node: Node, trace: Trace) -> None:
         axes[axis], sizes[key] = (key,), size
         if isinstance(size, int):
             value = np.nan if x.uniform is None else x.uniform
-            blocks.append(Block((key,), trace.fresh(size), np.full(size, value)))
+            blocks.append(Block((key,), trace.fresh(size), np.full(size, value), repeated=True))
     result = Layout(tuple(axes), sizes, tuple(blocks), constant=x.constant)
     trace.put(node.outputs[0], result)
     trace.repair(node, lambda cut: resize(cut, node, x, result))

@@ -40,6 +40,37 @@ ROWS: list[Row] = [
         size=6,
     ),
     image("Concat", "with a parameter along space", PRUNABLE, "z = Concat<axis=2>(h, p)", "float[2,6,1,6] p"),
+    image(
+        "Concat",
+        "one channel many times",
+        PRUNABLE,
+        "g = Conv<pads=[1,1,1,1]>(x, w3) e = Concat<axis=1>(g, g, g, g, g, g) z = Mul(e, h)",
+        "float[1,3,3,3] w3",
+        size=6,
+    ),
+    image(
+        "Concat",
+        "one channel many times, added",
+        "not zero",
+        "g = Conv<pads=[1,1,1,1]>(x, w3) e = Concat<axis=1>(g, g, g, g, g, g) z = Add(e, h)",
+        "float[1,3,3,3] w3",
+    ),
+    image(
+        "Concat",
+        "two channels in turn",
+        "stays whole",
+        "g = Conv<pads=[1,1,1,1]>(x, w3) k = Relu(g) e = Concat<axis=1>(g, k, g, k, g, k) z = Mul(e, h)",
+        "float[1,3,3,3] w3",
+    ),
+    whole(
+        "Concat",
+        "a token many times, flattened",
+        PRUNABLE,
+        """g (float[N,5] x) => (float[N,4] y) <float[5,8] w1, float[24,4] w2, int64[1] ax = {1}>
+        { h = MatMul(x, w1) u = Unsqueeze(h, ax) c = Concat<axis=1>(u, u, u) f = Flatten(c) y = MatMul(f, w2) }""",
+        axis=1,
+        size=8,
+    ),
     whole(
         "Concat",
         "class token",

@@ -291,6 +291,47 @@ ROWS: list[Row] = [
         "int64[4] r = {1,1,6,6}",
         size=6,
     ),
+    image(
+        "Tile",
+        "one channel to many",
+        PRUNABLE,
+        "g = Conv<pads=[1,1,1,1]>(x, w3) t = Sigmoid(g) e = Tile(t, r) z = Mul(e, h)",
+        "float[1,3,3,3] w3, int64[4] r = {1,6,1,1}",
+        size=6,
+    ),
+    image(
+        "Tile",
+        "one channel to as many as another has",
+        PRUNABLE,
+        """g = Conv<pads=[1,1,1,1]>(x, w3) s = Shape(h) n = Slice(s, one, two) r = Concat<axis=0>(one, n, one, one)
+        e = Tile(g, r) z = Mul(e, h)""",
+        "float[1,3,3,3] w3, int64[1] one = {1}, int64[1] two = {2}",
+        size=6,
+    ),
+    image(
+        "Tile",
+        "one channel to many, added",
+        "not zero",
+        "g = Conv<pads=[1,1,1,1]>(x, w3) e = Tile(g, r) z = Add(e, h)",
+        "float[1,3,3,3] w3, int64[4] r = {1,6,1,1}",
+    ),
+    image(
+        "Tile",
+        "one channel to many, of a constant",
+        "not zero",
+        "g = Conv<pads=[1,1,1,1]>(x, w3) e = Tile(g, r) k = Exp(h) z = Mul(e, k)",
+        "float[1,3,3,3] w3, int64[4] r = {1,6,1,1}",
+    ),
+    whole(
+        "Tile",
+        "a token many times, flattened",
+        PRUNABLE,
+        """g (float[N,5] x) => (float[N,4] y)
+        <float[5,8] w1, float[24,4] w2, int64[1] ax = {1}, int64[3] r = {1,3,1}>
+        { h = MatMul(x, w1) u = Unsqueeze(h, ax) t = Tile(u, r) q = Relu(t) f = Flatten(q) y = MatMul(f, w2) }""",
+        axis=1,
+        size=8,
+    ),
     image("Trilu", "over space", PRUNABLE, "z = Trilu(h)", size=6),
     vector("Trilu", "over the channels", EVERY, "z = Trilu<upper=0>(h)"),
 ]
