@@ -238,6 +238,63 @@ ROWS: list[Row] = [
         size=5,
         rest="single position",
     ),
+    image(
+        "Compress",
+        "channels",
+        PRUNABLE,
+        "z = Compress<axis=1>(h, c)",
+        "bool[6] c = {1,0,1,1,0,1}",
+        channels=4,
+        size=6,
+    ),
+    image(
+        "Compress",
+        "a condition shorter than the axis",
+        PRUNABLE,
+        "z = Compress<axis=1>(h, c)",
+        "bool[4] c = {1,0,1,1}",
+        channels=3,
+        size=6,
+    ),
+    image(
+        "Compress",
+        "channels, a constant",
+        PRUNABLE,
+        "k = Exp(h) z = Compress<axis=1>(k, c)",
+        "bool[6] c = {1,0,1,1,0,1}",
+        channels=4,
+        size=6,
+    ),
+    image(
+        "Compress",
+        "a single channel",
+        PRUNABLE,
+        "a = Compress<axis=1>(h, c) z = Mul(a, h)",
+        "bool[2] c = {0,1}",
+        size=5,
+        rest="single position",
+    ),
+    image(
+        "Compress", "over space", PRUNABLE, "z = Compress<axis=2>(h, c)", "bool[5] c = {1,0,1,1,0}", size=6
+    ),
+    whole(
+        "Compress",
+        "a computed condition along another axis",
+        PRUNABLE,
+        """g (float[3,5] x) => (float[M,4] y) <float[5,8] w1, float[8,4] w2, int64[1] ax = {1}, float z = {0.0}>
+        { h = MatMul(x, w1) s0 = Abs(x) s = ReduceSum<keepdims=0>(s0, ax) c = Greater(s, z) k = Compress<axis=0>(h, c)
+          y = MatMul(k, w2) }""",
+        axis=1,
+        size=8,
+    ),
+    image(
+        "Compress",
+        "from all axes at once",
+        "all axes at once",
+        "f = Compress(h, c) z = Reshape(f, sh)",
+        "bool[12] c = {1,0,1,1,0,1,1,1,1,1,1,1}, int64[4] sh = {1,5,1,2}",
+        channels=5,
+    ),
     image("Gather", "over space", PRUNABLE, "z = Gather<axis=2>(h, i)", "int64[2] i = {1,0}", size=6),
     image(
         "Gather",

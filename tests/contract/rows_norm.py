@@ -148,6 +148,48 @@ ROWS: list[Row] = [
         opset=23,
         size=8,
     ),
+    *(
+        image(
+            "MeanVarianceNormalization",
+            f"over channels too, opset {opset}",
+            PRUNABLE,
+            "n = MeanVarianceNormalization<axes=[1,2,3]>(h) m = Mul(n, s) z = Add(m, p)",
+            "float[6,1,1] s, float[6,1,1] p",
+            size=6,
+            opset=opset,
+        )
+        for opset in (9, 13, 18)
+    ),
+    image(
+        "MeanVarianceNormalization",
+        "over channels, of a constant",
+        "the mean",
+        "k = Sigmoid(h) n = MeanVarianceNormalization<axes=[1,2,3]>(k) m = Mul(n, s) z = Add(m, p)",
+        "float[6,1,1] s, float[6,1,1] p",
+    ),
+    image(
+        "MeanVarianceNormalization", "read as it is", "not zero", "z = MeanVarianceNormalization<axes=[1]>(h)"
+    ),
+    image(
+        "MeanVarianceNormalization",
+        "every channel: 0 / 0",
+        "not zero",
+        "z = MeanVarianceNormalization<axes=[0,2,3]>(h)",
+    ),
+    image(
+        "MeanVarianceNormalization",
+        "every channel: 0 / 0, scaled",
+        "not zero",
+        "n = MeanVarianceNormalization<axes=[2,3]>(h) z = Mul(n, s)",
+        "float[6,1,1] s",
+    ),
+    image(
+        "BatchNormalization",
+        "of what is not finite",
+        "not zero",
+        "a = Reciprocal(h) z = BatchNormalization(a, s, p, m, var)",
+        "float[6] s, float[6] p, float[6] m, float[6] var",
+    ),
     vector("LpNormalization", "over the channels", PRUNABLE, "z = LpNormalization<axis=1,p=2>(h)", size=8),
     image("LpNormalization", "l1", PRUNABLE, "z = LpNormalization<axis=1,p=1>(h)", size=6),
     image("LpNormalization", "over space", PRUNABLE, "z = LpNormalization<axis=-1>(h)", size=6),
