@@ -120,8 +120,8 @@ def _whole_group_ties(trace: Trace, of_label: IntArray) -> list[tuple[IntArray, 
     for groups in trace.groups:
         first = groups.channels.labels[:, :1]
         rows = of_label[groups.channels.labels]
-        one_lane = (rows == rows[:, :1]).all() and np.unique(rows).size > 1
-        if one_lane and not frozen[rows].any() and not _go_whole(groups, of_label):
+        free = np.unique(rows[~frozen[rows]])
+        if free.size > 1 and (rows == rows[:, :1]).all() and not _go_whole(groups, of_label):
             return [(np.repeat(first, groups.outputs.shape[1]), groups.outputs.reshape(-1))]
     return []
 
