@@ -57,12 +57,13 @@ def _uniform(layout: Layout) -> FloatArray:
     return np.array(np.nan if layout.uniform is None else layout.uniform)
 
 
-def align(trace: Trace, node: Node, layouts: Sequence[Layout]) -> Aligned:
+def align(trace: Trace, node: Node, layouts: Sequence[Layout], *, inner: bool = False) -> Aligned:
     """Tie the operands' labels position by position and return their common layout.
 
     Axes match from the right; an axis of size 1 ties nothing. Where one operand labels an axis that another
     has unlabelled at full size, the labels are frozen. Where operands label different sets of factors jointly
-    (heads x head-dim against heads), the larger block collapses to whole rows.
+    (heads x head-dim against heads), the larger block collapses to whole rows; `inner`: to what all of them have
+    (head-dim, where all heads share one).
     """
     for layout in layouts:
         trace.materialise(layout, node, told_apart=())
@@ -85,7 +86,9 @@ def align(trace: Trace, node: Node, layouts: Sequence[Layout]) -> Aligned:
                     sizes[name] = size
     operands = [rename(op, names[i]) for i, op in enumerate(operands)]
     joined = tuple(
-        group for cluster in _clusters(operands) if (group := _reconcile(trace, node, operands, cluster))
+        group
+        for cluster in _clusters(operands)
+        if (group := _reconcile(trace, node, operands, cluster, shared=inner))
     )
     constant = all(op.constant for op in operands)
     originals = tuple(
@@ -129,7 +132,9 @@ def combine(
         ):
             cast_shadow(trace.shadows, node, group.operands, states)
         source = tuple(s for b in group.operands if b is not None for s in b.source)
-        blocks.append(Block(group.keys, group.first.labels, value, source if aligned.layout.constant else ()))
+        repeated = all(b.repeated for b in group.operands if b is not None)
+        source = source if aligned.layout.constant else ()
+        blocks.append(Block(group.keys, group.first.labels, value, source, repeated))
     return with_blocks(aligned.layout, blocks)
 
 
@@ -246,11 +251,14 @@ def _clusters(operands: Sequence[Layout]) -> list[list[tuple[int, Block]]]:
 
 
 def _reconcile(
-    trace: Trace, node: Node, operands: Sequence[Layout], cluster: list[tuple[int, Block]]
+    trace: Trace, node: Node, operands: list[Layout], cluster: list[tuple[int, Block]], *, shared: bool
 ) -> Joined | None:
     """Bring the blocks of one cluster to one set of factors and tie them; None if all of them were frozen."""
+    if shared and len({frozenset(block.keys) for _, block in cluster}) > 1:
+        trace.freeze([b for _, b in cluster if b.repeated], _reason(trace, node, operands, cluster))
+        cluster = [(i, b) for i, b in cluster if not b.repeated] or cluster
     inner = trace.head_dims and _has_rows_whole(operands, cluster)
-    target = cluster[0][1].keys if inner else _target(operands, cluster, inner=trace.head_dims)
+    target = cluster[0][1].keys if inner else _target(operands, cluster, inner=trace.head_dims or shared)
     if inner:
         trace.balance(cluster[0][1], node)
     by_operand: dict[int, Block] = {}

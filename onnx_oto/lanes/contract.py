@@ -9,7 +9,7 @@ import numpy as np
 
 from onnx_oto.lanes.align import Aligned, Joined, align
 from onnx_oto.lanes.layout import Block, FloatArray, Layout, product, with_blocks
-from onnx_oto.lanes.trace import Role, Trace, unknown
+from onnx_oto.lanes.trace import Role, Trace, describe, unknown
 from onnx_oto.model.node import Node
 
 
@@ -43,7 +43,8 @@ def contract(
     """
     letters = out + "".join(dict.fromkeys(c for _, ls in operands for c in ls if c not in out))
     wide = [_spread(layout, ls, letters) for layout, ls in operands]
-    aligned = align(trace, node, wide)
+    wide = [_without_unknown(trace, node, wide, i, len(out)) for i in range(len(wide))]
+    aligned = align(trace, node, wide, inner=not any(layout.constant for layout in wide))
     summed = {k for axis in aligned.layout.axes[len(out) :] for k in axis}
     blocks = []
     for group in aligned.joined:
@@ -85,6 +86,32 @@ def _rows_stay(trace: Trace, aligned: Aligned, group: Joined, inside: Sequence[i
     """Return whether a product of two activations over positions inside heads loses such positions, not heads."""
     computed = not any(op.constant for op, b in zip(aligned.operands, group.operands, strict=True) if b)
     return trace.head_dims and computed and group.keys[1:] == tuple(inside)
+
+
+def _without_unknown(trace: Trace, node: Node, operands: Sequence[Layout], index: int, kept: int) -> Layout:
+    """Return an operand without lanes that stay in any case: summed with a parameter, and nothing known of them.
+
+    Frozen first, they do not stand in the way of others on the same axis. kept: how many axes are not summed over.
+    """
+    layout = operands[index]
+    axes = [axis for axis in range(kept, layout.rank) if _meets_parameters(operands, index, axis)]
+    crowd = [b for axis in axes if len(layout.on_axis(axis)) > 1 for b in layout.on_axis(axis)]
+    gone = [b for b in dict.fromkeys(crowd) if np.isnan(b.state).all() and _lies_on(layout, b, axes)]
+    if layout.constant or not gone or len(gone) == len(layout.blocks):
+        return layout
+    for block in gone:
+        trace.demand_zero(block, node, "the sum")
+        trace.tell_apart(block.labels, f"{describe(node)} sums them with others")
+    return replace(layout, blocks=tuple(b for b in layout.blocks if b not in gone), view=None)
+
+
+def _lies_on(layout: Layout, block: Block, axes: Sequence[int]) -> bool:
+    return set(block.keys) <= {key for axis in axes for key in layout.axes[axis]}
+
+
+def _meets_parameters(operands: Sequence[Layout], index: int, axis: int) -> bool:
+    """Return whether only parameters have that axis too."""
+    return all(op.constant for i, op in enumerate(operands) if i != index and op.axes[axis])
 
 
 def _sizes(layout: Layout) -> list[int | str | None]:

@@ -41,12 +41,14 @@ class Block:
             lane is zero. NaN: unknown. inf: not finite (poison).
     source: the parameter axes (initializer name, axis) whose positions these are, if the tensor is a parameter
             or a view of one.
+    repeated: whether the positions are one, repeated: they may shrink with what they meet, and give way otherwise.
     """
 
     keys: tuple[int, ...]
     labels: IntArray
     state: FloatArray
     source: tuple[tuple[str, int], ...] = ()
+    repeated: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnx_oto.lanes.layout import Block, Layout, Size, fresh_key, split
+from onnx_oto.lanes.layout import Layout, Size, fresh_key, split
 from onnx_oto.model.dims import divide, product
 
 
@@ -160,5 +160,5 @@ def _relabelled(
         sizes[key] = shape[i]
         axes[i] = (key,)
     others = tuple(b for b in layout.blocks if b is not block)
-    relabelled = Block(new, labels, state, block.source)
+    relabelled = replace(block, keys=new, labels=labels, state=state)
     return replace(layout, sizes=sizes, blocks=(*others, relabelled), view=None)

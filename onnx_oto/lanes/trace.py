@@ -42,6 +42,19 @@ class Balanced:
 
 
 @dataclass(frozen=True, eq=False)
+class Groups:
+    """A grouped convolution: group g reads the channels[g] (labels and states [groups, n]) and makes outputs[g].
+
+    Where the channels of each group are one lane, whole groups go, outputs and all. Else every group stays and keeps
+    as many channels, and as many outputs, as the others do; then channels that are summed must be zero.
+    """
+
+    channels: Block
+    outputs: IntArray
+    node: Node
+
+
+@dataclass(frozen=True, eq=False)
 class Rectangle:
     """A constraint: the positions kept of `labels` (int64, one dimension per factor) form a rectangle.
 
@@ -87,6 +100,7 @@ class Trace:
     rectangles: labels of joint blocks that are computed on, and whether equally long rows suffice (`even`).
     composed: by open size the factors that some axis of that size is made of, the latest if there are several.
     apart: labels that may be removed, but never change places. reorderings: by node, the chains of views it ends.
+    grouped: of weights of grouped convolutions, the labels of axis 1, which are others in every group: [groups, n].
     """
 
     graph: Graph
@@ -107,6 +121,7 @@ class Trace:
     grouped: dict[str, IntArray] = field(default_factory=dict)
     rectangles: list[Rectangle] = field(default_factory=list)
     balanced: list[Balanced] = field(default_factory=list)
+    groups: list[Groups] = field(default_factory=list)
     repairs: list[tuple[str, Repair]] = field(default_factory=list)
     macs: dict[str, int] = field(default_factory=dict)
     shadows: dict[str, Shadow] = field(default_factory=dict)
@@ -214,6 +229,7 @@ class Trace:
 
     def put(self, name: str, layout: Layout | None) -> None:
         """Set the layout of a computed tensor. Unknown sizes get the symbols that shape inference gave this tensor."""
+        layout = layout and self._given_way(layout)
         self.layouts[name] = layout
         if layout is None or not layout.blocks:
             self._inherit_cause(name)
@@ -230,6 +246,17 @@ class Trace:
             parts = tuple(layout.sizes[key] for key in keys)
             if len(keys) > 1 and isinstance(size := product(parts), str):
                 self.composed[size] = parts
+
+    def _given_way(self, layout: Layout) -> Layout:
+        """Return `layout` without labels of repeated positions where others are on the same axis: those come first."""
+        if not any(block.repeated for block in layout.blocks):
+            return layout
+        shared = [blocks for axis in range(layout.rank) if len(blocks := layout.on_axis(axis)) > 1]
+        gone = {block.keys for blocks in shared for block in blocks if block.repeated}
+        self.freeze(
+            [b for b in layout.blocks if b.keys in gone], "it is merged with an axis of other channels"
+        )
+        return replace(layout, blocks=tuple(b for b in layout.blocks if b.keys not in gone))
 
     def _inherit_cause(self, name: str) -> None:
         """Remember why an unlabelled tensor is whole: because one of the tensors it is computed from is."""
@@ -262,8 +289,16 @@ class Trace:
         for block in layout.blocks:
             self.assign(block, role, weight=weight)
 
+    def labels_of(self, param: str, axis: int) -> IntArray | None:
+        """Return the labels of an axis of a parameter, int64 [n] ([groups, n] where they differ between groups)."""
+        if axis == 1 and param in self.grouped:
+            return self.grouped[param]
+        return self.parameters.get(param, {}).get(axis)
+
     # --- blocks -----------------------------------------------------------------------------------------------
-    def spread(self, size: Size, value: float) -> tuple[tuple[int, ...], dict[int, Size], tuple[Block, ...]]:
+    def spread(
+        self, size: Size, value: float, *, repeated: bool = False
+    ) -> tuple[tuple[int, ...], dict[int, Size], tuple[Block, ...]]:
         """Return keys, sizes and blocks of an axis that holds `value` everywhere: every position a lane of its own.
 
         An open size is composed as the axes of that size are which it will meet.
@@ -274,7 +309,9 @@ class Trace:
             fresh_key(): n for n in (self.composed.get(size, (size,)) if isinstance(size, str) else (size,))
         }
         blocks = (
-            Block((key,), self.fresh(n), np.full(n, value)) for key, n in sizes.items() if isinstance(n, int)
+            Block((key,), self.fresh(n), np.full(n, value), repeated=repeated)
+            for key, n in sizes.items()
+            if isinstance(n, int)
         )
         return tuple(sizes), sizes, tuple(blocks)
 

@@ -163,8 +163,8 @@ def binary(node: Node, trace: Trace) -> None:
 VARIADIC: dict[str, tuple[Callable[..., FloatArray], Role]] = {
     "Sum": (lambda *s: np.sum(s, axis=0), Role.PRODUCER),
     "Mean": (lambda *s: np.mean(s, axis=0), Role.PRODUCER),
-    "Max": (_known(np.maximum), Role.CONSUMER),
-    "Min": (_known(np.minimum), Role.CONSUMER),
+    "Max": (_known(np.maximum), Role.PRODUCER),
+    "Min": (_known(np.minimum), Role.PRODUCER),
 }
 
 
@@ -231,14 +231,16 @@ def clip(node: Node, trace: Trace) -> None:
 
 @rule("PRelu", orderless=True)
 def prelu(node: Node, trace: Trace) -> None:
-    """y = x where x >= 0 else slope * x; the slope is sliced, it need not be zero."""
+    """y = x where x >= 0 else slope * x; the slope is sliced, it need be zero only where x is a negative constant."""
     x, slope = (given(layout) for layout in inputs(node, trace))
 
-    def state(s: FloatArray, _: FloatArray) -> FloatArray:
-        return np.where(s >= 0, s, np.nan)
+    def state(s: FloatArray, a: FloatArray) -> FloatArray:
+        return np.where(s >= 0, s, s * a)
 
-    result = combine(trace, node, [x, slope], state, [Role.CONSUMER, Role.CONSUMER])
-    trace.use(slope, Role.CONSUMER, weight=True)
+    negative = any((np.isfinite(b.state) & (b.state < 0)).any() for b in x.blocks)
+    role = Role.PRODUCER if negative else Role.CONSUMER
+    result = combine(trace, node, [x, slope], state, [Role.CONSUMER, role])
+    trace.use(slope, role, weight=True)
     trace.put(node.outputs[0], result)
 
 

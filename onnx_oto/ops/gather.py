@@ -1,4 +1,4 @@
-"""Gather: picking positions of an axis by indices."""
+"""Gather and Compress: picking positions of an axis by indices or a condition."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from onnx_oto.lanes.layout import Layout, fresh_key
 from onnx_oto.lanes.reshape import reshape_by_indices
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
-from onnx_oto.ops.index import pick, single
+from onnx_oto.ops.index import free_axis, pick, single
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
+from onnx_oto.ops.sample import read_whole
 
 
 @rule("Gather", orderless=True)
@@ -68,6 +69,36 @@ def _replace_axis(x: Layout, axis: int, indices: Layout) -> Layout:
     sizes = dict(x.sizes) | {names[k]: s for k, s in indices.sizes.items()}
     axes = (*x.axes[:axis], *middle, *x.axes[axis + 1 :])
     return Layout(axes, sizes, x.blocks, constant=x.constant and indices.constant)
+
+
+@rule("Compress")
+def compress(node: Node, trace: Trace) -> None:
+    """The positions of one axis at which a condition holds: a constant one cuts the axis, another reads it whole."""
+    x, condition = (given(layout) for layout in inputs(node, trace))
+    if "axis" not in node.attrs:
+        raise NotCovered("picks from all axes at once")
+    axis = int(node.attrs["axis"]) % x.rank
+    read_whole(node, trace, [condition], "a condition")
+    x = single(trace, node, x, axis)
+    trace.materialise(x, node, told_apart=[axis])
+    value = trace.graph.constant(node.inputs[1])
+    if value is None:
+        x = trace.release(x, [axis], f"{describe(node)} may read any position of the axis")
+    if value is None or not x.on_axis(axis):
+        trace.put(node.outputs[0], free_axis(x, axis, trace.shape(node.outputs[0])[axis]))
+        return
+    positions = np.flatnonzero(value)
+    trace.put(node.outputs[0], pick(trace, node, x, axis, positions, node.outputs[0]))
+
+    def repair(cut: Cut) -> None:
+        (key,) = x.axes[axis]
+        block = x.block(key)
+        assert block is not None
+        keep = cut.along(block, key)
+        if not keep.all():
+            cut.set_input(node.name, 1, value[keep[: value.size]])
+
+    trace.repair(node, repair)
 
 
 @rule("GatherND")

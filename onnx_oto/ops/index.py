@@ -9,9 +9,11 @@ import numpy as np
 
 from onnx_oto.lanes.align import align
 from onnx_oto.lanes.cut import Cut
+from onnx_oto.lanes.expression import Tensor, apply
 from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, explicit, fresh_key, relabel_axis
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
+from onnx_oto.model.tensors import FLOATS
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
 
@@ -24,6 +26,19 @@ def single(trace: Trace, node: Node, layout: Layout, axis: int) -> Layout:
     if listed is None:
         return trace.release(layout, [axis], f"{describe(node)} cuts an axis that is composed of several")
     return relabel_axis(layout, axis, *listed)
+
+
+def alone(trace: Trace, node: Node, layout: Layout, axis: int) -> Layout:
+    """Return `layout` with `axis` as one factor whose labels lie on it alone: one that reaches over gives way."""
+    inside = set(layout.axes[axis])
+    if any(not set(block.keys) <= inside for block in layout.on_axis(axis)):
+        trace.materialise(layout, node)
+        blocks = []
+        for block in layout.blocks:
+            keep = tuple(k for k in block.keys if k in inside)
+            blocks.append(trace.collapse(block, keep) if keep else block)
+        layout = replace(layout, blocks=tuple(blocks), view=None)
+    return single(trace, node, layout, axis)
 
 
 def take(layout: Layout, axis: int, index: IntArray | slice) -> Layout:
@@ -50,6 +65,16 @@ def take(layout: Layout, axis: int, index: IntArray | slice) -> Layout:
     return Layout(tuple(axes), sizes, tuple(others), constant=layout.constant)
 
 
+def repeated_axis(trace: Trace, layout: Layout, axis: int, size: int) -> Layout:
+    """Return `layout` with `axis` of size 1 repeated: lanes of its own, it may shrink with what it meets later."""
+    key, value = fresh_key(), np.nan if layout.uniform is None else layout.uniform
+    axes = list(layout.axes)
+    axes[axis] = (key,)
+    block = Block((key,), trace.fresh(size), np.full(size, value), repeated=True)
+    sizes = dict(layout.sizes) | {key: size}
+    return Layout(tuple(axes), sizes, (*layout.blocks, block), constant=layout.constant)
+
+
 def free_axis(layout: Layout, axis: int, size: int | str | None) -> Layout:
     """Return `layout` with an unlabelled `axis` of another size."""
     key = fresh_key()
@@ -71,12 +96,19 @@ def pick(trace: Trace, node: Node, layout: Layout, axis: int, index: IntArray | 
     return take(layout, axis, index)
 
 
-@rule("Concat", orderless=True)
+@rule("Concat", spreads=True, orderless=True)
 def concat(node: Node, trace: Trace) -> None:
     """The inputs one after the other along one axis; the others tie."""
     layouts = [given(layout) for layout in inputs(node, trace)]
     rank = layouts[0].rank
     axis = int(node.attrs.get("axis", 1)) % rank
+    if _is_repetition(node, trace, axis):
+        _repeat(node, trace, layouts[0], axis)
+        return
+    if not any(layout.blocks for layout in layouts):
+        constant = all(layout.constant for layout in layouts)
+        trace.put(node.outputs[0], trace.shaped(node.outputs[0], constant=constant))
+        return
     for layout in layouts:
         trace.materialise(layout, node, told_apart=[axis])
     layouts = [single(trace, node, layout, axis) for layout in layouts]
@@ -108,6 +140,28 @@ def concat(node: Node, trace: Trace) -> None:
         trace.put(node.outputs[0], relabel_axis(base, axis, labels, state, source))
     else:
         trace.put(node.outputs[0], free_axis(base, axis, trace.shape(node.outputs[0])[axis]))
+
+
+def _is_repetition(node: Node, trace: Trace, axis: int) -> bool:
+    """Return whether all inputs are one float tensor with one position on `axis`."""
+    name, *others = node.inputs
+    one = trace.shape(name)[axis] == 1 and trace.graph.dtypes.get(name) in FLOATS
+    return one and bool(others) and set(others) == {name}
+
+
+def _repeat(node: Node, trace: Trace, x: Layout, axis: int) -> None:
+    """Join a tensor with itself: as many times as positions stay."""
+    trace.materialise(x, node)
+    result = repeated_axis(trace, x, axis, len(node.inputs))
+    trace.put(node.outputs[0], result)
+
+    def repair(cut: Cut) -> None:
+        times = cut.size(result, axis)
+        if times != len(node.inputs):
+            copies = [Tensor(node.inputs[0])] * int(times or 0)
+            cut.express(node.name, apply("Concat", *copies, axis=axis))
+
+    trace.repair(node, repair)
 
 
 def _produce(trace: Trace, layouts: Sequence[Layout]) -> None:

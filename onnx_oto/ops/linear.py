@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from onnx_oto.lanes.align import combine
-from onnx_oto.lanes.contract import contract, zero_or_unknown
+from onnx_oto.lanes.contract import contract
 from onnx_oto.lanes.cut import Cut
-from onnx_oto.lanes.layout import (
-    Block,
-    FloatArray,
-    IntArray,
-    Layout,
-    explicit,
-    fresh_key,
-    product,
-    split,
-    without_axes,
-)
-from onnx_oto.lanes.trace import Balanced, Role, Trace, describe
+from onnx_oto.lanes.layout import Layout, Size, explicit, product, without_axes
+from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
-from onnx_oto.ops.registry import NotCovered, given, inputs, rule
+from onnx_oto.ops.grouped import grouped, grouped_products
+from onnx_oto.ops.registry import given, inputs, rule
 
 
-def spatial_free(trace: Trace, node: Node, layout: Layout) -> Layout:
-    """Return `layout` with the axes after the channels free: a window over an axis mixes its positions."""
+def spatial_free(trace: Trace, node: Node, layout: Layout, passing: Iterable[int] = ()) -> Layout:
+    """Return `layout` with the axes after the channels free but those `passing`: a window mixes positions."""
     reason = f"{describe(node)} slides a window over the axis"
-    return trace.release(layout, range(2, layout.rank), reason)
+    return trace.release(layout, [a for a in range(2, layout.rank) if a not in passing], reason)
+
+
+def untouched_axes(node: Node, kernel: Sequence[Size]) -> tuple[int, ...]:
+    """Return the axes along which a window of sizes `kernel` takes every position as it is: size 1, step 1, no pad."""
+    rank = len(kernel)
+    ones, zeros = [1] * rank, [0] * (2 * rank)
+    strides, pads = list(node.attrs.get("strides") or ones), list(node.attrs.get("pads") or zeros)
+    extra = list(node.attrs.get("output_padding") or zeros)
+    if node.attrs.get("output_shape"):
+        return ()
+    return tuple(
+        i + 2
+        for i in range(rank)
+        if kernel[i] == strides[i] == 1 and not (pads[i] or pads[i + rank] or extra[i])
+    )
 
 
 def add_bias(trace: Trace, node: Node, result: Layout, bias: Layout | None, axis: int = 1) -> Layout:
@@ -41,154 +47,54 @@ def add_bias(trace: Trace, node: Node, result: Layout, bias: Layout | None, axis
     return combine(trace, node, [result, wide], np.add, [Role.PRODUCER, Role.PRODUCER])
 
 
-def _with_spatial(trace: Trace, node: Node, channels: Layout) -> Layout:
-    """Return the layout [N, C] with the output's spatial axes put behind."""
-    shaped = trace.shaped(node.outputs[0])
+def with_windows(trace: Trace, name: str, channels: Layout, passing: Iterable[int] = ()) -> Layout:
+    """Return the layout [N, C, passing axes] as that of tensor `name`, whose other axes are free."""
+    shaped = trace.shaped(name)
     assert shaped is not None
-    sizes = dict(channels.sizes) | dict(shaped.sizes)
-    return replace(channels, axes=channels.axes + shaped.axes[2:], sizes=sizes)
-
-
-def _window_macs(trace: Trace, node: Node, kernel: Sequence[int | str | None], over: str) -> int:
-    """Return multiply-accumulates per pair of channels and sample: kernel size times positions of tensor `over`."""
-    positions = product(n if isinstance(n, int) else 1 for n in trace.shape(over)[2:]) or 0
-    return positions * (product(n if isinstance(n, int) else 1 for n in kernel) or 0)
+    axes = list(shaped.axes)
+    for place, axis in enumerate((0, 1, *passing)):
+        axes[axis] = channels.axes[place]
+    sizes = dict(shaped.sizes) | dict(channels.sizes)
+    return replace(channels, axes=tuple(axes), sizes=sizes, view=None)
 
 
 @rule("Conv", orderless=True)
 def conv(node: Node, trace: Trace) -> None:
     """y[n, o, p] = sum_{c, k} w[o, c, k] x[n, c, p + k] + b[o], in groups of channels."""
-    x, w, *bias = inputs(node, trace)
-    macs = _window_macs(trace, node, trace.shape(node.inputs[1])[2:], node.outputs[0])
-    _convolve(node, trace, given(x), given(w), bias[0] if bias else None, macs, "oc")
+    _convolve(node, trace, "oc", node.outputs[0])
 
 
 @rule("ConvTranspose", orderless=True)
 def conv_transpose(node: Node, trace: Trace) -> None:
     """y[n, o, p] = sum_{c, k} w[c, o, k] x[n, c, (p - k) / stride] + b[o], in groups of channels."""
-    x, w, *bias = inputs(node, trace)
-    macs = _window_macs(trace, node, trace.shape(node.inputs[1])[2:], node.inputs[0])
-    _convolve(node, trace, given(x), given(w), bias[0] if bias else None, macs, "co")
+    _convolve(node, trace, "co", node.inputs[0])
 
 
-def _convolve(
-    node: Node, trace: Trace, x: Layout, w: Layout, bias: Layout | None, macs: int, order: str
-) -> None:
-    x = without_axes(spatial_free(trace, node, x), range(2, x.rank))
+def _convolve(node: Node, trace: Trace, order: str, over: str) -> None:
+    """order: of the channels on the weight's first two axes. over: the tensor whose positions count the products."""
+    x, w, *rest = inputs(node, trace)
+    x, w, bias = given(x), given(w), rest[0] if rest else None
+    kernel = trace.shape(node.inputs[1])[2:]
+    passing = untouched_axes(node, kernel)
+    x = without_axes(spatial_free(trace, node, x, passing), set(range(2, x.rank)) - set(passing))
     w = without_axes(spatial_free(trace, node, w), range(2, w.rank))
+    window = product(n if isinstance(n, int) else 1 for n in kernel) or 0
+    places = [n for i, n in enumerate(trace.shape(over)) if i > 1 and i not in passing]
+    macs = window * (product(n if isinstance(n, int) else 1 for n in places) or 0)
     groups = int(node.attrs.get("group", 1))
     if groups == 1:
         # A constant in a removed channel goes into the bias, unless zeros padded at the border break it.
         fold = _folds(node, trace, x, 1, bias=2) and not _padded(node) and order == "oc"
-        result = contract(trace, node, [(x, "nc"), (w, order)], "no", macs=macs, constants=fold)
+        along = "pqrs"[: len(passing)]
+        operands = [(x, "nc" + along), (w, order)]
+        result = contract(trace, node, operands, "no" + along, macs=macs, constants=fold)
         if fold:
             _fold_constants(node, trace, x, 1, produced=0, bias=2)
     else:
-        result = _grouped(node, trace, x, w, groups, macs, order)
-    result = _with_spatial(trace, node, result)
+        result = grouped(node, trace, x, w, groups, order)
+        trace.macs[node.name] = macs * grouped_products(trace, node, result, groups)
+    result = with_windows(trace, node.outputs[0], result, passing)
     trace.put(node.outputs[0], add_bias(trace, node, result, bias))
-
-
-def _grouped(node: Node, trace: Trace, x: Layout, w: Layout, groups: int, macs: int, order: str) -> Layout:
-    """A grouped convolution: input and output channels as [groups, channels of a group].
-
-    If a group has one input or one output channel (depthwise), or the convolution is transposed, a group is one
-    lane. Else every group stays and keeps as many channels as the others do (`Balanced`), on either side.
-    """
-    channels = trace.shape(node.inputs[0])[1]
-    outputs = trace.shape(node.outputs[0])[1]
-    if not isinstance(channels, int) or not isinstance(outputs, int):
-        raise NotCovered("has an unknown number of channels")
-    trace.macs[node.name] = macs * channels * outputs // groups * _batch(trace, node)
-    per_in, per_out = channels // groups, outputs // groups
-    x_block, w_block = _channel_block(x, 1), _channel_block(w, 0)
-    for block in w.on_axis(0):
-        trace.assign(block, Role.PRODUCER, weight=True)
-    w = trace.release(w, [1], f"{describe(node)} reads it in every group")
-    trace.repair(node, lambda cut: _set_group(cut, node, x_block, per_in))
-    if per_in > 1 and per_out > 1 and order == "oc":
-        return _balanced(node, trace, x, w, groups, order)
-    rows = _labels(trace, x_block, channels).reshape(groups, per_in)
-    front = _labels(trace, w_block, channels if order == "co" else outputs).reshape(groups, -1)
-    trace.tie(rows[:, :1], rows)
-    trace.tie(rows[:, :1], front)
-    out = front
-    if order == "co":
-        out = trace.fresh((groups, per_out))
-        trace.tie(rows[:, :1], out)
-    if x_block is None and channels > 1:
-        trace.freeze(rows, f"{describe(node)} reads channels that no parameter produces")
-    return _channels(x, out.reshape(-1), np.zeros(outputs))
-
-
-def _batch(trace: Trace, node: Node) -> int:
-    batch = trace.shape(node.outputs[0])[0]
-    return batch if isinstance(batch, int) else 1
-
-
-def _channel_block(layout: Layout, axis: int) -> Block | None:
-    """Return the block of an axis that must be one factor; None if the axis is free."""
-    blocks = layout.on_axis(axis)
-    if not blocks:
-        return None
-    if len(layout.axes[axis]) > 1 or len(blocks[0].keys) > 1:
-        raise NotCovered("groups an axis that is composed of several")
-    return blocks[0]
-
-
-def _labels(trace: Trace, block: Block | None, size: int) -> IntArray:
-    return trace.fresh(size) if block is None else block.labels
-
-
-def _channels(x: Layout, labels: IntArray, state: FloatArray) -> Layout:
-    """Return the layout [N, C] of `x` with these channel labels; on N zero stays zero."""
-    key, own = fresh_key(), x.on_axis(1)
-    kept = [replace(b, state=zero_or_unknown(b.state), source=()) for b in x.blocks if b not in own]
-    sizes = dict(x.sizes) | {key: int(labels.size)}
-    return Layout((x.axes[0], (key,)), sizes, (*kept, Block((key,), labels, state)))
-
-
-def _balanced(node: Node, trace: Trace, x: Layout, w: Layout, groups: int, order: str) -> Layout:
-    name = node.inputs[1]
-    if order != "oc" or name not in trace.graph.initializers or not x.on_axis(1):
-        raise NotCovered("is grouped, and its channels or weights are computed in a way that has no rule")
-    if not _grouped_everywhere(trace, name, groups):
-        raise NotCovered("is grouped, and something else reads its weights in another way")
-    x = split(x, x.axes[1][0], groups, _size(x, 1) // groups)
-    block = next(b for b in x.blocks if len(b.keys) == 2)
-    trace.demand_zero(block, node, "the sum")
-    trace.tie(trace.grouped.setdefault(name, block.labels), block.labels)
-    trace.roles[name, 1] = Role.CONSUMER
-    trace.balanced.append(Balanced(block.labels, node.name))
-    front = w.on_axis(0)[0].labels
-    trace.balanced.append(Balanced(front.reshape(groups, -1), node.name))
-    for labels in (block.labels, front):
-        trace.tell_apart(labels, f"{describe(node)} has them in groups")
-    return _channels(x, front, np.zeros(front.size))
-
-
-def _grouped_everywhere(trace: Trace, name: str, groups: int) -> bool:
-    """Return whether every reader of a weight is a convolution in the same number of groups."""
-    graph = trace.graph
-    if name in graph.outputs or any(name in node.captured for node in graph.nodes):
-        return False
-    return all(
-        position == 1 and node.op in ("Conv", "FusedConv") and node.attrs.get("group", 1) == groups
-        for node, position in graph.consumers[name]
-    )
-
-
-def _size(layout: Layout, axis: int) -> int:
-    size = layout.length(axis)
-    assert size is not None
-    return size
-
-
-def _set_group(cut: Cut, node: Node, block: Block | None, per_group: int) -> None:
-    """Repair: whole groups were removed, where a group is one lane."""
-    if block is not None and not cut.kept(block.labels).all():
-        rows = cut.kept(block.labels).reshape(-1, per_group).any(-1)
-        cut.set_attribute(node.name, "group", int(rows.sum()))
 
 
 def _padded(node: Node) -> bool:

@@ -13,25 +13,26 @@ from dataclasses import replace
 import numpy as np
 from onnx import TensorProto
 
-from onnx_oto.lanes.align import Aligned, align, combine
+from onnx_oto.lanes.align import Aligned, align, combine, finite_or_poison
 from onnx_oto.lanes.contract import times, zero_or_unknown
 from onnx_oto.lanes.cut import Cut, kept_of
 from onnx_oto.lanes.expression import Array, Expression, Number, Tensor, apply, axes_of
 from onnx_oto.lanes.layout import Block, Layout, fuse, split, with_blocks
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
+from onnx_oto.ops.index import alone
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
 SWITCHED_OFF = "removing channels from normalised axes is switched off"
 
 
 def affine(trace: Trace, aligned: Aligned, scale: int, bias: int | None) -> Layout:
-    """Return the layout of y = scale * norm + bias: zero where scale and bias are, whatever the norm is."""
+    """Return the layout of y = scale * norm + bias: zero where scale and bias are, whatever the (finite) norm is."""
     blocks = []
     for group in aligned.joined:
         states = aligned.states(group)
         shift = states[bias] if bias is not None else np.zeros_like(states[scale])
-        value = np.where(states[scale] == 0, shift, np.nan)
+        value = finite_or_poison([states[0]], np.where(states[scale] == 0, shift, np.nan))
         blocks.append(Block(group.keys, group.first.labels, value))
     return with_blocks(replace(aligned.layout, constant=False), blocks)
 
@@ -133,7 +134,7 @@ def _written_out(node: Node, trace: Trace, x: Layout, axes: Sequence[int], share
     if half:
         normal = apply("Cast", normal, to=trace.graph.dtypes[name])
     behind = axes_of(list(range(1, x.rank - 1)))
-    for op, vector in zip(("Mul", "Add"), node.inputs[1:3], strict=True):
+    for op, vector in zip(("Mul", "Add"), node.inputs[1:3], strict=False):
         factor: Expression = Tensor(vector)
         if trace.shape(vector) != (1,):
             factor = apply("Unsqueeze", factor, behind)
@@ -149,11 +150,9 @@ def group_normalization(node: Node, trace: Trace) -> None:
     """
     x, scale, bias = (given(layout) for layout in inputs(node, trace))
     groups = int(node.attrs["num_groups"])
-    blocks = x.on_axis(1)
-    if not blocks:
+    x = alone(trace, node, x, 1)
+    if not x.on_axis(1):
         raise NotCovered("normalises channels that no parameter produces")
-    if len(x.axes[1]) > 1 or len(blocks[0].keys) > 1:
-        raise NotCovered("groups an axis that is composed of several")
     trace.materialise(x, node)
     x = trace.release(x, range(2, x.rank), f"{describe(node)} needs every position of the axis")
     size = x.length(1) or 0
@@ -285,6 +284,20 @@ def lp_normalization(node: Node, trace: Trace) -> None:
         node.outputs[0],
         combine(trace, node, [x], zero_or_unknown, [Role.CONSUMER]),
     )
+
+
+@rule("MeanVarianceNormalization")
+def mean_variance_normalization(node: Node, trace: Trace) -> None:
+    """y = (x - mean) / deviation over some axes. On the others a constant is 0 / 0, which onnxruntime answers so."""
+    x = given(inputs(node, trace)[0])
+    axes = [int(a) % x.rank for a in node.attrs.get("axes") or (0, 2, 3)]
+    inside = {key for axis in axes for key in x.axes[axis]}
+    if not trace.through_norms or any(inside & set(b.keys) and not set(b.keys) <= inside for b in x.blocks):
+        x = trace.release(x, axes, f"{describe(node)} needs every position of the axis")
+    _norm_over_lanes(replace(node, attrs={"epsilon": 0.0}), trace, x, axes)
+    states = [np.full_like(b.state, np.nan if set(b.keys) <= inside else np.inf) for b in x.blocks]
+    blocks = [replace(b, state=s, source=()) for b, s in zip(x.blocks, states, strict=True)]
+    trace.put(node.outputs[0], with_blocks(replace(x, constant=False), blocks))
 
 
 @rule("Softmax", "LogSoftmax", "Hardmax", orderless=True)

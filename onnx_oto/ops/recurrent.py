@@ -1,12 +1,15 @@
 """LSTM, GRU and RNN: a lane is one hidden unit, in all gates and both directions.
 
 A unit whose weights, recurrent weights and biases are zero stays zero: its gates are constant, its candidate is
-tanh(0) = 0, and it starts from zero.
+tanh(0) = 0, and it starts from zero: an initial state that is a parameter is zeroed with it.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from onnx_oto.lanes.contract import contract
 from onnx_oto.lanes.cut import Cut
@@ -29,7 +32,7 @@ def recurrent(node: Node, trace: Trace) -> None:
     """h[t] from x[t] W + h[t-1] R + b through gates; a hidden unit is one lane, in all gates and directions."""
     layouts = inputs(node, trace) + [None] * 5
     x, w, r = (given(layout) for layout in layouts[:3])
-    bias, h0, c0, peephole = layouts[3], layouts[5], layouts[6], layouts[7]
+    bias, peephole = layouts[3], layouts[7]
     shape = trace.shape(node.inputs[2])
     if not all(isinstance(n, int) for n in shape) or not (w.constant and r.constant):
         raise NotCovered("has weights of unknown size")
@@ -43,9 +46,10 @@ def recurrent(node: Node, trace: Trace) -> None:
         _tie_vector(node, trace, 3, units)
     if peephole is not None and node.op == "LSTM":
         _tie_vector(node, trace, 7, units, Role.CONSUMER)
-    for start in (h0, c0):
+    for index in (5, 6):
+        start = layouts[index]
         if start is not None:
-            _tie_start(node, trace, start, units)
+            _tie_start(node, trace, index, start, units)
     activations = [a.lower() for a in node.attrs.get("activations") or DEFAULT[node.op]]
     candidates = (
         activations
@@ -93,24 +97,30 @@ def _tie_vector(node: Node, trace: Trace, index: int, units: IntArray, role: Rol
     trace.weights.add(name)
 
 
-def _tie_start(node: Node, trace: Trace, start: Layout, units: IntArray) -> None:
-    """Tie an initial state [directions, B, hidden]: it must be zero where a unit is removed."""
+def _tie_start(node: Node, trace: Trace, index: int, start: Layout, units: IntArray) -> None:
+    """Tie an initial state [directions, B, hidden] (input `index`): it must be zero where a unit is removed.
+
+    A parameter is zeroed with its unit. Zeros are only cut, here alone: layers that share them stay independent.
+    """
+    value = trace.graph.constant(node.inputs[index])
+    if value is not None and not value.any():
+        trace.repair(node, lambda cut: _cut_zeros(cut, node, index, value, units))
+        return
     axis = start.rank - 1
     blocks = start.on_axis(axis)
     if not blocks or len(blocks[0].keys) > 1 or blocks[0].labels.size != units.size:
         trace.freeze(units, f"{describe(node)} starts from a state that is given")
         return
-    block = blocks[0]
-    trace.tie(units, block.labels)
-    if not block.source:  # computed, or zeros of a computed shape
-        trace.demand_zero(block, node, "the initial state")
-        return
-    trace.assign(block, Role.CONSUMER)
-    for name in node.inputs[5:7]:
-        if name and trace.layout(name) is start:
-            value = trace.graph.constant(name)
-            if value is None or value.any():
-                trace.freeze(units, f"{describe(node)} starts from a state that is not zero")
+    trace.tie(units, blocks[0].labels)
+    if start.constant:
+        trace.assign(blocks[0], Role.PRODUCER)
+    trace.demand_zero(blocks[0], node, "the initial state")
+
+
+def _cut_zeros(cut: Cut, node: Node, index: int, zeros: npt.NDArray[Any], units: IntArray) -> None:
+    kept = cut.kept(units)
+    if not kept.all():
+        cut.set_input(node.name, index, zeros[..., kept])
 
 
 def _read_input(node: Node, trace: Trace, x: Layout, w: Layout) -> None:

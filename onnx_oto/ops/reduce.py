@@ -145,7 +145,11 @@ def along_axis(node: Node, trace: Trace) -> None:
         axis = value.reshape(-1)[0]
     axis = int(axis) % max(x.rank, 1)
     x = trace.release(x, [axis], f"{describe(node)} needs every position of the axis")
-    unknown = combine(trace, node, [x], lambda s: np.full_like(s, np.nan), [Role.CONSUMER])
+
+    def state(s: FloatArray) -> FloatArray:
+        return zero_or_unknown(s) if node.op == "CumSum" else np.full_like(s, np.nan)
+
+    unknown = combine(trace, node, [x], state, [Role.CONSUMER])
     for name in node.outputs:
         if not name:
             continue

@@ -12,8 +12,9 @@ from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import Layout, relabel_axis
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
-from onnx_oto.ops.index import free_axis, single
-from onnx_oto.ops.registry import NotCovered, given, inputs, rule
+from onnx_oto.model.tensors import FLOATS
+from onnx_oto.ops.index import alone, free_axis, repeated_axis, single
+from onnx_oto.ops.registry import given, inputs, rule
 
 
 @rule("Resize", "Upsample", orderless=True)
@@ -72,13 +73,11 @@ def depth_to_space(node: Node, trace: Trace) -> None:
     """[N, b*b*C, H, W] -> [N, C, H*b, W*b]: the b*b channels that make one output channel are one lane."""
     x = given(inputs(node, trace)[0])
     block, channels = int(node.attrs["blocksize"]), trace.shape(node.inputs[0])[1]
-    x = single(trace, node, x, 1)
+    x = alone(trace, node, x, 1)
     if not x.on_axis(1) or not isinstance(channels, int):
         trace.put(node.outputs[0], trace.shaped(node.outputs[0]))
         return
     labels, state = x.on_axis(1)[0].labels, x.on_axis(1)[0].state
-    if labels.ndim > 1:
-        raise NotCovered("rearranges a product axis")
     crd = node.attrs.get("mode", "DCR") == "CRD"
     shape = (-1, block * block) if crd else (block * block, -1)
     rows = labels.reshape(shape) if crd else labels.reshape(shape).T
@@ -101,28 +100,35 @@ def space_to_depth(node: Node, trace: Trace) -> None:
     """[N, C, H, W] -> [N, b*b*C, H/b, W/b]: channel c appears b*b times, C channels apart."""
     x = given(inputs(node, trace)[0])
     block = int(node.attrs["blocksize"])
-    x = single(trace, node, x, 1)
+    x = alone(trace, node, x, 1)
     if not x.on_axis(1):
         trace.put(node.outputs[0], trace.shaped(node.outputs[0]))
         return
     labels, state = x.on_axis(1)[0].labels, x.on_axis(1)[0].state
-    if labels.ndim > 1:
-        raise NotCovered("rearranges a product axis")
     result = relabel_axis(x, 1, np.tile(labels, block * block), np.tile(state, block * block))
     _put_rearranged(node, trace, result)
 
 
-@rule("Tile")
+@rule("Tile", spreads=True)
 def tile(node: Node, trace: Trace) -> None:
-    """x repeated along axes: position i of a labelled axis appears again n, 2n, ... further on."""
+    """x repeated along axes: position i of a labelled axis appears again n, 2n, ... further on.
+
+    A single position that is repeated gets lanes of its own, as by Expand.
+    """
     x = given(inputs(node, trace)[0])
     trace.materialise(x, node)
     partial = trace.graph.partial(node.inputs[1])
-    after = trace.shape(node.outputs[0])
+    before, after = trace.shape(node.inputs[0]), trace.shape(node.outputs[0])
     repeats = [None] * x.rank if partial is None else list(partial.reshape(-1))
-    result = x
+    spreads = trace.graph.dtypes.get(node.inputs[0]) in FLOATS
+    result, spread = x, []
     for axis, times in enumerate(repeats):
+        size = after[axis]
         if times == 1:
+            continue
+        if spreads and before[axis] == 1 and isinstance(size, int) and size > 1:
+            result = repeated_axis(trace, replace(result, uniform=x.uniform), axis, size)
+            spread.append(axis)
             continue
         result = single(trace, node, result, axis)
         blocks = result.on_axis(axis)
@@ -134,7 +140,16 @@ def tile(node: Node, trace: Trace) -> None:
         else:
             reason = f"{describe(node)} repeats the axis in a way that has no rule"
             result = free_axis(trace.release(result, [axis], reason), axis, after[axis])
-    trace.put(node.outputs[0], replace(result, view=None))
+    result = replace(result, view=None, uniform=None)
+    trace.put(node.outputs[0], result)
+
+    def repair(cut: Cut) -> None:
+        if cut.touches(result):
+            sizes = [cut.size(result, axis) if axis in spread else None for axis in range(result.rank)]
+            cut.override_input(node.name, 1, sizes)
+
+    if spread:
+        trace.repair(node, repair)
 
 
 @rule("Trilu")

@@ -102,7 +102,9 @@ def expand(node: Node, trace: Trace) -> None:
     sizes, blocks = dict(x.sizes), list(x.blocks)
     for axis, size in enumerate(shape):
         if not axes[axis]:
-            axes[axis], more, labelled = trace.spread(size, np.nan if x.uniform is None else x.uniform)
+            axes[axis], more, labelled = trace.spread(
+                size, np.nan if x.uniform is None else x.uniform, repeated=True
+            )
             sizes |= more
             blocks += labelled
     result = Layout(tuple(axes), sizes, tuple(blocks), constant=x.constant)

@@ -35,10 +35,11 @@ def sliced(analysis: Analysis, drop: BoolArray) -> dict[str, npt.NDArray[Any]]:
 
 
 def _slice_groups(weight: npt.NDArray[Any], keep: BoolArray) -> npt.NDArray[Any]:
-    """Return a grouped convolution's weight [O, m, ...] with other input channels kept in every group.
+    """Return a grouped convolution's weight [O, m, ...] with other positions of axis 1 kept in every group.
 
-    keep: bool [groups, m], the same number in every row.
+    keep: bool [groups, m], the same number in every row, or none: that group has no rows left in the weight.
     """
+    keep = keep[keep.any(axis=1)]
     groups, width = keep.shape
     kept = np.nonzero(keep)[1].reshape(groups, -1)
     seen = weight.reshape(groups, -1, width, *weight.shape[2:])

@@ -131,9 +131,9 @@ def kept_elements(analysis: Analysis, keep: BoolArray) -> dict[str, int]:
         count = _elements(analysis.graph.initializers[param])
         for axis, labels in axes.items():
             grouped = analysis.trace.grouped.get(param) if axis == 1 else None
-            if grouped is not None:
-                labels = grouped[0]
-            count = count // labels.size * int(keep[analysis.lanes.of_label[labels]].sum())
+            rows = labels[None] if grouped is None else grouped
+            kept = keep[analysis.lanes.of_label[rows]].sum(1)  # of a group that stays; none of one that goes
+            count = count // rows.shape[1] * int(kept.max())
         result[param] = count
     return result
 
@@ -186,8 +186,9 @@ def _pin(trace: Trace, pattern: str) -> None:
         producing = {a for (p, a), role in trace.roles.items() if p == name and role is Role.PRODUCER}
         layout = trace.layouts.get(name)
         if name in trace.parameters:
-            for axis, labels in trace.parameters[name].items():
-                if axis in producing:
+            for axis in producing:
+                labels = trace.labels_of(name, axis)
+                if labels is not None:
                     trace.freeze(labels, reason)
             found = True
         elif layout is not None:
@@ -204,9 +205,7 @@ def uses(trace: Trace) -> list[tuple[Use, IntArray]]:
     """Return every labelled parameter axis that has a role, with its labels."""
     result = []
     for (param, axis), role in trace.roles.items():
-        labels = trace.parameters.get(param, {}).get(axis)
-        if axis == 1 and param in trace.grouped:
-            labels = trace.grouped[param]
+        labels = trace.labels_of(param, axis)
         if labels is not None:
             result.append((Use(param, axis, role.value), labels))
     return result

@@ -31,6 +31,9 @@ def zig_blocks(analysis: Analysis, slices: Slices) -> tuple[list[Entry], IntArra
         if piece.param not in slices or (zigs < 0).all():
             continue
         offset, shape = slices[piece.param]
+        begin, end, _ = piece.rows.indices(shape[0] if shape else 1)
+        offset += begin * int(np.prod(shape[1:], dtype=np.int64))
+        shape = (end - begin, *shape[1:])
         outer = int(np.prod(shape[: piece.axis], dtype=np.int64))
         inner = int(np.prod(shape[piece.axis + 1 :], dtype=np.int64))
         entries.append((offset, outer, shape[piece.axis], inner, zigs))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from onnx_oto.lanes.layout import IntArray
 from onnx_oto.lanes.solve import components
-from onnx_oto.lanes.trace import Role, Trace
+from onnx_oto.lanes.trace import Groups, Role, Trace
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -39,10 +39,17 @@ class Lanes:
 def solve(trace: Trace) -> Lanes:
     """Return the lanes of a finished trace."""
     of_label = components(trace.count, trace.ties)
-    while extra := _rectangle_ties(trace, of_label) or _uneven_ties(trace, of_label):
+    while (
+        extra := _rectangle_ties(trace, of_label)
+        or _uneven_ties(trace, of_label)
+        or _whole_group_ties(trace, of_label)
+    ):
         trace.ties.extend(extra)
         trace.tied_by.extend([""] * len(extra))
         of_label = components(trace.count, trace.ties)
+    for groups in trace.groups:
+        if not _go_whole(groups, of_label):
+            trace.demand_zero(groups.channels, groups.node, "the sum")
     count = int(of_label.max(initial=-1)) + 1
     lanes = _Freezing(of_label, np.full(count, -1, np.int64), [])
     for entry in trace.frozen:
@@ -103,6 +110,26 @@ def _uneven_ties(trace: Trace, of_label: IntArray) -> list[tuple[IntArray, IntAr
         if extra := _along_one_factor(rectangle.labels, of_label, inner=True):
             return extra
     return []
+
+
+def _whole_group_ties(trace: Trace, of_label: IntArray) -> list[tuple[IntArray, IntArray]]:
+    """Return ties for the first grouped convolution of which whole groups can go and nothing else: outputs go along."""
+    frozen = np.zeros(int(of_label.max(initial=-1)) + 1, bool)
+    for entry in trace.frozen:
+        frozen[of_label[entry.labels]] = True
+    for groups in trace.groups:
+        first = groups.channels.labels[:, :1]
+        rows = of_label[groups.channels.labels]
+        free = np.unique(rows[~frozen[rows]])
+        if free.size > 1 and (rows == rows[:, :1]).all() and not _go_whole(groups, of_label):
+            return [(np.repeat(first, groups.outputs.shape[1]), groups.outputs.reshape(-1))]
+    return []
+
+
+def _go_whole(groups: Groups, of_label: IntArray) -> bool:
+    """Return whether the channels and outputs of every group are one lane."""
+    rows = of_label[groups.channels.labels]
+    return bool((rows == rows[:, :1]).all() and (of_label[groups.outputs] == rows[:, :1]).all())
 
 
 def _rows(lanes: IntArray) -> IntArray:
@@ -170,13 +197,24 @@ def _cells(trace: Trace, lanes: _Freezing) -> tuple[IntArray, tuple[tuple[IntArr
 def _constraints(trace: Trace, of_label: IntArray) -> list[tuple[IntArray, str]]:
     """Return what is balanced as (lanes [rows, n], node), each set of rows once, without those that always are."""
     stated = [(c.labels, c.node) for c in trace.balanced]
+    for groups in trace.groups:
+        if not _go_whole(groups, of_label):
+            stated += [(labels, groups.node.name) for labels in (groups.channels.labels, groups.outputs)]
     even = [(r.labels, r.node) for r in trace.rectangles if r.even and _varies_twice(of_label[r.labels])]
     found: dict[tuple[tuple[int, ...], bytes], tuple[IntArray, str]] = {}
     for labels, node in (*stated, *even):
-        rows = _rows(of_label[labels])
+        rows = _once(_rows(of_label[labels]))
         if not _is_uniform(rows):
             found.setdefault((rows.shape, rows.tobytes()), (rows, node))
     return list(found.values())
+
+
+def _once(rows: IntArray) -> IntArray:
+    """Return rows with each lane once where several stand equally often in every row; else as they are."""
+    ordered = np.sort(rows, axis=1)
+    counts = np.concatenate([np.unique(row, return_counts=True)[1] for row in ordered])
+    times = int(counts[0])
+    return ordered[:, ::times] if (counts == times).all() and 1 < times < rows.shape[1] else rows
 
 
 def _is_uniform(rows: IntArray) -> bool:

@@ -28,7 +28,72 @@ def attend(q: str, k: str, v: str, y: str) -> str:
 SELF = "float[5,8] we, float[8,8] wq, float[8] bq, float[8,8] wk, float[8,8] wv, float[8] bv, float[8,8] wo"
 PROJECT = "q0 = MatMul(h, wq) q1 = Add(q0, bq) k1 = MatMul(h, wk) v0m = MatMul(h, wv) v1 = Add(v0m, bv)"
 
+
+def one_key_head(title: str, spread: str, *expect: Expect, params: str = "") -> Graph:
+    """Return attention of four query heads that share keys and values; `spread` makes k, v of k4, v4 [N,1,T,2]."""
+    head = heads("k1", "k4", "d1", "d2") + " " + heads("v1", "v4", "d1", "d2")
+    return graph(
+        title,
+        f"""g (float[N,T,5] x) => (float[N,T,4] y)
+        <float[5,8] we, float[8,8] wq, float[8,2] wk, float[8,2] wv, float[2] bv, float[8,8] wo, float[8,4] w3,
+         {params} {SIZES}>
+        {{ h = MatMul(x, we) q1 = MatMul(h, wq) k1 = MatMul(h, wk) v0m = MatMul(h, wv) v1 = Add(v0m, bv)
+           {heads("q1", "q0")} {head} {spread} {attend("q", "k", "v", "a")}
+           o = MatMul(a, wo) z = Add(h, o) y = MatMul(z, w3) }}""",
+        Expect("we", 8, axis=1),
+        Expect("wv", 2, axis=1),
+        *expect,
+        head_dims=[Expect("wv", 2, axis=1)],
+    )
+
+
+REPEATED = "int64[1] dm = {-1}, int64[4] r4 = {1,4,1,1},"
 GRAPHS: list[Graph] = [
+    one_key_head(
+        "one head of keys and values, broadcast",
+        "q = Identity(q0) k = Identity(k4) v = Identity(v4)",
+        Expect("wq", 2, axis=1),
+        Expect("wk", 2, axis=1),
+    ),
+    one_key_head(
+        "one head of keys and values, expanded by shape arithmetic",
+        """q = Identity(q0) ks = Shape(k4) kt = Slice(ks, d2, d3) e4 = Concat<axis=0>(d1, d4, kt, d2)
+        k = Expand(k4, e4) v = Expand(v4, e4)""",
+        Expect("wq", 2, axis=1),
+        Expect("wk", 2, axis=1),
+    ),
+    one_key_head(
+        "one head of keys and values, repeated by Tile",
+        "q = Identity(q0) k = Tile(k4, r4) v = Tile(v4, r4)",
+        Expect("wq", 2, axis=1),
+        Expect("wk", 2, axis=1),
+        params=REPEATED,
+    ),
+    one_key_head(
+        "one head of keys and values, joined with itself",
+        "q = Identity(q0) k = Concat<axis=1>(k4, k4, k4, k4) v = Concat<axis=1>(v4, v4, v4, v4)",
+        Expect("wq", 2, axis=1),
+        Expect("wk", 2, axis=1),
+    ),
+    one_key_head(
+        "one head of keys and values, keys a constant",
+        "q = Identity(q0) k = Sigmoid(k4) v = Relu(v4)",
+        Expect("wq", 2, axis=1),
+        Expect("wk", 2, axis=1),
+    ),
+    one_key_head(
+        "one head of keys and values, queries and keys constants",
+        "q = Sigmoid(q0) k = Exp(k4) v = Identity(v4)",
+        Expect("wq", 0, axis=1, reason="constant"),
+        Expect("wk", 0, axis=1, reason="constant"),
+    ),
+    one_key_head(
+        "one head of keys and values, queries multiplied by a table of positions in heads",
+        "q = Mul(q0, gain) k = Identity(k4) v = Identity(v4)",
+        Expect("wq", 0, axis=1, reason="not zero"),
+        Expect("wk", 0, axis=1, reason="whole"),
+        params="float[1,1,1,2] gain,",
+    ),
     graph(
         "attention of four heads, layer norms, MLP",
         f"""g (float[N,T,5] x) => (float[N,T,4] y)

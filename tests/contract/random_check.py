@@ -16,7 +16,7 @@ from onnx_oto.surgery import compact
 from onnx_oto.verify import random_inputs
 from onnx_oto.zigs import AnalysisOptions, analyse, choose, score, zero_dropped
 
-from . import random_rare, random_views  # noqa: F401 - they register their steps
+from . import random_groups, random_rare, random_views  # noqa: F401 - they register their steps
 from .builder import copied
 from .exactness import KeepSet, assert_equal, assert_same_frame, outputs, parameters
 from .random_graphs import Pick, sketch

@@ -259,7 +259,7 @@ def expand(chain: Chain, x: str) -> str:
 def filled(chain: Chain, x: str) -> str:
     """Plus (or the maximum with) a constant of the same shape."""
     axes = chain.axes[x]
-    value = helper.make_tensor("", TensorProto.FLOAT, [1], [chain.choice([0.0, 0.5, -1.0])])
+    value = helper.make_tensor("", TensorProto.FLOAT, [1], [chain.choice([0.0, 0.0, 0.0, 0.5])])
     parts = [chain.size(axis) for axis in axes]
     shape = chain.node("Shape", x)
     if chain.maybe(0.5) and None not in parts:

@@ -146,8 +146,24 @@ ROWS: list[Row] = [
     image("Max", "two", PRUNABLE, "f = Conv(x, w3) z = Max(h, f)", "float[6,3,1,1] w3"),
     image("Max", "scalar zero", PRUNABLE, "z = Max(h, s)", "float s = {0.0}"),
     image("Max", "scalar one", PRUNABLE, "z = Max(h, s)", "float s = {1.0}"),
-    image("Max", "parameter", NOT_ZERO, "z = Max(h, p)", "float[6,1,1] p"),
+    image("Max", "parameter", PRUNABLE, "z = Max(h, p)", "float[6,1,1] p", size=6),
+    image(
+        "Max", "parameter in front", PRUNABLE, "z = Max(p, h, f)", "float[6,1,1] p, float f = {-0.1}", size=6
+    ),
+    image("Max", "parameter, a constant", PRUNABLE, "k = Exp(h) z = Max(k, p)", "float[6,1,1] p", size=6),
+    image(
+        "Max",
+        "parameter, a constant at a padded border",
+        CONSTANT,
+        "k = Exp(h) m = Max(k, p) z = Conv<pads=[1,1,1,1]>(m, w3)",
+        "float[6,1,1] p, float[6,6,3,3] w3",
+    ),
+    image(
+        "Max", "parameter, nothing known", NOT_ZERO, "k = Softmax<axis=3>(h) z = Max(k, p)", "float[6,1,1] p"
+    ),
     image("Min", "two", PRUNABLE, "f = Conv(x, w3) z = Min(h, f)", "float[6,3,1,1] w3"),
+    image("Min", "parameter", PRUNABLE, "z = Min(h, p)", "float[6,1,1] p", size=6),
+    image("Min", "parameter, a constant", PRUNABLE, "k = Exp(h) z = Min(k, p)", "float[6,1,1] p", size=6),
     image("Min", "scalar", PRUNABLE, "z = Min(h, s)", "float s = {0.4}"),
     # --- truth values -----------------------------------------------------------------------------------------
     _mask("Equal", "i1 = Cast<to=7>(h) i2 = Cast<to=7>(s) c = Equal(i1, i2)"),
@@ -202,8 +218,18 @@ ROWS: list[Row] = [
     image(
         "PRelu",
         "after a negative",
-        NOT_ZERO,
+        PRUNABLE,
         "t = Sub(h, s) z = PRelu(t, p)",
         "float s = {1.0}, float[6,1,1] p",
+        size=6,
     ),
+    image(
+        "PRelu",
+        "shared slope after a negative",
+        PRUNABLE,
+        "t = Sub(h, s) z = PRelu(t, p)",
+        "float s = {1.0}, float[1] p",
+    ),
+    image("PRelu", "a constant", PRUNABLE, "k = Exp(h) z = PRelu(k, p)", "float[6,1,1] p", size=6),
+    image("PRelu", "nothing known", NOT_ZERO, "k = Softmax<axis=3>(h) z = PRelu(k, p)", "float[6,1,1] p"),
 ]

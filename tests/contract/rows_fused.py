@@ -93,7 +93,7 @@ RECURRENT: list[Row] = [
     _tokens(
         "GRU",
         "initial state that is a parameter",
-        "state that is not zero",
+        PRUNABLE,
         """t = Transpose<perm=[1,0,2]>(h) r0, n = GRU<hidden_size=8>(t, w, r, , , h0) q = Squeeze(r0, ax)
         z = Transpose<perm=[1,0,2]>(q)""",
         "float[1,24,8] w, float[1,24,8] r, float[1,2,8] h0, int64[1] ax = {1}",

@@ -148,6 +148,48 @@ ROWS: list[Row] = [
         opset=23,
         size=8,
     ),
+    *(
+        image(
+            "MeanVarianceNormalization",
+            f"over channels too, opset {opset}",
+            PRUNABLE,
+            "n = MeanVarianceNormalization<axes=[1,2,3]>(h) m = Mul(n, s) z = Add(m, p)",
+            "float[6,1,1] s, float[6,1,1] p",
+            size=6,
+            opset=opset,
+        )
+        for opset in (9, 13, 18)
+    ),
+    image(
+        "MeanVarianceNormalization",
+        "over channels, of a constant",
+        "the mean",
+        "k = Sigmoid(h) n = MeanVarianceNormalization<axes=[1,2,3]>(k) m = Mul(n, s) z = Add(m, p)",
+        "float[6,1,1] s, float[6,1,1] p",
+    ),
+    image(
+        "MeanVarianceNormalization", "read as it is", "not zero", "z = MeanVarianceNormalization<axes=[1]>(h)"
+    ),
+    image(
+        "MeanVarianceNormalization",
+        "every channel: 0 / 0",
+        "not zero",
+        "z = MeanVarianceNormalization<axes=[0,2,3]>(h)",
+    ),
+    image(
+        "MeanVarianceNormalization",
+        "every channel: 0 / 0, scaled",
+        "not zero",
+        "n = MeanVarianceNormalization<axes=[2,3]>(h) z = Mul(n, s)",
+        "float[6,1,1] s",
+    ),
+    image(
+        "BatchNormalization",
+        "of what is not finite",
+        "not zero",
+        "a = Reciprocal(h) z = BatchNormalization(a, s, p, m, var)",
+        "float[6] s, float[6] p, float[6] m, float[6] var",
+    ),
     vector("LpNormalization", "over the channels", PRUNABLE, "z = LpNormalization<axis=1,p=2>(h)", size=8),
     image("LpNormalization", "l1", PRUNABLE, "z = LpNormalization<axis=1,p=1>(h)", size=6),
     image("LpNormalization", "over space", PRUNABLE, "z = LpNormalization<axis=-1>(h)", size=6),
@@ -290,6 +332,47 @@ ROWS: list[Row] = [
         "p = GlobalAveragePool(h) t = Tile(p, r) z = Mul(t, h)",
         "int64[4] r = {1,1,6,6}",
         size=6,
+    ),
+    image(
+        "Tile",
+        "one channel to many",
+        PRUNABLE,
+        "g = Conv<pads=[1,1,1,1]>(x, w3) t = Sigmoid(g) e = Tile(t, r) z = Mul(e, h)",
+        "float[1,3,3,3] w3, int64[4] r = {1,6,1,1}",
+        size=6,
+    ),
+    image(
+        "Tile",
+        "one channel to as many as another has",
+        PRUNABLE,
+        """g = Conv<pads=[1,1,1,1]>(x, w3) s = Shape(h) n = Slice(s, one, two) r = Concat<axis=0>(one, n, one, one)
+        e = Tile(g, r) z = Mul(e, h)""",
+        "float[1,3,3,3] w3, int64[1] one = {1}, int64[1] two = {2}",
+        size=6,
+    ),
+    image(
+        "Tile",
+        "one channel to many, added",
+        "not zero",
+        "g = Conv<pads=[1,1,1,1]>(x, w3) e = Tile(g, r) z = Add(e, h)",
+        "float[1,3,3,3] w3, int64[4] r = {1,6,1,1}",
+    ),
+    image(
+        "Tile",
+        "one channel to many, of a constant",
+        "not zero",
+        "g = Conv<pads=[1,1,1,1]>(x, w3) e = Tile(g, r) k = Exp(h) z = Mul(e, k)",
+        "float[1,3,3,3] w3, int64[4] r = {1,6,1,1}",
+    ),
+    whole(
+        "Tile",
+        "a token many times, flattened",
+        PRUNABLE,
+        """g (float[N,5] x) => (float[N,4] y)
+        <float[5,8] w1, float[24,4] w2, int64[1] ax = {1}, int64[3] r = {1,3,1}>
+        { h = MatMul(x, w1) u = Unsqueeze(h, ax) t = Tile(u, r) q = Relu(t) f = Flatten(q) y = MatMul(f, w2) }""",
+        axis=1,
+        size=8,
     ),
     image("Trilu", "over space", PRUNABLE, "z = Trilu(h)", size=6),
     vector("Trilu", "over the channels", EVERY, "z = Trilu<upper=0>(h)"),

@@ -137,6 +137,11 @@ ROWS: list[Row] = [
     ),
     image("TopK", "over channels", EVERY, "z, i = TopK<axis=1>(h, k)", "int64[1] k = {2}", channels=2),
     image("CumSum", "over space, a gate", PRUNABLE, "c = CumSum(h, ax) z = Mul(h, c)", "int64 ax = {3}"),
+    image("CumSum", "over space", PRUNABLE, "z = CumSum(h, ax)", "int64 ax = {2}", size=6),
+    image(
+        "CumSum", "over space, of a constant", "not zero", "k = Exp(h) z = CumSum(k, ax)", "int64 ax = {2}"
+    ),
+    image("ArgMax", "over space, as a number", "not zero", "a = ArgMax<axis=2>(h) z = Cast<to=1>(a)"),
     image("CumSum", "over channels", EVERY, "z = CumSum(h, ax)", "int64 ax = {1}"),
     whole(
         "ReduceMean",

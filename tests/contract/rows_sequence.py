@@ -34,7 +34,53 @@ def _attention(
     return whole(op, title, PRUNABLE, text, opset=opset, axis=1, size=size)
 
 
+def _started(op: str, title: str, gates: int, expect: str, starts: str, params: str, body: str = "") -> Row:
+    """x [T,2,3] -> `op` with 6 units from `starts` (h0, or h0 and c0) -> its last state -> Gemm."""
+    text = f"""g (float[T,2,3] x) => (float[2,4] y)
+        <float[1,{gates * 6},3] w1, float[1,{gates * 6},6] r, float[1,{gates * 12}] b, float[6,4] w2,
+         int64[1] ax = {{0}}, {params}>
+        {{ {body} s, h = {op}<hidden_size=6>(x, w1, r, b, , {starts})
+           z = Squeeze(h, ax) y = MatMul(z, w2) }}"""
+    return whole(op, title, expect, text, axis=1, size=6 if expect == PRUNABLE else None)
+
+
+ZEROS = "float[1,2,6] z0 = {" + ",".join(["0"] * 12) + "}"
 ROWS: list[Row] = [
+    _started("LSTM", "starts that are parameters", 4, PRUNABLE, "h0, c0", "float[1,2,6] h0, float[1,2,6] c0"),
+    _started("GRU", "a start that is a parameter", 3, PRUNABLE, "h0", "float[1,2,6] h0"),
+    _started("RNN", "a start that is a parameter", 1, PRUNABLE, "h0", "float[1,2,6] h0"),
+    _started("LSTM", "one start for both", 4, PRUNABLE, "h0, h0", "float[1,2,6] h0"),
+    _started("LSTM", "starts of zeros", 4, PRUNABLE, "z0, z0", ZEROS),
+    _started(
+        "GRU",
+        "a start that is one parameter for all samples",
+        3,
+        PRUNABLE,
+        "h0",
+        "float[1,1,6] p, int64[3] sh = {1,2,6}",
+        "h0 = Expand(p, sh)",
+    ),
+    _started(
+        "GRU",
+        "a start that is not zero with its parameter",
+        3,
+        "the initial state",
+        "h0",
+        "float[1,1,6] p, float[3,6] q",
+        "m = ReduceMean<axes=[0],keepdims=0>(x) e = MatMul(m, q) v = Mul(e, p) h0 = Sigmoid(v)",
+    ),
+    whole(
+        "GRU",
+        "two layers that share zeros to start from",
+        PRUNABLE,
+        f"""g (float[T,2,3] x) => (float[2,4] y)
+        <float[1,18,3] w1, float[1,18,6] r1, float[1,18,6] w3, float[1,18,6] r3, float[6,4] w2, {ZEROS},
+         int64[1] ax = {{0}}, int64[1] a1 = {{1}}>
+        {{ s, h = GRU<hidden_size=6>(x, w1, r1, , , z0) q = Squeeze(s, a1)
+           t, k = GRU<hidden_size=6>(q, w3, r3, , , z0) z = Squeeze(k, ax) y = MatMul(z, w2) }}""",
+        axis=1,
+        size=6,
+    ),
     _recurrent("LSTM", "forward", 4),
     _recurrent("LSTM", "both directions", 4, both=True),
     _recurrent("LSTM", "clipped", 4, more=", clip=3.0"),

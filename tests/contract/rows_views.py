@@ -198,4 +198,14 @@ ROWS: list[Row] = [
         "float[1,6,1,1] p, int64[4] sh = {1,6,6,6}",
         size=6,
     ),
+    whole(
+        "Expand",
+        "a token many times, flattened",
+        PRUNABLE,
+        """g (float[N,5] x) => (float[N,4] y)
+        <float[5,8] w1, float[24,4] w2, int64[1] ax = {1}, int64[3] sh = {1,3,1}>
+        { h = MatMul(x, w1) u = Unsqueeze(h, ax) t = Expand(u, sh) q = Relu(t) f = Flatten(q) y = MatMul(f, w2) }""",
+        axis=1,
+        size=8,
+    ),
 ]

@@ -10,6 +10,7 @@ from onnx_oto.ops import RULES
 from . import (
     rows_elementwise,
     rows_fused,
+    rows_grouped,
     rows_index,
     rows_linear,
     rows_norm,
@@ -23,6 +24,7 @@ from .rows import Row
 ROWS = [
     *rows_elementwise.ROWS,
     *rows_fused.ROWS,
+    *rows_grouped.ROWS,
     *rows_linear.ROWS,
     *rows_norm.ROWS,
     *rows_reduce.ROWS,

@@ -13,7 +13,7 @@ from .random_open import open_model
 def test_open_models_are_exact_at_every_size(first: int) -> None:
     outcomes = [examine_open(seed) for seed in range(first, first + 10)]
     assert all(outcome.ran == len(SIZES) for outcome in outcomes)
-    assert sum(o.removed for o in outcomes) >= 0.9 * sum(o.removed_fixed for o in outcomes) > 0
+    assert sum(o.removed for o in outcomes) >= 0.8 * sum(o.removed_fixed for o in outcomes) > 0
 
 
 def test_sizes_are_open_or_fixed() -> None:

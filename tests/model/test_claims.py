@@ -73,6 +73,7 @@ ROWS = [
     ("MaxPool", {"kernel_shape": [3], "strides": [2], "ceil_mode": 1}, [(N, 3, "2*M")], {}, (N, 3, "*")),
     ("AveragePool", {"kernel_shape": [2], "strides": [2], "ceil_mode": 1}, [(N, 3, "2*M")], {}, (N, 3, M)),
     ("LpPool", {"kernel_shape": [2], "strides": [2]}, [(N, 3, "2*M")], {}, (N, 3, M)),
+    ("MaxUnpool", {"kernel_shape": [2], "strides": [2]}, [(N, 3, M), (N, 3, M)], {}, (N, 3, "2*M")),
     ("ConvTranspose", {"strides": [2]}, [(N, 4, M), (4, 6, 2)], {}, (N, 6, "2*M")),
     ("ConvTranspose", {"group": 2}, [(N, 4, M), (4, 3, 3)], {}, (N, 6, "M+2")),
     (
@@ -90,6 +91,12 @@ ROWS += [
         (("Where",), [(1, 1)]),
     )
     for op in ops
+]
+# The same where onnx itself infers nothing.
+BEYOND = [
+    ("Compress", {"axis": 1}, [(N, 9, M), (3,)], {1: [True, False, True]}, (N, 2, M)),
+    ("Compress", {}, [(N, 9), (3,)], {1: [True, False, True]}, (2,)),
+    ("MaxUnpool", {"kernel_shape": [3], "strides": [2]}, [(N, 3, M), (N, 3, M)], {2: [N, 3, M]}, (N, 3, M)),
 ]
 IDS = [f"{row[0]}-{index}" for index, row in enumerate(ROWS)]
 # Where nothing, or not everything, follows.
@@ -125,10 +132,10 @@ def version(op: str) -> int:
 
 
 def test_every_claim_has_a_row():
-    assert {row[0] for row in ROWS} == set(CLAIMS)
+    assert {row[0] for row in [*ROWS, *BEYOND]} == set(CLAIMS)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=IDS)
+@pytest.mark.parametrize("row", [*ROWS, *BEYOND], ids=[*IDS, *(row[0] for row in BEYOND)])
 def test_what_follows_from_open_sizes(row):
     found = claim(row)
     assert found is not None

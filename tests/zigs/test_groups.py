@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from onnx_oto.errors import UsageError
 from onnx_oto.model import normalise
 from onnx_oto.zigs import analyse, choose, group_slices, score, trainable, zero_dropped
+from onnx_oto.zigs.blocks import zig_blocks
 from onnx_oto.zigs.groups import zero_lanes
 
 from .models import chained
@@ -33,10 +34,11 @@ def test_an_element_is_in_one_group_at_most(graph) -> None:  # type: ignore[no-u
         wide = np.broadcast_to(
             lanes.reshape([-1 if i == piece.axis else 1 for i in range(weight.ndim)]), weight.shape
         )
-        before = owner.setdefault(piece.param, np.full(weight.shape, -1))
+        wide = wide[piece.rows]
+        before = owner.setdefault(piece.param, np.full(weight.shape, -1))[piece.rows]
         clash = (before >= 0) & (wide >= 0) & (before != wide)
         assert not clash.any(), piece.param
-        owner[piece.param] = np.maximum(before, wide)
+        owner[piece.param][piece.rows] = np.maximum(before, wide)
     for dimension in analysis.prunable:
         groups = [p for p in group_slices(analysis) if np.isin(p.lanes, dimension.lanes).any()]
         assert groups, f"'{dimension.name}' is prunable and nothing produces it"
@@ -96,3 +98,19 @@ def test_random_scores_depend_on_the_seed_only() -> None:
 def test_an_unknown_score_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match="there is no score 'size': choose one of magnitude"):
         score(chained(4), "size")
+
+
+def test_blocks_of_a_flat_buffer_are_the_slices_that_are_zeroed() -> None:
+    graph = next(g for g in VISION if g.name.startswith("decoder with a transposed convolution"))
+    analysis = analyse(normalise(graph.model()))
+    drop = choose(analysis, score(analysis, "random", 1), 0.5).drop
+    weights = {t.name: numpy_helper.to_array(t) for t in analysis.model.graph.initializer}
+    zeroed = {t.name: numpy_helper.to_array(t) for t in zero_dropped(analysis, drop).graph.initializer}
+    offsets = dict(zip(weights, np.cumsum([0, *(w.size for w in weights.values())]), strict=False))
+    flat = np.concatenate([w.reshape(-1) for w in weights.values()]).astype(np.float64)
+    slices = {name: (int(offsets[name]), weight.shape) for name, weight in weights.items()}
+    entries, lanes = zig_blocks(analysis, slices)
+    for offset, outer, size, inner, zigs in entries:
+        view = flat[offset : offset + outer * size * inner].reshape(outer, size, inner)
+        view[:, (zigs >= 0) & drop[lanes[zigs]]] = 0
+    np.testing.assert_array_equal(flat, np.concatenate([w.reshape(-1) for w in zeroed.values()]))

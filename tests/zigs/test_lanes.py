@@ -129,6 +129,16 @@ def test_rows_that_share_every_lane_need_no_constraint() -> None:
     assert not lanes.frozen.any()
 
 
+def test_rows_in_which_every_lane_stands_twice_are_balanced() -> None:
+    trace = empty()
+    labels = trace.fresh((2, 3, 2))
+    trace.tie(labels[..., :1], labels)
+    trace.balanced.append(Balanced(labels.reshape(2, 6), "conv"))
+    lanes = solve(trace)
+    assert not lanes.frozen.any()
+    assert [rows.shape for rows, _ in lanes.balanced] == [(2, 3)]
+
+
 def matrix(trace: Trace, *, one_lane: bool) -> np.ndarray:
     """Put a parameter w [2, 3] whose two axes both produce; return the labels of axis 0."""
     first, second = trace.fresh(2), trace.fresh(3)

@@ -22,7 +22,7 @@ from onnx_oto.model.dims import (
     subtract,
 )
 from onnx_oto.model.node import Node
-from onnx_oto.model.values import argument, sizes
+from onnx_oto.model.values import argument, is_known, sizes
 
 HUGE = 2**31 - 1
 
@@ -100,6 +100,20 @@ def _top_k(node: Node, facts: Facts) -> Shape | None:
         return None
     result = list(source)
     result[node.attrs.get("axis", -1)] = count[0]
+    return tuple(result)
+
+
+@claims("Compress")
+def _compress(node: Node, facts: Facts) -> Shape | None:
+    """As many positions as a known condition has that hold."""
+    source, condition = facts.shape(node, 0), facts.value(node, 1)
+    if source is None or condition is None or not is_known(condition):
+        return None
+    count = int(np.count_nonzero(condition))
+    if "axis" not in node.attrs:
+        return (count,)
+    result = list(source)
+    result[node.attrs["axis"]] = count
     return tuple(result)
 
 

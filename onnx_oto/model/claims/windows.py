@@ -90,6 +90,19 @@ def _pool(node: Node, facts: Facts) -> Shape | None:
     return (*source[:2], *places)
 
 
+@claims("MaxUnpool")
+def _max_unpool(node: Node, facts: Facts) -> Shape | None:
+    """The size that is given; else what a pool without overlap has read: s (n - 1) + k - p places."""
+    source, kernel, value = facts.shape(node, 0), _kernel(node, None), facts.value(node, 2)
+    if source is None or kernel is None or len(source) != len(kernel) + 2:
+        return None
+    if node.input(2):
+        sizes = [None] * len(source) if value is None else value.reshape(-1).tolist()
+        return (*source[:2], *(s if isinstance(s, int | str) else None for s in sizes[2:]))
+    windows = zip(source[2:], _windows(node, kernel), strict=True)
+    return (*source[:2], *(_spread(size, window, 0) for size, window in windows))
+
+
 @claims("ConvTranspose")
 def _conv_transpose(node: Node, facts: Facts) -> Shape | None:
     """s (n - 1) + output_padding + r - p places; s n when padded to SAME."""
