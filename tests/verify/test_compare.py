@@ -9,7 +9,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_oto.errors import UnsupportedError
 from onnx_oto.verify import compare, random_inputs, runner
-from onnx_oto.verify.compare import difference
+from onnx_oto.verify.difference import difference
 
 DENSE = "g (float[N,5] x) => (float[N,3] y) <float[5,3] w, float[3] b> { a = MatMul(x, w) y = Add(a, b) }"
 
