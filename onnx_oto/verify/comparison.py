@@ -67,6 +67,7 @@ class Comparison:
         self._judged: list[Sizes] = []
         self._unstable: list[Sizes] = []
         self._findings: list[Finding] = []
+        self._change: Change | None = None
         self._use(probes(full, compact))
 
     def _use(self, names: Sequence[str]) -> None:
@@ -235,11 +236,14 @@ class Comparison:
         """Return how far the outputs are from those of the original model, on the first feed."""
         if self.first is None:
             return None
+        if self._change is not None:
+            return self._change
         before = runner(original)(self.first.feed)
         found = [difference(a, b) for a, b in zip(before, self.first.outputs, strict=False)]
-        return Change(
+        self._change = Change(
             max((f.absolute for f in found), default=0.0), max((f.relative for f in found), default=0.0)
         )
+        return self._change
 
     def verdict(self, failed: Differs | None = None) -> Verdict:
         """Return what was found so far."""

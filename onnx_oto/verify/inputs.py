@@ -13,6 +13,7 @@ import numpy.typing as npt
 import onnx
 
 from onnx_oto.errors import UnsupportedError
+from onnx_oto.model.types import type_shape
 
 Array: TypeAlias = npt.NDArray[Any]
 Sizes: TypeAlias = Mapping[str, int]
@@ -63,8 +64,8 @@ def slots(model: onnx.ModelProto) -> tuple[Slot, ...]:
         if kind.elem_type == onnx.TensorProto.STRING:
             raise UnsupportedError("the model takes strings: random inputs cannot be made for it")
         dims = (
-            dim.dim_value if dim.dim_value > 0 else dim.dim_param or f"{value.name}[{axis}]"
-            for axis, dim in enumerate(kind.shape.dim)
+            f"{value.name}[{axis}]" if size is None or size == 0 else size
+            for axis, size in enumerate(type_shape(value.type) or ())
         )
         result.append(Slot(value.name, kind.elem_type, tuple(dims)))
     return tuple(result)

@@ -1,7 +1,7 @@
 """A model whose sums run in float64 where onnxruntime can: what its own float32 results are off by.
 
-Operators that onnxruntime has no float64 kernel for (convolutions, some activations) stay in float32, between casts.
-Norms without such a kernel are written out, as their definition says.
+Operators that onnxruntime has no float64 kernel for (pools, some activations) stay in float32, between casts.
+Convolutions and norms without such a kernel are written out, as their definition says.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from onnx_oto.model.tensors import from_array
 
 SUMS = frozenset(
     {
-        "BatchNormalization", "CumSum", "Einsum", "Gemm", "GlobalAveragePool", "GroupNormalization",
+        "BatchNormalization", "Conv", "CumSum", "Einsum", "Gemm", "GlobalAveragePool", "GroupNormalization",
         "InstanceNormalization", "LayerNormalization", "LogSoftmax", "LpNormalization", "MatMul", "ReduceL1",
         "ReduceLogSumExp", "ReduceMean", "ReduceSum", "ReduceSumSquare", "Softmax",
     }
@@ -31,6 +31,9 @@ IN_DOUBLE = SUMS | {
 }  # fmt: skip
 """Operators of the standard domain with a float64 kernel in onnxruntime 1.19, or written out in such."""
 _AXES_AS_INPUT = 18
+_SLICE_BY_INPUTS = 11
+MOST_TAPS = 128
+"""Of the kernel of a convolution that is written out: one product each."""
 
 
 def precise(model: ModelProto, view: Graph, ops: frozenset[str] = IN_DOUBLE) -> ModelProto:
@@ -57,7 +60,16 @@ def _is_plain(node: Node, view: Graph) -> bool:
         return False
     if node.op != "Split" and len(floats) > 1:
         return False
-    return node.op not in WRITTEN_OUT or view.shape(node.inputs[0]) is not None
+    if node.op not in WRITTEN_OUT or view.shape(node.inputs[0]) is None:
+        return node.op not in WRITTEN_OUT
+    return node.op != "Conv" or _is_plain_conv(node, view)
+
+
+def _is_plain_conv(node: Node, view: Graph) -> bool:
+    weight = view.constant(node.inputs[1])
+    if weight is None or view.opsets.get("", 0) < _SLICE_BY_INPUTS:
+        return False
+    return node.attrs.get("auto_pad", "NOTSET") == "NOTSET" and int(np.prod(weight.shape[2:])) <= MOST_TAPS
 
 
 class _Writer:
@@ -139,7 +151,53 @@ def _instance_norm(writer: _Writer, node: Node, inputs: Sequence[str], output: s
     writer.add("Add", [writer.add("Mul", [result, scale], f"{output}_scaled"), bias], output)
 
 
+def _conv(writer: _Writer, node: Node, inputs: Sequence[str], output: str) -> None:
+    """The sum over the places t of the kernel of w[:, :, t] times x moved by t, in each group."""
+    weight = np.asarray(writer.view.constant(node.inputs[1]), np.float64)
+    count, width, *kernel = weight.shape
+    groups, axes = int(node.attrs.get("group", 1)), len(kernel)
+    strides, dilations = (node.attrs.get(name) or [1] * axes for name in ("strides", "dilations"))
+    source = inputs[0]
+    if any(pads := node.attrs.get("pads") or []):
+        around = np.array([0, 0, *pads[:axes], 0, 0, *pads[axes:]])
+        source = writer.add("Pad", [source, writer.constant(f"{output}_pads", around)], f"{output}_padded")
+    names = {
+        "axes": np.arange(2, 2 + axes),
+        "steps": np.array(strides),
+        "flat": np.array([0, groups, width, -1]),
+    }
+    fixed = {name: writer.constant(f"{output}_{name}", value) for name, value in names.items()}
+    total = moved = ""
+    for index, place in enumerate(np.ndindex(*kernel)):
+        tag = f"{output}_{index}"
+        begin = np.multiply(place, dilations)
+        rest = np.multiply(np.subtract(kernel, place) - 1, dilations)
+        end = np.where(rest > 0, -rest, np.iinfo(np.int64).max)
+        limits = [writer.constant(f"{tag}_begin", begin), writer.constant(f"{tag}_end", end)]
+        moved = writer.add("Slice", [source, *limits, fixed["axes"], fixed["steps"]], f"{tag}_moved")
+        matrix = weight[(slice(None), slice(None), *place)].reshape(groups, count // groups, width)
+        flat = writer.add("Reshape", [moved, fixed["flat"]], f"{tag}_flat")
+        product = writer.add("MatMul", [writer.constant(f"{tag}_matrix", matrix), flat], f"{tag}_product")
+        total = product if not total else writer.add("Add", [total, product], f"{tag}_total")
+    numbers = {
+        "0": np.array([0]),
+        "2": np.array([2]),
+        "all": np.array([2 + axes]),
+        "lanes": np.array([count]),
+    }
+    at = {name: writer.constant(f"{output}_at_{name}", value) for name, value in numbers.items()}
+    size = writer.add("Shape", [moved], f"{output}_size")
+    spatial = writer.add("Slice", [size, at["2"], at["all"], at["0"]], f"{output}_spatial")
+    shape = writer.add("Concat", [at["0"], at["lanes"], spatial], f"{output}_shape", axis=0)
+    bias = inputs[2] if len(inputs) > 2 else ""
+    result = writer.add("Reshape", [total, shape], f"{output}_sum" if bias else output)
+    if bias:
+        column = writer.constant(f"{output}_column", np.array([-1, *(1 for _ in kernel)]))
+        writer.add("Add", [result, writer.add("Reshape", [bias, column], f"{output}_bias")], output)
+
+
 WRITTEN_OUT: dict[str, Callable[[_Writer, Node, Sequence[str], str], None]] = {
+    "Conv": _conv,
     "GlobalAveragePool": _global_average,
     "InstanceNormalization": _instance_norm,
 }

@@ -78,7 +78,9 @@ def first_line(error: BaseException | None) -> str:
     """Return what a runtime says in one line without the places in its source, "" for nothing."""
     line = (str(error or "").strip().splitlines() or [""])[0]
     line = re.sub(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", line)
-    return re.sub(r"(?:Exception during initialization: )?\S*/\S+\.(?:cc|h):\d+ \S+\([^)]*\) ", "", line)[:300]
+    return re.sub(r"(?:Exception during initialization: )?\S*/\S+\.(?:cc|h):\d+ \S+\([^)]*\) ", "", line)[
+        :300
+    ]
 
 
 def _older(model: onnx.ModelProto) -> onnx.ModelProto | None:

@@ -20,6 +20,7 @@ from onnx_oto.verify.inputs import Sizes, Slot
 
 SAMPLES = (3, 2, 1)
 """How many samples are fed at once, the first number that the model takes."""
+MOST_SAMPLES = 16
 GROWING = (
     5, 7, 8, 9, 16, 17, 28, 32, 33, 48, 64, 96, 100, 112, 128, 160, 192, 224, 256, 299, 320, 384, 416, 512, 640,
     768, 1024, 1600, 2048, 4096, 8192, 16000, 16384, 22050, 32000, 44100, 48000, 65536,
@@ -62,9 +63,10 @@ def find_base(
         if last and spent * (size / last) ** power > PATIENCE:
             break
         slowest = 0.0
-        for sizes in _attempts(axes, size):
-            if any(_elements(slot, sizes) > MOST_ELEMENTS for slot in inputs):
-                return _uneven(axes, trial)
+        attempts = [s for s in _attempts(axes, size) if all(_elements(i, s) <= MOST_ELEMENTS for i in inputs)]
+        if not attempts:
+            break
+        for sizes in attempts:
             ran = trial(sizes)
             if ran.ok:
                 return sizes
@@ -76,7 +78,8 @@ def find_base(
 
 
 def _attempts(axes: Mapping[str, bool], size: int) -> Iterator[dict[str, int]]:
-    for count in dict.fromkeys((*SAMPLES, size)) if any(axes.values()) else (1,):
+    counts_tried = (*SAMPLES, size) if size <= MOST_SAMPLES else SAMPLES
+    for count in dict.fromkeys(counts_tried) if any(axes.values()) else (1,):
         yield {axis: count if counts else size for axis, counts in axes.items()}
 
 
