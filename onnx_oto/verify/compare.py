@@ -124,7 +124,7 @@ class _Probing:
     def run(self, batches: int, original: onnx.ModelProto | None) -> None:
         """Compare at every size, then make sure that this showed something."""
         base = self._base()
-        if not self.axes:
+        if not self.axes and not self.examples:
             for _ in range(batches - 1):
                 self.trial.again({})
         self._explore(base)
