@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import onnx
 
+from onnx_oto.errors import ModelError
 from onnx_oto.model import Graph, Node, graph, normalise
 from onnx_oto.model.dims import Dim
 from onnx_oto.verify.inputs import NORMAL, Array, Manner, Sizes, Slot, size_of, values
@@ -102,7 +103,11 @@ def ranges(model: onnx.ModelProto, inputs: tuple[Slot, ...]) -> Ranges:
     integer = [slot.name for slot in inputs if slot.dtype.kind in "iu"]
     if not integer:
         return Ranges()
-    view = graph(normalise(model))
+    try:
+        is_raw = model.functions or any(node.op_type == "Constant" for node in model.graph.node)
+        view = graph(normalise(model) if is_raw else model)
+    except ModelError:  # a runtime may take it all the same
+        return Ranges()
     axes = {}
     for slot in inputs:
         for axis, size in enumerate(view.shape(slot.name) or ()):

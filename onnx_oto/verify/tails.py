@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto
 
@@ -50,7 +51,7 @@ def common_jumps(full: Graph, compact: Graph, model: ModelProto, small: ModelPro
         if other is None or not jumps(node, full.dtypes):
             continue
         if _text(model, node) == _text(small, other) and all(
-            _may_equal(full, compact, mine, theirs)
+            _may_equal(full, compact, mine, theirs) and _are_alike(full, compact, mine, theirs)
             for mine, theirs in zip(node.inputs, other.inputs, strict=True)
         ):
             found.append(node)
@@ -70,6 +71,16 @@ def _may_equal(full: Graph, compact: Graph, mine: str, theirs: str) -> bool:
     return len(one) == len(other) and not any(
         isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(one, other, strict=True)
     )
+
+
+def _are_alike(full: Graph, compact: Graph, mine: str, theirs: str) -> bool:
+    """Say whether two inputs are both computed (and so compared), or the same constant or graph input."""
+    if mine in full.producer or theirs in compact.producer:
+        return mine in full.producer and theirs in compact.producer
+    one, other = full.constant(mine), compact.constant(theirs)
+    if one is None or other is None:
+        return mine == theirs
+    return np.array_equal(one, other)
 
 
 def sever(model: ModelProto, view: Graph, jumping: Sequence[Node]) -> ModelProto:

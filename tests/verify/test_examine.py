@@ -80,6 +80,30 @@ def test_another_threshold_is_a_difference() -> None:
     assert "output 'y'" in verdict.trouble
 
 
+@pytest.mark.parametrize(("limit", "passed"), [("0.5", True), ("0.4", False)])
+def test_suppression_of_boxes(limit: str, passed: bool) -> None:
+    """How many boxes are left is decided by rounding too; another threshold is a difference."""
+    tail = """q = Reshape(s, four) c = Sigmoid(s) u = Unsqueeze(c, one) p = Slice(u, zero, many1k, two)
+    y = NonMaxSuppression(q, p, top, iou)"""
+    full, same = two_orders(tail, "int64[M,3] y")
+    extra = {"four": [0, 1024, 4], "one": [1], "zero": [0], "many1k": [1024], "two": [2], "top": [1024]}
+    for model, threshold in ((full, "0.5"), (same, limit)):
+        for name, value in extra.items():
+            model.graph.initializer.append(numpy_helper.from_array(np.array(value, np.int64), name))
+        value = np.array([threshold], np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(value, "iou"))
+    verdict = compare(full, same)
+    assert verdict.passed is passed, verdict.trouble
+    assert not passed or verdict.jumping in ((), ("NonMaxSuppression",))
+
+
+def test_a_selection_from_a_folded_constant_is_not_taken_for_the_same() -> None:
+    text = "g (float[N,3] x) => (int64[N,1] y) <float[3,3] w, float[1,3] c = {VALUE}> { SCORES y = ArgMax<axis=1>(s) }"
+    full = build(text.replace("VALUE", "1.0, 2.0, 3.0").replace("SCORES", "s = MatMul(x, w)"))
+    other = build(text.replace("VALUE", "9.0, 2.0, 3.0").replace("SCORES", "z = Sub(x, x) s = Add(z, c)"))
+    assert not compare(full, other).passed
+
+
 def test_bytes_are_compared_as_numbers() -> None:
     """One more than the other is a difference of one, however many of them there are."""
     text = """g (float[N,64] x) => (uint8[N,64] y) <float c = {FACTOR}, float z = {0.0}, float k = {255.0}>
