@@ -154,10 +154,10 @@ class Comparison:
             self._worst = worst
             return True
         finding = self._examiner.examine(shown.feed, self.rng)
-        if finding is None or not finding.ok or finding.noise:
-            if not self._examiner.repeats(self._left, self._right, shown.feed):
-                self._unstable.append(dict(shown.sizes))
-                return False
+        is_jump = finding is not None and finding.ok and finding.jumping and not finding.noise
+        if not is_jump and not self._examiner.repeats(self._left, self._right, shown.feed):
+            self._unstable.append(dict(shown.sizes))
+            return False
         if finding is None or not finding.ok:
             name, found = wrong
             if finding is not None and np.isfinite(finding.max_rel):
