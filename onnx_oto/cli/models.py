@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from onnx_oto.cli import screen
-from onnx_oto.pipeline import PruneOptions, compact_zeros, open_model, prune, verify_files
+from onnx_oto.pipeline import FeedOptions, PruneOptions, compact_zeros, open_model, prune, verify_files
 from onnx_oto.pipeline.inspecting import inspection
 from onnx_oto.zigs import SCORES, AnalysisOptions
 
@@ -41,6 +41,23 @@ def analysis_options(command: Callable[..., None]) -> Callable[..., None]:
     return keep(norms(heads(command)))
 
 
+def feed_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of `onnx_oto.pipeline.FeedOptions`, under the names of its fields."""
+    inputs = click.option(
+        "--inputs",
+        type=click.Path(path_type=Path),
+        help="Verify on the arrays of this npz file, one per input name, instead of random ones. The first axis counts "
+        "samples; where the model fixes it, a multiple of its size holds several feeds.",
+    )
+    return inputs(shape_option(command))
+
+
+shape_option = click.option(
+    "--input-shape",
+    multiple=True,
+    metavar="NAME:d0,d1,...",
+    help="Shape of an input to begin verification with, where small sizes will not do (repeatable).",
+)
 seed_option = click.option("--seed", default=0, show_default=True, help="Seed of everything random.")
 
 
@@ -72,6 +89,7 @@ def inspect_command(model: Path, why: str | None, as_json: bool, **options: Any)
 @click.option("--global", "global_", is_flag=True, help="Rank over all dimensions instead.")
 @click.option("--round-to", default=1, show_default=True, help="Keep a multiple of this in every dimension.")
 @analysis_options
+@feed_options
 @seed_option
 @click.option(
     "--save-zeroed",
@@ -88,23 +106,22 @@ def prune_command(model: Path, output: Path, as_json: bool, **options: Any) -> N
 @model_argument
 @output_option
 @analysis_options
+@feed_options
 @json_option
 def compact_command(model: Path, output: Path, as_json: bool, **options: Any) -> None:
     """Remove the channels whose groups are exactly zero already."""
-    screen.print_pruned(compact_zeros(model, output, AnalysisOptions(**options)), output, as_json)
+    screen.print_pruned(compact_zeros(model, output, FeedOptions(**options)), output, as_json)
 
 
 @click.command("verify")
 @click.argument("full", type=click.Path(path_type=Path))
 @click.argument("compact", type=click.Path(path_type=Path))
-@click.option(
-    "--inputs", type=click.Path(path_type=Path), help="npz file of inputs by name, instead of random ones."
-)
+@feed_options
 @seed_option
 @json_option
-def verify_command(full: Path, compact: Path, inputs: Path | None, seed: int, as_json: bool) -> None:
-    """Compare the outputs of two models. Exit code 1 when they differ."""
-    verdict = verify_files(full, compact, inputs=inputs, seed=seed)
+def verify_command(full: Path, compact: Path, as_json: bool, **options: Any) -> None:
+    """Compare the outputs of two models. Exit code 1 when they differ, 4 when nothing could be proved."""
+    verdict = verify_files(full, compact, **options)
     if as_json:
         screen.print_json(verdict.as_json())
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,9 +28,10 @@ from onnx_oto.pipeline import Gain, Pruned, Trained
 from onnx_oto.pipeline.folder import COMPACT
 from onnx_oto.pipeline.summary import Change, Summary
 from onnx_oto.training import EpochEnded, Event, Started, Stepped
-from onnx_oto.verify import Verdict
+from onnx_oto.verify import Verdict, size_text
 
 out = Console(highlight=False, soft_wrap=True)
+MOST_SIZES = 4
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -149,7 +150,7 @@ def print_trained(result: Trained, gain: Gain) -> None:
         f"groups zeroed and removed: {summary.removed} of {summary.prunable} "
         f"({result.achieved:.1%}, target {result.target:.1%})"
     )
-    out.print(_verdict_line(summary.verdict))
+    _print_verdict(summary.verdict)
     out.print(f"compact model: {result.run / COMPACT}   ({result.seconds:.0f} s in all)", markup=False)
 
 
@@ -160,7 +161,13 @@ def print_pruned(result: Pruned, output: Path, as_json: bool) -> None:
         return
     out.print(_change_table(result.summary))
     out.print(f"channels removed: {result.summary.removed} of {result.summary.prunable} prunable")
-    out.print(_verdict_line(result.summary.verdict))
+    change = result.summary.verdict.original
+    _print_verdict(result.summary.verdict)
+    if change is not None:
+        out.print(
+            f"not fine-tuned: outputs are off the original model's by {change.max_rel:.2g} of the largest output "
+            f"({change.max_abs:.2g})"
+        )
     out.print(
         f"compact model: {output}   (cut {result.cut_seconds:.2f} s, verification {result.verify_seconds:.2f} s)",
         markup=False,
@@ -169,7 +176,7 @@ def print_pruned(result: Pruned, output: Path, as_json: bool) -> None:
 
 def print_verdict(verdict: Verdict) -> None:
     """Print whether two models agree."""
-    out.print(_verdict_line(verdict))
+    _print_verdict(verdict)
 
 
 def print_inspection(report: Mapping[str, Any]) -> None:
@@ -228,9 +235,37 @@ def _times(full: float, small: float) -> str:
     return f"{full / small:.2f}x faster" if small and full >= small else f"{small / full:.2f}x slower"
 
 
-def _verdict_line(verdict: Verdict) -> str:
-    state = "full and compact agree" if verdict.passed else "full and compact DIFFER"
-    return (
-        f"{state}: largest difference {verdict.max_abs:.2g} ({verdict.max_rel:.2g} of the largest output) "
-        f"on {verdict.samples} random samples"
-    )
+def _print_verdict(verdict: Verdict) -> None:
+    """Print the verdict in a line, where it holds in another, and one more for all that a reader must know."""
+    for line in _verdict_lines(verdict):
+        out.print(line, markup=False)
+
+
+def _verdict_lines(verdict: Verdict) -> Iterator[str]:
+    if verdict.passed:
+        yield (
+            f"full and compact agree: largest difference {verdict.max_abs:.2g} "
+            f"({verdict.max_rel:.2g} of the largest output) on {verdict.samples} samples"
+        )
+    else:
+        yield f"full and compact DIFFER: {verdict.trouble}"
+    if verdict.runtime:
+        yield f"  in {verdict.runtime}, at {_sizes_line(verdict)}"
+    if verdict.refusal:
+        yield f"  NOT in ONNX Runtime, which does not run the full model: {verdict.refusal}"
+    if verdict.unstable:
+        where = "; ".join(size_text(sizes) for sizes in verdict.unstable[:3])
+        yield f"  {verdict.runtime} does not repeat the full model's own results at {where}: not compared there"
+    if verdict.jumping:
+        yield f"  compared in front of {', '.join(verdict.jumping)}: rounding decides what those give"
+    if verdict.noise:
+        yield f"  the full model's own rounding errors are up to {verdict.noise:.2g} of the largest output"
+    if verdict.inner:
+        yield f"  outputs show too little; tensors compared too: {', '.join(verdict.inner[:4])}"
+
+
+def _sizes_line(verdict: Verdict) -> str:
+    found = [size_text(sizes) for sizes in verdict.sizes]
+    rest = f" and {len(found) - MOST_SIZES} more" if len(found) > MOST_SIZES else ""
+    skipped = f" ({verdict.skipped} skipped: the full model does not run there)" if verdict.skipped else ""
+    return "; ".join(found[:MOST_SIZES]) + rest + skipped

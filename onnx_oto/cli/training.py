@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from onnx_oto.cli import screen
-from onnx_oto.cli.models import analysis_options, json_option, model_argument, seed_option
+from onnx_oto.cli.models import analysis_options, feed_options, json_option, model_argument, seed_option
 from onnx_oto.gradients import LOSSES
 from onnx_oto.optim import DIRECTIONS, OPTIMIZERS
 from onnx_oto.pipeline import Trained, TrainOptions, demo, train
@@ -72,6 +72,7 @@ def _numbers(_: click.Context, option: click.Parameter, text: str | None) -> tup
 )
 @click.option("--round-to", default=1, show_default=True, help="Keep a multiple of this in every dimension.")
 @analysis_options
+@feed_options
 @click.option("--flip", is_flag=True, help="Augment: mirror half of the images.")
 @click.option("--crop", default=0, help="Augment: shift images by up to this many pixels.")
 @click.option(

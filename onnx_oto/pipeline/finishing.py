@@ -15,6 +15,7 @@ from onnx_oto.bench import latency
 from onnx_oto.model import save
 from onnx_oto.model.order import drop_dead
 from onnx_oto.model.tensors import from_array
+from onnx_oto.pipeline.feeding import read_feeding
 from onnx_oto.pipeline.folder import COMPACT, TRAINED
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.prune import cut_and_verify
@@ -40,7 +41,7 @@ def finish(
     before = save(full, folder / TRAINED)
     analysis = analyse(full, options)
     drop = zero_lanes(analysis) if options.prunes else np.zeros(analysis.lanes.count, bool)
-    _, small, verdict = cut_and_verify(analysis, drop, options.seed)
+    _, small, verdict = cut_and_verify(analysis, drop, options.seed, read_feeding(full, options))
     after = save(small, folder / COMPACT)
     removed = int(drop.sum())
     summary = summarise(analysis, small, removed, verdict, Change(before, after))

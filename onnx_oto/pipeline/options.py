@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from onnx_oto.errors import UsageError
 from onnx_oto.optim import DIRECTIONS
-from onnx_oto.zigs import AnalysisOptions
+from onnx_oto.pipeline.feeding import FeedOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(AnalysisOptions):
+class TrainOptions(FeedOptions):
     """How to train; the fields are the options of the command line.
 
     sparsity: share of groups to zero. scope: ranked over the whole model ("global", every dimension keeping at
@@ -65,5 +65,5 @@ class TrainOptions(AnalysisOptions):
 
     def as_json(self) -> dict[str, Any]:
         """Return the options as JSON values."""
-        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
         return values

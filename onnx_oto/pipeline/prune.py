@@ -12,18 +12,19 @@ import onnx
 
 from onnx_oto.errors import OtoError, UnsupportedError, UsageError
 from onnx_oto.model import save
+from onnx_oto.pipeline.feeding import FeedOptions, read_feeding
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.summary import Change, Summary, summarise
 from onnx_oto.surgery import compact
-from onnx_oto.verify import Verdict, compare
-from onnx_oto.zigs import Analysis, AnalysisOptions, choose, score, zero_dropped
+from onnx_oto.verify import Feeding, Verdict, compare
+from onnx_oto.zigs import Analysis, choose, score, zero_dropped
 from onnx_oto.zigs.choose import restore
 from onnx_oto.zigs.groups import zero_lanes
 from onnx_oto.zigs.lanes import BoolArray
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneOptions(AnalysisOptions):
+class PruneOptions(FeedOptions):
     """What `prune` is asked for.
 
     sparsity: share of lanes to remove, in every dimension, or over all of them if `global_`. by: the score.
@@ -51,6 +52,7 @@ class Pruned:
         """Return the result under its public names."""
         return {
             **self.summary.as_json(),
+            **({"original": original.as_json()} if (original := self.summary.verdict.original) else {}),
             "seconds": {"cut": round(self.cut_seconds, 4), "verify": round(self.verify_seconds, 4)},
         }
 
@@ -61,7 +63,7 @@ def prune(
     """Cut the lanes of lowest score out of the model at `path`, verify, and write the compact model to `output`.
 
     Nothing is written unless the compact model computes what the zeroed full one computes. Raises
-    UnsupportedError when nothing is prunable.
+    UnsupportedError when nothing is prunable, or when no inputs were found that prove anything.
     """
     options = options or PruneOptions()
     _refuse_overwriting(path, output, options.save_zeroed)
@@ -76,16 +78,26 @@ def prune(
         scope="global" if options.global_ else "dimension",
         round_to=options.round_to,
     )
-    return _cut(opened, choice.drop, output, options.save_zeroed, options.seed, begin)
+    return _cut(
+        opened,
+        choice.drop,
+        output,
+        begin,
+        feeding=read_feeding(opened.model, options),
+        save_zeroed=options.save_zeroed,
+        seed=options.seed,
+        is_original=True,
+    )
 
 
 def compact_zeros(
-    path: str | os.PathLike[str], output: str | os.PathLike[str], options: AnalysisOptions | None = None
+    path: str | os.PathLike[str], output: str | os.PathLike[str], options: FeedOptions | None = None
 ) -> Pruned:
     """Cut out the lanes whose groups are exactly zero in the model at `path`, verify, write to `output`.
 
     Raises UnsupportedError when no group is zero.
     """
+    options = options or FeedOptions()
     _refuse_overwriting(path, output, None)
     begin = time.perf_counter()
     opened = open_model(path, options)
@@ -100,40 +112,55 @@ def compact_zeros(
             f"of the {total} groups of '{opened.path.name}', {what} is exactly zero: train it with "
             "`onnx-oto train`, or remove channels by their weights with `onnx-oto prune`"
         )
-    return _cut(opened, drop, output, None, 0, begin)
+    return _cut(opened, drop, output, begin, feeding=read_feeding(opened.model, options))
 
 
 def cut_and_verify(
-    analysis: Analysis, drop: BoolArray, seed: int = 0
+    analysis: Analysis, drop: BoolArray, seed: int = 0, feeding: Feeding | None = None
 ) -> tuple[onnx.ModelProto, onnx.ModelProto, Verdict]:
     """Return (full model with the dropped groups zeroed, compact model, verdict); raises if they differ."""
     small = compact(analysis, drop)
     zeroed = zero_dropped(analysis, drop)
-    return zeroed, small, _agree(zeroed, small, seed)
+    return zeroed, small, _agree(zeroed, small, seed, feeding)
 
 
-def _agree(full: onnx.ModelProto, small: onnx.ModelProto, seed: int) -> Verdict:
-    verdict = compare(full, small, seed=seed)
+def _agree(
+    full: onnx.ModelProto,
+    small: onnx.ModelProto,
+    seed: int,
+    feeding: Feeding | None,
+    original: onnx.ModelProto | None = None,
+) -> Verdict:
+    verdict = compare(full, small, seed=seed, feeding=feeding, original=original)
+    require_passed(verdict, "nothing was written")
+    return verdict
+
+
+def require_passed(verdict: Verdict, consequence: str) -> None:
+    """Raise OtoError when the models differ: what differs, by how much and where."""
     if not verdict.passed:
         raise OtoError(
-            f"the compact model differs from the full one by {verdict.max_abs:.2g} "
-            f"({verdict.max_rel:.2g} of the largest output): this is a defect of onnx-oto, nothing was written"
+            f"the compact model differs from the full one: {verdict.trouble}; this is a defect of onnx-oto, "
+            f"{consequence}"
         )
-    return verdict
 
 
 def _cut(
     opened: Opened,
     drop: BoolArray,
     output: str | os.PathLike[str],
-    save_zeroed: str | os.PathLike[str] | None,
-    seed: int,
     begin: float,
+    *,
+    feeding: Feeding,
+    save_zeroed: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    is_original: bool = False,
 ) -> Pruned:
+    """Cut, verify and write. begin: when work began. is_original: whether zeroing groups changes the model."""
     small = compact(opened.analysis, drop)
     cut = time.perf_counter()
     zeroed = zero_dropped(opened.analysis, drop)
-    verdict = _agree(zeroed, small, seed)
+    verdict = _agree(zeroed, small, seed, feeding, opened.model if is_original else None)
     end = time.perf_counter()
     written = save(small, output)
     if save_zeroed is not None:

@@ -1,47 +1,41 @@
-"""Comparing the outputs of two models."""
+"""Comparing the outputs of two models: at several sizes, and on inputs that make the outputs vary."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
-from onnx_oto.errors import UnsupportedError
-from onnx_oto.verify.inputs import candidates
-from onnx_oto.verify.probes import probes, with_outputs
-from onnx_oto.verify.runner import Arrays, Runner, runner
+from onnx_oto.errors import UnsupportedError, UsageError
+from onnx_oto.verify.comparison import Comparison, Differs, Shown
+from onnx_oto.verify.inputs import (
+    MANNERS,
+    NORMAL,
+    Given,
+    Manner,
+    Sizes,
+    Slot,
+    Source,
+    open_axes,
+    sizes_of,
+    slots,
+)
+from onnx_oto.verify.ranges import Drawn, Ranges, ranges
+from onnx_oto.verify.runner import Arrays, first_line
+from onnx_oto.verify.sizes import Explorer, constants, find_base, hints
+from onnx_oto.verify.verdict import Verdict
 
-TOLERANCE = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-4, np.dtype(np.float16): 2e-2}
-"""Largest difference allowed, relative to an output's largest magnitude, by the output's data type.
-
-Compact and full model sum the same terms in another order; nothing else differs.
-"""
-FLOOR = 1e-2
-"""Outputs whose largest magnitude is below this are compared absolutely, as if it were this: the kernels of
-Sigmoid and Softmax are exact to a few units in the last place of 1, not of their result."""
+GIVE_INPUTS = "give inputs that do with --inputs FILE.npz, or their sizes with --input-shape NAME:..."
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Whether two models agree. max_rel is relative to each output's largest magnitude, at least FLOOR."""
+@dataclass(frozen=True, kw_only=True)
+class Feeding:
+    """What a user says of the inputs. examples: feeds; shapes: of inputs by name, to begin with."""
 
-    passed: bool
-    max_abs: float
-    max_rel: float
-    samples: int
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the verdict under its public names."""
-        return {
-            "passed": self.passed,
-            "max_abs": self.max_abs,
-            "max_rel": self.max_rel,
-            "samples": self.samples,
-        }
+    examples: Sequence[Arrays] = ()
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 def compare(
@@ -50,90 +44,191 @@ def compare(
     *,
     seed: int = 0,
     batches: int = 2,
-    inputs: Iterable[Mapping[str, npt.NDArray[Any]]] | None = None,
+    inputs: Iterable[Arrays] | None = None,
+    feeding: Feeding | None = None,
+    original: onnx.ModelProto | None = None,
 ) -> Verdict:
-    """Return how far the outputs of two models differ on random inputs, or on the given `inputs`.
+    """Return how far the outputs of two models differ on random inputs, or only on the given `inputs`.
 
-    The tensors that an output is computed from by operators of one input are compared too where their shapes agree:
-    behind a saturated Sigmoid or Softmax, outputs alone prove little. Raises UnsupportedError when the full model
-    cannot be run on any input.
+    Open axes are run at several sizes (see `sizes`), integers are drawn from what the graph allows (see `ranges`),
+    floats so that outputs vary; where all sizes are fixed there are `batches` feeds. Sizes at which the full model
+    does not run are skipped. The tensors that an output is computed from by operators of one input are compared too
+    where their shapes agree: behind a saturated Sigmoid or Softmax outputs alone prove little; where outputs do not
+    vary, tensors further in. A difference is looked into before it counts (see `examine`). feeding: sizes and
+    values to begin with. original: the full model before its groups were zeroed, to say what zeroing did.
+
+    Raises UnsupportedError when the full model cannot be run on any input, does not repeat itself, or when nothing
+    that depends on what was cut varies: then nothing is proved.
     """
-    names = probes(full, compact)
-    left, right = runner(with_outputs(full, names)), runner(with_outputs(compact, names))
-    count = len(full.graph.output)
-    if inputs is None:
-        feeds, first = _feeds(full, left, np.random.default_rng(seed), batches)
-        return _verdict(left, right, feeds, first, count)
-    return _verdict(left, right, list(inputs), None, count)
+    trial: Comparison | None = None
+    try:
+        trial = Comparison(full, compact, np.random.default_rng(seed))
+        if inputs is not None:
+            _run_given(trial, list(inputs))
+        else:
+            _Probing(trial, slots(full), feeding or Feeding()).run(batches, original)
+    except Differs as stop:
+        failed = stop if trial is None else None
+        if trial is None:
+            return Verdict(False, stop.found.absolute, stop.found.relative, 0, trouble=str(failed))
+        return trial.verdict(stop)
+    verdict = trial.verdict()
+    if not verdict.sizes:
+        raise UnsupportedError(
+            f"{verdict.runtime} gives other results each time the full model gets the same inputs, so nothing can be "
+            "verified: use another version of onnxruntime"
+        )
+    return verdict if original is None else replace(verdict, original=trial.change_from(original))
 
 
-def _feeds(
-    model: onnx.ModelProto, run: Runner, rng: np.random.Generator, batches: int
-) -> tuple[list[Arrays], list[npt.NDArray[Any]]]:
-    """Return random inputs that the model takes, and its outputs for the first of them."""
-    trouble: Exception | None = None
-    for feed in candidates(model, rng):
-        try:
-            outputs = run(feed)
-        except Exception as error:  # the runtime raises many types for sizes that do not fit
-            trouble = trouble or error
-            continue
-        more = [_again(feed, rng) for _ in range(batches - 1)]
-        return [feed, *more], outputs
-    line = str(trouble).strip().splitlines()[0] if trouble else "no inputs"
-    raise UnsupportedError(
-        f"the full model does not run on random inputs, so nothing can be verified: {line}"
-    )
+def _run_given(trial: Comparison, feeds: Sequence[Arrays]) -> None:
+    """Compare on feeds as they are; they must give something finite."""
+    try:
+        inputs: tuple[Slot, ...] = slots(trial.full)
+    except UnsupportedError:
+        inputs = ()
+    lively = False
+    for feed in feeds:
+        trial.feed(feed, sizes_of(inputs, feed))
+        lively = lively or trial.has_finite()
+    if not lively:
+        raise UnsupportedError(
+            "on the given inputs no output of the full model holds a finite number, so nothing is proved"
+        )
 
 
-def _again(feed: Arrays, rng: np.random.Generator) -> Arrays:
-    """Return other random values of the same shapes and types."""
-    return {
-        name: rng.standard_normal(value.shape).astype(value.dtype) if value.dtype.kind == "f" else value
-        for name, value in feed.items()
-    }
+class _Probing:
+    """Random feeds, or those cropped from examples, at several sizes."""
+
+    def __init__(self, trial: Comparison, inputs: tuple[Slot, ...], feeding: Feeding) -> None:
+        self.trial = trial
+        self.inputs = inputs
+        self.axes = open_axes(inputs)
+        self.examples = list(feeding.examples)
+        self.pinned = _pinned(inputs, feeding.shapes)
+        self.ranges = ranges(trial.full, inputs) if not self.examples else Ranges()
+        self.manner = NORMAL
+        self._count = 0
+        trial.sources = self.sources
+
+    def sources(self) -> list[Source]:
+        """Return where the next feed may come from: integers of unknown meaning are 0 and 1 every other time."""
+        self._count += 1
+        if self.examples:
+            return [Given(self.inputs, self.examples[self._count % len(self.examples)])]
+        drawn = Drawn(self.inputs, self.ranges, self.manner, wide=self._count % 2 == 0)
+        if all(slot.dtype.kind not in "iu" for slot in self.inputs):
+            return [drawn]
+        return [drawn, replace(drawn, wide=False), replace(drawn, blind=True)]
+
+    def run(self, batches: int, original: onnx.ModelProto | None) -> None:
+        """Compare at every size, then make sure that this showed something."""
+        base = self._base()
+        if not self.axes and not self.examples:
+            for _ in range(batches - 1):
+                self.trial.again({})
+        self._explore(base)
+        one, other = self._two_feeds(base)
+        blind = self.trial.blind(one.outputs, None if other is None else other.outputs)
+        if blind and not self.examples:
+            better = self._better_manner(one, blind)
+            if better is not None:
+                self.manner, (one, other), blind = better
+                self.trial.again(one.sizes)
+                self.trial.repeat()
+        if blind and not self.trial.look_inside(blind, one, other or one, self.trial.full):
+            self._require(blind)
+        if original is not None:
+            self._look_at_change(original, one)
+
+    def _base(self) -> dict[str, int]:
+        """Run at the sizes to begin with and return them."""
+        if self.examples:
+            sizes = sizes_of(self.inputs, self.examples[0])
+            for feed in self.examples:
+                self.trial.feed(feed, sizes_of(self.inputs, feed))
+            return sizes
+        free = {axis: counts for axis, counts in self.axes.items() if axis not in self.pinned}
+        found = find_base(
+            self.inputs,
+            free,
+            hints(self.trial.full),
+            lambda sizes: self.trial.trial({**sizes, **self.pinned}),
+        )
+        if found is None:
+            raise UnsupportedError(
+                "the full model does not run on random inputs, so nothing can be verified: "
+                f"{first_line(self.trial.error) or 'no inputs'}; {GIVE_INPUTS}"
+            )
+        return {axis: {**found, **self.pinned}[axis] for axis in self.axes}
+
+    def _explore(self, base: dict[str, int]) -> None:
+        if not self.axes:
+            return
+        seconds = self.trial.trial(base).seconds
+        Explorer(self.axes, base, seconds, constants(self.trial.full), self.trial.trial).explore()
+
+    def _two_feeds(self, base: Sizes) -> tuple[Shown, Shown | None]:
+        """Return two feeds whose outputs can be compared with each other, None for examples of which there is one."""
+        one = self.trial.largest
+        assert one is not None
+        if self.examples:
+            return one, None
+        latest = self.trial.latest
+        if latest is not None and latest is not one and self._only_samples_differ(one.sizes, latest.sizes):
+            return one, latest
+        return one, self.trial.run(self._drawn(self.manner), one.sizes)
+
+    def _only_samples_differ(self, one: Sizes, other: Sizes) -> bool:
+        return all(counts or one[axis] == other[axis] for axis, counts in self.axes.items())
+
+    def _drawn(self, manner: Manner) -> Source:
+        return Drawn(self.inputs, self.ranges, manner)
+
+    def _better_manner(
+        self, one: Shown, blind: Sequence[str]
+    ) -> tuple[Manner, tuple[Shown, Shown], list[str]] | None:
+        """Return other values that make more outputs vary, two feeds of them, and the outputs still blind."""
+        best = None
+        for manner in MANNERS[1:]:
+            source = self._drawn(manner)
+            first, second = (self.trial.run(source, one.sizes) for _ in range(2))
+            if first is None or second is None:
+                continue
+            still = self.trial.blind(first.outputs, second.outputs)
+            if len(still) < len(best[2] if best else blind):
+                best = manner, (first, second), still
+            if not still:
+                break
+        return best
+
+    def _require(self, blind: Sequence[str]) -> None:
+        if not self.trial.is_evidence(blind):
+            listed = ", ".join(f"'{name}'" for name in blind[:3])
+            raise UnsupportedError(
+                f"nothing is proved: on no inputs that were tried does output {listed} hold finite values that "
+                f"vary, nor does what it is computed from; {GIVE_INPUTS}"
+            )
+
+    def _look_at_change(self, original: onnx.ModelProto, one: Shown) -> None:
+        """Where zeroing moved no output, compare tensors that it did move."""
+        change = self.trial.change_from(original)
+        if change is not None and change.max_abs == 0.0:
+            self.trial.look_inside(self.trial.outputs, one, one, original)
 
 
-def _verdict(
-    left: Runner,
-    right: Runner,
-    feeds: Sequence[Arrays],
-    first: list[npt.NDArray[Any]] | None,
-    count: int,
-) -> Verdict:
-    passed, max_abs, max_rel, samples = True, 0.0, 0.0, 0
-    for i, feed in enumerate(feeds):
-        expected = first if i == 0 and first is not None else left(feed)
-        for index, (a, b) in enumerate(zip(expected, right(feed), strict=True)):
-            if index >= count and a.shape != b.shape:
-                continue  # a probe of which channels were removed
-            ok, absolute, relative = difference(a, b)
-            passed = passed and ok
-            if index < count:
-                max_abs, max_rel = max(max_abs, absolute), max(max_rel, relative)
-        samples += next((len(v) for v in feed.values() if v.ndim), 1)
-    return Verdict(passed, max_abs, max_rel, samples)
-
-
-def difference(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> tuple[bool, float, float]:
-    """Return (within tolerance, largest absolute difference, the same relative to max |a|).
-
-    Not a number and infinities must stand at the same places.
-    """
-    if a.shape != b.shape or a.dtype != b.dtype:
-        return False, float("inf"), float("inf")
-    if a.dtype.kind not in "fc":
-        same = bool(np.array_equal(a, b))
-        wrong = 0.0 if same else float((a != b).sum())
-        return same, wrong, wrong
-    x, y = a.astype(np.float64), b.astype(np.float64)
-    finite = np.isfinite(x)
-    if not np.array_equal(finite, np.isfinite(y)) or not np.array_equal(
-        x[~finite], y[~finite], equal_nan=True
-    ):
-        return False, float("inf"), float("inf")
-    if not finite.any():
-        return True, 0.0, 0.0
-    absolute = float(np.abs(x[finite] - y[finite]).max())
-    relative = absolute / max(float(np.abs(x[finite]).max()), FLOOR)
-    return relative <= TOLERANCE.get(a.dtype, 1e-4), absolute, relative
+def _pinned(inputs: Sequence[Slot], shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """Return the sizes of open axes that given shapes say. Raises UsageError where they contradict the model."""
+    by_name = {slot.name: slot for slot in inputs}
+    found: dict[str, int] = {}
+    for name, shape in shapes.items():
+        slot = by_name.get(name)
+        if slot is None:
+            raise UsageError(f"the model has no input '{name}': it has {sorted(by_name)}")
+        if len(shape) != len(slot.dims):
+            raise UsageError(f"input '{name}' has {len(slot.dims)} axes {list(slot.dims)}, not {len(shape)}")
+        for dim, size in zip(slot.dims, shape, strict=True):
+            wanted = dim if isinstance(dim, int) else found.setdefault(dim, size)
+            if wanted != size or size < 1:
+                raise UsageError(f"input '{name}' is {list(slot.dims)}: {list(shape)} does not fit")
+    return {axis: size for axis, size in found.items() if axis in open_axes(inputs)}

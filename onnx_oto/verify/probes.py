@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import onnx
+from onnx import ModelProto
+
+from onnx_oto.model.order import captured
 
 DEPTH = 3
 """How many operators of one input in front of an output are looked through."""
 
 
-def probes(full: onnx.ModelProto, compact: onnx.ModelProto) -> list[str]:
+def probes(full: ModelProto, compact: ModelProto) -> list[str]:
     """Return names of tensors, in both models, from which an output is computed by operators of one input."""
     known = {name for node in compact.graph.node for name in node.output}
     constant = {tensor.name for tensor in full.graph.initializer}
@@ -29,11 +34,47 @@ def probes(full: onnx.ModelProto, compact: onnx.ModelProto) -> list[str]:
     return list(found)
 
 
-def with_outputs(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
+def with_outputs(model: ModelProto, names: Sequence[str]) -> ModelProto:
     """Return a copy of the model with further outputs; the model itself when there are none."""
-    if not names:
+    there = {value.name for value in model.graph.output}
+    more = [name for name in names if name not in there]
+    if not more:
         return model
-    result = onnx.ModelProto()
+    result = ModelProto()
     result.CopyFrom(model)
-    result.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    result.graph.output.extend(onnx.ValueInfoProto(name=name) for name in more)
     return result
+
+
+def cut_tensors(full: ModelProto, compact: ModelProto) -> frozenset[str] | None:
+    """Return the tensors of the full model that depend on parameters of another shape in the compact one.
+
+    None when no parameter has another shape: then nothing tells which were cut.
+    """
+    left = {tensor.name: tuple(tensor.dims) for tensor in full.graph.initializer}
+    right = {tensor.name: tuple(tensor.dims) for tensor in compact.graph.initializer}
+    found = {name for name, dims in left.items() if right.get(name) != dims}
+    if not found:
+        return None
+    for node in full.graph.node:
+        if not found.isdisjoint((*node.input, *captured(node))):
+            found.update(name for name in node.output if name)
+    return frozenset(found)
+
+
+def in_front(full: ModelProto, compact: ModelProto, outputs: Sequence[str]) -> Iterator[str]:
+    """Yield the tensors, in both models, that outputs are computed from, nearest first."""
+    known = {name for node in compact.graph.node for name in node.output}
+    producer = {name: node for node in full.graph.node for name in node.output if name}
+    level, seen = list(outputs), set(outputs)
+    while level:
+        following: list[str] = []
+        for name in level:
+            node = producer.get(name)
+            for source in () if node is None else (*node.input, *captured(node)):
+                if source in producer and source not in seen:
+                    seen.add(source)
+                    following.append(source)
+                    if source in known:
+                        yield source
+        level = following

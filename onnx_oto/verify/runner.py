@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +18,17 @@ from onnx_oto.model.node import opset_of, set_opset
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
-class Runner(Protocol):
-    """One model, ready to run."""
+@dataclass(frozen=True)
+class Runner:
+    """One model, ready to run. runtime: which one and its version. refusal: why it is not onnxruntime, "" if it is."""
+
+    run: Callable[[Arrays], list[npt.NDArray[Any]]]
+    runtime: str
+    refusal: str = ""
 
     def __call__(self, inputs: Arrays) -> list[npt.NDArray[Any]]:
         """Return the outputs in graph order."""
+        return self.run(inputs)
 
 
 def runner(model: onnx.ModelProto, *, threads: int = 0) -> Runner:
@@ -29,26 +37,50 @@ def runner(model: onnx.ModelProto, *, threads: int = 0) -> Runner:
     A model of an opset that onnxruntime does not know yet is tried under the newest one it knows: operators that
     are in both mean the same, and full and compact model are run alike. threads: of onnxruntime; 0 = its default.
     """
+    try:
+        return in_onnxruntime(model, threads=threads)
+    except (UnsupportedError, RuntimeMissingError) as error:
+        return in_reference(model, str(error))
+
+
+def in_onnxruntime(model: onnx.ModelProto, *, threads: int = 0) -> Runner:
+    """Return a runner by onnxruntime. Raises UnsupportedError, with its first words, when it refuses the model."""
     first: Exception | None = None
     for candidate in (model, _older(model)):
         if candidate is None:
             continue
         try:
             return _onnxruntime(candidate, threads)
+        except RuntimeMissingError:
+            raise
         except Exception as error:  # onnxruntime raises many types for what it cannot load
             first = first or error
+    raise UnsupportedError(first_line(first))
+
+
+def in_reference(model: onnx.ModelProto, refusal: str) -> Runner:
+    """Return a runner by onnx's reference evaluator; `refusal` says why onnxruntime is not asked."""
     try:
         from onnx.reference import ReferenceEvaluator
 
         evaluator = ReferenceEvaluator(model)
     except Exception as error:
-        line = str(first).strip().splitlines()[0]
-        raise UnsupportedError(f"the model cannot be run: {line}") from error
+        raise UnsupportedError(f"the model cannot be run: {refusal}") from error
 
     def run(inputs: Arrays) -> list[npt.NDArray[Any]]:
-        return [np.asarray(value) for value in evaluator.run(None, dict(inputs))]
+        with np.errstate(all="ignore"):
+            return [np.asarray(value) for value in evaluator.run(None, dict(inputs))]
 
-    return run
+    return Runner(run, f"onnx reference evaluator {onnx.__version__}", refusal)
+
+
+def first_line(error: BaseException | None) -> str:
+    """Return what a runtime says in one line without the places in its source, "" for nothing."""
+    line = (str(error or "").strip().splitlines() or [""])[0]
+    line = re.sub(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", line)
+    return re.sub(r"(?:Exception during initialization: )?\S*/\S+\.(?:cc|h):\d+ \S+\([^)]*\) ", "", line)[
+        :300
+    ]
 
 
 def _older(model: onnx.ModelProto) -> onnx.ModelProto | None:
@@ -78,4 +110,4 @@ def _onnxruntime(model: onnx.ModelProto, threads: int) -> Runner:
     def run(inputs: Arrays) -> list[npt.NDArray[Any]]:
         return [np.asarray(value) for value in session.run(None, dict(inputs))]
 
-    return run
+    return Runner(run, f"ONNX Runtime {onnxruntime.__version__}")

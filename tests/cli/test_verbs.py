@@ -16,8 +16,9 @@ from onnx_oto.cli.main import cli as commands
 from onnx_oto.verify import compare
 
 CUT = {"schema", "params", "macs", "bytes", "lanes", "verify", "seconds"}
+PRUNED = CUT | {"original"}
 TRAINED = CUT | {"metric", "latency_ms", "sparsity", "run"}
-VERDICT = {"passed", "max_abs", "max_rel", "samples"}
+VERDICT = {"passed", "max_abs", "max_rel", "samples", "runtime", "sizes", "skipped"}
 
 
 def only_json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -86,7 +87,10 @@ def test_prune(cli, model, tmp_path):
     output, zeroed = tmp_path / "compact.onnx", tmp_path / "zeroed.onnx"
     done = cli("prune", model, "-o", output, "--sparsity", 0.5, "--save-zeroed", zeroed, "--json")
     found = only_json(done)
-    require_cut(found, CUT)
+    require_cut(found, PRUNED)
+    assert set(found["original"]) == {"max_abs", "max_rel"}
+    assert found["original"]["max_rel"] > 0.01
+    assert found["verify"]["sizes"] == [{"N": 3}, {"N": 1}]
     assert found["lanes"] == {"prunable": 20, "removed": 10}
     assert found["bytes"] == {"before": model.stat().st_size, "after": output.stat().st_size}
     verdict = compare(onnx.load(zeroed), onnx.load(output), seed=9)
@@ -134,6 +138,9 @@ def test_prune_for_people(cli, model, tmp_path):
     done = cli("prune", model, "-o", tmp_path / "compact.onnx")
     assert done.returncode == 0
     assert "full and compact agree" in done.stdout
+    assert "in ONNX Runtime 1." in done.stdout
+    assert "at N=3; N=1" in done.stdout
+    assert "not fine-tuned: outputs are off the original model's by" in done.stdout
     assert f"{model.stat().st_size:,} bytes" in done.stdout
 
 
@@ -153,7 +160,10 @@ def test_compact_and_verify(cli, model, tmp_path):
 def test_verify_on_given_inputs(cli, model, tmp_path):
     np.savez(tmp_path / "inputs.npz", image=np.ones((5, 1, 8, 8), np.float32))
     found = only_json(cli("verify", model, model, "--inputs", tmp_path / "inputs.npz", "--json"))
-    assert found == {"passed": True, "max_abs": 0.0, "max_rel": 0.0, "samples": 5}
+    assert found.pop("runtime").startswith("ONNX Runtime ")
+    assert found == {
+        "passed": True, "max_abs": 0.0, "max_rel": 0.0, "samples": 5, "sizes": [{"N": 5}], "skipped": 0,
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")

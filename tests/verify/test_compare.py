@@ -8,8 +8,8 @@ from contract.builder import build
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_oto.errors import UnsupportedError
-from onnx_oto.verify import compare, random_inputs, runner
-from onnx_oto.verify.compare import difference
+from onnx_oto.verify import Feeding, compare, random_inputs, runner
+from onnx_oto.verify.difference import difference
 
 DENSE = "g (float[N,5] x) => (float[N,3] y) <float[5,3] w, float[3] b> { a = MatMul(x, w) y = Add(a, b) }"
 
@@ -27,8 +27,17 @@ def changed(model: ModelProto, name: str, amount: float) -> ModelProto:
 
 
 def test_a_model_equals_itself() -> None:
-    verdict = compare(build(DENSE), build(DENSE), batches=3)
-    assert verdict.as_json() == {"passed": True, "max_abs": 0.0, "max_rel": 0.0, "samples": 6}
+    found = compare(build(DENSE), build(DENSE)).as_json()
+    assert found.pop("runtime").startswith("ONNX Runtime ")
+    assert found == {
+        "passed": True, "max_abs": 0.0, "max_rel": 0.0, "samples": 4, "sizes": [{"N": 3}, {"N": 1}], "skipped": 0,
+    }  # fmt: skip
+
+
+def test_a_model_of_fixed_sizes_is_fed_as_often_as_asked() -> None:
+    model = build(DENSE.replace("N", "2"))
+    found = compare(model, model, batches=3)
+    assert (found.samples, found.as_json()["sizes"], found.skipped) == (6, [], 0)
 
 
 @pytest.mark.parametrize(("amount", "passed"), [(1e-7, True), (1e-2, False)])
@@ -55,10 +64,11 @@ def test_given_inputs_are_used() -> None:
 
 
 def test_a_model_that_runs_on_nothing_is_unsupported() -> None:
-    text = """g (float[N,M] x) => (float[N,3] y) <float[7,3] w> { y = MatMul(x, w) }"""
+    text = """g (float[N,M] x) => (float[N,3] y) <float[7001,3] w> { y = MatMul(x, w) }"""
     model = build(text)
-    with pytest.raises(UnsupportedError, match="does not run on random inputs"):
+    with pytest.raises(UnsupportedError, match=r"does not run on random inputs.*--input-shape"):
         compare(model, model)
+    assert compare(model, model, feeding=Feeding(shapes={"x": (2, 7001)})).passed
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def _judge_here(zeroed: onnx.ModelProto, small: onnx.ModelProto, task: Task) -> 
         return say(result="unverified", reason=str(error))
     say(max_abs=verdict.max_abs, max_rel=verdict.max_rel)
     if not verdict.passed:
-        return say(result="wrong", reason=f"outputs differ by {verdict.max_rel:.2g}")
+        return say(result="wrong", reason=verdict.trouble)
     if task.latency:
         _time_here(zeroed, small, task.latency)
     say(result="exact")

@@ -1,0 +1,109 @@
+"""What a user gives to verify with: inputs in an npz file, shapes as text."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnx_oto.data.npz import read_arrays
+from onnx_oto.errors import DataError, UsageError
+from onnx_oto.verify import Feeding
+from onnx_oto.zigs import AnalysisOptions
+
+Array = npt.NDArray[Any]
+Path = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedOptions(AnalysisOptions):
+    """What a cut is verified on, for models that cannot be fed blindly.
+
+    inputs: npz file of arrays by input name. input_shape: "NAME:d0,d1,...", the shape of an input to begin with.
+    """
+
+    inputs: str | os.PathLike[str] | None = None
+    input_shape: Sequence[str] = ()
+
+
+def read_feeding(model: onnx.ModelProto, options: FeedOptions) -> Feeding:
+    """Return what the options say of the inputs of a model. Raises UsageError, DataError, StorageError."""
+    examples = () if options.inputs is None else read_examples(options.inputs, model)
+    return Feeding(examples=examples, shapes=parse_shapes(options.input_shape))
+
+
+def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Return shapes by input name.
+
+    >>> parse_shapes(["x:1,16000", "a:b:3"])
+    {'x': (1, 16000), 'a:b': (3,)}
+    """
+    found = {}
+    for text in texts:
+        name, _, sizes = text.rpartition(":")
+        try:
+            found[name] = tuple(int(size) for size in sizes.split(",")) if sizes else ()
+        except ValueError:
+            name = ""
+        if not name or any(size < 1 for size in found[name]):
+            raise UsageError(f"'{text}' is no shape of an input: write NAME:d0,d1,... such as x:1,16000")
+    return found
+
+
+def inputs_of(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
+    """Return the inputs that must be fed, by name."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return {value.name: value for value in model.graph.input if value.name not in constants}
+
+
+def read_examples(path: Path, model: onnx.ModelProto) -> list[dict[str, Array]]:
+    """Return the feeds that an npz file holds for a model: one, or several where the first axes are fixed.
+
+    An array whose first axis is k times the size that the model fixes holds the values of k feeds. Ranks, fixed sizes
+    and types are compared. Raises DataError.
+    """
+    arrays = read_arrays(path)
+    wanted = inputs_of(model)
+    missing = [name for name in wanted if name not in arrays]
+    if missing:
+        raise DataError(f"'{path}' lacks input {missing[0]!r}: it holds {sorted(arrays)}")
+    parts = {name: _parts(arrays[name], value) for name, value in wanted.items()}
+    count = max((len(each) for each in parts.values()), default=1)
+    feeds = []
+    for index in range(count):
+        feed = {name: each[index] if index < len(each) else each[0] for name, each in parts.items()}
+        feeds.append({name: _checked(path, feed[name], value) for name, value in wanted.items()})
+    short = [name for name, each in parts.items() if len(each) not in (1, count)]
+    if short:
+        raise DataError(f"'{path}': {short[0]!r} holds {len(parts[short[0]])} feeds, another input {count}")
+    return feeds
+
+
+def _parts(array: Array, value: onnx.ValueInfoProto) -> list[Array]:
+    dims = value.type.tensor_type.shape.dim
+    size = dims[0].dim_value if dims else 0
+    if size < 1 or array.ndim != len(dims) or len(array) < 2 * size or len(array) % size:
+        return [array]
+    return np.split(array, len(array) // size)
+
+
+def _checked(path: Path, array: Array, value: onnx.ValueInfoProto) -> Array:
+    if not value.type.HasField("tensor_type"):
+        raise DataError(f"input {value.name!r} is no tensor: compare on random inputs of another model")
+    kind = value.type.tensor_type
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    sizes = [dim.dim_value or None for dim in kind.shape.dim]
+    fits = array.ndim == len(sizes) and all(
+        want in (None, have) for want, have in zip(sizes, array.shape, strict=True)
+    )
+    if array.dtype != dtype or not fits:
+        shape = str(sizes).replace("None", "?")
+        raise DataError(
+            f"'{path}': {value.name!r} is {array.dtype} {list(array.shape)}, the model reads {dtype} {shape}"
+        )
+    return array

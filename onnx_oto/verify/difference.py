@@ -1,0 +1,74 @@
+"""How far two arrays differ, and what counts as equal."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from onnx_oto.verify.inputs import Array
+
+TOLERANCE = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-4, np.dtype(np.float16): 2e-2}
+"""Largest difference allowed, relative to an output's largest magnitude, by the output's data type.
+
+Compact and full model sum the same terms in another order; nothing else differs.
+"""
+FLOOR = 1e-2
+"""Outputs whose largest magnitude is below this are compared absolutely, as if it were this: the kernels of
+Sigmoid and Softmax are exact to a few units in the last place of 1, not of their result."""
+VARIES = 1e-6
+"""Outputs that change by less than this, relative to their largest magnitude, are constant but for rounding."""
+
+
+class Difference(NamedTuple):
+    """Whether it is within the tolerance; the largest one, and the same relative to max |a| (at least FLOOR)."""
+
+    ok: bool
+    absolute: float
+    relative: float
+
+
+DIFFERENT = Difference(False, float("inf"), float("inf"))
+
+
+def difference(a: Array, b: Array) -> Difference:
+    """Return how far b is from a. Not a number and infinities must stand at the same places.
+
+    Integers and booleans must be equal.
+    """
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return DIFFERENT
+    if a.dtype.kind in "OSU":
+        return Difference(True, 0.0, 0.0) if np.array_equal(a, b) else DIFFERENT
+    x, y = _wide(a), _wide(b)
+    finite = np.isfinite(x)
+    if not np.array_equal(finite, np.isfinite(y)) or not np.array_equal(
+        x[~finite], y[~finite], equal_nan=True
+    ):
+        return DIFFERENT
+    absolute = float(np.abs(x[finite] - y[finite]).max(initial=0.0))
+    relative = absolute / max(float(np.abs(x[finite]).max(initial=0.0)), FLOOR)
+    return Difference(relative <= tolerance(a.dtype), absolute, relative)
+
+
+def tolerance(dtype: np.dtype[np.generic]) -> float:
+    """Return the largest relative difference that counts as equal; none for whole numbers."""
+    return 0.0 if dtype.kind in "iub" else TOLERANCE.get(dtype, 1e-4)
+
+
+def varies(a: Array, b: Array) -> bool:
+    """Say whether two results of one output hold finite values that differ: from other inputs, maybe of other sizes.
+
+    Where shapes differ, what both have at the same place is compared.
+    """
+    if a.ndim != b.ndim or a.dtype.kind in "OSU":
+        return False
+    common = tuple(slice(min(one, other)) for one, other in zip(a.shape, b.shape, strict=True))
+    x, y = _wide(a[common]), _wide(b[common])
+    finite = np.isfinite(x) & np.isfinite(y)
+    apart = np.abs(x[finite] - y[finite]).max(initial=0.0)
+    return bool(apart > VARIES * np.abs(x[finite]).max(initial=0.0))
+
+
+def _wide(a: Array) -> Array:
+    return a.astype(np.complex128 if a.dtype.kind == "c" else np.float64)
