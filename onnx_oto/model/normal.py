@@ -9,7 +9,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 from onnx_oto.errors import ModelError
 from onnx_oto.model.branches import take_known_branches
 from onnx_oto.model.check import drop_value_info, first_lines
-from onnx_oto.model.constants import is_constant, write_constant
+from onnx_oto.model.constants import is_constant, store_densely, write_constant
 from onnx_oto.model.derived import fold_derived
 from onnx_oto.model.names import all_names, fresh, name_nodes
 from onnx_oto.model.node import opset_of, standard_domain
@@ -17,7 +17,7 @@ from onnx_oto.model.order import captured, check_functions, drop_dead, sort_grap
 from onnx_oto.model.sequences import split_sequences
 from onnx_oto.model.shapes import Knowledge, infer, small_constants
 from onnx_oto.model.skeleton import skeleton
-from onnx_oto.model.tensors import densify, from_array
+from onnx_oto.model.tensors import from_array
 from onnx_oto.model.types import agree, tensor_type, type_shape
 
 MAX_FOLDED_BYTES = 65536
@@ -47,7 +47,7 @@ def normalise(model: ModelProto, *, in_place: bool = False) -> ModelProto:
         result = ModelProto()
         result.CopyFrom(model)
     result.ir_version = max(result.ir_version, 4)
-    _densify_initializers(result.graph)
+    store_densely(result)
     _hoist_constants(result.graph)
     _inline_functions(result)
     _hoist_constants(result.graph)
@@ -127,12 +127,6 @@ def _inline_functions(model: ModelProto) -> None:
         getattr(model, field).extend(getattr(inlined, field))
     del model.graph.node[:]
     model.graph.node.extend(inlined.graph.node)
-
-
-def _densify_initializers(graph: GraphProto) -> None:
-    for sparse in graph.sparse_initializer:
-        graph.initializer.add().CopyFrom(densify(sparse))
-    del graph.sparse_initializer[:]
 
 
 def _drop_constant_inputs(graph: GraphProto) -> None:
