@@ -27,7 +27,7 @@ def load(
     """Return the model of a file, proved to be well formed.
 
     Its nodes are in topological order, its graph has a name, sparse tensors are dense, and stored value_info is
-    gone.
+    gone but for tensors that onnx cannot infer.
 
     External data come only from inside the model's folder. With `weights` False, external payloads above 8
     KiB stay external; their ranges are checked all the same. `max_bytes` caps the file and its external data

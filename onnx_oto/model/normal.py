@@ -8,7 +8,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from onnx_oto.errors import ModelError
 from onnx_oto.model.branches import take_known_branches
-from onnx_oto.model.check import drop_value_info, first_lines
+from onnx_oto.model.check import drop_inner_value_info, first_lines
 from onnx_oto.model.constants import is_constant, store_densely, write_constant
 from onnx_oto.model.derived import fold_derived
 from onnx_oto.model.names import all_names, fresh, name_nodes
@@ -17,6 +17,7 @@ from onnx_oto.model.order import captured, check_functions, drop_dead, sort_grap
 from onnx_oto.model.sequences import split_sequences
 from onnx_oto.model.shapes import Knowledge, infer, small_constants
 from onnx_oto.model.skeleton import skeleton
+from onnx_oto.model.supposed import keep_stored, without
 from onnx_oto.model.tensors import from_array
 from onnx_oto.model.types import agree, tensor_type, type_shape
 
@@ -37,7 +38,8 @@ def normalise(model: ModelProto, *, in_place: bool = False) -> ModelProto:
     - a bias that was computed and is zero is left out: it is no parameter, though exporters write one;
     - an If whose condition is known gives way to its branch, a sequence of the parts of a split to a Split;
     - Identity of an initializer is gone, a vector that several inputs read has one copy for each;
-    - stored value_info is dropped, the declared shape of an output that contradicts the graph is corrected.
+    - stored value_info is dropped where inference knows the rank, the declared shape of an output that contradicts
+      the graph is corrected.
 
     Input and output names and order, opsets, metadata and doc strings stay.
     Raises ModelError, also for shapes that contradict each other.
@@ -55,8 +57,9 @@ def normalise(model: ModelProto, *, in_place: bool = False) -> ModelProto:
     for node in result.graph.node:
         node.domain = standard_domain(node.domain)
     sort_graph(result.graph, frozenset(), "the graph")
-    drop_value_info(result)
+    drop_inner_value_info(result)
     knowledge = _simplify(result)
+    keep_stored(result, knowledge.stored)
     _correct_outputs(result.graph, knowledge)
     drop_dead(result.graph)
     fold_derived(result, knowledge)
@@ -71,8 +74,9 @@ def _simplify(model: ModelProto) -> Knowledge:
         _resolve_identities(model.graph)
         knowledge = infer(model, strict=True)
         _fold(model, knowledge)
+        proved = without(knowledge.shapes, knowledge.supposed)
         known = {**small_constants(model), **knowledge.values}
-        changed = split_sequences(model.graph, known, knowledge.shapes, opset_of(model))
+        changed = split_sequences(model.graph, known, proved, opset_of(model))
         if not take_known_branches(model.graph, knowledge.values) and not changed:
             return knowledge
         _hoist_constants(model.graph)
@@ -84,6 +88,8 @@ def _correct_outputs(graph: GraphProto, knowledge: Knowledge) -> None:
     named = {size for value in graph.input for size in type_shape(value.type) or () if isinstance(size, str)}
     for value in graph.output:
         declared, found = type_shape(value.type), knowledge.shapes.get(value.name)
+        if value.name in knowledge.supposed:
+            continue
         if found is not None and (declared is None or not agree(declared, found)):
             shape = tuple(size if isinstance(size, int) or size in named else None for size in found)
             value.type.CopyFrom(tensor_type(knowledge.dtypes[value.name], shape))

@@ -32,6 +32,9 @@ def compact(analysis: Analysis, drop: BoolArray) -> onnx.ModelProto:
         repair(knife)
     result = copy_except_graph(full)
     copy_frame(full.graph, result.graph)
+    result.graph.value_info.extend(
+        value for value in full.graph.value_info if _is_whole(analysis, value.name)
+    )
     result.graph.node.extend(exported_nodes(graph, knife.touched, full.graph.node))
     for tensor in full.graph.initializer:
         if tensor.name in weights:
@@ -49,6 +52,12 @@ def compact(analysis: Analysis, drop: BoolArray) -> onnx.ModelProto:
     except OtoError as error:
         raise OtoError(f"the compact model is not valid, which is a defect of onnx-oto: {error}") from error
     return result
+
+
+def _is_whole(analysis: Analysis, name: str) -> bool:
+    """Return whether a tensor carries no lanes, so that its stored shape is the compact model's too."""
+    layout = analysis.trace.layouts.get(name)
+    return layout is None or not layout.blocks
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

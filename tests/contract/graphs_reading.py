@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from onnx import ModelProto, TensorProto, helper
+
+from .builder import build
 from .graphs import Expect, Graph, graph
+from .graphs_vision import HEAD, head
 
 PYRAMID = """g (float[N,3,H,W] x) => (float[N,2,P,Q] y)
 <float[6,3,3,3] w0, float[7,6,3,3] w1, float[5,7,1,1] w2, float[5,6,1,1] w3, float[2,5,1,1] w4>
@@ -11,7 +15,29 @@ PYRAMID = """g (float[N,3,H,W] x) => (float[N,2,P,Q] y)
   k = Div(tf, uf) z = Resize<mode="linear",coordinate_transformation_mode="asymmetric">(p, , k)
   o = Add(z, q) y = Conv(o, w4) }"""
 
+LOOP = f"""g (float[N,3,8,8] x, int64 times) => (float[N,4] y)
+<float[6,3,1,1] w0, float[5,6,1,1] w1, float[6,5,1,1] w2, float[7,6,1,1] w3, {head(7)}>
+{{ a = Conv(x, w0) i = Relu(a) u = Conv(i, w1) v = Relu(u) s = Conv(v, w2)
+   o = Loop (times, , s) <body = b (int64 n, bool c, float[M,6,8,8] t) => (bool d, float[M,6,8,8] r)
+   {{ e = Tanh(t) r = Add(e, t) d = Identity(c) }}>
+   f0 = Relu(o) z = Conv(f0, w3) {HEAD} }}"""
+LOOPED = (Expect("w1", 5), Expect("w2", 0, reason="Loop"), Expect("w3", 7))
+FLAT = LOOP.replace(HEAD, "k = Flatten(z) y = Gemm<transB=1>(k, wh, bh)").replace(head(7), head(7 * 64))
+
+
+def _stored(text: str, **shapes: list[int | str]) -> ModelProto:
+    """Return the model with shapes of its tensors stored in it."""
+    model = build(text)
+    for name, shape in shapes.items():
+        model.graph.value_info.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    return model
+
+
 GRAPHS: list[Graph] = [
+    graph("loop in front of a convolution", LOOP, *LOOPED),
+    Graph("loop with a stored shape", lambda: _stored(LOOP, o=["N", 6, 8, 8]), LOOPED),
+    Graph("loop with a wrong stored shape", lambda: _stored(LOOP, o=["N", 9, 2, 2]), LOOPED),
+    Graph("loop with a stored shape, flattened", lambda: _stored(FLAT, o=["N", 6, 8, 8]), LOOPED),
     graph(
         "upsampled by the quotient of two shapes",
         PYRAMID,
