@@ -51,7 +51,8 @@ def apply(node: Node, trace: Trace) -> None:
         return
     function = RULES.get(key(node))
     if function is None:
-        trace.freeze_node(node, f"{describe(node)} has no rule for removing channels")
+        domain = f" of domain '{node.domain}'" if node.domain else ""
+        trace.freeze_node(node, f"{describe(node)}{domain} has no rule for removing channels")
     elif any(layout is None for layout in layouts) or any(
         trace.graph.shapes.get(name) is None for name in node.outputs if name
     ):
