@@ -227,5 +227,5 @@ def _verdict_line(verdict: Verdict) -> str:
     state = "full and compact agree" if verdict.passed else "full and compact DIFFER"
     return (
         f"{state}: largest difference {verdict.max_abs:.2g} ({verdict.max_rel:.2g} of the largest output) "
-        f"on {verdict.samples} random samples"
+        f"on {verdict.samples} random samples{', bfloat16 computed as float32' if verdict.upcast else ''}"
     )

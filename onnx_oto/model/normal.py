@@ -18,10 +18,12 @@ from onnx_oto.model.sequences import split_sequences
 from onnx_oto.model.shapes import Knowledge, infer, small_constants
 from onnx_oto.model.skeleton import skeleton
 from onnx_oto.model.supposed import keep_stored, without
-from onnx_oto.model.tensors import from_array
+from onnx_oto.model.tensors import NARROW, from_array
 from onnx_oto.model.types import agree, tensor_type, type_shape
 
 MAX_FOLDED_BYTES = 65536
+MAX_SCALES = 8
+_WIDENING = ("Cast", "CastLike", "DequantizeLinear")
 _ADDENDS = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 """The input that an operator adds to its result."""
 
@@ -34,7 +36,7 @@ def normalise(model: ModelProto, *, in_place: bool = False) -> ModelProto:
     - local functions are inlined, nodes are in topological order and have unique names, none is dead;
     - constants are dense initializers and no graph inputs (so `ir_version` is at least 4);
     - shape arithmetic whose result is known is folded into constants; of what derives from weights, only norms and
-      reductions of them are (weight standardisation);
+      reductions of them are (weight standardisation), and no weight is stored in more bits than it was;
     - a bias that was computed and is zero is left out: it is no parameter, though exporters write one;
     - an If whose condition is known gives way to its branch, a sequence of the parts of a split to a Split;
     - Identity of an initializer is gone, a vector that several inputs read has one copy for each;
@@ -178,9 +180,14 @@ def _fold(model: ModelProto, knowledge: Knowledge) -> None:
     outputs = {value.name for value in graph.output}
     gone = []
     zeros: set[str] = set()
+    wide = _widened(graph, knowledge)
     for index, node in enumerate(graph.node):
         names = [name for name in node.output if name]
-        if names and all(_is_foldable(name, knowledge) and name not in outputs for name in names):
+        if (
+            names
+            and wide.isdisjoint(names)
+            and all(_is_foldable(name, knowledge) and name not in outputs for name in names)
+        ):
             gone.append(index)
             for name in names:
                 value = knowledge.values[name]
@@ -190,6 +197,22 @@ def _fold(model: ModelProto, knowledge: Knowledge) -> None:
     for index in reversed(gone):
         del graph.node[index]
     _drop_addends(model, zeros)
+
+
+def _widened(graph: GraphProto, knowledge: Knowledge) -> set[str]:
+    """Return the tensors that are stored in fewer bits than they are computed with, and what is computed from them.
+
+    A bfloat16 weight behind a Cast, or an int8 one behind a DequantizeLinear, stays what it is stored as. A few
+    numbers (scales, sizes) are no weight.
+    """
+    narrow = {tensor.name for tensor in graph.initializer if tensor.data_type in NARROW}
+    found: set[str] = set()
+    for node in graph.node:
+        reads = node.op_type in _WIDENING and not node.domain and node.input[0] in narrow
+        if reads or not found.isdisjoint(node.input):
+            values = {name: knowledge.values.get(name) for name in node.output if name}
+            found.update(name for name, value in values.items() if value is None or value.size > MAX_SCALES)
+    return found
 
 
 def _drop_addends(model: ModelProto, zeros: set[str]) -> None:

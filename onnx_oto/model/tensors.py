@@ -13,6 +13,9 @@ from onnx_oto.errors import ModelError
 FLOATS = frozenset({1, 10, 11, 16})
 """TensorProto data types whose constants may be parameters: float, float16, double, bfloat16."""
 
+NARROW = frozenset({2, 3, 10, 16, 17, 18, 19, 20, 21, 22, 23})
+"""TensorProto data types that weights are stored in to save space: float16, bfloat16, and those of 4 and 8 bits."""
+
 MAX_DENSE_BYTES = 2**31
 _HALF_BYTES: tuple[int, ...] = (TensorProto.UINT4, TensorProto.INT4, TensorProto.FLOAT4E2M1)
 _TYPED_FIELDS = {

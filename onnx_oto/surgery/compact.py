@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnx_oto.errors import OtoError
 from onnx_oto.model.check import check
@@ -15,6 +16,9 @@ from onnx_oto.surgery.knife import Knife, exported_nodes
 from onnx_oto.surgery.weights import sliced
 from onnx_oto.zigs.analysis import Analysis
 from onnx_oto.zigs.lanes import BoolArray
+
+# It prints to stdout, where the result goes, that numpy lacks a type (bfloat16): the type is kept all the same.
+G_LOGGER.severity = G_LOGGER.ERROR
 
 
 def compact(analysis: Analysis, drop: BoolArray) -> onnx.ModelProto:

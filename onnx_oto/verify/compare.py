@@ -14,6 +14,7 @@ from onnx_oto.errors import UnsupportedError
 from onnx_oto.verify.inputs import candidates
 from onnx_oto.verify.probes import probes, with_outputs
 from onnx_oto.verify.runner import Arrays, Runner, runner
+from onnx_oto.verify.upcast import alike
 
 TOLERANCE = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-4, np.dtype(np.float16): 2e-2}
 """Largest difference allowed, relative to an output's largest magnitude, by the output's data type.
@@ -27,12 +28,16 @@ Sigmoid and Softmax are exact to a few units in the last place of 1, not of thei
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether two models agree. max_rel is relative to each output's largest magnitude, at least FLOOR."""
+    """Whether two models agree. max_rel is relative to each output's largest magnitude, at least FLOOR.
+
+    upcast: whether both were run with float32 in place of bfloat16, which the runtime has no kernels for.
+    """
 
     passed: bool
     max_abs: float
     max_rel: float
     samples: int
+    upcast: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the verdict under its public names."""
@@ -41,6 +46,7 @@ class Verdict:
             "max_abs": self.max_abs,
             "max_rel": self.max_rel,
             "samples": self.samples,
+            **({"upcast": "bfloat16 as float32"} if self.upcast else {}),
         }
 
 
@@ -58,13 +64,14 @@ def compare(
     behind a saturated Sigmoid or Softmax, outputs alone prove little. Raises UnsupportedError when the full model
     cannot be run on any input.
     """
+    full, compact, upcast = alike(full, compact)
     names = probes(full, compact)
     left, right = runner(with_outputs(full, names)), runner(with_outputs(compact, names))
     count = len(full.graph.output)
     if inputs is None:
         feeds, first = _feeds(full, left, np.random.default_rng(seed), batches)
-        return _verdict(left, right, feeds, first, count)
-    return _verdict(left, right, list(inputs), None, count)
+        return _verdict(left, right, feeds, first, count, upcast)
+    return _verdict(left, right, list(inputs), None, count, upcast)
 
 
 def _feeds(
@@ -100,25 +107,29 @@ def _verdict(
     feeds: Sequence[Arrays],
     first: list[npt.NDArray[Any]] | None,
     count: int,
+    upcast: bool,
 ) -> Verdict:
+    allowed = TOLERANCE[np.dtype(np.float16)] if upcast else None
     passed, max_abs, max_rel, samples = True, 0.0, 0.0, 0
     for i, feed in enumerate(feeds):
         expected = first if i == 0 and first is not None else left(feed)
         for index, (a, b) in enumerate(zip(expected, right(feed), strict=True)):
             if index >= count and a.shape != b.shape:
                 continue  # a probe of which channels were removed
-            ok, absolute, relative = difference(a, b)
+            ok, absolute, relative = difference(a, b, allowed)
             passed = passed and ok
             if index < count:
                 max_abs, max_rel = max(max_abs, absolute), max(max_rel, relative)
         samples += next((len(v) for v in feed.values() if v.ndim), 1)
-    return Verdict(passed, max_abs, max_rel, samples)
+    return Verdict(passed, max_abs, max_rel, samples, upcast)
 
 
-def difference(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> tuple[bool, float, float]:
+def difference(
+    a: npt.NDArray[Any], b: npt.NDArray[Any], tolerance: float | None = None
+) -> tuple[bool, float, float]:
     """Return (within tolerance, largest absolute difference, the same relative to max |a|).
 
-    Not a number and infinities must stand at the same places.
+    tolerance: None: that of the data type. Not a number and infinities must stand at the same places.
     """
     if a.shape != b.shape or a.dtype != b.dtype:
         return False, float("inf"), float("inf")
@@ -136,4 +147,5 @@ def difference(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> tuple[bool, float, f
         return True, 0.0, 0.0
     absolute = float(np.abs(x[finite] - y[finite]).max())
     relative = absolute / max(float(np.abs(x[finite]).max()), FLOOR)
-    return relative <= TOLERANCE.get(a.dtype, 1e-4), absolute, relative
+    allowed = TOLERANCE.get(a.dtype, 1e-4) if tolerance is None else tolerance
+    return relative <= allowed, absolute, relative
