@@ -193,11 +193,12 @@ def print_inspection(report: Mapping[str, Any]) -> None:
         )
     out.print(table)
     share = report["prunable_params"] / max(report["params"], 1)
+    most = report["removable_params"] / max(report["params"], 1)
     lanes = sum(d["size"] for d in dimensions if d["prunable"])
     out.print(
         f"{report['params']:,} parameters, {report['macs']:,} MACs. {lanes:,} channels in "
         f"{sum(d['prunable'] for d in dimensions)} of {len(dimensions)} dimensions are prunable; "
-        f"{share:.1%} of the parameters lie in them."
+        f"{share:.1%} of the parameters lie in them, {most:.1%} can go at most."
     )
 
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 import fnmatch
 from typing import Any
 
+import numpy as np
+
 from onnx_oto.errors import UsageError
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.summary import SCHEMA
-from onnx_oto.zigs import Dimension
+from onnx_oto.zigs import Analysis, Dimension, choose, reason
 from onnx_oto.zigs import why as chain
+from onnx_oto.zigs.analysis import kept_elements
+
+MOST = 1 - 1e-9
+"""The largest share that can be asked for: one lane of every dimension and group stays."""
 
 
 def inspection(opened: Opened, why: str | None = None) -> dict[str, Any]:
@@ -21,7 +27,7 @@ def inspection(opened: Opened, why: str | None = None) -> dict[str, Any]:
     shown = [d for d in analysis.dimensions if why is None or _matches(d, why)]
     if why is not None and not shown:
         raise UsageError(f"--why '{why}' matches no dimension or parameter of the model")
-    entries = [_dimension(d) for d in shown]
+    entries = [_dimension(analysis, d) for d in shown]
     if why is not None:
         for dimension, entry in zip(shown, entries, strict=True):
             entry["chain"] = chain(analysis, dimension)
@@ -31,9 +37,18 @@ def inspection(opened: Opened, why: str | None = None) -> dict[str, Any]:
         "params": analysis.params,
         "macs": analysis.macs,
         "prunable_params": analysis.prunable_params,
+        "removable_params": _removable(analysis),
         "lanes": sum(d.size for d in analysis.prunable),
         "dimensions": entries,
     }
+
+
+def _removable(analysis: Analysis) -> int:
+    """Return how many parameter elements go when every dimension loses all the lanes that it may lose."""
+    choice = choose(analysis, np.zeros(analysis.lanes.count), MOST)
+    everything = kept_elements(analysis, np.ones(analysis.lanes.count, bool))
+    kept = kept_elements(analysis, ~choice.drop)
+    return sum(everything.values()) - sum(kept.values())
 
 
 def _matches(dimension: Dimension, pattern: str) -> bool:
@@ -41,12 +56,12 @@ def _matches(dimension: Dimension, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
-def _dimension(dimension: Dimension) -> dict[str, Any]:
+def _dimension(analysis: Analysis, dimension: Dimension) -> dict[str, Any]:
     return {
         "name": dimension.name,
         "size": dimension.size,
         "prunable": dimension.prunable,
-        "reason": dimension.reason or None,
+        "reason": reason(analysis, dimension) or None,
         "constraints": list(dimension.constraints),
         "uses": [{"param": u.param, "axis": u.axis, "role": u.role} for u in dimension.uses],
     }

@@ -39,9 +39,10 @@ class Lanes:
 def solve(trace: Trace) -> Lanes:
     """Return the lanes of a finished trace."""
     of_label = components(trace.count, trace.ties)
-    while extra := _rectangle_ties(trace, of_label) or _uneven_ties(trace, of_label):
+    while found := _rectangle_ties(trace, of_label) or _uneven_ties(trace, of_label):
+        extra, node = found
         trace.ties.extend(extra)
-        trace.tied_by.extend([""] * len(extra))
+        trace.tied_by.extend([node] * len(extra))
         of_label = components(trace.count, trace.ties)
     count = int(of_label.max(initial=-1)) + 1
     lanes = _Freezing(of_label, np.full(count, -1, np.int64), [])
@@ -73,15 +74,15 @@ def distinct(lanes: IntArray) -> IntArray:
     return flat if (flat[1:] > flat[:-1]).all() else np.unique(np.sort(flat))
 
 
-def _rectangle_ties(trace: Trace, of_label: IntArray) -> list[tuple[IntArray, IntArray]]:
-    """Return ties that make the first product axis rectangular that is not: its lanes vary along one factor only.
+def _rectangle_ties(trace: Trace, of_label: IntArray) -> tuple[list[tuple[IntArray, IntArray]], str] | None:
+    """Return ties that make the first product axis rectangular that is not, and the node that computes on it.
 
-    Which factor: the one that leaves the most lanes.
+    Its lanes then vary along one factor only: the one that leaves the most lanes.
     """
     for rectangle in trace.rectangles:
         if not rectangle.even and (extra := _along_one_factor(rectangle.labels, of_label, trace.head_dims)):
-            return extra
-    return []
+            return extra, rectangle.node
+    return None
 
 
 def _along_one_factor(labels: IntArray, of_label: IntArray, inner: bool) -> list[tuple[IntArray, IntArray]]:
@@ -95,14 +96,14 @@ def _along_one_factor(labels: IntArray, of_label: IntArray, inner: bool) -> list
     return [(np.repeat(moved[:, 0], moved.shape[1]), moved.reshape(-1))]
 
 
-def _uneven_ties(trace: Trace, of_label: IntArray) -> list[tuple[IntArray, IntArray]]:
+def _uneven_ties(trace: Trace, of_label: IntArray) -> tuple[list[tuple[IntArray, IntArray]], str] | None:
     """Return ties for the first product axis with free rows in which lanes reach over rows: rows become the same."""
     for rectangle in trace.rectangles:
         if not rectangle.even or _can_be_even(_rows(of_label[rectangle.labels])):
             continue
         if extra := _along_one_factor(rectangle.labels, of_label, inner=True):
-            return extra
-    return []
+            return extra, rectangle.node
+    return None
 
 
 def _rows(lanes: IntArray) -> IntArray:
