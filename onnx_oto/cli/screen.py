@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -196,7 +197,7 @@ def print_inspection(report: Mapping[str, Any]) -> None:
     most = report["removable_params"] / max(report["params"], 1)
     lanes = sum(d["size"] for d in dimensions if d["prunable"])
     out.print(
-        f"{report['params']:,} parameters, {report['macs']:,} MACs. {lanes:,} channels in "
+        f"{report['params']:,} parameters, {report['macs']:,} MACs{_at(report['macs_at'])}. {lanes:,} channels in "
         f"{sum(d['prunable'] for d in dimensions)} of {len(dimensions)} dimensions are prunable; "
         f"{share:.1%} of the parameters lie in them, {most:.1%} can go at most."
     )
@@ -209,7 +210,7 @@ def _change_table(summary: Summary) -> Table:
         table.add_column(name, justify="right")
     for name, change, unit in (
         ("parameters", summary.params, ""),
-        ("MACs", summary.macs, ""),
+        (f"MACs{_at(summary.macs_at)}", summary.macs, ""),
         ("file size", summary.size, " bytes"),
     ):
         table.add_row(name, *_figures(change, unit))
@@ -218,6 +219,12 @@ def _change_table(summary: Summary) -> Table:
 
 def _figures(change: Change, unit: str) -> tuple[str, str, str]:
     return f"{change.before:,}{unit}", f"{change.after:,}{unit}", f"{change.kept:.1%}"
+
+
+def _at(sizes: Mapping[str, int]) -> str:
+    """Return the open sizes that something was counted at, "" if there are none."""
+    listed = ", ".join(f"{escape(name)}={size}" for name, size in sizes.items())
+    return f" (at {listed})" if listed else ""
 
 
 def _times(full: float, small: float) -> str:

@@ -13,6 +13,7 @@ from onnx_oto.pipeline.summary import SCHEMA
 from onnx_oto.zigs import Analysis, Dimension, choose, reason
 from onnx_oto.zigs import why as chain
 from onnx_oto.zigs.analysis import kept_elements
+from onnx_oto.zigs.cost import count_macs
 
 MOST = 1 - 1e-9
 """The largest share that can be asked for: one lane of every dimension and group stays."""
@@ -27,6 +28,7 @@ def inspection(opened: Opened, why: str | None = None) -> dict[str, Any]:
     shown = [d for d in analysis.dimensions if why is None or _matches(d, why)]
     if why is not None and not shown:
         raise UsageError(f"--why '{why}' matches no dimension or parameter of the model")
+    macs = count_macs(analysis)
     entries = [_dimension(analysis, d) for d in shown]
     if why is not None:
         for dimension, entry in zip(shown, entries, strict=True):
@@ -35,7 +37,8 @@ def inspection(opened: Opened, why: str | None = None) -> dict[str, Any]:
         "schema": SCHEMA,
         "model": opened.path.name,
         "params": analysis.params,
-        "macs": analysis.macs,
+        "macs": macs.count,
+        "macs_at": dict(macs.at),
         "prunable_params": analysis.prunable_params,
         "removable_params": _removable(analysis),
         "lanes": sum(d.size for d in analysis.prunable),
