@@ -40,6 +40,16 @@ def store_densely(model: ModelProto) -> None:
         attr.t.CopyFrom(dense)
 
 
+def constants(graph: GraphProto) -> Iterator[TensorProto]:
+    """Yield the initializers of a graph, and its Constant nodes as tensors named after their outputs."""
+    yield from graph.initializer
+    for node in graph.node:
+        if is_constant(node):
+            tensor = TensorProto()
+            write_constant(node, tensor)
+            yield tensor
+
+
 def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
     """Yield a graph and every body inside it."""
     yield graph

@@ -12,8 +12,9 @@ from onnx_oto.model.check import drop_inner_value_info, first_lines
 from onnx_oto.model.constants import is_constant, store_densely, write_constant
 from onnx_oto.model.derived import fold_derived
 from onnx_oto.model.names import all_names, fresh, name_nodes
-from onnx_oto.model.node import opset_of, standard_domain
+from onnx_oto.model.node import opset_of, read_opsets, standard_domain
 from onnx_oto.model.order import captured, check_functions, drop_dead, sort_graph
+from onnx_oto.model.origins import Origins
 from onnx_oto.model.sequences import split_sequences
 from onnx_oto.model.shapes import Knowledge, infer, small_constants
 from onnx_oto.model.skeleton import skeleton
@@ -28,10 +29,11 @@ _ADDENDS = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 """The input that an operator adds to its result."""
 
 
-def normalise(model: ModelProto, *, in_place: bool = False) -> ModelProto:
+def normalise(model: ModelProto, *, in_place: bool = False, origins: Origins | None = None) -> ModelProto:
     """Return a model that computes the same function in normal form.
 
-    in_place: turn the argument itself into it, which spares a copy of the weights; else it is not modified.
+    in_place: turn the argument itself into it, which spares a copy of the weights; else it is not modified. origins:
+    where to write down which initializer came from which.
 
     - local functions are inlined, nodes are in topological order and have unique names, none is dead;
     - constants are dense initializers and no graph inputs (so `ir_version` is at least 4);
@@ -46,6 +48,7 @@ def normalise(model: ModelProto, *, in_place: bool = False) -> ModelProto:
     Input and output names and order, opsets, metadata and doc strings stay.
     Raises ModelError, also for shapes that contradict each other.
     """
+    origins = Origins() if origins is None else origins
     result = model
     if not in_place:
         result = ModelProto()
@@ -60,22 +63,22 @@ def normalise(model: ModelProto, *, in_place: bool = False) -> ModelProto:
         node.domain = standard_domain(node.domain)
     sort_graph(result.graph, frozenset(), "the graph")
     drop_inner_value_info(result)
-    knowledge = _simplify(result)
+    knowledge = _simplify(result, origins)
     keep_stored(result, knowledge.stored)
     _correct_outputs(result.graph, knowledge)
     drop_dead(result.graph)
-    fold_derived(result, knowledge)
-    private_vectors(result)
+    fold_derived(result, knowledge, origins)
+    private_vectors(result, origins)
     name_nodes(result.graph)
     return result
 
 
-def _simplify(model: ModelProto) -> Knowledge:
+def _simplify(model: ModelProto, origins: Origins) -> Knowledge:
     """Fold what is known; a branch that becomes part of the graph may make more known. Return what is."""
     while True:
         _resolve_identities(model.graph)
         knowledge = infer(model, strict=True)
-        _fold(model, knowledge)
+        _fold(model, knowledge, origins)
         proved = without(knowledge.shapes, knowledge.supposed)
         known = {**small_constants(model), **knowledge.values}
         changed = split_sequences(model.graph, known, proved, opset_of(model))
@@ -97,7 +100,7 @@ def _correct_outputs(graph: GraphProto, knowledge: Knowledge) -> None:
             value.type.CopyFrom(tensor_type(knowledge.dtypes[value.name], shape))
 
 
-def private_vectors(model: ModelProto) -> None:
+def private_vectors(model: ModelProto, origins: Origins | None = None) -> None:
     """Give every further use of a vector-like initializer a clone named ``<name>__use<k>``, in place.
 
     Exporters merge equal biases and scales of different layers, which would tie layers that have nothing to
@@ -118,6 +121,8 @@ def private_vectors(model: ModelProto) -> None:
                 graph.initializer.add().CopyFrom(vectors[name])
                 graph.initializer[-1].name = clone
                 node.input[position] = clone
+                if origins is not None:
+                    origins.copied(clone, name)
             seen.add(name)
 
 
@@ -174,13 +179,15 @@ def _resolve_identities(graph: GraphProto) -> None:
             alias[node.output[0]] = node.input[0]
 
 
-def _fold(model: ModelProto, knowledge: Knowledge) -> None:
+def _fold(model: ModelProto, knowledge: Knowledge, origins: Origins) -> None:
     """Turn completely known tensors into initializers, except graph outputs; the nodes that made them go."""
     graph = model.graph
     outputs = {value.name for value in graph.output}
     gone = []
     zeros: set[str] = set()
     wide = _widened(graph, knowledge)
+    known = {**small_constants(model), **{n: v for n, v in knowledge.values.items() if v.dtype != object}}
+    opsets = read_opsets(model)
     for index, node in enumerate(graph.node):
         names = [name for name in node.output if name]
         if (
@@ -189,6 +196,7 @@ def _fold(model: ModelProto, knowledge: Knowledge) -> None:
             and all(_is_foldable(name, knowledge) and name not in outputs for name in names)
         ):
             gone.append(index)
+            origins.moved(node, known, opsets)
             for name in names:
                 value = knowledge.values[name]
                 graph.initializer.append(from_array(value, name))

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from onnx_oto.errors import UsageError
+from onnx_oto.pipeline.kept import positions
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.summary import SCHEMA
-from onnx_oto.zigs import Analysis, Dimension, choose, reason
+from onnx_oto.zigs import Analysis, Dimension, Use, choose, reason
 from onnx_oto.zigs import why as chain
 from onnx_oto.zigs.analysis import kept_elements
 from onnx_oto.zigs.cost import count_macs
@@ -29,7 +30,7 @@ def inspection(opened: Opened, why: str | None = None) -> dict[str, Any]:
     if why is not None and not shown:
         raise UsageError(f"--why '{why}' matches no dimension or parameter of the model")
     macs = count_macs(analysis)
-    entries = [_dimension(analysis, d) for d in shown]
+    entries = [_dimension(opened, d) for d in shown]
     if why is not None:
         for dimension, entry in zip(shown, entries, strict=True):
             entry["chain"] = chain(analysis, dimension)
@@ -59,12 +60,26 @@ def _matches(dimension: Dimension, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
-def _dimension(analysis: Analysis, dimension: Dimension) -> dict[str, Any]:
+def _dimension(opened: Opened, dimension: Dimension) -> dict[str, Any]:
     return {
         "name": dimension.name,
         "size": dimension.size,
         "prunable": dimension.prunable,
-        "reason": reason(analysis, dimension) or None,
+        "reason": reason(opened.analysis, dimension) or None,
         "constraints": list(dimension.constraints),
-        "uses": [{"param": u.param, "axis": u.axis, "role": u.role} for u in dimension.uses],
+        "uses": [_use(opened, dimension, use) for use in dimension.uses],
     }
+
+
+def _use(opened: Opened, dimension: Dimension, use: Use) -> dict[str, Any]:
+    """Return an axis of a parameter, and which index of it belongs to which lane of the dimension, if they can go.
+
+    origin: the tensor of the model file, where normal form has renamed, copied or moved it.
+    """
+    entry: dict[str, Any] = {"param": use.param, "axis": use.axis, "role": use.role}
+    if dimension.prunable:
+        entry["positions"] = positions(opened, use.param, use.axis, dimension.lanes)
+    origin = opened.origins.of(use.param)
+    if origin.name != use.param:
+        entry["origin"] = origin.name
+    return entry

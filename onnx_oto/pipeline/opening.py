@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
@@ -12,6 +13,8 @@ import onnx
 from onnx_oto.errors import UnsupportedError
 from onnx_oto.lanes.quantized import is_quantized, quantized_weights
 from onnx_oto.model import load, normalise, stored_bytes
+from onnx_oto.model.constants import constants
+from onnx_oto.model.origins import Origins
 from onnx_oto.zigs import Analysis, AnalysisOptions, analyse, reason
 
 UNREAD_BYTES = 1 << 50
@@ -20,11 +23,17 @@ UNREAD_BYTES = 1 << 50
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A model file and what analysis says of it. file_bytes: its size on disk, external data included."""
+    """A model file and what analysis says of it.
+
+    file_bytes: its size on disk, external data included. origins: which tensor of the file every parameter was;
+    shapes: of its initializers.
+    """
 
     path: Path
     file_bytes: int
     analysis: Analysis
+    origins: Origins = field(default_factory=Origins)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def model(self) -> onnx.ModelProto:
@@ -42,7 +51,10 @@ def open_model(
     """
     loaded = load(path) if weights else load(path, weights=False, max_bytes=UNREAD_BYTES)
     size = stored_bytes(path, loaded)
-    return Opened(Path(path), size, analyse(normalise(loaded, in_place=True), options))
+    origins = Origins()
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in constants(loaded.graph)}
+    normal = normalise(loaded, in_place=True, origins=origins)
+    return Opened(Path(path), size, analyse(normal, options), origins, shapes)
 
 
 def require_prunable(opened: Opened) -> None:

@@ -12,6 +12,7 @@ import onnx
 
 from onnx_oto.errors import OtoError, UnsupportedError, UsageError
 from onnx_oto.model import save
+from onnx_oto.pipeline.kept import write_kept
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.summary import Change, Summary, summarise
 from onnx_oto.surgery import compact
@@ -28,7 +29,7 @@ class PruneOptions(AnalysisOptions):
 
     sparsity: share of lanes to remove, in every dimension, or over all of them if `global_`. by: the score.
     round_to: every dimension keeps a multiple of this. save_zeroed: where to write the full model with the dropped
-    groups zeroed.
+    groups zeroed. kept: where to write the indices kept per parameter and axis.
     """
 
     sparsity: float = 0.5
@@ -37,6 +38,7 @@ class PruneOptions(AnalysisOptions):
     global_: bool = False
     round_to: int = 1
     save_zeroed: str | os.PathLike[str] | None = None
+    kept: str | os.PathLike[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def prune(
     UnsupportedError when nothing is prunable.
     """
     options = options or PruneOptions()
-    _refuse_overwriting(path, output, options.save_zeroed)
+    _refuse_overwriting(path, output, options.save_zeroed, options.kept)
     begin = time.perf_counter()
     opened = open_model(path, options)
     require_prunable(opened)
@@ -76,7 +78,10 @@ def prune(
         scope="global" if options.global_ else "dimension",
         round_to=options.round_to,
     )
-    return _cut(opened, choice.drop, output, options.save_zeroed, options.seed, begin)
+    result = _cut(opened, choice.drop, output, options.save_zeroed, options.seed, begin)
+    if options.kept is not None:
+        write_kept(opened, choice.drop, options.kept)
+    return result
 
 
 def compact_zeros(
