@@ -96,6 +96,11 @@ def inspect_command(model: Path, why: str | None, as_json: bool, **options: Any)
     type=click.Path(path_type=Path),
     help="Also write the full model with the dropped groups zeroed: it computes what the compact one does.",
 )
+@click.option(
+    "--kept",
+    type=click.Path(path_type=Path),
+    help="Also write a JSON file of the indices kept per parameter and axis, to slice the same model elsewhere.",
+)
 @json_option
 def prune_command(model: Path, output: Path, as_json: bool, **options: Any) -> None:
     """Remove channels by their weights, without training; verify; write the compact model."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -200,11 +201,12 @@ def print_inspection(report: Mapping[str, Any]) -> None:
         )
     out.print(table)
     share = report["prunable_params"] / max(report["params"], 1)
+    most = report["removable_params"] / max(report["params"], 1)
     lanes = sum(d["size"] for d in dimensions if d["prunable"])
     out.print(
-        f"{report['params']:,} parameters, {report['macs']:,} MACs. {lanes:,} channels in "
+        f"{report['params']:,} parameters, {report['macs']:,} MACs{_at(report['macs_at'])}. {lanes:,} channels in "
         f"{sum(d['prunable'] for d in dimensions)} of {len(dimensions)} dimensions are prunable; "
-        f"{share:.1%} of the parameters lie in them."
+        f"{share:.1%} of the parameters lie in them, {most:.1%} can go at most."
     )
     for each in report["permutations"]:
         out.print(
@@ -220,7 +222,7 @@ def _change_table(summary: Summary) -> Table:
         table.add_column(name, justify="right")
     for name, change, unit in (
         ("parameters", summary.params, ""),
-        ("MACs", summary.macs, ""),
+        (f"MACs{_at(summary.macs_at)}", summary.macs, ""),
         ("file size", summary.size, " bytes"),
     ):
         table.add_row(name, *_figures(change, unit))
@@ -229,6 +231,12 @@ def _change_table(summary: Summary) -> Table:
 
 def _figures(change: Change, unit: str) -> tuple[str, str, str]:
     return f"{change.before:,}{unit}", f"{change.after:,}{unit}", f"{change.kept:.1%}"
+
+
+def _at(sizes: Mapping[str, int]) -> str:
+    """Return the open sizes that something was counted at, "" if there are none."""
+    listed = ", ".join(f"{escape(name)}={size}" for name, size in sizes.items())
+    return f" (at {listed})" if listed else ""
 
 
 def _times(full: float, small: float) -> str:
@@ -250,7 +258,8 @@ def _verdict_lines(verdict: Verdict) -> Iterator[str]:
     else:
         yield f"full and compact DIFFER: {verdict.trouble}"
     if verdict.runtime:
-        yield f"  in {verdict.runtime}, at {_sizes_line(verdict)}"
+        wide = ", bfloat16 computed as float32" if verdict.upcast else ""
+        yield f"  in {verdict.runtime}{wide}, at {_sizes_line(verdict)}"
     if verdict.refusal:
         yield f"  NOT in ONNX Runtime, which does not run the full model: {verdict.refusal}"
     if verdict.unstable:

@@ -283,11 +283,18 @@ def _reason(
 ) -> str:
     """Return why blocks are frozen: an operand is whole there (and why, if that is known), or divided otherwise."""
     labelled = {i for i, _ in cluster}
-    if len(operands) == len(node.inputs):
-        for i, name in enumerate(node.inputs):
-            if i not in labelled and (cause := trace.cause(name)):
+    whole = [name for i, name in enumerate(node.inputs) if i not in labelled or i >= len(operands)]
+    quantized = [name for name in whole if _rests_on_quantized(trace, name)]
+    if len(operands) == len(node.inputs) or quantized:
+        for name in quantized or whole:
+            if cause := trace.cause(name):
                 return f"{describe(node)} combines the axis with that of '{name}', which stays whole: {cause}"
     return f"{describe(node)} combines the axis with one that is whole, or divided differently"
+
+
+def _rests_on_quantized(trace: Trace, name: str) -> bool:
+    layout = trace.layouts.get(name)
+    return layout is not None and not layout.blocks and "quantized" in trace.cause(name)
 
 
 def _target(

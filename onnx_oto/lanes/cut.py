@@ -82,7 +82,7 @@ class Cut(Protocol):
         """Add weight * (the node's operator applied to `shadow` and `constants`) to the node's first output."""
 
     def express(self, node: str, expression: Expression) -> None:
-        """Compute the node's only output by an expression over tensors of the graph instead."""
+        """Compute the node's first output by an expression over tensors of the graph instead."""
 
     def pad_input(self, node: str, index: int, axis: int, count: int) -> None:
         """Put `count` zeros behind an input along `axis`."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, Size, free, fresh_key
+from onnx_oto.lanes.quantized import is_quantized_weight
 from onnx_oto.lanes.shadow import Shadow
 from onnx_oto.model.dims import product
 from onnx_oto.model.graph import Graph
@@ -273,6 +274,8 @@ class Trace:
         """Return why a tensor without labels is whole, "" if that is not known."""
         if name in self.causes:
             return self.causes[name]
+        if is_quantized_weight(self.graph, name):
+            return f"'{name}' is a quantized weight"
         return f"it comes from the model's input '{name}'" if name in self.graph.inputs else ""
 
     # --- roles ------------------------------------------------------------------------------------------------

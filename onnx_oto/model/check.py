@@ -14,6 +14,7 @@ from onnx_oto.model.external import all_tensors
 from onnx_oto.model.node import opset_of
 from onnx_oto.model.order import bodies, check_and_sort
 from onnx_oto.model.skeleton import skeleton
+from onnx_oto.model.supposed import keep_stored, typed_names
 from onnx_oto.model.tensors import check_payload, is_external
 
 # What onnxruntime runs in the standard domain although the onnx checker refuses it: its own fusions write the
@@ -35,19 +36,22 @@ def check(model: ModelProto, *, trust_outputs: bool = True) -> None:
     """Raise ModelError unless well formed. Sorts the nodes, drops stored value_info and declares shapes of outputs
     that have none, in place.
 
-    Stored value_info is dropped because exporters and editing tools leave wrong entries behind. The same is true of
-    declared output shapes: without `trust_outputs` they are not compared, only their types are. The onnx checker
-    runs on a skeleton, so that the weights are neither copied nor limited to 2 GB; their payloads are checked here.
+    Stored value_info is dropped because exporters and editing tools leave wrong entries behind; what it says of
+    tensors that onnx knows nothing of stays (see `model.supposed`). Declared output shapes are wrong as often: without
+    `trust_outputs` they are not compared, only their types are. The onnx checker runs on a skeleton, so that the
+    weights are neither copied nor limited to 2 GB; their payloads are checked here.
     """
     _check_header(model)
     _check_text(model)
-    drop_value_info(model)
+    drop_inner_value_info(model)
     check_and_sort(model)
     for tensor in all_tensors(model):
         if not is_external(tensor):
             check_payload(tensor)
     _check_defaults(model)
     inferred = _inferred(skeleton(model), trust_outputs=trust_outputs)
+    typed = set(typed_names(inferred))
+    keep_stored(model, {value.name for value in model.graph.value_info} - typed)
     for value, found in zip(model.graph.output, inferred.graph.output, strict=True):
         if _is_shapeless(value) and not _is_shapeless(found):
             value.type.tensor_type.shape.CopyFrom(found.type.tensor_type.shape)
@@ -166,9 +170,9 @@ def first_lines(error: BaseException) -> str:
     return " ".join(text.split())[:400] or type(error).__name__
 
 
-def drop_value_info(model: ModelProto) -> None:
-    """Forget stored shapes of intermediate tensors, in bodies and functions too, in place."""
-    stack = [model.graph]
+def drop_inner_value_info(model: ModelProto) -> None:
+    """Forget stored shapes of intermediate tensors in bodies and functions, in place."""
+    stack = [body for node in model.graph.node for body in bodies(node)]
     while stack:
         graph = stack.pop()
         graph.ClearField("value_info")

@@ -2,11 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
-from onnx import AttributeProto, NodeProto, TensorProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 from onnx_oto.errors import ModelError
-from onnx_oto.model.tensors import densify, from_array
+from onnx_oto.model.order import bodies
+from onnx_oto.model.tensors import MAX_DENSE_BYTES, dense_bytes, densify, from_array
+
+
+def store_densely(model: ModelProto) -> None:
+    """Turn sparse initializers and sparse Constants into dense ones, in place, in bodies and functions too.
+
+    onnx's shape inference takes a sparse tensor for one without axes. Raises ModelError when one is damaged, or
+    all of them together are too large.
+    """
+    graphs = list(_graphs(model.graph))
+    nodes = [node for graph in graphs for node in graph.node]
+    for function in model.functions:
+        nodes.extend(function.node)
+        for node in function.node:
+            inner = [graph for body in bodies(node) for graph in _graphs(body)]
+            graphs.extend(inner)
+            nodes.extend(other for graph in inner for other in graph.node)
+    constants = [a for n in nodes if is_constant(n) for a in n.attribute if a.name == "sparse_value"]
+    stored = [sparse for graph in graphs for sparse in graph.sparse_initializer]
+    _refuse_large([*stored, *(attr.sparse_tensor for attr in constants)])
+    for graph in graphs:
+        for sparse in graph.sparse_initializer:
+            graph.initializer.add().CopyFrom(densify(sparse))
+        graph.ClearField("sparse_initializer")
+    for attr in constants:
+        dense = densify(attr.sparse_tensor)
+        attr.Clear()
+        attr.name, attr.type = "value", AttributeProto.TENSOR
+        attr.t.CopyFrom(dense)
+
+
+def constants(graph: GraphProto) -> Iterator[TensorProto]:
+    """Yield the initializers of a graph, and its Constant nodes as tensors named after their outputs."""
+    yield from graph.initializer
+    for node in graph.node:
+        if is_constant(node):
+            tensor = TensorProto()
+            write_constant(node, tensor)
+            yield tensor
+
+
+def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    """Yield a graph and every body inside it."""
+    yield graph
+    for node in graph.node:
+        for body in bodies(node):
+            yield from _graphs(body)
+
+
+def _refuse_large(tensors: Iterable[SparseTensorProto]) -> None:
+    """Raise ModelError when the tensors would together take more than one may."""
+    total = 0
+    for sparse in tensors:
+        total += dense_bytes(sparse) if all(size >= 0 for size in sparse.dims) else 0
+        if total > MAX_DENSE_BYTES:
+            raise ModelError(
+                f"sparse tensor {sparse.values.name!r} of dims {list(sparse.dims)} is too large to be stored densely "
+                f"(all sparse tensors together may take {MAX_DENSE_BYTES} bytes)"
+            )
 
 
 def is_constant(node: NodeProto) -> bool:

@@ -10,6 +10,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 from onnx_oto.model.names import all_names, fresh
 from onnx_oto.model.node import read_node, read_opsets
 from onnx_oto.model.order import bodies, captured, drop_dead
+from onnx_oto.model.origins import Origins
 from onnx_oto.model.reference import NOT_REPEATABLE, evaluate_constant
 from onnx_oto.model.shapes import Knowledge
 from onnx_oto.model.tensors import FLOATS, byte_count, element_count, from_array, is_external, to_array
@@ -22,14 +23,14 @@ _RECURRENT = ("LSTM", "GRU", "RNN")
 """Operators whose gates are told apart on the axes of a weight itself."""
 
 
-def fold_derived(model: ModelProto, knowledge: Knowledge) -> None:
+def fold_derived(model: ModelProto, knowledge: Knowledge, origins: Origins | None = None) -> None:
     """Turn a tensor that is computed from initializers alone into one, if a reduction or a norm takes part in it, or
     a recurrent layer reads it.
 
     In place; nodes and weights that are needed no more go. A mean over an axis of a weight needs every position of
     that axis for good, while of the weight that comes out of it any position may go. It takes the name of the only
-    weight of its size that it was computed from. What only moves, scales or multiplies weights stays in the graph,
-    and so does what would take more space than what it is computed from.
+    weight of its size that it was computed from, which `origins` gets to know. What only moves, scales or multiplies
+    weights stays in the graph, and so does what would take more space than what it is computed from.
     """
     graph = model.graph
     nodes = list(_constant_nodes(graph))
@@ -38,7 +39,7 @@ def fold_derived(model: ModelProto, knowledge: Knowledge) -> None:
     outputs = {value.name for value in graph.output}
     initializers = {tensor.name: tensor for tensor in graph.initializer}
     taken = all_names(graph)
-    origins: dict[str, str] = {}
+    sources_of: dict[str, str] = {}
     for name in sorted(_read_by_others(graph, made_by) & wanted - outputs):
         cone = _cone(name, nodes)
         sources = {i: initializers[i] for node in cone for i in node.input if i in initializers}
@@ -49,9 +50,12 @@ def fold_derived(model: ModelProto, knowledge: Knowledge) -> None:
             _release(made_by[name], name, fresh(f"{name}__computed", taken))
             same = [s for s, source in sources.items() if element_count(source) == element_count(tensor)]
             if len(same) == 1:
-                origins[name] = same[0]
+                sources_of[name] = same[0]
     drop_dead(graph)
-    _give_names(graph, origins)
+    renamed = _give_names(graph, sources_of)
+    origins = Origins() if origins is None else origins
+    for name, source in sources_of.items():
+        origins.folded(renamed.get(name, name), source)
 
 
 def _constant_nodes(graph: GraphProto) -> Iterator[NodeProto]:
@@ -134,8 +138,8 @@ def _release(node: NodeProto, name: str, other: str) -> None:
             node.output[i] = other
 
 
-def _give_names(graph: GraphProto, names: dict[str, str]) -> None:
-    """Rename initializers where the new name is free and no body reads the old one."""
+def _give_names(graph: GraphProto, names: dict[str, str]) -> dict[str, str]:
+    """Rename initializers where the new name is free and no body reads the old one; return new names by old."""
     inside = {name for node in graph.node for name in captured(node)}
     used = {tensor.name for tensor in graph.initializer} | inside
     names = {old: new for old, new in names.items() if old not in inside and new not in used}
@@ -144,3 +148,4 @@ def _give_names(graph: GraphProto, names: dict[str, str]) -> None:
     for node in graph.node:
         for i, name in enumerate(node.input):
             node.input[i] = names.get(name, name)
+    return names

@@ -12,6 +12,7 @@ from onnx import ModelProto
 
 from onnx_oto.errors import ModelError, OtoError, StorageError, UnsupportedError
 from onnx_oto.model.check import check
+from onnx_oto.model.constants import store_densely
 from onnx_oto.model.external import all_tensors, load_external, resolve
 from onnx_oto.model.tensors import byte_count, is_external
 
@@ -25,7 +26,8 @@ def load(
 ) -> ModelProto:
     """Return the model of a file, proved to be well formed.
 
-    Its nodes are in topological order, its graph has a name, and stored value_info is gone.
+    Its nodes are in topological order, its graph has a name, sparse tensors are dense, and stored value_info is
+    gone but for tensors that onnx cannot infer.
 
     External data come only from inside the model's folder. With `weights` False, external payloads above 8
     KiB stay external; their ranges are checked all the same. `max_bytes` caps the file and its external data
@@ -39,6 +41,7 @@ def load(
         budget = max_bytes - len(data)
         del data
         load_external(model, path.parent, budget=budget, weights=weights)
+        store_densely(model)
         check(model, trust_outputs=False)
         model.graph.name = model.graph.name or "graph"  # the format wants one, exporters forget it
     except OtoError as error:

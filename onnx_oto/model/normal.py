@@ -8,47 +8,54 @@ from onnx import GraphProto, ModelProto, NodeProto
 
 from onnx_oto.errors import ModelError
 from onnx_oto.model.branches import take_known_branches
-from onnx_oto.model.check import drop_value_info, first_lines
-from onnx_oto.model.constants import is_constant, write_constant
+from onnx_oto.model.check import drop_inner_value_info, first_lines
+from onnx_oto.model.constants import is_constant, store_densely, write_constant
 from onnx_oto.model.derived import fold_derived
 from onnx_oto.model.names import all_names, fresh, name_nodes
-from onnx_oto.model.node import opset_of, standard_domain
+from onnx_oto.model.node import opset_of, read_opsets, standard_domain
 from onnx_oto.model.order import check_functions, drop_dead, sort_graph
+from onnx_oto.model.origins import Origins
 from onnx_oto.model.private import private_fills, private_vectors
 from onnx_oto.model.sequences import split_sequences
 from onnx_oto.model.shapes import Knowledge, infer, small_constants
 from onnx_oto.model.skeleton import skeleton
-from onnx_oto.model.tensors import densify, from_array
+from onnx_oto.model.supposed import keep_stored, without
+from onnx_oto.model.tensors import NARROW, from_array
 from onnx_oto.model.types import agree, tensor_type, type_shape
 
 MAX_FOLDED_BYTES = 65536
+MAX_SCALES = 8
+_WIDENING = ("Cast", "CastLike", "DequantizeLinear")
 _ADDENDS = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 """The input that an operator adds to its result."""
 
 
-def normalise(model: ModelProto, *, in_place: bool = False) -> ModelProto:
+def normalise(model: ModelProto, *, in_place: bool = False, origins: Origins | None = None) -> ModelProto:
     """Return a model that computes the same function in normal form.
 
-    in_place: turn the argument itself into it, which spares a copy of the weights; else it is not modified.
+    in_place: turn the argument itself into it, which spares a copy of the weights; else it is not modified. origins:
+    where to write down which initializer came from which.
 
     - local functions are inlined, nodes are in topological order and have unique names, none is dead;
     - constants are dense initializers and no graph inputs (so `ir_version` is at least 4);
     - shape arithmetic whose result is known is folded into constants; of what derives from weights, only norms and
-      reductions of them are (weight standardisation);
+      reductions of them are (weight standardisation), and no weight is stored in more bits than it was;
     - a bias that was computed and is zero is left out: it is no parameter, though exporters write one;
     - an If whose condition is known gives way to its branch, a sequence of the parts of a split to a Split;
     - Identity of an initializer is gone, a vector or a filled tensor that several inputs read has one copy for each;
-    - stored value_info is dropped, the declared shape of an output that contradicts the graph is corrected.
+    - stored value_info is dropped where inference knows the rank, the declared shape of an output that contradicts
+      the graph is corrected.
 
     Input and output names and order, opsets, metadata and doc strings stay.
     Raises ModelError, also for shapes that contradict each other.
     """
+    origins = Origins() if origins is None else origins
     result = model
     if not in_place:
         result = ModelProto()
         result.CopyFrom(model)
     result.ir_version = max(result.ir_version, 4)
-    _densify_initializers(result.graph)
+    store_densely(result)
     _hoist_constants(result.graph)
     _inline_functions(result)
     _hoist_constants(result.graph)
@@ -56,25 +63,27 @@ def normalise(model: ModelProto, *, in_place: bool = False) -> ModelProto:
     for node in result.graph.node:
         node.domain = standard_domain(node.domain)
     sort_graph(result.graph, frozenset(), "the graph")
-    drop_value_info(result)
-    knowledge = _simplify(result)
+    drop_inner_value_info(result)
+    knowledge = _simplify(result, origins)
+    keep_stored(result, knowledge.stored)
     _correct_outputs(result.graph, knowledge)
     drop_dead(result.graph)
-    fold_derived(result, knowledge)
-    private_vectors(result)
+    fold_derived(result, knowledge, origins)
+    private_vectors(result, origins)
     private_fills(result, knowledge)
     name_nodes(result.graph)
     return result
 
 
-def _simplify(model: ModelProto) -> Knowledge:
+def _simplify(model: ModelProto, origins: Origins) -> Knowledge:
     """Fold what is known; a branch that becomes part of the graph may make more known. Return what is."""
     while True:
         _resolve_identities(model.graph)
         knowledge = infer(model, strict=True)
-        _fold(model, knowledge)
+        _fold(model, knowledge, origins)
+        proved = without(knowledge.shapes, knowledge.supposed)
         known = {**small_constants(model), **knowledge.values}
-        changed = split_sequences(model.graph, known, knowledge.shapes, opset_of(model))
+        changed = split_sequences(model.graph, known, proved, opset_of(model))
         if not take_known_branches(model.graph, knowledge.values) and not changed:
             return knowledge
         _hoist_constants(model.graph)
@@ -86,6 +95,8 @@ def _correct_outputs(graph: GraphProto, knowledge: Knowledge) -> None:
     named = {size for value in graph.input for size in type_shape(value.type) or () if isinstance(size, str)}
     for value in graph.output:
         declared, found = type_shape(value.type), knowledge.shapes.get(value.name)
+        if value.name in knowledge.supposed:
+            continue
         if found is not None and (declared is None or not agree(declared, found)):
             shape = tuple(size if isinstance(size, int) or size in named else None for size in found)
             value.type.CopyFrom(tensor_type(knowledge.dtypes[value.name], shape))
@@ -105,12 +116,6 @@ def _inline_functions(model: ModelProto) -> None:
         getattr(model, field).extend(getattr(inlined, field))
     del model.graph.node[:]
     model.graph.node.extend(inlined.graph.node)
-
-
-def _densify_initializers(graph: GraphProto) -> None:
-    for sparse in graph.sparse_initializer:
-        graph.initializer.add().CopyFrom(densify(sparse))
-    del graph.sparse_initializer[:]
 
 
 def _drop_constant_inputs(graph: GraphProto) -> None:
@@ -150,16 +155,24 @@ def _resolve_identities(graph: GraphProto) -> None:
             alias[node.output[0]] = node.input[0]
 
 
-def _fold(model: ModelProto, knowledge: Knowledge) -> None:
+def _fold(model: ModelProto, knowledge: Knowledge, origins: Origins) -> None:
     """Turn completely known tensors into initializers, except graph outputs; the nodes that made them go."""
     graph = model.graph
     outputs = {value.name for value in graph.output}
     gone = []
     zeros: set[str] = set()
+    wide = _widened(graph, knowledge)
+    known = {**small_constants(model), **{n: v for n, v in knowledge.values.items() if v.dtype != object}}
+    opsets = read_opsets(model)
     for index, node in enumerate(graph.node):
         names = [name for name in node.output if name]
-        if names and all(_is_foldable(name, knowledge) and name not in outputs for name in names):
+        if (
+            names
+            and wide.isdisjoint(names)
+            and all(_is_foldable(name, knowledge) and name not in outputs for name in names)
+        ):
             gone.append(index)
+            origins.moved(node, known, opsets)
             for name in names:
                 value = knowledge.values[name]
                 graph.initializer.append(from_array(value, name))
@@ -168,6 +181,22 @@ def _fold(model: ModelProto, knowledge: Knowledge) -> None:
     for index in reversed(gone):
         del graph.node[index]
     _drop_addends(model, zeros)
+
+
+def _widened(graph: GraphProto, knowledge: Knowledge) -> set[str]:
+    """Return the tensors that are stored in fewer bits than they are computed with, and what is computed from them.
+
+    A bfloat16 weight behind a Cast, or an int8 one behind a DequantizeLinear, stays what it is stored as. A few
+    numbers (scales, sizes) are no weight.
+    """
+    narrow = {tensor.name for tensor in graph.initializer if tensor.data_type in NARROW}
+    found: set[str] = set()
+    for node in graph.node:
+        reads = node.op_type in _WIDENING and not node.domain and node.input[0] in narrow
+        if reads or not found.isdisjoint(node.input):
+            values = {name: knowledge.values.get(name) for name in node.output if name}
+            found.update(name for name, value in values.items() if value is None or value.size > MAX_SCALES)
+    return found
 
 
 def _drop_addends(model: ModelProto, zeros: set[str]) -> None:

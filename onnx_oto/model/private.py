@@ -6,6 +6,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from onnx_oto.model.names import all_names, fresh
 from onnx_oto.model.order import captured
+from onnx_oto.model.origins import Origins
 from onnx_oto.model.shapes import Knowledge
 from onnx_oto.model.tensors import FLOATS
 
@@ -13,7 +14,7 @@ MOST_FILLS = 256
 _VIEWS = frozenset({"Slice", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Expand", "Identity"})
 
 
-def private_vectors(model: ModelProto) -> None:
+def private_vectors(model: ModelProto, origins: Origins | None = None) -> None:
     """Give every further use of a vector-like initializer a clone named ``<name>__use<k>``, in place.
 
     Exporters merge equal biases and scales of different layers, which would tie layers that have nothing to
@@ -34,6 +35,8 @@ def private_vectors(model: ModelProto) -> None:
                 graph.initializer.add().CopyFrom(vectors[name])
                 graph.initializer[-1].name = clone
                 node.input[position] = clone
+                if origins is not None:
+                    origins.copied(clone, name)
             seen.add(name)
 
 

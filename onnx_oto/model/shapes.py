@@ -1,4 +1,4 @@
-"""Shape inference that trusts no stored shapes and follows shape arithmetic.
+"""Shape inference that follows shape arithmetic and trusts stored shapes only where it knows nothing itself.
 
 One walk in topological order (`walk`): onnx's own inference node by node, sharpened by claims about partly known
 values and open sizes, with small values evaluated on the way, so that each node sees all that precedes it.
@@ -14,6 +14,7 @@ from onnx import ModelProto, TensorProto, TypeProto
 from onnx_oto.model.dims import Shape, Symbols, symbol_for, symbols
 from onnx_oto.model.node import read_nodes
 from onnx_oto.model.schema_types import Schemas
+from onnx_oto.model.supposed import Contradicted, Source, Suppositions, stored_types
 from onnx_oto.model.tensors import element_count, is_external, to_array
 from onnx_oto.model.types import tensor_type, type_shape
 from onnx_oto.model.values import MAX_ELEMENTS
@@ -29,12 +30,15 @@ class Knowledge:
 
     `shapes` and `dtypes` cover every typed value (dtype 0: no tensor). A size is an int or a symbol. `values`
     holds computed values of small tensors that are no initializers: object dtype when partly known (see
-    `values`), else numeric and complete.
+    `values`), else numeric and complete. `supposed`: tensors whose shapes rest on what nothing proves; `stored`:
+    those of them whose stored shapes were used (see `model.supposed`).
     """
 
     shapes: dict[str, Shape | None]
     dtypes: dict[str, int]
     values: dict[str, np.ndarray]
+    supposed: frozenset[str] = frozenset()
+    stored: frozenset[str] = frozenset()
 
 
 def infer(model: ModelProto, *, strict: bool = False) -> Knowledge:
@@ -47,11 +51,21 @@ def infer(model: ModelProto, *, strict: bool = False) -> Knowledge:
     given = _given(model)
     taken = {name for kind in given.values() for size in type_shape(kind) or () for name in symbols(size)}
     declared = {value.name: value.type for value in model.graph.output}
-    walk = Walk(Schemas(model), Symbols(taken), small_constants(model), declared, strict=strict)
-    for name, kind in given.items():
-        walk.give(name, kind)
-    values = walk.run(zip(read_nodes(model), model.graph.node, strict=True))
-    return Knowledge(walk.shapes, walk.dtypes, values)
+    schemas, constants = Schemas(model), small_constants(model)
+    nodes = list(zip(read_nodes(model), model.graph.node, strict=True))
+    stored = stored_types(model)
+    banned: set[Source] = set()
+    while True:
+        supposed = Suppositions(stored, banned)
+        walk = Walk(schemas, Symbols(taken), constants, declared, supposed, strict=strict)
+        for name, kind in given.items():
+            walk.give(name, kind)
+        try:
+            values = walk.run(nodes)
+        except Contradicted as error:
+            banned |= error.sources
+            continue
+        return Knowledge(walk.shapes, walk.dtypes, values, supposed.tensors, supposed.used)
 
 
 def small_constants(model: ModelProto) -> dict[str, np.ndarray]:

@@ -13,6 +13,9 @@ from onnx_oto.errors import ModelError
 FLOATS = frozenset({1, 10, 11, 16})
 """TensorProto data types whose constants may be parameters: float, float16, double, bfloat16."""
 
+NARROW = frozenset({2, 3, 10, 16, 17, 18, 19, 20, 21, 22, 23})
+"""TensorProto data types that weights are stored in to save space: float16, bfloat16, and those of 4 and 8 bits."""
+
 MAX_DENSE_BYTES = 2**31
 _HALF_BYTES: tuple[int, ...] = (TensorProto.UINT4, TensorProto.INT4, TensorProto.FLOAT4E2M1)
 _TYPED_FIELDS = {
@@ -96,15 +99,28 @@ def write_array(array: np.ndarray, name: str, tensor: TensorProto) -> None:
     tensor.raw_data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
+def dense_bytes(sparse: SparseTensorProto) -> int:
+    """Return how many bytes a sparse tensor takes when stored densely."""
+    count: int = math.prod(sparse.dims)
+    return count * max(bits_per_element(sparse.values.data_type), 8) // 8
+
+
 def densify(sparse: SparseTensorProto) -> TensorProto:
-    """Return the same tensor stored densely, under the name of its values. Raises ModelError."""
+    """Return the same tensor stored densely, under the name of its values.
+
+    Without a payload where that of the values or of the indices was not loaded. Raises ModelError.
+    """
     values, indices, dims = sparse.values, sparse.indices, tuple(sparse.dims)
     name = values.name
     if any(d < 0 for d in dims):
         raise ModelError(f"sparse tensor {name!r} has a negative size: dims {list(dims)}")
     count = math.prod(dims)
-    if count * max(bits_per_element(values.data_type), 8) // 8 > MAX_DENSE_BYTES:
+    if dense_bytes(sparse) > MAX_DENSE_BYTES:
         raise ModelError(f"sparse tensor {name!r} of dims {list(dims)} is too large to be stored densely")
+    if is_external(values) or is_external(indices):
+        empty = TensorProto(name=name, data_type=values.data_type, dims=dims)
+        empty.data_location = TensorProto.EXTERNAL
+        return empty
     stored = to_array(values).reshape(-1)
     where = to_array(indices).astype(np.int64)
     if where.ndim == 2 and where.shape[1] == len(dims):

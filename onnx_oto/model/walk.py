@@ -9,13 +9,14 @@ import onnx
 from onnx import NodeProto, TensorProto, TypeProto
 
 from onnx_oto.errors import ModelError
-from onnx_oto.model.claims import CLAIMS, FOREIGN, Facts, merge
+from onnx_oto.model.claims import CLAIMS, FOREIGN, Facts, merge, needed
 from onnx_oto.model.dims import Shape, Symbols, known_size, product
 from onnx_oto.model.evaluators import EVALUATORS
 from onnx_oto.model.node import Node
 from onnx_oto.model.order import bodies, label
 from onnx_oto.model.reference import evaluate_constant
 from onnx_oto.model.schema_types import Schemas
+from onnx_oto.model.supposed import NEEDED, STORED, Contradicted, Suppositions
 from onnx_oto.model.tensors import from_array
 from onnx_oto.model.types import agree, tensor_type, type_shape
 from onnx_oto.model.values import INTEGER_EVALUATORS, MAX_ELEMENTS, from_shape, is_known
@@ -32,6 +33,7 @@ class Walk:
 
     Every node is met once, after its inputs. Its output types come from onnx's inference for that node, or from
     a foreign rule; claims sharpen them; what stays unknown gets a symbol; then small values are evaluated.
+    Where even the rank stays unknown, it may be supposed: see `supposed`. Raises Contradicted when that was wrong.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Walk:
         symbols: Symbols,
         values: Mapping[str, np.ndarray],
         declared: Mapping[str, TypeProto],
+        supposed: Suppositions,
         *,
         strict: bool,
     ) -> None:
@@ -49,6 +52,7 @@ class Walk:
         self._constants = frozenset(values)
         self._schemas = schemas
         self._declared = declared
+        self._supposed = supposed
         self._strict = strict
         self._types: dict[str, TypeProto] = {}
         self._tensors: dict[str, TensorProto] = {}
@@ -64,6 +68,8 @@ class Walk:
     def run(self, nodes: Iterable[tuple[Node, NodeProto]]) -> dict[str, np.ndarray]:
         """Return the values of node outputs, partly or completely known."""
         for node, proto in nodes:
+            self._suppose_input(node)
+            self._supposed.spread(node)
             self._infer(node, proto)
             self._claim(node)
             for name in node.outputs:
@@ -83,6 +89,8 @@ class Walk:
             found = self._schemas.infer(proto, types, data)
         except ModelError as error:
             complete = all(self.dtypes.get(name) for name in node.inputs if name)
+            if complete:
+                self._doubt(*node.inputs, *node.captured)
             if self._strict and complete and not any(bodies(proto)):
                 raise ModelError(f"shapes contradict each other at node {label(proto)!r}: {error}") from None
             return
@@ -117,6 +125,7 @@ class Walk:
         declared = self._declared.get(name)
         if declared is not None:
             self._compare(proto, name, declared)
+        self._suppose(name)
         shape = self.shapes.get(name)
         if shape is not None and None in shape:
             fresh = self._facts.symbols.fresh
@@ -138,6 +147,44 @@ class Walk:
                 )
         elif agree(wanted, found):
             self._sharpen(name, merge(found, wanted))
+        else:
+            self._doubt(name)
+
+    # --- suppositions -----------------------------------------------------------------------------------------
+    def _suppose(self, name: str) -> None:
+        """Take the stored type of an output of unknown rank, if its element type is not another one."""
+        kind = self._supposed.stored(name)
+        if kind is None or self.shapes.get(name) is not None:
+            return
+        if self.dtypes.get(name) in (None, 0, kind.tensor_type.elem_type):
+            self.give(name, kind)
+            self._supposed.suppose(STORED, name)
+
+    def _suppose_input(self, node: Node) -> None:
+        """Compare the first input, where it is of unknown rank or only supposed, with what the node needs it to be."""
+        name = node.input(0)
+        shape = self.shapes.get(name)
+        if not name or (shape is not None and not self._supposed.of(name)):
+            return
+        wanted = needed(node, self._facts)
+        if wanted is None or not self._supposed.allows(NEEDED, name):
+            return
+        if not agree(shape, wanted):
+            self._doubt(name)
+        kind = self.dtypes.get(name) or self.dtypes.get(node.input(1))
+        if not kind:
+            return
+        self.dtypes[name] = kind
+        fresh = self._facts.symbols.fresh
+        merged = merge(shape, wanted) or ()
+        self._sharpen(name, tuple(fresh() if size is None else size for size in merged))
+        self._supposed.suppose(NEEDED, name)
+
+    def _doubt(self, *names: str) -> None:
+        """Start again without what the shapes of these tensors rest on, if that was supposed."""
+        sources = self._supposed.of(*names)
+        if sources:
+            raise Contradicted(sources)
 
     def _sharpen(self, name: str, shape: Shape | None) -> None:
         if self.shapes.get(name) != shape:
@@ -193,7 +240,8 @@ class Walk:
             return [self._shape_value(node)]
         if node.op == "Size":
             shape = self.shapes.get(node.input(0))
-            size = None if shape is None else product(shape)
+            rests = bool(self._supposed.of(node.input(0)))
+            size = None if shape is None or rests else product(shape)
             return [None if size is None else from_shape((size,)).reshape(())]
         inputs = [self._input_value(name) for name in node.inputs]
         if not inputs or node.since < _FIRST_OPSET or all(value is None for value in inputs):
@@ -215,6 +263,8 @@ class Walk:
         shape = self.shapes.get(node.input(0))
         if shape is None:
             return None
+        if self._supposed.of(node.input(0)):
+            shape = tuple(size if isinstance(size, str) else None for size in shape)
         return from_shape(shape[slice(node.attrs.get("start", 0), node.attrs.get("end"))])
 
     def _input_value(self, name: str) -> np.ndarray | None:

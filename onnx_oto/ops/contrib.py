@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from onnx import TensorProto
 
 from onnx_oto.lanes.align import align, combine
 from onnx_oto.lanes.contract import contract, zero_or_unknown
-from onnx_oto.lanes.cut import Cut
+from onnx_oto.lanes.cut import Cut, kept_of
+from onnx_oto.lanes.expression import Expression, Number, Tensor, apply, axes_of
 from onnx_oto.lanes.layout import FloatArray, Layout
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
 from onnx_oto.ops.elementwise import UNARY
 from onnx_oto.ops.linear import conv
-from onnx_oto.ops.norm import affine
+from onnx_oto.ops.norm import affine, put_others
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
 
@@ -47,23 +50,49 @@ def fused_conv(node: Node, trace: Trace) -> None:
     if len(node.inputs) > 3 and node.inputs[3]:
         z = given(trace.layout(node.inputs[3]))
         result = combine(trace, node, [result, z], np.add, [Role.PRODUCER, Role.PRODUCER])
+    given_parameters = node.attrs.get("activation_params") or []
+    names = ("min", "max") if node.attrs.get("activation") == "Clip" else ("alpha", "beta")
+    attrs = dict(zip(names, given_parameters, strict=False))
+    trace.put(node.outputs[0], _activated(node, trace, result, attrs))
+
+
+def _activated(node: Node, trace: Trace, x: Layout, attrs: dict[str, float]) -> Layout:
+    """Return the layout of activation(x); attrs: those of the activation, by the names that its operator has."""
     name = node.attrs.get("activation")
     if name is None:
-        trace.put(node.outputs[0], result)
-        return
-    function = UNARY.get(name)
+        return x
+    function = _clip if name == "Clip" else UNARY.get(name)
 
     def state(s: FloatArray) -> FloatArray:
-        if function is None:
-            return np.full_like(s, np.nan)
-        parameters = node.attrs.get("activation_params") or []
-        attrs = dict(zip(("alpha", "beta"), parameters, strict=False))
-        return np.where(np.isnan(s), np.nan, function(s, attrs))
+        return (
+            np.full_like(s, np.nan) if function is None else np.where(np.isnan(s), np.nan, function(s, attrs))
+        )
 
-    trace.put(node.outputs[0], combine(trace, node, [result], state, [Role.CONSUMER]))
+    return combine(trace, node, [x], state, [Role.CONSUMER])
 
 
-@rule("com.microsoft::FusedMatMul", orderless=True)
+def _clip(x: FloatArray, attrs: dict[str, float]) -> FloatArray:
+    return np.clip(x, attrs.get("min", -np.inf), attrs.get("max", np.inf))
+
+
+@rule("com.microsoft::FusedGemm", orderless=True)
+def fused_gemm(node: Node, trace: Trace) -> None:
+    """Y = activation(alpha A' B' + beta C)"""
+    a, b, *c = inputs(node, trace)
+    left = "km" if node.attrs.get("transA", 0) else "mk"
+    right = "nk" if node.attrs.get("transB", 0) else "kn"
+    result = contract(trace, node, [(given(a), left), (given(b), right)], "mn")
+    if c and c[0] is not None:
+        beta = float(node.attrs.get("beta", 1.0))
+        trace.use(c[0], Role.PRODUCER, weight=True)
+        roles = [Role.PRODUCER, Role.PRODUCER]
+        result = combine(trace, node, [result, c[0]], lambda y, z: y + beta * z, roles)
+    prefix = "activation_"
+    attrs = {name.removeprefix(prefix): v for name, v in node.attrs.items() if name.startswith(prefix)}
+    trace.put(node.outputs[0], _activated(node, trace, result, attrs))
+
+
+@rule("com.microsoft::FusedMatMul", "com.microsoft::TransposeMatMul", orderless=True)
 def fused_matmul(node: Node, trace: Trace) -> None:
     """Y = alpha op(A) op(B), where op may swap the last two axes."""
     a, b = (given(layout) for layout in inputs(node, trace))
@@ -150,3 +179,84 @@ def skip_rms_normalization(node: Node, trace: Trace) -> None:
 
     trace.repair(node, repair)
     trace.put(node.outputs[0], layout)
+
+
+@rule("com.microsoft::EmbedLayerNormalization")
+def embed_layer_normalization(node: Node, trace: Trace) -> None:
+    """y[b, t] = LayerNorm(words[ids[b, t]] + positions[t] + segments[segment[b, t]]), and how many tokens count.
+
+    The third output is the sum that was normalised.
+    """
+    if trace.graph.dtypes.get(node.inputs[2]) in (TensorProto.FLOAT16, TensorProto.BFLOAT16):
+        raise NotCovered("normalises in half precision")
+    if trace.graph.opsets.get("", 0) < 10:
+        raise NotCovered("stands in an operator set before 10")
+    layouts = inputs(node, trace)
+    for i, layout in enumerate(layouts):
+        if layout is not None and i not in (2, 3, 4, 5, 6):
+            trace.release(layout, range(layout.rank), f"{describe(node)} uses the axis as indices")
+    total = _embedded(node, trace, [table for table in layouts[2:5] if table is not None])
+    if not trace.through_norms:
+        total = trace.release(total, [2], "removing channels from normalised axes is switched off")
+    vectors = [given(layout) for layout in layouts[5:7]]
+    for vector in vectors:
+        trace.use(vector, Role.PRODUCER, weight=True)
+    for block in total.on_axis(2):
+        trace.demand_zero(block, node, "the mean")
+    put_others(node, trace)
+    if len(node.outputs) > 2 and node.outputs[2]:
+        trace.put(node.outputs[2], total)
+    trace.put(node.outputs[0], affine(trace, align(trace, node, [total, *vectors]), 1, 2))
+
+    def repair(cut: Cut) -> None:
+        kept, full = kept_of(cut, total, [2])
+        if kept < full:
+            cut.express(node.name, _embedding_norm(node, kept / full, trace.graph.opsets.get("", 0)))
+
+    trace.repair(node, repair)
+
+
+def _embedded(node: Node, trace: Trace, tables: Sequence[Layout]) -> Layout:
+    """Return the layout [batch, tokens, width] of the sum of rows of tables [rows, width]."""
+    shaped = given(trace.shaped(node.outputs[0]))
+    free = replace(shaped, axes=(*shaped.axes[:2], ()))
+    rows = []
+    for table in tables:
+        trace.use(table, Role.PRODUCER, weight=True)
+        table = trace.release(table, [0], f"{describe(node)} may read any position of the axis")
+        rows.append(replace(table, axes=((), (), table.axes[1]), view=None))
+    roles = [Role.PRODUCER] * (len(rows) + 1)
+    return combine(trace, node, [free, *rows], lambda _, *states: np.sum(states, axis=0), roles)
+
+
+def _embedding_norm(node: Node, share: float, opset: int) -> Expression:
+    """Return the first output where the share r of the lanes is there and the others are zero.
+
+    With mean m and variance v of those there: (x - r m) / sqrt(r v + r (1 - r) m^2 + eps) * scale + bias.
+    """
+    ids, segments, words, positions, kinds, scale, bias = (Tensor(node.input(i)) for i in range(7))
+
+    def number(value: float) -> Expression:
+        return Number(value, words.name)
+
+    def mean(of: Expression) -> Expression:
+        if opset >= 18:
+            return apply("ReduceMean", of, axes_of([2]), keepdims=1)
+        return apply("ReduceMean", of, axes=[2], keepdims=1)
+
+    if node.input(8):
+        places: Expression = apply("Gather", positions, Tensor(node.input(8)), axis=0)
+    else:
+        length = apply("Slice", apply("Shape", ids), axes_of([1]), axes_of([2]), axes_of([0]))
+        places = apply("Slice", positions, axes_of([0]), length, axes_of([0]))
+    x = apply("Add", apply("Gather", words, ids, axis=0), places)
+    if segments.name and kinds.name:
+        x = apply("Add", x, apply("Gather", kinds, segments, axis=0))
+    middle = mean(x)
+    apart = apply("Sub", x, middle)
+    within = apply("Mul", mean(apply("Mul", apart, apart)), number(share))
+    between = apply("Mul", apply("Mul", middle, middle), number(share * (1 - share)))
+    eps = number(float(node.attrs.get("epsilon", 1e-12)))
+    spread = apply("Sqrt", apply("Add", apply("Add", within, between), eps))
+    normal = apply("Div", apply("Sub", x, apply("Mul", middle, number(share))), spread)
+    return apply("Add", apply("Mul", normal, scale), bias)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from onnx_oto.lanes.layout import Layout
+from onnx_oto.lanes.quantized import is_quantized
 from onnx_oto.lanes.trace import Trace, describe
 from onnx_oto.model.node import Node
 
@@ -59,7 +60,11 @@ def apply(node: Node, trace: Trace) -> None:
         return
     function = RULES.get(key(node))
     if function is None:
-        trace.freeze_node(node, f"{describe(node)} has no rule for removing channels")
+        if is_quantized(node):
+            trace.freeze_node(node, f"{describe(node)} computes with quantized values")
+            return
+        domain = f" of domain '{node.domain}'" if node.domain else ""
+        trace.freeze_node(node, f"{describe(node)}{domain} has no rule for removing channels")
     elif any(layout is None for layout in layouts) or any(
         trace.graph.shapes.get(name) is None for name in node.outputs if name
     ):

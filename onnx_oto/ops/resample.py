@@ -31,9 +31,8 @@ def resize(node: Node, trace: Trace) -> None:
     before, after = trace.shape(node.inputs[0]), trace.shape(node.outputs[0])
     mode = node.attrs.get("coordinate_transformation_mode", "")
     same = [a == b and isinstance(a, int) for a, b in zip(before, after, strict=True)]
-    scales = _constant_scales(node, trace)
-    if scales is not None:
-        same = [s or (i < len(scales) and scales[i] == 1) for i, s in enumerate(same)]
+    for axis, scale in _known_scales(node, trace, x.rank).items():
+        same[axis] = same[axis] or scale == 1
     changed = [i for i, s in enumerate(same) if not s and x.on_axis(i)]
     x = trace.release(x, changed, f"{describe(node)} interpolates along the axis")
     cropped = mode == "tf_crop_and_resize"
@@ -57,15 +56,19 @@ def resize(node: Node, trace: Trace) -> None:
     trace.repair(node, repair)
 
 
-def _constant_scales(node: Node, trace: Trace) -> list[float] | None:
-    """Return the factor per axis where it is given as one."""
-    if "scales" in node.attrs:
-        return [float(v) for v in node.attrs["scales"]]
+def _known_scales(node: Node, trace: Trace, rank: int) -> dict[int, float]:
+    """Return the factor per axis where it is given as one and known: a quotient of two Shapes may be on some axes."""
     name = node.input(1 if node.op == "Upsample" or node.since < 11 else 2)
-    value = trace.graph.constant(name) if name else None
-    if value is None or value.size == 0 or node.attrs.get("axes"):
-        return None
-    return [float(v) for v in value.reshape(-1)]
+    value = trace.graph.partial(name) if name else None
+    scales = node.attrs["scales"] if "scales" in node.attrs else () if value is None else value.reshape(-1)
+    axes = [int(a) % rank for a in node.attrs.get("axes") or range(rank)]
+    if len(scales) != len(axes):
+        return {}
+    return {
+        axis: float(scale)
+        for axis, scale in zip(axes, scales, strict=True)
+        if scale is not None and not isinstance(scale, str)
+    }
 
 
 @rule("DepthToSpace")

@@ -39,7 +39,7 @@ def roi_align(node: Node, trace: Trace) -> None:
     _put_sampled(node, trace, given(x), (0, 2, 3))
 
 
-@rule("GridSample")
+@rule("GridSample", "com.microsoft::GridSample")
 def grid_sample(node: Node, trace: Trace) -> None:
     """A map [N, C, ...] read at the places of a grid [N, ..., 2 or 3]."""
     x, grid = (given(layout) for layout in inputs(node, trace))

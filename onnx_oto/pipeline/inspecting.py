@@ -6,12 +6,20 @@ import fnmatch
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from onnx_oto.errors import UsageError
+from onnx_oto.pipeline.kept import positions
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.summary import SCHEMA
 from onnx_oto.surgery import standing
-from onnx_oto.zigs import Dimension
+from onnx_oto.zigs import Analysis, Dimension, Use, choose, reason
 from onnx_oto.zigs import why as chain
+from onnx_oto.zigs.analysis import kept_elements
+from onnx_oto.zigs.cost import count_macs
+
+MOST = 1 - 1e-9
+"""The largest share that can be asked for: one lane of every dimension and group stays."""
 
 
 def inspection(opened: Opened, why: str | None = None) -> dict[str, Any]:
@@ -23,7 +31,8 @@ def inspection(opened: Opened, why: str | None = None) -> dict[str, Any]:
     shown = [d for d in analysis.dimensions if why is None or _matches(d, why)]
     if why is not None and not shown:
         raise UsageError(f"--why '{why}' matches no dimension or parameter of the model")
-    entries = [_dimension(d) for d in shown]
+    macs = count_macs(analysis)
+    entries = [_dimension(opened, d) for d in shown]
     if why is not None:
         for dimension, entry in zip(shown, entries, strict=True):
             entry["chain"] = chain(analysis, dimension)
@@ -31,12 +40,22 @@ def inspection(opened: Opened, why: str | None = None) -> dict[str, Any]:
         "schema": SCHEMA,
         "model": opened.path.name,
         "params": analysis.params,
-        "macs": analysis.macs,
+        "macs": macs.count,
+        "macs_at": dict(macs.at),
         "prunable_params": analysis.prunable_params,
+        "removable_params": _removable(analysis),
         "lanes": sum(d.size for d in analysis.prunable),
         "dimensions": entries,
         "permutations": [asdict(each) for each in standing(analysis)],
     }
+
+
+def _removable(analysis: Analysis) -> int:
+    """Return how many parameter elements go when every dimension loses all the lanes that it may lose."""
+    choice = choose(analysis, np.zeros(analysis.lanes.count), MOST)
+    everything = kept_elements(analysis, np.ones(analysis.lanes.count, bool))
+    kept = kept_elements(analysis, ~choice.drop)
+    return sum(everything.values()) - sum(kept.values())
 
 
 def _matches(dimension: Dimension, pattern: str) -> bool:
@@ -44,12 +63,26 @@ def _matches(dimension: Dimension, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
-def _dimension(dimension: Dimension) -> dict[str, Any]:
+def _dimension(opened: Opened, dimension: Dimension) -> dict[str, Any]:
     return {
         "name": dimension.name,
         "size": dimension.size,
         "prunable": dimension.prunable,
-        "reason": dimension.reason or None,
+        "reason": reason(opened.analysis, dimension) or None,
         "constraints": list(dimension.constraints),
-        "uses": [{"param": u.param, "axis": u.axis, "role": u.role} for u in dimension.uses],
+        "uses": [_use(opened, dimension, use) for use in dimension.uses],
     }
+
+
+def _use(opened: Opened, dimension: Dimension, use: Use) -> dict[str, Any]:
+    """Return an axis of a parameter, and which index of it belongs to which lane of the dimension, if they can go.
+
+    origin: the tensor of the model file, where normal form has renamed, copied or moved it.
+    """
+    entry: dict[str, Any] = {"param": use.param, "axis": use.axis, "role": use.role}
+    if dimension.prunable:
+        entry["positions"] = positions(opened, use.param, use.axis, dimension.lanes)
+    origin = opened.origins.of(use.param)
+    if origin.name != use.param:
+        entry["origin"] = origin.name
+    return entry

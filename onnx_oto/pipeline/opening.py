@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
 
 from onnx_oto.errors import UnsupportedError
+from onnx_oto.lanes.quantized import is_quantized, quantized_weights
 from onnx_oto.model import load, normalise, stored_bytes
-from onnx_oto.zigs import Analysis, AnalysisOptions, analyse
+from onnx_oto.model.constants import constants
+from onnx_oto.model.origins import Origins
+from onnx_oto.zigs import Analysis, AnalysisOptions, analyse, reason
 
 UNREAD_BYTES = 1 << 50
 """The size cap where weights are not read: none to speak of."""
 
-QUANTIZED = frozenset(
-    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"}
-)
-
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A model file and what analysis says of it. file_bytes: its size on disk, external data included."""
+    """A model file and what analysis says of it.
+
+    file_bytes: its size on disk, external data included. origins: which tensor of the file every parameter was;
+    shapes: of its initializers.
+    """
 
     path: Path
     file_bytes: int
     analysis: Analysis
+    origins: Origins = field(default_factory=Origins)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def model(self) -> onnx.ModelProto:
@@ -45,30 +51,40 @@ def open_model(
     """
     loaded = load(path) if weights else load(path, weights=False, max_bytes=UNREAD_BYTES)
     size = stored_bytes(path, loaded)
-    return Opened(Path(path), size, analyse(normalise(loaded, in_place=True), options))
+    origins = Origins()
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in constants(loaded.graph)}
+    normal = normalise(loaded, in_place=True, origins=origins)
+    return Opened(Path(path), size, analyse(normal, options), origins, shapes)
 
 
 def require_prunable(opened: Opened) -> None:
     """Raise UnsupportedError with the reasons when no lane of the model can be removed."""
     if any(d.size > 1 for d in opened.analysis.prunable):
         return
-    nodes = opened.analysis.graph.nodes
-    if any(n.op in QUANTIZED or "Quantize" in n.op or "Quant" in n.op.removeprefix("Q") for n in nodes):
+    view = opened.analysis.graph
+    weights = quantized_weights(view)
+    if weights or any(is_quantized(node) for node in view.nodes):
+        what = f"its weights are quantized ('{weights[0]}' and others)" if weights else "it is quantized"
         raise UnsupportedError(
-            f"nothing in '{opened.path.name}' can be pruned: it is quantized; prune the float model first, "
+            f"nothing in '{opened.path.name}' can be pruned: {what}; prune the float model first, "
             "then quantize the compact one"
         )
     raise UnsupportedError(f"nothing in '{opened.path.name}' can be pruned: {'; '.join(reasons(opened))}")
 
 
 def reasons(opened: Opened, most: int = 3) -> list[str]:
-    """Return why lanes are frozen, the reason of most dimensions first."""
+    """Return why lanes are frozen, the reason of most dimensions first.
+
+    That the last layer makes the output is said only where there is nothing else to say.
+    """
     analysis = opened.analysis
-    counted = Counter(d.reason for d in analysis.dimensions if d.reason)
+    counted = Counter(reason(analysis, d) for d in analysis.dimensions if d.reason)
     if not counted:
         counted = Counter(f.reason for f in analysis.trace.frozen)
     if not counted:
         return ["it has no weights that produce channels"]
-    listed = [reason for reason, _ in counted.most_common(most)]
-    rest = len(counted) - len(listed)
+    empty = {f"it is part of the model's output '{name}'" for name in analysis.graph.outputs}
+    telling = Counter({text: count for text, count in counted.items() if text not in empty}) or counted
+    listed = [text for text, _ in telling.most_common(most)]
+    rest = len(telling) - len(listed)
     return [*listed, f"and {rest} more reasons, see `onnx-oto inspect`"] if rest > 0 else listed

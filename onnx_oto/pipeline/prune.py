@@ -13,9 +13,11 @@ import onnx
 from onnx_oto.errors import OtoError, UnsupportedError, UsageError
 from onnx_oto.model import save
 from onnx_oto.pipeline.feeding import FeedOptions, read_feeding
+from onnx_oto.pipeline.kept import write_kept
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.summary import Change, Summary, summarise
 from onnx_oto.surgery import compact
+from onnx_oto.surgery import cut as cut_out
 from onnx_oto.verify import Feeding, Verdict, compare
 from onnx_oto.zigs import Analysis, choose, score, zero_dropped
 from onnx_oto.zigs.choose import restore
@@ -29,7 +31,7 @@ class PruneOptions(FeedOptions):
 
     sparsity: share of lanes to remove, in every dimension, or over all of them if `global_`. by: the score.
     round_to: every dimension keeps a multiple of this. save_zeroed: where to write the full model with the dropped
-    groups zeroed.
+    groups zeroed. kept: where to write the indices kept per parameter and axis.
     """
 
     sparsity: float = 0.5
@@ -38,6 +40,7 @@ class PruneOptions(FeedOptions):
     global_: bool = False
     round_to: int = 1
     save_zeroed: str | os.PathLike[str] | None = None
+    kept: str | os.PathLike[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def prune(
     UnsupportedError when nothing is prunable, or when no inputs were found that prove anything.
     """
     options = options or PruneOptions()
-    _refuse_overwriting(path, output, options.save_zeroed)
+    _refuse_overwriting(path, output, options.save_zeroed, options.kept)
     begin = time.perf_counter()
     opened = open_model(path, options)
     require_prunable(opened)
@@ -85,6 +88,7 @@ def prune(
         begin,
         feeding=read_feeding(opened.model, options),
         save_zeroed=options.save_zeroed,
+        kept=options.kept,
         seed=options.seed,
         is_original=True,
     )
@@ -153,11 +157,13 @@ def _cut(
     *,
     feeding: Feeding,
     save_zeroed: str | os.PathLike[str] | None = None,
+    kept: str | os.PathLike[str] | None = None,
     seed: int = 0,
     is_original: bool = False,
 ) -> Pruned:
     """Cut, verify and write. begin: when work began. is_original: whether zeroing groups changes the model."""
-    small = compact(opened.analysis, drop)
+    result = cut_out(opened.analysis, drop)
+    small = result.model
     cut = time.perf_counter()
     zeroed = zero_dropped(opened.analysis, drop)
     verdict = _agree(zeroed, small, seed, feeding, opened.model if is_original else None)
@@ -165,6 +171,8 @@ def _cut(
     written = save(small, output)
     if save_zeroed is not None:
         save(zeroed, save_zeroed)
+    if kept is not None:
+        write_kept(opened, drop, result, kept)
     size = Change(opened.file_bytes, written)
     summary = summarise(opened.analysis, small, int(drop.sum()), verdict, size)
     return Pruned(summary, cut - begin, end - cut)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
 
 from onnx_oto.verify import Verdict
 from onnx_oto.zigs import Analysis, analyse
+from onnx_oto.zigs.cost import count_macs
 
 SCHEMA = 1
 
@@ -28,7 +30,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Summary:
-    """Full against compact model. size: of the files, in bytes, external data included."""
+    """Full against compact model. size: of the files, in bytes, external data included.
+
+    macs_at: the open sizes that MACs were counted at, by name.
+    """
 
     params: Change
     macs: Change
@@ -36,13 +41,14 @@ class Summary:
     prunable: int
     removed: int
     verdict: Verdict
+    macs_at: Mapping[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures under their public names."""
         return {
             "schema": SCHEMA,
             "params": {"before": self.params.before, "after": self.params.after},
-            "macs": {"before": self.macs.before, "after": self.macs.after},
+            "macs": {"before": self.macs.before, "after": self.macs.after, "at": dict(self.macs_at)},
             "bytes": {"before": self.size.before, "after": self.size.after},
             "lanes": {"prunable": self.prunable, "removed": self.removed},
             "verify": self.verdict.as_json(),
@@ -54,11 +60,13 @@ def summarise(
 ) -> Summary:
     """Return the figures; the compact model's are read from its own analysis, not computed from the full one's."""
     small = analyse(compact)
+    before, after = count_macs(full), count_macs(small)
     return Summary(
         Change(full.params, small.params),
-        Change(full.macs, small.macs),
+        Change(before.count, after.count),
         size,
         sum(d.size for d in full.prunable),
         removed,
         verdict,
+        before.at,
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnx_oto.errors import OtoError
 from onnx_oto.lanes.layout import IntArray
@@ -20,6 +21,9 @@ from onnx_oto.surgery.order import fold
 from onnx_oto.surgery.weights import sliced
 from onnx_oto.zigs.analysis import Analysis
 from onnx_oto.zigs.lanes import BoolArray
+
+# It prints to stdout, where the result goes, that numpy lacks a type (bfloat16): the type is kept all the same.
+G_LOGGER.severity = G_LOGGER.ERROR
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +57,9 @@ def cut(analysis: Analysis, drop: BoolArray) -> Compacted:
         repair(knife)
     result = copy_except_graph(full)
     copy_frame(full.graph, result.graph)
+    result.graph.value_info.extend(
+        value for value in full.graph.value_info if _is_whole(analysis, value.name)
+    )
     result.graph.node.extend(exported_nodes(graph, knife.touched, full.graph.node))
     for tensor in full.graph.initializer:
         if tensor.name in weights:
@@ -71,6 +78,12 @@ def cut(analysis: Analysis, drop: BoolArray) -> Compacted:
     except OtoError as error:
         raise OtoError(f"the compact model is not valid, which is a defect of onnx-oto: {error}") from error
     return Compacted(result, orders)
+
+
+def _is_whole(analysis: Analysis, name: str) -> bool:
+    """Return whether a tensor carries no lanes, so that its stored shape is the compact model's too."""
+    layout = analysis.trace.layouts.get(name)
+    return layout is None or not layout.blocks
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -186,7 +186,7 @@ class Knife:
     def express(self, node: str, expression: Expression) -> None:
         old = self._touch(node)
         output = old.outputs[0]
-        old.outputs.clear()
+        old.outputs[0] = gs.Variable(self._name(node, "unused"))
         self._evaluate(node, expression, {}, output)
 
     def _evaluate(

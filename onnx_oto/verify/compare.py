@@ -10,6 +10,7 @@ import onnx
 
 from onnx_oto.errors import UnsupportedError, UsageError
 from onnx_oto.verify.comparison import Comparison, Differs, Shown
+from onnx_oto.verify.difference import BFLOAT16
 from onnx_oto.verify.inputs import (
     MANNERS,
     NORMAL,
@@ -25,6 +26,7 @@ from onnx_oto.verify.inputs import (
 from onnx_oto.verify.ranges import Drawn, Ranges, ranges
 from onnx_oto.verify.runner import Arrays, first_line
 from onnx_oto.verify.sizes import Explorer, constants, find_base, hints
+from onnx_oto.verify.upcast import alike, upcast
 from onnx_oto.verify.verdict import Verdict
 
 GIVE_INPUTS = "give inputs that do with --inputs FILE.npz, or their sizes with --input-shape NAME:..."
@@ -60,9 +62,12 @@ def compare(
     Raises UnsupportedError when the full model cannot be run on any input, does not repeat itself, or when nothing
     that depends on what was cut varies: then nothing is proved.
     """
+    full, compact, wide = alike(full, compact)
+    if wide and original is not None:
+        original = upcast(original)
     trial: Comparison | None = None
     try:
-        trial = Comparison(full, compact, np.random.default_rng(seed))
+        trial = Comparison(full, compact, np.random.default_rng(seed), allowed=BFLOAT16 if wide else None)
         if inputs is not None:
             _run_given(trial, list(inputs))
         else:

@@ -51,8 +51,16 @@ class Comparison:
     most numbers, and the last, with what the full model made of them.
     """
 
-    def __init__(self, full: onnx.ModelProto, compact: onnx.ModelProto, rng: np.random.Generator) -> None:
-        self.full, self.compact, self.rng = full, compact, rng
+    def __init__(
+        self,
+        full: onnx.ModelProto,
+        compact: onnx.ModelProto,
+        rng: np.random.Generator,
+        *,
+        allowed: float | None = None,
+    ) -> None:
+        """allowed: the largest difference of floats instead of the tolerance of their type (upcast models)."""
+        self.full, self.compact, self.rng, self.allowed = full, compact, rng, allowed
         self.outputs = [value.name for value in full.graph.output]
         self.cut = cut_tensors(full, compact)
         self.sources: Callable[[], Sequence[Source]] = list
@@ -145,7 +153,7 @@ class Comparison:
         for index, (a, b) in enumerate(zip(shown.outputs, gotten, strict=True)):
             if index >= len(self.outputs) and a.shape != b.shape:
                 continue  # a tensor of which channels were removed
-            found = difference(a, b)
+            found = difference(a, b, self.allowed)
             if not found.ok and (wrong is None or found.relative > wrong[1].relative):
                 wrong = self.names[index], found
             if index < len(self.outputs):
@@ -261,6 +269,7 @@ class Comparison:
             unstable=tuple(self._unstable),
             jumping=tuple(sorted({op for finding in self._findings for op in finding.jumping})),
             inner=self.inner,
+            upcast=self.allowed is not None,
             noise=max((finding.noise for finding in self._findings), default=0.0),
             trouble="" if failed is None else failed.trouble,
         )

@@ -13,6 +13,8 @@ TOLERANCE = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-4, np.dtype(np
 
 Compact and full model sum the same terms in another order; nothing else differs.
 """
+BFLOAT16 = 2e-2
+"""The same of outputs of a model that is stored as bfloat16 and run as float32: constants are rounded when stored."""
 FLOOR = 1e-2
 """Outputs whose largest magnitude is below this are compared absolutely, as if it were this: the kernels of
 Sigmoid and Softmax are exact to a few units in the last place of 1, not of their result."""
@@ -31,10 +33,10 @@ class Difference(NamedTuple):
 DIFFERENT = Difference(False, float("inf"), float("inf"))
 
 
-def difference(a: Array, b: Array) -> Difference:
+def difference(a: Array, b: Array, allowed: float | None = None) -> Difference:
     """Return how far b is from a. Not a number and infinities must stand at the same places.
 
-    Integers and booleans must be equal.
+    Integers and booleans must be equal. allowed: of floats, instead of the tolerance of their data type.
     """
     if a.shape != b.shape or a.dtype != b.dtype:
         return DIFFERENT
@@ -48,7 +50,8 @@ def difference(a: Array, b: Array) -> Difference:
         return DIFFERENT
     absolute = float(np.abs(x[finite] - y[finite]).max(initial=0.0))
     relative = absolute / max(float(np.abs(x[finite]).max(initial=0.0)), FLOOR)
-    return Difference(relative <= tolerance(a.dtype), absolute, relative)
+    limit = tolerance(a.dtype) if allowed is None or a.dtype.kind != "f" else allowed
+    return Difference(relative <= limit, absolute, relative)
 
 
 def tolerance(dtype: np.dtype[np.generic]) -> float:

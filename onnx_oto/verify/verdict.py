@@ -45,6 +45,7 @@ class Verdict:
     jumping: tuple[str, ...] = ()
     inner: tuple[str, ...] = ()
     noise: float = 0.0
+    upcast: bool = False
     trouble: str = ""
     original: Change | None = None
 
@@ -65,6 +66,7 @@ class Verdict:
             "compared_in_front_of": list(self.jumping),
             "inner_tensors": list(self.inner),
             "noise": self.noise,
+            "upcast": "bfloat16 as float32" if self.upcast else "",
             "differs": self.trouble,
         }
         return {**found, **{name: value for name, value in further.items() if value}}

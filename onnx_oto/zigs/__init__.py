@@ -4,7 +4,7 @@ from onnx_oto.zigs.analysis import Analysis, AnalysisOptions, Dimension, Use, an
 from onnx_oto.zigs.choose import Choice, choose
 from onnx_oto.zigs.groups import Group, group_slices, trainable, zero_dropped
 from onnx_oto.zigs.scores import SCORES, score
-from onnx_oto.zigs.why import why
+from onnx_oto.zigs.why import reason, why
 
 __all__ = [
     "SCORES",
@@ -17,6 +17,7 @@ __all__ = [
     "analyse",
     "choose",
     "group_slices",
+    "reason",
     "score",
     "trainable",
     "why",

@@ -18,6 +18,7 @@ from onnx_oto.lanes.trace import Rectangle, Role, Trace
 from onnx_oto.model.graph import Graph, graph
 from onnx_oto.model.tensors import FLOATS
 from onnx_oto.zigs.lanes import BoolArray, Lanes, distinct, solve
+from onnx_oto.zigs.ties import Ties
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,11 @@ class Analysis:
     @cached_property
     def _statistics(self) -> frozenset[str]:
         return frozenset(param for (param, _), role in self.trace.roles.items() if role is Role.BUFFER)
+
+    @cached_property
+    def ties(self) -> Ties:
+        """Return which operators tie labels."""
+        return Ties(self.trace, self.lanes.of_label)
 
     @cached_property
     def nonempty(self) -> tuple[IntArray, ...]:
@@ -235,14 +241,20 @@ def _dimensions(trace: Trace, lanes: Lanes) -> tuple[Dimension, ...]:
             if index >= 0:
                 by_family[index].append(use)
     names: dict[str, int] = {}
+    ties = Ties(trace, lanes.of_label)
     return tuple(
-        _dimension(trace, lanes, group, tuple(its_uses), names)
+        _dimension(trace, lanes, group, tuple(its_uses), names, ties)
         for group, its_uses in zip(families, by_family, strict=True)
     )
 
 
 def _dimension(
-    trace: Trace, lanes: Lanes, members: IntArray, its_uses: Sequence[Use], names: dict[str, int]
+    trace: Trace,
+    lanes: Lanes,
+    members: IntArray,
+    its_uses: Sequence[Use],
+    names: dict[str, int],
+    ties: Ties,
 ) -> Dimension:
     producers = [u for u in its_uses if u.role == Role.PRODUCER.value]
     weights = [u for u in producers if u.param in trace.weights] or producers
@@ -251,7 +263,11 @@ def _dimension(
     if names[name] > 1:
         name = f"{name}#{names[name]}"
     reason_index = int(lanes.reason[members[0]])
-    reason = "" if reason_index < 0 else lanes.reasons[reason_index]
+    reason = (
+        lanes.reasons[reason_index]
+        if reason_index >= 0
+        else _immovable(trace, lanes, members, its_uses, ties)
+    )
     constraints = []
     if not reason:
         constraints.append("keep at least 1")
@@ -259,3 +275,25 @@ def _dimension(
             if np.isin(rows, members).any():
                 constraints.append(f"balanced over the {len(rows)} groups of '{node}'")
     return Dimension(name, members, reason, tuple(constraints), tuple(its_uses))
+
+
+def _immovable(trace: Trace, lanes: Lanes, members: IntArray, its_uses: Sequence[Use], ties: Ties) -> str:
+    """Return why no lane of a dimension can go although none is frozen, "" if one can.
+
+    A dimension keeps a lane, and one of every balanced cell (see `choose`).
+    """
+    if np.unique(lanes.cells[members], return_counts=True)[1].min() > 1:
+        return ""
+    if members.size > 1:
+        nodes = [f"'{node}'" for rows, node in lanes.balanced if np.isin(rows, members).any()]
+        return f"every group of {' and '.join(nodes)} keeps a channel, and one of them has only one"
+    lane, most = int(members[0]), np.zeros(0, np.int64)
+    for use, labels in uses(trace):
+        if use in its_uses and use.role == Role.PRODUCER.value:
+            inside = labels.reshape(-1)[lanes.of_label[labels.reshape(-1)] == lane]
+            most = inside if inside.size > most.size else most
+    if most.size < 2:
+        return "it is a single channel, and one must stay"
+    chain = ties.chain(lane, [int(most[0])], [int(most[-1])])
+    by = f", tied together by {ties.told(chain)}" if chain else ""
+    return f"its {most.size} channels are one lane, which must stay{by}"

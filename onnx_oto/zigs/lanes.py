@@ -12,6 +12,8 @@ from onnx_oto.lanes.solve import components
 from onnx_oto.lanes.trace import Groups, Role, Trace
 
 BoolArray = npt.NDArray[np.bool_]
+Extra = tuple[list[tuple[IntArray, IntArray]], str] | None
+"""Further ties, and the node that asks for them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,13 +41,14 @@ class Lanes:
 def solve(trace: Trace) -> Lanes:
     """Return the lanes of a finished trace."""
     of_label = components(trace.count, trace.ties)
-    while (
-        extra := _rectangle_ties(trace, of_label)
+    while found := (
+        _rectangle_ties(trace, of_label)
         or _uneven_ties(trace, of_label)
         or _whole_group_ties(trace, of_label)
     ):
+        extra, node = found
         trace.ties.extend(extra)
-        trace.tied_by.extend([""] * len(extra))
+        trace.tied_by.extend([node] * len(extra))
         of_label = components(trace.count, trace.ties)
     for groups in trace.groups:
         if not _go_whole(groups, of_label):
@@ -80,15 +83,15 @@ def distinct(lanes: IntArray) -> IntArray:
     return flat if (flat[1:] > flat[:-1]).all() else np.unique(np.sort(flat))
 
 
-def _rectangle_ties(trace: Trace, of_label: IntArray) -> list[tuple[IntArray, IntArray]]:
-    """Return ties that make the first product axis rectangular that is not: its lanes vary along one factor only.
+def _rectangle_ties(trace: Trace, of_label: IntArray) -> Extra:
+    """Return ties that make the first product axis rectangular that is not, and the node that computes on it.
 
-    Which factor: the one that leaves the most lanes.
+    Its lanes then vary along one factor only: the one that leaves the most lanes.
     """
     for rectangle in trace.rectangles:
         if not rectangle.even and (extra := _along_one_factor(rectangle.labels, of_label, trace.head_dims)):
-            return extra
-    return []
+            return extra, rectangle.node
+    return None
 
 
 def _along_one_factor(labels: IntArray, of_label: IntArray, inner: bool) -> list[tuple[IntArray, IntArray]]:
@@ -102,17 +105,17 @@ def _along_one_factor(labels: IntArray, of_label: IntArray, inner: bool) -> list
     return [(np.repeat(moved[:, 0], moved.shape[1]), moved.reshape(-1))]
 
 
-def _uneven_ties(trace: Trace, of_label: IntArray) -> list[tuple[IntArray, IntArray]]:
+def _uneven_ties(trace: Trace, of_label: IntArray) -> Extra:
     """Return ties for the first product axis with free rows in which lanes reach over rows: rows become the same."""
     for rectangle in trace.rectangles:
         if not rectangle.even or _can_be_even(_rows(of_label[rectangle.labels])):
             continue
         if extra := _along_one_factor(rectangle.labels, of_label, inner=True):
-            return extra
-    return []
+            return extra, rectangle.node
+    return None
 
 
-def _whole_group_ties(trace: Trace, of_label: IntArray) -> list[tuple[IntArray, IntArray]]:
+def _whole_group_ties(trace: Trace, of_label: IntArray) -> Extra:
     """Return ties for the first grouped convolution of which whole groups can go and nothing else: outputs go along."""
     frozen = np.zeros(int(of_label.max(initial=-1)) + 1, bool)
     for entry in trace.frozen:
@@ -122,8 +125,8 @@ def _whole_group_ties(trace: Trace, of_label: IntArray) -> list[tuple[IntArray, 
         rows = of_label[groups.channels.labels]
         free = np.unique(rows[~frozen[rows]])
         if free.size > 1 and (rows == rows[:, :1]).all() and not _go_whole(groups, of_label):
-            return [(np.repeat(first, groups.outputs.shape[1]), groups.outputs.reshape(-1))]
-    return []
+            return [(np.repeat(first, groups.outputs.shape[1]), groups.outputs.reshape(-1))], groups.node.name
+    return None
 
 
 def _go_whole(groups: Groups, of_label: IntArray) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import numpy as np
 
 from onnx_oto.zigs.analysis import Analysis, Dimension, uses
@@ -18,45 +16,30 @@ def why(analysis: Analysis, dimension: Dimension) -> list[str]:
         return []
     trace, of_label = analysis.trace, analysis.lanes.of_label
     lane = int(dimension.lanes[0])
-    frozen = {int(label) for entry in trace.frozen for label in entry.labels[of_label[entry.labels] == lane]}
-    links = _links(analysis, lane)
     starts = [
         int(label)
         for use, labels in uses(trace)
         if use.param == dimension.name.split("#")[0] and use.role == "producer"
         for label in labels.reshape(-1)[of_label[labels.reshape(-1)] == lane]
     ]
-    before: dict[int, tuple[int, str] | None] = dict.fromkeys(starts)
-    queue = deque(starts)
-    while queue:
-        label = queue.popleft()
-        if label in frozen:
-            return _walk_back(before, label)
-        for neighbour, node in links.get(label, ()):
-            if neighbour not in before:
-                before[neighbour] = (label, node)
-                queue.append(neighbour)
-    return []
+    return analysis.ties.chain(lane, starts, _frozen_labels(analysis, lane))
 
 
-def _links(analysis: Analysis, lane: int) -> dict[int, list[tuple[int, str]]]:
-    """Return, for every label of the lane, the labels it is tied to and by which node."""
+def reason(analysis: Analysis, dimension: Dimension) -> str:
+    """Return why a dimension is frozen, with the operators that tie it to the place where the reason holds."""
+    chain = why(analysis, dimension)
+    if not chain:
+        return dimension.reason
+    return f"{dimension.reason} (tied to it by {analysis.ties.told(chain)})"
+
+
+def _frozen_labels(analysis: Analysis, lane: int) -> set[int]:
+    """Return the labels of a lane that were frozen for the reason that the lane has."""
+    index = int(analysis.lanes.reason[lane])
+    told = analysis.lanes.reasons[index] if index >= 0 else ""
     of_label = analysis.lanes.of_label
-    links: dict[int, list[tuple[int, str]]] = {}
-    for (left, right), node in zip(analysis.trace.ties, analysis.trace.tied_by, strict=True):
-        for i in np.flatnonzero(of_label[left] == lane):
-            a, b = int(left[i]), int(right[i])
-            links.setdefault(a, []).append((b, node))
-            links.setdefault(b, []).append((a, node))
-    return links
-
-
-def _walk_back(before: dict[int, tuple[int, str] | None], label: int) -> list[str]:
-    chain: list[str] = []
-    step = before[label]
-    while step is not None:
-        label, node = step
-        if node and (not chain or chain[-1] != node):
-            chain.append(node)
-        step = before[label]
-    return chain[::-1]
+    found: set[int] = set()
+    for entry in analysis.trace.frozen:
+        if entry.reason == told:
+            found.update(entry.labels[np.flatnonzero(of_label[entry.labels] == lane)].tolist())
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rows import PRUNABLE, Row, whole
+from .rows import EITHER, PRUNABLE, Row, whole
 
 MS = "com.microsoft"
 FROZEN = ""
@@ -214,6 +214,38 @@ ATTENTION: list[Row] = [
     ),
 ]
 
+
+def _gemm(title: str, expect: str, attributes: str, *, probe: str = "w1", **options: int) -> Row:
+    """Return a row x [3,5] -> Gemm w0 -> FusedGemm w1, c -> MatMul w2 -> y [3,4]."""
+    shape = "7,6" if "transB" in attributes else "6,7"
+    text = f"""g (float[3,5] x) => (float[3,4] y) <float[6,5] w0, float[{shape}] w1, float[7] c, float[7,4] w2>
+        {{ h = Gemm<transB=1>(x, w0) r = Relu(h) z = {MS}.FusedGemm<{attributes}>(r, w1, c)
+           y = MatMul(z, w2) }}"""
+    return whole(f"{MS}::FusedGemm", title, expect, text, probe=probe, **options)
+
+
+def _embedding(title: str, reads: str, outputs: str, then: str, size: int = 8) -> Row:
+    """Return a row of an embedding of width 8; `then` makes z of n (the norm), c (the count) or s (the sum)."""
+    text = f"""g (int32[2,6] ids, int32[2,6] seg, int32[2,6] mask, int32[2,6] pos) => (float[2,6,3] y)
+        <float[9,8] we, float[7,8] pe, float[2,8] se, float[8] g0, float[8] b0, float[8,3] w2, float[8,24] wa,
+         float[24] ba>
+        {{ {outputs} = {MS}.EmbedLayerNormalization<epsilon=0.1>({reads}) {then} y = MatMul(z, w2) }}"""
+    return whole(f"{MS}::EmbedLayerNormalization", title, PRUNABLE, text, probe="pe", axis=1, size=size)
+
+
+EMBEDDINGS = (
+    ("all tables", "ids, seg, we, pe, se, g0, b0, mask", "n, c", "z = Relu(n)"),
+    ("no segments", "ids, , we, pe, , g0, b0", "n, c", "z = Relu(n)"),
+    ("places given, sum put out", "ids, seg, we, pe, se, g0, b0, , pos", "n, c, s", "z = Add(n, s)"),
+    (
+        "count read by attention",
+        "ids, seg, we, pe, se, g0, b0, mask",
+        "n, c",
+        f"a = {MS}.Attention<num_heads=4>(n, wa, ba, c) z = Add(a, n)",
+        4,
+    ),
+)
+
 CONTRIB: list[Row] = [
     _tokens(
         "Einsum",
@@ -282,6 +314,45 @@ CONTRIB: list[Row] = [
         f"d = MatMul(h, w) n, , , s = {MS}.SkipSimplifiedLayerNormalization<epsilon=0.1>(h, d, g0) z = Add(n, s)",
         "float[8,8] w, float[8] g0",
         size=8,
+    ),
+    _tokens(
+        f"{MS}::TransposeMatMul",
+        "transposed",
+        PRUNABLE,
+        f"z = {MS}.TransposeMatMul<transB=1,alpha=0.5>(h, w)",
+        "float[8,8] w",
+        size=8,
+    ),
+    _gemm("relu", PRUNABLE, 'activation="Relu",transB=1', size=7),
+    _gemm("leaky, not transposed", PRUNABLE, 'activation="LeakyRelu",activation_alpha=0.1', axis=1, size=7),
+    _gemm("input", PRUNABLE, 'activation="Tanh",transB=1,alpha=0.5,beta=2.0', probe="w0", size=6),
+    _gemm("sigmoid, folded behind", PRUNABLE, 'activation="Sigmoid",transB=1', size=7),
+    _gemm("shift alone", PRUNABLE, 'activation="Relu",beta=0.5,transB=1', probe="c", size=7),
+    *(_embedding(*row) for row in EMBEDDINGS),
+    whole(
+        f"{MS}::FusedConv",
+        "clip, zero inside",
+        PRUNABLE,
+        """g (float[2,3,6,6] x) => (float[2,4,6,6] y) <float[6,3,3,3] w1, float[6] b1, float[4,6,1,1] w2>
+        { h = com.microsoft.FusedConv<activation="Clip",activation_params=[0.0,6.0],pads=[1,1,1,1]>(x, w1, b1)
+          y = Conv(h, w2) }""",
+        size=6,
+    ),
+    whole(
+        f"{MS}::FusedConv",
+        "clip, zero outside",
+        EITHER,
+        """g (float[2,3,6,6] x) => (float[2,4,6,6] y) <float[6,3,3,3] w1, float[6] b1, float[4,6,1,1] w2>
+        { h = com.microsoft.FusedConv<activation="Clip",activation_params=[0.5,6.0],pads=[1,1,1,1]>(x, w1, b1)
+          y = Conv(h, w2) }""",
+    ),
+    whole(
+        f"{MS}::GridSample",
+        "channels",
+        PRUNABLE,
+        """g (float[2,3,6,6] x, float[2,4,4,2] s) => (float[2,4,4,4] y) <float[6,3,3,3] w1, float[4,6,1,1] w2>
+        { h = Conv<pads=[1,1,1,1]>(x, w1) r = Relu(h) z = com.microsoft.GridSample(r, s) y = Conv(z, w2) }""",
+        size=6,
     ),
     whole(
         f"{MS}::FusedConv",

@@ -59,7 +59,7 @@ ROWS: list[Row] = [
     ),
     behind_groups(
         "behind a norm over groups",
-        PRUNABLE,
+        "are one lane",
         "z = DepthToSpace<blocksize=2>(c)",
         "float[1] unused",
         channels=3,

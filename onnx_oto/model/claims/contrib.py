@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from onnx import TensorProto
+
 from onnx_oto.model.claims.registry import Facts, broadcast, foreign
 from onnx_oto.model.claims.windows import conv_shape
 from onnx_oto.model.dims import Dim, Shape, divide, multiply
@@ -28,10 +30,22 @@ def _skip_norm(node: Node, facts: Facts) -> Sequence[Shape | None]:
     return [facts.shape(node, 0), None, None, facts.shape(node, 0)]
 
 
-@foreign(MS, "EmbedLayerNormalization", like=2)
+@foreign(MS, "EmbedLayerNormalization", like=2, others={1: TensorProto.INT32})
 def _embed(node: Node, facts: Facts) -> Sequence[Shape | None]:
+    """Result, how many tokens count (a place per sample), and the sum that was normalised."""
     tokens, words = facts.shape(node, 0), facts.shape(node, 2)
-    return [None if tokens is None or words is None else (*tokens, words[-1])]
+    if tokens is None or words is None:
+        return [None]
+    return [(*tokens, words[-1]), tokens[:1], (*tokens, words[-1])]
+
+
+@foreign(MS, "GridSample")
+def _grid_sample(node: Node, facts: Facts) -> Sequence[Shape | None]:
+    """[N, C, H, W] read at the places of a grid [N, height, width, 2]."""
+    source, grid = facts.shape(node, 0), facts.shape(node, 1)
+    if source is None or grid is None or len(source) != len(grid):
+        return [None]
+    return [(*source[:2], *grid[1:-1])]
 
 
 @foreign(MS, "QLinearAdd", "QLinearMul")
@@ -52,7 +66,7 @@ def _fused_gemm(node: Node, facts: Facts) -> Sequence[Shape | None]:
     return [(a[1 if node.attrs.get("transA") else 0], b[0 if node.attrs.get("transB") else 1])]
 
 
-@foreign(MS, "FusedMatMul", "DynamicQuantizeMatMul")
+@foreign(MS, "FusedMatMul", "TransposeMatMul", "DynamicQuantizeMatMul")
 @foreign(MS, "MatMulIntegerToFloat", like=2)
 def _fused_matmul(node: Node, facts: Facts) -> Sequence[Shape | None]:
     """Matrices in the last two axes; `transBatch*` moves batch axes about and is left alone."""

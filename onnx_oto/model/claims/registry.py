@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
@@ -61,18 +62,22 @@ class Foreign:
     """The outputs of an operator that onnx does not describe.
 
     `shapes` gives one shape per output from the first on (None: unknown). Their element type is `dtype`, or
-    that of input `like`; a later output of unknown shape is taken to be of unknown type too.
+    that of input `like`, but for those in `others` (by output); a later output of unknown shape is taken to be of
+    unknown type too.
     """
 
     shapes: ForeignShapes
     like: int
     dtype: int
+    others: Mapping[int, int]
 
     def types(self, node: Node, facts: Facts) -> list[tuple[int, Shape | None]]:
         """Return (element type or 0, shape) per output that the rule covers."""
         kind = self.dtype or facts.dtypes.get(node.input(self.like), TensorProto.UNDEFINED)
-        found = enumerate(self.shapes(node, facts))
-        return [(kind if shape is not None or i == 0 else TensorProto.UNDEFINED, shape) for i, shape in found]
+        return [
+            (self.others.get(i, kind) if shape is not None or i == 0 else TensorProto.UNDEFINED, shape)
+            for i, shape in enumerate(self.shapes(node, facts))
+        ]
 
 
 CLAIMS: dict[str, Claim] = {}
@@ -90,12 +95,16 @@ def claims(*ops: str) -> Callable[[Claim], Claim]:
 
 
 def foreign(
-    domain: str, *ops: str, like: int = 0, dtype: int = TensorProto.UNDEFINED
+    domain: str,
+    *ops: str,
+    like: int = 0,
+    dtype: int = TensorProto.UNDEFINED,
+    others: Mapping[int, int] = MappingProxyType({}),
 ) -> Callable[[ForeignShapes], ForeignShapes]:
-    """Register the rule of operators without onnx shape inference; see `Foreign` for `like` and `dtype`."""
+    """Register the rule of operators without onnx shape inference; see `Foreign` for the rest."""
 
     def register(function: ForeignShapes) -> ForeignShapes:
-        FOREIGN.update({(domain, op): Foreign(function, like, dtype) for op in ops})
+        FOREIGN.update({(domain, op): Foreign(function, like, dtype, others) for op in ops})
         return function
 
     return register

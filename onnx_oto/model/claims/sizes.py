@@ -223,7 +223,7 @@ def _surely_there(bound: Dim, size: Dim) -> bool:
 
 @claims("Resize", "Upsample")
 def _resize(node: Node, facts: Facts) -> Shape | None:
-    """`sizes` as given; scales 1 keep an axis."""
+    """`sizes` as given; scales as far as they are known: 1 keeps an axis."""
     source = facts.shape(node, 0)
     plain = node.attrs.get("keep_aspect_ratio_policy", "stretch") == "stretch" and "axes" not in node.attrs
     crops = node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize"
@@ -234,12 +234,16 @@ def _resize(node: Node, facts: Facts) -> Shape | None:
         return tuple(target)
     newer = node.op == "Resize" and node.since >= 11
     scales = facts.value(node, 2 if newer else 1) if "scales" not in node.attrs else node.attrs["scales"]
-    if scales is None or len(scales) != len(source) or np.asarray(scales).dtype == object:
+    if scales is None or len(scales) != len(source):
         return None
-    return tuple(_scaled(size, float(scale), facts) for size, scale in zip(source, scales, strict=True))
+    return tuple(_scaled(size, scale, facts) for size, scale in zip(source, scales, strict=True))
 
 
-def _scaled(size: Dim, scale: float, facts: Facts) -> Dim:
+def _scaled(size: Dim, given: float | str | None, facts: Facts) -> Dim:
+    """Return the size of an axis after scaling, None for a scale that is not a known number."""
+    if given is None or isinstance(given, str):
+        return None
+    scale = float(given)
     if scale.is_integer():
         return multiply(size, int(scale))
     if isinstance(size, int):

@@ -1,0 +1,114 @@
+"""Shapes that nothing proves: stored value_info, and what a reader's weight says of the tensor it reads.
+
+Behind an operator that nobody can infer (a foreign domain, a Loop) even the rank is unknown, and without a rank every
+lane behind it stays. So such shapes are supposed, under four rules: only where inference gives nothing; sizes that two
+tensors have in common only where the graph's inputs name them; a supposition that contradicts anything falls, and
+inference starts again without it; no number that is only supposed is computed with (it would become a constant of
+the normal form, which nothing compares with the original).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeAlias
+
+from onnx import ModelProto, TypeProto
+
+from onnx_oto.model.dims import Shape
+from onnx_oto.model.node import Node
+from onnx_oto.model.types import tensor_type, type_shape
+
+Source: TypeAlias = tuple[str, str]
+"""What was supposed: STORED or NEEDED, and of which tensor."""
+STORED, NEEDED = "stored", "needed"
+
+
+class Contradicted(Exception):
+    """Raised when what was inferred with the help of `sources` contradicts the graph."""
+
+    def __init__(self, sources: frozenset[Source]) -> None:
+        super().__init__(sources)
+        self.sources = sources
+
+
+class Suppositions:
+    """Which tensors' shapes rest on suppositions, and on which. banned: those that were contradicted."""
+
+    def __init__(self, stored: Mapping[str, TypeProto], banned: Iterable[Source] = ()) -> None:
+        self._stored = stored
+        self._banned = frozenset(banned)
+        self._sources: dict[str, frozenset[Source]] = {}
+
+    @property
+    def tensors(self) -> frozenset[str]:
+        """Return the tensors whose shapes rest on suppositions."""
+        return frozenset(self._sources)
+
+    @property
+    def used(self) -> frozenset[str]:
+        """Return the tensors whose stored shapes were used."""
+        return frozenset(name for s in self._sources.values() for kind, name in s if kind == STORED)
+
+    def of(self, *names: str) -> frozenset[Source]:
+        """Return what the shapes of these tensors rest on."""
+        found: frozenset[Source] = frozenset()
+        return found.union(*(self._sources[name] for name in names if name in self._sources))
+
+    def stored(self, name: str) -> TypeProto | None:
+        """Return the type that the model file stores of a tensor, None if there is none to be used."""
+        return None if (STORED, name) in self._banned else self._stored.get(name)
+
+    def allows(self, kind: str, name: str) -> bool:
+        """Return whether a supposition was not contradicted yet."""
+        return (kind, name) not in self._banned
+
+    def suppose(self, kind: str, name: str) -> None:
+        """Remember that the shape of a tensor is supposed."""
+        self._sources[name] = self.of(name) | {(kind, name)}
+
+    def spread(self, node: Node) -> None:
+        """Let the outputs of a node rest on what its inputs rest on."""
+        found = self.of(*node.inputs, *node.captured) if self._sources else frozenset()
+        if found:
+            self._sources.update((name, self.of(name) | found) for name in node.outputs if name)
+
+
+def stored_types(model: ModelProto) -> dict[str, TypeProto]:
+    """Return what value_info says of tensors, by name, as far as it may be supposed.
+
+    A named size stays if a graph input has that name too. If inputs have open sizes, a shape of numbers alone was
+    written for one size of them: its rank is supposed, its numbers are not.
+    """
+    sizes = [size for value in model.graph.input for size in type_shape(value.type) or (None,)]
+    named = {size for size in sizes if isinstance(size, str)}
+    is_open = any(not isinstance(size, int) for size in sizes)
+    found = {}
+    for value in model.graph.value_info:
+        shape, kind = type_shape(value.type), value.type.tensor_type.elem_type
+        if shape is None or not kind:
+            continue
+        numbers = not is_open or any(not isinstance(size, int) for size in shape)
+        kept = (size if size in named or (numbers and isinstance(size, int)) else None for size in shape)
+        found[value.name] = tensor_type(kind, tuple(kept))
+    return found
+
+
+def keep_stored(model: ModelProto, names: Iterable[str]) -> None:
+    """Drop the value_info of every tensor but these, in place."""
+    wanted = set(names)
+    for index in reversed(range(len(model.graph.value_info))):
+        if model.graph.value_info[index].name not in wanted:
+            del model.graph.value_info[index]
+
+
+def typed_names(model: ModelProto) -> Iterator[str]:
+    """Yield the tensors of the main graph of which a model that onnx inferred knows the rank."""
+    for value in model.graph.value_info:
+        if type_shape(value.type) is not None or not value.type.HasField("tensor_type"):
+            yield value.name
+
+
+def without(shapes: Mapping[str, Shape | None], names: Iterable[str]) -> dict[str, Shape | None]:
+    """Return shapes without those of some tensors."""
+    gone = set(names)
+    return {name: shape for name, shape in shapes.items() if name not in gone}

@@ -1,0 +1,38 @@
+"""Multiply-accumulates of models with open sizes are counted at sizes that are said."""
+
+from __future__ import annotations
+
+from onnx_oto.model import normalise
+from onnx_oto.zigs import analyse
+from onnx_oto.zigs.cost import Macs, count_macs
+from tests.contract.builder import build
+
+CONV = """g (float[SHAPE] x) => (float[a,5,b,c] y) <float[4,3,3,3] w1, float[5,4,1,1] w2>
+{ h = Conv<pads=[1,1,1,1],strides=[2,2]>(x, w1) y = Conv(h, w2) }"""
+
+
+def counted(text: str) -> Macs:
+    return count_macs(analyse(normalise(build(text))))
+
+
+def test_open_images_are_counted_at_a_stated_size() -> None:
+    fixed = counted(CONV.replace("SHAPE", "1,3,224,224"))
+    assert fixed.at == {}
+    assert fixed.count == 112 * 112 * (4 * 3 * 9 + 5 * 4)
+    assert counted(CONV.replace("SHAPE", "N,3,H,W")) == Macs(fixed.count, {"N": 1, "H": 224, "W": 224})
+
+
+def test_only_the_open_axes_are_stated() -> None:
+    assert counted(CONV.replace("SHAPE", "N,3,8,8")) == Macs(4 * 4 * (4 * 3 * 9 + 5 * 4), {"N": 1})
+
+
+def test_an_axis_without_a_name_is_told_by_its_place() -> None:
+    model = normalise(build(CONV.replace("SHAPE", "1,3,8,W")))
+    model.graph.input[0].type.tensor_type.shape.dim[3].ClearField("dim_param")
+    assert count_macs(analyse(model)).at == {"x[3]": 224}
+
+
+def test_tokens_are_counted_at_a_length() -> None:
+    text = """g (int64[N,L] ids) => (float[N,L,5] y) <float[9,8] e, float[8,5] w>
+    { h = Gather(e, ids) y = MatMul(h, w) }"""
+    assert counted(text) == Macs(128 * 8 * 5, {"N": 1, "L": 128})
