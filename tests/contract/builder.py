@@ -8,9 +8,13 @@ initializer of that shape with random values:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import onnx
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
 
 def build(text: str, *, opset: int = 17, domain: str = "", seed: int = 0) -> ModelProto:
@@ -75,6 +79,39 @@ def in_half_precision(model: ModelProto) -> ModelProto:
     for value in (*result.graph.input, *result.graph.output):
         if value.type.tensor_type.elem_type == TensorProto.FLOAT:
             value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    return result
+
+
+LAYERS = frozenset(
+    "Conv ConvTranspose Gemm MatMul Einsum BatchNormalization InstanceNormalization LayerNormalization"
+    " GroupNormalization RMSNormalization LSTM GRU RNN Gather FusedConv FusedMatMul".split()
+)
+"""Operators that make channels of parameters."""
+
+
+def behind_layers(model: ModelProto, op: Callable[[NodeProto], Sequence[str]]) -> ModelProto:
+    """Return the model with the elementwise operators op(node) behind the first output of every layer `node`.
+
+    Behind Sigmoid, Exp or Cos a removed channel holds a constant that is not zero. Layers that make an output of the
+    model, and those that read no parameter, are left as they are.
+    """
+    result = copied(model)
+    parameters = {t.name for t in result.graph.initializer if t.dims and t.data_type in FLOATS}
+    outputs = {value.name for value in result.graph.output}
+    nodes = list(result.graph.node)
+    del result.graph.node[:]
+    for node in nodes:
+        result.graph.node.append(node)
+        if node.op_type not in LAYERS or not parameters & set(node.input) or outputs & set(node.output):
+            continue
+        layer, last = result.graph.node[-1], node.output[0]
+        for i, name in enumerate(op(node)):
+            before = f"{last}/before{i}"
+            if i == 0:
+                layer.output[0] = before
+            else:
+                result.graph.node[-1].output[0] = before
+            result.graph.node.append(helper.make_node(name, [before], [last]))
     return result
 
 
