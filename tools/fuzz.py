@@ -2,8 +2,9 @@
 
     python tools/fuzz.py --count 2000 --seed 0
 
-With --constants, removed channels hold constants that are not zero. Prints statistics; exits 1 and prints the model when full and compact differ or anything raises. A difference
-in float32 counts only if it is there in float64 too (reference evaluator): norms amplify rounding.
+Prints statistics; exits 1 and prints the model when full and compact differ or anything raises. A difference
+in float32 counts only if it is there in float64 too (reference evaluator): norms amplify rounding. With
+--constants, removed channels hold constants that are not zero.
 """
 
 from __future__ import annotations

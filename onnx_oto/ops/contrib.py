@@ -105,10 +105,9 @@ def skip_layer_normalization(node: Node, trace: Trace) -> None:
         for index in (2, 3, 4):
             if node.input(index):
                 cut.pad_input(node.name, index, -1, before - after)
-        bounds = [np.array([v], np.int64) for v in (0, after, axis)]
         for index in (0, 3):
             if index < len(node.outputs) and node.outputs[index]:
-                cut.insert_after(node.name, index, "Slice", bounds)
+                cut.insert_after(node.name, index, "Slice", starts=[0], ends=[after], axes=[axis])
 
     trace.repair(node, repair)
     trace.put(node.outputs[0], layout)

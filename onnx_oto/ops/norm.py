@@ -11,17 +11,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import onnx
 from onnx import TensorProto
 
 from onnx_oto.lanes.align import Aligned, align, combine
 from onnx_oto.lanes.contract import times, zero_or_unknown
 from onnx_oto.lanes.cut import Cut, kept_of
-from onnx_oto.lanes.expression import Array, Expression, Number, Tensor, apply, axes_of
+from onnx_oto.lanes.expression import Array, Expression, Tensor, apply
 from onnx_oto.lanes.layout import Block, Layout, fuse, split, with_blocks
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
+HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 SWITCHED_OFF = "removing channels from normalised axes is switched off"
 
 
@@ -106,37 +108,39 @@ def _norm_over_lanes(node: Node, trace: Trace, x: Layout, axes: Sequence[int]) -
 def _written_out(node: Node, trace: Trace, x: Layout, axes: Sequence[int], share: float) -> Expression:
     """Return the norm over n positions of which the share r is there and the others are zero.
 
-    With mean m and variance v of those there: (x - r m) / sqrt(r v + r (1 - r) m^2 + eps) * scale + bias.
+    With mean m and variance v of those there: (x - r m) / sqrt(r v + r (1 - r) m^2 + eps) * scale + bias. It is
+    computed in the element type in which the norm itself does: not in half precision, and as its `stash_type` says.
     """
     name = node.inputs[0]
-    half = trace.graph.dtypes[name] in (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    dtype = trace.graph.dtypes[name]
+    stash = (
+        int(node.attrs.get("stash_type", 1)) if node.op == "GroupNormalization" and node.since >= 21 else 0
+    )
+    inner = stash or (TensorProto.FLOAT if dtype in HALVES else dtype)
 
     def mean(of: Expression) -> Expression:
-        if node.since >= 18:
-            return apply("ReduceMean", of, axes_of(list(axes)), keepdims=1)
         return apply("ReduceMean", of, axes=list(axes), keepdims=1)
 
     def number(value: float) -> Expression:
-        return Array(np.array(value, np.float32)) if half else Number(value, name)
+        return Array(np.array(value, onnx.helper.tensor_dtype_to_np_dtype(inner)))
 
-    def single(of: Expression) -> Expression:
-        return apply("Cast", of, to=TensorProto.FLOAT) if half else of
+    def cast(of: Expression, to: int) -> Expression:
+        return of if inner == dtype else apply("Cast", of, to=to)
 
-    value = single(Tensor(name))
+    value = cast(Tensor(name), inner)
     middle = mean(value)
     apart = apply("Sub", value, middle)
     within = apply("Mul", mean(apply("Mul", apart, apart)), number(share))
     between = apply("Mul", apply("Mul", middle, middle), number(share * (1 - share)))
-    eps = number(float(node.attrs.get("epsilon", 1e-5)))
+    eps = number(float(node.attrs.get("epsilon", np.float32(1e-5))))
     spread = apply("Sqrt", apply("Add", apply("Add", within, between), eps))
     normal: Expression = apply("Div", apply("Sub", value, apply("Mul", middle, number(share))), spread)
-    if half:
-        normal = apply("Cast", normal, to=trace.graph.dtypes[name])
-    behind = axes_of(list(range(1, x.rank - 1)))
+    normal = cast(normal, dtype)
+    behind = list(range(1, x.rank - 1))
     for op, vector in zip(("Mul", "Add"), node.inputs[1:3], strict=True):
         factor: Expression = Tensor(vector)
         if trace.shape(vector) != (1,):
-            factor = apply("Unsqueeze", factor, behind)
+            factor = apply("Unsqueeze", factor, axes=behind)
         normal = apply(op, normal, factor)
     return normal
 
@@ -238,8 +242,7 @@ def _pad_norm(cut: Cut, node: Node, axis: int, before: int, after: int, vectors:
     cut.pad_input(node.name, 0, axis, before - after)
     for index in vectors:
         cut.pad_input(node.name, index, -1, before - after)
-    bounds = [np.array([v], np.int64) for v in (0, after, axis)]
-    cut.insert_after(node.name, 0, "Slice", bounds)
+    cut.insert_after(node.name, 0, "Slice", starts=[0], ends=[after], axes=[axis])
 
 
 def _rescale_norm(cut: Cut, node: Node, before: int, after: int, scale: int) -> None:

@@ -8,11 +8,13 @@ initializer of that shape with random values:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from onnx_oto.model.forms import form
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
@@ -71,20 +73,69 @@ def weights_as_constants(model: ModelProto) -> ModelProto:
 
 def in_half_precision(model: ModelProto) -> ModelProto:
     """Return the model with float16 weights, inputs and outputs."""
+    return in_precision(model, TensorProto.FLOAT16)
+
+
+def in_precision(model: ModelProto, dtype: int, *, but: Container[str] = ()) -> ModelProto:
+    """Return the model with weights, inputs and outputs of another element type than float32, except those `but`."""
     result = copied(model)
     for tensor in result.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT:
-            half = numpy_helper.to_array(tensor).astype(np.float16)
-            tensor.CopyFrom(numpy_helper.from_array(half, tensor.name))
+        if tensor.data_type == TensorProto.FLOAT and tensor.name not in but:
+            value = numpy_helper.to_array(tensor).astype(helper.tensor_dtype_to_np_dtype(dtype))
+            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
     for value in (*result.graph.input, *result.graph.output):
         if value.type.tensor_type.elem_type == TensorProto.FLOAT:
-            value.type.tensor_type.elem_type = TensorProto.FLOAT16
+            value.type.tensor_type.elem_type = dtype
+    return result
+
+
+def in_form(model: ModelProto) -> ModelProto:
+    """Return the model with attributes as inputs where its opset has them as inputs (axes, pads, split, ...)."""
+    result = copied(model)
+    opset = next(entry.version for entry in result.opset_import if not entry.domain)
+    for node in result.graph.node:
+        if node.domain:
+            continue
+        written = form(node.op_type, opset, {a.name: helper.get_attribute_value(a) for a in node.attribute})
+        gone = [a for a in node.attribute if a.name not in written.attributes]
+        for attribute in gone:
+            node.attribute.remove(attribute)
+        for position, value in sorted(written.inputs.items()):
+            node.input.extend([""] * (position - len(node.input)))
+            node.input.append(f"{node.output[0]}/{position}")
+            result.graph.initializer.append(numpy_helper.from_array(value, node.input[position]))
     return result
 
 
 LAYERS = frozenset(
-    "Conv ConvTranspose Gemm MatMul Einsum BatchNormalization InstanceNormalization LayerNormalization"
-    " GroupNormalization RMSNormalization LSTM GRU RNN Gather FusedConv FusedMatMul".split()
+    {
+        *(
+            "Conv",
+            "ConvTranspose",
+            "Gemm",
+            "MatMul",
+            "Einsum",
+            "LSTM",
+            "GRU",
+            "RNN",
+            "Gather",
+            "BatchNormalization",
+        ),
+        *(
+            "InstanceNormalization",
+            "LayerNormalization",
+            "GroupNormalization",
+            "RMSNormalization",
+            "FusedConv",
+        ),
+        *(
+            "FusedMatMul",
+            "FusedGemm",
+            "BiasGelu",
+            "SkipLayerNormalization",
+            "SkipSimplifiedLayerNormalization",
+        ),
+    }
 )
 """Operators that make channels of parameters."""
 

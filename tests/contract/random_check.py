@@ -33,7 +33,15 @@ class Outcome:
     frozen: collections.Counter[str] = field(default_factory=collections.Counter)
 
 
-CONSTANTS = (["Sigmoid"], ["Tanh", "Exp"], ["Cos"], ["Softplus"], ["HardSigmoid"], ["Tanh", "Cosh"], ["Sigmoid", "Neg"])
+CONSTANTS = (
+    ["Sigmoid"],
+    ["Tanh", "Exp"],
+    ["Cos"],
+    ["Softplus"],
+    ["HardSigmoid"],
+    ["Tanh", "Cosh"],
+    ["Sigmoid", "Neg"],
+)
 """Operators, one behind the other, that make a non-zero constant of zero and nothing large of anything."""
 
 
