@@ -8,7 +8,7 @@ initializer of that shape with random values:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -164,6 +164,63 @@ def behind_layers(model: ModelProto, op: Callable[[NodeProto], Sequence[str]]) -
                 result.graph.node[-1].output[0] = before
             result.graph.node.append(helper.make_node(name, [before], [last]))
     return result
+
+
+def first_layer(model: ModelProto, parameter: str) -> list[str]:
+    """Return the outputs of the first layer that a parameter reaches, [] if there is none."""
+    reached = {parameter}
+    for node in model.graph.node:
+        if reached & set(node.input):
+            if node.op_type in LAYERS:
+                return list(node.output)
+            reached |= set(node.output)
+    return []
+
+
+def gated(model: ModelProto) -> ModelProto:
+    """Return the model with a parameter per channel times what every Conv, Gemm and MatMul reads, but for model inputs.
+
+    Where a channel is removed, the parameter is zero too: the layer reads zeros, whatever was there.
+    """
+    result = copied(model)
+    shapes = {t.name: list(t.dims) for t in result.graph.initializer}
+    outer = {value.name for value in result.graph.input} | set(shapes)
+    nodes = list(result.graph.node)
+    del result.graph.node[:]
+    for node in nodes:
+        for at in (0, 1):
+            shape = _gate_shape(node, at, shapes)
+            if shape is None or node.input[at] in outer:
+                continue
+            name = f"{node.output[0]}/gate"
+            dtype = next(t.data_type for t in model.graph.initializer if t.name == node.input[1 - at])
+            value = weight(name, shape, np.random.default_rng(1)).astype(
+                helper.tensor_dtype_to_np_dtype(dtype)
+            )
+            result.graph.initializer.append(numpy_helper.from_array(value, name))
+            result.graph.node.append(helper.make_node("Mul", [node.input[at], name], [f"{name}d"]))
+            node.input[at] = f"{name}d"
+        result.graph.node.append(node)
+    return result
+
+
+def _gate_shape(node: NodeProto, at: int, shapes: Mapping[str, list[int]]) -> list[int] | None:
+    """Return the shape of one number per channel that a layer sums over in input `at`; None if there is no such."""
+    if node.op_type not in ("Conv", "Gemm", "MatMul") or len(node.input) < 2 or node.domain:
+        return None
+    shape, attributes = shapes.get(node.input[1 - at]), {a.name: a.i for a in node.attribute}
+    if not shape:
+        return None
+    if node.op_type == "Conv":
+        return [shape[1] * attributes.get("group", 1), *(1 for _ in shape[2:])] if at == 0 else None
+    if len(shape) == 1:
+        return shape if at == 0 else [*shape, 1]
+    inner = bool(attributes.get("transB" if at == 0 else "transA")) == (
+        at == 0
+    )  # the summed axis is the last one
+    count = shape[-1] if inner else shape[-2]
+    last = bool(attributes.get("transA" if at == 0 else "transB")) == (at == 1)
+    return [count] if last else [count, 1]
 
 
 def copied(model: ModelProto) -> ModelProto:
