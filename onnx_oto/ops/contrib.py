@@ -10,11 +10,11 @@ from onnx_oto.lanes.align import align, combine
 from onnx_oto.lanes.contract import contract, zero_or_unknown
 from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import FloatArray, Layout
-from onnx_oto.lanes.trace import Role, Trace, describe
+from onnx_oto.lanes.trace import Role, Trace
 from onnx_oto.model.node import Node
 from onnx_oto.ops.elementwise import UNARY
 from onnx_oto.ops.linear import conv
-from onnx_oto.ops.norm import affine
+from onnx_oto.ops.norm import affine, give_statistics
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
 
@@ -123,12 +123,10 @@ def _skip_norm(node: Node, trace: Trace, x: Layout, beta: int | None) -> Layout:
         trace.use(vector, Role.PRODUCER, weight=True)
     for block in x.on_axis(axis):
         trace.demand_zero(block, node, "the mean")
-    for index, name in enumerate(node.outputs):
-        if name and index == 3:
+    x = give_statistics(node, trace, x, 1, node.outputs[1:3])
+    for name in node.outputs[3:]:
+        if name:
             trace.put(name, x)
-        elif name and index:
-            trace.put(name, trace.shaped(name))
-            trace.freeze(x.on_axis(axis), f"{describe(node)} also gives the statistics out")
     aligned = align(trace, node, [x, *vectors])
     return affine(trace, aligned, 1, None if beta is None else 2)
 

@@ -255,9 +255,14 @@ def gemm(node: Node, trace: Trace) -> None:
         produced = 0 if right == "nk" else 1
         alpha = float(node.attrs.get("alpha", 1.0))
         _fold_constants(node, trace, given(a), 1, produced=produced, bias=None, scale=alpha)
+    beta = float(node.attrs.get("beta", 1.0))
     if c and c[0] is not None:
         trace.use(c[0], Role.PRODUCER, weight=True)
-        result = combine(trace, node, [result, c[0]], np.add, [Role.PRODUCER, Role.PRODUCER])
+
+        def state(product: FloatArray, added: FloatArray) -> FloatArray:
+            return product + beta * added if beta else product
+
+        result = combine(trace, node, [result, c[0]], state, [Role.PRODUCER, Role.PRODUCER])
     trace.put(node.outputs[0], result)
 
 

@@ -7,7 +7,7 @@ sliced. RMSNorm needs no padding: eps n/k and scale sqrt(n/k) give the same resu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,10 +15,10 @@ import onnx
 from onnx import TensorProto
 
 from onnx_oto.lanes.align import Aligned, align, combine
-from onnx_oto.lanes.contract import times, zero_or_unknown
+from onnx_oto.lanes.contract import zero_or_unknown
 from onnx_oto.lanes.cut import Cut, kept_of
 from onnx_oto.lanes.expression import Array, Expression, Tensor, apply
-from onnx_oto.lanes.layout import Block, Layout, fuse, split, with_blocks
+from onnx_oto.lanes.layout import Block, Layout, fuse, split, with_blocks, without_axes
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
@@ -38,11 +38,13 @@ def affine(trace: Trace, aligned: Aligned, scale: int, bias: int | None) -> Layo
     return with_blocks(replace(aligned.layout, constant=False), blocks)
 
 
-def put_others(node: Node, trace: Trace) -> None:
-    """Give the outputs after the first a layout without labels."""
-    for name in node.outputs[1:]:
+def put_statistics(trace: Trace, names: Sequence[str], like: Layout, over: Iterable[int] = ()) -> None:
+    """Put the layout of statistics: that of `like`, of size 1 over some (free) axes. Nothing is known of values."""
+    layout = without_axes(like, over, keep_dims=True)
+    blocks = [replace(b, state=np.full_like(b.state, np.nan), source=()) for b in layout.blocks]
+    for name in names:
         if name:
-            trace.put(name, trace.shaped(name))
+            trace.put(name, with_blocks(replace(layout, constant=False), blocks))
 
 
 def _channel_vector(vector: Layout, rank: int) -> Layout:
@@ -54,14 +56,16 @@ def _channel_vector(vector: Layout, rank: int) -> Layout:
 def batch_normalization(node: Node, trace: Trace) -> None:
     """y[n, c, ...] = scale[c] (x[n, c, ...] - mean[c]) / sqrt(var[c] + eps) + bias[c]
 
-    With scale and bias zero the channel is zero, whatever x is.
+    With scale and bias zero the channel is zero, whatever x is. In training, statistics are outputs too.
     """
     x, *vectors = (given(layout) for layout in inputs(node, trace)[:5])
+    if any(vector.rank != 1 for vector in vectors):
+        raise NotCovered("has a scale per position")
     for vector, role in zip(vectors, (Role.PRODUCER, Role.PRODUCER, Role.BUFFER, Role.BUFFER), strict=True):
         trace.use(vector, role, weight=role is Role.PRODUCER)
     aligned = align(trace, node, [x, *(_channel_vector(v, x.rank) for v in vectors)])
     trace.put(node.outputs[0], affine(trace, aligned, 1, 2))
-    put_others(node, trace)
+    put_statistics(trace, node.outputs[1:], vectors[0])
 
 
 @rule("InstanceNormalization")
@@ -254,16 +258,24 @@ def _rescale_norm(cut: Cut, node: Node, before: int, after: int, scale: int) -> 
     cut.scale_input(node.name, scale, float(np.sqrt(ratio)))
 
 
+def give_statistics(node: Node, trace: Trace, x: Layout, axes: int, names: Sequence[str]) -> Layout:
+    """Return `x` with its last `axes` axes whole if the node has statistics over them as outputs, which are put."""
+    if not any(names):
+        return x
+    over = range(x.rank - axes, x.rank)
+    x = trace.release(x, over, f"{describe(node)} also gives the statistics out")
+    put_statistics(trace, names, x, over)
+    return x
+
+
 @rule("LayerNormalization")
 def layer_normalization(node: Node, trace: Trace) -> None:
     """y = scale (x - mean) / sqrt(variance + eps) + bias over the axes from `axis` on."""
     x = given(inputs(node, trace)[0])
     axes = x.rank - int(node.attrs.get("axis", -1)) % x.rank
     bias = 2 if node.input(2) else None
-    if any(node.outputs[1:]):
-        x = trace.release(x, range(x.rank - axes, x.rank), f"{describe(node)} also gives the statistics out")
+    x = give_statistics(node, trace, x, axes, node.outputs[1:])
     trace.put(node.outputs[0], norm_over_last(node, trace, x, axes, 1, bias, centred=True))
-    put_others(node, trace)
 
 
 @rule("RMSNormalization", "SimplifiedLayerNormalization")
@@ -271,8 +283,8 @@ def rms_normalization(node: Node, trace: Trace) -> None:
     """y = scale x / sqrt(mean(x^2) + eps) over the axes from `axis` on."""
     x = given(inputs(node, trace)[0])
     axes = x.rank - int(node.attrs.get("axis", -1)) % x.rank
+    x = give_statistics(node, trace, x, axes, node.outputs[1:])
     trace.put(node.outputs[0], norm_over_last(node, trace, x, axes, 1, None, centred=False))
-    put_others(node, trace)
 
 
 @rule("LpNormalization")
@@ -306,4 +318,4 @@ def lrn(node: Node, trace: Trace) -> None:
     """y = x / (bias + alpha / size * sum of squares of neighbouring channels) ** beta"""
     x = given(inputs(node, trace)[0])
     x = trace.release(x, [1], f"{describe(node)} mixes neighbouring channels")
-    trace.put(node.outputs[0], combine(trace, node, [x], lambda s: times(s), [Role.CONSUMER]))
+    trace.put(node.outputs[0], combine(trace, node, [x], zero_or_unknown, [Role.CONSUMER]))

@@ -71,7 +71,7 @@ def depth_to_space(node: Node, trace: Trace) -> None:
     block, channels = int(node.attrs["blocksize"]), trace.shape(node.inputs[0])[1]
     x = single(trace, node, x, 1)
     if not x.on_axis(1) or not isinstance(channels, int):
-        trace.put(node.outputs[0], trace.shaped(node.outputs[0]))
+        _put_rearranged(node, trace, free_axis(x, 1, trace.shape(node.outputs[0])[1]))
         return
     labels, state = x.on_axis(1)[0].labels, x.on_axis(1)[0].state
     if labels.ndim > 1:
@@ -100,7 +100,7 @@ def space_to_depth(node: Node, trace: Trace) -> None:
     block = int(node.attrs["blocksize"])
     x = single(trace, node, x, 1)
     if not x.on_axis(1):
-        trace.put(node.outputs[0], trace.shaped(node.outputs[0]))
+        _put_rearranged(node, trace, free_axis(x, 1, trace.shape(node.outputs[0])[1]))
         return
     labels, state = x.on_axis(1)[0].labels, x.on_axis(1)[0].state
     if labels.ndim > 1:

@@ -18,7 +18,7 @@ from onnx_oto.zigs import AnalysisOptions, analyse, choose, score, zero_dropped
 
 from . import random_rare, random_views  # noqa: F401 - they register their steps
 from .builder import behind_layers, copied
-from .exactness import KeepSet, assert_equal, assert_same_frame, outputs, parameters
+from .exactness import KeepSet, assert_as_labelled, assert_equal, assert_same_frame, outputs, parameters
 from .random_graphs import Pick, sketch
 from .random_steps import STEPS
 
@@ -81,6 +81,7 @@ def examine(model: ModelProto, keep_sets: Sequence[KeepSet], *, head_dims: bool 
         outcome.removed += choice.dropped
         full, small = zero_dropped(analysis, choice.drop), compact(analysis, choice.drop)
         assert_same_frame(analysis.model, small)
+        assert_as_labelled(analysis, choice.drop, small, str(keep_set))
         assert (parameters(small) < parameters(full)) == bool(choice.drop.any())
         try:
             assert_equal(outputs(full, feed), outputs(small, feed), str(keep_set))

@@ -80,6 +80,23 @@ ROWS: list[Row] = [
     image("Identity", "conv", PRUNABLE, "z = Identity(h)"),
     image("Dropout", "opset 7", PRUNABLE, "z = Dropout<ratio=0.3>(h)", opset=7),
     image("Dropout", "opset 13", PRUNABLE, "z = Dropout(h, r)", "float r = {0.3}", opset=13),
+    image(
+        "Dropout",
+        "in training, of a constant",
+        NOT_ZERO,
+        "e = Sigmoid(h) z = Dropout(e, r, t)",
+        "float r = {0.0}, bool t = {1}",
+        opset=13,
+    ),
+    image(
+        "Dropout",
+        "not in training, of a constant",
+        PRUNABLE,
+        "e = Sigmoid(h) z = Dropout(e, r, t)",
+        "float r = {0.4}, bool t = {0}",
+        opset=13,
+        size=6,
+    ),
     image("Dropout", "mask read", NOT_ZERO, "d, m = Dropout(h) z = Cast<to=1>(m)", opset=13),
     image("Cast", "half and back", PRUNABLE, "c = Cast<to=10>(h) z = Cast<to=1>(c)"),
     image(
