@@ -302,13 +302,21 @@ def lp_normalization(node: Node, trace: Trace) -> None:
     )
 
 
-@rule("Softmax", "LogSoftmax", "Hardmax")
+@rule("Softmax", "LogSoftmax", "Hardmax", until=12)
+def flat_softmax(node: Node, trace: Trace) -> None:
+    """y = exp(x) / sum(exp(x)) along all axes from one on."""
+    x = given(inputs(node, trace)[0])
+    _softmax(node, trace, x, range(int(node.attrs.get("axis", 1)) % max(x.rank, 1), x.rank))
+
+
+@rule("Softmax", "LogSoftmax", "Hardmax", since=13)
 def softmax(node: Node, trace: Trace) -> None:
     """y = exp(x) / sum(exp(x)) along one axis (before opset 13: along all axes from it on)."""
     x = given(inputs(node, trace)[0])
-    since = node.since >= 13
-    axis = int(node.attrs.get("axis", -1 if since else 1)) % max(x.rank, 1)
-    axes = [axis] if since else list(range(axis, x.rank))
+    _softmax(node, trace, x, [int(node.attrs.get("axis", -1)) % max(x.rank, 1)])
+
+
+def _softmax(node: Node, trace: Trace, x: Layout, axes: Iterable[int]) -> None:
     x = trace.release(x, axes, f"{describe(node)} needs every position of the axis")
     trace.put(node.outputs[0], combine(trace, node, [x], lambda s: np.full_like(s, np.nan), [Role.CONSUMER]))
 

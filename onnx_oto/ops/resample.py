@@ -95,7 +95,7 @@ def _put_rearranged(node: Node, trace: Trace, result: Layout) -> None:
 
 @rule("SpaceToDepth")
 def space_to_depth(node: Node, trace: Trace) -> None:
-    """[N, C, H, W] -> [N, b*b*C, H/b, W/b]: channel c appears b*b times, C channels apart."""
+    """[N, C, H, W] -> [N, b*b*C, H/b, W/b]: channel c appears b*b times, C channels apart (mode CRD: in a row)."""
     x = given(inputs(node, trace)[0])
     block = int(node.attrs["blocksize"])
     x = single(trace, node, x, 1)
@@ -105,7 +105,8 @@ def space_to_depth(node: Node, trace: Trace) -> None:
     labels, state = x.on_axis(1)[0].labels, x.on_axis(1)[0].state
     if labels.ndim > 1:
         raise NotCovered("rearranges a product axis")
-    result = relabel_axis(x, 1, np.tile(labels, block * block), np.tile(state, block * block))
+    spread = np.repeat if node.attrs.get("mode", "DCR") == "CRD" else np.tile
+    result = relabel_axis(x, 1, spread(labels, block * block), spread(state, block * block))
     _put_rearranged(node, trace, result)
 
 

@@ -307,6 +307,15 @@ ROWS: list[Row] = [
     ),
     image(
         "SpaceToDepth",
+        "CRD",
+        PRUNABLE,
+        'z = SpaceToDepth<blocksize=2,mode="CRD">(h)',
+        opset=28,
+        channels=24,
+        size=6,
+    ),
+    image(
+        "SpaceToDepth",
         "channels in space",
         "mixes positions",
         "t = Transpose<perm=[0,2,1,3]>(h) d = SpaceToDepth<blocksize=2>(t) z = Transpose<perm=[0,2,1,3]>(d)",

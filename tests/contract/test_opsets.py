@@ -8,8 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 
+import onnx
 import pytest
 from onnx import ModelProto, TensorProto
+
+from onnx_oto.model.node import Node
+from onnx_oto.ops import RULES
+from onnx_oto.ops.registry import NEWEST, OLDEST, Entry, rule_of
 
 from .builder import build, in_form, in_precision
 from .exactness import assert_prunable, check
@@ -229,3 +234,30 @@ def cases() -> list[object]:
 def test_repair_is_exact_in_every_opset(repair: Repair, opset: int, dtype: int) -> None:
     analysis = check(repair.model(opset, dtype))
     assert_prunable(analysis, "w1", 1 if repair.flat else 0, size=repair.size)
+
+
+def _node(op: str, opset: int) -> Node:
+    return Node("n", op, "", ("x",), ("y",), {}, 0, (), opset)
+
+
+@pytest.mark.parametrize("op", sorted(op for op in RULES if "::" not in op))
+def test_rule_is_there_in_every_opset_that_defines_the_operator(op: str) -> None:
+    defined = [v for v in range(OLDEST, NEWEST + 1) if onnx.defs.has(op, v)]
+    assert [v for v in defined if rule_of(_node(op, v)) is None] == []
+    assert rule_of(_node(op, OLDEST - 1)) is None
+
+
+def test_rules_of_an_operator_whose_meaning_changed() -> None:
+    assert rule_of(_node("Softmax", 12)) is not rule_of(_node("Softmax", 13))
+    assert rule_of(_node("Softmax", 13)) is rule_of(_node("Softmax", NEWEST))
+
+
+def test_a_definition_that_is_newer_than_the_rules_is_not_covered() -> None:
+    entry = Entry(lambda node, trace: None, OLDEST, NEWEST)
+    assert entry.covers(NEWEST + 2, NEWEST)
+    assert not entry.covers(NEWEST + 2, NEWEST + 1)
+
+
+def test_newest_opset_of_the_installed_onnx_was_read() -> None:
+    """A newer onnx may define operators anew: read what changed, then raise NEWEST."""
+    assert onnx.defs.onnx_opset_version() <= NEWEST
