@@ -277,6 +277,16 @@ ROWS: list[Row] = [
         "float[8] w3, int64[1] ax = {1}, float[1,8] w4",
         size=8,
     ),
+    image(
+        "MatMul", "of a constant, over space", NOT_ZERO, "e = Sigmoid(h) z = MatMul(e, w3)", "float[6,6] w3"
+    ),
+    image(
+        "Einsum",
+        "of a constant, over space",
+        NOT_ZERO,
+        'e = Sigmoid(h) z = Einsum<equation="nchw,wv->nchv">(e, w3)',
+        "float[6,6] w3",
+    ),
     whole(
         "MatMul",
         "attention scores",

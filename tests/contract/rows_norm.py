@@ -18,6 +18,14 @@ ROWS: list[Row] = [
         size=6,
     ),
     image(
+        "InstanceNormalization",
+        "over the channels, a scale per position",
+        "not zero",
+        """r = Reshape(h, flat) t = Transpose<perm=[0,2,1]>(r) n = InstanceNormalization(t, s, p)
+        b = Transpose<perm=[0,2,1]>(n) z = Reshape(b, back)""",
+        "int64[3] flat = {0,6,36}, int64[4] back = {0,6,6,6}, float[36] s, float[36] p",
+    ),
+    image(
         "GroupNormalization",
         "three groups",
         PRUNABLE,

@@ -49,7 +49,18 @@ def _tokens(
     return whole(op, "learned tokens", "the axis", text, opset=opset, axis=1 if batch_first else 0)
 
 
+def _across(op: str, vectors: str) -> Row:
+    """h [N,4,8] -> transposed [N,8,4] -> `op` over the four tokens: with a scale per token, channels are not zero."""
+    names = ", ".join(part.split()[-1] for part in vectors.split(", "))
+    text = f"""g (float[N,4,5] x) => (float[N,4,3] y) <float[5,8] w1, float[8,3] w2, {vectors}>
+        {{ h = MatMul(x, w1) t = Transpose<perm=[0,2,1]>(h) n = {op.replace("::", ".")}(t, t, {names})
+           z = Transpose<perm=[0,2,1]>(n) y = MatMul(z, w2) }}"""
+    return whole(op, "over tokens", "not zero", text, axis=1)
+
+
 ROWS: list[Row] = [
+    _across(f"{MS}::SkipLayerNormalization", "float[4] s, float[4] p"),
+    _across(f"{MS}::SkipSimplifiedLayerNormalization", "float[4] s"),
     _tokens(
         "Attention",
         "q = MatMul(t, w3) k = MatMul(x, w4) v = MatMul(x, w5) z = Attention<q_num_heads=2,kv_num_heads=2>(q, k, v)",
