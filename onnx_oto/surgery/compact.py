@@ -8,6 +8,7 @@ import onnx_graphsurgeon as gs
 
 from onnx_oto.errors import OtoError
 from onnx_oto.model.check import check
+from onnx_oto.model.node import standard_domain
 from onnx_oto.model.order import drop_dead, sort_graph
 from onnx_oto.model.skeleton import copy_except_graph, copy_frame
 from onnx_oto.model.tensors import write_array
@@ -21,8 +22,9 @@ def compact(analysis: Analysis, drop: BoolArray) -> onnx.ModelProto:
     """Return the compact model: the full one without the lanes `drop` (bool [lanes]).
 
     It computes what the full model computes when the ZIGs of those lanes are zero. Everything the user put in
-    stays: inputs, outputs, names, opsets, metadata, doc strings. The result passed the full onnx check with
-    strict shape inference. `analysis` is not modified.
+    stays: inputs, outputs, names, opsets, metadata, doc strings; a standard opset is added where there was none and
+    nodes of it are needed. The result passed the full onnx check with strict shape inference. `analysis` is not
+    modified.
     """
     full = analysis.model
     graph = gs.import_onnx(_without_weights(full))
@@ -33,6 +35,9 @@ def compact(analysis: Analysis, drop: BoolArray) -> onnx.ModelProto:
     result = copy_except_graph(full)
     copy_frame(full.graph, result.graph)
     result.graph.node.extend(exported_nodes(graph, knife.touched, full.graph.node))
+    written = any(not standard_domain(node.domain) for node in result.graph.node)
+    if written and "" not in analysis.graph.opsets:
+        result.opset_import.add(domain="", version=knife.opset)
     for tensor in full.graph.initializer:
         if tensor.name in weights:
             write_array(weights[tensor.name], tensor.name, result.graph.initializer.add())

@@ -19,6 +19,8 @@ from onnx_oto.model.tensors import to_array
 from onnx_oto.zigs.lanes import BoolArray
 
 END = np.iinfo(np.int32).max  # bounds may be int32
+OPSET = 13
+"""The opset of nodes that surgery writes into a model that imports other domains only."""
 _SLICE = {"starts": 1, "ends": 2, "axes": 3, "steps": 4}
 
 
@@ -36,7 +38,7 @@ class Knife:
         self.graph = graph
         self.touched: set[str] = set()
         self._trace = trace
-        self._opset = trace.graph.opsets.get("", 0)
+        self.opset = trace.graph.opsets.get("", OPSET)
         self._of_label = of_label
         self._drop = drop
         self._weights = weights
@@ -103,7 +105,7 @@ class Knife:
             self._touch(node).inputs[index] = self._where(node, tensor, values)
 
     def override(self, node: str, setting: str, values: Sequence[int | None]) -> None:
-        index = position(self._nodes[node].op, setting, self._opset)
+        index = position(self._nodes[node].op, setting, self.opset)
         if index is not None and self._is_given(node, index):
             self.override_input(node, index, values)
             return
@@ -248,7 +250,7 @@ class Knife:
 
     def _add(self, op: str, near: str, inputs: list[Any], outputs: list[Any], **settings: Any) -> None:
         """Add a node of the standard domain, in the form of the model's opset."""
-        written = form(op, self._opset, settings)
+        written = form(op, self.opset, settings)
         for index, value in sorted(written.inputs.items()):
             inputs = [*inputs, *(gs.Variable.empty() for _ in range(index - len(inputs)))]
             inputs.append(self._constant(near, value))
@@ -265,7 +267,7 @@ class Knife:
         numbers = np.array([0 if v is None else v for v in values], self._integers(tensor.name))
         result = gs.Variable(self._name(node, "sizes"), numbers.dtype) if result is None else result
         written = self._constant(node, numbers)
-        if self._opset >= 9:
+        if self.opset >= 9:
             self._add("Where", node, [self._constant(node, known), written, tensor], [result])
             return result
         others = gs.Variable(self._name(node, "sizes"), numbers.dtype)
