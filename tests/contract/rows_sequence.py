@@ -59,6 +59,28 @@ def _across(op: str, vectors: str) -> Row:
 
 
 ROWS: list[Row] = [
+    image(
+        f"{MS}::FusedConv",
+        "of a constant, padded",
+        "non-zero constant",
+        f'e = Sigmoid(h) z = {MS}.FusedConv<activation="Relu",pads=[1,1,1,1]>(e, w3)',
+        "float[6,6,3,3] w3",
+    ),
+    image(
+        f"{MS}::FusedConv",
+        "of a constant, grouped",
+        "non-zero constant",
+        f'e = Sigmoid(h) z = {MS}.FusedConv<activation="Relu",group=2>(e, w3)',
+        "float[6,3,1,1] w3",
+    ),
+    image(
+        f"{MS}::FusedConv",
+        "of a constant",
+        PRUNABLE,
+        f'e = Sigmoid(h) z = {MS}.FusedConv<activation="LeakyRelu",activation_params=[0.3]>(e, w3, b3)',
+        "float[6,6,1,1] w3, float[6] b3",
+        size=6,
+    ),
     _across(f"{MS}::SkipLayerNormalization", "float[4] s, float[4] p"),
     _across(f"{MS}::SkipSimplifiedLayerNormalization", "float[4] s"),
     _tokens(
