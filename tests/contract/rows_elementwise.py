@@ -176,6 +176,14 @@ ROWS: list[Row] = [
     _mask("Or", "c = Or(c1, c2)"),
     _mask("Xor", "c = Xor(c1, c2)"),
     _mask("Not", "c = Not(c1)"),
+    whole(
+        "Mul",
+        "by a model input",
+        "stays whole",
+        """g (float[N,5] x, float[N,8] v) => (float[N,4] y) <float[5,8] w1, float[8,4] w2>
+        { h = MatMul(x, w1) z = Mul(h, v) y = MatMul(z, w2) }""",
+        axis=1,
+    ),
     image("IsNaN", "replaced", PRUNABLE, "c = IsNaN(h) z = Where(c, s, h)", "float s = {0.0}"),
     image("IsInf", "replaced", PRUNABLE, "c = IsInf(h) z = Where(c, s, h)", "float s = {0.0}"),
     image("IsNaN", "replaced by one", NOT_ZERO, "c = IsNaN(h) z = Where(c, s, h)", "float s = {1.0}"),

@@ -164,6 +164,13 @@ ROWS: list[Row] = [
         "float[6,2,2,2] w3, float[4] b3",
         channels=4,
     ),
+    whole(
+        "ConvTranspose",
+        "grouped, of the model's input",
+        "no parameter produces",
+        """g (float[N,4,6,6] x) => (float[N,5,P,Q] y) <float[4,3,2,2] w1, float[5,6,1,1] w2>
+        { z = ConvTranspose<group=2>(x, w1) y = Conv(z, w2) }""",
+    ),
     # --- matrices ---------------------------------------------------------------------------------------------
     vector("Gemm", "plain", PRUNABLE, "z = Relu(h)", size=8),
     vector("Gemm", "opset 7", PRUNABLE, "z = Relu(h)", opset=7, size=8),
@@ -286,6 +293,14 @@ ROWS: list[Row] = [
         NOT_ZERO,
         'e = Sigmoid(h) z = Einsum<equation="nchw,wv->nchv">(e, w3)',
         "float[6,6] w3",
+    ),
+    whole(
+        "Einsum",
+        "with a model input",
+        "stays whole",
+        """g (float[N,5] x, float[N,8] v) => (float[N,4] y) <float[5,8] w1, float[8,4] w2>
+        { h = MatMul(x, w1) z = Einsum<equation="nc,nc->nc">(h, v) y = MatMul(z, w2) }""",
+        axis=1,
     ),
     whole(
         "MatMul",
