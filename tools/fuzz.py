@@ -4,7 +4,8 @@
     python tools/fuzz.py --count 2000 --seed 0 --open
 
 Prints statistics; exits 1 and prints the model when full and compact differ or anything raises. A difference
-in float32 counts only if it is there in float64 too (reference evaluator): norms amplify rounding.
+in float32 counts only if it is there in float64 too (reference evaluator): norms amplify rounding. With
+--constants, removed channels hold constants that are not zero.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=8, help="operators per model, about")
     parser.add_argument("--head-dims", action="store_true", help="attention keeps its heads")
+    parser.add_argument(
+        "--constants", action="store_true", help="Sigmoid, Exp and the like stand behind layers"
+    )
     parser.add_argument("--stop", type=int, default=5, help="stop after so many failures")
     parser.add_argument("--open", action="store_true", help="chains of views with sizes computed at run time")
     options = parser.parse_args()
@@ -45,7 +49,12 @@ def main() -> int:
     reasons: collections.Counter[str] = collections.Counter()
     for seed in range(options.seed, options.seed + options.count):
         rng = np.random.default_rng(seed)
-        model = random_model(lambda n, rng=rng: int(rng.integers(n)), 1 + seed % options.steps, seed=seed)
+        model = random_model(
+            lambda n, rng=rng: int(rng.integers(n)),
+            1 + seed % options.steps,
+            seed=seed,
+            constants=options.constants,
+        )
         sets = (KeepSet(seed, 0.5), KeepSet(seed + 1, 0.8, "global"), KeepSet(seed + 2, 0.4, round_to=2))
         try:
             outcome = examine(model, sets, head_dims=options.head_dims)

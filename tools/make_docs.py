@@ -55,7 +55,7 @@ def operators() -> str:
         "| --- | --- | --- |",
     ]
     for op in sorted({*RULES, *lowered, *DIFFERENTIABLE}):
-        rule = RULES.get(op)
+        rule = RULES[op][-1].rule if op in RULES else None
         text = " ".join((rule.__doc__ or "").split("\n\n")[0].split()) if rule else "no rule: frozen"
         training = "lowered" if op in lowered else "native" if op in DIFFERENTIABLE else "no"
         lines.append(f"| {op} | {text.replace('|', chr(92) + '|')} | {training} |")

@@ -59,6 +59,9 @@ class Cut(Protocol):
         (broadcast), 0 (copied) or -1 (inferred).
         """
 
+    def override(self, node: str, setting: str, values: Sequence[int | None]) -> None:
+        """Replace elements of a list (axes, pads, ...) that is an attribute or an input, by the model's opset."""
+
     def override_output(self, node: str, index: int, values: Sequence[NewSize]) -> None:
         """Replace elements of an integer output, a vector or a single number; a share is taken of it."""
 
@@ -76,10 +79,9 @@ class Cut(Protocol):
         node: str,
         shadow: Expression,
         weight: float,
-        constants: Sequence[npt.NDArray[Any]],
-        **attributes: Any,
+        **settings: Any,
     ) -> None:
-        """Add weight * (the node's operator applied to `shadow` and `constants`) to the node's first output."""
+        """Add weight * (the node's operator with `settings`, applied to `shadow`) to the node's first output."""
 
     def express(self, node: str, expression: Expression) -> None:
         """Compute the node's first output by an expression over tensors of the graph instead."""
@@ -88,9 +90,12 @@ class Cut(Protocol):
         """Put `count` zeros behind an input along `axis`."""
 
     def insert_after(
-        self, node: str, index: int, op: str, constants: Sequence[npt.NDArray[Any]] = (), **attributes: Any
+        self, node: str, index: int, op: str, constants: Sequence[npt.NDArray[Any]] = (), **settings: Any
     ) -> None:
-        """Let the readers of an output read op(output, *constants) instead."""
+        """Let the readers of an output read op(output, *constants), with `settings`, instead.
+
+        settings: axes, starts and the like, whether they are attributes or inputs in the model's opset.
+        """
 
     def reslice(self, node: str, axis: int, positions: IntArray) -> None:
         """Let a Slice take these positions of `axis` (in the compact tensor), whatever its bounds were."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 
@@ -27,28 +26,29 @@ class Number:
 
 @dataclass(frozen=True, eq=False)
 class Array:
-    """A constant of a data type of its own (a list of axes)."""
+    """A constant of a data type of its own (a list of sizes)."""
 
     value: npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Apply:
-    """An operator applied to expressions. The same object in two places is computed once."""
+    """An operator applied to expressions, with `settings` (see `onnx_oto.model.forms`), written for the model's opset.
+
+    The same object in two places is computed once.
+    """
 
     op: str
     arguments: tuple[Expression, ...]
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 Expression = Tensor | Number | Array | Apply
 
 
-def apply(op: str, *arguments: Expression, **attributes: Any) -> Apply:
-    """Return an operator of the standard domain applied to expressions."""
-    return Apply(op, arguments, attributes)
+def apply(op: str, *arguments: Expression, **settings: Any) -> Apply:
+    """Return an operator of the standard domain applied to expressions.
 
-
-def axes_of(axes: list[int]) -> Array:
-    """Return a list of axes as an input, int64 [n]."""
-    return Array(np.array(axes, np.int64))
+    settings: axes, pads, starts and the like, whether they are attributes or inputs in the model's opset.
+    """
+    return Apply(op, arguments, settings)

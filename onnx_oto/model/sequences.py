@@ -6,11 +6,9 @@ import numpy as np
 from onnx import GraphProto, NodeProto, helper
 
 from onnx_oto.model.dims import Shape
+from onnx_oto.model.forms import form
 from onnx_oto.model.order import captured
 from onnx_oto.model.tensors import from_array
-
-SPLIT_WITH_INPUT = 13
-"""Since this opset Split takes its sizes as an input."""
 
 
 def split_sequences(
@@ -20,8 +18,6 @@ def split_sequences(
 
     values, shapes: what is known of tensors, by name. Return whether anything changed.
     """
-    if opset < SPLIT_WITH_INPUT:
-        return False
     known = dict(values)
     changed = False
     for index, node in enumerate(graph.node):
@@ -36,13 +32,17 @@ def split_sequences(
             continue
         picked = [int(p.reshape(-1)[0]) % len(sizes) for p in positions if p is not None]
         names = [f"{node.output[0]}__part{i}" for i in range(len(sizes))]
-        written = f"{node.output[0]}__sizes"
-        graph.initializer.append(from_array(np.array(sizes, np.int64), written))
         axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
-        replacement = helper.make_node(
-            "Split", [node.input[0], written], names, name=node.name, doc_string=node.doc_string, axis=axis
+        written = form("Split", opset, {"split": sizes, "axis": axis})
+        inputs = [node.input[0]]
+        for value in written.inputs.values():
+            inputs.append(f"{node.output[0]}__sizes")
+            graph.initializer.append(from_array(value, inputs[-1]))
+        graph.node[index].CopyFrom(
+            helper.make_node(
+                "Split", inputs, names, name=node.name, doc_string=node.doc_string, **written.attributes
+            )
         )
-        graph.node[index].CopyFrom(replacement)
         for reader, position in zip(readers, picked, strict=True):
             part = helper.make_node("Identity", [names[position]], list(reader.output), name=reader.name)
             reader.CopyFrom(part)

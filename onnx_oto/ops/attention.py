@@ -6,7 +6,7 @@ When a head's values are zero, its output is zero, whatever its scores are. So a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,13 +30,13 @@ class Heads:
 def heads_on(trace: Trace, node: Node, layout: Layout, axis: int, heads: int) -> Heads | None:
     """Return the heads on `axis`, each made one lane; None if the axis is free.
 
-    The axis has [heads, positions per head] in C order.
+    The axis has [heads, positions per head] in C order. All other axes stay whole.
     """
-    if not layout.on_axis(axis):
-        return None
     if any(len(b.keys) > 1 and not set(b.keys) <= set(layout.axes[axis]) for b in layout.on_axis(axis)):
         trace.materialise(layout, node)
-        layout = _only(trace, layout, axis)
+    layout = _only(trace, node, layout, axis)
+    if not layout.on_axis(axis):
+        return None
     listed = explicit(layout, axis)
     if listed is None or listed[0].size % heads:
         raise NotCovered("reads heads from an axis that is composed of several")
@@ -45,14 +45,10 @@ def heads_on(trace: Trace, node: Node, layout: Layout, axis: int, heads: int) ->
     return Heads(labels[:, 0], np.where((state == state[:, :1]).all(1), state[:, 0], np.nan))
 
 
-def _only(trace: Trace, layout: Layout, axis: int) -> Layout:
-    """Return `layout` with blocks that reach over from `axis` collapsed to it."""
-    inside = set(layout.axes[axis])
-    blocks = []
-    for block in layout.blocks:
-        keep = tuple(k for k in block.keys if k in inside)
-        blocks.append(trace.collapse(block, keep) if keep and len(keep) < len(block.keys) else block)
-    return replace(layout, blocks=tuple(blocks), view=None)
+def _only(trace: Trace, node: Node, layout: Layout, axis: int) -> Layout:
+    """Return `layout` with blocks that reach over from `axis` collapsed to it, and every other axis whole."""
+    others = [other for other in range(layout.rank) if other != axis]
+    return trace.release(layout, others, f"{describe(node)} needs every position of the axis")
 
 
 def tie_heads(trace: Trace, node: Node, parts: Sequence[Heads | None]) -> None:
@@ -75,6 +71,11 @@ def spread_heads(trace: Trace, name: str, axis: int, heads: Heads | None) -> Lay
         return shaped
     times = size // heads.labels.size
     return relabel_axis(shaped, axis, np.repeat(heads.labels, times), np.repeat(heads.state, times))
+
+
+def _of_unknown(heads: Heads | None) -> Heads | None:
+    """Return heads of which nothing is known where they are removed."""
+    return None if heads is None else Heads(heads.labels, np.full(heads.labels.size, np.nan))
 
 
 def count_repair(
@@ -129,6 +130,8 @@ def attention(node: Node, trace: Trace) -> None:
     mask = given_inputs[3] if len(given_inputs) > 3 else None
     if mask is not None and mask.rank >= 3 and mask.axes[mask.rank - 3]:
         parts.append(heads_on(trace, node, mask, mask.rank - 3, keys))
+    else:
+        read_whole(node, trace, [mask], "a mask")
     tie_heads(trace, node, parts)
     if flat:
         count_repair(trace, node, parts[0], [("q_num_heads", queries // keys), ("kv_num_heads", 1)])
@@ -139,8 +142,7 @@ def attention(node: Node, trace: Trace) -> None:
     for index, name in enumerate(node.outputs[1:], 1):
         if name:
             present = parts[1] if index == 1 else parts[2] if index == 2 else parts[0]
-            unknown = None if present is None else Heads(present.labels, np.full(present.labels.size, np.nan))
-            trace.put(name, spread_heads(trace, name, 1, unknown))
+            trace.put(name, spread_heads(trace, name, 1, _of_unknown(present)))
 
 
 @rule("com.microsoft::MultiHeadAttention")
@@ -153,6 +155,7 @@ def multi_head_attention(node: Node, trace: Trace) -> None:
     if any(x is not None for x in given_inputs[5:]):
         raise NotCovered("adds positions or keeps a past")
     parts = [heads_on(trace, node, given(x), 2, heads) for x in given_inputs[:3]]
+    read_whole(node, trace, given_inputs[4:], "a mask")
     bias = given_inputs[3] if len(given_inputs) > 3 else None
     if bias is not None:
         parts = _biased(node, trace, bias, parts, heads)
@@ -164,7 +167,7 @@ def multi_head_attention(node: Node, trace: Trace) -> None:
     _put_values(node, trace, 0, 2, parts[2])
     for name in node.outputs[1:]:
         if name:
-            trace.put(name, spread_heads(trace, name, 1, parts[1]))
+            trace.put(name, spread_heads(trace, name, 1, _of_unknown(parts[1])))
 
 
 def _biased(
@@ -198,6 +201,7 @@ def group_query_attention(node: Node, trace: Trace) -> None:
     queries, keys = int(node.attrs["num_heads"]), int(node.attrs["kv_num_heads"])
     parts = [heads_on(trace, node, given(x), 2, keys) for x in given_inputs[:3]]
     parts += [heads_on(trace, node, past, 1, keys) for past in given_inputs[3:5] if past is not None]
+    read_whole(node, trace, given_inputs[5:], "lengths and angles")
     tie_heads(trace, node, parts)
     count_repair(trace, node, parts[0], [("num_heads", queries // keys), ("kv_num_heads", 1)])
     width = trace.shape(node.inputs[0])[-1]
@@ -205,8 +209,8 @@ def group_query_attention(node: Node, trace: Trace) -> None:
         attention_macs(trace, node, trace.shape(node.inputs[0]), width)
     _put_values(node, trace, 0, 2, parts[2])
     for part, name in zip(parts[1:3], node.outputs[1:3], strict=False):
-        if name:
-            trace.put(name, spread_heads(trace, name, 1, part))
+        if name:  # behind a past, and rotated
+            trace.put(name, spread_heads(trace, name, 1, _of_unknown(part)))
 
 
 @rule("com.microsoft::Attention")
@@ -221,6 +225,8 @@ def packed_attention(node: Node, trace: Trace) -> None:
         raise NotCovered("keeps a past, adds positions or has projections of different widths")
     if not isinstance(shape[1], int) or not weights.on_axis(1) or not weights.constant:
         raise NotCovered("projects by weights that are no parameter")
+    x = trace.release(x, [0, 1], f"{describe(node)} needs every position of the axis")
+    read_whole(node, trace, given_inputs[3:], "a mask")
     projected = contract(trace, node, [(x, "bli"), (weights, "io")], "blo")
     labels = projected.on_axis(2)[0].labels.reshape(3 * heads, -1)
     trace.tie(labels[:, :1], labels)

@@ -11,13 +11,13 @@ from onnx import TensorProto
 from onnx_oto.lanes.align import align, combine
 from onnx_oto.lanes.contract import contract, zero_or_unknown
 from onnx_oto.lanes.cut import Cut, kept_of
-from onnx_oto.lanes.expression import Expression, Number, Tensor, apply, axes_of
+from onnx_oto.lanes.expression import Array, Expression, Number, Tensor, apply
 from onnx_oto.lanes.layout import FloatArray, Layout
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
 from onnx_oto.ops.elementwise import UNARY
-from onnx_oto.ops.linear import conv
-from onnx_oto.ops.norm import affine, put_others
+from onnx_oto.ops.linear import add_scaled, conv
+from onnx_oto.ops.norm import affine, corrected_norm, give_statistics
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
 
@@ -82,11 +82,7 @@ def fused_gemm(node: Node, trace: Trace) -> None:
     left = "km" if node.attrs.get("transA", 0) else "mk"
     right = "nk" if node.attrs.get("transB", 0) else "kn"
     result = contract(trace, node, [(given(a), left), (given(b), right)], "mn")
-    if c and c[0] is not None:
-        beta = float(node.attrs.get("beta", 1.0))
-        trace.use(c[0], Role.PRODUCER, weight=True)
-        roles = [Role.PRODUCER, Role.PRODUCER]
-        result = combine(trace, node, [result, c[0]], lambda y, z: y + beta * z, roles)
+    result = add_scaled(node, trace, result, c[0] if c else None)
     prefix = "activation_"
     attrs = {name.removeprefix(prefix): v for name, v in node.attrs.items() if name.startswith(prefix)}
     trace.put(node.outputs[0], _activated(node, trace, result, attrs))
@@ -134,10 +130,9 @@ def skip_layer_normalization(node: Node, trace: Trace) -> None:
         for index in (2, 3, 4):
             if node.input(index):
                 cut.pad_input(node.name, index, -1, before - after)
-        bounds = [np.array([v], np.int64) for v in (0, after, axis)]
         for index in (0, 3):
             if index < len(node.outputs) and node.outputs[index]:
-                cut.insert_after(node.name, index, "Slice", bounds)
+                cut.insert_after(node.name, index, "Slice", starts=[0], ends=[after], axes=[axis])
 
     trace.repair(node, repair)
     trace.put(node.outputs[0], layout)
@@ -153,12 +148,10 @@ def _skip_norm(node: Node, trace: Trace, x: Layout, beta: int | None) -> Layout:
         trace.use(vector, Role.PRODUCER, weight=True)
     for block in x.on_axis(axis):
         trace.demand_zero(block, node, "the mean")
-    for index, name in enumerate(node.outputs):
-        if name and index == 3:
+    x = give_statistics(node, trace, x, 1, node.outputs[1:3])
+    for name in node.outputs[3:]:
+        if name:
             trace.put(name, x)
-        elif name and index:
-            trace.put(name, trace.shaped(name))
-            trace.freeze(x.on_axis(axis), f"{describe(node)} also gives the statistics out")
     aligned = align(trace, node, [x, *vectors])
     return affine(trace, aligned, 1, None if beta is None else 2)
 
@@ -203,7 +196,8 @@ def embed_layer_normalization(node: Node, trace: Trace) -> None:
         trace.use(vector, Role.PRODUCER, weight=True)
     for block in total.on_axis(2):
         trace.demand_zero(block, node, "the mean")
-    put_others(node, trace)
+    if len(node.outputs) > 1 and node.outputs[1]:
+        trace.put(node.outputs[1], trace.shaped(node.outputs[1]))
     if len(node.outputs) > 2 and node.outputs[2]:
         trace.put(node.outputs[2], total)
     trace.put(node.outputs[0], affine(trace, align(trace, node, [total, *vectors]), 1, 2))
@@ -211,7 +205,7 @@ def embed_layer_normalization(node: Node, trace: Trace) -> None:
     def repair(cut: Cut) -> None:
         kept, full = kept_of(cut, total, [2])
         if kept < full:
-            cut.express(node.name, _embedding_norm(node, kept / full, trace.graph.opsets.get("", 0)))
+            cut.express(node.name, _embedding_norm(node, kept / full))
 
     trace.repair(node, repair)
 
@@ -229,34 +223,20 @@ def _embedded(node: Node, trace: Trace, tables: Sequence[Layout]) -> Layout:
     return combine(trace, node, [free, *rows], lambda _, *states: np.sum(states, axis=0), roles)
 
 
-def _embedding_norm(node: Node, share: float, opset: int) -> Expression:
-    """Return the first output where the share r of the lanes is there and the others are zero.
-
-    With mean m and variance v of those there: (x - r m) / sqrt(r v + r (1 - r) m^2 + eps) * scale + bias.
-    """
+def _embedding_norm(node: Node, share: float) -> Expression:
+    """Return the first output where `share` of the lanes is there and the others are zero."""
     ids, segments, words, positions, kinds, scale, bias = (Tensor(node.input(i)) for i in range(7))
 
     def number(value: float) -> Expression:
         return Number(value, words.name)
 
-    def mean(of: Expression) -> Expression:
-        if opset >= 18:
-            return apply("ReduceMean", of, axes_of([2]), keepdims=1)
-        return apply("ReduceMean", of, axes=[2], keepdims=1)
-
     if node.input(8):
         places: Expression = apply("Gather", positions, Tensor(node.input(8)), axis=0)
     else:
-        length = apply("Slice", apply("Shape", ids), axes_of([1]), axes_of([2]), axes_of([0]))
-        places = apply("Slice", positions, axes_of([0]), length, axes_of([0]))
+        length = apply("Gather", apply("Shape", ids), Array(np.array([1])), axis=0)
+        places = apply("Slice", positions, Array(np.array([0])), length, Array(np.array([0])))
     x = apply("Add", apply("Gather", words, ids, axis=0), places)
     if segments.name and kinds.name:
         x = apply("Add", x, apply("Gather", kinds, segments, axis=0))
-    middle = mean(x)
-    apart = apply("Sub", x, middle)
-    within = apply("Mul", mean(apply("Mul", apart, apart)), number(share))
-    between = apply("Mul", apply("Mul", middle, middle), number(share * (1 - share)))
-    eps = number(float(node.attrs.get("epsilon", 1e-12)))
-    spread = apply("Sqrt", apply("Add", apply("Add", within, between), eps))
-    normal = apply("Div", apply("Sub", x, apply("Mul", middle, number(share))), spread)
-    return apply("Add", apply("Mul", normal, scale), bias)
+    eps = float(node.attrs.get("epsilon", np.float32(1e-12)))
+    return apply("Add", apply("Mul", corrected_norm(x, [2], share, eps, number), scale), bias)

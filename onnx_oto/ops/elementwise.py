@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 from onnx_oto.lanes.align import combine
-from onnx_oto.lanes.contract import times
+from onnx_oto.lanes.contract import times, zero_or_unknown
 from onnx_oto.lanes.layout import FloatArray, with_blocks
 from onnx_oto.lanes.trace import Role, Trace
 from onnx_oto.model.node import Node
@@ -246,10 +246,19 @@ def prelu(node: Node, trace: Trace) -> None:
 
 @rule("Dropout", "Identity", orderless=True)
 def passing(node: Node, trace: Trace) -> None:
-    """y = x outside training."""
+    """y = x outside training; in training a zero stays zero."""
     layout = given(inputs(node, trace)[0])
+    training = node.input(2)
+    if training and not _is_false(trace, training):
+        blocks = [replace(b, state=zero_or_unknown(b.state)) for b in layout.blocks]
+        layout = replace(layout, blocks=tuple(blocks), view=None)
     trace.put(node.outputs[0], layout)
     for mask in node.outputs[1:]:
         if mask:
             blocks = [replace(b, state=np.full_like(b.state, np.nan), source=()) for b in layout.blocks]
             trace.put(mask, with_blocks(layout, blocks))
+
+
+def _is_false(trace: Trace, name: str) -> bool:
+    value = trace.graph.constant(name)
+    return value is not None and not value.any()

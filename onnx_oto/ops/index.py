@@ -269,12 +269,8 @@ def split_axis(node: Node, trace: Trace) -> None:
         if not cut.touches(x):
             return
         kept = [cut.size(part, axis) for part in parts]
-        assert all(k is not None for k in kept)
-        if node.since >= 13:
-            cut.set_input(node.name, 1, np.array(kept, np.int64))
-            cut.set_attribute(node.name, "num_outputs", None)
-        else:
-            cut.set_attribute(node.name, "split", [int(k or 0) for k in kept])
+        cut.override(node.name, "split", kept)
+        cut.set_attribute(node.name, "num_outputs", None)
 
     trace.repair(node, repair)
 
@@ -387,16 +383,9 @@ def pad(node: Node, trace: Trace) -> None:
         for low, high, first, last in added:
             sizes[low], sizes[high] = int(cut.kept(first).sum()), int(cut.kept(last).sum())
         if sizes != pads:
-            _set_pads(cut, node, sizes)
+            cut.override(node.name, "pads", sizes)
 
     trace.repair(node, repair)
-
-
-def _set_pads(cut: Cut, node: Node, sizes: list[int | None]) -> None:
-    if "pads" in node.attrs:
-        cut.set_attribute(node.name, "pads", [int(s or 0) for s in sizes])
-    else:
-        cut.override_input(node.name, 1, sizes)
 
 
 def _bordered(layout: Layout, axis: int, value: float) -> Layout:

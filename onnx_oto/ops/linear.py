@@ -10,7 +10,7 @@ import numpy as np
 from onnx_oto.lanes.align import combine
 from onnx_oto.lanes.contract import contract
 from onnx_oto.lanes.cut import Cut
-from onnx_oto.lanes.layout import Layout, Size, explicit, product, without_axes
+from onnx_oto.lanes.layout import FloatArray, Layout, Size, explicit, product, without_axes
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
 from onnx_oto.ops.grouped import grouped, grouped_products
@@ -164,10 +164,20 @@ def gemm(node: Node, trace: Trace) -> None:
         produced = 0 if right == "nk" else 1
         alpha = float(node.attrs.get("alpha", 1.0))
         _fold_constants(node, trace, given(a), 1, produced=produced, bias=None, scale=alpha)
-    if c and c[0] is not None:
-        trace.use(c[0], Role.PRODUCER, weight=True)
-        result = combine(trace, node, [result, c[0]], np.add, [Role.PRODUCER, Role.PRODUCER])
-    trace.put(node.outputs[0], result)
+    trace.put(node.outputs[0], add_scaled(node, trace, result, c[0] if c else None))
+
+
+def add_scaled(node: Node, trace: Trace, product: Layout, c: Layout | None) -> Layout:
+    """Return the layout of `product` + beta C, the node's attribute; with beta 0 C is not read."""
+    if c is None:
+        return product
+    beta = float(node.attrs.get("beta", 1.0))
+    trace.use(c, Role.PRODUCER, weight=True)
+
+    def state(own: FloatArray, added: FloatArray) -> FloatArray:
+        return own + beta * added if beta else own
+
+    return combine(trace, node, [product, c], state, [Role.PRODUCER, Role.PRODUCER])
 
 
 @rule("MatMul", orderless=True)

@@ -7,22 +7,24 @@ sliced. RMSNorm needs no padding: eps n/k and scale sqrt(n/k) give the same resu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
+import onnx
 from onnx import TensorProto
 
 from onnx_oto.lanes.align import Aligned, align, combine, finite_or_poison
-from onnx_oto.lanes.contract import times, zero_or_unknown
+from onnx_oto.lanes.contract import zero_or_unknown
 from onnx_oto.lanes.cut import Cut, kept_of
-from onnx_oto.lanes.expression import Array, Expression, Number, Tensor, apply, axes_of
-from onnx_oto.lanes.layout import Block, Layout, fuse, split, with_blocks
+from onnx_oto.lanes.expression import Array, Expression, Tensor, apply
+from onnx_oto.lanes.layout import Block, Layout, fuse, split, with_blocks, without_axes
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
 from onnx_oto.ops.index import alone
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
+HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 SWITCHED_OFF = "removing channels from normalised axes is switched off"
 
 
@@ -37,11 +39,13 @@ def affine(trace: Trace, aligned: Aligned, scale: int, bias: int | None) -> Layo
     return with_blocks(replace(aligned.layout, constant=False), blocks)
 
 
-def put_others(node: Node, trace: Trace) -> None:
-    """Give the outputs after the first a layout without labels."""
-    for name in node.outputs[1:]:
+def put_statistics(trace: Trace, names: Sequence[str], like: Layout, over: Iterable[int] = ()) -> None:
+    """Put the layout of statistics: that of `like`, of size 1 over some (free) axes. Nothing is known of values."""
+    layout = without_axes(like, over, keep_dims=True)
+    blocks = [replace(b, state=np.full_like(b.state, np.nan), source=()) for b in layout.blocks]
+    for name in names:
         if name:
-            trace.put(name, trace.shaped(name))
+            trace.put(name, with_blocks(replace(layout, constant=False), blocks))
 
 
 def _channel_vector(vector: Layout, rank: int) -> Layout:
@@ -53,14 +57,16 @@ def _channel_vector(vector: Layout, rank: int) -> Layout:
 def batch_normalization(node: Node, trace: Trace) -> None:
     """y[n, c, ...] = scale[c] (x[n, c, ...] - mean[c]) / sqrt(var[c] + eps) + bias[c]
 
-    With scale and bias zero the channel is zero, whatever x is.
+    With scale and bias zero the channel is zero, whatever x is. In training, statistics are outputs too.
     """
     x, *vectors = (given(layout) for layout in inputs(node, trace)[:5])
+    if any(vector.rank != 1 for vector in vectors):
+        raise NotCovered("has a scale per position")
     for vector, role in zip(vectors, (Role.PRODUCER, Role.PRODUCER, Role.BUFFER, Role.BUFFER), strict=True):
         trace.use(vector, role, weight=role is Role.PRODUCER)
     aligned = align(trace, node, [x, *(_channel_vector(v, x.rank) for v in vectors)])
     trace.put(node.outputs[0], affine(trace, aligned, 1, 2))
-    put_others(node, trace)
+    put_statistics(trace, node.outputs[1:], vectors[0])
 
 
 @rule("InstanceNormalization", orderless=True)
@@ -104,40 +110,52 @@ def _norm_over_lanes(node: Node, trace: Trace, x: Layout, axes: Sequence[int]) -
     trace.repair(node, repair)
 
 
-def _written_out(node: Node, trace: Trace, x: Layout, axes: Sequence[int], share: float) -> Expression:
-    """Return the norm over n positions of which the share r is there and the others are zero.
+def corrected_norm(
+    x: Expression, axes: Sequence[int], share: float, eps: float, number: Callable[[float], Expression]
+) -> Expression:
+    """Return the norm of x over n positions of `axes`, of which the share r is there and the others are zero.
 
-    With mean m and variance v of those there: (x - r m) / sqrt(r v + r (1 - r) m^2 + eps) * scale + bias.
+    With mean m and variance v of those there: (x - r m) / sqrt(r v + r (1 - r) m^2 + eps). number: a constant in the
+    data type of x.
     """
-    name = node.inputs[0]
-    half = trace.graph.dtypes[name] in (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
     def mean(of: Expression) -> Expression:
-        if node.since >= 18:
-            return apply("ReduceMean", of, axes_of(list(axes)), keepdims=1)
         return apply("ReduceMean", of, axes=list(axes), keepdims=1)
 
-    def number(value: float) -> Expression:
-        return Array(np.array(value, np.float32)) if half else Number(value, name)
-
-    def single(of: Expression) -> Expression:
-        return apply("Cast", of, to=TensorProto.FLOAT) if half else of
-
-    value = single(Tensor(name))
-    middle = mean(value)
-    apart = apply("Sub", value, middle)
+    middle = mean(x)
+    apart = apply("Sub", x, middle)
     within = apply("Mul", mean(apply("Mul", apart, apart)), number(share))
     between = apply("Mul", apply("Mul", middle, middle), number(share * (1 - share)))
-    eps = number(float(node.attrs.get("epsilon", 1e-5)))
-    spread = apply("Sqrt", apply("Add", apply("Add", within, between), eps))
-    normal: Expression = apply("Div", apply("Sub", value, apply("Mul", middle, number(share))), spread)
-    if half:
-        normal = apply("Cast", normal, to=trace.graph.dtypes[name])
-    behind = axes_of(list(range(1, x.rank - 1)))
+    spread = apply("Sqrt", apply("Add", apply("Add", within, between), number(eps)))
+    return apply("Div", apply("Sub", x, apply("Mul", middle, number(share))), spread)
+
+
+def _written_out(node: Node, trace: Trace, x: Layout, axes: Sequence[int], share: float) -> Expression:
+    """Return the node's norm, scaled and shifted, where only `share` of the positions is there.
+
+    It is computed in the element type in which the norm itself does: not in half precision, and as its `stash_type`
+    says.
+    """
+    name = node.inputs[0]
+    dtype = trace.graph.dtypes[name]
+    stash = (
+        int(node.attrs.get("stash_type", 1)) if node.op == "GroupNormalization" and node.since >= 21 else 0
+    )
+    inner = stash or (TensorProto.FLOAT if dtype in HALVES else dtype)
+
+    def number(value: float) -> Expression:
+        return Array(np.array(value, onnx.helper.tensor_dtype_to_np_dtype(inner)))
+
+    def cast(of: Expression, to: int) -> Expression:
+        return of if inner == dtype else apply("Cast", of, to=to)
+
+    eps = float(node.attrs.get("epsilon", np.float32(1e-5)))
+    normal = cast(corrected_norm(cast(Tensor(name), inner), axes, share, eps, number), dtype)
+    behind = list(range(1, x.rank - 1))
     for op, vector in zip(("Mul", "Add"), node.inputs[1:3], strict=False):
         factor: Expression = Tensor(vector)
         if trace.shape(vector) != (1,):
-            factor = apply("Unsqueeze", factor, behind)
+            factor = apply("Unsqueeze", factor, axes=behind)
         normal = apply(op, normal, factor)
     return normal
 
@@ -237,8 +255,7 @@ def _pad_norm(cut: Cut, node: Node, axis: int, before: int, after: int, vectors:
     cut.pad_input(node.name, 0, axis, before - after)
     for index in vectors:
         cut.pad_input(node.name, index, -1, before - after)
-    bounds = [np.array([v], np.int64) for v in (0, after, axis)]
-    cut.insert_after(node.name, 0, "Slice", bounds)
+    cut.insert_after(node.name, 0, "Slice", starts=[0], ends=[after], axes=[axis])
 
 
 def _rescale_norm(cut: Cut, node: Node, before: int, after: int, scale: int) -> None:
@@ -250,16 +267,24 @@ def _rescale_norm(cut: Cut, node: Node, before: int, after: int, scale: int) -> 
     cut.scale_input(node.name, scale, float(np.sqrt(ratio)))
 
 
+def give_statistics(node: Node, trace: Trace, x: Layout, axes: int, names: Sequence[str]) -> Layout:
+    """Return `x` with its last `axes` axes whole if the node has statistics over them as outputs, which are put."""
+    if not any(names):
+        return x
+    over = range(x.rank - axes, x.rank)
+    x = trace.release(x, over, f"{describe(node)} also gives the statistics out")
+    put_statistics(trace, names, x, over)
+    return x
+
+
 @rule("LayerNormalization", orderless=True)
 def layer_normalization(node: Node, trace: Trace) -> None:
     """y = scale (x - mean) / sqrt(variance + eps) + bias over the axes from `axis` on."""
     x = given(inputs(node, trace)[0])
     axes = x.rank - int(node.attrs.get("axis", -1)) % x.rank
     bias = 2 if node.input(2) else None
-    if any(node.outputs[1:]):
-        x = trace.release(x, range(x.rank - axes, x.rank), f"{describe(node)} also gives the statistics out")
+    x = give_statistics(node, trace, x, axes, node.outputs[1:])
     trace.put(node.outputs[0], norm_over_last(node, trace, x, axes, 1, bias, centred=True))
-    put_others(node, trace)
 
 
 @rule("RMSNormalization", "SimplifiedLayerNormalization", orderless=True)
@@ -267,8 +292,8 @@ def rms_normalization(node: Node, trace: Trace) -> None:
     """y = scale x / sqrt(mean(x^2) + eps) over the axes from `axis` on."""
     x = given(inputs(node, trace)[0])
     axes = x.rank - int(node.attrs.get("axis", -1)) % x.rank
+    x = give_statistics(node, trace, x, axes, node.outputs[1:])
     trace.put(node.outputs[0], norm_over_last(node, trace, x, axes, 1, None, centred=False))
-    put_others(node, trace)
 
 
 @rule("LpNormalization", orderless=True)
@@ -300,13 +325,21 @@ def mean_variance_normalization(node: Node, trace: Trace) -> None:
     trace.put(node.outputs[0], with_blocks(replace(x, constant=False), blocks))
 
 
-@rule("Softmax", "LogSoftmax", "Hardmax", orderless=True)
+@rule("Softmax", "LogSoftmax", "Hardmax", until=12, orderless=True)
+def flat_softmax(node: Node, trace: Trace) -> None:
+    """y = exp(x) / sum(exp(x)) along all axes from one on."""
+    x = given(inputs(node, trace)[0])
+    _softmax(node, trace, x, range(int(node.attrs.get("axis", 1)) % max(x.rank, 1), x.rank))
+
+
+@rule("Softmax", "LogSoftmax", "Hardmax", since=13, orderless=True)
 def softmax(node: Node, trace: Trace) -> None:
     """y = exp(x) / sum(exp(x)) along one axis (before opset 13: along all axes from it on)."""
     x = given(inputs(node, trace)[0])
-    since = node.since >= 13
-    axis = int(node.attrs.get("axis", -1 if since else 1)) % max(x.rank, 1)
-    axes = [axis] if since else list(range(axis, x.rank))
+    _softmax(node, trace, x, [int(node.attrs.get("axis", -1)) % max(x.rank, 1)])
+
+
+def _softmax(node: Node, trace: Trace, x: Layout, axes: Iterable[int]) -> None:
     x = trace.release(x, axes, f"{describe(node)} needs every position of the axis")
     # A mask's -inf is no poison here: it makes a zero.
     x = replace(x, blocks=tuple(replace(b, state=np.full_like(b.state, np.nan)) for b in x.blocks))
@@ -318,4 +351,4 @@ def lrn(node: Node, trace: Trace) -> None:
     """y = x / (bias + alpha / size * sum of squares of neighbouring channels) ** beta"""
     x = given(inputs(node, trace)[0])
     x = trace.release(x, [1], f"{describe(node)} mixes neighbouring channels")
-    trace.put(node.outputs[0], combine(trace, node, [x], lambda s: times(s), [Role.CONSUMER]))
+    trace.put(node.outputs[0], combine(trace, node, [x], zero_or_unknown, [Role.CONSUMER]))

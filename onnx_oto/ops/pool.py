@@ -80,10 +80,8 @@ def global_pool(node: Node, trace: Trace) -> None:
 @rule("AveragePool", orderless=True)
 def average_pool(node: Node, trace: Trace) -> None:
     """The mean of each window; with padding counted, a constant is no longer constant at the border."""
-    padded = any(node.attrs.get("pads", ())) or node.attrs.get("auto_pad", "NOTSET") not in (
-        "NOTSET",
-        "VALID",
-    )
+    automatic = node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+    padded = automatic or any(node.attrs.get("pads", ())) or node.attrs.get("ceil_mode", 0)
     pooled(node, trace, exact=not (padded and node.attrs.get("count_include_pad", 0)))
 
 

@@ -71,7 +71,7 @@ def _repair_mean(node: Node, trace: Trace, x: Layout, axes: list[int]) -> Repair
     """
     dtype = onnx.helper.tensor_dtype_to_np_dtype(trace.graph.dtypes[node.outputs[0]])
     shadow = trace.shadows.get(node.inputs[0])
-    listed = [np.array(axes, np.int64)] if len(node.inputs) > 1 else []
+    keepdims = int(node.attrs.get("keepdims", 1))
 
     def repair(cut: Cut) -> None:
         kept, total = kept_of(cut, x, axes)
@@ -80,7 +80,8 @@ def _repair_mean(node: Node, trace: Trace, x: Layout, axes: list[int]) -> Repair
         mean = node.op == "ReduceMean"
         if shadow is not None:
             removed = total - kept
-            cut.add_shadow(node.name, shadow, removed / total if mean else removed, listed, **node.attrs)
+            weight = removed / total if mean else removed
+            cut.add_shadow(node.name, shadow, weight, axes=axes, keepdims=keepdims)
         if mean:  # set in between the node and the sum
             cut.insert_after(node.name, 0, "Mul", [np.array(kept / total, dtype)])
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import onnx
 
 from onnx_oto.lanes.layout import Layout
 from onnx_oto.lanes.quantized import is_quantized
@@ -10,8 +14,30 @@ from onnx_oto.lanes.trace import Trace, describe
 from onnx_oto.model.node import Node
 
 Rule = Callable[[Node, Trace], None]
-RULES: dict[str, Rule] = {}
-"""Rule by operator; operators of other domains than ai.onnx as `domain::Op`."""
+OLDEST = 7
+"""The first opset that rules are for: before it, elementwise operators broadcast by attributes."""
+NEWEST = 28
+"""The newest opset whose definitions of operators the rules were checked against."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A rule, and the opsets for which it is right: from `since` to the definitions of `until`, both included.
+
+    An operator of a newer opset that is defined as it was in `until` is covered too.
+    """
+
+    rule: Rule
+    since: int
+    until: int
+
+    def covers(self, opset: int, definition: int) -> bool:
+        """Return whether the rule is for an operator of `opset`, defined as in opset `definition`."""
+        return self.since <= opset and definition <= self.until
+
+
+RULES: dict[str, list[Entry]] = {}
+"""Rules by operator, for the newest opsets last; operators of other domains than ai.onnx as `domain::Op`."""
 SPREADING: set[str] = set()
 """Operators whose output may be labelled when no input is."""
 ORDERLESS: set[str] = set()
@@ -22,23 +48,45 @@ class NotCovered(Exception):
     """Raised by a rule: freeze what the node touches; the text is the reason."""
 
 
-def rule(*ops: str, spreads: bool = False, orderless: bool = False) -> Callable[[Rule], Rule]:
+def rule(
+    *ops: str, spreads: bool = False, orderless: bool = False, since: int = OLDEST, until: int = NEWEST
+) -> Callable[[Rule], Rule]:
     """Register a function as the rule of these operators.
 
     spreads: it makes labels of its own. orderless: when labelled positions change places in the inputs, those with
     the same labels do so in the outputs, and nothing else changes. The rule freezes, or tells apart
-    (`Trace.tell_apart`), the labels of which that is not true.
+    (`Trace.tell_apart`), the labels of which that is not true. since, until: the first and last opset of ai.onnx whose
+    definition of the operators it is for.
     """
 
     def register(function: Rule) -> Rule:
         SPREADING.update(ops if spreads else ())
         ORDERLESS.update(ops if orderless else ())
         for op in ops:
-            assert op not in RULES, op
-            RULES[op] = function
+            entries = RULES.setdefault(op, [])
+            assert all(entry.until < since for entry in entries), op
+            entries.append(Entry(function, since, until))
         return function
 
     return register
+
+
+def rule_of(node: Node) -> Rule | None:
+    """Return the rule for the operator as the node's opset defines it, None if there is none."""
+    entries = RULES.get(key(node), [])
+    if node.domain not in ("", "ai.onnx"):
+        return entries[0].rule if entries else None
+    definition = _definition(node.op, node.since)
+    return next((entry.rule for entry in reversed(entries) if entry.covers(node.since, definition)), None)
+
+
+@cache
+def _definition(op: str, opset: int) -> int:
+    """Return the opset that brought an operator's definition; `opset` itself where onnx has none."""
+    try:
+        return int(onnx.defs.get_schema(op, opset, "").since_version)
+    except onnx.defs.SchemaError:
+        return min(opset, NEWEST)
 
 
 def key(node: Node) -> str:
@@ -58,13 +106,14 @@ def apply(node: Node, trace: Trace) -> None:
             if name:
                 trace.put(name, trace.shaped(name, constant=constant))
         return
-    function = RULES.get(key(node))
+    function = rule_of(node)
     if function is None:
         if is_quantized(node):
             trace.freeze_node(node, f"{describe(node)} computes with quantized values")
             return
+        older = f" in opset {node.since}" if key(node) in RULES else ""
         domain = f" of domain '{node.domain}'" if node.domain else ""
-        trace.freeze_node(node, f"{describe(node)}{domain} has no rule for removing channels")
+        trace.freeze_node(node, f"{describe(node)}{domain} has no rule for removing channels{older}")
     elif any(layout is None for layout in layouts) or any(
         trace.graph.shapes.get(name) is None for name in node.outputs if name
     ):

@@ -78,7 +78,7 @@ def depth_to_space(node: Node, trace: Trace) -> None:
     block, channels = int(node.attrs["blocksize"]), trace.shape(node.inputs[0])[1]
     x = alone(trace, node, x, 1)
     if not x.on_axis(1) or not isinstance(channels, int):
-        trace.put(node.outputs[0], trace.shaped(node.outputs[0]))
+        _put_rearranged(node, trace, free_axis(x, 1, trace.shape(node.outputs[0])[1]))
         return
     labels, state = x.on_axis(1)[0].labels, x.on_axis(1)[0].state
     crd = node.attrs.get("mode", "DCR") == "CRD"
@@ -100,15 +100,16 @@ def _put_rearranged(node: Node, trace: Trace, result: Layout) -> None:
 
 @rule("SpaceToDepth")
 def space_to_depth(node: Node, trace: Trace) -> None:
-    """[N, C, H, W] -> [N, b*b*C, H/b, W/b]: channel c appears b*b times, C channels apart."""
+    """[N, C, H, W] -> [N, b*b*C, H/b, W/b]: channel c appears b*b times, C channels apart (mode CRD: in a row)."""
     x = given(inputs(node, trace)[0])
     block = int(node.attrs["blocksize"])
     x = alone(trace, node, x, 1)
     if not x.on_axis(1):
-        trace.put(node.outputs[0], trace.shaped(node.outputs[0]))
+        _put_rearranged(node, trace, free_axis(x, 1, trace.shape(node.outputs[0])[1]))
         return
     labels, state = x.on_axis(1)[0].labels, x.on_axis(1)[0].state
-    result = relabel_axis(x, 1, np.tile(labels, block * block), np.tile(state, block * block))
+    spread = np.repeat if node.attrs.get("mode", "DCR") == "CRD" else np.tile
+    result = relabel_axis(x, 1, spread(labels, block * block), spread(state, block * block))
     _put_rearranged(node, trace, result)
 
 

@@ -13,6 +13,7 @@ from onnx_graphsurgeon.logger import G_LOGGER
 from onnx_oto.errors import OtoError
 from onnx_oto.lanes.layout import IntArray
 from onnx_oto.model.check import check
+from onnx_oto.model.node import standard_domain
 from onnx_oto.model.order import drop_dead, sort_graph
 from onnx_oto.model.skeleton import copy_except_graph, copy_frame
 from onnx_oto.model.tensors import write_array
@@ -41,8 +42,9 @@ def compact(analysis: Analysis, drop: BoolArray) -> onnx.ModelProto:
     """Return the compact model: the full one without the lanes `drop` (bool [lanes]).
 
     It computes what the full model computes when the ZIGs of those lanes are zero. Everything the user put in
-    stays: inputs, outputs, names, opsets, metadata, doc strings. The result passed the full onnx check with
-    strict shape inference. `analysis` is not modified.
+    stays: inputs, outputs, names, opsets, metadata, doc strings; a standard opset is added where there was none and
+    nodes of it are needed. The result passed the full onnx check with strict shape inference. `analysis` is not
+    modified.
     """
     return cut(analysis, drop).model
 
@@ -61,6 +63,9 @@ def cut(analysis: Analysis, drop: BoolArray) -> Compacted:
         value for value in full.graph.value_info if _is_whole(analysis, value.name)
     )
     result.graph.node.extend(exported_nodes(graph, knife.touched, full.graph.node))
+    written = any(not standard_domain(node.domain) for node in result.graph.node)
+    if written and "" not in analysis.graph.opsets:
+        result.opset_import.add(domain="", version=knife.opset)
     for tensor in full.graph.initializer:
         if tensor.name in weights:
             write_array(weights[tensor.name], tensor.name, result.graph.initializer.add())

@@ -15,11 +15,15 @@ from onnx_oto.lanes.cut import NewSize, Share
 from onnx_oto.lanes.expression import Array, Expression, Number, Tensor
 from onnx_oto.lanes.layout import Block, IntArray, Layout
 from onnx_oto.lanes.trace import Trace
+from onnx_oto.model.forms import form, position
 from onnx_oto.model.tensors import to_array
 from onnx_oto.surgery.sizes import settled, size_steps
 from onnx_oto.zigs.lanes import BoolArray
 
-END = np.iinfo(np.int64).max
+END = np.iinfo(np.int32).max  # bounds may be int32
+OPSET = 13
+"""The opset of nodes that surgery writes into a model that imports other domains only."""
+_SLICE = {"starts": 1, "ends": 2, "axes": 3, "steps": 4}
 
 
 class Knife:
@@ -36,6 +40,7 @@ class Knife:
         self.graph = graph
         self.touched: set[str] = set()
         self._trace = trace
+        self.opset = trace.graph.opsets.get("", OPSET)
         self._of_label = of_label
         self._drop = drop
         self._weights = weights
@@ -110,10 +115,22 @@ class Knife:
             new = [o if v is None else v for o, v in zip(old.reshape(-1), values, strict=True)]
             self.set_input(node, index, np.array(new, old.dtype).reshape(old.shape))
         elif all(isinstance(v, int) for v in values):
-            self.set_input(node, index, np.array(values, self._integers(tensor)))
+            self.set_input(node, index, np.array(values, self._integers(tensor.name)))
         elif any(v is not None for v in values):
             sure = [known is not None and isinstance(old, str) for old in known or values]
             self._touch(node).inputs[index] = self._rewritten(node, tensor, values, sure)
+
+    def override(self, node: str, setting: str, values: Sequence[int | None]) -> None:
+        index = position(self._nodes[node].op, setting, self.opset)
+        if index is not None and self._is_given(node, index):
+            self.override_input(node, index, values)
+            return
+        old = self.attribute(node, setting) or [None] * len(values)
+        new = [o if v is None else v for o, v in zip(old, values, strict=True)]
+        if index is None:
+            self.set_attribute(node, setting, new)
+        else:
+            self.set_input(node, index, np.array(new, np.int64))
 
     def override_output(self, node: str, index: int, values: Sequence[NewSize]) -> None:
         if all(v is None for v in values):
@@ -130,10 +147,6 @@ class Knife:
             return list(np.array(tensor.values).reshape(-1).tolist())
         partial = self._trace.graph.partial(tensor.name)
         return None if partial is None else list(partial.reshape(-1))
-
-    def _integers(self, tensor: gs.Tensor) -> np.dtype[Any]:
-        known = self._trace.graph.dtypes.get(tensor.name)
-        return self._dtype(tensor.name) if known else np.dtype(np.int64)
 
     def parameter(self, name: str) -> npt.NDArray[Any]:
         value = self._weights.get(name)
@@ -167,15 +180,13 @@ class Knife:
         node: str,
         shadow: Expression,
         weight: float,
-        constants: Sequence[npt.NDArray[Any]],
-        **attributes: Any,
+        **settings: Any,
     ) -> None:
         it = self._nodes[node]
         output = it.outputs[0]
         value = self._evaluate(node, shadow, {})
         reduced = gs.Variable(self._name(node, "shadow"), output.dtype)
-        inputs = [value, *[self._constant(node, c) for c in constants]]
-        self._add(it.op, node, inputs, [reduced], **attributes)
+        self._add(it.op, node, [value], [reduced], **settings)
         scaled = gs.Variable(self._name(node, "shadow"), output.dtype)
         number = self._constant(node, np.array(weight, self._dtype(output.name)))
         self._add("Mul", node, [reduced, number], [scaled])
@@ -208,7 +219,7 @@ class Knife:
         arguments = [self._evaluate(node, argument, done) for argument in expression.arguments]
         if result is None:
             result = gs.Variable(self._name(node, "value"))
-        self._add(expression.op, node, arguments, [result], **expression.attributes)
+        self._add(expression.op, node, arguments, [result], **expression.settings)
         done[id(expression)] = result
         return result
 
@@ -224,30 +235,31 @@ class Knife:
         pads = np.zeros(2 * len(shape), np.int64)
         pads[len(shape) + axis % len(shape)] = count
         padded = gs.Variable(self._name(node, "padded"), tensor.dtype)
-        self._add("Pad", node, [tensor, self._constant(node, pads)], [padded])
+        self._add("Pad", node, [tensor], [padded], pads=pads)
         self._nodes[node].inputs[index] = padded
 
     def insert_after(
-        self, node: str, index: int, op: str, constants: Sequence[npt.NDArray[Any]] = (), **attributes: Any
+        self, node: str, index: int, op: str, constants: Sequence[npt.NDArray[Any]] = (), **settings: Any
     ) -> None:
         it = self._touch(node)
         output = it.outputs[index]
         inner = gs.Variable(self._name(node, "inner"), output.dtype)
         it.outputs[index] = inner
         values = [self._constant(node, c) for c in constants]
-        self._add(op, node, [inner, *values], [output], **attributes)
+        self._add(op, node, [inner, *values], [output], **settings)
 
     def reslice(self, node: str, axis: int, positions: IntArray) -> None:
         start, end = (int(positions[0]), int(positions[-1]) + 1) if positions.size else (0, 0)
         regular = np.array_equal(positions, np.arange(start, end))
         if not regular:
             start, end = 0, END
-        step = None if self._axis_bounds(node, axis, start, end) == 1 else 1
-        if step is not None:
-            place = self._place(node, axis)
-            self._override_at(node, 4, place, 1)
+        place = self._place(node, axis)
+        self._override_at(node, "starts", place, start)
+        self._override_at(node, "ends", place, end)
+        if self._given(node, "steps", [1] * (place + 1))[place] != 1:
+            self._override_at(node, "steps", place, 1)
         if not regular:
-            self._gather_after(node, axis, positions)
+            self.insert_after(node, 0, "Gather", [positions], axis=axis)
 
     # --- inside -----------------------------------------------------------------------------------------------
     def _touch(self, node: str) -> gs.Node:
@@ -262,8 +274,13 @@ class Knife:
     def _constant(self, node: str, value: npt.NDArray[Any]) -> gs.Constant:
         return gs.Constant(self._name(node, "constant"), np.array(value, order="C"))
 
-    def _add(self, op: str, near: str, inputs: list[Any], outputs: list[Any], **attrs: Any) -> None:
-        node = gs.Node(op, self._name(near, op), attrs, inputs, outputs)
+    def _add(self, op: str, near: str, inputs: list[Any], outputs: list[Any], **settings: Any) -> None:
+        """Add a node of the standard domain, in the form of the model's opset."""
+        written = form(op, self.opset, settings)
+        for index, value in sorted(written.inputs.items()):
+            inputs = [*inputs, *(gs.Variable.empty() for _ in range(index - len(inputs)))]
+            inputs.append(self._constant(near, value))
+        node = gs.Node(op, self._name(near, op), written.attributes, inputs, outputs)
         self._nodes[node.name] = node
         self.touched.add(node.name)
         self.graph.nodes.append(node)
@@ -279,10 +296,10 @@ class Knife:
         scalar: bool = False,
     ) -> gs.Variable:
         """Return tensor * kept / total + number, element by element. sure: elements that certainly are sizes."""
-        kind = self._integers(tensor)
+        kind = self._integers(tensor.name)
         steps = size_steps(values, kind, scalar=scalar)
         unsure = [isinstance(v, Share) and not s for v, s in zip(values, sure, strict=True)]
-        guarded = any(unsure) and self._trace.graph.opsets.get("", 0) >= 9
+        guarded = any(unsure) and self.opset >= 9
         value = tensor
         for i, (op, constant) in enumerate(steps):
             last = i == len(steps) - 1 and not guarded
@@ -298,45 +315,46 @@ class Knife:
             value = after
         return value
 
+    def _integers(self, name: str) -> np.dtype[Any]:
+        """Return the data type of a list of integers; those that surgery made itself are int64."""
+        return self._dtype(name) if name in self._trace.graph.dtypes else np.dtype(np.int64)
+
+    def _is_given(self, node: str, index: int) -> bool:
+        inputs = self._nodes[node].inputs
+        return index < len(inputs) and bool(inputs[index].name)
+
+    def _given(self, node: str, setting: str, default: list[int]) -> list[int]:
+        """Return a list that is given as an attribute or as a constant input."""
+        if setting in self._nodes[node].attrs:
+            return list(self._nodes[node].attrs[setting])
+        index = _SLICE[setting]
+        if not self._is_given(node, index):
+            return default
+        tensor = self._nodes[node].inputs[index]
+        known = tensor.values if isinstance(tensor, gs.Constant) else self._trace.graph.partial(tensor.name)
+        assert known is not None
+        return [int(value) for value in known.reshape(-1)]
+
     def _place(self, node: str, axis: int) -> int:
         """Return the position of `axis` in a Slice's list of axes."""
-        it = self._nodes[node]
-        listed = it.attrs.get("axes")
-        if listed is None and len(it.inputs) > 3 and isinstance(it.inputs[3], gs.Constant):
-            listed = it.inputs[3].values.reshape(-1).tolist()
-        if listed is None:
-            return axis
-        shape = self._trace.graph.shapes.get(it.inputs[0].name)
+        shape = self._trace.graph.shapes.get(self._nodes[node].inputs[0].name)
         assert shape is not None
-        return [int(a) % len(shape) for a in listed].index(axis)
+        return [a % len(shape) for a in self._given(node, "axes", list(range(len(shape))))].index(axis)
 
-    def _axis_bounds(self, node: str, axis: int, start: int, end: int) -> int:
-        """Set the bounds of one axis of a Slice; return the axis's step."""
-        it, place = self._nodes[node], self._place(node, axis)
-        if "starts" in it.attrs:
-            for name, value in (("starts", start), ("ends", end)):
-                listed = list(it.attrs[name])
-                listed[place] = value
-                self.set_attribute(node, name, listed)
-            return 1
-        self._override_at(node, 1, place, start)
-        self._override_at(node, 2, place, end)
-        steps = it.inputs[4] if len(it.inputs) > 4 else None
-        return 1 if steps is None or not steps.name else int(steps.values.reshape(-1)[place])
-
-    def _override_at(self, node: str, index: int, place: int, value: int) -> None:
-        tensor = self._nodes[node].inputs[index]
-        size = tensor.values.size if isinstance(tensor, gs.Constant) else self._length(tensor.name)
-        self.override_input(node, index, [value if i == place else None for i in range(size)])
+    def _override_at(self, node: str, setting: str, place: int, value: int) -> None:
+        """Replace one element of a list that says where a Slice starts, ends, or how it steps."""
+        if setting in self._nodes[node].attrs:
+            size = len(self._nodes[node].attrs[setting])
+        else:
+            tensor = self._nodes[node].inputs[_SLICE[setting]]
+            size = tensor.values.size if isinstance(tensor, gs.Constant) else self._length(tensor.name)
+        self.override(node, setting, [value if i == place else None for i in range(size)])
 
     def _length(self, name: str) -> int:
         shape = self._trace.graph.shapes.get(name)
         assert shape is not None
         assert isinstance(shape[0], int)
         return shape[0]
-
-    def _gather_after(self, node: str, axis: int, positions: IntArray) -> None:
-        self.insert_after(node, 0, "Gather", [positions], axis=axis)
 
 
 def exported_nodes(

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 from onnx import ModelProto
 
 from onnx_oto.model import normalise
+from onnx_oto.model.graph import graph
 from onnx_oto.surgery import compact
+from onnx_oto.surgery.knife import Knife
 from onnx_oto.verify import random_inputs, runner
 from onnx_oto.zigs import Analysis, AnalysisOptions, Dimension, analyse, choose, score, zero_dropped
 from onnx_oto.zigs.choose import Scope
@@ -80,6 +83,7 @@ def check_drop(
     expected = outputs(full, feed)
     assert_equal(expected, outputs(small, feed), what)
     assert_same_frame(analysis.model, small)
+    assert_as_labelled(analysis, drop, small, what)
     onnx.checker.check_model(small, full_check=True)
     if drop.any():
         assert parameters(small) < parameters(full), f"{what}: nothing was cut"
@@ -105,6 +109,24 @@ def assert_equal(expected: list[np.ndarray], got: list[np.ndarray], what: str) -
         np.testing.assert_allclose(
             y, x, rtol=0, atol=TOLERANCE[a.dtype] * scale, err_msg=f"{what}: output {i}"
         )
+
+
+def assert_as_labelled(analysis: Analysis, drop: np.ndarray, small: ModelProto, what: str) -> None:
+    """Assert that every tensor of the compact model has the shape that its labels say: none shrinks unnoticed."""
+    knife = Knife(gs.Graph(), analysis.trace, analysis.lanes.of_label, drop, {})
+    shapes = graph(small).shapes
+    for name, layout in analysis.trace.layouts.items():
+        shape = shapes.get(name)
+        if layout is None or shape is None or name in analysis.trace.grouped:  # its labels stand apart
+            continue
+        expected = [knife.size(layout, axis) for axis in range(layout.rank)]
+        assert len(expected) == len(shape), f"{what}: rank of '{name}'"
+        differ = [
+            (a, b)
+            for a, b in zip(expected, shape, strict=True)
+            if isinstance(a, int) and isinstance(b, int) and a != b
+        ]
+        assert not differ, f"{what}: '{name}' is {list(shape)}, its labels say {expected}"
 
 
 def assert_same_frame(full: ModelProto, small: ModelProto) -> None:

@@ -17,8 +17,8 @@ from onnx_oto.verify import random_inputs
 from onnx_oto.zigs import AnalysisOptions, analyse, choose, score, zero_dropped
 
 from . import random_groups, random_rare, random_views  # noqa: F401 - they register their steps
-from .builder import copied
-from .exactness import KeepSet, assert_equal, assert_same_frame, outputs, parameters
+from .builder import behind_layers, copied
+from .exactness import KeepSet, assert_as_labelled, assert_equal, assert_same_frame, outputs, parameters
 from .random_graphs import Pick, sketch
 from .random_steps import STEPS
 
@@ -33,9 +33,27 @@ class Outcome:
     frozen: collections.Counter[str] = field(default_factory=collections.Counter)
 
 
-def random_model(pick: Pick, count: int, *, seed: int = 0) -> ModelProto:
-    """Return a random model of about `count` steps."""
-    return sketch(pick, STEPS, count, seed=seed).finish()
+CONSTANTS = (
+    ["Sigmoid"],
+    ["Tanh", "Exp"],
+    ["Cos"],
+    ["Softplus"],
+    ["HardSigmoid"],
+    ["Tanh", "Cosh"],
+    ["Sigmoid", "Neg"],
+)
+"""Operators, one behind the other, that make a non-zero constant of zero and nothing large of anything."""
+
+
+def random_model(pick: Pick, count: int, *, seed: int = 0, constants: bool = False) -> ModelProto:
+    """Return a random model of about `count` steps.
+
+    constants: behind two of three layers stands an operator that makes a non-zero constant of a zero.
+    """
+    model = sketch(pick, STEPS, count, seed=seed).finish()
+    if not constants:
+        return model
+    return behind_layers(model, lambda _: CONSTANTS[pick(len(CONSTANTS))] if pick(3) else [])
 
 
 def examine(model: ModelProto, keep_sets: Sequence[KeepSet], *, head_dims: bool = False) -> Outcome:
@@ -63,6 +81,7 @@ def examine(model: ModelProto, keep_sets: Sequence[KeepSet], *, head_dims: bool 
         outcome.removed += choice.dropped
         full, small = zero_dropped(analysis, choice.drop), compact(analysis, choice.drop)
         assert_same_frame(analysis.model, small)
+        assert_as_labelled(analysis, choice.drop, small, str(keep_set))
         assert (parameters(small) < parameters(full)) == bool(choice.drop.any())
         try:
             assert_equal(outputs(full, feed), outputs(small, feed), str(keep_set))

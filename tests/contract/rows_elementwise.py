@@ -80,6 +80,23 @@ ROWS: list[Row] = [
     image("Identity", "conv", PRUNABLE, "z = Identity(h)"),
     image("Dropout", "opset 7", PRUNABLE, "z = Dropout<ratio=0.3>(h)", opset=7),
     image("Dropout", "opset 13", PRUNABLE, "z = Dropout(h, r)", "float r = {0.3}", opset=13),
+    image(
+        "Dropout",
+        "in training, of a constant",
+        NOT_ZERO,
+        "e = Sigmoid(h) z = Dropout(e, r, t)",
+        "float r = {0.0}, bool t = {1}",
+        opset=13,
+    ),
+    image(
+        "Dropout",
+        "not in training, of a constant",
+        PRUNABLE,
+        "e = Sigmoid(h) z = Dropout(e, r, t)",
+        "float r = {0.4}, bool t = {0}",
+        opset=13,
+        size=6,
+    ),
     image("Dropout", "mask read", NOT_ZERO, "d, m = Dropout(h) z = Cast<to=1>(m)", opset=13),
     image("Cast", "half and back", PRUNABLE, "c = Cast<to=10>(h) z = Cast<to=1>(c)"),
     image(
@@ -175,6 +192,14 @@ ROWS: list[Row] = [
     _mask("Or", "c = Or(c1, c2)"),
     _mask("Xor", "c = Xor(c1, c2)"),
     _mask("Not", "c = Not(c1)"),
+    whole(
+        "Mul",
+        "by a model input",
+        "stays whole",
+        """g (float[N,5] x, float[N,8] v) => (float[N,4] y) <float[5,8] w1, float[8,4] w2>
+        { h = MatMul(x, w1) z = Mul(h, v) y = MatMul(z, w2) }""",
+        axis=1,
+    ),
     image("IsNaN", "replaced", PRUNABLE, "c = IsNaN(h) z = Where(c, s, h)", "float s = {0.0}"),
     image("IsInf", "replaced", PRUNABLE, "c = IsInf(h) z = Where(c, s, h)", "float s = {0.0}"),
     image("IsNaN", "replaced by one", NOT_ZERO, "c = IsNaN(h) z = Where(c, s, h)", "float s = {1.0}"),

@@ -116,6 +116,23 @@ CACHE = "float[4,1] cos, float[4,1] sin, int64[2,4] ids = {0,1,2,3,0,1,2,3}"
 
 ATTENTION: list[Row] = [
     _tokens(
+        f"{MS}::RotaryEmbedding",
+        "of a constant",
+        "not zero",
+        f"q = MatMul(h, wq) e = Sigmoid(q) z = {MS}.RotaryEmbedding<num_heads=4>(e, ids, cos, sin)",
+        f"float[8,8] wq, {CACHE}",
+        probe="wq",
+    ),
+    _tokens(
+        "RotaryEmbedding",
+        "of a constant",
+        "not zero",
+        "q = MatMul(h, wq) e = Sigmoid(q) z = RotaryEmbedding<num_heads=4>(e, cos, sin, ids)",
+        f"float[8,8] wq, {CACHE}",
+        opset=23,
+        probe="wq",
+    ),
+    _tokens(
         "Attention",
         "flat",
         PRUNABLE,

@@ -6,6 +6,7 @@ from .rows import PRUNABLE, Row, image, vector, whole
 
 NOT_ZERO = "not zero"
 EVERY = "every position"
+NORM = "float[6] s, float[6] p, float[6] m, float[6] var"
 
 ROWS: list[Row] = [
     # --- convolutions -----------------------------------------------------------------------------------------
@@ -163,6 +164,15 @@ ROWS: list[Row] = [
         "float[6,2,2,2] w3, float[4] b3",
         channels=4,
     ),
+    whole(
+        "ConvTranspose",
+        "grouped, of the model's input",
+        PRUNABLE,
+        """g (float[N,4,6,6] x) => (float[N,5,P,Q] y) <float[4,3,2,2] w1, float[5,6,1,1] w2>
+        { z = ConvTranspose<group=2>(x, w1) y = Conv(z, w2) }""",
+        axis=1,
+        size=6,
+    ),
     # --- matrices ---------------------------------------------------------------------------------------------
     vector("Gemm", "plain", PRUNABLE, "z = Relu(h)", size=8),
     vector("Gemm", "opset 7", PRUNABLE, "z = Relu(h)", opset=7, size=8),
@@ -182,6 +192,64 @@ ROWS: list[Row] = [
         PRUNABLE,
         "z = Gemm(h, w3, p)",
         "float[8,8] w3, float p = {0.5}",
+        probe="w3",
+        axis=1,
+    ),
+    vector(
+        "Gemm",
+        "C is a scalar, beta",
+        PRUNABLE,
+        "z = Gemm<beta=2.0>(h, w3, p)",
+        "float[8,8] w3, float p = {0.3}",
+        probe="w3",
+        axis=1,
+        size=8,
+    ),
+    vector(
+        "Gemm",
+        "C is one number, opset 9",
+        PRUNABLE,
+        "z = Gemm<beta=2.0>(h, w3, p)",
+        "float[8,8] w3, float[1] p = {0.3}",
+        opset=9,
+        probe="w3",
+        axis=1,
+        size=8,
+    ),
+    vector(
+        "Gemm",
+        "alpha, beta, C is one number, a constant comes in",
+        PRUNABLE,
+        "e = Sigmoid(h) z = Gemm<alpha=0.5,beta=2.0>(e, w3, p)",
+        "float[8,8] w3, float[1,1] p = {0.3}",
+        size=8,
+    ),
+    vector(
+        "Gemm",
+        "C is computed",
+        PRUNABLE,
+        "g = Gemm(x, w4) s = Sigmoid(g) z = Gemm<beta=-2.0>(h, w3, s)",
+        "float[8,8] w3, float[5,8] w4",
+        probe="w4",
+        axis=1,
+        size=8,
+    ),
+    vector(
+        "Gemm",
+        "C is not read",
+        PRUNABLE,
+        "z = Gemm<beta=0.0>(h, w3, p)",
+        "float[8,8] w3, float p = {0.3}",
+        probe="w3",
+        axis=1,
+        size=8,
+    ),
+    vector(
+        "Gemm",
+        "C is per sample",
+        NOT_ZERO,
+        "z = Gemm<beta=0.5>(h, w3, p)",
+        "float[8,8] w3, float[2,1] p",
         probe="w3",
         axis=1,
     ),
@@ -217,6 +285,24 @@ ROWS: list[Row] = [
         "v = MatMul(h, w3) a = Unsqueeze(v, ax) z = MatMul(a, w4)",
         "float[8] w3, int64[1] ax = {1}, float[1,8] w4",
         size=8,
+    ),
+    image(
+        "MatMul", "of a constant, over space", NOT_ZERO, "e = Sigmoid(h) z = MatMul(e, w3)", "float[6,6] w3"
+    ),
+    image(
+        "Einsum",
+        "of a constant, over space",
+        NOT_ZERO,
+        'e = Sigmoid(h) z = Einsum<equation="nchw,wv->nchv">(e, w3)',
+        "float[6,6] w3",
+    ),
+    whole(
+        "Einsum",
+        "with a model input",
+        "stays whole",
+        """g (float[N,5] x, float[N,8] v) => (float[N,4] y) <float[5,8] w1, float[8,4] w2>
+        { h = MatMul(x, w1) z = Einsum<equation="nc,nc->nc">(h, v) y = MatMul(z, w2) }""",
+        axis=1,
     ),
     whole(
         "MatMul",
@@ -270,6 +356,50 @@ ROWS: list[Row] = [
         "float[6] s, float[6] p, float[6] m, float[6] var",
         opset=14,
     ),
+    image(
+        "BatchNormalization",
+        "a scale per position",
+        "scale per position",
+        "z = BatchNormalization<spatial=0>(h, s, p, m, var)",
+        "float[6,6,6] s, float[6,6,6] p, float[6,6,6] m, float[6,6,6] var",
+        opset=7,
+    ),
+    whole(
+        "BatchNormalization",
+        "training, statistics put out",
+        "output",
+        f"""g (float[N,3,6,6] x) => (float[N,5,6,6] y, float[6] a, float[6] b)
+        <float[6,3,1,1] w1, {NORM}, float[5,6,1,1] w2>
+        {{ h = Conv(x, w1) n, a, b = BatchNormalization<training_mode=1>(h, s, p, m, var) y = Conv(n, w2) }}""",
+        opset=15,
+    ),
+    whole(
+        "BatchNormalization",
+        "training, a statistic read",
+        NOT_ZERO,
+        f"""g (float[N,3,6,6] x) => (float[N,5,6,6] y) <float[6,3,1,1] w1, {NORM}, float[5,6,1,1] w2>
+        {{ h = Conv(x, w1) n, a, b = BatchNormalization<training_mode=1>(h, s, p, m, var) c = Conv(n, w2)
+           q = ReduceSum<keepdims=0>(a) y = Add(c, q) }}""",
+        opset=15,
+    ),
+    image(
+        "BatchNormalization",
+        "training, a statistic read per channel",
+        PRUNABLE,
+        """n, a, b = BatchNormalization<training_mode=1>(h, s, p, m, var) r = Reshape(b, i) z = Mul(n, r)""",
+        f"{NORM}, int64[3] i = {{6,1,1}}",
+        opset=15,
+        size=6,
+    ),
+    whole(
+        "BatchNormalization",
+        "five outputs",
+        "output",
+        f"""g (float[N,3,6,6] x) => (float[N,5,6,6] y, float[6] a, float[6] b, float[6] c, float[6] d)
+        <float[6,3,1,1] w1, {NORM}, float[5,6,1,1] w2>
+        {{ h = Conv(x, w1) n, a, b, c, d = BatchNormalization(h, s, p, m, var) y = Conv(n, w2) }}""",
+        opset=9,
+    ),
     vector(
         "BatchNormalization",
         "rank 2",
@@ -288,6 +418,19 @@ ROWS: list[Row] = [
     image("Hardmax", "over space, a gate", PRUNABLE, "c = Hardmax<axis=3>(h) z = Mul(h, c)"),
     image("Hardmax", "over channels", EVERY, "z = Hardmax<axis=1>(h)"),
     image("LRN", "conv", "neighbouring", "z = LRN<size=3>(h)"),
+    image(
+        "LRN",
+        "of a constant on another axis",
+        NOT_ZERO,
+        "t = Transpose<perm=[0,2,1,3]>(h) e = Sigmoid(t) l = LRN<size=3>(e) z = Transpose<perm=[0,2,1,3]>(l)",
+    ),
+    image(
+        "LRN",
+        "on another axis",
+        PRUNABLE,
+        "t = Transpose<perm=[0,2,1,3]>(h) l = LRN<size=3>(t) z = Transpose<perm=[0,2,1,3]>(l)",
+        size=6,
+    ),
     # --- pools ------------------------------------------------------------------------------------------------
     image("MaxPool", "padded", PRUNABLE, "z = MaxPool<kernel_shape=[3,3],pads=[1,1,1,1],strides=[2,2]>(h)"),
     image("MaxPool", "ceil mode", PRUNABLE, "z = MaxPool<kernel_shape=[2,2],ceil_mode=1,strides=[4,4]>(h)"),
@@ -297,6 +440,13 @@ ROWS: list[Row] = [
         "output",
         """g (float[N,3,6,6] x) => (float[N,5,5,5] y, int64[N,6,5,5] i) <float[6,3,1,1] w1, float[5,6,1,1] w2>
         { h = Conv(x, w1) z, i = MaxPool<kernel_shape=[2,2]>(h) y = Conv(z, w2) }""",
+    ),
+    image(
+        "MaxPool",
+        "indices read",
+        "counted through all channels",
+        "p, i = MaxPool<kernel_shape=[2,2]>(h) c = Cast<to=1>(i) d = Mul(c, k) z = Mul(p, d)",
+        "float k = {0.01}",
     ),
     image("AveragePool", "plain", PRUNABLE, "z = AveragePool<kernel_shape=[2,2],strides=[2,2]>(h)"),
     image(
@@ -310,6 +460,19 @@ ROWS: list[Row] = [
         "a constant at the border",
         NOT_ZERO,
         "s = Sigmoid(h) z = AveragePool<kernel_shape=[3,3],pads=[1,1,1,1],count_include_pad=1>(s)",
+    ),
+    image(
+        "AveragePool",
+        "a constant in a window that hangs over",
+        NOT_ZERO,
+        "s = Sigmoid(h) z = AveragePool<kernel_shape=[4,4],strides=[4,4],ceil_mode=1,count_include_pad=1>(s)",
+    ),
+    image(
+        "AveragePool",
+        "a constant, nothing beyond the border",
+        PRUNABLE,
+        "s = Sigmoid(h) z = AveragePool<kernel_shape=[2,2],count_include_pad=1>(s)",
+        size=6,
     ),
     image("GlobalAveragePool", "conv", PRUNABLE, "z = GlobalAveragePool(h)"),
     image("GlobalMaxPool", "conv", PRUNABLE, "z = GlobalMaxPool(h)"),

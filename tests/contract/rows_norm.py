@@ -18,6 +18,14 @@ ROWS: list[Row] = [
         size=6,
     ),
     image(
+        "InstanceNormalization",
+        "over the channels, a scale per position",
+        "not zero",
+        """r = Reshape(h, flat) t = Transpose<perm=[0,2,1]>(r) n = InstanceNormalization(t, s, p)
+        b = Transpose<perm=[0,2,1]>(n) z = Reshape(b, back)""",
+        "int64[3] flat = {0,6,36}, int64[4] back = {0,6,6,6}, float[36] s, float[36] p",
+    ),
+    image(
         "GroupNormalization",
         "three groups",
         PRUNABLE,
@@ -130,6 +138,21 @@ ROWS: list[Row] = [
         "n, m, d = LayerNormalization(h, s) z = Add(n, m)",
         "float[8] s",
     ),
+    image(
+        "LayerNormalization",
+        "over space, a statistic read over the channels",
+        "not zero",
+        "n, m, d = LayerNormalization<axis=3>(h, s) q = ReduceMean<axes=[1]>(m) z = Mul(h, q)",
+        "float[6] s",
+    ),
+    image(
+        "LayerNormalization",
+        "over space, a statistic read per channel",
+        PRUNABLE,
+        "n, m, d = LayerNormalization<axis=3>(h, s) q = Mul(d, h) z = Mul(n, q)",
+        "float[6] s",
+        size=6,
+    ),
     vector(
         "RMSNormalization",
         "over the channels",
@@ -189,6 +212,12 @@ ROWS: list[Row] = [
         "not zero",
         "a = Reciprocal(h) z = BatchNormalization(a, s, p, m, var)",
         "float[6] s, float[6] p, float[6] m, float[6] var",
+    ),
+    vector(
+        "LpNormalization",
+        "of a constant, gated",
+        CONSTANT,
+        "e = Sigmoid(h) n = LpNormalization<axis=1>(e) z = Mul(n, h)",
     ),
     vector("LpNormalization", "over the channels", PRUNABLE, "z = LpNormalization<axis=1,p=2>(h)", size=8),
     image("LpNormalization", "l1", PRUNABLE, "z = LpNormalization<axis=1,p=1>(h)", size=6),
@@ -316,6 +345,32 @@ ROWS: list[Row] = [
         size=3,
     ),
     image("SpaceToDepth", "conv", PRUNABLE, "z = SpaceToDepth<blocksize=2>(h)", channels=24, size=6),
+    image(
+        "DepthToSpace",
+        "channels in space",
+        "mixes positions",
+        "k = Conv(h, w4) t = Transpose<perm=[0,2,1,3]>(k) d = DepthToSpace<blocksize=2>(t)"
+        " z = Transpose<perm=[0,2,1,3]>(d)",
+        "float[4,6,3,3] w4",
+        probe="w4",
+        channels=8,
+    ),
+    image(
+        "SpaceToDepth",
+        "CRD",
+        PRUNABLE,
+        'z = SpaceToDepth<blocksize=2,mode="CRD">(h)',
+        opset=28,
+        channels=24,
+        size=6,
+    ),
+    image(
+        "SpaceToDepth",
+        "channels in space",
+        "mixes positions",
+        "t = Transpose<perm=[0,2,1,3]>(h) d = SpaceToDepth<blocksize=2>(t) z = Transpose<perm=[0,2,1,3]>(d)",
+        channels=3,
+    ),
     image(
         "SpaceToDepth",
         "and back",

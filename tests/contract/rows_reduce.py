@@ -118,6 +118,18 @@ ROWS: list[Row] = [
         channels=20,
     ),
     image("ArgMax", "over space, a gate", PRUNABLE, "i = ArgMax<axis=3>(h) c = Cast<to=1>(i) z = Mul(h, c)"),
+    image(
+        "ArgMax",
+        "the last of equal ones",
+        NOT_ZERO,
+        "i = ArgMax<axis=3,select_last_index=1>(h) z = Cast<to=1>(i)",
+    ),
+    image(
+        "ArgMin",
+        "the last of equal ones",
+        NOT_ZERO,
+        "i = ArgMin<axis=3,select_last_index=1>(h) z = Cast<to=1>(i)",
+    ),
     image("ArgMax", "over channels", EVERY, "i = ArgMax<axis=1>(h) z = Cast<to=1>(i)", channels=1),
     image(
         "ArgMin",

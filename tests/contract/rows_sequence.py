@@ -45,6 +45,32 @@ def _started(op: str, title: str, gates: int, expect: str, starts: str, params: 
 
 
 ZEROS = "float[1,2,6] z0 = {" + ",".join(["0"] * 12) + "}"
+
+
+def _tokens(
+    op: str, call: str, params: str, *, opset: int = 17, size: int = 6, batch_first: bool = True
+) -> Row:
+    """Six learned tokens w1, scaled by x -> t [N,6,5] (or [6,N,5]) -> `call` -> z -> MatMul: all tokens stay."""
+    shape, out, turn = (
+        ("1,6,5", f"N,{size},4", "Identity")
+        if batch_first
+        else ("6,1,5", f"{size},N,4", "Transpose<perm=[1,0,2]>")
+    )
+    text = f"""g (float[N,7,5] x, int64[N,6] ids) => (float[{out}] y)
+        <float[{shape}] w1, float[8,4] w2, int64[2] ax = {{1,2}}, {params}>
+        {{ m = ReduceSum(x, ax) a = {turn}(m) t = Mul(a, w1) {call} y = MatMul(z, w2) }}"""
+    return whole(op, "learned tokens", "the axis", text, opset=opset, axis=1 if batch_first else 0)
+
+
+def _across(op: str, vectors: str) -> Row:
+    """h [N,4,8] -> transposed [N,8,4] -> `op` over the four tokens: with a scale per token, channels are not zero."""
+    names = ", ".join(part.split()[-1] for part in vectors.split(", "))
+    text = f"""g (float[N,4,5] x) => (float[N,4,3] y) <float[5,8] w1, float[8,3] w2, {vectors}>
+        {{ h = MatMul(x, w1) t = Transpose<perm=[0,2,1]>(h) n = {op.replace("::", ".")}(t, t, {names})
+           z = Transpose<perm=[0,2,1]>(n) y = MatMul(z, w2) }}"""
+    return whole(op, "over tokens", "not zero", text, axis=1)
+
+
 ROWS: list[Row] = [
     _started("LSTM", "starts that are parameters", 4, PRUNABLE, "h0, c0", "float[1,2,6] h0, float[1,2,6] c0"),
     _started("GRU", "a start that is a parameter", 3, PRUNABLE, "h0", "float[1,2,6] h0"),
@@ -80,6 +106,56 @@ ROWS: list[Row] = [
            t, k = GRU<hidden_size=6>(q, w3, r3, , , z0) z = Squeeze(k, ax) y = MatMul(z, w2) }}""",
         axis=1,
         size=6,
+    ),
+    image(
+        f"{MS}::FusedConv",
+        "of a constant, padded",
+        "non-zero constant",
+        f'e = Sigmoid(h) z = {MS}.FusedConv<activation="Relu",pads=[1,1,1,1]>(e, w3)',
+        "float[6,6,3,3] w3",
+    ),
+    image(
+        f"{MS}::FusedConv",
+        "of a constant, grouped",
+        "non-zero constant",
+        f'e = Sigmoid(h) z = {MS}.FusedConv<activation="Relu",group=2>(e, w3)',
+        "float[6,3,1,1] w3",
+    ),
+    image(
+        f"{MS}::FusedConv",
+        "of a constant",
+        PRUNABLE,
+        f'e = Sigmoid(h) z = {MS}.FusedConv<activation="LeakyRelu",activation_params=[0.3]>(e, w3, b3)',
+        "float[6,6,1,1] w3, float[6] b3",
+        size=6,
+    ),
+    _across(f"{MS}::SkipLayerNormalization", "float[4] s, float[4] p"),
+    _across(f"{MS}::SkipSimplifiedLayerNormalization", "float[4] s"),
+    _tokens(
+        "Attention",
+        "q = MatMul(t, w3) k = MatMul(x, w4) v = MatMul(x, w5) z = Attention<q_num_heads=2,kv_num_heads=2>(q, k, v)",
+        "float[5,8] w3, float[5,8] w4, float[5,8] w5",
+        opset=23,
+    ),
+    _tokens(
+        f"{MS}::MultiHeadAttention",
+        f"q = MatMul(x, w3) k = MatMul(t, w4) v = MatMul(t, w5) z = {MS}.MultiHeadAttention<num_heads=2>(q, k, v)",
+        "float[5,8] w3, float[5,8] w4, float[5,8] w5",
+        size=7,
+    ),
+    _tokens(
+        f"{MS}::Attention", f"z = {MS}.Attention<num_heads=2>(t, w3, b3)", "float[5,24] w3, float[24] b3"
+    ),
+    _tokens(
+        f"{MS}::RotaryEmbedding",
+        f"q = MatMul(t, w3) z = {MS}.RotaryEmbedding<num_heads=2>(q, ids, c, s)",
+        "float[5,8] w3, float[10,2] c, float[10,2] s",
+    ),
+    _tokens(
+        "GRU",
+        "h = GRU<hidden_size=8>(t, w3, r3) z = Squeeze(h, one)",
+        "float[1,24,5] w3, float[1,24,8] r3, int64[1] one = {1}",
+        batch_first=False,
     ),
     _recurrent("LSTM", "forward", 4),
     _recurrent("LSTM", "both directions", 4, both=True),

@@ -10,9 +10,9 @@ from onnx_oto.model import normalise
 from onnx_oto.verify import runner
 
 
-def split(body: str, split: str = "int64 s = {2}") -> onnx.ModelProto:
+def split(body: str, split: str = "int64 s = {2}", opset: int = 17) -> onnx.ModelProto:
     return onnx.parser.parse_model(
-        f"""<ir_version: 8, opset_import: ["" : 17]>
+        f"""<ir_version: 8, opset_import: ["" : {opset}]>
         g (float[N,5] x) => (float[N,2] y) <{split}, int64 i = {{0}}, int64 k = {{-1}}, int64 j = {{1}}> {{ {body} }}"""
     )
 
@@ -48,6 +48,17 @@ def test_listed_parts() -> None:
     )
     result = normalise(model)
     assert any(n.op_type == "Split" for n in result.graph.node)
+    x = np.arange(10, dtype=np.float32).reshape(2, 5)
+    np.testing.assert_array_equal(runner(model)({"x": x})[0], runner(result)({"x": x})[0])
+
+
+def test_parts_before_sizes_were_an_input() -> None:
+    model = split(
+        "q = SplitToSequence<axis=1>(x, s) a = SequenceAt(q, i) b = SequenceAt(q, j) y = Add(a, b)", opset=11
+    )
+    result = normalise(model)
+    (node,) = [n for n in result.graph.node if n.op_type == "Split"]
+    assert {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}["split"] == [2, 2, 1]
     x = np.arange(10, dtype=np.float32).reshape(2, 5)
     np.testing.assert_array_equal(runner(model)({"x": x})[0], runner(result)({"x": x})[0])
 

@@ -6,14 +6,14 @@ import numpy as np
 import onnx
 import pytest
 from contract.builder import build
-from contract.exactness import KeepSet, check, parameters
+from contract.exactness import KeepSet, assert_equal, check, outputs, parameters
 from contract.graphs_vision import GRAPHS, RESIDUAL
 from onnx import ModelProto, helper
 
 from onnx_oto.errors import OtoError
 from onnx_oto.model import normalise
 from onnx_oto.surgery import compact
-from onnx_oto.zigs import Analysis, analyse, choose, score
+from onnx_oto.zigs import Analysis, analyse, choose, score, zero_dropped
 
 
 def half(analysis: Analysis, seed: int = 0) -> np.ndarray:
@@ -122,3 +122,19 @@ def test_a_model_that_cannot_be_built_is_an_error_of_ours() -> None:
     analysis.trace.repairs.append((node, lambda cut: cut.set_attribute(node, "strides", [0])))
     with pytest.raises(OtoError, match="the compact model is not valid, which is a defect of onnx-oto"):
         compact(analysis, half(analysis))
+
+
+def test_a_model_of_another_domain_alone_gets_a_standard_opset_for_what_is_written() -> None:
+    text = """g (float[N,T,5] x) => (float[N,T,3] y) <float[5,8] w1, float[8,3] w2, float[8] s, float[8] p>
+        { h = com.microsoft.FusedMatMul(x, w1) z = com.microsoft.SkipLayerNormalization(h, h, s, p)
+          y = com.microsoft.FusedMatMul(z, w2) }"""
+    model = build(text, domain="com.microsoft")
+    del model.opset_import[0]
+    analysis = analyse(normalise(model))
+    drop = half(analysis)
+    assert drop.any()
+    small = compact(analysis, drop)
+    assert list(small.opset_import)[:1] == list(model.opset_import)
+    assert {entry.domain for entry in small.opset_import} == {"", "com.microsoft"}
+    feed = {"x": np.ones((2, 3, 5), np.float32)}
+    assert_equal(outputs(zero_dropped(analysis, drop), feed), outputs(small, feed), "other domain")

@@ -23,6 +23,7 @@ from onnx import helper, numpy_helper
 
 from onnx_oto.errors import UnsupportedError
 from onnx_oto.gradients.inference import UNKNOWN, Type
+from onnx_oto.model.forms import form
 
 Outcome = str | Sequence[str] | None
 Lowering = Callable[["Site"], Outcome]
@@ -174,7 +175,6 @@ class Site:
         return self.emit("Reshape", x, self.ints(shape))
 
     def reduce(self, op: str, x: str, axes: Sequence[int], *, keepdims: int = 1) -> str:
-        """Append a reduction; its axes are an attribute up to opset 17, an input since 18 (ReduceSum: 13)."""
-        if self.opset >= 18 or op == "ReduceSum":
-            return self.emit(op, x, self.ints(axes), keepdims=keepdims)
-        return self.emit(op, x, axes=list(axes), keepdims=keepdims)
+        """Append a reduction in the form of the model's opset."""
+        written = form(op, self.opset, {"axes": list(axes), "keepdims": keepdims})
+        return self.emit(op, x, *(self.ints(a) for a in written.inputs.values()), **written.attributes)
