@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnx_oto.lanes.align import Aligned, Joined, align
-from onnx_oto.lanes.layout import Block, FloatArray, Layout, product, with_blocks
+from onnx_oto.lanes.layout import Block, FloatArray, Layout, Size, with_blocks
 from onnx_oto.lanes.trace import Role, Trace, describe, unknown
 from onnx_oto.model.node import Node
 
@@ -32,14 +32,14 @@ def contract(
     operands: Sequence[tuple[Layout, str]],
     out: str,
     *,
-    macs: int | None = 1,
+    macs: Sequence[Size] = (),
     constants: bool = False,
 ) -> Layout:
     """Return the layout of sum over the letters that `out` lacks of the product of the operands (as einsum).
 
     Equal letters tie. A free letter of a parameter is a producer, a summed one a consumer; what is summed over
     must be zero in a removed lane (or a known constant, if `constants`: the caller then repairs the sum).
-    Multiply-accumulates are `macs` times the sizes of all letters.
+    Multiply-accumulates are the product of the sizes of all letters and those in `macs`.
     """
     letters = out + "".join(dict.fromkeys(c for _, ls in operands for c in ls if c not in out))
     wide = [_spread(layout, ls, letters) for layout, ls in operands]
@@ -77,8 +77,7 @@ def contract(
         if summed:
             block = replace(block, state=zero_or_unknown(block.state))
         blocks.append(block)
-    total = product(size if isinstance(size, int) else 1 for size in _sizes(aligned.layout))
-    trace.macs[node.name] = trace.macs.get(node.name, 0) + (total or 0) * (macs or 0)
+    trace.count_macs(node, [*_sizes(aligned.layout), *macs])
     return with_blocks(replace(aligned.layout, axes=aligned.layout.axes[: len(out)]), blocks)
 
 

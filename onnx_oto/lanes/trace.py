@@ -16,7 +16,7 @@ from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, Size, free, fresh_key
 from onnx_oto.lanes.quantized import is_quantized_weight
 from onnx_oto.lanes.shadow import Shadow
-from onnx_oto.model.dims import product
+from onnx_oto.model.dims import Dim, add, product
 from onnx_oto.model.graph import Graph
 from onnx_oto.model.node import Node
 from onnx_oto.model.tensors import FLOATS
@@ -124,7 +124,7 @@ class Trace:
     balanced: list[Balanced] = field(default_factory=list)
     groups: list[Groups] = field(default_factory=list)
     repairs: list[tuple[str, Repair]] = field(default_factory=list)
-    macs: dict[str, int] = field(default_factory=dict)
+    macs: dict[str, Dim] = field(default_factory=dict)
     shadows: dict[str, Shadow] = field(default_factory=dict)
     composed: dict[str, tuple[Size, ...]] = field(default_factory=dict)
 
@@ -391,6 +391,11 @@ class Trace:
             if name:
                 self.causes[name] = reason
                 self.put(name, self.shaped(name))
+
+    def count_macs(self, node: Node, sizes: Iterable[Size]) -> None:
+        """Count the product of sizes as further multiply-accumulates of a node; sizes that nobody knows as 1."""
+        more = product(1 if size is None else size for size in sizes)
+        self.macs[node.name] = add(self.macs.get(node.name, 0), more) or 0
 
     def repair(self, node: Node, action: Repair) -> None:
         """Register what the compact graph needs at `node`; run only when something was cut."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from onnx import ModelProto, TensorProto
 
-from onnx_oto.model.dims import Shape
+from onnx_oto.model.dims import Dim, Shape
 from onnx_oto.model.node import Node, read_nodes, read_opsets
 from onnx_oto.model.shapes import Knowledge, infer
 from onnx_oto.model.tensors import is_external, to_array
@@ -32,6 +34,7 @@ class Graph:
         self.opsets: dict[str, int] = read_opsets(model)
         self.shapes: dict[str, Shape | None] = knowledge.shapes
         self.dtypes: dict[str, int] = knowledge.dtypes
+        self.about: Mapping[str, Dim] = knowledge.about
         self.producer: dict[str, Node] = {name: node for node in self.nodes for name in node.outputs if name}
         self.consumers: dict[str, list[tuple[Node, int]]] = {}
         for node in self.nodes:

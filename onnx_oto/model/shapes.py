@@ -6,12 +6,13 @@ values and open sizes, with small values evaluated on the way, so that each node
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from onnx import ModelProto, TensorProto, TypeProto
 
-from onnx_oto.model.dims import Shape, Symbols, symbol_for, symbols
+from onnx_oto.model.dims import Dim, Shape, Symbols, symbol_for, symbols
 from onnx_oto.model.node import read_nodes
 from onnx_oto.model.schema_types import Schemas
 from onnx_oto.model.supposed import Contradicted, Source, Suppositions, stored_types
@@ -31,7 +32,7 @@ class Knowledge:
     `shapes` and `dtypes` cover every typed value (dtype 0: no tensor). A size is an int or a symbol. `values`
     holds computed values of small tensors that are no initializers: object dtype when partly known (see
     `values`), else numeric and complete. `supposed`: tensors whose shapes rest on what nothing proves; `stored`:
-    those of them whose stored shapes were used (see `model.supposed`).
+    those of them whose stored shapes were used (see `model.supposed`). `about`: sizes that some symbols are nearly.
     """
 
     shapes: dict[str, Shape | None]
@@ -39,6 +40,7 @@ class Knowledge:
     values: dict[str, np.ndarray]
     supposed: frozenset[str] = frozenset()
     stored: frozenset[str] = frozenset()
+    about: Mapping[str, Dim] = field(default_factory=dict)
 
 
 def infer(model: ModelProto, *, strict: bool = False) -> Knowledge:
@@ -57,7 +59,8 @@ def infer(model: ModelProto, *, strict: bool = False) -> Knowledge:
     banned: set[Source] = set()
     while True:
         supposed = Suppositions(stored, banned)
-        walk = Walk(schemas, Symbols(taken), constants, declared, supposed, strict=strict)
+        drawn = Symbols(taken)
+        walk = Walk(schemas, drawn, constants, declared, supposed, strict=strict)
         for name, kind in given.items():
             walk.give(name, kind)
         try:
@@ -65,7 +68,7 @@ def infer(model: ModelProto, *, strict: bool = False) -> Knowledge:
         except Contradicted as error:
             banned |= error.sources
             continue
-        return Knowledge(walk.shapes, walk.dtypes, values, supposed.tensors, supposed.used)
+        return Knowledge(walk.shapes, walk.dtypes, values, supposed.tensors, supposed.used, drawn.about)
 
 
 def small_constants(model: ModelProto) -> dict[str, np.ndarray]:

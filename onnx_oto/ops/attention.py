@@ -12,7 +12,7 @@ import numpy as np
 
 from onnx_oto.lanes.contract import contract, zero_or_unknown
 from onnx_oto.lanes.cut import Cut
-from onnx_oto.lanes.layout import FloatArray, IntArray, Layout, explicit, product, relabel_axis
+from onnx_oto.lanes.layout import FloatArray, IntArray, Layout, explicit, relabel_axis
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
@@ -96,10 +96,8 @@ def count_repair(
 
 
 def attention_macs(trace: Trace, node: Node, query: Sequence[int | str | None], width: int) -> None:
-    """Count scores and weighted sum: 2 x queries x keys x width, unknown lengths as 1, keys as many as queries."""
-    length = query[-2] if isinstance(query[-2], int) else 1
-    batch = product(n if isinstance(n, int) else 1 for n in query[:1]) or 1
-    trace.macs[node.name] = 2 * batch * length * length * width
+    """Count scores and weighted sum: 2 x queries x keys x width, keys as many as queries."""
+    trace.count_macs(node, [2, query[0], query[-2], query[-2], width])
 
 
 def _put_values(node: Node, trace: Trace, out: int, axis: int, values: Heads | None) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from onnx_oto.lanes.contract import zero_or_unknown
 from onnx_oto.lanes.cut import Cut
-from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, fresh_key, product
+from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, Size, fresh_key
 from onnx_oto.lanes.trace import Groups, Role, Trace, describe
 from onnx_oto.model.node import Node
 from onnx_oto.ops.index import alone
@@ -54,12 +54,11 @@ def grouped(node: Node, trace: Trace, x: Layout, w: Layout, groups: int, order: 
     return _with_channels(x, made, np.where(zero, 0.0, np.nan))
 
 
-def grouped_products(trace: Trace, node: Node, result: Layout, groups: int) -> int:
-    """Return how many pairs of channels a grouped convolution multiplies, over samples and axes that pass."""
+def grouped_products(trace: Trace, node: Node, result: Layout, groups: int) -> list[Size]:
+    """Return the sizes whose product is how many pairs of channels are multiplied, over samples and axes that pass."""
     channels = trace.shape(node.inputs[0])[1]
     sizes = [result.sizes[key] for keys in result.axes for key in keys]
-    pairs = product(size if isinstance(size, int) else 1 for size in sizes) or 0
-    return pairs * (channels if isinstance(channels, int) else 1) // groups
+    return [*sizes, channels // groups if isinstance(channels, int) else 1]
 
 
 def _in_groups(node: Node, trace: Trace, layout: Layout, axis: int, size: int, groups: int) -> Block:

@@ -10,7 +10,7 @@ import numpy as np
 from onnx_oto.lanes.align import combine
 from onnx_oto.lanes.contract import contract
 from onnx_oto.lanes.cut import Cut
-from onnx_oto.lanes.layout import FloatArray, Layout, Size, explicit, product, without_axes
+from onnx_oto.lanes.layout import FloatArray, Layout, Size, explicit, without_axes
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
 from onnx_oto.ops.grouped import grouped, grouped_products
@@ -78,9 +78,8 @@ def _convolve(node: Node, trace: Trace, order: str, over: str) -> None:
     passing = untouched_axes(node, kernel)
     x = without_axes(spatial_free(trace, node, x, passing), set(range(2, x.rank)) - set(passing))
     w = without_axes(spatial_free(trace, node, w), range(2, w.rank))
-    window = product(n if isinstance(n, int) else 1 for n in kernel) or 0
     places = [n for i, n in enumerate(trace.shape(over)) if i > 1 and i not in passing]
-    macs = window * (product(n if isinstance(n, int) else 1 for n in places) or 0)
+    macs = [*kernel, *places]
     groups = int(node.attrs.get("group", 1))
     if groups == 1:
         # A constant in a removed channel goes into the bias, unless zeros padded at the border break it.
@@ -92,7 +91,7 @@ def _convolve(node: Node, trace: Trace, order: str, over: str) -> None:
             _fold_constants(node, trace, x, 1, produced=0, bias=2)
     else:
         result = grouped(node, trace, x, w, groups, order)
-        trace.macs[node.name] = macs * grouped_products(trace, node, result, groups)
+        trace.count_macs(node, [*macs, *grouped_products(trace, node, result, groups)])
     result = with_windows(trace, node.outputs[0], result, passing)
     trace.put(node.outputs[0], add_bias(trace, node, result, bias))
 

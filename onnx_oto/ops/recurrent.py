@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from onnx_oto.lanes.contract import contract
 from onnx_oto.lanes.cut import Cut
-from onnx_oto.lanes.layout import IntArray, Layout, product, relabel_axis
+from onnx_oto.lanes.layout import IntArray, Layout, relabel_axis
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
@@ -60,10 +60,9 @@ def recurrent(node: Node, trace: Trace) -> None:
         trace.freeze(units, f"{describe(node)} has activations that are not zero at zero")
     _read_input(node, trace, x, w)
     _put_outputs(node, trace, units)
-    steps = product(n if isinstance(n, int) else 1 for n in trace.shape(node.inputs[0])[:2]) or 1
     width = trace.shape(node.inputs[1])[2]
     reads = (width if isinstance(width, int) else 0) + hidden
-    trace.macs[node.name] = steps * directions * gates * hidden * reads
+    trace.count_macs(node, [*trace.shape(node.inputs[0])[:2], directions * gates * hidden * reads])
     trace.repair(node, lambda cut: _resize(cut, node, units))
 
 

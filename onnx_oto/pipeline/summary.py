@@ -60,7 +60,8 @@ def summarise(
 ) -> Summary:
     """Return the figures; the compact model's are read from its own analysis, not computed from the full one's."""
     small = analyse(compact)
-    before, after = count_macs(full), count_macs(small)
+    before = count_macs(full)
+    after = count_macs(small, before.at)
     return Summary(
         Change(full.params, small.params),
         Change(before.count, after.count),

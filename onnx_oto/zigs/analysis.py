@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +15,7 @@ from onnx_oto import ops
 from onnx_oto.errors import UsageError
 from onnx_oto.lanes.layout import IntArray
 from onnx_oto.lanes.trace import Rectangle, Role, Trace
+from onnx_oto.model.dims import Estimated, value_at
 from onnx_oto.model.graph import Graph, graph
 from onnx_oto.model.tensors import FLOATS
 from onnx_oto.zigs.lanes import BoolArray, Lanes, distinct, solve
@@ -71,7 +72,12 @@ class Analysis:
     @property
     def macs(self) -> int:
         """Return multiply-accumulates of one sample (unknown sizes counted as 1)."""
-        return sum(self.trace.macs.values())
+        return self.macs_at({})
+
+    def macs_at(self, sizes: Mapping[str, int]) -> int:
+        """Return multiply-accumulates where open sizes are the given ones, by symbol; others count as 1."""
+        at = Estimated(sizes, self.graph.about)
+        return sum(max(value_at(count, at), 0) for count in self.trace.macs.values() if count is not None)
 
     @cached_property
     def params(self) -> int:

@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from onnx import ModelProto, TensorProto
-
-from onnx_oto import ops
-from onnx_oto.lanes.trace import Trace
-from onnx_oto.model.external import SMALL_BYTES
-from onnx_oto.model.graph import graph
-from onnx_oto.model.skeleton import copy_except_graph, copy_frame
-from onnx_oto.model.tensors import byte_count
+from onnx_oto.model.dims import Estimated, value_at
 from onnx_oto.zigs.analysis import Analysis
 
 IMAGE_SIZE, LENGTH = 224, 128
 """What open sizes other than the batch are counted as: of images (rank 4 and up), and of anything else."""
+MOST_GROWTH = 1024
+"""How many times as much they are taken as where some tensor would be empty (sound)."""
 
 
 @dataclass(frozen=True)
@@ -27,45 +22,50 @@ class Macs:
     at: Mapping[str, int] = field(default_factory=dict)
 
 
-def count_macs(analysis: Analysis) -> Macs:
-    """Return the multiply-accumulates of one sample of a model, open sizes as `stated_sizes` says."""
-    at = stated_sizes(analysis.model)
-    if all(size == 1 for size in at.values()):
-        return Macs(analysis.macs, at)
-    trace = Trace(graph(_sized(analysis.model, at)))
-    for node in trace.graph.nodes:
-        ops.apply(node, trace)
-    return Macs(sum(trace.macs.values()), at)
+def count_macs(analysis: Analysis, at: Mapping[str, int] | None = None) -> Macs:
+    """Return the multiply-accumulates of one sample of a model at open sizes `at` (None: as `stated_sizes` says)."""
+    at = stated_sizes(analysis) if at is None else at
+    return Macs(analysis.macs_at({symbol: at[name] for name, symbol in _open(analysis)}), at)
 
 
-def stated_sizes(model: ModelProto) -> dict[str, int]:
-    """Return a size for every open axis of the inputs: 1 for the first (the batch), else `IMAGE_SIZE` or `LENGTH`."""
+def stated_sizes(analysis: Analysis) -> dict[str, int]:
+    """Return a size for every open axis of the inputs: 1 for the first (the batch), else `IMAGE_SIZE` or `LENGTH`.
+
+    Twice as much, and so on, where a tensor of the model would be empty then.
+    """
     found: dict[str, int] = {}
-    for value in model.graph.input:
+    grows: set[str] = set()
+    for value in analysis.model.graph.input:
         dims = value.type.tensor_type.shape.dim
         other = IMAGE_SIZE if len(dims) >= 4 else LENGTH
         for axis, dim in enumerate(dims):
             if not dim.HasField("dim_value"):
-                found.setdefault(dim.dim_param or f"{value.name}[{axis}]", other if axis else 1)
+                name = dim.dim_param or f"{value.name}[{axis}]"
+                found.setdefault(name, other if axis else 1)
+                grows.update([name] if axis else [])
+    symbols = dict(_open(analysis))
+    growth = 1
+    while growth < MOST_GROWTH and _is_empty(analysis, {symbols[name]: n for name, n in found.items()}):
+        growth *= 2
+        found = {name: 2 * size if name in grows else size for name, size in found.items()}
     return found
 
 
-def _sized(model: ModelProto, at: Mapping[str, int]) -> ModelProto:
-    """Return the model with inputs of these sizes, without its large weights and without what it says of outputs."""
-    light = copy_except_graph(model)
-    copy_frame(model.graph, light.graph)
-    light.graph.node.extend(model.graph.node)
-    for value in light.graph.input:
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if not dim.HasField("dim_value"):
-                dim.dim_value = at[dim.dim_param or f"{value.name}[{axis}]"]
-    for value in light.graph.output:
-        if value.type.HasField("tensor_type"):
-            value.type.tensor_type.ClearField("shape")
-    for tensor in model.graph.initializer:
-        if byte_count(tensor) <= SMALL_BYTES:
-            light.graph.initializer.add().CopyFrom(tensor)
-        else:
-            bare = light.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-            bare.data_location = TensorProto.EXTERNAL
-    return light
+def _is_empty(analysis: Analysis, sizes: Mapping[str, int]) -> bool:
+    """Return whether a tensor would have no elements."""
+    at = Estimated(sizes, analysis.graph.about)
+    every = {
+        size for shape in analysis.graph.shapes.values() for size in shape or () if isinstance(size, str)
+    }
+    return any(value_at(size, at) <= 0 for size in every)
+
+
+def _open(analysis: Analysis) -> list[tuple[str, str]]:
+    """Return the name for people and the symbol of every open axis of the inputs."""
+    found = []
+    for value in analysis.model.graph.input:
+        shape = analysis.graph.shapes.get(value.name) or ()
+        for axis, (dim, size) in enumerate(zip(value.type.tensor_type.shape.dim, shape, strict=False)):
+            if isinstance(size, str):
+                found.append((dim.dim_param or f"{value.name}[{axis}]", size))
+    return found

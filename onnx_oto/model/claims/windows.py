@@ -59,7 +59,10 @@ def _slide(size: Dim, window: _Window, facts: Facts) -> Dim:
         return add(quotient(subtract(size, window.excess), window.stride), 1)
     if window.excess == window.stride and (part := divide(size, window.stride)) is not None:
         return part
-    return None if isinstance(size, int) else facts.symbols.of("window", size, window)
+    if isinstance(size, int):
+        return None
+    about = add(quotient(subtract(size, window.excess), window.stride), 1)
+    return facts.symbols.of("window", size, window, about=about)
 
 
 def _kernel(node: Node, weight: Shape | None) -> list[int] | None:
