@@ -23,9 +23,10 @@ from onnx_oto.verify.inputs import (
     sizes_of,
     slots,
 )
-from onnx_oto.verify.ranges import Drawn, Ranges, ranges
+from onnx_oto.verify.known import look_at
+from onnx_oto.verify.ranges import Drawn, ranges
 from onnx_oto.verify.runner import Arrays, first_line
-from onnx_oto.verify.sizes import Explorer, constants, find_base, hints
+from onnx_oto.verify.sizes import Explorer, Ran, constants, find_base, hints
 from onnx_oto.verify.upcast import alike, upcast
 from onnx_oto.verify.verdict import Verdict
 
@@ -111,7 +112,11 @@ class _Probing:
         self.axes = open_axes(inputs)
         self.examples = list(feeding.examples)
         self.pinned = _pinned(inputs, feeding.shapes)
-        self.ranges = ranges(trial.full, inputs) if not self.examples else Ranges()
+        known = None
+        if not self.examples and (not all(self.axes.values()) or any(s.dtype.kind in "iu" for s in inputs)):
+            known = look_at(trial.full, inputs)
+        self.ranges = ranges(known, inputs)
+        self.known = known
         self.manner = NORMAL
         self._count = 0
         trial.sources = self.sources
@@ -154,12 +159,10 @@ class _Probing:
                 self.trial.feed(feed, sizes_of(self.inputs, feed))
             return sizes
         free = {axis: counts for axis, counts in self.axes.items() if axis not in self.pinned}
-        found = find_base(
-            self.inputs,
-            free,
-            hints(self.trial.full),
-            lambda sizes: self.trial.trial({**sizes, **self.pinned}),
-        )
+        found = self._search(free)
+        if found is None and self.known is not None:  # maybe it is not true that a tensor would be empty
+            self.known = None
+            found = self._search(free)
         if found is None:
             raise UnsupportedError(
                 "the full model does not run on random inputs, so nothing can be verified: "
@@ -167,11 +170,23 @@ class _Probing:
             )
         return {axis: {**found, **self.pinned}[axis] for axis in self.axes}
 
+    def _search(self, free: Mapping[str, bool]) -> dict[str, int] | None:
+        return find_base(
+            self.inputs, free, hints(self.trial.full), lambda sizes: self._try({**sizes, **self.pinned})
+        )
+
+    def _try(self, sizes: Sizes) -> Ran:
+        """Run and judge at these sizes, unless that leaves a tensor empty."""
+        if self.known is not None and self.known.is_empty(sizes):
+            self.trial.skip(sizes)
+            return Ran(False, 0.0)
+        return self.trial.trial(sizes)
+
     def _explore(self, base: dict[str, int]) -> None:
         if not self.axes:
             return
         seconds = self.trial.trial(base).seconds
-        Explorer(self.axes, base, seconds, constants(self.trial.full), self.trial.trial).explore()
+        Explorer(self.axes, base, seconds, constants(self.trial.full), self._try).explore()
 
     def _two_feeds(self, base: Sizes) -> tuple[Shown, Shown | None]:
         """Return two feeds whose outputs can be compared with each other, None for examples of which there is one."""

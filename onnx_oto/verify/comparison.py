@@ -72,6 +72,7 @@ class Comparison:
         self.samples = 0
         self._worst = Difference(True, 0.0, 0.0)
         self._ran: dict[tuple[tuple[str, int], ...], Ran] = {}
+        self._left_out: set[tuple[tuple[str, int], ...]] = set()
         self._judged: list[Sizes] = []
         self._unstable: list[Sizes] = []
         self._findings: list[Finding] = []
@@ -102,6 +103,10 @@ class Comparison:
         if key not in self._ran:
             self._ran[key] = self.again(sizes)
         return self._ran[key]
+
+    def skip(self, sizes: Sizes) -> None:
+        """Count sizes at which the full model is not run."""
+        self._left_out.add(tuple(sorted(sizes.items())))
 
     def again(self, sizes: Sizes) -> Ran:
         """Run and judge at these sizes on a new feed."""
@@ -265,7 +270,7 @@ class Comparison:
             runtime=self._left.runtime,
             refusal=self._left.refusal,
             sizes=tuple(self._judged),
-            skipped=sum(not ran.ok for ran in self._ran.values()),
+            skipped=sum(not ran.ok for ran in self._ran.values()) + len(self._left_out - set(self._ran)),
             unstable=tuple(self._unstable),
             jumping=tuple(sorted({op for finding in self._findings for op in finding.jumping})),
             inner=self.inner,

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
-import onnx
 
-from onnx_oto.errors import ModelError
-from onnx_oto.model import Graph, Node, graph, normalise
+from onnx_oto.model import Graph, Node
 from onnx_oto.model.dims import Dim
 from onnx_oto.verify.inputs import NORMAL, Array, Manner, Sizes, Slot, size_of, values
+from onnx_oto.verify.known import Known
 
 Bounds: TypeAlias = tuple[int, int]
 
@@ -98,22 +97,12 @@ class Drawn:
         return (0, 255) if slot.dtype == np.uint8 else WIDE
 
 
-def ranges(model: onnx.ModelProto, inputs: tuple[Slot, ...]) -> Ranges:
-    """Return what is known of the integer inputs of a model; the model is not modified."""
+def ranges(known: Known | None, inputs: tuple[Slot, ...]) -> Ranges:
+    """Return what is known of the integer inputs of a model."""
     integer = [slot.name for slot in inputs if slot.dtype.kind in "iu"]
-    if not integer:
+    if not integer or known is None:
         return Ranges()
-    try:
-        is_raw = model.functions or any(node.op_type == "Constant" for node in model.graph.node)
-        view = graph(normalise(model) if is_raw else model)
-    except ModelError:  # a runtime may take it all the same
-        return Ranges()
-    axes = {}
-    for slot in inputs:
-        for axis, size in enumerate(view.shape(slot.name) or ()):
-            if isinstance(size, str) and isinstance(slot.dims[axis], str):
-                axes[size] = str(slot.dims[axis])
-    return Ranges({name: tuple(_limits(view, name)) for name in integer}, axes)
+    return Ranges({name: tuple(_limits(known.view, name)) for name in integer}, known.axes)
 
 
 def _limits(view: Graph, name: str) -> Iterator[Limit]:

@@ -168,7 +168,19 @@ class Explorer:
         free = [p for p in PRIMES if p not in used and base % p]
         beyond = [p for p in free if p > base]
         cheap = [p for p in beyond if self.seconds * (p / base) ** 2 <= SHORT]
-        return (cheap[:1] or beyond[-1:] or free[:1] or [base + 1])[0]
+        return (cheap[:1] or beyond[-1:] or [next_prime(base)])[0]
+
+
+def next_prime(size: int) -> int:
+    """Return the smallest prime above a size.
+
+    >>> next_prime(416), next_prime(67)
+    (419, 71)
+    """
+    found = size + 1
+    while any(found % divisor == 0 for divisor in range(2, int(found**0.5) + 1)):
+        found += 1
+    return found
 
 
 def covering(levels: Mapping[tuple[Group, int], float]) -> Iterator[list[tuple[Group, int]]]:

@@ -9,6 +9,7 @@ from onnx import ModelProto, numpy_helper
 
 from onnx_oto.verify import compare
 from onnx_oto.verify.inputs import slots
+from onnx_oto.verify.known import look_at
 from onnx_oto.verify.ranges import Drawn, ranges
 
 SIZES = {"N": 3, "T": 5}
@@ -16,7 +17,7 @@ SIZES = {"N": 3, "T": 5}
 
 def bounds(text: str, name: str = "i", **options: str) -> tuple[int, int] | None:
     model = build(text, **options)
-    return ranges(model, slots(model)).bounds(name, SIZES)
+    return ranges(look_at(model, slots(model)), slots(model)).bounds(name, SIZES)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_axes_without_a_name_bound_indices_too() -> None:
     text = "g (float[N,?] x, int64[3] i) => (float[N,3] y) { y = Gather<axis=1>(x, i) }"
     model = build(text.replace("?", "U"))
     model.graph.input[0].type.tensor_type.shape.dim[1].ClearField("dim_param")
-    assert ranges(model, slots(model)).bounds("i", {"N": 2, "x[1]": 9}) == (0, 8)
+    assert ranges(look_at(model, slots(model)), slots(model)).bounds("i", {"N": 2, "x[1]": 9}) == (0, 8)
 
 
 def test_unknown_integers_are_small_and_pixels_are_bytes() -> None:
@@ -84,9 +85,9 @@ def test_unknown_integers_are_small_and_pixels_are_bytes() -> None:
         "g (int64[N,T] i, uint8[N,T] p) => (float[N,T] y) { a = Cast<to=1>(i) b = Cast<to=1>(p) y = Mul(a, b) }"
     )
     inputs, rng = slots(model), np.random.default_rng(0)
-    narrow = Drawn(inputs, ranges(model, inputs)).feed({"N": 9, "T": 99}, rng)
+    narrow = Drawn(inputs, ranges(look_at(model, inputs), inputs)).feed({"N": 9, "T": 99}, rng)
     assert set(np.unique(narrow["i"])) == {0, 1}
-    wide = Drawn(inputs, ranges(model, inputs), wide=True).feed({"N": 9, "T": 99}, rng)
+    wide = Drawn(inputs, ranges(look_at(model, inputs), inputs), wide=True).feed({"N": 9, "T": 99}, rng)
     assert set(np.unique(wide["i"])) == {0, 1, 2, 3}
     assert wide["p"].max() > 200
 
@@ -117,7 +118,7 @@ def test_integers_and_flags_are_drawn_anew() -> None:
         "g (int64[2,9] i, bool[2,9] b) => (float[2,9] y) { f = Cast<to=1>(i) g = Cast<to=1>(b) y = Add(f, g) }"
     )
     inputs, rng = slots(model), np.random.default_rng(0)
-    source = Drawn(inputs, ranges(model, inputs))
+    source = Drawn(inputs, ranges(look_at(model, inputs), inputs))
     one, other = source.feed({}, rng), source.feed({}, rng)
     assert not np.array_equal(one["i"], other["i"])
     assert not np.array_equal(one["b"], other["b"])

@@ -177,3 +177,16 @@ def test_sizes_that_the_full_model_refuses_are_skipped_and_counted() -> None:
     assert verdict.skipped > 0
     assert all(s["T"] >= 400 for s in verdict.sizes)
     assert len({s["T"] for s in verdict.sizes}) >= 2
+
+
+def test_a_size_that_leaves_a_tensor_empty_is_not_run() -> None:
+    """Resize back from an empty map divides by zero inside of the runtime: the process would be gone."""
+    model = build(
+        """g (float[N,3,H,W] x) => (float[N,4,P,Q] y) <float[6,3,3,3] w1, float[4,6,1,1] w2>
+        { a = Conv<pads=[1,1,1,1]>(x, w1) p = MaxPool<kernel_shape=[2,2],strides=[2,2]>(a) n = Shape<end=2>(p)
+          hw = Shape<start=2>(a) s = Concat<axis=0>(n, hw) r = Resize<mode="nearest">(p, , , s) y = Conv(r, w2) }"""
+    )
+    verdict = compare(model, model)
+    assert verdict.passed
+    assert verdict.skipped == 2
+    assert not any(1 in (sizes["H"], sizes["W"]) for sizes in verdict.sizes)
