@@ -224,7 +224,7 @@ def norm_over_last(
     normalised = range(x.rank - axes, x.rank)
     inside = {k for a in normalised for k in x.axes[a]}
     joint = [b for b in x.blocks if set(b.keys) & inside and not set(b.keys) <= inside]
-    if joint or axes > 1 or not trace.through_norms:
+    if joint or axes > 1 or not trace.through_norms or x.length(x.rank - 1) is None:
         whole = f"{describe(node)} needs every position of the axis"
         x = trace.release(x, normalised, whole if trace.through_norms else SWITCHED_OFF)
     vectors = [given(inputs(node, trace)[i]) for i in (scale, bias) if i is not None]

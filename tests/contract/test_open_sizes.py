@@ -168,6 +168,24 @@ def test_exact_at_every_size(title: str) -> None:
         assert check_drop(analysis, drop, given, outputs(model, given), f"{title} at {sizes}")
 
 
+@pytest.mark.parametrize("op", ["LpNormalization", "ReduceMean", "ReduceL2", "ReduceMax"])
+def test_what_looks_along_an_axis_of_open_size_with_channels_in_it(op: str) -> None:
+    """Samples and channels are one axis [L, B*4] that is normalised or reduced: exact at every size, or frozen."""
+    norm = f"m = {op}<axes=[1],keepdims=1>(f) n = Mul(f, m)"
+    if op == "LpNormalization":
+        norm = "n = LpNormalization<axis=1>(f)"
+    text = f"""g (float[B,3,L] x) => (float[B,5,P] y) <float[4,3,1] w1, float[5,4,1] w2, {INTEGERS}>
+        {{ h = Conv(x, w1) {SHAPE} t = Transpose<perm=[2,0,1]>(h) s1 = Concat<axis=0>(L, B4) f = Reshape(t, s1)
+           {norm} s2 = Concat<axis=0>(L, B, four) g = Reshape(n, s2) z = Transpose<perm=[1,2,0]>(g)
+           y = Conv(z, w2) }}"""
+    model = build(text)
+    analysis = analyse(normalise(model))
+    drop = choose(analysis, score(analysis, "random", 1), 0.5).drop
+    for sizes in SIZES:
+        given = feed(model, sizes)
+        check_drop(analysis, drop, given, outputs(model, given), f"{op} at {sizes}")
+
+
 def test_labels_that_meet_a_size_nobody_knows_are_frozen() -> None:
     text = f"""g (float[B,3,L] x, int64[1] n) => (float[P,5,Q] y)
         <float[4,3,1] w1, float[5,4,1] w2, {INTEGERS}>
