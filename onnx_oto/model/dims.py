@@ -226,6 +226,18 @@ def symbols(size: Dim) -> frozenset[str]:
     return frozenset(_NAME.findall(size)) - _FUNCTIONS if isinstance(size, str) else frozenset()
 
 
+def is_plain(size: Dim) -> bool:
+    """Say whether a size is an int, or arithmetic on the model's own names for open sizes: nothing rounded or unknown.
+
+    >>> is_plain("T+1"), is_plain("min(512,T)"), is_plain("unk__0")
+    (True, False, False)
+    """
+    if not isinstance(size, str):
+        return size is not None
+    names = set(_NAME.findall(size))
+    return not names & _FUNCTIONS and not any(name.startswith("unk__") for name in names)
+
+
 def symbol_for(name: str, taken: Iterable[str] = ()) -> str:
     """Return a symbol for an open size that a model calls `name`: the name itself if it can be one."""
     symbol = name if _NAME.fullmatch(name) else "size_" + re.sub(r"[^\w.]+", "_", name)

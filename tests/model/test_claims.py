@@ -218,5 +218,7 @@ def test_a_slice_of_an_axis_that_may_be_too_short_has_no_number_for_its_size():
 def test_a_named_size_wins_when_broadcast_with_one_that_is_not_known():
     assert broadcast(("N", 4), ("unk__3", 4)) == ("N", 4)
     assert broadcast(("unk__3", 4), ("N", 1)) == ("N", 4)
+    assert broadcast(("T",), ("min(512,T)",)) == ("T",)
+    assert broadcast(("floor(H/2)",), ("unk__1",)) == (None,)
     assert broadcast(("N",), ("M",)) == (None,)
     assert broadcast((None,), ("unk__1",)) == (None,)

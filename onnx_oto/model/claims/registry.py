@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from onnx import TensorProto
 
-from onnx_oto.model.dims import Dim, Shape, Symbols, grows
+from onnx_oto.model.dims import Dim, Shape, Symbols, grows, is_plain
 from onnx_oto.model.node import Node
 from onnx_oto.model.values import sizes
 
@@ -145,5 +145,5 @@ def _broadcast(a: Dim, b: Dim) -> Dim:
         return a
     if isinstance(b, int):
         return b
-    named = [size for size in (a, b) if isinstance(size, str) and not size.startswith("unk__")]
-    return named[0] if len(named) == 1 else None  # a named size that is not 1 wins over one that is not known
+    plain = [size for size in (a, b) if isinstance(size, str) and is_plain(size)]
+    return plain[0] if len(plain) == 1 else None  # a named size that is not 1 wins over one that is not known
