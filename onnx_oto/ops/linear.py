@@ -154,42 +154,56 @@ def _fold_constants(
 @rule("Gemm", orderless=True)
 def gemm(node: Node, trace: Trace) -> None:
     """Y = alpha A' B' + beta C"""
-    a, b, *c = inputs(node, trace)
+    trace.put(node.outputs[0], scaled_product(node, trace, behind=True))
+
+
+def scaled_product(node: Node, trace: Trace, *, behind: bool) -> Layout:
+    """Return the layout of alpha A' B' + beta C, the node's attributes; with beta 0 C is not read.
+
+    behind: what is to be added for removed constants may be added behind the node, else to C only.
+    """
+    a, b, *rest = inputs(node, trace)
+    a, b, c = given(a), given(b), rest[0] if rest else None
     left = "km" if node.attrs.get("transA", 0) else "mk"
     right = "nk" if node.attrs.get("transB", 0) else "kn"
-    fold = _folds(node, trace, given(a), 1) and left == "mk"
-    result = contract(trace, node, [(given(a), left), (given(b), right)], "mn", constants=fold)
+    alpha, beta = (float(node.attrs.get(name, 1.0)) for name in ("alpha", "beta"))
+    axis, bias = left.index("k"), None if behind else 2
+    fold = (behind or beta != 0) and _folds(node, trace, a, axis, bias=bias)
+    result = contract(trace, node, [(a, left), (b, right)], "mn", constants=fold)
     if fold:
-        produced = 0 if right == "nk" else 1
-        alpha = float(node.attrs.get("alpha", 1.0))
-        _fold_constants(node, trace, given(a), 1, produced=produced, bias=None, scale=alpha)
-    trace.put(node.outputs[0], add_scaled(node, trace, result, c[0] if c else None))
-
-
-def add_scaled(node: Node, trace: Trace, product: Layout, c: Layout | None) -> Layout:
-    """Return the layout of `product` + beta C, the node's attribute; with beta 0 C is not read."""
+        scale = alpha if behind else alpha / beta
+        _fold_constants(node, trace, a, axis, produced=right.index("n"), bias=bias, scale=scale)
     if c is None:
-        return product
-    beta = float(node.attrs.get("beta", 1.0))
+        return result
     trace.use(c, Role.PRODUCER, weight=True)
 
     def state(own: FloatArray, added: FloatArray) -> FloatArray:
         return own + beta * added if beta else own
 
-    return combine(trace, node, [product, c], state, [Role.PRODUCER, Role.PRODUCER])
+    return combine(trace, node, [result, c], state, [Role.PRODUCER, Role.PRODUCER])
 
 
 @rule("MatMul", orderless=True)
 def matmul(node: Node, trace: Trace) -> None:
     """Y[..., m, n] = sum_k A[..., m, k] B[..., k, n], batch axes broadcast."""
+    trace.put(node.outputs[0], matrix_product(node, trace))
+
+
+def matrix_product(node: Node, trace: Trace) -> Layout:
+    """Return the layout of alpha A' B', where A' and B' may have their last two axes swapped."""
     a, b = (given(layout) for layout in inputs(node, trace))
     batch = max(a.rank, b.rank) - 2
     letters = "abcdefghij"[: max(batch, 0)]
-    left = letters[batch - (a.rank - 2) :] + "mk" if a.rank > 1 else "k"
-    right = letters[batch - (b.rank - 2) :] + "kn" if b.rank > 1 else "k"
+    last = ("km" if node.attrs.get("transA", 0) else "mk", "nk" if node.attrs.get("transB", 0) else "kn")
+    left, right = (
+        letters[batch - (x.rank - 2) :] + pair if x.rank > 1 else "k"
+        for x, pair in zip((a, b), last, strict=True)
+    )
     out = letters + ("m" if a.rank > 1 else "") + ("n" if b.rank > 1 else "")
-    fold = _folds(node, trace, a, a.rank - 1) and b.rank == 2 and a.rank > 1
+    axis = left.index("k")
+    fold = _folds(node, trace, a, axis) and b.rank == 2 and a.rank > 1
     result = contract(trace, node, [(a, left), (b, right)], out, constants=fold)
     if fold:
-        _fold_constants(node, trace, a, a.rank - 1, produced=1, bias=None)
-    trace.put(node.outputs[0], result)
+        alpha = float(node.attrs.get("alpha", 1.0))
+        _fold_constants(node, trace, a, axis, produced=right.index("n"), bias=None, scale=alpha)
+    return result
