@@ -388,6 +388,20 @@ CONTRIB: list[Row] = [
     ),
     _gemm("shift alone", PRUNABLE, 'activation="Relu",beta=0.5,transB=1', probe="c", size=7),
     *(_embedding(*row) for row in EMBEDDINGS),
+    *(
+        whole(
+            f"{MS}::FusedConv",
+            f"of a sum, {title}, with whole blocks of channels or not",
+            PRUNABLE,
+            f"""g (float[2,3,6,6] x) => (float[2,4,6,6] y)
+            <float[16,3,3,3] w1, float[16,16,3,3] w2, float[16] b2, float[16,16,1,1] w3, float[4,16,1,1] w4>
+            {{ a = {MS}.FusedConv<activation="Relu",pads=[1,1,1,1]>(x, w1)
+               h = {MS}.FusedConv<activation="Relu",pads=[1,1,1,1]>(a, w2)
+               z = {MS}.FusedConv<{activation}>(h, w3, b2, a) y = Conv(z, w4) }}""",
+            size=16,
+        )
+        for title, activation in (("relu", 'activation="Relu"'), ("as it is", "group=1"))
+    ),
     whole(
         f"{MS}::FusedConv",
         "clip, zero inside",
