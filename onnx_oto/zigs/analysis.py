@@ -13,8 +13,9 @@ import onnx
 
 from onnx_oto import ops
 from onnx_oto.errors import UsageError
+from onnx_oto.lanes.constraints import Rectangle
 from onnx_oto.lanes.layout import IntArray
-from onnx_oto.lanes.trace import Rectangle, Role, Trace
+from onnx_oto.lanes.trace import Role, Trace
 from onnx_oto.model.dims import Estimated, value_at
 from onnx_oto.model.graph import Graph, graph
 from onnx_oto.model.tensors import FLOATS
