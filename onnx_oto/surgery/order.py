@@ -179,7 +179,7 @@ class _Order:
         if not first:
             return ""
         second = self._try(name, before, before[index])
-        return second and f"behind it, {first}; in front of it, {second}"
+        return first if first == second else second and f"behind it, {first}; in front of it, {second}"
 
     def _try(self, name: str, places: IntArray, comes: IntArray) -> str:
         """Let channel comes[i] stand where places[i] stood, everywhere, if that can be; return why not."""
