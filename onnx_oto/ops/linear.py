@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
+from onnx import helper
 
 from onnx_oto.lanes.align import combine
 from onnx_oto.lanes.contract import contract
@@ -106,11 +107,18 @@ def _padded(node: Node) -> bool:
 def _folds(node: Node, trace: Trace, x: Layout, axis: int, *, bias: int | None = None) -> bool:
     """Return whether what the node makes of constants on `axis` of x can be computed and added.
 
-    Its weight must be an initializer, its input `bias` (if any) too, and every position of `axis` one lane.
+    Its weight must be an initializer (or a cast of one), its input `bias` (if any) an initializer, and every position
+    of `axis` one lane.
     """
     if bias is not None and node.input(bias) and node.input(bias) not in trace.graph.initializers:
         return False
-    return node.inputs[1] in trace.parameters and explicit(x, axis) is not None
+    return _stored(trace, node.inputs[1]) in trace.parameters and explicit(x, axis) is not None
+
+
+def _stored(trace: Trace, name: str) -> str:
+    """Return the tensor that a weight is a cast of (it is stored in fewer bits), or its own name."""
+    node = trace.graph.producer.get(name)
+    return node.inputs[0] if node is not None and node.op == "Cast" else name
 
 
 def _fold_constants(
@@ -128,7 +136,8 @@ def _fold_constants(
     values = np.where(np.isfinite(listed[1]), listed[1], 0.0)
     if not values.any():
         return
-    name = node.inputs[1]
+    name = _stored(trace, node.inputs[1])
+    dtype = helper.tensor_dtype_to_np_dtype(trace.graph.dtypes[node.inputs[1]])
     labels, outputs = trace.parameters[name].get(1 - produced), trace.parameters[name].get(produced)
     if labels is None:
         return
@@ -139,14 +148,14 @@ def _fold_constants(
         zeroed_itself = trace.roles.get((name, 1 - produced)) is Role.PRODUCER  # tied weights
         if weight is None or zeroed_itself or not values[gone].any():
             return
-        sums = weight.astype(np.float64).sum(tuple(range(2, weight.ndim)))
+        sums = weight.astype(dtype).astype(np.float64).sum(tuple(range(2, weight.ndim)))
         added = scale * (sums[:, gone] @ values[gone] if produced == 0 else values[gone] @ sums[gone])
         if outputs is not None:
             added = added[cut.kept(outputs)]
         if bias is None:
-            cut.insert_after(node.name, 0, "Add", [added.astype(weight.dtype)])
+            cut.insert_after(node.name, 0, "Add", [added.astype(dtype)])
         else:
-            cut.add_to_input(node.name, bias, added.astype(weight.dtype))
+            cut.add_to_input(node.name, bias, added.astype(dtype))
 
     trace.repair(node, repair)
 
