@@ -181,7 +181,7 @@ def print_verdict(verdict: Verdict) -> None:
 
 
 def print_inspection(report: Mapping[str, Any]) -> None:
-    """Print dimensions, what is frozen and why, the ceiling, and the channel permutations that stay."""
+    """Print dimensions, what is frozen and why, the ceiling, quantized weights, and channel permutations that stay."""
     dimensions = report["dimensions"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, justify in (
@@ -208,6 +208,13 @@ def print_inspection(report: Mapping[str, Any]) -> None:
         f"{sum(d['prunable'] for d in dimensions)} of {len(dimensions)} dimensions are prunable; "
         f"{share:.1%} of the parameters lie in them, {most:.1%} can go at most."
     )
+    if quantized := report["quantized"]:
+        others = f" and {len(quantized) - 1} more" if len(quantized) > 1 else ""
+        out.print(
+            f"'{quantized[0]}'{others}: quantized, so the channels that belong to it stay; prune the float model "
+            "first, then quantize the compact one",
+            markup=False,
+        )
     for each in report["permutations"]:
         out.print(
             f"a permutation of {each['size']} channels stays as a Gather at '{each['node']}': {each['reason']}",
@@ -259,7 +266,9 @@ def _verdict_lines(verdict: Verdict) -> Iterator[str]:
         yield f"full and compact DIFFER: {verdict.trouble}"
     if verdict.runtime:
         wide = ", bfloat16 computed as float32" if verdict.upcast else ""
-        yield f"  in {verdict.runtime}{wide}, at {_sizes_line(verdict)}"
+        where = _sizes_line(verdict)
+        at = f", {'at' if verdict.passed else 'after they agreed at'} {where}" if where else ""
+        yield f"  in {verdict.runtime}{wide}{at}"
     if verdict.refusal:
         yield f"  NOT in ONNX Runtime, which does not run the full model: {verdict.refusal}"
     if verdict.unstable:

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnx_oto.lanes.constraints import Reordering
 from onnx_oto.lanes.cut import Cut, sizes_of
 from onnx_oto.lanes.expression import Array, Tensor, apply
 from onnx_oto.lanes.layout import IntArray, Layout, Size, View, explicit, fuse
 from onnx_oto.lanes.regroup import deal, told
-from onnx_oto.lanes.trace import Reordering, Trace, describe
+from onnx_oto.lanes.trace import Trace, describe
 from onnx_oto.model.node import Node
 
 

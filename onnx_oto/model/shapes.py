@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import ModelProto, TensorProto, TypeProto
 
-from onnx_oto.model.dims import Dim, Shape, Symbols, symbol_for, symbols
+from onnx_oto.model.dims import Dim, Shape, symbol_for, symbols
 from onnx_oto.model.node import read_nodes
 from onnx_oto.model.schema_types import Schemas
 from onnx_oto.model.supposed import Contradicted, Source, Suppositions, stored_types
+from onnx_oto.model.symbols import Symbols
 from onnx_oto.model.tensors import element_count, is_external, to_array
 from onnx_oto.model.types import tensor_type, type_shape
 from onnx_oto.model.values import MAX_ELEMENTS

@@ -10,13 +10,14 @@ from onnx import NodeProto, TensorProto, TypeProto
 
 from onnx_oto.errors import ModelError
 from onnx_oto.model.claims import CLAIMS, FOREIGN, Facts, merge, needed
-from onnx_oto.model.dims import Shape, Symbols, known_size, product
+from onnx_oto.model.dims import Shape, known_size, product
 from onnx_oto.model.evaluators import EVALUATORS
 from onnx_oto.model.node import Node
 from onnx_oto.model.order import bodies, label
 from onnx_oto.model.reference import evaluate_constant
 from onnx_oto.model.schema_types import Schemas
 from onnx_oto.model.supposed import NEEDED, STORED, Contradicted, Suppositions
+from onnx_oto.model.symbols import Symbols
 from onnx_oto.model.tensors import from_array
 from onnx_oto.model.types import agree, tensor_type, type_shape
 from onnx_oto.model.values import INTEGER_EVALUATORS, MAX_ELEMENTS, from_shape, is_known

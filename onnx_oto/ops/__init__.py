@@ -2,6 +2,7 @@
 
 from onnx_oto.ops import (
     attention,
+    concat,
     contrib,
     einsum,
     elementwise,
@@ -23,6 +24,7 @@ __all__ = [
     "RULES",
     "apply",
     "attention",
+    "concat",
     "contrib",
     "einsum",
     "elementwise",

@@ -9,14 +9,14 @@ import numpy as np
 from onnx import TensorProto
 
 from onnx_oto.lanes.align import align, combine
-from onnx_oto.lanes.contract import contract, zero_or_unknown
+from onnx_oto.lanes.contract import zero_or_unknown
 from onnx_oto.lanes.cut import Cut, kept_of
 from onnx_oto.lanes.expression import Array, Expression, Number, Tensor, apply
 from onnx_oto.lanes.layout import FloatArray, Layout
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
 from onnx_oto.ops.elementwise import UNARY
-from onnx_oto.ops.linear import add_scaled, conv
+from onnx_oto.ops.linear import conv, matrix_product, scaled_product
 from onnx_oto.ops.norm import affine, corrected_norm, give_statistics
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
@@ -78,11 +78,7 @@ def _clip(x: FloatArray, attrs: dict[str, float]) -> FloatArray:
 @rule("com.microsoft::FusedGemm", orderless=True)
 def fused_gemm(node: Node, trace: Trace) -> None:
     """Y = activation(alpha A' B' + beta C)"""
-    a, b, *c = inputs(node, trace)
-    left = "km" if node.attrs.get("transA", 0) else "mk"
-    right = "nk" if node.attrs.get("transB", 0) else "kn"
-    result = contract(trace, node, [(given(a), left), (given(b), right)], "mn")
-    result = add_scaled(node, trace, result, c[0] if c else None)
+    result = scaled_product(node, trace, behind=False)
     prefix = "activation_"
     attrs = {name.removeprefix(prefix): v for name, v in node.attrs.items() if name.startswith(prefix)}
     trace.put(node.outputs[0], _activated(node, trace, result, attrs))
@@ -94,11 +90,7 @@ def fused_matmul(node: Node, trace: Trace) -> None:
     a, b = (given(layout) for layout in inputs(node, trace))
     if node.attrs.get("transBatchA", 0) or node.attrs.get("transBatchB", 0) or min(a.rank, b.rank) < 2:
         raise NotCovered("moves the batch axis")
-    batch = max(a.rank, b.rank) - 2
-    letters = "abcdefghij"[:batch]
-    left = letters[batch - (a.rank - 2) :] + ("km" if node.attrs.get("transA", 0) else "mk")
-    right = letters[batch - (b.rank - 2) :] + ("nk" if node.attrs.get("transB", 0) else "kn")
-    trace.put(node.outputs[0], contract(trace, node, [(a, left), (b, right)], letters + "mn"))
+    trace.put(node.outputs[0], matrix_product(node, trace))
 
 
 def _sum(node: Node, trace: Trace) -> Layout:

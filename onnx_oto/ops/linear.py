@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
+from onnx import helper
 
 from onnx_oto.lanes.align import combine
 from onnx_oto.lanes.contract import contract
@@ -106,11 +107,18 @@ def _padded(node: Node) -> bool:
 def _folds(node: Node, trace: Trace, x: Layout, axis: int, *, bias: int | None = None) -> bool:
     """Return whether what the node makes of constants on `axis` of x can be computed and added.
 
-    Its weight must be an initializer, its input `bias` (if any) too, and every position of `axis` one lane.
+    Its weight must be an initializer (or a cast of one), its input `bias` (if any) an initializer, and every position
+    of `axis` one lane.
     """
     if bias is not None and node.input(bias) and node.input(bias) not in trace.graph.initializers:
         return False
-    return node.inputs[1] in trace.parameters and explicit(x, axis) is not None
+    return _stored(trace, node.inputs[1]) in trace.parameters and explicit(x, axis) is not None
+
+
+def _stored(trace: Trace, name: str) -> str:
+    """Return the tensor that a weight is a cast of (it is stored in fewer bits), or its own name."""
+    node = trace.graph.producer.get(name)
+    return node.inputs[0] if node is not None and node.op == "Cast" else name
 
 
 def _fold_constants(
@@ -128,7 +136,8 @@ def _fold_constants(
     values = np.where(np.isfinite(listed[1]), listed[1], 0.0)
     if not values.any():
         return
-    name = node.inputs[1]
+    name = _stored(trace, node.inputs[1])
+    dtype = helper.tensor_dtype_to_np_dtype(trace.graph.dtypes[node.inputs[1]])
     labels, outputs = trace.parameters[name].get(1 - produced), trace.parameters[name].get(produced)
     if labels is None:
         return
@@ -139,14 +148,14 @@ def _fold_constants(
         zeroed_itself = trace.roles.get((name, 1 - produced)) is Role.PRODUCER  # tied weights
         if weight is None or zeroed_itself or not values[gone].any():
             return
-        sums = weight.astype(np.float64).sum(tuple(range(2, weight.ndim)))
+        sums = weight.astype(dtype).astype(np.float64).sum(tuple(range(2, weight.ndim)))
         added = scale * (sums[:, gone] @ values[gone] if produced == 0 else values[gone] @ sums[gone])
         if outputs is not None:
             added = added[cut.kept(outputs)]
         if bias is None:
-            cut.insert_after(node.name, 0, "Add", [added.astype(weight.dtype)])
+            cut.insert_after(node.name, 0, "Add", [added.astype(dtype)])
         else:
-            cut.add_to_input(node.name, bias, added.astype(weight.dtype))
+            cut.add_to_input(node.name, bias, added.astype(dtype))
 
     trace.repair(node, repair)
 
@@ -154,42 +163,56 @@ def _fold_constants(
 @rule("Gemm", orderless=True)
 def gemm(node: Node, trace: Trace) -> None:
     """Y = alpha A' B' + beta C"""
-    a, b, *c = inputs(node, trace)
+    trace.put(node.outputs[0], scaled_product(node, trace, behind=True))
+
+
+def scaled_product(node: Node, trace: Trace, *, behind: bool) -> Layout:
+    """Return the layout of alpha A' B' + beta C, the node's attributes; with beta 0 C is not read.
+
+    behind: what is to be added for removed constants may be added behind the node, else to C only.
+    """
+    a, b, *rest = inputs(node, trace)
+    a, b, c = given(a), given(b), rest[0] if rest else None
     left = "km" if node.attrs.get("transA", 0) else "mk"
     right = "nk" if node.attrs.get("transB", 0) else "kn"
-    fold = _folds(node, trace, given(a), 1) and left == "mk"
-    result = contract(trace, node, [(given(a), left), (given(b), right)], "mn", constants=fold)
+    alpha, beta = (float(node.attrs.get(name, 1.0)) for name in ("alpha", "beta"))
+    axis, bias = left.index("k"), None if behind else 2
+    fold = (behind or beta != 0) and _folds(node, trace, a, axis, bias=bias)
+    result = contract(trace, node, [(a, left), (b, right)], "mn", constants=fold)
     if fold:
-        produced = 0 if right == "nk" else 1
-        alpha = float(node.attrs.get("alpha", 1.0))
-        _fold_constants(node, trace, given(a), 1, produced=produced, bias=None, scale=alpha)
-    trace.put(node.outputs[0], add_scaled(node, trace, result, c[0] if c else None))
-
-
-def add_scaled(node: Node, trace: Trace, product: Layout, c: Layout | None) -> Layout:
-    """Return the layout of `product` + beta C, the node's attribute; with beta 0 C is not read."""
+        scale = alpha if behind else alpha / beta
+        _fold_constants(node, trace, a, axis, produced=right.index("n"), bias=bias, scale=scale)
     if c is None:
-        return product
-    beta = float(node.attrs.get("beta", 1.0))
+        return result
     trace.use(c, Role.PRODUCER, weight=True)
 
     def state(own: FloatArray, added: FloatArray) -> FloatArray:
         return own + beta * added if beta else own
 
-    return combine(trace, node, [product, c], state, [Role.PRODUCER, Role.PRODUCER])
+    return combine(trace, node, [result, c], state, [Role.PRODUCER, Role.PRODUCER])
 
 
 @rule("MatMul", orderless=True)
 def matmul(node: Node, trace: Trace) -> None:
     """Y[..., m, n] = sum_k A[..., m, k] B[..., k, n], batch axes broadcast."""
+    trace.put(node.outputs[0], matrix_product(node, trace))
+
+
+def matrix_product(node: Node, trace: Trace) -> Layout:
+    """Return the layout of alpha A' B', where A' and B' may have their last two axes swapped."""
     a, b = (given(layout) for layout in inputs(node, trace))
     batch = max(a.rank, b.rank) - 2
     letters = "abcdefghij"[: max(batch, 0)]
-    left = letters[batch - (a.rank - 2) :] + "mk" if a.rank > 1 else "k"
-    right = letters[batch - (b.rank - 2) :] + "kn" if b.rank > 1 else "k"
+    last = ("km" if node.attrs.get("transA", 0) else "mk", "nk" if node.attrs.get("transB", 0) else "kn")
+    left, right = (
+        letters[batch - (x.rank - 2) :] + pair if x.rank > 1 else "k"
+        for x, pair in zip((a, b), last, strict=True)
+    )
     out = letters + ("m" if a.rank > 1 else "") + ("n" if b.rank > 1 else "")
-    fold = _folds(node, trace, a, a.rank - 1) and b.rank == 2 and a.rank > 1
+    axis = left.index("k")
+    fold = _folds(node, trace, a, axis) and b.rank == 2 and a.rank > 1
     result = contract(trace, node, [(a, left), (b, right)], out, constants=fold)
     if fold:
-        _fold_constants(node, trace, a, a.rank - 1, produced=1, bias=None)
-    trace.put(node.outputs[0], result)
+        alpha = float(node.attrs.get("alpha", 1.0))
+        _fold_constants(node, trace, a, axis, produced=right.index("n"), bias=None, scale=alpha)
+    return result

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from onnx_oto.errors import UsageError
+from onnx_oto.lanes.quantized import quantized_weights
 from onnx_oto.pipeline.kept import positions
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.summary import SCHEMA
@@ -23,7 +24,7 @@ MOST = 1 - 1e-9
 
 
 def inspection(opened: Opened, why: str | None = None) -> dict[str, Any]:
-    """Return what is prunable, what is frozen and why, and the channel permutations that a cut cannot fold.
+    """Return what is prunable, what is frozen and why, quantized weights, and permutations that a cut cannot fold.
 
     why: only dimensions that match this pattern, each with the chain of nodes that tie it to what froze it.
     """
@@ -46,6 +47,7 @@ def inspection(opened: Opened, why: str | None = None) -> dict[str, Any]:
         "removable_params": _removable(analysis),
         "lanes": sum(d.size for d in analysis.prunable),
         "dimensions": entries,
+        "quantized": quantized_weights(analysis.graph),
         "permutations": [asdict(each) for each in standing(analysis)],
     }
 

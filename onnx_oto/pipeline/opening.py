@@ -64,7 +64,10 @@ def require_prunable(opened: Opened) -> None:
     view = opened.analysis.graph
     weights = quantized_weights(view)
     if weights or any(is_quantized(node) for node in view.nodes):
-        what = f"its weights are quantized ('{weights[0]}' and others)" if weights else "it is quantized"
+        what = "it is quantized"
+        if weights:
+            others = f" and {len(weights) - 1} more" if len(weights) > 1 else ""
+            what = f"its weights are quantized ('{weights[0]}'{others})"
         raise UnsupportedError(
             f"nothing in '{opened.path.name}' can be pruned: {what}; prune the float model first, "
             "then quantize the compact one"

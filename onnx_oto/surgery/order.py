@@ -15,9 +15,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from onnx import ModelProto
 
+from onnx_oto.lanes.constraints import Frozen, Reordering
 from onnx_oto.lanes.layout import IntArray, explicit, free, relabel_axis
 from onnx_oto.lanes.solve import components
-from onnx_oto.lanes.trace import Frozen, Reordering, Trace, describe, unknown
+from onnx_oto.lanes.trace import Trace, describe, unknown
 from onnx_oto.model.graph import Graph, graph
 from onnx_oto.model.node import Node
 from onnx_oto.model.order import drop_dead
@@ -178,7 +179,7 @@ class _Order:
         if not first:
             return ""
         second = self._try(name, before, before[index])
-        return second and f"behind it, {first}; in front of it, {second}"
+        return first if first == second else second and f"behind it, {first}; in front of it, {second}"
 
     def _try(self, name: str, places: IntArray, comes: IntArray) -> str:
         """Let channel comes[i] stand where places[i] stood, everywhere, if that can be; return why not."""

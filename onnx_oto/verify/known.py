@@ -10,7 +10,8 @@ import onnx
 
 from onnx_oto.errors import ModelError
 from onnx_oto.model import Graph, graph, normalise
-from onnx_oto.model.dims import Estimated, value_at
+from onnx_oto.model.dims import value_at
+from onnx_oto.model.symbols import Estimated
 from onnx_oto.verify.inputs import Sizes, Slot
 
 

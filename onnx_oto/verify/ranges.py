@@ -26,6 +26,8 @@ COMPARING = frozenset({"Less", "LessOrEqual", "Greater", "GreaterOrEqual"})
 NARROW = (0, 1)
 WIDE = (0, 3)
 """What integers of unknown meaning are drawn from: flags and masks take 0 and 1, some models more."""
+MOST_COUNTED = 5
+"""What sizes that a model is told may be at most."""
 MOST_STEPS = 4096
 
 
@@ -195,6 +197,11 @@ def _compared(view: Graph, node: Node, position: int) -> Iterator[Limit]:
             yield Limit(sizes[0], lowest=0, included=True)
 
 
+def _count(view: Graph, node: Node) -> Iterator[Limit]:
+    """A size or a number of repetitions: with 0 nothing is left, and much would take long."""
+    yield Limit(MOST_COUNTED, lowest=1, included=True)
+
+
 def _rows(table: int) -> Demand:
     def demand(view: Graph, node: Node) -> Iterator[Limit]:
         if node.input(table):
@@ -211,6 +218,10 @@ DEMANDS: dict[tuple[str, str, int], Demand] = {
     ("", "GatherND", 1): _in_any_axis,
     ("", "ScatterND", 1): _in_any_axis,
     ("", "OneHot", 0): _below_depth,
+    ("", "Tile", 1): _count,
+    ("", "Expand", 1): _count,
+    ("", "ConstantOfShape", 0): _count,
+    ("", "Resize", 3): _count,
     ("", "ReverseSequence", 1): _length,
     ("", "RNN", 4): _length,
     ("", "GRU", 4): _length,

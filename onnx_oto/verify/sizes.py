@@ -84,13 +84,13 @@ def _attempts(axes: Mapping[str, bool], size: int) -> Iterator[dict[str, int]]:
 
 
 def _uneven(axes: Mapping[str, bool], trial: Trial) -> dict[str, int] | None:
-    """Try one axis as the sum of two others: of a cache and what is new, named without a connection."""
+    """Try one axis unlike the others: the sum of two (a cache and what is new), or 1 (the batch of a state)."""
     for size, count in itertools.product((GROWING[0], GROWING[2]), (SAMPLES[0], SAMPLES[-1])):
         for axis in (axis for axis, counts in axes.items() if not counts):
             sizes = {name: count if counts else size for name, counts in axes.items()}
-            sizes[axis] = 2 * size
-            if len(axes) > 1 and trial(sizes).ok:
-                return sizes
+            for other in (2 * size, 1):
+                if len(axes) > 1 and trial({**sizes, axis: other}).ok:
+                    return {**sizes, axis: other}
     return None
 
 

@@ -13,10 +13,12 @@ import onnx
 
 from onnx_oto import ops
 from onnx_oto.errors import UsageError
+from onnx_oto.lanes.constraints import Rectangle
 from onnx_oto.lanes.layout import IntArray
-from onnx_oto.lanes.trace import Rectangle, Role, Trace
-from onnx_oto.model.dims import Estimated, value_at
+from onnx_oto.lanes.trace import Role, Trace
+from onnx_oto.model.dims import value_at
 from onnx_oto.model.graph import Graph, graph
+from onnx_oto.model.symbols import Estimated
 from onnx_oto.model.tensors import FLOATS
 from onnx_oto.zigs.lanes import BoolArray, Lanes, distinct, solve
 from onnx_oto.zigs.ties import Ties

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from onnx_oto.model.dims import Estimated, value_at
+from onnx_oto.model.dims import value_at
+from onnx_oto.model.symbols import Estimated
 from onnx_oto.zigs.analysis import Analysis
 
 IMAGE_SIZE, LENGTH = 224, 128

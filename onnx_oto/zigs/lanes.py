@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from onnx_oto.lanes.constraints import Groups
 from onnx_oto.lanes.layout import IntArray
 from onnx_oto.lanes.solve import components
-from onnx_oto.lanes.trace import Groups, Role, Trace
+from onnx_oto.lanes.trace import Role, Trace
 
 BoolArray = npt.NDArray[np.bool_]
 Extra = tuple[list[tuple[IntArray, IntArray]], str] | None

@@ -1,4 +1,4 @@
-"""What training says on stderr while it runs."""
+"""What training says on stderr while it runs, and what is said of a difference."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from onnx_oto.cli import screen
 from onnx_oto.training import EpochEnded, Started, Stepped
+from onnx_oto.verify import Verdict
 
 
 def step(number: int, *, loss: float = 0.5) -> Stepped:
@@ -59,3 +60,12 @@ def test_json_holds_no_number_that_json_does_not_know(capsys):
     assert capsys.readouterr().out == (
         '{\n "a": null,\n "b": [\n  null,\n  1.5\n ],\n "c": {\n  "d": "x"\n }\n}\n'
     )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "where"), [((), ""), (({"N": 1}, {"N": 3}), ", after they agreed at N=1; N=3")]
+)
+def test_a_difference_names_no_size_at_which_there_was_none(capsys, sizes, where):
+    trouble = "output 'y' by 1.8 at N=2"
+    screen.print_verdict(Verdict(False, 1.8, 1.0, 0, "ONNX Runtime 1", sizes=sizes, trouble=trouble))
+    assert capsys.readouterr().out == f"full and compact DIFFER: {trouble}\n  in ONNX Runtime 1{where}\n"

@@ -59,6 +59,19 @@ def test_inspect_for_people(cli, model):
     assert "dimensions are prunable" in done.stdout
 
 
+def test_inspect_names_quantized_weights(cli, models, write):
+    text = (
+        '<ir_version: 8, opset_import: ["" : 17]>\n'
+        "g (float[N,4] x) => (float[N,2] y) { c = Cast<to=1>(q) v = Mul(c, s) a = MatMul(x, v) r = Relu(a) "
+        "b = MatMul(r, w1) d = Relu(b) y = MatMul(d, w2) }"
+    )
+    made = models(text, {"s": (6,), "w1": (6, 8), "w2": (8, 2)})
+    made.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((4, 6), np.int8), "q"))
+    source = write(made)
+    assert only_json(cli("inspect", source, "--json"))["quantized"] == ["q"]
+    assert "'q': quantized, so the channels that belong to it stay" in cli("inspect", source).stdout
+
+
 SHUFFLE = (
     '<ir_version: 8, opset_import: ["" : 17]>\n'
     "g (float[2,3,6,6] x) => (float[2,4,6,6] y) { a = Conv(x, w1) b = Conv<group=2>(a, w2) [cut] c = Reshape(b, wide) "

@@ -232,11 +232,13 @@ ATTENTION: list[Row] = [
 ]
 
 
-def _gemm(title: str, expect: str, attributes: str, *, probe: str = "w1", **options: int) -> Row:
-    """Return a row x [3,5] -> Gemm w0 -> FusedGemm w1, c -> MatMul w2 -> y [3,4]."""
+def _gemm(
+    title: str, expect: str, attributes: str, *, probe: str = "w1", between: str = "Relu", **options: int
+) -> Row:
+    """Return a row x [3,5] -> Gemm w0 -> `between` -> FusedGemm w1, c -> MatMul w2 -> y [3,4]."""
     shape = "7,6" if "transB" in attributes else "6,7"
     text = f"""g (float[3,5] x) => (float[3,4] y) <float[6,5] w0, float[{shape}] w1, float[7] c, float[7,4] w2>
-        {{ h = Gemm<transB=1>(x, w0) r = Relu(h) z = {MS}.FusedGemm<{attributes}>(r, w1, c)
+        {{ h = Gemm<transB=1>(x, w0) r = {between}(h) z = {MS}.FusedGemm<{attributes}>(r, w1, c)
            y = MatMul(z, w2) }}"""
     return whole(f"{MS}::FusedGemm", title, expect, text, probe=probe, **options)
 
@@ -344,8 +346,62 @@ CONTRIB: list[Row] = [
     _gemm("leaky, not transposed", PRUNABLE, 'activation="LeakyRelu",activation_alpha=0.1', axis=1, size=7),
     _gemm("input", PRUNABLE, 'activation="Tanh",transB=1,alpha=0.5,beta=2.0', probe="w0", size=6),
     _gemm("sigmoid, folded behind", PRUNABLE, 'activation="Sigmoid",transB=1', size=7),
+    *(
+        _gemm(
+            f"{kind}, constants of the layer in front",
+            PRUNABLE,
+            attributes,
+            probe="w0",
+            size=6,
+            between="Sigmoid",
+        )
+        for kind, attributes in (
+            ("relu", 'activation="Relu",transB=1'),
+            ("scaled", 'activation="Tanh",alpha=0.5,beta=-2.0'),
+        )
+    ),
+    _gemm("nothing is added", "non-zero constant", 'activation="Relu",beta=0.0', probe="w0", between="Exp"),
+    whole(
+        f"{MS}::FusedGemm",
+        "constants, first matrix transposed, nothing added",
+        PRUNABLE,
+        """g (float[5,3] x) => (float[3,4] y) <float[6,5] w0, float[6,7] w1, float[7,4] w2>
+        { h = MatMul(w0, x) e = Exp(h) z = com.microsoft.FusedGemm<transA=1,activation="Relu">(e, w1)
+          y = MatMul(z, w2) }""",
+        probe="w0",
+        size=6,
+    ),
+    *(
+        whole(
+            f"{MS}::FusedMatMul",
+            f"constants, {title}",
+            PRUNABLE,
+            f"""g (float[2,5,3] x) => (float[2,3,4] y) <float[6,5] w0, float[4,6] w1>
+            {{ h = MatMul(w0, x) e = Exp(h) {between} y = {MS}.FusedMatMul<{attributes}>({reads}, w1) }}""",
+            probe="w0",
+            size=6,
+        )
+        for title, between, attributes, reads in (
+            ("first matrix transposed", "", "alpha=0.5,transA=1,transB=1", "e"),
+            ("second matrix transposed", "t = Transpose<perm=[0,2,1]>(e)", "alpha=2.0,transB=1", "t"),
+        )
+    ),
     _gemm("shift alone", PRUNABLE, 'activation="Relu",beta=0.5,transB=1', probe="c", size=7),
     *(_embedding(*row) for row in EMBEDDINGS),
+    *(
+        whole(
+            f"{MS}::FusedConv",
+            f"of a sum, {title}, with whole blocks of channels or not",
+            PRUNABLE,
+            f"""g (float[2,3,6,6] x) => (float[2,4,6,6] y)
+            <float[16,3,3,3] w1, float[16,16,3,3] w2, float[16] b2, float[16,16,1,1] w3, float[4,16,1,1] w4>
+            {{ a = {MS}.FusedConv<activation="Relu",pads=[1,1,1,1]>(x, w1)
+               h = {MS}.FusedConv<activation="Relu",pads=[1,1,1,1]>(a, w2)
+               z = {MS}.FusedConv<{activation}>(h, w3, b2, a) y = Conv(z, w4) }}""",
+            size=16,
+        )
+        for title, activation in (("relu", 'activation="Relu"'), ("as it is", "group=1"))
+    ),
     whole(
         f"{MS}::FusedConv",
         "clip, zero inside",

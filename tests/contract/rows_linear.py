@@ -8,7 +8,32 @@ NOT_ZERO = "not zero"
 EVERY = "every position"
 NORM = "float[6] s, float[6] p, float[6] m, float[6] var"
 
+STORED = (
+    ("MatMul", "float16[6,4] w2", "h = MatMul(x, w1)", "y = MatMul(e, c)", ""),
+    (
+        "Gemm",
+        "float16[4,6] w2, float[4] b2",
+        "h = MatMul(x, w1)",
+        "y = Gemm<transB=1,alpha=0.5>(e, c, b2)",
+        "",
+    ),
+    ("Conv", "float16[4,6,1] w2", "h = Conv(x, w1)", "y = Conv(e, c)", ",1"),
+)
+"""By operator: a weight that is stored in half precision, the layer in front, its own node, further axes."""
+
 ROWS: list[Row] = [
+    *(
+        whole(
+            op,
+            "constants, its weight stored in half precision",
+            PRUNABLE,
+            f"""g (float[3,6{more}] x) => (float[3,4{more}] y) <float[6,6{more}] w1, {declared}>
+            {{ {front} e = Exp(h) c = Cast<to=1>(w2) {then} }}""",
+            axis=1 if op != "Conv" else 0,
+            size=6,
+        )
+        for op, declared, front, then, more in STORED
+    ),
     # --- convolutions -----------------------------------------------------------------------------------------
     image(
         "Conv",

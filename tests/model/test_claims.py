@@ -10,8 +10,9 @@ import pytest
 from onnx import helper
 
 from onnx_oto.model.claims import CLAIMS, Facts, broadcast
-from onnx_oto.model.dims import Dim, Shape, Symbols, value_at
+from onnx_oto.model.dims import Dim, Shape, value_at
 from onnx_oto.model.node import Node
+from onnx_oto.model.symbols import Symbols
 
 OPSET = 17
 F = np.float32

@@ -136,6 +136,7 @@ def test_a_shuffle_is_folded_or_stays_with_a_reason(case: Case) -> None:
     found = [left(compact(analysis, half(analysis, seed))) for seed in range(4)]
     assert max(found) <= len(stays)
     assert not case.stays or max(found) == 1
+    assert all(each.reason.count(case.stays) == 1 for each in stays if case.stays == "tied to each other")
 
 
 def test_what_stays_is_a_gather_in_the_model_too() -> None:

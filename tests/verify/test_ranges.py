@@ -59,6 +59,13 @@ def bounds(text: str, name: str = "i", **options: str) -> tuple[int, int] | None
             "{ y, h, c = LSTM<hidden_size=4>(x, w, r, , i) }",
             (1, 5),
         ),
+        (
+            "g (float[N,T] x, int64[1] i) => (float[N,K] y) <int64[1] o = {1}> "
+            "{ a = Concat<axis=0>(o, i) y = Tile(x, a) }",
+            (1, 5),
+        ),
+        ("g (float[1,T] x, int64[2] i) => (float[K,T] y) { y = Expand(x, i) }", (1, 5)),
+        ("g (float[N,3,T] x, int64[3] i) => (float[N,3,K] y) { y = Resize(x, , , i) }", (1, 5)),
         ("g (float[N,T] x, int64[N,T] i) => (float[N,T] y) { a = Cast<to=1>(i) y = Mul(x, a) }", None),
     ],
 )

@@ -67,6 +67,11 @@ def test_arithmetic_on_other_axes_is_no_axis() -> None:
     assert size_of("batch-size", {}) is None
 
 
+def test_an_axis_that_must_be_one_is_found() -> None:
+    run, _ = trial(lambda s: s["N"] == 1)
+    assert find_base((), {"L": True, "N": False}, [], run) == {"L": 3, "N": 1}
+
+
 def test_a_sum_that_is_named_without_a_connection_is_found() -> None:
     run, _ = trial(lambda s: s["total"] == s["past"] + s["new"])
     axes = {"N": True, "new": False, "past": False, "total": False}

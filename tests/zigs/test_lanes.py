@@ -7,7 +7,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from onnx_oto.lanes.trace import Balanced, Rectangle, Role, Trace
+from onnx_oto.lanes.constraints import Balanced, Rectangle
+from onnx_oto.lanes.trace import Role, Trace
 from onnx_oto.zigs.lanes import Lanes, solve
 
 

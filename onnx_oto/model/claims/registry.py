@@ -15,8 +15,9 @@ from typing import TypeAlias
 import numpy as np
 from onnx import TensorProto
 
-from onnx_oto.model.dims import Dim, Shape, Symbols, grows, is_plain
+from onnx_oto.model.dims import Dim, Shape, grows, is_plain
 from onnx_oto.model.node import Node
+from onnx_oto.model.symbols import Symbols
 from onnx_oto.model.values import sizes
 
 

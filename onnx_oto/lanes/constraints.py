@@ -1,0 +1,65 @@
+"""What rules ask of the choice of lanes: which stay, and of which positions equally many or a rectangle must stay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnx_oto.lanes.layout import Block, IntArray
+from onnx_oto.model.node import Node
+
+
+@dataclass(frozen=True, eq=False)
+class Balanced:
+    """A constraint: every row of `labels` (int64 [rows, positions]) keeps the same number of positions, at least 1."""
+
+    labels: IntArray
+    node: str
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """A grouped convolution: group g reads the channels[g] (labels and states [groups, n]) and makes outputs[g].
+
+    Where the channels of each group are one lane, whole groups go, outputs and all. Else every group stays and keeps
+    as many channels, and as many outputs, as the others do; then channels that are summed must be zero.
+    """
+
+    channels: Block
+    outputs: IntArray
+    node: Node
+
+
+@dataclass(frozen=True, eq=False)
+class Rectangle:
+    """A constraint: the positions kept of `labels` (int64, one dimension per factor) form a rectangle.
+
+    even: or every row, the last factor's positions, keeps equally many: the tensor then still has a regular shape.
+    """
+
+    labels: IntArray
+    node: str
+    even: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Frozen:
+    """Labels that must stay, and the reason a person can read.
+
+    apart: whether they must stay where they are, too; otherwise it is only their value that is needed.
+    """
+
+    labels: IntArray
+    reason: str
+    apart: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Reordering:
+    """What a chain of views comes to: tensor `root` with the positions of one axis in another order.
+
+    order: which position of `axis` stands at each position of the result, int64 [n]. axis -1: all are as they were.
+    """
+
+    root: str
+    axis: int
+    order: IntArray
