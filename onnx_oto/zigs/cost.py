@@ -40,11 +40,11 @@ def stated_sizes(analysis: Analysis) -> dict[str, int]:
         found.setdefault(name, (IMAGE_SIZE if rank >= 4 else LENGTH) if axis else 1)
         grows.update([name] if axis else [])
     symbols = {name: symbol for name, symbol, *_ in _open(analysis)}
-    growth = 1
+    smallest, growth = found, 1
     while growth < MOST_GROWTH and _is_empty(analysis, {symbols[name]: n for name, n in found.items()}):
         growth *= 2
         found = {name: 2 * size if name in grows else size for name, size in found.items()}
-    return found
+    return found if growth < MOST_GROWTH else smallest
 
 
 def _is_empty(analysis: Analysis, sizes: Mapping[str, int]) -> bool:
@@ -59,7 +59,7 @@ def _is_empty(analysis: Analysis, sizes: Mapping[str, int]) -> bool:
 def _open(analysis: Analysis) -> list[tuple[str, str, int, int]]:
     """Return (name for people, symbol, axis, rank of the input) of every open axis of the inputs.
 
-    An axis of which a file says -1, 0 or "?" is open too, and has no name.
+    An axis of which a file says -1 or "?" is open too, and has no name.
     """
     found = []
     for value in analysis.model.graph.input:
