@@ -177,6 +177,14 @@ def test_labels_that_meet_a_size_nobody_knows_are_frozen() -> None:
     assert not any(d.prunable for d in analysis.dimensions)
 
 
+def test_removed_positions_that_hold_a_number_computed_from_a_size() -> None:
+    """A mean over them: the number has no axis to take it over."""
+    text = """g (float[B,L,3] x) => (float[B,L,5] y) <float[3,4] w1, float[4,5] w2, float[4] w3>
+    { h = MatMul(x, w1) k = Sigmoid(h) s = Shape<start=1,end=2>(x) f = Cast<to=1>(s) d = Div(k, f)
+      m = ReduceMean<axes=[-1]>(d) z = Sub(d, m) q = Mul(z, w3) y = MatMul(q, w2) }"""
+    check(build(text))
+
+
 EMPTY = {
     "an axis sliced to nothing, then joined and reshaped": """g (float[2,3,6] x) => (float[2,2,2,6] y, float[2,4,6] z)
         <float[4,3,1] w1, int64[4] split = {0,2,2,-1}, int64[3] whole = {0,4,-1}, int64[1] two = {2},
