@@ -46,6 +46,13 @@ class Apply:
 Expression = Tensor | Number | Array | Apply
 
 
+def tensors(expression: Expression) -> set[str]:
+    """Return the tensors of the graph that an expression is computed from."""
+    if isinstance(expression, Tensor):
+        return {expression.name}
+    return set().union(*map(tensors, expression.arguments)) if isinstance(expression, Apply) else set()
+
+
 def apply(op: str, *arguments: Expression, **settings: Any) -> Apply:
     """Return an operator of the standard domain applied to expressions.
 

@@ -48,7 +48,9 @@ class Dealt:
         total = product(self.layout.sizes[k] for k in keys)
         return (
             len(run.axes) > 0
-            and all(isinstance(size, int) for size in sizes)
+            and all(
+                isinstance(size, int) and size for size in sizes
+            )  # nothing to be told where nothing stands
             and total == product(self.shape[i] for i in run.axes)
             and len(blocks) == 1
             and set(blocks[0].keys) <= set(keys)

@@ -81,6 +81,8 @@ def free_axis(layout: Layout, axis: int, size: int | str | None) -> Layout:
 
 def pick(trace: Trace, node: Node, layout: Layout, axis: int, index: IntArray | slice, name: str) -> Layout:
     """Return the layout of output `name`, x taken at `index` along `axis`; a lone position that stays is frozen."""
+    if trace.shape(name)[axis] == 0:
+        layout = trace.release(layout, [axis], f"{describe(node)} takes nothing of the axis")
     if not layout.on_axis(axis):
         return free_axis(layout, axis, trace.shape(name)[axis])
     (key,) = layout.axes[axis]

@@ -11,6 +11,7 @@ import onnx
 from onnx_oto.lanes.align import combine
 from onnx_oto.lanes.contract import zero_or_unknown
 from onnx_oto.lanes.cut import Cut, kept_of
+from onnx_oto.lanes.expression import tensors
 from onnx_oto.lanes.layout import Block, FloatArray, Layout, without_axes
 from onnx_oto.lanes.trace import Repair, Role, Trace, describe
 from onnx_oto.model.node import Node
@@ -129,9 +130,15 @@ def _comparable(node: Node, trace: Trace) -> bool:
 
 
 def _has_shadow(node: Node, trace: Trace, x: Layout, block: Block) -> bool:
-    """Return whether the removed positions hold one tensor that the repair adds up."""
+    """Return whether the removed positions hold one tensor, with all axes, that the repair adds up."""
     known = node.op in ("ReduceMean", "ReduceSum") and trace.through_norms and len(x.blocks) == 1
-    return known and node.inputs[0] in trace.shadows and bool(np.isnan(block.state).all())
+    shadow = trace.shadows.get(node.inputs[0])
+    return (
+        known
+        and shadow is not None
+        and bool(np.isnan(block.state).all())
+        and max((len(trace.shape(name)) for name in tensors(shadow)), default=0) == x.rank
+    )
 
 
 @rule("ArgMax", "ArgMin", "TopK", "CumSum", orderless=True)

@@ -24,7 +24,7 @@ from onnx_oto.verify.inputs import (
     slots,
 )
 from onnx_oto.verify.known import look_at
-from onnx_oto.verify.ranges import Drawn, ranges
+from onnx_oto.verify.ranges import Drawn, counting, ranges
 from onnx_oto.verify.runner import Arrays, first_line
 from onnx_oto.verify.sizes import Explorer, Ran, constants, find_base, hints
 from onnx_oto.verify.upcast import alike, upcast
@@ -113,9 +113,10 @@ class _Probing:
         self.examples = list(feeding.examples)
         self.pinned = _pinned(inputs, feeding.shapes)
         known = None
-        if not self.examples and (not all(self.axes.values()) or any(s.dtype.kind in "iu" for s in inputs)):
+        names = counting(trial.full, inputs)
+        if not self.examples and (names or not all(self.axes.values())):
             known = look_at(trial.full, inputs)
-        self.ranges = ranges(known, inputs)
+        self.ranges = ranges(known, names)
         self.known = known
         self.manner = NORMAL
         self._count = 0
@@ -127,7 +128,7 @@ class _Probing:
         if self.examples:
             return [Given(self.inputs, self.examples[self._count % len(self.examples)])]
         drawn = Drawn(self.inputs, self.ranges, self.manner, wide=self._count % 2 == 0)
-        if all(slot.dtype.kind not in "iu" for slot in self.inputs):
+        if all(slot.dtype.kind not in "iu" for slot in self.inputs) and not self.ranges.limits:
             return [drawn]
         return [drawn, replace(drawn, wide=False), replace(drawn, blind=True)]
 

@@ -18,8 +18,6 @@ BFLOAT16 = 2e-2
 FLOOR = 1e-2
 """Outputs whose largest magnitude is below this are compared absolutely, as if it were this: the kernels of
 Sigmoid and Softmax are exact to a few units in the last place of 1, not of their result."""
-VARIES = 1e-6
-"""Outputs that change by less than this, relative to their largest magnitude, are constant but for rounding."""
 
 
 class Difference(NamedTuple):
@@ -62,7 +60,8 @@ def tolerance(dtype: np.dtype[np.generic]) -> float:
 def varies(a: Array, b: Array) -> bool:
     """Say whether two results of one output hold finite values that differ: from other inputs, maybe of other sizes.
 
-    Where shapes differ, what both have at the same place is compared.
+    By more than `difference` forgives: else a constant would pass for the output. Where shapes differ, what both have
+    at the same place is compared.
     """
     if a.ndim != b.ndim or a.dtype.kind in "OSU":
         return False
@@ -70,7 +69,8 @@ def varies(a: Array, b: Array) -> bool:
     x, y = _wide(a[common]), _wide(b[common])
     finite = np.isfinite(x) & np.isfinite(y)
     apart = np.abs(x[finite] - y[finite]).max(initial=0.0)
-    return bool(apart > VARIES * np.abs(x[finite]).max(initial=0.0))
+    scale = max(float(np.abs(x[finite]).max(initial=0.0)), FLOOR)
+    return bool(apart > tolerance(a.dtype) * scale)
 
 
 def _wide(a: Array) -> Array:

@@ -206,14 +206,18 @@ def values(
     rng: np.random.Generator,
     *,
     manner: Manner = NORMAL,
-    bounds: tuple[int, int] = (0, 1),
+    bounds: tuple[int, int] | None = None,
 ) -> Array:
-    """Return random values of an input's type: floats of the manner, integers within `bounds` (both included)."""
+    """Return random values of an input's type: integers within `bounds` (both included; 0 and 1 without).
+
+    Floats are drawn in the given manner, or are whole numbers within `bounds` too.
+    """
     dtype = slot.dtype
     if dtype.kind == "b":
         return np.asarray(rng.random(shape) < 0.5)
-    if dtype.kind in "iu":
-        return np.asarray(rng.integers(bounds[0], bounds[1], shape, endpoint=True), dtype)
+    if dtype.kind in "iu" or (bounds is not None and dtype.kind == "f"):
+        low, high = bounds or (0, 1)
+        return np.asarray(rng.integers(low, high, shape, endpoint=True), dtype)
     if dtype.kind == "c":
         return np.asarray(manner.draw(shape, rng) + 1j * manner.draw(shape, rng), dtype)
     return np.asarray(manner.draw(shape, rng), dtype)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import onnx
 from onnx import ModelProto
 
+from onnx_oto.model.constants import is_constant
 from onnx_oto.model.order import captured
 
 DEPTH = 3
@@ -17,6 +18,7 @@ def probes(full: ModelProto, compact: ModelProto) -> list[str]:
     """Return names of tensors, in both models, from which an output is computed by operators of one input."""
     known = {name for node in compact.graph.node for name in node.output}
     constant = {tensor.name for tensor in full.graph.initializer}
+    constant.update(name for node in full.graph.node if is_constant(node) for name in node.output)
     producer = {name: node for node in full.graph.node for name in node.output}
     found: dict[str, None] = {}
     outputs = {value.name for value in full.graph.output}

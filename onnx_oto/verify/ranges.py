@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
+from onnx import ModelProto
 
 from onnx_oto.model import Graph, Node
 from onnx_oto.model.dims import Dim
+from onnx_oto.model.order import captured
+from onnx_oto.model.tensors import FLOATS
 from onnx_oto.verify.inputs import NORMAL, Array, Manner, Sizes, Slot, size_of, values
 from onnx_oto.verify.known import Known
 
@@ -17,11 +20,13 @@ Bounds: TypeAlias = tuple[int, int]
 
 PASSING = frozenset(
     {
-        "Cast", "Concat", "DepthToSpace", "Dropout", "Expand", "Flatten", "Identity", "Pad", "Reshape", "Slice",
+        "Cast", "Clip", "DepthToSpace", "Dropout", "Expand", "Flatten", "Identity", "Mod", "Pad", "Reshape", "Slice",
         "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Trilu", "Unsqueeze",
     }
 )  # fmt: skip
-"""Operators whose first output holds values of their first input (of any input: Concat), or constants."""
+"""Operators whose first output holds values of their first input, or constants, or what keeps them within bounds."""
+JOINING = frozenset({"Concat", "Max", "Min"})
+"""Operators whose output holds values of all their inputs."""
 COMPARING = frozenset({"Less", "LessOrEqual", "Greater", "GreaterOrEqual"})
 NARROW = (0, 1)
 WIDE = (0, 3)
@@ -70,7 +75,10 @@ class Ranges:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Random feeds. wide: of unknown integers (uint8 are pixels then); blind: every integer is 0 or 1."""
+    """Random feeds. wide: of unknown integers (uint8 are pixels then); blind: every integer is 0 or 1.
+
+    Floats that the model only reads as integers are whole numbers where their limits are known.
+    """
 
     inputs: tuple[Slot, ...]
     ranges: Ranges
@@ -87,8 +95,10 @@ class Drawn:
             for slot in self.inputs
         }
 
-    def _bounds(self, slot: Slot, sizes: Sizes) -> Bounds:
-        if slot.dtype.kind not in "iu" or self.blind:
+    def _bounds(self, slot: Slot, sizes: Sizes) -> Bounds | None:
+        if slot.dtype.kind not in "iu":
+            return None if self.blind else self.ranges.bounds(slot.name, sizes)
+        if self.blind:
             return NARROW
         found = self.ranges.bounds(slot.name, sizes)
         if found is not None:
@@ -99,12 +109,25 @@ class Drawn:
         return (0, 255) if slot.dtype == np.uint8 else WIDE
 
 
-def ranges(known: Known | None, inputs: tuple[Slot, ...]) -> Ranges:
-    """Return what is known of the integer inputs of a model."""
-    integer = [slot.name for slot in inputs if slot.dtype.kind in "iu"]
-    if not integer or known is None:
+def counting(model: ModelProto, inputs: Sequence[Slot]) -> frozenset[str]:
+    """Return the inputs that hold integers, and those of floats that nothing but a Cast to integers reads."""
+    integer = {slot.name for slot in inputs if slot.dtype.kind in "iu"}
+    others: dict[str, bool] = {}
+    for node in model.graph.node:
+        whole = node.op_type == "Cast" and all(
+            attr.name == "to" and attr.i not in FLOATS for attr in node.attribute
+        )
+        for name in (*node.input, *captured(node)):
+            others[name] = others.get(name, True) and whole
+    floats = {slot.name for slot in inputs if slot.dtype.kind == "f"}
+    return frozenset(integer | {name for name in floats if others.get(name, False)})
+
+
+def ranges(known: Known | None, names: Iterable[str]) -> Ranges:
+    """Return what is known of the inputs of these names, which hold integers (see `counting`)."""
+    if known is None:
         return Ranges()
-    return Ranges({name: tuple(_limits(known.view, name)) for name in integer}, known.axes)
+    return Ranges({name: tuple(_limits(known.view, name)) for name in names}, known.axes)
 
 
 def _limits(view: Graph, name: str) -> Iterator[Limit]:
@@ -126,7 +149,7 @@ def _onward(view: Graph, node: Node, position: int) -> Iterator[tuple[str, int]]
     """Yield the outputs that hold the values of an input, and what is added to them."""
     if node.domain:
         return
-    if node.op == "Concat" or (
+    if node.op in JOINING or (
         position == 0 and node.op in (*PASSING, "Gather", "GatherElements", "GatherND")
     ):
         yield from ((name, 0) for name in node.outputs if name)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from onnx_oto.model.dims import value_at
 from onnx_oto.model.symbols import Estimated
+from onnx_oto.model.types import type_shape
 from onnx_oto.zigs.analysis import Analysis
 
 IMAGE_SIZE, LENGTH = 224, 128
@@ -26,7 +27,7 @@ class Macs:
 def count_macs(analysis: Analysis, at: Mapping[str, int] | None = None) -> Macs:
     """Return the multiply-accumulates of one sample of a model at open sizes `at` (None: as `stated_sizes` says)."""
     at = stated_sizes(analysis) if at is None else at
-    return Macs(analysis.macs_at({symbol: at[name] for name, symbol in _open(analysis)}), at)
+    return Macs(analysis.macs_at({symbol: at[name] for name, symbol, *_ in _open(analysis)}), at)
 
 
 def stated_sizes(analysis: Analysis) -> dict[str, int]:
@@ -36,20 +37,15 @@ def stated_sizes(analysis: Analysis) -> dict[str, int]:
     """
     found: dict[str, int] = {}
     grows: set[str] = set()
-    for value in analysis.model.graph.input:
-        dims = value.type.tensor_type.shape.dim
-        other = IMAGE_SIZE if len(dims) >= 4 else LENGTH
-        for axis, dim in enumerate(dims):
-            if not dim.HasField("dim_value"):
-                name = dim.dim_param or f"{value.name}[{axis}]"
-                found.setdefault(name, other if axis else 1)
-                grows.update([name] if axis else [])
-    symbols = dict(_open(analysis))
-    growth = 1
+    for name, _, axis, rank in _open(analysis):
+        found.setdefault(name, (IMAGE_SIZE if rank >= 4 else LENGTH) if axis else 1)
+        grows.update([name] if axis else [])
+    symbols = {name: symbol for name, symbol, *_ in _open(analysis)}
+    smallest, growth = found, 1
     while growth < MOST_GROWTH and _is_empty(analysis, {symbols[name]: n for name, n in found.items()}):
         growth *= 2
         found = {name: 2 * size if name in grows else size for name, size in found.items()}
-    return found
+    return found if growth < MOST_GROWTH else smallest
 
 
 def _is_empty(analysis: Analysis, sizes: Mapping[str, int]) -> bool:
@@ -61,12 +57,16 @@ def _is_empty(analysis: Analysis, sizes: Mapping[str, int]) -> bool:
     return any(value_at(size, at) <= 0 for size in every)
 
 
-def _open(analysis: Analysis) -> list[tuple[str, str]]:
-    """Return the name for people and the symbol of every open axis of the inputs."""
+def _open(analysis: Analysis) -> list[tuple[str, str, int, int]]:
+    """Return (name for people, symbol, axis, rank of the input) of every open axis of the inputs.
+
+    An axis of which a file says -1 or "?" is open too, and has no name.
+    """
     found = []
     for value in analysis.model.graph.input:
         shape = analysis.graph.shapes.get(value.name) or ()
-        for axis, (dim, size) in enumerate(zip(value.type.tensor_type.shape.dim, shape, strict=False)):
+        for axis, (given, size) in enumerate(zip(type_shape(value.type) or (), shape, strict=False)):
             if isinstance(size, str):
-                found.append((dim.dim_param or f"{value.name}[{axis}]", size))
+                name = given if isinstance(given, str) else f"{value.name}[{axis}]"
+                found.append((name, size, axis, len(shape)))
     return found

@@ -10,7 +10,7 @@ from onnx_oto.model import normalise
 from onnx_oto.zigs import analyse, choose, score
 
 from .builder import build
-from .exactness import assert_prunable, check_drop, outputs
+from .exactness import assert_prunable, check, check_drop, outputs
 
 SIZES = ({"B": 2, "L": 6, "H": 4}, {"B": 1, "L": 9, "H": 7}, {"B": 3, "L": 5, "H": 1})
 INTEGERS = (
@@ -193,3 +193,30 @@ def test_labels_that_meet_a_size_nobody_knows_are_frozen() -> None:
            s2 = Concat<axis=0>(m1, four, n) z = Reshape(r, s2) y = Conv(z, w2) }}"""
     analysis = analyse(normalise(build(text)))
     assert not any(d.prunable for d in analysis.dimensions)
+
+
+def test_removed_positions_that_hold_a_number_computed_from_a_size() -> None:
+    """A mean over them: the number has no axis to take it over."""
+    text = """g (float[B,L,3] x) => (float[B,L,5] y) <float[3,4] w1, float[4,5] w2, float[4] w3>
+    { h = MatMul(x, w1) k = Sigmoid(h) s = Shape<start=1,end=2>(x) f = Cast<to=1>(s) d = Div(k, f)
+      m = ReduceMean<axes=[-1]>(d) z = Sub(d, m) q = Mul(z, w3) y = MatMul(q, w2) }"""
+    check(build(text))
+
+
+EMPTY = {
+    "an axis sliced to nothing, then joined and reshaped": """g (float[2,3,6] x) => (float[2,2,2,6] y, float[2,4,6] z)
+        <float[4,3,1] w1, int64[4] split = {0,2,2,-1}, int64[3] whole = {0,4,-1}, int64[1] two = {2},
+        int64[1] nine = {9}>
+        { h = Conv(x, w1) g = Reshape(h, split) e = Slice(g, two, nine, two) y = Concat<axis=2>(e, g)
+          z = Reshape(y, whole) }""",
+    "no samples, channels merged with them": """g (float[2,6,3] x) => (float[3,6,5] y)
+        <float[3,4] w1, float[4,5] w2, int64[1] two = {2}, int64[1] nine = {9}, int64[1] zero = {0},
+        int64[2] flat = {-1,24}, int64[3] back = {3,6,4}, int64[4] pads = {3,0,0,0}>
+        { h = MatMul(x, w1) e = Slice(h, two, nine, zero) f = Reshape(e, flat) p = Pad(f, pads)
+          b = Reshape(p, back) y = MatMul(b, w2) }""",
+}
+
+
+@pytest.mark.parametrize("title", EMPTY)
+def test_tensors_without_elements(title: str) -> None:
+    check(build(EMPTY[title]), must_matter=False)

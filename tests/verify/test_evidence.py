@@ -77,6 +77,36 @@ def test_values_are_sought_that_make_outputs_vary(tail: str) -> None:
     assert not compare(full, scaled(full, "v", 1.01)).passed
 
 
+@pytest.mark.parametrize("tail", ["d = Min(c, s)", "d = Mul(c, s)", "d = Greater(c, s)"])
+def test_a_difference_behind_a_constant_of_a_node_is_seen(tail: str) -> None:
+    text = f"""g (float[N,5] x) => (float[N,3] y) <float[5,3] w>
+    {{ s = Constant<value_float=1e-7>() c = MatMul(x, w) {tail} y = Cast<to=1>(d) }}"""
+    full = build(text)
+    assert compare(full, full).passed
+    assert not compare(full, scaled(full, "w", 1.5)).passed
+
+
+@pytest.mark.parametrize("tail", ["y = Mul(d, tiny)", "y = Add(d, large)"])
+def test_outputs_that_vary_by_less_than_is_forgiven_prove_nothing(tail: str) -> None:
+    """Two tensors are added in front of the output, so that it takes evidence to look further in."""
+    text = f"""g (float[N,5] x) => (float[N,3] y) <float[5,3] w, float[5,3] v,
+    float tiny = {{1e-10}}, float large = {{1e9}}>
+    {{ a = MatMul(x, w) b = MatMul(x, v) c = Add(a, b) e = Sin(x) f = MatMul(e, v) d = Mul(c, f) {tail} }}"""
+    full = build(text)
+    verdict = compare(full, full)
+    assert verdict.passed
+    assert verdict.inner
+    assert not compare(full, scaled(full, "w", 1.5)).passed
+
+
+def test_a_difference_at_even_sizes_is_seen() -> None:
+    text = """g (float[N,T,4] x) => (float[N,T,3] y) <float[4,3] w, int64[1] two = {2}, int64[1] odd = {%s}>
+    { s = Shape<start=1,end=2>(x) r = Mod(s, two) e = Equal(r, odd) f = Cast<to=1>(e) a = MatMul(x, w)
+      y = Add(a, f) }"""
+    assert not compare(build(text % 0), build(text % 2)).passed
+    assert not compare(build(text % 1), build(text % 2)).passed
+
+
 def test_an_output_that_depends_on_nothing_does_not_matter() -> None:
     full = build(
         "g (float[N,5] x) => (float[N,3] y, float[2] anchors) <float[5,3] w, float[2] c> "

@@ -10,14 +10,19 @@ from onnx import ModelProto, numpy_helper
 from onnx_oto.verify import compare
 from onnx_oto.verify.inputs import slots
 from onnx_oto.verify.known import look_at
-from onnx_oto.verify.ranges import Drawn, ranges
+from onnx_oto.verify.ranges import Drawn, Ranges, counting, ranges
 
 SIZES = {"N": 3, "T": 5}
 
 
+def known(model: ModelProto) -> Ranges:
+    inputs = slots(model)
+    return ranges(look_at(model, inputs), counting(model, inputs))
+
+
 def bounds(text: str, name: str = "i", **options: str) -> tuple[int, int] | None:
     model = build(text, **options)
-    return ranges(look_at(model, slots(model)), slots(model)).bounds(name, SIZES)
+    return known(model).bounds(name, SIZES)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +71,25 @@ def bounds(text: str, name: str = "i", **options: str) -> tuple[int, int] | None
         ),
         ("g (float[1,T] x, int64[2] i) => (float[K,T] y) { y = Expand(x, i) }", (1, 5)),
         ("g (float[N,3,T] x, int64[3] i) => (float[N,3,K] y) { y = Resize(x, , , i) }", (1, 5)),
+        (
+            "g (int64[N,T] i) => (float[N,T,4] y) <float[30,4] w, int64 z = {0}, int64 m = {29}> "
+            "{ a = Clip(i, z, m) y = Gather(w, a) }",
+            (0, 29),
+        ),
+        (
+            "g (int64[N,T] i) => (float[N,T,4] y) <float[30,4] w, int64 m = {30}> "
+            "{ a = Mod(i, m) y = Gather(w, a) }",
+            (0, 29),
+        ),
+        (
+            "g (int64[N,T] i) => (float[N,T,4] y) <float[30,4] w, int64 z = {0}, int64 m = {29}> "
+            "{ a = Max(z, i) b = Min(a, m) y = Gather(w, b) }",
+            (0, 29),
+        ),
+        (
+            "g (float[N,T] i) => (float[N,T,4] y) <float[30,4] w> { a = Cast<to=7>(i) y = Gather(w, a) }",
+            (0, 29),
+        ),
         ("g (float[N,T] x, int64[N,T] i) => (float[N,T] y) { a = Cast<to=1>(i) y = Mul(x, a) }", None),
     ],
 )
@@ -84,7 +108,7 @@ def test_axes_without_a_name_bound_indices_too() -> None:
     text = "g (float[N,?] x, int64[3] i) => (float[N,3] y) { y = Gather<axis=1>(x, i) }"
     model = build(text.replace("?", "U"))
     model.graph.input[0].type.tensor_type.shape.dim[1].ClearField("dim_param")
-    assert ranges(look_at(model, slots(model)), slots(model)).bounds("i", {"N": 2, "x[1]": 9}) == (0, 8)
+    assert known(model).bounds("i", {"N": 2, "x[1]": 9}) == (0, 8)
 
 
 def test_unknown_integers_are_small_and_pixels_are_bytes() -> None:
@@ -92,11 +116,26 @@ def test_unknown_integers_are_small_and_pixels_are_bytes() -> None:
         "g (int64[N,T] i, uint8[N,T] p) => (float[N,T] y) { a = Cast<to=1>(i) b = Cast<to=1>(p) y = Mul(a, b) }"
     )
     inputs, rng = slots(model), np.random.default_rng(0)
-    narrow = Drawn(inputs, ranges(look_at(model, inputs), inputs)).feed({"N": 9, "T": 99}, rng)
+    narrow = Drawn(inputs, known(model)).feed({"N": 9, "T": 99}, rng)
     assert set(np.unique(narrow["i"])) == {0, 1}
-    wide = Drawn(inputs, ranges(look_at(model, inputs), inputs), wide=True).feed({"N": 9, "T": 99}, rng)
+    wide = Drawn(inputs, known(model), wide=True).feed({"N": 9, "T": 99}, rng)
     assert set(np.unique(wide["i"])) == {0, 1, 2, 3}
     assert wide["p"].max() > 200
+
+
+def test_floats_that_are_only_read_as_integers_are_whole_numbers() -> None:
+    text = """g (float[N] i) => (float[N,3] y) <float[50,4] e, float[4,3] w>
+    { c = Cast<to=7>(i) a = Gather(e, c) y = MatMul(a, w) }"""
+    full = build(text)
+    table = next(numpy_helper.to_array(t) for t in full.graph.initializer if t.name == "e").copy()
+    table[10:40] += 1
+    other = ModelProto()
+    other.CopyFrom(full)
+    for tensor in other.graph.initializer:
+        if tensor.name == "e":
+            tensor.CopyFrom(numpy_helper.from_array(table, "e"))
+    assert compare(full, full).passed
+    assert not compare(full, other).passed
 
 
 EMBEDDING = (
@@ -125,7 +164,7 @@ def test_integers_and_flags_are_drawn_anew() -> None:
         "g (int64[2,9] i, bool[2,9] b) => (float[2,9] y) { f = Cast<to=1>(i) g = Cast<to=1>(b) y = Add(f, g) }"
     )
     inputs, rng = slots(model), np.random.default_rng(0)
-    source = Drawn(inputs, ranges(look_at(model, inputs), inputs))
+    source = Drawn(inputs, known(model))
     one, other = source.feed({}, rng), source.feed({}, rng)
     assert not np.array_equal(one["i"], other["i"])
     assert not np.array_equal(one["b"], other["b"])

@@ -32,6 +32,15 @@ def test_an_axis_without_a_name_is_told_by_its_place() -> None:
     assert count_macs(analyse(model)).at == {"x[3]": 224}
 
 
+def test_axes_that_a_file_leaves_open_in_other_ways() -> None:
+    model = build(CONV.replace("SHAPE", "1,3,H,W"))
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    dims[0].dim_value = -1
+    dims[2].dim_param = dims[3].dim_param = "?"
+    expected = counted(CONV.replace("SHAPE", "N,3,H,W")).count
+    assert count_macs(analyse(normalise(model))) == Macs(expected, {"x[0]": 1, "x[2]": 224, "x[3]": 224})
+
+
 def test_tokens_are_counted_at_a_length() -> None:
     text = """g (int64[N,L] ids) => (float[N,L,5] y) <float[9,8] e, float[8,5] w>
     { h = Gather(e, ids) y = MatMul(h, w) }"""
