@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 VOCABULARY = 50
 FEEDS = 3
 EXAMPLE = {"batch": 2, "length": 7, "source": 10, "height": 64, "width": 96, "samples": 4800}
-"""Sizes of the open axes while a model is exported: none of the feeds has them."""
+"""Sizes of the open axes while a model is exported."""
 
 Sizes = Mapping[str, tuple[int, ...]]
 

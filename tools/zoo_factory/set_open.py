@@ -1,7 +1,8 @@
 """Networks whose sizes are open: batch and length, height and width, samples of sound; by both of torch's exporters.
 
-Every network is there twice, NAME_ts (TorchScript) and NAME_dyn (dynamo), whatever `--exporter` says. Beside each model
-NAME.npz holds three feeds at sizes it was not exported at: "i|input" is the array of an input in feed i.
+NAME_ts is by the TorchScript exporter, NAME_dyn by dynamo, whatever `--exporter` says. NAME.npz beside each model holds
+three feeds at other sizes than those of the export: "i|input" is the array of an input in feed i. NAME_traced are files
+as the older exporter makes them of attention today: they run at the length of the export only, and so are their feeds.
 """
 
 from __future__ import annotations
