@@ -38,7 +38,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--latency", type=float, default=1.0, help="seconds of timing per model, 0: none")
     parser.add_argument(
-        "--stock", default="", metavar="PYTHON", help="verify in this environment's onnxruntime"
+        "--stock",
+        default="",
+        metavar="PYTHON",
+        help="verify in this environment's onnxruntime, also on feeds that lie beside a model (NAME.npz)",
     )
     parser.add_argument("--source", type=Path, default=ROOT, help="folder that holds the onnx_oto to try")
     parser.add_argument("--fresh", action="store_true", help="forget earlier rows")

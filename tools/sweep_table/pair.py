@@ -1,17 +1,20 @@
 """Compare and time two model files in any environment that has numpy and onnxruntime.
 
-    python pair.py ORIGINAL ZEROED COMPACT SEED SECONDS
+    python pair.py ORIGINAL ZEROED COMPACT SEED SECONDS [FEEDS]
 
 Prints one JSON line: passed, max_abs, max_rel (zeroed against compact), effect (zeroed against original: 0 would mean
-that the comparison proves nothing), ms_full, ms_compact, runtime. Exit 1 when the zeroed model cannot be run.
+that the comparison proves nothing), trouble (why the compact model does not run, or ""), ms_full, ms_compact, runtime.
+FEEDS is an npz file of more inputs to compare on, "i|name" -> array of input `name` in feed i; then also feeds (how
+many were compared) and skipped (those the zeroed model does not take). Exit 1 when the zeroed model cannot be run.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,9 +35,16 @@ def session(path: str) -> Any:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def feeds(run: Any, rng: Any, batch: int) -> Iterator[Feed]:
+def outputs(run: Any, feed: Feed) -> list[Any]:
+    """Return what the model makes of the feed; working memory is given back, so that models do not add up."""
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return list(run.run(None, feed, options))
+
+
+def feeds(run: Any, rng: Any, batch: int, sizes: Sequence[int | None] = SIZES) -> Iterator[Feed]:
     """Yield random inputs, other guesses for unknown sizes each time (None: 224 for images, else 16)."""
-    for size in SIZES:
+    for size in sizes:
         for count in dict.fromkeys((batch, 1)):
             yield _feed(run, rng, count, size)
 
@@ -58,12 +68,29 @@ def _feed(run: Any, rng: Any, batch: int, size: int | None) -> Feed:
     return result
 
 
-def runnable(run: Any, rng: Any, batch: int) -> tuple[Feed, list[Any]]:
-    """Return the first inputs that the model takes, and its outputs. Raises the first error when there are none."""
+def read_feeds(path: str, run: Any) -> list[Feed]:
+    """Return the feeds of an npz file in order, the model's inputs only. Arrays of other names are left out."""
+    names = {value.name for value in run.get_inputs()}
+    found: dict[int, Feed] = {}
+    with np.load(path) as arrays:
+        for key in arrays.files:
+            number, bar, name = key.partition("|")
+            if bar and number.isdigit() and name in names:
+                found.setdefault(int(number), {})[name] = arrays[key]
+    return [found[number] for number in sorted(found)]
+
+
+def runnable(run: Any, rng: Any, batch: int, given: Sequence[Feed] = ()) -> tuple[Feed, list[Any]]:
+    """Return the first inputs that the model takes, guessed or else given, and its outputs.
+
+    Where feeds are given sizes are open and 224 is no good guess: attention over a map of that side needs gigabytes.
+    Raises the first error when there are none.
+    """
     trouble: Exception | None = None
-    for feed in feeds(run, rng, batch):
+    guesses = feeds(run, rng, batch, SIZES[1:] if given else SIZES)
+    for feed in itertools.chain(guesses, given):
         try:
-            return feed, run.run(None, feed)
+            return feed, outputs(run, feed)
         except Exception as error:  # the runtime raises many types for sizes that do not fit
             trouble = trouble or error
     assert trouble is not None
@@ -120,29 +147,66 @@ def latency(runs: list[Any], feed: Feed, seconds: float) -> list[float]:
     return [float(np.median(t)) for t in times]
 
 
-def main(original: str, zeroed: str, compact: str, seed: str, seconds: str) -> None:
-    """Compare on two batches of random inputs and print the facts."""
+class Comparison:
+    """The zeroed model against the compact one of a file, over any number of feeds."""
+
+    def __init__(self, compact: str) -> None:
+        self.compact = compact
+        self.small: Any = None
+        self.passed, self.trouble = True, ""
+        self.most = self.relative = 0.0
+
+    def add(self, feed: Feed, expected: list[Any]) -> None:
+        """Compare on one feed; a compact model that does not load or run is infinitely far off."""
+        try:
+            self.small = self.small or session(self.compact)
+            passed, most, relative = differ(expected, outputs(self.small, feed))
+        except Exception as error:  # the runtime raises many types
+            self.trouble = self.trouble or " ".join(str(error).split())
+            passed, most, relative = False, float("inf"), float("inf")
+        self.passed = self.passed and passed
+        self.most, self.relative = max(self.most, most), max(self.relative, relative)
+
+    def add_given(self, given: list[Feed], full: Any) -> int:
+        """Compare on the feeds that the full model takes; return how many it does not."""
+        skipped = 0
+        for feed in given:
+            try:
+                expected = outputs(full, feed)
+            except Exception:
+                skipped += 1
+                continue
+            self.add(feed, expected)
+        return skipped
+
+
+def main(original: str, zeroed: str, compact: str, seed: str, seconds: str, more: str = "") -> None:
+    """Compare on two batches of random inputs, and on the feeds of the file `more`; print the facts."""
     rng = np.random.default_rng(int(seed))
     full = session(zeroed)
-    feed, expected = runnable(full, rng, 2)
-    small = session(compact)
-    passed, most, relative = differ(expected, small.run(None, feed))
+    given = read_feeds(more, full) if more else []
+    feed, expected = runnable(full, rng, 2, given)
+    comparison = Comparison(compact)
+    comparison.add(feed, expected)
     again = {
         k: rng.standard_normal(v.shape).astype(v.dtype) if v.dtype.kind == "f" else v for k, v in feed.items()
     }
-    other = differ(full.run(None, again), small.run(None, again))
-    effect = differ(session(original).run(None, feed), expected)
+    comparison.add(again, outputs(full, again))
+    skipped = comparison.add_given(given, full)
     facts: dict[str, Any] = {
-        "passed": passed and other[0],
-        "max_abs": max(most, other[1]),
-        "max_rel": max(relative, other[2]),
-        "effect": effect[2],
+        "passed": comparison.passed,
+        "max_abs": comparison.most,
+        "max_rel": comparison.relative,
+        "effect": differ(outputs(session(original), feed), expected)[2],
+        "trouble": comparison.trouble,
         "runtime": f"onnxruntime {onnxruntime.__version__}",
     }
-    if float(seconds):
-        one, _ = runnable(full, rng, 1)
+    if given:
+        facts["feeds"], facts["skipped"] = len(given) - skipped, skipped
+    if float(seconds) and comparison.passed:
+        one, _ = runnable(full, rng, 1, given)
         facts["ms_full"], facts["ms_compact"] = (
-            round(t, 4) for t in latency([full, small], one, float(seconds))
+            round(t, 4) for t in latency([full, comparison.small], one, float(seconds))
         )
     print(json.dumps(facts))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,15 @@ WITHOUT_WEIGHTS = """
 <ir_version: 8, opset_import: ["": 17]>
 g (float[N, 3] x) => (float[N, 3] y) { y = Softmax(x) }
 """
+
+
+OPEN = """
+<ir_version: 8, opset_import: ["": 17]>
+g (float[N, T, 6] x) => (float[N, T, 5] y)
+<float[6, 4] w1, float[4, 5] w2, int64[3] back = {SHAPE}, int64[2] flat = {-1, 4}>
+{ a = MatMul(x, w1)  b = Reshape(a, flat)  c = Relu(b)  d = Reshape(c, back)  y = MatMul(d, w2) }
+"""
+"""Runs at every length, or at the length that SHAPE fixes."""
 
 
 def model(text: str, seed: int = 0) -> onnx.ModelProto:
@@ -116,6 +126,84 @@ def test_pair_compares_files_in_a_process_of_its_own(
     assert same["effect"] > 0.1
     pair.main(paths[0], paths[0], paths[1], "0", "0")
     assert json.loads(capsys.readouterr().out)["passed"] is False
+
+
+@pytest.fixture
+def any_length(tmp_path: Path) -> tuple[Path, Path]:
+    """Return a model for two sequences of any length, with feeds of lengths 16, 5 and 9, and the feeds' file."""
+    path = tmp_path / "m.onnx"
+    onnx.save(model(OPEN.replace("SHAPE", "2, -1, 4")), path)
+    rng = np.random.default_rng(0)
+    shapes = ((2, 16, 6), (2, 5, 6), (2, 9, 6))
+    arrays = {f"{i}|x": rng.standard_normal(s).astype(np.float32) for i, s in enumerate(shapes)}
+    np.savez(path.with_suffix(".npz"), **arrays)
+    return path, path.with_suffix(".npz")
+
+
+def test_feeds_beside_a_model_find_what_the_guessed_size_hides(
+    any_length: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, feeds = any_length
+    fixed = tmp_path / "fixed.onnx"
+    onnx.save(model(OPEN.replace("SHAPE", "2, 16, 4")), fixed)
+    task = Task(str(path), stock=sys.executable, latency=0)
+    zeroed, small = onnx.load(path), onnx.load(fixed)
+
+    def said() -> dict[str, object]:
+        probe._judge_in_stock(zeroed, zeroed, small, task)
+        return {k: v for line in capsys.readouterr().out.splitlines() for k, v in json.loads(line).items()}
+
+    facts = said()
+    assert facts["result"] == "wrong"
+    assert "the compact model does not run" in str(facts["reason"])
+    feeds.unlink()
+    assert said()["result"] == "exact"
+
+
+def test_feeds_that_the_full_model_does_not_take_are_counted(
+    any_length: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixed = str(tmp_path / "fixed.onnx")
+    onnx.save(model(OPEN.replace("SHAPE", "2, 16, 4")), fixed)
+    pair.main(fixed, fixed, fixed, "0", "0", str(any_length[1]))
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["passed"], facts["feeds"], facts["skipped"]) == (True, 1, 2)
+
+
+def test_given_feeds_serve_where_no_guess_runs(
+    any_length: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = str(tmp_path / "odd.onnx")
+    onnx.save(model(OPEN.replace("SHAPE", "2, 5, 4")), odd)
+    pair.main(odd, odd, odd, "0", "0", str(any_length[1]))
+    assert json.loads(capsys.readouterr().out)["feeds"] == 1
+    with pytest.raises(Exception, match="Reshape"):
+        pair.main(odd, odd, odd, "0", "0")
+
+
+def test_only_named_feeds_of_the_models_inputs_are_read(any_length: tuple[Path, Path]) -> None:
+    path, feeds = any_length
+    x = np.zeros((2, 3, 6), np.float32)
+    np.savez(feeds, **{"1|x": x, "0|x": x + 1, "0|z": x, "x": x})
+    found = pair.read_feeds(str(feeds), pair.session(str(path)))
+    assert [(list(feed), float(feed["x"].max())) for feed in found] == [(["x"], 1.0), (["x"], 0.0)]
+
+
+def test_the_sweep_hands_over_the_feeds(any_length: tuple[Path, Path]) -> None:
+    done, output = sweep(any_length[0], "--stock", sys.executable)
+    assert done.stdout.startswith("1 exact")
+    assert output.read_text().endswith("| exact (3 feeds) |\n")
+
+
+def test_a_compact_file_that_does_not_load_is_wrong(
+    any_length: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    pair.main(str(any_length[0]), str(any_length[0]), str(broken), "0", "1")
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["passed"] is False
+    assert facts["trouble"]
 
 
 def test_summary_counts_every_result() -> None:

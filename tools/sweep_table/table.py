@@ -50,6 +50,7 @@ def _cells(row: Row) -> list[str]:
     )
     full, small = row.get("ms_full"), row.get("ms_compact")
     result = row["result"].upper() if row["result"] in ("wrong", "crash") else row["result"]
+    result += _feeds(row)
     reason = str(row.get("reason", "")).replace("|", "\\|").replace("\n", " ")
     return [
         row["model"],
@@ -62,6 +63,14 @@ def _cells(row: Row) -> list[str]:
         f"{full:.2f} -> {small:.2f}" if full and small else "",
         f"{result}: {reason[:300]}" if reason else result,
     ]
+
+
+def _feeds(row: Row) -> str:
+    """Return e.g. " (3 feeds)" or " (2 feeds, 1 skipped)" for a model with feeds beside it."""
+    if "feeds" not in row:
+        return ""
+    skipped = f", {row['skipped']} skipped" if row["skipped"] else ""
+    return f" ({row['feeds']} feeds{skipped})"
 
 
 def _share(value: float | None) -> str:

@@ -28,6 +28,7 @@ FRAMEWORK_OF_SET = {
     "timm": "torch",
     "transformers": "torch",
     "extra": "torch",
+    "open": "torch",
     "keras": "keras",
     "jax": "jax",
     "paddle": "paddle",

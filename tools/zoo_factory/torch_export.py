@@ -22,7 +22,8 @@ BATCHNORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 class Example:
     """A module with inputs of batch 2.
 
-    args: tensors in call order. names: their names in the graph. dynamic: per input, axis -> symbol.
+    args: tensors in call order. names: their names in the graph. dynamic: per input, axis -> symbol. exact: it is
+    exported in the wanted way or not at all, and the exporter may find conditions on the symbols.
     """
 
     module: nn.Module
@@ -30,6 +31,7 @@ class Example:
     names: tuple[str, ...] = ("input",)
     dynamic: tuple[Mapping[int, str], ...] = ({0: "batch"},)
     outputs: tuple[str, ...] = field(default=())
+    exact: bool = False
 
 
 def define_missing_ops() -> Any:
@@ -48,18 +50,15 @@ def image(*size: int, channels: int = 3, batch: int = 2) -> torch.Tensor:
 def export(example: Example, path: Path, options: Options) -> dict[str, object]:
     """Randomise, export and write the module; return what was done.
 
-    The wanted way is tried first; where torch cannot, the batch is made static, then the other exporter is
-    used. Raises the first way's error when none works.
+    The wanted way is tried first; where torch cannot (and the example is not exact), the batch is made static, then
+    the other exporter is used. Raises the first way's error when none works.
     """
     module = example.module.eval()
     randomise(module, options.seed)
     calibrate(module, example.args, options.seed)
     facts: dict[str, object] = {"sensitivity": _sensitivity(module, example.args)}
-    other = {"dynamo": "torchscript", "torchscript": "dynamo"}[options.exporter]
     first: Exception | None = None
-    for exporter, static in itertools.product((options.exporter, other), (False, True)):
-        if options.static and not static:
-            continue
+    for exporter, static in _ways(example, options):
         try:
             with warnings.catch_warnings(), torch.no_grad():
                 warnings.simplefilter("ignore")
@@ -70,6 +69,15 @@ def export(example: Example, path: Path, options: Options) -> dict[str, object]:
         return {**facts, "exporter_used": exporter, "batch": "static" if static else "dynamic"}
     assert first is not None
     raise first
+
+
+def _ways(example: Example, options: Options) -> list[tuple[str, bool]]:
+    """Return (exporter, static) in the order to try."""
+    if example.exact:
+        return [(options.exporter, options.static)]
+    other = {"dynamo": "torchscript", "torchscript": "dynamo"}[options.exporter]
+    ways = itertools.product((options.exporter, other), (False, True))
+    return [(exporter, static) for exporter, static in ways if static or not options.static]
 
 
 def randomise(module: nn.Module, seed: int) -> None:
@@ -148,9 +156,9 @@ def _tensors(value: Any) -> list[torch.Tensor]:
 def _dynamo(example: Example, path: Path, bn: str, static: bool) -> None:
     symbols: dict[str, Any] = {}
     shapes: Any = None
-    if not static:
+    if not static and any(example.dynamic):
         shapes = tuple(
-            {axis: symbols.setdefault(name, torch.export.Dim(name)) for axis, name in axes.items()}
+            {axis: symbols.setdefault(name, _symbol(name, example.exact)) for axis, name in axes.items()}
             for axes in example.dynamic
         )
     program = torch.onnx.export(
@@ -165,6 +173,11 @@ def _dynamo(example: Example, path: Path, bn: str, static: bool) -> None:
     )
     assert program is not None
     program.save(str(path), external_data=_bytes(example.module) > 1_900_000_000)
+
+
+def _symbol(name: str, conditions: bool) -> Any:
+    """Return what stands for an open axis: a bare name lets the exporter find conditions such as evenness."""
+    return name if conditions else torch.export.Dim(name)
 
 
 def _torchscript(example: Example, path: Path, bn: str, static: bool) -> None:
