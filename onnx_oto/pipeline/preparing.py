@@ -20,7 +20,7 @@ from onnx_oto.pipeline.folder import require_free
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.prune import require_passed
-from onnx_oto.surgery import compact
+from onnx_oto.surgery import cut, kept_inside
 from onnx_oto.verify import compare
 from onnx_oto.zigs import Analysis, Choice, choose, score, trainable, zero_dropped
 
@@ -145,7 +145,9 @@ def _rehearse(analysis: Analysis, options: TrainOptions, say: Say) -> None:
     begin = time.perf_counter()
     choice = _rehearsed_choice(analysis, options, say)
     feeding = read_feeding(analysis.model, options)
-    verdict = compare(zero_dropped(analysis, choice.drop), compact(analysis, choice.drop), feeding=feeding)
+    result = cut(analysis, choice.drop)
+    inside = kept_inside(analysis, choice.drop, result)
+    verdict = compare(zero_dropped(analysis, choice.drop), result.model, feeding=feeding, inside=inside)
     require_passed(verdict, "training was not started")
     say(
         f"rehearsal of the cut on random groups: exact in {verdict.runtime} ({time.perf_counter() - begin:.1f} s)"

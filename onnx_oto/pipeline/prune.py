@@ -16,7 +16,7 @@ from onnx_oto.pipeline.feeding import FeedOptions, read_feeding
 from onnx_oto.pipeline.kept import write_kept
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.summary import Change, Summary, summarise
-from onnx_oto.surgery import compact
+from onnx_oto.surgery import Inside, kept_inside
 from onnx_oto.surgery import cut as cut_out
 from onnx_oto.verify import Feeding, Verdict, compare
 from onnx_oto.zigs import Analysis, choose, score, zero_dropped
@@ -123,9 +123,10 @@ def cut_and_verify(
     analysis: Analysis, drop: BoolArray, seed: int = 0, feeding: Feeding | None = None
 ) -> tuple[onnx.ModelProto, onnx.ModelProto, Verdict]:
     """Return (full model with the dropped groups zeroed, compact model, verdict); raises if they differ."""
-    small = compact(analysis, drop)
+    result = cut_out(analysis, drop)
     zeroed = zero_dropped(analysis, drop)
-    return zeroed, small, _agree(zeroed, small, seed, feeding)
+    inside = kept_inside(analysis, drop, result)
+    return zeroed, result.model, _agree(zeroed, result.model, seed, feeding, inside=inside)
 
 
 def _agree(
@@ -134,8 +135,10 @@ def _agree(
     seed: int,
     feeding: Feeding | None,
     original: onnx.ModelProto | None = None,
+    *,
+    inside: Inside,
 ) -> Verdict:
-    verdict = compare(full, small, seed=seed, feeding=feeding, original=original)
+    verdict = compare(full, small, seed=seed, feeding=feeding, original=original, inside=inside)
     require_passed(verdict, "nothing was written")
     return verdict
 
@@ -166,7 +169,8 @@ def _cut(
     small = result.model
     cut = time.perf_counter()
     zeroed = zero_dropped(opened.analysis, drop)
-    verdict = _agree(zeroed, small, seed, feeding, opened.model if is_original else None)
+    inside = kept_inside(opened.analysis, drop, result)
+    verdict = _agree(zeroed, small, seed, feeding, opened.model if is_original else None, inside=inside)
     end = time.perf_counter()
     written = save(small, output)
     if save_zeroed is not None:

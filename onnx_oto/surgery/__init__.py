@@ -2,6 +2,6 @@
 
 from onnx_oto.surgery.compact import Compacted, compact, cut
 from onnx_oto.surgery.order import standing
-from onnx_oto.surgery.origin import kept_positions
+from onnx_oto.surgery.origin import Inside, kept_inside, kept_positions
 
-__all__ = ["Compacted", "compact", "cut", "kept_positions", "standing"]
+__all__ = ["Compacted", "Inside", "compact", "cut", "kept_inside", "kept_positions", "standing"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from onnx_oto.lanes.layout import IntArray
+from onnx_oto.lanes.layout import IntArray, explicit
 from onnx_oto.surgery.compact import Compacted
 from onnx_oto.zigs.analysis import Analysis
 from onnx_oto.zigs.lanes import BoolArray
@@ -33,6 +35,32 @@ def kept_positions(analysis: Analysis, drop: BoolArray, result: Compacted) -> di
                 positions = positions[order[order < positions.size]]  # behind them lies what was padded
             found.setdefault(param, {})[axis] = positions
     return found
+
+
+Inside = Callable[[str], "dict[int, IntArray] | None"]
+"""By tensor of the full model the positions that the compact one has, by axis; None where that cannot be told."""
+
+
+def kept_inside(analysis: Analysis, drop: BoolArray, result: Compacted) -> Inside:
+    """Return which positions of the full model's computed tensors the compact ones of the same name have."""
+
+    def positions(name: str) -> dict[int, IntArray] | None:
+        layout = analysis.trace.layouts.get(name)
+        if layout is None or result.orders:
+            return None
+        found: dict[int, IntArray] = {}
+        for axis in range(layout.rank):
+            if not layout.on_axis(axis):
+                continue
+            listed = explicit(layout, axis)
+            if listed is None:
+                return None
+            keep = ~drop[analysis.lanes.of_label[listed[0]]]
+            if not keep.all():
+                found[axis] = np.flatnonzero(keep)
+        return found
+
+    return positions
 
 
 def _successors(analysis: Analysis, result: Compacted) -> dict[str, str]:

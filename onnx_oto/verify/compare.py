@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from onnx_oto.errors import UnsupportedError, UsageError
-from onnx_oto.verify.comparison import Comparison, Differs, Shown
+from onnx_oto.verify.comparison import Comparison, Differs, Inside, Shown
 from onnx_oto.verify.difference import BFLOAT16
 from onnx_oto.verify.inputs import (
     MANNERS,
@@ -50,6 +50,7 @@ def compare(
     inputs: Iterable[Arrays] | None = None,
     feeding: Feeding | None = None,
     original: onnx.ModelProto | None = None,
+    inside: Inside | None = None,
 ) -> Verdict:
     """Return how far the outputs of two models differ on random inputs, or only on the given `inputs`.
 
@@ -58,7 +59,8 @@ def compare(
     does not run are skipped. The tensors that an output is computed from by operators of one input are compared too
     where their shapes agree: behind a saturated Sigmoid or Softmax outputs alone prove little; where outputs do not
     vary, tensors further in. A difference is looked into before it counts (see `examine`). feeding: sizes and
-    values to begin with. original: the full model before its groups were zeroed, to say what zeroing did.
+    values to begin with. original: the full model before its groups were zeroed, to say what zeroing did. inside: which
+    positions of the full model's tensors the compact ones have, so that tensors that lost channels are compared too.
 
     Raises UnsupportedError when the full model cannot be run on any input, does not repeat itself, or when nothing
     that depends on what was cut varies: then nothing is proved.
@@ -68,7 +70,9 @@ def compare(
         original = upcast(original)
     trial: Comparison | None = None
     try:
-        trial = Comparison(full, compact, np.random.default_rng(seed), allowed=BFLOAT16 if wide else None)
+        trial = Comparison(
+            full, compact, np.random.default_rng(seed), allowed=BFLOAT16 if wide else None, inside=inside
+        )
         if inputs is not None:
             _run_given(trial, list(inputs))
         else:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from onnx_oto.errors import RuntimeMissingError, UnsupportedError
@@ -18,6 +19,7 @@ from onnx_oto.verify.runner import Arrays, first_line, in_onnxruntime, in_refere
 from onnx_oto.verify.sizes import Ran
 from onnx_oto.verify.verdict import Change, Verdict, size_text
 
+Inside = Callable[[str], "Mapping[int, npt.NDArray[np.int64]] | None"]
 INNER = (16, 64, 256)
 """How many tensors in front of outputs that show nothing are looked at, in steps, nearest first."""
 
@@ -58,9 +60,15 @@ class Comparison:
         rng: np.random.Generator,
         *,
         allowed: float | None = None,
+        inside: Inside | None = None,
     ) -> None:
-        """allowed: the largest difference of floats instead of the tolerance of their type (upcast models)."""
+        """allowed: the largest difference of floats instead of the tolerance of their type (upcast models).
+
+        inside: which positions of the full model's tensors the compact ones have, by axis, where that is known.
+        """
         self.full, self.compact, self.rng, self.allowed = full, compact, rng, allowed
+        self._inside = inside or (lambda name: None)
+        self._parts: set[str] = set()
         self.outputs = [value.name for value in full.graph.output]
         self.cut = cut_tensors(full, compact)
         self.sources: Callable[[], Sequence[Source]] = list
@@ -71,6 +79,7 @@ class Comparison:
         self.inner: tuple[str, ...] = ()
         self.samples = 0
         self._worst = Difference(True, 0.0, 0.0)
+        self._apart: dict[str, float] = {}
         self._ran: dict[tuple[tuple[str, int], ...], Ran] = {}
         self._left_out: set[tuple[tuple[str, int], ...]] = set()
         self._judged: list[Sizes] = []
@@ -83,7 +92,9 @@ class Comparison:
         """Open the sessions; `names`: further tensors that are compared."""
         self.names = [*self.outputs, *(name for name in names if name not in self.outputs)]
         full, compact = with_outputs(self.full, self.names), with_outputs(self.compact, self.names)
-        self._examiner = Examiner(self.full, self.compact, self.names)
+        self._examiner = Examiner(
+            self.full, self.compact, [name for name in self.names if name not in self._parts]
+        )
         try:
             self._left = in_onnxruntime(full)
         except (UnsupportedError, RuntimeMissingError) as error:
@@ -156,9 +167,15 @@ class Comparison:
         """Compare; False when the full model does not repeat itself here. Raises Differs."""
         worst, wrong = self._worst, None
         for index, (a, b) in enumerate(zip(shown.outputs, gotten, strict=True)):
-            if index >= len(self.outputs) and a.shape != b.shape:
+            name = self.names[index]
+            if name in self._parts:
+                a = self._part(name, a)
+            elif index >= len(self.outputs) and a.shape != b.shape:
                 continue  # a tensor of which channels were removed
             found = difference(a, b, self.allowed)
+            if name in self._parts and not found.ok:
+                raise Differs(_sentence(name, found, shown.sizes, False), found)
+            self._apart[name] = max(self._apart.get(name, 0.0), found.absolute)
             if not found.ok and (wrong is None or found.relative > wrong[1].relative):
                 wrong = self.names[index], found
             if index < len(self.outputs):
@@ -193,7 +210,8 @@ class Comparison:
             if self.cut is not None and name not in self.cut:
                 continue
             a = one[index]
-            seen = varies(a, other[index]) if other is not None else _is_lively(a)
+            apart = self._apart.get(name, np.inf)
+            seen = varies(a, other[index], apart) if other is not None else _is_lively(a)
             if not seen:
                 found.append(name)
         return found
@@ -243,8 +261,20 @@ class Comparison:
             return []
         left, small = (runner(_only(each, names)) for each in (self.full, self.compact))
         again = left if model is self.full else runner(_only(model, names))
-        triples = zip(names, left(one.feed), again(other.feed), small(one.feed), strict=True)
-        return [name for name, a, b, c in triples if a.shape == c.shape and varies(a, b)]
+        found = []
+        for name, a, b, c in zip(names, left(one.feed), again(other.feed), small(one.feed), strict=True):
+            x, y = (a, b) if a.shape == c.shape else (self._part(name, a), self._part(name, b))
+            if x.shape == c.shape and varies(x, y, difference(x, c).absolute):
+                found.append(name)
+                self._parts.update([name] if a.shape != c.shape else [])
+        return found
+
+    def _part(self, name: str, whole: Array) -> Array:
+        """Return what the compact model has of a tensor of the full one; all of it where that is not known."""
+        for axis, positions in (self._inside(name) or {}).items():
+            if axis < whole.ndim and positions.max(initial=-1) < whole.shape[axis]:
+                whole = whole.take(positions, axis=axis)
+        return whole
 
     def change_from(self, original: onnx.ModelProto) -> Change | None:
         """Return how far the outputs are from those of the original model, on the first feed."""

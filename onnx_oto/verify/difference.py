@@ -20,6 +20,12 @@ FLOOR = 1e-2
 Sigmoid and Softmax are exact to a few units in the last place of 1, not of their result."""
 
 
+CLOSE = 0.1
+"""Models whose results are apart by no more than this share of what other inputs change agree on those changes."""
+VARIES = 1e-6
+"""Outputs that change by less than this, relative to their largest magnitude, are constant but for rounding."""
+
+
 class Difference(NamedTuple):
     """Whether it is within the tolerance; the largest one, and the same relative to max |a| (at least FLOOR)."""
 
@@ -57,20 +63,23 @@ def tolerance(dtype: np.dtype[np.generic]) -> float:
     return 0.0 if dtype.kind in "iub" else TOLERANCE.get(dtype, 1e-4)
 
 
-def varies(a: Array, b: Array) -> bool:
-    """Say whether two results of one output hold finite values that differ: from other inputs, maybe of other sizes.
+def varies(a: Array, b: Array, apart: float = np.inf) -> bool:
+    """Say whether two results of one output, from other inputs, maybe of other sizes, show that models agree on it.
 
-    By more than `difference` forgives: else a constant would pass for the output. Where shapes differ, what both have
-    at the same place is compared.
+    They hold finite values that differ by more than `difference` forgives, else a constant would pass for the output;
+    or by far more than the models do (`apart`, the largest absolute difference). Where shapes differ, what both have
+    at the same place is looked at.
     """
     if a.ndim != b.ndim or a.dtype.kind in "OSU":
         return False
     common = tuple(slice(min(one, other)) for one, other in zip(a.shape, b.shape, strict=True))
     x, y = _wide(a[common]), _wide(b[common])
     finite = np.isfinite(x) & np.isfinite(y)
-    apart = np.abs(x[finite] - y[finite]).max(initial=0.0)
-    scale = max(float(np.abs(x[finite]).max(initial=0.0)), FLOOR)
-    return bool(apart > tolerance(a.dtype) * scale)
+    moved = float(np.abs(x[finite] - y[finite]).max(initial=0.0))
+    scale = float(np.abs(x[finite]).max(initial=0.0))
+    if moved > tolerance(a.dtype) * max(scale, FLOOR):
+        return True
+    return moved > VARIES * scale and apart <= CLOSE * moved
 
 
 def _wide(a: Array) -> Array:
