@@ -172,3 +172,14 @@ def test_a_newer_opset_runs_in_onnxruntime_under_one_it_knows(monkeypatch: pytes
     np.testing.assert_allclose(
         y, np.ones((2, 5)) @ numpy_helper.to_array(model.graph.initializer[0]), rtol=1e-5
     )
+
+
+@pytest.mark.parametrize(("error", "passed"), [(0.0, True), (1e-6, True), (0.01, False)])
+def test_an_error_in_a_small_column_does_not_hide_behind_a_large_one(error: float, passed: bool) -> None:
+    boxes = np.random.default_rng(0).uniform(0, 640, (2, 20, 4))
+    scores = np.random.default_rng(1).uniform(0, 1, (2, 20, 1))
+    a = np.concatenate([boxes, scores], axis=2).astype(np.float32)
+    b = a.copy()
+    b[1, 7, 4] += error
+    assert difference(a, b).ok == passed
+    assert difference(a.transpose(0, 2, 1), b.transpose(0, 2, 1)).ok == passed
