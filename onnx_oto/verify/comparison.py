@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 
 from onnx_oto.errors import RuntimeMissingError, UnsupportedError
-from onnx_oto.verify.difference import DIFFERENT, Difference, difference, varies
+from onnx_oto.verify.difference import DIFFERENT, SLICE_SLACK, Difference, difference, varies
 from onnx_oto.verify.examine import Examiner, Finding
 from onnx_oto.verify.inputs import Array, Sizes, Source
 from onnx_oto.verify.probes import cut_tensors, in_front, probes, with_outputs
@@ -176,7 +176,7 @@ class Comparison:
             if name in self._parts and not found.ok:
                 raise Differs(_sentence(name, found, shown.sizes, False), found)
             self._apart[name] = max(self._apart.get(name, 0.0), found.absolute)
-            if not found.ok and (wrong is None or found.relative > wrong[1].relative):
+            if not found.ok and (wrong is None or found.measure > wrong[1].measure):
                 wrong = self.names[index], found
             if index < len(self.outputs):
                 worst = max(worst, found, key=lambda each: each.relative)
@@ -184,19 +184,17 @@ class Comparison:
             self._worst = worst
             return True
         finding = self._examiner.examine(shown.feed, self.rng)
-        is_jump = finding is not None and finding.ok and finding.jumping and not finding.noise
+        is_jump = finding is not None and finding.found.ok and finding.jumping and not finding.noise
         if not is_jump and not self._examiner.repeats(self._left, self._right, shown.feed):
             self._unstable.append(dict(shown.sizes))
             return False
-        if finding is None or not finding.ok:
+        if finding is None or not finding.found.ok:
             name, found = wrong
-            if finding is not None and np.isfinite(finding.max_rel):
-                name, found = finding.name, Difference(False, finding.max_abs, finding.max_rel)
+            if finding is not None and np.isfinite(finding.found.relative):
+                name, found = finding.name, finding.found
             raise Differs(_sentence(name, found, shown.sizes, name in self.outputs), found)
         self._findings.append(finding)
-        self._worst = max(
-            self._worst, Difference(True, finding.max_abs, finding.max_rel), key=lambda each: each.relative
-        )
+        self._worst = max(self._worst, finding.found, key=lambda each: each.relative)
         return True
 
     # --- evidence ---------------------------------------------------------------------------------------------
@@ -312,7 +310,10 @@ class Comparison:
 
 def _sentence(name: str, found: Difference, sizes: Sizes, is_output: bool) -> str:
     what = "output" if is_output else "tensor"
-    return f"{what} '{name}' by {found.absolute:.2g} ({found.relative:.2g} of its largest value) at {size_text(sizes)}"
+    share = f"{found.relative:.2g} of its largest value"
+    if found.sliced > found.relative:
+        share = f"{SLICE_SLACK * found.sliced:.2g} of the largest value of its slice"
+    return f"{what} '{name}' by {found.absolute:.2g} ({share}) at {size_text(sizes)}"
 
 
 def _is_lively(a: Array) -> bool:

@@ -33,11 +33,20 @@ VARIES = 1e-6
 
 
 class Difference(NamedTuple):
-    """Whether it is within the tolerance; the largest one, and the same relative to max |a| (at least FLOOR)."""
+    """Whether it is within the tolerance; the largest one, and the same relative to max |a| (at least FLOOR).
+
+    sliced: the largest one relative to its slice, by SLICE_SLACK.
+    """
 
     ok: bool
     absolute: float
     relative: float
+    sliced: float = 0.0
+
+    @property
+    def measure(self) -> float:
+        """What is compared with a tolerance."""
+        return max(self.relative, self.sliced)
 
 
 DIFFERENT = Difference(False, float("inf"), float("inf"))
@@ -60,28 +69,29 @@ def difference(a: Array, b: Array, allowed: float | None = None) -> Difference:
         return DIFFERENT
     absolute = float(np.abs(x[finite] - y[finite]).max(initial=0.0))
     relative = absolute / max(float(np.abs(x[finite]).max(initial=0.0)), FLOOR)
+    sliced = _worst_slice(x, y) / SLICE_SLACK if absolute else 0.0
+    found = Difference(True, absolute, relative, sliced)
     limit = tolerance(a.dtype) if allowed is None or a.dtype.kind != "f" else allowed
-    ok = relative <= limit and (not absolute or _slices_agree(x, y, SLICE_SLACK * limit))
-    return Difference(ok, absolute, relative)
+    return found._replace(ok=found.measure <= limit)
 
 
-def _slices_agree(x: Array, y: Array, limit: float) -> bool:
-    """Say whether every slice across an axis behind the first is close for its own magnitude, not only for the whole's.
+def _worst_slice(x: Array, y: Array) -> float:
+    """Return the largest difference in a slice across an axis behind the first, relative to the slice's own magnitude.
 
     So an error in scores does not hide behind the boxes of pixels beside them.
     """
     if x.ndim < 2 or not np.isfinite(x).all():
-        return True
+        return 0.0
     size, apart = np.abs(x), np.abs(x - y)
     floor = max(FLOOR, SLICE_FLOOR * float(size.max(initial=0.0)))
+    worst = 0.0
     for axis in range(1, x.ndim):
         if x.size < SLICE * x.shape[axis]:
             continue
         others = tuple(i for i in range(x.ndim) if i != axis)
         scale = np.maximum(size.max(others, initial=0.0), floor)
-        if (apart.max(others, initial=0.0) > limit * scale).any():
-            return False
-    return True
+        worst = max(worst, float((apart.max(others, initial=0.0) / scale).max(initial=0.0)))
+    return worst
 
 
 def tolerance(dtype: np.dtype[np.generic]) -> float:

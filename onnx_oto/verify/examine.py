@@ -14,7 +14,7 @@ import onnx
 
 from onnx_oto.errors import UnsupportedError
 from onnx_oto.model import Graph, Node, graph, normalise
-from onnx_oto.verify.difference import Difference, difference, tolerance
+from onnx_oto.verify.difference import Difference, difference
 from onnx_oto.verify.inputs import Array
 from onnx_oto.verify.precise import IN_DOUBLE, SUMS, precise
 from onnx_oto.verify.probes import probes, with_outputs
@@ -31,13 +31,11 @@ ULP = 2.0**-23
 class Finding:
     """What examination says of one feed.
 
-    ok: every difference is explained. max_abs, max_rel: the largest that was allowed or, if not ok, of `name`.
+    found: the largest difference that was allowed or, if not ok, that of `name`, which nothing explains.
     jumping: operators in front of which was compared. noise: the full model's own error, where it was measured.
     """
 
-    ok: bool
-    max_abs: float
-    max_rel: float
+    found: Difference
     name: str = ""
     jumping: tuple[str, ...] = ()
     noise: float = 0.0
@@ -130,10 +128,13 @@ class _Parts:
             noises = self._noise(fed, expected, rng)
         worst = Difference(True, 0.0, 0.0)
         for name, a, result, noise in zip(self.pairs, expected, results, noises, strict=True):
-            if not result.ok and not _is_rounding(a, result, noise):
-                return Finding(False, result.absolute, result.relative, name, jumping, noise)
-            worst = max(worst, result, key=lambda each: each.relative)
-        return Finding(True, worst.absolute, worst.relative, "", jumping, max(noises, default=0.0))
+            is_rounding = (
+                a.dtype.kind == "f" and result.measure <= 2 * noise
+            )  # of both models, to either side
+            if not result.ok and not is_rounding:
+                return Finding(result, name, jumping, noise)
+            worst = max(worst, result._replace(ok=True), key=lambda each: each.relative)
+        return Finding(worst, "", jumping, max(noises, default=0.0))
 
     def _noise(self, fed: Arrays, expected: Sequence[Array], rng: np.random.Generator) -> list[float]:
         """Return by how much the full model's own results are off, relative to each; 0 where the models disagree.
@@ -154,14 +155,9 @@ class _Parts:
         exact, small_exact = (run(fed) for run in self._precise)
         noises = []
         for at, wanted in enumerate(expected):
-            noise = max(difference(wanted, exact[at]).relative, difference(still[at], shaken[at]).relative)
+            noise = max(difference(wanted, exact[at]).measure, difference(still[at], shaken[at]).measure)
             noises.append(noise if difference(exact[at], small_exact[at]).ok else 0.0)
         return noises
-
-
-def _is_rounding(a: Array, found: Difference, noise: float) -> bool:
-    """Say whether a difference is the full model's own error: both models may be off by so much, to either side."""
-    return a.dtype.kind == "f" and found.relative <= max(tolerance(a.dtype), 2 * noise)
 
 
 def _in_double(*models: tuple[onnx.ModelProto, Graph]) -> tuple[Runner, Runner]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from contract.builder import build
+from contract.builder import build, copied
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_oto.errors import UnsupportedError
@@ -183,3 +183,19 @@ def test_an_error_in_a_small_column_does_not_hide_behind_a_large_one(error: floa
     b[1, 7, 4] += error
     assert difference(a, b).ok == passed
     assert difference(a.transpose(0, 2, 1), b.transpose(0, 2, 1)).ok == passed
+
+
+def test_models_that_differ_only_in_a_small_column_are_told_apart() -> None:
+    """Boxes of hundreds of pixels and scores in one output; rounding is looked into, and is none."""
+    text = """g (float[N,20,5] x) => (float[N,20,5] y) <float[5,4] w, float[5,1] v, float k = {640}>
+    { a = MatMul(x, w) b = Mul(a, k) c = MatMul(x, v) s = Sigmoid(c) y = Concat<axis=2>(b, s) }"""
+    full = build(text)
+    wrong = copied(full)
+    for tensor in wrong.graph.initializer:
+        if tensor.name == "v":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.01), "v"))
+    assert compare(full, full).passed
+    verdict = compare(full, wrong)
+    assert not verdict.passed
+    assert verdict.max_rel < 1e-4
+    assert "of its slice" in verdict.trouble
