@@ -10,6 +10,7 @@ framework inside `make`. Files are written atomically.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -64,6 +65,7 @@ def _in_child(module: ModuleType, name: str, path: Path, options: Options, timeo
         note = Path(folder, "facts.json")
         child = os.fork()
         if child == 0:
+            gc.freeze()  # what waits for the collector in the parent may own threads, which are not here
             os.setsid()
             _child(module, name, path, options, note)
         code = _wait(child, timeout)

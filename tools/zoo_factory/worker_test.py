@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -81,6 +82,32 @@ def test_a_failure_is_told_and_leaves_no_file(
 ) -> None:
     assert words in str(answer(make, tmp_path / "m.onnx")["error"])
     assert list(tmp_path.iterdir()) == []
+
+
+class _OwnsThreads:
+    """Stands for a session: ending it in a process that lacks its threads crashes."""
+
+    def __init__(self) -> None:
+        self.cycle, self.home = self, os.getpid()
+
+    def __del__(self) -> None:
+        if os.getpid() != self.home:
+            os._exit(11)
+
+
+def collects(name: str, path: Path, options: Options) -> dict[str, object]:
+    """Run the collector, as any model may."""
+    gc.collect()
+    return good(name, path, options)
+
+
+def test_what_waits_for_the_collector_is_left_to_the_parent(tmp_path: Path) -> None:
+    gc.disable()
+    try:
+        _OwnsThreads()
+        assert "error" not in answer(collects, tmp_path / "m.onnx")
+    finally:
+        gc.enable()
 
 
 def test_every_set_has_a_module_and_an_environment() -> None:
