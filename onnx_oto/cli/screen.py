@@ -151,7 +151,7 @@ def print_trained(result: Trained, gain: Gain) -> None:
         f"groups zeroed and removed: {summary.removed} of {summary.prunable} "
         f"({result.achieved:.1%}, target {result.target:.1%})"
     )
-    _print_verdict(summary.verdict)
+    print_verdict(summary.verdict)
     out.print(f"compact model: {result.run / COMPACT}   ({result.seconds:.0f} s in all)", markup=False)
 
 
@@ -163,7 +163,7 @@ def print_pruned(result: Pruned, output: Path, as_json: bool) -> None:
     out.print(_change_table(result.summary))
     out.print(f"channels removed: {result.summary.removed} of {result.summary.prunable} prunable")
     change = result.summary.verdict.original
-    _print_verdict(result.summary.verdict)
+    print_verdict(result.summary.verdict)
     if change is not None:
         out.print(
             f"not fine-tuned: outputs are off the original model's by {change.max_rel:.2g} of the largest output "
@@ -176,8 +176,9 @@ def print_pruned(result: Pruned, output: Path, as_json: bool) -> None:
 
 
 def print_verdict(verdict: Verdict) -> None:
-    """Print whether two models agree."""
-    _print_verdict(verdict)
+    """Print the verdict in a line, where it holds in another, and one more for all that a reader must know."""
+    for line in _verdict_lines(verdict):
+        out.print(line, markup=False)
 
 
 def print_inspection(report: Mapping[str, Any]) -> None:
@@ -248,12 +249,6 @@ def _at(sizes: Mapping[str, int]) -> str:
 
 def _times(full: float, small: float) -> str:
     return f"{full / small:.2f}x faster" if small and full >= small else f"{small / full:.2f}x slower"
-
-
-def _print_verdict(verdict: Verdict) -> None:
-    """Print the verdict in a line, where it holds in another, and one more for all that a reader must know."""
-    for line in _verdict_lines(verdict):
-        out.print(line, markup=False)
 
 
 def _verdict_lines(verdict: Verdict) -> Iterator[str]:

@@ -110,6 +110,14 @@ def sizes_of(cut: Cut, layout: Layout) -> list[NewSize]:
     return sizes
 
 
+def kept_along(cut: Cut, layout: Layout, axis: int) -> npt.NDArray[np.bool_]:
+    """Return which positions of `axis` (one factor, a labelled one) stay: bool [n]."""
+    (key,) = layout.axes[axis]
+    block = layout.block(key)
+    assert block is not None
+    return cut.along(block, key)
+
+
 def kept_of(cut: Cut, layout: Layout, axes: Iterable[int]) -> tuple[int, int]:
     """Return how many positions of `axes` stay, and how many there were, of the factors whose block lies in them."""
     inside = {key for axis in axes for key in layout.axes[axis]}

@@ -18,18 +18,14 @@ from onnx_oto.model.dims import divide, product
 
 
 @dataclass(frozen=True)
-class Run:
-    """Neighbouring axes of the result, by position, that the factors of one axis of `Dealt.layout` make."""
-
-    axes: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class Dealt:
-    """Factors dealt out as far as borders could be found: one axis of `layout` per run."""
+    """Factors dealt out as far as borders could be found: one axis of `layout` per run.
+
+    runs: neighbouring axes of the result, by position, that the factors of one axis of `layout` make.
+    """
 
     layout: Layout
-    runs: tuple[Run, ...]
+    runs: tuple[tuple[int, ...], ...]
     shape: tuple[Size, ...]
 
     @property
@@ -39,19 +35,19 @@ class Dealt:
             i for i, run in enumerate(self.runs) if self.layout.on_axis(i) and not self._can_be_told(i, run)
         ]
 
-    def _can_be_told(self, index: int, run: Run) -> bool:
-        if len(run.axes) == 1:
+    def _can_be_told(self, index: int, run: tuple[int, ...]) -> bool:
+        if len(run) == 1:
             return True
         keys = self.layout.axes[index]
         blocks = self.layout.on_axis(index)
-        sizes = [self.layout.sizes[k] for k in keys] + [self.shape[i] for i in run.axes]
+        sizes = [self.layout.sizes[k] for k in keys] + [self.shape[i] for i in run]
         total = product(self.layout.sizes[k] for k in keys)
         return (
-            len(run.axes) > 0
+            len(run) > 0
             and all(
                 isinstance(size, int) and size for size in sizes
             )  # nothing to be told where nothing stands
-            and total == product(self.shape[i] for i in run.axes)
+            and total == product(self.shape[i] for i in run)
             and len(blocks) == 1
             and set(blocks[0].keys) <= set(keys)
         )
@@ -61,7 +57,7 @@ def deal(layout: Layout, shape: Sequence[Size]) -> Dealt:
     """Return the factors of `layout` dealt out to the axes of `shape`; axes of size 1 get none."""
     axes = [i for i, size in enumerate(shape) if size != 1]
     flat = replace(layout, axes=(tuple(k for keys in layout.axes for k in keys),))
-    runs: list[Run] = []
+    runs: list[tuple[int, ...]] = []
     borders = [0]
     first = 0
     for j in range(1, len(axes)):
@@ -71,9 +67,9 @@ def deal(layout: Layout, shape: Sequence[Size]) -> Dealt:
             continue
         flat, border = found
         borders.append(border)
-        runs.append(Run(tuple(axes[first:j])))
+        runs.append(tuple(axes[first:j]))
         first = j
-    runs.append(Run(tuple(axes[first:])))
+    runs.append(tuple(axes[first:]))
     borders.append(len(flat.axes[0]))
     parts = tuple(flat.axes[0][a:b] for a, b in itertools.pairwise(borders))
     return Dealt(replace(flat, axes=parts), tuple(runs), tuple(shape))
@@ -120,12 +116,12 @@ def told(dealt: Dealt) -> Layout:
     axes: list[tuple[int, ...]] = [()] * len(dealt.shape)
     for index, run in enumerate(dealt.runs):
         keys = dealt.layout.axes[index]
-        if len(run.axes) == 1 and keys:
-            axes[run.axes[0]] = keys
-        elif len(run.axes) > 1 and dealt.layout.on_axis(index):
-            layout = _relabelled(layout, keys, run.axes, dealt.shape, axes)
+        if len(run) == 1 and keys:
+            axes[run[0]] = keys
+        elif len(run) > 1 and dealt.layout.on_axis(index):
+            layout = _relabelled(layout, keys, run, dealt.shape, axes)
         else:
-            layout = _freed(layout, run.axes, dealt.shape, axes)
+            layout = _freed(layout, run, dealt.shape, axes)
     return replace(layout, axes=tuple(axes))
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from onnx import TensorProto
 
 from onnx_oto.lanes.align import align, combine
 from onnx_oto.lanes.contract import zero_or_unknown
@@ -17,7 +16,7 @@ from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.node import Node
 from onnx_oto.ops.elementwise import UNARY
 from onnx_oto.ops.linear import conv, matrix_product, scaled_product
-from onnx_oto.ops.norm import affine, corrected_norm, give_statistics
+from onnx_oto.ops.norm import HALVES, SWITCHED_OFF, affine, corrected_norm, give_statistics
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
 
@@ -134,7 +133,7 @@ def _skip_norm(node: Node, trace: Trace, x: Layout, beta: int | None) -> Layout:
     """Demand zero sums, tie scale and shift, put the sum; return the layout of the first output."""
     axis = x.rank - 1
     if not trace.through_norms:
-        x = trace.release(x, [axis], "removing channels from normalised axes is switched off")
+        x = trace.release(x, [axis], SWITCHED_OFF)
     vectors = [given(inputs(node, trace)[i]) for i in (2, beta) if i is not None]
     for vector in vectors:
         trace.use(vector, Role.PRODUCER, weight=True)
@@ -172,7 +171,7 @@ def embed_layer_normalization(node: Node, trace: Trace) -> None:
 
     The third output is the sum that was normalised.
     """
-    if trace.graph.dtypes.get(node.inputs[2]) in (TensorProto.FLOAT16, TensorProto.BFLOAT16):
+    if trace.graph.dtypes.get(node.inputs[2]) in HALVES:
         raise NotCovered("normalises in half precision")
     if trace.graph.opsets.get("", 0) < 10:
         raise NotCovered("stands in an operator set before 10")
@@ -182,7 +181,7 @@ def embed_layer_normalization(node: Node, trace: Trace) -> None:
             trace.release(layout, range(layout.rank), f"{describe(node)} uses the axis as indices")
     total = _embedded(node, trace, [table for table in layouts[2:5] if table is not None])
     if not trace.through_norms:
-        total = trace.release(total, [2], "removing channels from normalised axes is switched off")
+        total = trace.release(total, [2], SWITCHED_OFF)
     vectors = [given(layout) for layout in layouts[5:7]]
     for vector in vectors:
         trace.use(vector, Role.PRODUCER, weight=True)

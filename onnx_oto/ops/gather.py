@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnx_oto.lanes.affine import affine, is_row_major
-from onnx_oto.lanes.cut import Cut
+from onnx_oto.lanes.cut import Cut, kept_along
 from onnx_oto.lanes.layout import Layout, fresh_key
 from onnx_oto.lanes.reshape import reshape_by_indices
 from onnx_oto.lanes.trace import Role, Trace, describe
@@ -51,10 +51,7 @@ def gather(node: Node, trace: Trace) -> None:
     trace.put(node.outputs[0], result)
 
     def repair(cut: Cut) -> None:
-        (key,) = x.axes[axis]
-        block = x.block(key)
-        assert block is not None
-        keep = cut.along(block, key)
+        keep = kept_along(cut, x, axis)
         if not keep.all():
             moved = np.cumsum(keep)[positions[keep[positions]]] - 1
             cut.set_input(node.name, 1, moved if constant.ndim else moved.reshape(()))
@@ -91,10 +88,7 @@ def compress(node: Node, trace: Trace) -> None:
     trace.put(node.outputs[0], pick(trace, node, x, axis, positions, node.outputs[0]))
 
     def repair(cut: Cut) -> None:
-        (key,) = x.axes[axis]
-        block = x.block(key)
-        assert block is not None
-        keep = cut.along(block, key)
+        keep = kept_along(cut, x, axis)
         if not keep.all():
             cut.set_input(node.name, 1, value[keep[: value.size]])
 

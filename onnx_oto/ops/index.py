@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnx_oto.lanes.cut import Cut
+from onnx_oto.lanes.cut import Cut, kept_along
 from onnx_oto.lanes.layout import Block, IntArray, Layout, explicit, fresh_key, relabel_axis
 from onnx_oto.lanes.trace import Trace, describe
 from onnx_oto.model.node import Node
@@ -63,12 +63,11 @@ def take(layout: Layout, axis: int, index: IntArray | slice) -> Layout:
 
 def repeated_axis(trace: Trace, layout: Layout, axis: int, size: int) -> Layout:
     """Return `layout` with `axis` of size 1 repeated: lanes of its own, it may shrink with what it meets later."""
-    key, value = fresh_key(), np.nan if layout.uniform is None else layout.uniform
-    axes = list(layout.axes)
-    axes[axis] = (key,)
-    block = Block((key,), trace.fresh(size), np.full(size, value), repeated=True)
-    sizes = dict(layout.sizes) | {key: size}
-    return Layout(tuple(axes), sizes, (*layout.blocks, block), constant=layout.constant)
+    keys, sizes, blocks = trace.spread(
+        size, np.nan if layout.uniform is None else layout.uniform, repeated=True
+    )
+    axes = (*layout.axes[:axis], keys, *layout.axes[axis + 1 :])
+    return Layout(axes, {**layout.sizes, **sizes}, (*layout.blocks, *blocks), constant=layout.constant)
 
 
 def free_axis(layout: Layout, axis: int, size: int | str | None) -> Layout:
@@ -188,10 +187,7 @@ def _repair_slice(cut: Cut, node: Node, cuts: list[tuple[int, IntArray, Layout]]
     for axis, index, before in cuts:
         if not cut.touches(before):
             continue
-        (key,) = before.axes[axis]
-        block = before.block(key)
-        assert block is not None
-        keep = cut.along(block, key)
+        keep = kept_along(cut, before, axis)
         if keep.all():
             continue
         cut.reslice(node.name, axis, np.cumsum(keep)[index[keep[index]]] - 1)

@@ -14,7 +14,7 @@ from onnx_oto.errors import RuntimeMissingError, UnsupportedError
 from onnx_oto.verify.difference import DIFFERENT, SLICE_SLACK, Difference, difference, varies
 from onnx_oto.verify.examine import Examiner, Finding
 from onnx_oto.verify.inputs import Array, Sizes, Source
-from onnx_oto.verify.probes import cut_tensors, in_front, probes, with_outputs
+from onnx_oto.verify.probes import cut_tensors, in_front, only_outputs, probes, with_outputs
 from onnx_oto.verify.runner import Arrays, first_line, in_onnxruntime, in_reference, runner
 from onnx_oto.verify.sizes import Ran
 from onnx_oto.verify.verdict import Change, Verdict, size_text
@@ -257,8 +257,8 @@ class Comparison:
     def _varying(self, names: Sequence[str], one: Shown, other: Shown, model: onnx.ModelProto) -> list[str]:
         if not names:
             return []
-        left, small = (runner(_only(each, names)) for each in (self.full, self.compact))
-        again = left if model is self.full else runner(_only(model, names))
+        left, small = (runner(only_outputs(each, names)) for each in (self.full, self.compact))
+        again = left if model is self.full else runner(only_outputs(model, names))
         found = []
         for name, a, b, c in zip(names, left(one.feed), again(other.feed), small(one.feed), strict=True):
             x, y = (a, b) if a.shape == c.shape else (self._part(name, a), self._part(name, b))
@@ -321,11 +321,3 @@ def _is_lively(a: Array) -> bool:
         return False
     values = a[np.isfinite(a)] if a.dtype.kind in "fc" else a.reshape(-1)
     return bool(values.size) and (a.size == 1 or bool((values != values.flat[0]).any()))
-
-
-def _only(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    del result.graph.output[:]
-    result.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    return result

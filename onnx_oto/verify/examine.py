@@ -17,7 +17,7 @@ from onnx_oto.model import Graph, Node, graph, normalise
 from onnx_oto.verify.difference import Difference, difference
 from onnx_oto.verify.inputs import Array
 from onnx_oto.verify.precise import IN_DOUBLE, SUMS, precise
-from onnx_oto.verify.probes import probes, with_outputs
+from onnx_oto.verify.probes import only_outputs, probes, with_outputs
 from onnx_oto.verify.runner import Arrays, Runner, in_onnxruntime, runner
 from onnx_oto.verify.tails import common_jumps, sever
 
@@ -107,8 +107,8 @@ class _Parts:
         self._probes = wanted.keys() - demanded  # where channels were removed, shapes differ
         self.given = [name for name in self._view.producer if name in made]
         outputs = [*self.pairs, *self.given]
-        self._left = runner(_only(full, outputs))
-        self._right = runner(_only(self._small, list(self.pairs.values())))
+        self._left = runner(only_outputs(full, outputs))
+        self._right = runner(only_outputs(self._small, list(self.pairs.values())))
         self._again: Runner | None = None
         self._precise: tuple[Runner, Runner] | None = None
 
@@ -142,7 +142,10 @@ class _Parts:
         Measured twice: against sums in float64, and with inputs moved by one unit in their last place.
         """
         if self._again is None or self._precise is None:
-            part, small = _only(self._rest, list(self.pairs)), _only(self._small, list(self.pairs.values()))
+            part, small = (
+                only_outputs(self._rest, list(self.pairs)),
+                only_outputs(self._small, list(self.pairs.values())),
+            )
             self._again = runner(part)
             self._precise = _in_double((part, self._view), (small, self._small_view))
         moved = {
@@ -181,13 +184,3 @@ def _reads(jumping: Sequence[Node], view: Graph, twins: Sequence[Node]) -> Itera
         for mine, theirs in zip(node.inputs, twin.inputs, strict=True):
             if mine in view.producer:
                 yield mine, theirs
-
-
-def _only(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """Return a copy of the model with these outputs and no others."""
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    declared = {value.name: value for value in model.graph.output}
-    del result.graph.output[:]
-    result.graph.output.extend(declared.get(name) or onnx.ValueInfoProto(name=name) for name in names)
-    return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -18,9 +18,6 @@ from onnx_oto.model.types import type_shape
 Array: TypeAlias = npt.NDArray[Any]
 Sizes: TypeAlias = Mapping[str, int]
 """The size of every open axis, by symbol."""
-
-SIZES = (None, 16, 32, 64, 224, 128, 256, 8, 4, 1)
-"""What `candidates` tries unknown sizes other than the batch as, in this order (None: by the input's rank)."""
 
 _ARITHMETIC: dict[type[ast.operator], Callable[[int, int], int]] = {
     ast.Add: operator.add,
@@ -221,12 +218,3 @@ def values(
     if dtype.kind == "c":
         return np.asarray(manner.draw(shape, rng) + 1j * manner.draw(shape, rng), dtype)
     return np.asarray(manner.draw(shape, rng), dtype)
-
-
-def candidates(
-    model: onnx.ModelProto, rng: np.random.Generator, batch: int = 2
-) -> Iterator[Mapping[str, Array]]:
-    """Yield random inputs with other guesses for unknown sizes each time."""
-    for size in SIZES:
-        for count in dict.fromkeys((batch, 1)):
-            yield random_inputs(model, rng, count, size)

@@ -48,6 +48,16 @@ def with_outputs(model: ModelProto, names: Sequence[str]) -> ModelProto:
     return result
 
 
+def only_outputs(model: ModelProto, names: Sequence[str]) -> ModelProto:
+    """Return a copy of the model with these outputs and no others."""
+    result = ModelProto()
+    result.CopyFrom(model)
+    declared = {value.name: value for value in model.graph.output}
+    del result.graph.output[:]
+    result.graph.output.extend(declared.get(name) or onnx.ValueInfoProto(name=name) for name in names)
+    return result
+
+
 def cut_tensors(full: ModelProto, compact: ModelProto) -> frozenset[str] | None:
     """Return the tensors of the full model that depend on parameters of another shape in the compact one.
 

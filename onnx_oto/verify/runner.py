@@ -83,20 +83,6 @@ def first_line(error: BaseException | None) -> str:
     ]
 
 
-def runs_natively(model: onnx.ModelProto) -> bool:
-    """Return whether onnxruntime takes the model: it knows its operators and has kernels for its types."""
-    for candidate in (model, _older(model)):
-        try:
-            if candidate is not None:
-                _onnxruntime(candidate, 1)
-                return True
-        except RuntimeMissingError:
-            raise
-        except Exception:  # onnxruntime raises many types for what it cannot load
-            continue
-    return False
-
-
 def _older(model: onnx.ModelProto) -> onnx.ModelProto | None:
     """Return the model under opset RUNTIME_OPSET, None if it is no newer."""
     if opset_of(model) <= RUNTIME_OPSET:

@@ -9,7 +9,7 @@ import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, numpy_helper
 
 from onnx_oto.errors import UnsupportedError
-from onnx_oto.verify.runner import runs_natively
+from onnx_oto.verify.runner import in_onnxruntime
 
 _TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
 
@@ -21,14 +21,23 @@ def alike(full: ModelProto, compact: ModelProto) -> tuple[ModelProto, ModelProto
     reads a constant) is rounded as it is stored, so that outputs are compared as those of float16 are. The arguments
     are not modified.
     """
-    if not uses_bfloat16(full) or (runs_natively(full) and runs_natively(compact)):
+    if not uses_bfloat16(full) or (_runs(full) and _runs(compact)):
         return full, compact, False
     wide = upcast(full), upcast(compact)
-    if not all(map(runs_natively, wide)):
+    if not all(map(_runs, wide)):
         raise UnsupportedError(
             "the model cannot be run: the runtime lacks kernels, for float32 in its place too"
         )
     return *wide, True
+
+
+def _runs(model: ModelProto) -> bool:
+    """Return whether onnxruntime takes the model: it knows its operators and has kernels for its types."""
+    try:
+        in_onnxruntime(model, threads=1)
+    except UnsupportedError:
+        return False
+    return True
 
 
 def uses_bfloat16(model: ModelProto) -> bool:

@@ -29,9 +29,10 @@ from onnx_oto.model import full_check, load, normalise, runnable_bytes, save
 from onnx_oto.pipeline.opening import Opened, require_prunable
 from onnx_oto.surgery import compact
 from onnx_oto.verify import compare
-from onnx_oto.verify.inputs import candidates
+from onnx_oto.verify.inputs import random_inputs
 from onnx_oto.verify.runner import runner
 from onnx_oto.zigs import Analysis, AnalysisOptions, analyse, choose, score, zero_dropped
+from sweep_table.pair import SIZES
 from sweep_table.task import Task
 
 REASONS = 6
@@ -121,7 +122,9 @@ def _judge_here(zeroed: onnx.ModelProto, small: onnx.ModelProto, task: Task) -> 
 def _time_here(zeroed: onnx.ModelProto, small: onnx.ModelProto, seconds: float) -> None:
     say(stage="latency")
     run = runner(zeroed)
-    for feed in candidates(zeroed, np.random.default_rng(0), batch=1):
+    rng = np.random.default_rng(0)
+    for size in SIZES:
+        feed = random_inputs(zeroed, rng, 1, size)
         try:
             run(feed)
         except Exception:  # sizes that do not fit: the next candidate
