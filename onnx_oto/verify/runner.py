@@ -43,14 +43,17 @@ def runner(model: onnx.ModelProto, *, threads: int = 0) -> Runner:
         return in_reference(model, str(error))
 
 
-def in_onnxruntime(model: onnx.ModelProto, *, threads: int = 0) -> Runner:
-    """Return a runner by onnxruntime. Raises UnsupportedError, with its first words, when it refuses the model."""
+def in_onnxruntime(model: onnx.ModelProto, *, threads: int = 0, optimise: bool = True) -> Runner:
+    """Return a runner by onnxruntime. Raises UnsupportedError, with its first words, when it refuses the model.
+
+    optimise: whether it may rewrite the graph; it fuses operators into some that it has no float64 kernels for.
+    """
     first: Exception | None = None
     for candidate in (model, _older(model)):
         if candidate is None:
             continue
         try:
-            return _onnxruntime(candidate, threads)
+            return _onnxruntime(candidate, threads, optimise)
         except RuntimeMissingError:
             raise
         except Exception as error:  # onnxruntime raises many types for what it cannot load
@@ -94,7 +97,7 @@ def _older(model: onnx.ModelProto) -> onnx.ModelProto | None:
     return result
 
 
-def _onnxruntime(model: onnx.ModelProto, threads: int) -> Runner:
+def _onnxruntime(model: onnx.ModelProto, threads: int, optimise: bool) -> Runner:
     try:
         import onnxruntime
     except ImportError as error:
@@ -105,6 +108,8 @@ def _onnxruntime(model: onnx.ModelProto, threads: int) -> Runner:
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(
         runnable_bytes(model),
         options,

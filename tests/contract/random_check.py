@@ -106,7 +106,8 @@ def compare_in_double(
 def _in_double(model: ModelProto) -> ModelProto:
     """Return the model with float64 in place of float32."""
     result = copied(model)
-    for tensor in result.graph.initializer:
+    values = [attr.t for node in result.graph.node for attr in node.attribute if attr.HasField("t")]
+    for tensor in (*result.graph.initializer, *values):
         scales = tensor.name.startswith("k") and len(tensor.dims)  # Resize wants float32
         if tensor.data_type == TensorProto.FLOAT and not scales:
             value = numpy_helper.to_array(tensor).astype(np.float64)

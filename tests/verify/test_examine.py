@@ -113,6 +113,27 @@ def test_bytes_are_compared_as_numbers() -> None:
     assert 1 <= verdict.max_abs <= 64
 
 
+@pytest.mark.parametrize("passed", [True, False])
+def test_an_error_of_rounding_behind_a_transposition_is_measured(passed: bool) -> None:
+    """Fused into the product by the runtime, it has no float64 kernel."""
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((1024, 8)).astype(np.float32)
+    w, order = w - w.mean(0), rng.permutation(1024)
+
+    def model(order: np.ndarray, name: str, factor: float) -> ModelProto:
+        made = build(
+            f"g (float[N,1024,5] x) => (float[N,5,8] y) <int64[1024] order, float[1024,8] w, float off = {{1000.0}}, "
+            f"float k = {{{factor}}}> {{ a = Add(x, off) {name} = Gather<axis=1>(a, order) "
+            f"t{name} = Transpose<perm=[0,2,1]>({name}) c{name} = MatMul(t{name}, w) y = Mul(c{name}, k) }}"
+        )
+        return with_tensor(with_tensor(made, "w", w[order]), "order", order.astype(np.int64))
+
+    verdict = compare(model(np.arange(1024), "b", 1.0), model(order, "d", 1.0 if passed else 1.01))
+    assert verdict.passed is passed
+    if passed:
+        assert 1e-4 < verdict.max_rel <= 2 * verdict.noise
+
+
 @pytest.mark.parametrize(("factor", "passed"), [(1.0, True), (1.002, False), (1.01, False)])
 def test_an_error_of_rounding_is_measured_and_no_more_is_forgiven(factor: float, passed: bool) -> None:
     """Sums of terms that nearly cancel: in float32 another order gives other results, in float64 it does not."""
