@@ -12,7 +12,7 @@ import onnx_oto
 
 ROOT = Path(onnx_oto.__file__).parent
 FLOORS = (
-    ("errors",),
+    ("errors", "signals"),
     ("model",),
     ("lanes",),
     ("ops",),
@@ -133,7 +133,7 @@ def test_a_violation_names_file_and_line(where: str, source: str, expected: str)
         ),
         ("verify/runner.py", "import onnxruntime"),
         (
-            "cli/main.py",
+            "cli/commands.py",
             "import click\nfrom onnx_oto import __version__\nfrom onnx_oto.errors import OtoError",
         ),
         ("pipeline/train.py", "from onnx_oto.surgery import compact"),

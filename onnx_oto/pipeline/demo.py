@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from importlib.resources import as_file, files
 
 from onnx_oto.pipeline.options import TrainOptions
@@ -24,6 +25,7 @@ def demo(
     observer: Observer | None = None,
     say: Say = lambda text: None,
     stop: Callable[[], bool] | None = None,
+    listening: AbstractContextManager[object] | None = None,
 ) -> Trained:
     """Train the embedded residual CNN on the embedded Fashion-MNIST subset and return the result.
 
@@ -39,4 +41,4 @@ def demo(
         as_file(assets / "fashion_resnet.onnx") as model,
         as_file(assets / "fashion_mnist_subset.npz") as data,
     ):
-        return train(model, data, run, options, observer=observer, say=say, stop=stop)
+        return train(model, data, run, options, observer=observer, say=say, stop=stop, listening=listening)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,13 +47,15 @@ def train(
     observer: Observer | None = None,
     say: Say = lambda text: None,
     stop: Callable[[], bool] | None = None,
+    listening: AbstractContextManager[object] | None = None,
 ) -> Trained:
     """Train the model at `path` on the npz file `source` and write everything to the folder `run`.
 
     Everything that can be refused is refused before the first step: a model that cannot be trained or
     compacted (a rehearsal on random groups is verified), data that do not fit. `say` gets sentences about what
-    is done, `observer` the events of training. Files: trained.onnx, compact.onnx, metrics.jsonl,
-    checkpoint.npz, result.json; last-good.npz when training diverges.
+    is done, `observer` the events of training. `stop` is asked between two steps and after the last one whether to
+    leave it at a checkpoint; `listening` is entered while it is asked. Files: trained.onnx, compact.onnx,
+    metrics.jsonl, checkpoint.npz, result.json; last-good.npz when training diverges.
     """
     options = options or TrainOptions()
     begin = time.perf_counter()
@@ -62,13 +66,15 @@ def train(
         optimizer = _optimizer(analysis, session, options, _steps(ready, options))
         recipe = _recipe(ready, options)
         folder = make_folder(run)
-        history = _run(session, optimizer, ready.dataset, recipe, options, folder, observer, stop)
+        with listening or nullcontext():
+            history = _run(session, optimizer, ready.dataset, recipe, options, folder, observer, stop)
         weights = session.weights()
     finally:
         session.close()
     groups = max(sum(d.size for d in analysis.prunable), 1)
-    if history.stopped:
+    if history.stopped or (stop is not None and stop()):
         seconds = time.perf_counter() - begin
+        history = replace(history, stopped=True)
         return Trained(folder, options.sparsity, optimizer.zeroed / groups, seconds, history)
     say("compacting, verifying, measuring")
     removed, gain = finish(ready.opened.model, weights, ready.dataset, options, folder)

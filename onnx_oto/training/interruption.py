@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a wish to stop between two steps."""
+"""Signals as a wish to stop between two steps."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from onnx_oto.signals import ENDING
 
 
 class StopRequests:
-    """Inside `with StopRequests() as stop:` the first SIGINT or SIGTERM makes `stop()` true, no exception.
+    """Inside `with stop:` the first signal that asks the process to end makes `stop()` true, no exception.
 
     The second acts as if nobody had listened, so that a hanging step can still be interrupted. Outside the
-    main thread, where Python cannot handle signals, nothing is installed and `stop()` stays false.
+    main thread, where Python cannot handle signals, nothing is installed and `stop()` stays false. Signals that
+    are ignored stay ignored.
     """
 
     def __init__(self) -> None:
@@ -27,12 +28,15 @@ class StopRequests:
 
     @property
     def exit_code(self) -> int | None:
-        """What a shell expects of a process that a signal ended: 130 or 143; None without a signal."""
+        """What a shell expects of a process that a signal ended: 128 + its number; None without a signal."""
         return None if self.signal is None else 128 + self.signal
 
     def __enter__(self) -> StopRequests:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            before = {number: signal.getsignal(number) for number in ENDING}
+            self._before = {n: handler for n, handler in before.items() if handler is not signal.SIG_IGN}
+            for number in self._before:
+                signal.signal(number, self._note)
         return self
 
     def __exit__(
@@ -47,4 +51,3 @@ class StopRequests:
     def _give_back(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        self._before = {}

@@ -1,0 +1,85 @@
+"""Signals that ask the process to end, and how it does: by an exception, once, so that everything is cleaned up."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NoReturn
+
+ENDING = tuple(each for each in signal.Signals if each.name in ("SIGINT", "SIGTERM", "SIGHUP"))
+"""Those that this system has of Ctrl-C, the wish of another process, and a terminal that was closed."""
+PATIENCE = 3.0
+"""Seconds that the blocks being left may take before another signal ends the process all the same."""
+AGAIN = 0.02
+"""Seconds until a signal comes again whose exception was swallowed."""
+
+
+class Interrupted(BaseException):
+    """A signal came. No OtoError and no Exception: nothing that handles errors may hold it up."""
+
+    def __init__(self, number: int, message: str = "interrupted") -> None:
+        super().__init__(message)
+        self.number = number
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell expects of a process that a signal ended: 128 + its number."""
+        return 128 + self.number
+
+
+class Ending:
+    """How signals end this process: `at_once` while there is nothing to clean up, then by raising `Interrupted`.
+
+    Only the first one raises, so that a second one does not cut short what removes a temporary file; when the
+    blocks being left take longer than PATIENCE, it ends the process by `at_once` after all. Python drops what is
+    raised inside a destructor: such a signal is sent again. Signals that the parent ignores (nohup, a job in the
+    background) stay ignored.
+    """
+
+    def __init__(self, at_once: Callable[[int], NoReturn]) -> None:
+        self.number: int | None = None
+        self._at_once = at_once
+        self._unwinds = self._closed = False
+        self._since = 0.0
+        self._unraisable = sys.unraisablehook
+
+    def install(self) -> None:
+        """Begin to handle signals."""
+        sys.unraisablehook = self._dropped
+        for number in ENDING:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._handle)
+
+    def unwind(self) -> None:
+        """From here on there is something to clean up."""
+        self._unwinds = True
+
+    def close(self) -> None:
+        """Ignore signals: the work is done, its exit code is known."""
+        self._closed = True
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._closed:
+            return
+        if self.number is None:
+            self.number, self._since = number, time.monotonic()
+            if self._unwinds:
+                raise Interrupted(number)
+            self._at_once(number)
+        elif time.monotonic() - self._since > PATIENCE:
+            self._at_once(self.number)
+
+    def _dropped(self, dropped: Any) -> None:
+        """Send a signal again whose exception was raised where nobody can catch it."""
+        error = dropped.exc_value
+        if not isinstance(error, Interrupted):
+            self._unraisable(dropped)
+            return
+        self.number = None
+        again = threading.Timer(AGAIN, signal.raise_signal, [error.number])
+        again.daemon = True
+        again.start()

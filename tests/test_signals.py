@@ -1,0 +1,107 @@
+"""How signals end a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from onnx_oto import signals
+from onnx_oto.signals import ENDING, Ending, Interrupted
+
+
+class Left(BaseException):
+    """The process would have ended at once."""
+
+
+@pytest.fixture
+def ending(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ending]:
+    """Handlers that raise Left where the process would end; the ones before come back."""
+
+    def at_once(number: int) -> None:
+        raise Left(number)
+
+    before = {number: signal.signal(number, signal.default_int_handler) for number in ENDING}
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    made = Ending(at_once)  # type: ignore[arg-type]
+    made.install()
+    yield made
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_before_anything_has_begun_the_process_ends_at_once(ending, number):
+    with pytest.raises(Left):
+        send(number)
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_afterwards_blocks_are_left_in_order(ending, number, code):
+    ending.unwind()
+    with pytest.raises(Interrupted) as caught:
+        send(signal.Signals[number])
+    assert (ending.number, caught.value.exit_code) == (signal.Signals[number], code)
+
+
+def test_a_second_signal_does_not_cut_short_the_cleaning_up(ending, monkeypatch):
+    ending.unwind()
+    cleaned = []
+
+    def work() -> None:
+        try:
+            send(signal.SIGINT)
+        finally:
+            send(signal.SIGINT)
+            send(signal.SIGTERM)
+            cleaned.append(True)
+
+    with pytest.raises(Interrupted):
+        work()
+    assert cleaned
+    monkeypatch.setattr(signals, "PATIENCE", 0.0)
+    with pytest.raises(Left, match=str(int(signal.SIGINT))):
+        send(signal.SIGTERM)
+
+
+def test_what_is_done_stays_done(ending):
+    ending.unwind()
+    ending.close()
+    send(signal.SIGTERM)
+    assert ending.number is None
+
+
+class Swallows:
+    """Python drops what its destructor raises."""
+
+    def __del__(self) -> None:
+        send(signal.SIGTERM)
+        for _ in range(1000):
+            pass
+
+
+def test_a_signal_in_a_destructor_is_not_lost(ending, capsys):
+    ending.unwind()
+
+    def work() -> None:
+        Swallows()
+        for _ in range(200):
+            time.sleep(0.01)
+
+    with pytest.raises(Interrupted):
+        work()
+    assert capsys.readouterr().err == ""
+
+
+def test_ignored_signals_stay_ignored(ending):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ending.install()
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
