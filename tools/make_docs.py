@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from onnx_oto.cli.main import cli
+from onnx_oto.cli.commands import cli
+from onnx_oto.errors import OtoError
 from onnx_oto.gradients.lowering.differentiable import DIFFERENTIABLE
 from onnx_oto.gradients.lowering.registry import registered
 from onnx_oto.ops import RULES
@@ -38,6 +39,25 @@ changes (a bias that takes up a constant, a norm that is corrected) are sliced a
 compact model.""",
 }
 """What is said of a command beside its help."""
+ERRORS = """An error is one line on stderr. With `--json` it is one object on stdout too, whatever failed, arguments
+included:
+
+```json
+{"schema": 1, "error": {"code": 3, "kind": "ModelError", "message": "..."}}
+```
+
+`code` is the exit code. A `verify` that finds a difference is no error but a result, with code 1.
+
+| code | kind | |
+| --- | --- | --- |
+"""
+OTHERS = """| 7 | MemoryError | There is not enough memory. |
+| 129, 130, 143 | Interrupted | SIGHUP, Ctrl-C, SIGTERM; nothing is left half written. |
+
+`train` takes the first signal for the wish to stop between two steps, and leaves a checkpoint; the second ends it at
+once. Names and messages from outside are shown escaped, and long ones without their middle; in JSON they are whole.
+NO_COLOR=1 means no terminal codes at all. ONNX_OTO_DEBUG=1 shows where a defect is, and what libraries print.
+"""
 
 
 def operators() -> str:
@@ -62,11 +82,18 @@ def operators() -> str:
     return "\n".join(lines) + "\n"
 
 
+def errors() -> str:
+    """Return the rows of the table of errors, as errors.py has them."""
+    rows = [(OtoError.exit_code, "OtoError, Defect", "A defect of onnx-oto, or models that differ.")]
+    rows += [(kind.exit_code, kind.__name__, str(kind.__doc__)) for kind in OtoError.__subclasses__()]
+    return "".join(f"| {code} | {kind} | {text.splitlines()[0]} |\n" for code, kind, text in rows)
+
+
 def commands() -> str:
     """Return the help texts of all commands."""
     parts = ["# Command line", NOTE, ""]
     context = click.Context(cli, info_name="onnx-oto", max_content_width=100, terminal_width=100)
-    parts += ["```", cli.get_help(context), "```", ""]
+    parts += ["```", cli.get_help(context), "```", "", "## Errors", "", ERRORS + errors() + OTHERS]
     for name, command in sorted(cli.commands.items()):
         inner = click.Context(
             command, info_name=name, parent=context, max_content_width=100, terminal_width=100

@@ -1,5 +1,18 @@
 """The command line: a command parses, calls one function of the pipeline, prints."""
 
-from onnx_oto.cli.main import main
+from __future__ import annotations
+
+from typing import NoReturn
 
 __all__ = ["main"]
+
+
+def main() -> NoReturn:
+    """Run the command line. Until our handlers of signals are loaded, Ctrl-C ends the process without a word."""
+    import signal
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from onnx_oto.cli.entry import main as enter
+
+    enter()

@@ -1,22 +1,25 @@
-"""What the user sees: results on stdout, progress on stderr, both by rich."""
+"""What the user sees: results on stdout, progress on stderr, both by rich.
+
+Rich gets no text that did not pass `shown`, and interprets none (no markup): names come from outside.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any, cast
 
-import click
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -25,19 +28,47 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from onnx_oto.cli.streams import PROGRESS, RESULTS, Stream
+from onnx_oto.cli.text import shown
 from onnx_oto.pipeline import Gain, Pruned, Trained
 from onnx_oto.pipeline.folder import COMPACT
 from onnx_oto.pipeline.summary import Change, Summary
 from onnx_oto.training import EpochEnded, Event, Started, Stepped
 from onnx_oto.verify import Verdict, size_text
 
-out = Console(highlight=False, soft_wrap=True)
 MOST_SIZES = 4
+NARROW = 60
+"""Columns below which dimensions are listed in lines, not in a table."""
+WIDE_BAR, BAR = 110, 72
+"""Columns that all figures of training with a bar take, and without."""
+
+
+def console(stream: Stream) -> Console:
+    """Return where rich prints: no escape codes at all under NO_COLOR, as if it were no terminal."""
+    terminal = False if os.environ.get("NO_COLOR") else None
+    file = cast(IO[str], stream)
+    return Console(
+        file=file, highlight=False, markup=False, emoji=False, soft_wrap=True, force_terminal=terminal
+    )
+
+
+out = console(RESULTS)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object; numbers that JSON cannot hold become null."""
-    click.echo(json.dumps(_plain(value), indent=1))
+    """Print one JSON object, in ASCII; numbers that JSON cannot hold become null."""
+    RESULTS.write(json.dumps(_plain(value), indent=1) + "\n")
+    RESULTS.flush()
+
+
+def print_line(text: str) -> None:
+    """Print one line of the result."""
+    out.print(shown(text))
+
+
+def add_row(table: Table, *cells: str, style: str | None = None) -> None:
+    """Add a row of cells."""
+    table.add_row(*map(shown, cells), style=style)
 
 
 def _plain(value: Any) -> Any:
@@ -56,18 +87,15 @@ class Progress:
     """
 
     def __init__(self, *, every: float = 10.0) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = console(PROGRESS)
+        self._moves = self._console.is_terminal and not self._console.is_dumb_terminal
         self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            *_columns(self._console.width),
             console=self._console,
             transient=True,
-            disable=not self._console.is_terminal,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            disable=not self._moves,
         )
         self._task: TaskID | None = None
         self._every = every
@@ -86,12 +114,14 @@ class Progress:
     def say(self, text: str) -> None:
         """Print a sentence above the bar."""
         self._spoke = time.perf_counter()
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(shown(text))
 
     def notice(self, event: Event) -> None:
         """See `Observer.notice`."""
         if isinstance(event, Started):
-            self._task = self._bar.add_task("training", total=event.total, completed=event.step, figures="")
+            self._task = self._bar.add_task(
+                "training", total=event.total, completed=event.step, figures="", loss=""
+            )
             self._pace = Pace(event.step, time.perf_counter())
             self._spoke = self._pace.begin
         elif isinstance(event, Stepped):
@@ -101,11 +131,24 @@ class Progress:
 
     def _step(self, event: Stepped) -> None:
         figures = _figures_of(event)
-        if self._console.is_terminal and self._task is not None:
-            self._bar.update(self._task, completed=event.step, figures=figures)
+        if self._moves and self._task is not None:
+            loss, _, _ = figures.partition(",")
+            self._bar.update(self._task, completed=event.step, figures=figures, loss=loss)
         elif time.perf_counter() - self._spoke >= self._every and event.step < event.total:
             left = self._pace.left(event.step, event.total, time.perf_counter())
             self.say(f"step {event.step} of {event.total}: {figures}, about {left:.0f} s left")
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    """Return what fits into `width` columns; rich would cut the rest off."""
+    done, remaining, left = MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left")
+    figures = TextColumn("{task.fields[figures]}", markup=False)
+    if width >= WIDE_BAR:
+        name = TextColumn("{task.description}", markup=False)
+        return [name, BarColumn(24), done, figures, TimeElapsedColumn(), left, remaining]
+    if width >= BAR:
+        return [done, figures, left, remaining]
+    return [done, TextColumn("{task.fields[loss]}", markup=False), left, remaining]
 
 
 @dataclass(frozen=True)
@@ -141,18 +184,17 @@ def print_trained(result: Trained, gain: Gain) -> None:
     """Print the table of full against compact model, and where the files are."""
     summary, (full, small) = gain.summary, gain.scores
     slow, fast = gain.latencies
-    table = _change_table(summary)
-    table.add_row(
-        "latency", f"{slow.median:.3f} ms", f"{fast.median:.3f} ms", _times(slow.median, fast.median)
-    )
-    table.add_row(f"test {full.metric}", f"{full.value:.4f}", f"{small.value:.4f}", "")
-    out.print(table)
-    out.print(
+    rows = _change_rows(summary)
+    times = _times(slow.median, fast.median)
+    rows.append(("latency", f"{slow.median:.3f} ms", f"{fast.median:.3f} ms", times))
+    rows.append((f"test {full.metric}", f"{full.value:.4f}", f"{small.value:.4f}", ""))
+    _print_changes(rows)
+    print_line(
         f"groups zeroed and removed: {summary.removed} of {summary.prunable} "
         f"({result.achieved:.1%}, target {result.target:.1%})"
     )
     print_verdict(summary.verdict)
-    out.print(f"compact model: {result.run / COMPACT}   ({result.seconds:.0f} s in all)", markup=False)
+    print_line(f"compact model: {result.run / COMPACT}   ({result.seconds:.0f} s in all)")
 
 
 def print_pruned(result: Pruned, output: Path, as_json: bool) -> None:
@@ -160,81 +202,102 @@ def print_pruned(result: Pruned, output: Path, as_json: bool) -> None:
     if as_json:
         print_json(result.as_json())
         return
-    out.print(_change_table(result.summary))
-    out.print(f"channels removed: {result.summary.removed} of {result.summary.prunable} prunable")
+    _print_changes(_change_rows(result.summary))
+    print_line(f"channels removed: {result.summary.removed} of {result.summary.prunable} prunable")
     change = result.summary.verdict.original
     print_verdict(result.summary.verdict)
     if change is not None:
-        out.print(
+        print_line(
             f"not fine-tuned: outputs are off the original model's by {change.max_rel:.2g} of the largest output "
             f"({change.max_abs:.2g})"
         )
-    out.print(
-        f"compact model: {output}   (cut {result.cut_seconds:.2f} s, verification {result.verify_seconds:.2f} s)",
-        markup=False,
+    print_line(
+        f"compact model: {output}   (cut {result.cut_seconds:.2f} s, verification {result.verify_seconds:.2f} s)"
     )
 
 
 def print_verdict(verdict: Verdict) -> None:
     """Print the verdict in a line, where it holds in another, and one more for all that a reader must know."""
     for line in _verdict_lines(verdict):
-        out.print(line, markup=False)
+        print_line(line)
 
 
 def print_inspection(report: Mapping[str, Any]) -> None:
     """Print dimensions, what is frozen and why, the ceiling, quantized weights, and channel permutations that stay."""
     dimensions = report["dimensions"]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (
-        ("dimension", "left"),
-        ("size", "right"),
-        ("params", "right"),
-        ("prunable", "left"),
-    ):
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for d in dimensions:
-        note = "; ".join(d["constraints"][1:]) if d["prunable"] else d["reason"]
-        if d.get("chain"):
-            note += " (through " + " <- ".join(d["chain"]) + ")"
-        state = ("yes" + (f", {note}" if note else "")) if d["prunable"] else f"no: {note}"
-        table.add_row(
-            d["name"], str(d["size"]), str(len(d["uses"])), state, style=None if d["prunable"] else "dim"
-        )
-    out.print(table)
+    _print_dimensions([(d["name"], d["size"], len(d["uses"]), _state(d), d["prunable"]) for d in dimensions])
     share = report["prunable_params"] / max(report["params"], 1)
     most = report["removable_params"] / max(report["params"], 1)
     lanes = sum(d["size"] for d in dimensions if d["prunable"])
-    out.print(
+    print_line(
         f"{report['params']:,} parameters, {report['macs']:,} MACs{_at(report['macs_at'])}. {lanes:,} channels in "
         f"{sum(d['prunable'] for d in dimensions)} of {len(dimensions)} dimensions are prunable; "
         f"{share:.1%} of the parameters lie in them, {most:.1%} can go at most."
     )
     if quantized := report["quantized"]:
         others = f" and {len(quantized) - 1} more" if len(quantized) > 1 else ""
-        out.print(
+        print_line(
             f"'{quantized[0]}'{others}: quantized, so the channels that belong to it stay; prune the float model "
-            "first, then quantize the compact one",
-            markup=False,
+            "first, then quantize the compact one"
         )
     for each in report["permutations"]:
-        out.print(
-            f"a permutation of {each['size']} channels stays as a Gather at '{each['node']}': {each['reason']}",
-            markup=False,
+        print_line(
+            f"a permutation of {each['size']} channels stays as a Gather at '{each['node']}': {each['reason']}"
         )
 
 
-def _change_table(summary: Summary) -> Table:
+def _print_dimensions(rows: list[tuple[str, int, int, str, bool]]) -> None:
+    if out.width < NARROW:
+        for name, size, params, state, _ in rows:
+            print_line(f"{name}: size {size}, params {params}")
+            print_line(f"  {state}")
+        return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
+    table.add_column("dimension", overflow="fold")
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("params", justify="right", no_wrap=True)
+    table.add_column("prunable", overflow="fold")
+    for name, size, params, state, prunable in rows:
+        add_row(table, name, str(size), str(params), state, style=None if prunable else "dim")
+    out.print(table)
+
+
+def _state(dimension: Mapping[str, Any]) -> str:
+    """Return whether a dimension is prunable, with constraints, or with what keeps it."""
+    note = "; ".join(dimension["constraints"][1:]) if dimension["prunable"] else dimension["reason"]
+    if chain := dimension.get("chain"):
+        note += " (through " + " <- ".join(chain) + ")"
+    if not dimension["prunable"]:
+        return f"no: {note}"
+    return f"yes, {note}" if note else "yes"
+
+
+Row = tuple[str, str, str, str]
+"""What is compared, in the full model, in the compact one, and what is left of it."""
+
+
+def _change_rows(summary: Summary) -> list[Row]:
+    return [
+        ("parameters", *_figures(summary.params, "")),
+        (f"MACs{_at(summary.macs_at)}", *_figures(summary.macs, "")),
+        ("file size", *_figures(summary.size, " bytes")),
+    ]
+
+
+def _print_changes(rows: list[Row]) -> None:
+    """Print a table, or lines where it does not fit."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", overflow="fold")
     for name in ("full", "compact", "kept"):
-        table.add_column(name, justify="right")
-    for name, change, unit in (
-        ("parameters", summary.params, ""),
-        (f"MACs{_at(summary.macs_at)}", summary.macs, ""),
-        ("file size", summary.size, " bytes"),
-    ):
-        table.add_row(name, *_figures(change, unit))
-    return table
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        add_row(table, *row)
+    unlimited = out.options.update(max_width=10**6)
+    if out.measure(table, options=unlimited).maximum <= out.width:
+        out.print(table)
+        return
+    for name, full, compact, kept in rows:
+        print_line(f"{name}: {full} -> {compact}" + (f" ({kept})" if kept else ""))
 
 
 def _figures(change: Change, unit: str) -> tuple[str, str, str]:
@@ -243,7 +306,7 @@ def _figures(change: Change, unit: str) -> tuple[str, str, str]:
 
 def _at(sizes: Mapping[str, int]) -> str:
     """Return the open sizes that something was counted at, "" if there are none."""
-    listed = ", ".join(f"{escape(name)}={size}" for name, size in sizes.items())
+    listed = ", ".join(f"{name}={size}" for name, size in sizes.items())
     return f" (at {listed})" if listed else ""
 
 

@@ -14,6 +14,7 @@ from onnx_oto.gradients import LOSSES
 from onnx_oto.optim import DIRECTIONS, OPTIMIZERS
 from onnx_oto.pipeline import Trained, TrainOptions, demo, train
 from onnx_oto.pipeline.folder import CHECKPOINT
+from onnx_oto.signals import Interrupted
 from onnx_oto.training import StopRequests
 from onnx_oto.training.schedule import SHAPES
 
@@ -111,12 +112,14 @@ def _options(settings: dict[str, Any]) -> TrainOptions:
 
 
 def _show(job: Callable[..., Trained], as_json: bool) -> None:
-    with StopRequests() as stop, screen.Progress() as progress:
-        result = job(observer=progress, say=progress.say, stop=stop)
-    if result.gain is None:
-        click.echo(f"interrupted: everything up to here is in '{result.run / CHECKPOINT}'", err=True)
-        raise click.exceptions.Exit(stop.exit_code or 130)
+    stop = StopRequests()
+    with screen.Progress() as progress:
+        result = job(observer=progress, say=progress.say, stop=stop, listening=stop)
+    if stop.signal is not None:
+        raise Interrupted(
+            stop.signal, f"interrupted: everything up to here is in '{result.run / CHECKPOINT}'"
+        )
     if as_json:
         screen.print_json(result.as_json())
-    else:
+    elif result.gain is not None:
         screen.print_trained(result, result.gain)

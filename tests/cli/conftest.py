@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -116,14 +117,20 @@ def cli() -> Cli:
 
 @pytest.fixture(scope="session")
 def refused(cli: Cli) -> Callable[..., str]:
-    """Return a function that runs `onnx-oto`, expects an exit code and no output, and returns the one error line."""
+    """Return a function that runs `onnx-oto`, expects an exit code and no result, and returns the one error line."""
 
     def run(code: int, *arguments: Any, path: Path | None = None) -> str:
         done = cli(*arguments, path=path)
-        assert (done.returncode, done.stdout) == (code, ""), done.stderr
+        assert done.returncode == code, done.stderr
         lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1
         assert "defect" not in lines[0]
+        if "--json" not in arguments:
+            assert done.stdout == ""
+            return lines[0]
+        found = json.loads(done.stdout)
+        assert (found["schema"], found["error"]["code"]) == (1, code)
+        assert lines[0] == f"error: {found['error']['message']}"
         return lines[0]
 
     return run

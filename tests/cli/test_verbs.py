@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from onnx_oto import __version__
-from onnx_oto.cli.main import cli as commands
+from onnx_oto.cli.commands import cli as commands
 from onnx_oto.verify import compare
 
 CUT = {"schema", "params", "macs", "bytes", "lanes", "verify", "seconds"}

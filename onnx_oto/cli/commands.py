@@ -1,0 +1,93 @@
+"""The commands together, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Sequence
+
+import click
+from click.shell_completion import shell_complete
+
+from onnx_oto import __version__
+from onnx_oto.cli.ending import Trouble
+from onnx_oto.cli.models import compact_command, inspect_command, prune_command, verify_command
+from onnx_oto.cli.streams import RESULTS, ReaderGone
+from onnx_oto.cli.training import demo_command, train_command
+from onnx_oto.errors import OtoError, RuntimeMissingError, StorageError, UsageError
+
+NAME = "onnx-oto"
+COMPLETE = "_ONNX_OTO_COMPLETE"
+"""The variable by which a shell asks for completions (see click)."""
+EPILOG = (
+    "Results go to stdout, progress to stderr. Exit codes: 0 ok, 1 defect, 2 usage, 3 invalid or unsafe model, "
+    "4 unsupported, 5 data, 6 diverged, 7 environment, 8 files, 129/130/143 interrupted."
+)
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=EPILOG,
+)
+@click.version_option(__version__, prog_name=NAME)
+def cli() -> None:
+    """Train an ONNX model once and get a smaller ONNX model that computes the same function."""
+
+
+for command in (demo_command, inspect_command, train_command, prune_command, compact_command, verify_command):
+    cli.add_command(command)
+
+
+def run(arguments: Sequence[str]) -> Trouble | int:
+    """Run the command line and return what went wrong, or an exit code. Raises Interrupted."""
+    try:
+        if wish := os.environ.get(COMPLETE):
+            return shell_complete(cli, {}, NAME, COMPLETE, wish)
+        with cli.make_context(NAME, list(arguments)) as context:
+            cli.invoke(context)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except ReaderGone:
+        return 0
+    except Exception as error:
+        return 0 if _reader_left(error) else trouble_of(error)
+    return 0
+
+
+def _reader_left(error: Exception) -> bool:
+    """Return whether the pipe that broke is stdout (click prints help there): it cannot be flushed now either."""
+    try:
+        if isinstance(error, BrokenPipeError):
+            RESULTS.flush()
+    except ReaderGone:
+        return True
+    return False
+
+
+def trouble_of(error: Exception) -> Trouble:
+    """Return what is said of an error, and its exit code."""
+    if isinstance(error, OtoError):
+        return Trouble(error.exit_code, type(error).__name__, str(error))
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return Trouble(UsageError.exit_code, UsageError.__name__, "no command given", error.format_message())
+    if isinstance(error, click.ClickException):
+        return Trouble(UsageError.exit_code, UsageError.__name__, error.format_message() + _usage(error))
+    if isinstance(error, OSError):
+        where = f" '{error.filename}'" if error.filename else ""
+        message = f"cannot read or write{where}: {error.strerror or error}"
+        return Trouble(StorageError.exit_code, StorageError.__name__, message)
+    if isinstance(error, MemoryError):
+        return Trouble(RuntimeMissingError.exit_code, "MemoryError", "there is not enough memory for this")
+    if os.environ.get("ONNX_OTO_DEBUG"):
+        traceback.print_exception(error)
+    line = (str(error).strip().splitlines() or [""])[0]
+    message = f"{type(error).__name__}: {line} (a defect of onnx-oto; ONNX_OTO_DEBUG=1 shows where)"
+    return Trouble(OtoError.exit_code, "Defect", message)
+
+
+def _usage(error: click.ClickException) -> str:
+    """Return how the command is used, where the error knows which one it is."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is None:
+        return ""
+    return f" {' '.join(context.get_usage().split())} ({context.command_path} --help says more)"

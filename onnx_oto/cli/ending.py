@@ -1,0 +1,48 @@
+"""How the command line ends: what went wrong on stderr in one line, under --json as an object too, and a code."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from typing import NamedTuple, NoReturn
+
+from onnx_oto.cli.streams import PROGRESS, RESULTS, ReaderGone
+from onnx_oto.cli.text import shown
+from onnx_oto.signals import Interrupted
+
+INTERRUPTED = "Interrupted"
+
+
+class Trouble(NamedTuple):
+    """Why the command line ends without a result. page: what is said on stderr instead of the message, in lines."""
+
+    code: int
+    kind: str
+    message: str
+    page: str = ""
+
+    @staticmethod
+    def of_signal(number: int, message: str = "interrupted") -> Trouble:
+        """Return what is said after a signal."""
+        return Trouble(Interrupted(number).exit_code, INTERRUPTED, message)
+
+    def report(self, *, as_json: bool) -> None:
+        """Say it, as well as the streams take it."""
+        line = self.message if self.kind == INTERRUPTED else f"error: {self.message}"
+        PROGRESS.write("\n".join(map(shown, self.page.splitlines() or [line])) + "\n")
+        PROGRESS.flush()
+        if as_json:
+            error = {"code": self.code, "kind": self.kind, "message": self.message}
+            with contextlib.suppress(OSError, ReaderGone):  # the line on stderr has said it
+                RESULTS.write(json.dumps({"schema": 1, "error": error}, indent=1) + "\n")
+                RESULTS.flush()
+
+
+def leave_at_once(code: int) -> NoReturn:
+    """End the process without waiting for threads or running what the interpreter does at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, AttributeError):
+            stream.flush()
+    os._exit(code)

@@ -1,0 +1,62 @@
+"""Entry point: streams and signals first, then the commands, which take long to import."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import NoReturn
+
+from onnx_oto.cli import streams
+from onnx_oto.cli.ending import INTERRUPTED, Trouble, leave_at_once
+from onnx_oto.errors import RuntimeMissingError
+from onnx_oto.signals import Ending, Interrupted
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    arguments = sys.argv[1:]
+    as_json = "--json" in arguments
+
+    def interrupted(number: int) -> NoReturn:
+        trouble = Trouble.of_signal(number)
+        try:
+            trouble.report(as_json=as_json)
+        finally:
+            leave_at_once(trouble.code)
+
+    ending = Ending(interrupted)
+    ending.install()
+    streams.take_over(debug=bool(os.environ.get("ONNX_OTO_DEBUG")))
+    result = _run(arguments, ending)
+    if isinstance(result, Trouble):
+        result.report(as_json=as_json)
+        if result.kind == INTERRUPTED:
+            leave_at_once(result.code)
+    with contextlib.suppress(OSError, streams.ReaderGone):
+        streams.RESULTS.flush()  # or the interpreter would try in vain, and say so
+    sys.exit(result.code if isinstance(result, Trouble) else result)
+
+
+def _run(arguments: list[str], ending: Ending) -> Trouble | int:
+    """Return what came out. A signal decides, whatever became of its exception on the way here."""
+    try:
+        result = _commands(arguments, ending)
+        ending.close()
+    except Interrupted as error:
+        return Trouble.of_signal(error.number, str(error))
+    except BaseException:
+        if ending.number is None:
+            raise
+        return Trouble.of_signal(ending.number)
+    return result if ending.number is None else Trouble.of_signal(ending.number)
+
+
+def _commands(arguments: list[str], ending: Ending) -> Trouble | int:
+    try:
+        from onnx_oto.cli.commands import run
+    except ImportError as error:
+        message = f"a package does not load ({error}): run `pip install --force-reinstall 'onnx-oto[cpu]'`"
+        return Trouble(RuntimeMissingError.exit_code, RuntimeMissingError.__name__, message)
+    ending.unwind()
+    return run(arguments)

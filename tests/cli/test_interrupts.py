@@ -1,0 +1,198 @@
+"""Signals at any moment: the documented code, one line, nothing half done."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+CODES = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143}
+OLD = b"what was there before"
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """Children hear signals even where these tests run in the background, which ignores some."""
+    before = {number: signal.getsignal(number) for number in CODES}
+    for number, handler in before.items():
+        if handler is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def start(*arguments: Any, code: str = "") -> subprocess.Popen[str]:
+    """Start `onnx-oto`; `code` runs before it, in the same process."""
+    how = ["-c", f"{code}\nfrom onnx_oto.cli import main\nmain()"] if code else ["-m", "onnx_oto"]
+    return subprocess.Popen(
+        [sys.executable, *how, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def check(process: subprocess.Popen[str], sent: list[signal.Signals], *, as_json: bool = False) -> str:
+    """Wait for the end, check it, and return what stderr has."""
+    out, err = process.communicate(timeout=300)
+    code = process.returncode
+    if "KeyboardInterrupt" in err and f"{os.sep}onnx_oto{os.sep}" not in err:
+        return err  # the interpreter had not come to us yet
+    assert code in {0, *(CODES[number] for number in sent), *(-number for number in sent)}, err
+    assert "Traceback" not in err
+    assert "ignored" not in err
+    assert err.count("interrupted") == (code > 0)
+    if as_json and code > 0:
+        assert json.loads(out)["error"]["code"] == code
+    return err
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_a_signal_at_any_moment(model, data, tmp_path, seed):
+    rng = random.Random(seed)
+    output, run = tmp_path / "out.onnx", tmp_path / "run"
+    output.write_bytes(OLD)
+    arguments = [
+        ["inspect", model],
+        ["prune", model, "-o", output],
+        ["train", model, "--data", data, "--run", run, "--epochs", 20, "--batch", 16],
+    ][seed % 3]
+    as_json = rng.random() < 0.3
+    sent = [rng.choice(list(CODES)) for _ in range(1 + seed % 2)]
+    process = start(*arguments, *(["--json"] if as_json else []))
+    time.sleep(rng.uniform(0, 1.5))
+    for number in sent:
+        process.send_signal(number)
+        time.sleep(0.05)
+    check(process, sent, as_json=as_json)
+    assert list(tmp_path.rglob(".*")) == []
+    if process.returncode != 0 or arguments[0] != "prune":
+        assert output.read_bytes() == OLD
+
+
+STOPS = """
+import os, signal, time
+def stop_at(module, name, number):
+    import importlib
+    where = importlib.import_module(module)
+    before = getattr(where, name)
+    def stopping(*arguments, **options):
+        os.kill(os.getpid(), number)
+        return before(*arguments, **options)
+    setattr(where, name, stopping)
+"""
+PLACES = {
+    "cutting": ("onnx_oto.pipeline.prune", "cut_out"),
+    "verifying": ("onnx_oto.pipeline.prune", "compare"),
+    "writing": ("onnx_oto.pipeline.finishing", "save"),
+    "measuring": ("onnx_oto.pipeline.finishing", "latency"),
+    "renaming": ("os", "fsync"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("number", CODES)
+def test_a_signal_after_training(model, data, tmp_path, place, number):
+    """It is not taken for a wish to stop training, which nobody would ask for any more."""
+    module, name = PLACES[place]
+    process = start(
+        "train", model, "--data", data, "--run", tmp_path / "run", "--epochs", 1, "--batch", 16,
+        code=f"{STOPS}\nstop_at({module!r}, {name!r}, {int(number)})",
+    )  # fmt: skip
+    err = check(process, [number])
+    assert process.returncode == CODES[number], err
+    assert list(tmp_path.rglob(".*")) == []
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_signal_before_training_leaves_the_earlier_run(model, data, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "compact.onnx").write_bytes(OLD)
+    process = start(
+        "train", model, "--data", data, "--run", run, "--overwrite",
+        code=f"{STOPS}\nstop_at('onnx_oto.pipeline.train', '_session', {int(signal.SIGTERM)})",
+    )  # fmt: skip
+    check(process, [signal.SIGTERM])
+    assert process.returncode == 143
+    assert (run / "compact.onnx").read_bytes() == OLD
+
+
+def test_a_signal_in_the_last_step_is_heard(model, data, tmp_path):
+    process = start(
+        "train", model, "--data", data, "--run", tmp_path / "run", "--epochs", 1, "--batch", 16,
+        code=f"{STOPS}\nstop_at('onnx_oto.training.loop', 'evaluate', {int(signal.SIGTERM)})",
+    )  # fmt: skip
+    err = check(process, [signal.SIGTERM])
+    assert process.returncode == 143
+    assert "everything up to here is in" in err
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"checkpoint.npz", "metrics.jsonl"}
+
+
+@pytest.mark.parametrize("second", CODES)
+def test_the_second_signal_interrupts_training_at_once(model, data, tmp_path, second):
+    """The step after the first signal does not end; the second has its own code."""
+    hang = f"""{STOPS}
+stop_at("onnx_oto.training.loop", "evaluate", signal.SIGINT)
+import onnx_oto.training.loop as loop
+def hanging(*_, **__):
+    print("saving", flush=True)
+    time.sleep(600)
+loop.save_checkpoint = hanging
+"""
+    process = start(
+        "train", model, "--data", data, "--run", tmp_path / "run", "--epochs", 1, "--batch", 16, code=hang
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "saving\n"
+    process.send_signal(second)
+    check(process, [second])
+    assert process.returncode == CODES[second]
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize("verb", ["inspect", "prune", "train", "help", "usage"])
+def test_nobody_reads(model, data, tmp_path, stream, verb):
+    """Who stops reading results has seen enough; who does not read progress does not stop the work."""
+    output, run = tmp_path / "out.onnx", tmp_path / "run"
+    arguments = {
+        "inspect": ["inspect", model],
+        "prune": ["prune", model, "-o", output],
+        "train": ["train", model, "--data", data, "--run", run, "--epochs", 1, "--batch", 16],
+        "help": ["prune", "--help"],
+        "usage": ["prune", "--helpp"],
+    }[verb]
+    reader, writer = os.pipe()
+    os.close(reader)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writer}
+    done = subprocess.run(
+        [sys.executable, "-m", "onnx_oto", *map(str, arguments)], check=False, text=True, **streams
+    )
+    os.close(writer)
+    assert done.returncode == (2 if verb == "usage" else 0), done.stderr
+    assert "Traceback" not in (done.stderr or "")
+    assert "error" not in (done.stderr or "") or verb == "usage"
+    assert output.exists() == (verb == "prune")
+    assert (run / "result.json").exists() == (verb == "train")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_disk_behind_stdout(model):
+    for arguments in (["inspect", str(model)], ["inspect", str(model), "--json"], ["--help"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "onnx_oto", *arguments],
+                stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            )  # fmt: skip
+        assert done.returncode == 8
+        assert done.stderr.startswith("error: cannot read or write")
+        assert done.stderr.count("\n") == 1
