@@ -1,5 +1,8 @@
 """`python -m onnx_oto`."""
 
-from onnx_oto.cli import main
+try:
+    from onnx_oto.cli import main
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
 main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -14,6 +15,10 @@ ENDING = tuple(each for each in signal.Signals if each.name in ("SIGINT", "SIGTE
 """Those that this system has of Ctrl-C, the wish of another process, and a terminal that was closed."""
 PATIENCE = 3.0
 """Seconds that the blocks being left may take before another signal ends the process all the same."""
+HANGING = 10.0
+"""Seconds after which native code that does not come back is left where it is. Longer than a write to a disk takes."""
+LISTENERS: list[object] = []
+"""Who takes a first signal for a wish at the moment."""
 AGAIN = 0.02
 """Seconds until a signal comes again whose exception was swallowed."""
 
@@ -36,8 +41,9 @@ class Ending:
 
     Only the first one raises, so that a second one does not cut short what removes a temporary file; when the
     blocks being left take longer than PATIENCE, it ends the process by `at_once` after all. Python drops what is
-    raised inside a destructor: such a signal is sent again. Signals that the parent ignores (nohup, a job in the
-    background) stay ignored.
+    raised inside a destructor: such a signal is sent again. Python handles signals between two of its own
+    instructions: where native code does not come back within HANGING, a thread ends the process. Signals that the
+    parent ignores (nohup, a job in the background) stay ignored.
     """
 
     def __init__(self, at_once: Callable[[int], NoReturn]) -> None:
@@ -55,8 +61,14 @@ class Ending:
                 signal.signal(number, self._handle)
 
     def unwind(self) -> None:
-        """From here on there is something to clean up."""
+        """From here on there is something to clean up, and native code may hang."""
         self._unwinds = True
+        if os.name == "nt":  # pipes that do not block are for others
+            return
+        arrivals, written = os.pipe()
+        os.set_blocking(written, False)
+        signal.set_wakeup_fd(written, warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, args=[arrivals], daemon=True).start()
 
     def close(self) -> None:
         """Ignore signals: the work is done, its exit code is known."""
@@ -72,6 +84,19 @@ class Ending:
             self._at_once(number)
         elif time.monotonic() - self._since > PATIENCE:
             self._at_once(self.number)
+
+    def _watch(self, arrivals: int) -> None:
+        """End the process if signals arrive, as `arrivals` tells at once, and are not handled for too long."""
+        wished = False
+        while number := ord(os.read(arrivals, 1)):
+            if number not in ENDING:
+                continue
+            if LISTENERS and not wished:  # a long step may end, and what it made be written
+                wished = True
+                continue
+            time.sleep(HANGING)
+            if self.number is None and not self._closed:
+                self._at_once(number)
 
     def _dropped(self, dropped: Any) -> None:
         """Send a signal again whose exception was raised where nobody can catch it."""

@@ -30,6 +30,7 @@ def ending(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ending]:
     made = Ending(at_once)  # type: ignore[arg-type]
     made.install()
     yield made
+    signal.set_wakeup_fd(-1)
     for number, handler in before.items():
         signal.signal(number, handler)
 

@@ -9,10 +9,13 @@ __all__ = ["main"]
 
 def main() -> NoReturn:
     """Run the command line. Until our handlers of signals are loaded, Ctrl-C ends the process without a word."""
-    import signal
+    try:
+        import signal
 
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     from onnx_oto.cli.entry import main as enter
 
     enter()

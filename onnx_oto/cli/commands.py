@@ -40,6 +40,7 @@ for command in (demo_command, inspect_command, train_command, prune_command, com
 
 def run(arguments: Sequence[str]) -> Trouble | int:
     """Run the command line and return what went wrong, or an exit code. Raises Interrupted."""
+    RESULTS.used = False
     try:
         if wish := os.environ.get(COMPLETE):
             return shell_complete(cli, {}, NAME, COMPLETE, wish)

@@ -29,11 +29,11 @@ class Trouble(NamedTuple):
         return Trouble(Interrupted(number).exit_code, INTERRUPTED, message)
 
     def report(self, *, as_json: bool) -> None:
-        """Say it, as well as the streams take it."""
+        """Say it, as well as the streams take it; no object follows a result that has begun to come out."""
         line = self.message if self.kind == INTERRUPTED else f"error: {self.message}"
         PROGRESS.write("\n".join(map(shown, self.page.splitlines() or [line])) + "\n")
         PROGRESS.flush()
-        if as_json:
+        if as_json and not RESULTS.used:
             error = {"code": self.code, "kind": self.kind, "message": self.message}
             with contextlib.suppress(OSError, ReaderGone):  # the line on stderr has said it
                 RESULTS.write(json.dumps({"schema": 1, "error": error}, indent=1) + "\n")

@@ -55,15 +55,16 @@ def _say_nothing(*_: Any, **__: Any) -> None:
     pass
 
 
-@dataclass(frozen=True)
+@dataclass
 class Stream:
     """What `sys.stdout` or `sys.stderr` is at the moment; when it takes no more, the rest goes nowhere.
 
-    lost: gets the error.
+    lost: gets the error. used: whether anything was written.
     """
 
     name: str
     lost: Callable[[OSError], None]
+    used: bool = False
 
     @property
     def encoding(self) -> str:
@@ -76,6 +77,7 @@ class Stream:
         return self._file.fileno() if self._file else -1
 
     def write(self, text: str) -> int:
+        self.used = True
         self._try(lambda file: file.write(text))
         return len(text)
 

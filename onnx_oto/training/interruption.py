@@ -7,7 +7,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-from onnx_oto.signals import ENDING
+from onnx_oto.signals import ENDING, LISTENERS
 
 
 class StopRequests:
@@ -35,6 +35,7 @@ class StopRequests:
         if threading.current_thread() is threading.main_thread():
             before = {number: signal.getsignal(number) for number in ENDING}
             self._before = {n: handler for n, handler in before.items() if handler is not signal.SIG_IGN}
+            LISTENERS.append(self)
             for number in self._before:
                 signal.signal(number, self._note)
         return self
@@ -43,6 +44,8 @@ class StopRequests:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         self._give_back()
+        if self in LISTENERS:
+            LISTENERS.remove(self)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
