@@ -48,8 +48,24 @@ def console(stream: Stream) -> Console:
     terminal = False if os.environ.get("NO_COLOR") else None
     file = cast(IO[str], stream)
     return Console(
-        file=file, highlight=False, markup=False, emoji=False, soft_wrap=True, force_terminal=terminal
+        file=file,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=True,
+        force_terminal=terminal,
+        width=_columns_of(stream),
     )
+
+
+def _columns_of(stream: Stream) -> int | None:
+    """Return the width of the terminal that a stream leads to; None lets rich decide (COLUMNS, or 80)."""
+    if "COLUMNS" in os.environ or not stream.isatty():
+        return None
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None
+    except OSError:
+        return None
 
 
 out = console(RESULTS)

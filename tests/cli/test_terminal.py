@@ -167,7 +167,7 @@ def on_terminal(columns: int, *arguments: object, **environment: str) -> tuple[i
     env = {key: value for key, value in os.environ.items() if key not in unset}
     with subprocess.Popen(
         [sys.executable, "-m", "onnx_oto", *map(str, arguments)],
-        stdin=inner, stdout=inner, stderr=inner, env={**env, "TERM": "xterm", **environment},
+        stdin=subprocess.DEVNULL, stdout=inner, stderr=inner, env={**env, "TERM": "xterm", **environment},
     ) as process:  # fmt: skip
         os.close(inner)
         text = b"".join(chunks(outer)).decode()
@@ -206,6 +206,11 @@ def test_narrow_terminals_show_everything(at_screen, monkeypatch, model, tmp_pat
         "\nparameters           1,587          435  27.4%\n"
         in at_screen("prune", model, "-o", tmp_path / "out.onnx")[1]
     )
+
+
+def test_the_width_is_that_of_the_terminal(model):
+    assert "w2: size 8, params 9\n  yes\n" in on_terminal(40, "inspect", model)[1]
+    assert "w2: size 8" not in on_terminal(100, "inspect", model)[1]
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
