@@ -165,7 +165,7 @@ def _nodes(model: ModelProto) -> Iterator[NodeProto]:
 
 def first_lines(error: BaseException) -> str:
     """Return a C++ error message as one short line, without source locations."""
-    text = re.sub(r"\S*\.(?:cc|cpp|h):\d+:?\s*\S*:", "", str(error))
+    text = re.sub(r"(?<!\S)\S*\.(?:cc|cpp|h):\d+:?\s*\S*:", "", str(error)[:10_000])
     text = text.split("==> Context:")[0]
     return " ".join(text.split())[:400] or type(error).__name__
 

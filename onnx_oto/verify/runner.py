@@ -17,6 +17,9 @@ from onnx_oto.model.node import opset_of, set_opset
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
+PLACE = re.compile(r"(?:Exception during initialization: )?(?<!\S)(?=\S*/)\S+\.(?:cc|h):\d+ \S+\([^)]*\) ")
+"""A place in a source. It begins with a word: a name of a million letters is not tried from each of them."""
+
 
 @dataclass(frozen=True)
 class Runner:
@@ -79,11 +82,9 @@ def in_reference(model: onnx.ModelProto, refusal: str) -> Runner:
 
 def first_line(error: BaseException | None) -> str:
     """Return what a runtime says in one line without the places in its source, "" for nothing."""
-    line = (str(error or "").strip().splitlines() or [""])[0]
+    line = (str(error or "").strip().splitlines() or [""])[0][:2000]
     line = re.sub(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", line)
-    return re.sub(r"(?:Exception during initialization: )?\S*/\S+\.(?:cc|h):\d+ \S+\([^)]*\) ", "", line)[
-        :300
-    ]
+    return PLACE.sub("", line)[:300]
 
 
 def _older(model: onnx.ModelProto) -> onnx.ModelProto | None:
