@@ -92,7 +92,7 @@ def errors() -> str:
 def commands() -> str:
     """Return the help texts of all commands."""
     parts = ["# Command line", NOTE, ""]
-    context = click.Context(cli, info_name="onnx-oto", max_content_width=100, terminal_width=100)
+    context = click.Context(cli, info_name="onnx-oto", terminal_width=100, **cli.context_settings)
     parts += ["```", cli.get_help(context), "```", "", "## Errors", "", ERRORS + errors() + OTHERS]
     for name, command in sorted(cli.commands.items()):
         inner = click.Context(
