@@ -21,8 +21,8 @@ from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.prune import cut_and_verify
 from onnx_oto.pipeline.result import Gain
 from onnx_oto.pipeline.summary import Change, summarise
+from onnx_oto.runtime.runner import runner
 from onnx_oto.training import evaluate
-from onnx_oto.verify import runner
 from onnx_oto.zigs import analyse
 from onnx_oto.zigs.groups import zero_lanes
 

@@ -16,6 +16,7 @@ from onnx_oto.pipeline.feeding import FeedOptions, read_feeding
 from onnx_oto.pipeline.kept import write_kept
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.summary import Change, Summary, summarise
+from onnx_oto.runtime.worker import start_early
 from onnx_oto.surgery import Inside, kept_inside
 from onnx_oto.surgery import cut as cut_out
 from onnx_oto.verify import Feeding, Verdict, compare
@@ -70,6 +71,7 @@ def prune(
     """
     options = options or PruneOptions()
     _refuse_overwriting(path, output, options.save_zeroed, options.kept)
+    start_early()
     begin = time.perf_counter()
     opened = open_model(path, options)
     require_prunable(opened)
@@ -103,6 +105,7 @@ def compact_zeros(
     """
     options = options or FeedOptions()
     _refuse_overwriting(path, output, None)
+    start_early()
     begin = time.perf_counter()
     opened = open_model(path, options)
     require_prunable(opened)

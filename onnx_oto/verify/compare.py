@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
 
-from onnx_oto.errors import UnsupportedError, UsageError
+from onnx_oto.errors import LimitError, UnsupportedError, UsageError
+from onnx_oto.runtime.limits import allowance
+from onnx_oto.runtime.runner import Arrays, first_line
 from onnx_oto.verify.comparison import Comparison, Differs, Inside, Shown
 from onnx_oto.verify.difference import BFLOAT16
 from onnx_oto.verify.inputs import (
@@ -25,11 +28,12 @@ from onnx_oto.verify.inputs import (
 )
 from onnx_oto.verify.known import look_at
 from onnx_oto.verify.ranges import Drawn, counting, ranges
-from onnx_oto.verify.runner import Arrays, first_line
 from onnx_oto.verify.sizes import Explorer, Ran, constants, find_base, hints
 from onnx_oto.verify.upcast import alike, upcast
-from onnx_oto.verify.verdict import Verdict
+from onnx_oto.verify.verdict import Verdict, size_text
 
+SHARE_OF_INPUTS = 0.25
+"""Of the memory that running may take: what one input may."""
 GIVE_INPUTS = "give inputs that do with --inputs FILE.npz, or their sizes with --input-shape NAME:..."
 
 
@@ -123,6 +127,8 @@ class _Probing:
         self.ranges = ranges(known, names)
         self.known = known
         self.manner = NORMAL
+        self.most = allowance(weights=0, fed=0).memory
+        _require_small(inputs, self.most)
         self._count = 0
         trial.sources = self.sources
 
@@ -181,9 +187,12 @@ class _Probing:
         )
 
     def _try(self, sizes: Sizes) -> Ran:
-        """Run and judge at these sizes, unless that leaves a tensor empty."""
+        """Run and judge at these sizes, unless that leaves a tensor empty or makes one larger than all may be."""
         if self.known is not None and self.known.is_empty(sizes):
             self.trial.skip(sizes)
+            return Ran(False, 0.0)
+        if self.known is not None and (taken := self.known.largest(sizes)) > self.most:
+            self.trial.skip(sizes, f"a tensor takes {taken / 1e9:.1f} GB at {size_text(sizes)}")
             return Ran(False, 0.0)
         return self.trial.trial(sizes)
 
@@ -240,6 +249,17 @@ class _Probing:
         change = self.trial.change_from(original)
         if change is not None and change.max_abs == 0.0:
             self.trial.look_inside(self.trial.outputs, one, one, original)
+
+
+def _require_small(inputs: Sequence[Slot], most: float) -> None:
+    """Raise LimitError when an input would take more than a share of the memory that running may take."""
+    for slot in inputs:
+        taken = math.prod(size for size in slot.dims if isinstance(size, int)) * slot.dtype.itemsize
+        if taken > SHARE_OF_INPUTS * most:
+            raise LimitError(
+                f"input '{slot.name}' of shape {list(slot.dims)} takes {taken / 1e9:.1f} GB, too much to be verified "
+                "on: allow more with --limit-memory"
+            )
 
 
 def _pinned(inputs: Sequence[Slot], shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:

@@ -12,9 +12,9 @@ from onnx import ModelProto, TensorProto, numpy_helper
 
 from onnx_oto.errors import UnsupportedError
 from onnx_oto.model import graph, normalise
-from onnx_oto.verify import compare, comparison, runner
+from onnx_oto.runtime.runner import Runner, in_onnxruntime, runner
+from onnx_oto.verify import compare, comparison
 from onnx_oto.verify.precise import precise
-from onnx_oto.verify.runner import Runner, in_onnxruntime
 from onnx_oto.verify.tails import JUMPING, jumps
 
 
