@@ -39,16 +39,17 @@ _SHARE_OF_OUTPUTS = 0.25
 class Runner:
     """One model, ready to run. runtime: which one and its version. refusal: why it is not onnxruntime, "" if it is.
 
-    run raises LimitError or CrashedError (see `runtime.worker`), or what the runtime raised, as JobFailed.
+    run: gives the outputs in graph order, and the seconds it took where it ran. It raises LimitError or CrashedError
+    (see `runtime.worker`), or what the runtime raised, as JobFailed.
     """
 
-    run: Callable[[Arrays], list[npt.NDArray[Any]]]
+    run: Callable[[Arrays], tuple[list[npt.NDArray[Any]], float]]
     runtime: str
     refusal: str = ""
 
     def __call__(self, inputs: Arrays) -> list[npt.NDArray[Any]]:
         """Return the outputs in graph order."""
-        return self.run(inputs)
+        return self.run(inputs)[0]
 
 
 def runner(model: onnx.ModelProto, *, threads: int = 0) -> Runner:
@@ -104,8 +105,8 @@ class Session:
         self._model, self._open = model, opened
         self._home, self._number, self.runtime = self._opened()
 
-    def __call__(self, inputs: Arrays) -> list[npt.NDArray[Any]]:
-        """Return the outputs in graph order."""
+    def __call__(self, inputs: Arrays) -> tuple[list[npt.NDArray[Any]], float]:
+        """Return the outputs in graph order, and the seconds it took."""
         worker, number = self.place()
         allowed = allowance(weights=worker.held_bytes, fed=_fed(inputs))
         return worker.call(allowed, run_session, number, dict(inputs), _SHARE_OF_OUTPUTS * allowed.memory)

@@ -74,13 +74,15 @@ def open_reference(content: bytes, forget: Iterable[int]) -> Opened:
     return _keep(run, f"onnx reference evaluator {onnx.__version__}")
 
 
-def run_session(number: int, inputs: Arrays, most: float) -> list[Array]:
-    """Return the outputs. Raises UnsupportedError when they take more than `most` bytes."""
+def run_session(number: int, inputs: Arrays, most: float) -> tuple[list[Array], float]:
+    """Return the outputs, and the seconds it took. Raises UnsupportedError when they take more than `most` bytes."""
+    begin = time.perf_counter()
     outputs = _sessions[number](inputs)
+    seconds = time.perf_counter() - begin
     total = sum(array.nbytes for array in outputs)
     if total > most:
         raise UnsupportedError(f"its outputs take {total / 1e9:.1f} GB, more than can be compared")
-    return outputs
+    return outputs, seconds
 
 
 def time_sessions(numbers: Sequence[int], inputs: Arrays, seconds: float, most: int) -> list[list[float]]:

@@ -133,12 +133,11 @@ class Comparison:
             feed = source.feed(sizes, self.rng)
             begin = time.perf_counter()
             try:
-                outputs = self._left(feed)
+                outputs, seconds = self._left.run(feed)
             except Exception as error:  # the runtime raises many types for sizes that do not fit
                 seconds = time.perf_counter() - begin
                 self._bear(error, seconds)
                 continue
-            seconds = time.perf_counter() - begin
             self._judge(Shown(sizes, feed, outputs))
             return Ran(True, seconds)
         return Ran(False, seconds)
