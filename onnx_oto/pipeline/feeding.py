@@ -13,6 +13,7 @@ import onnx
 
 from onnx_oto.data.npz import read_arrays
 from onnx_oto.errors import DataError, UsageError
+from onnx_oto.runtime.limits import Limits
 from onnx_oto.verify import Feeding
 from onnx_oto.zigs import AnalysisOptions
 
@@ -25,16 +26,24 @@ class FeedOptions(AnalysisOptions):
     """What a cut is verified on, for models that cannot be fed blindly.
 
     inputs: npz file of arrays by input name. input_shape: "NAME:d0,d1,...", the shape of an input to begin with.
+    limit_memory, limit_time: bytes and seconds that a run of the model may take, None for what suits its size.
     """
 
     inputs: str | os.PathLike[str] | None = None
     input_shape: Sequence[str] = ()
+    limit_memory: float | None = None
+    limit_time: float | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """What running the model may take."""
+        return Limits(self.limit_memory, self.limit_time)
 
 
 def read_feeding(model: onnx.ModelProto, options: FeedOptions) -> Feeding:
     """Return what the options say of the inputs of a model. Raises UsageError, DataError, StorageError."""
     examples = () if options.inputs is None else read_examples(options.inputs, model)
-    return Feeding(examples=examples, shapes=parse_shapes(options.input_shape))
+    return Feeding(examples=examples, shapes=parse_shapes(options.input_shape), limits=options.limits)
 
 
 def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:

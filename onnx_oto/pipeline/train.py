@@ -19,6 +19,7 @@ from onnx_oto.pipeline.folder import CHECKPOINT, LAST_GOOD, METRICS, RESULT, mak
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.preparing import Ready, Say, make_ready
 from onnx_oto.pipeline.result import Trained
+from onnx_oto.runtime.limits import UNLIMITED, limited
 from onnx_oto.training import (
     History,
     MetricsFile,
@@ -57,7 +58,8 @@ def train(
     begin = time.perf_counter()
     ready = make_ready(path, source, run, options, say)
     analysis = ready.opened.analysis
-    session = _session(ready)
+    with limited(options.limits):
+        session = _session(ready)
     try:
         optimizer = _optimizer(analysis, session, options, _steps(ready, options))
         recipe = _recipe(ready, options)
@@ -71,7 +73,8 @@ def train(
         seconds = time.perf_counter() - begin
         return Trained(folder, options.sparsity, optimizer.zeroed / groups, seconds, history)
     say("compacting, verifying, measuring")
-    removed, gain = finish(ready.opened.model, weights, ready.dataset, options, folder)
+    with limited(UNLIMITED):  # the model has proved itself, and nothing that was trained may be lost
+        removed, gain = finish(ready.opened.model, weights, ready.dataset, options, folder)
     seconds = time.perf_counter() - begin
     result = Trained(folder, options.sparsity, removed / groups, seconds, history, gain)
     write_json(folder / RESULT, {**result.as_json(), "options": options.as_json()})

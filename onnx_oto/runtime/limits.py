@@ -29,8 +29,9 @@ class Limits(NamedTuple):
     seconds: float | None = None
 
 
+SENSIBLE = Limits()
 UNLIMITED = Limits(math.inf, math.inf)
-_current: ContextVar[Limits] = ContextVar("limits", default=Limits())  # noqa: B039 (a tuple)
+_current: ContextVar[Limits] = ContextVar("limits", default=SENSIBLE)
 
 
 class Allowance(NamedTuple):

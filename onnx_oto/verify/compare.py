@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from onnx_oto.errors import LimitError, UnsupportedError, UsageError
-from onnx_oto.runtime.limits import allowance
+from onnx_oto.runtime.limits import SENSIBLE, Limits, allowance, limited
 from onnx_oto.runtime.runner import Arrays, first_line
 from onnx_oto.verify.comparison import Comparison, Differs, Inside, Shown
 from onnx_oto.verify.difference import BFLOAT16
@@ -39,10 +39,14 @@ GIVE_INPUTS = "give inputs that do with --inputs FILE.npz, or their sizes with -
 
 @dataclass(frozen=True, kw_only=True)
 class Feeding:
-    """What a user says of the inputs. examples: feeds; shapes: of inputs by name, to begin with."""
+    """What a user says of the inputs, and of what running on them may take.
+
+    examples: feeds; shapes: of inputs by name, to begin with.
+    """
 
     examples: Sequence[Arrays] = ()
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    limits: Limits = SENSIBLE
 
 
 def compare(
@@ -69,6 +73,21 @@ def compare(
     Raises UnsupportedError when the full model cannot be run on any input, does not repeat itself, or when nothing
     that depends on what was cut varies: then nothing is proved.
     """
+    feeding = feeding or Feeding()
+    with limited(feeding.limits):
+        return _compare(full, compact, seed, batches, inputs, feeding, original, inside)
+
+
+def _compare(
+    full: onnx.ModelProto,
+    compact: onnx.ModelProto,
+    seed: int,
+    batches: int,
+    inputs: Iterable[Arrays] | None,
+    feeding: Feeding,
+    original: onnx.ModelProto | None,
+    inside: Inside | None,
+) -> Verdict:
     full, compact, wide = alike(full, compact)
     if wide and original is not None:
         original = upcast(original)
@@ -80,7 +99,7 @@ def compare(
         if inputs is not None:
             _run_given(trial, list(inputs))
         else:
-            _Probing(trial, slots(full), feeding or Feeding()).run(batches, original)
+            _Probing(trial, slots(full), feeding).run(batches, original)
     except Differs as stop:
         failed = stop if trial is None else None
         if trial is None:
