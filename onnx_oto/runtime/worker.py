@@ -29,6 +29,10 @@ P = ParamSpec("P")
 Result = TypeVar("Result")
 
 _BOOT = "import sys; sys.path[:] = sys.argv[1:]; from onnx_oto.runtime.child import main; main()"
+_TELLS = {
+    "SIGFPE": ", as an integer division by zero does",
+    "SIGKILL": ", sent by the system or a person, perhaps because memory ran out",
+}
 _POLL = 0.02  # seconds: memory grows by some 50 MB meanwhile at most
 
 
@@ -145,7 +149,7 @@ class Worker:
         self.kill()
         if self._stopped_for:
             return LimitError(self._stopped_for)
-        return CrashedError(f"running the model brought the runtime down ({_cause(code)})")
+        return CrashedError(f"running the model brings the runtime down ({_cause(code)})")
 
 
 _shared: Worker | None = None
@@ -185,10 +189,11 @@ def _too_large(allowed: Allowance) -> str:
 
 
 def _cause(code: int) -> str:
-    """Return what ended a process: the name of a signal, or its exit code."""
+    """Return what ended a process: the name of a signal and what it tells, or an exit code."""
     if code < 0:
         try:
-            return signal.Signals(-code).name
+            name = signal.Signals(-code).name
         except ValueError:
             return f"signal {-code}"
+        return name + _TELLS.get(name, "")
     return f"exit code {code:#x}" if code > 255 else f"exit code {code}"

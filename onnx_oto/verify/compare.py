@@ -211,7 +211,9 @@ class _Probing:
             self.trial.skip(sizes)
             return Ran(False, 0.0)
         if self.known is not None and (taken := self.known.largest(sizes)) > self.most:
-            self.trial.skip(sizes, f"a tensor takes {taken / 1e9:.1f} GB at {size_text(sizes)}")
+            self.trial.skip(
+                sizes, f"a tensor takes {taken / 1e9:.1f} GB at {size_text(sizes)} (see --limit-memory)"
+            )
             return Ran(False, 0.0)
         return self.trial.trial(sizes)
 
