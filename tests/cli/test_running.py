@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
@@ -53,3 +54,20 @@ def test_a_size_of_memory_is_a_number_with_a_unit(cli, model, text):
     done = cli("prune", model, "-o", "c.onnx", f"--limit-memory={text}")
     assert done.returncode == 2
     assert "is no size of memory: write 8GB" in done.stderr
+
+
+@pytest.mark.parametrize("optimizer", ["dense", "dhspg"])
+def test_training_tries_the_graph_elsewhere_before_it_runs_it_itself(refused, tmp_path, optimizer):
+    model = write(
+        f"""g (float[N,4] x) => (float[N,3] out) <float[4,16] w, float[16,3] v> {{
+        {PATH}  i = Cast<to=7>(x)  zero = Sub(i, i)  q = Div(i, zero)  f = Cast<to=1>(q)
+        s = ReduceSum<keepdims=0>(f)  out = Add(y, s) }}""",
+        tmp_path,
+    )
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((48, 4), np.float32), rng.integers(0, 3, 48)
+    np.savez(tmp_path / "d.npz", x_train=x[:32], y_train=y[:32], x_test=x[32:], y_test=y[32:])
+    run = ["--data", tmp_path / "d.npz", "--run", tmp_path / "run", "--epochs", 1, "--batch", 16]
+    line = refused(4, "train", model, *run, "--optimizer", optimizer)
+    assert "running the model brings the runtime down" in line
+    assert not (tmp_path / "run").exists()
