@@ -13,7 +13,7 @@ from onnx import ModelProto
 from onnx_oto.errors import ModelError, OtoError, StorageError, UnsupportedError
 from onnx_oto.model.check import check
 from onnx_oto.model.constants import store_densely
-from onnx_oto.model.external import all_tensors, load_external, resolve
+from onnx_oto.model.external import all_tensors, load_external, locations, resolve
 from onnx_oto.model.tensors import byte_count, is_external
 
 DEFAULT_MAX_BYTES = 8 * 2**30
@@ -58,6 +58,25 @@ def load(
         reason = _one_line(error) or type(error).__name__
         raise ModelError(f"model {str(path)!r} is not a valid ONNX file: {reason}") from None
     return model
+
+
+def stored_files(path: str | os.PathLike[str]) -> list[Path]:
+    """Return the files that a model is read from: its own, and those of external data that exist.
+
+    Nothing is judged: a file that is no model has no others.
+    """
+    path = Path(path)
+    model = parsed_or_none(path)
+    named = (path.parent / name for name in sorted(locations(model)) if "\0" not in name) if model else ()
+    return [path, *(each for each in named if os.path.isfile(each))]
+
+
+def parsed_or_none(path: Path) -> ModelProto | None:
+    """Return what a file says without its external data, None when it holds no model that can be read."""
+    try:
+        return _parse(_read(path, PROTOBUF_LIMIT))
+    except (OtoError, ValueError, RuntimeError, MemoryError):
+        return None
 
 
 def stored_bytes(path: str | os.PathLike[str], model: ModelProto) -> int:

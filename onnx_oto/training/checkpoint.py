@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from onnx_oto.errors import StorageError, UsageError
 from onnx_oto.gradients import GradientSession
-from onnx_oto.model.store import replacing, sync_folder
+from onnx_oto.model.replace import replacing
 from onnx_oto.optim import Optimizer
 from onnx_oto.training.events import EpochEnded
 
@@ -163,6 +163,5 @@ def _write(path: Path, arrays: Mapping[str, Array]) -> None:
         with replacing(path) as file:
             savez: Any = np.savez  # its stubs take every keyword for `allow_pickle`
             savez(file, **arrays)
-        sync_folder(path.parent)
     except OSError as error:
         raise StorageError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
