@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnx_oto.data.npz import read_arrays
+from onnx_oto.data.archive import read_arrays
 from onnx_oto.errors import DataError, UsageError
 from onnx_oto.runtime.limits import Limits
 from onnx_oto.verify import Feeding
@@ -76,11 +76,15 @@ def read_examples(path: Path, model: onnx.ModelProto) -> list[dict[str, Array]]:
     An array whose first axis is k times the size that the model fixes holds the values of k feeds. Ranks, fixed sizes
     and types are compared. Raises DataError.
     """
-    arrays = read_arrays(path)
     wanted = inputs_of(model)
-    missing = [name for name in wanted if name not in arrays]
-    if missing:
-        raise DataError(f"'{path}' lacks input {missing[0]!r}: it holds {sorted(arrays)}")
+
+    def judged(blanks: Mapping[str, Array]) -> Iterable[str]:
+        missing = [name for name in wanted if name not in blanks]
+        if missing:
+            raise DataError(f"it lacks input {missing[0]!r}: it holds {sorted(blanks)}")
+        return wanted
+
+    arrays = read_arrays(path, judged)
     parts = {name: _parts(arrays[name], value) for name, value in wanted.items()}
     count = max((len(each) for each in parts.values()), default=1)
     feeds = []

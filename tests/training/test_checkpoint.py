@@ -55,6 +55,13 @@ def test_damage_is_one_line(file: Path) -> None:
         load_checkpoint(file.with_name("other.npz"))
 
 
+def test_what_cannot_be_true_is_damage(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints are read as carefully as data."""
+    monkeypatch.setattr("onnx_oto.data.archive.available_bytes", lambda: 100)
+    with pytest.raises(StorageError, match=r"state\.npz' is damaged \(its arrays take \d+ bytes, 100 bytes"):
+        load_checkpoint(file)
+
+
 def test_another_version_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onnx_oto.training.checkpoint.VERSION", 2)
     with pytest.raises(StorageError, match="version 1, this program reads 2"):
