@@ -90,9 +90,12 @@ def storing(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file that this package wrote; of a model, its data file too."""
-    older = _own_data(path)
-    for each in (path, *older):
+    """Remove a file that this package wrote, with the data file of a model and what killed processes left of it.
+
+    Only for who holds its folder locked. Raises OSError.
+    """
+    _sweep_model(path)
+    for each in (path, *_own_data(path)):
         each.unlink(missing_ok=True)
 
 
