@@ -5,9 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_MEMINFO = Path("/proc/meminfo")
-_LIMIT = Path("/sys/fs/cgroup/memory.max")
-
 
 def available_bytes() -> int | None:
     """Return the bytes that may be taken without swapping, or None on systems that do not say (all but Linux).
@@ -15,13 +12,13 @@ def available_bytes() -> int | None:
     In a container it is at most the container's limit (not less: what it uses now is partly the cache of files).
     """
     try:
-        found = re.search(r"MemAvailable:\s*(\d+) kB", _MEMINFO.read_text(encoding="ascii"))
+        found = re.search(r"MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"))
     except (OSError, ValueError):
         found = None
     if found is None:
         return None
     available = int(found[1]) * 1024
     try:
-        return min(available, int(_LIMIT.read_text(encoding="ascii")))
+        return min(available, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
     except (OSError, ValueError):  # no container, or one without a limit ("max")
         return available
