@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from onnx_oto.data.memory import available_bytes
 from onnx_oto.errors import DataError, StorageError
+from onnx_oto.model.files import open_regular
 
 try:
     from lzma import LZMAError
@@ -80,7 +81,7 @@ def read_arrays(path: str | os.PathLike[str], judge: Judge | None = None) -> dic
     cannot be read, and DataError for damaged or foreign files and for those that claim more than can be in them.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             if not zipfile.is_zipfile(file):
                 raise DataError("it is no npz file, or a truncated one: write it with numpy.savez")
             file.seek(0)

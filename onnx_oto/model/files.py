@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import onnx
 from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
@@ -115,10 +118,8 @@ def suitable_ir(model: ModelProto) -> int:
 
 def _read(path: Path, max_bytes: int) -> bytes:
     try:
-        with open(path, "rb", opener=_open_without_blocking) as file:
+        with open_regular(path) as file:
             info = os.fstat(file.fileno())
-            if not stat.S_ISREG(info.st_mode):
-                raise StorageError(f"cannot read {str(path)!r}: it is not a regular file")
             if info.st_size > max_bytes:
                 raise ModelError(
                     f"model {str(path)!r} has {info.st_size} bytes, more than the limit of {max_bytes}"
@@ -133,6 +134,15 @@ def _read(path: Path, max_bytes: int) -> bytes:
     if not data:
         raise ModelError(f"model {str(path)!r} is empty (0 bytes): export or copy it again")
     return data
+
+
+@contextmanager
+def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file to read. Raises OSError, and at once StorageError for pipes, devices and folders."""
+    with open(path, "rb", opener=_open_without_blocking) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise StorageError(f"cannot read {str(path)!r}: it is not a regular file")
+        yield file
 
 
 def _open_without_blocking(name: str, flags: int) -> int:

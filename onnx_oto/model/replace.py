@@ -62,8 +62,7 @@ class Replacements:
         if target.exists() and not target.is_file():
             raise StorageError(f"cannot write {str(path)!r}: it is not a regular file")
         if target not in self._claimed:
-            lock = target.with_name(f".{target.name}.lock")
-            if self._held.enter_context(hold(lock, wait=_WAIT_SECONDS)):
+            if self._held.enter_context(hold(lock_of(target), wait=_WAIT_SECONDS)):
                 (clean or sweep)(target)
             self._claimed.add(target)
         return target
@@ -142,6 +141,11 @@ class Replacements:
             yield file
             file.flush()
             os.fsync(file.fileno())
+
+
+def lock_of(target: Path) -> Path:
+    """Return the file that is locked while a target is written."""
+    return target.with_name(f".{target.name}.lock")
 
 
 def beside(target: Path, suffix: str) -> Path:

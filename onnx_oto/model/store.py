@@ -16,7 +16,7 @@ from onnx import ModelProto, TensorProto
 from onnx_oto.errors import StorageError, UsageError
 from onnx_oto.model.external import all_tensors, locations
 from onnx_oto.model.files import parsed_or_none, runnable_bytes
-from onnx_oto.model.replace import Replacements, beside, left_beside, sweep, together
+from onnx_oto.model.replace import Replacements, beside, left_beside, lock_of, sweep, together
 from onnx_oto.model.tensors import byte_count, is_external, to_array
 
 # Stay clear of the 2 GiB that one protobuf message may have.
@@ -95,7 +95,7 @@ def remove(path: Path) -> None:
     Only for who holds its folder locked. Raises OSError.
     """
     _sweep_model(path)
-    for each in (path, *_own_data(path)):
+    for each in (path, *_own_data(path), lock_of(path)):
         each.unlink(missing_ok=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tracemalloc
 import warnings
 import zipfile
@@ -119,6 +120,13 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
         load(tmp_path / "nothing.npz")
     with pytest.raises(StorageError, match="cannot read"):
         load(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names")
+def test_a_pipe_is_not_waited_for(file: Path) -> None:
+    os.mkfifo(file)
+    with pytest.raises(StorageError, match="it is not a regular file"):
+        load(file)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x93NUMPY\x01\x00", b"PK\x03\x04" + b"\0" * 40])

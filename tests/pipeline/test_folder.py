@@ -42,7 +42,8 @@ def test_a_run_leaves_its_files_and_says_which(tmp_path):
 def test_an_earlier_run_is_replaced_on_request(tmp_path):
     finished(tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / ".checkpoint.npz.0123abcd.tmp").write_text("of a run that was killed")
+    for name in (".checkpoint.npz.0123abcd.tmp", ".trained.onnx.lock"):
+        (tmp_path / name).write_text("of a run that was killed")
     before = content(tmp_path)
     with pytest.raises(UsageError, match="holds an earlier run: give another folder, or --overwrite"):
         finished(tmp_path)
