@@ -55,28 +55,36 @@ def hold(path: Path, *, wait: float = 0.0) -> Iterator[bool]:
 
 def _try(path: Path) -> int | None:
     """Return the descriptor of the locked file, -1 where locks are unknown, None while another process has it."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except PermissionError:
-        if os.name == "nt" and path.exists():  # its holder is removing it
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except PermissionError:
+            if os.name == "nt" and path.exists():  # its holder is removing it
+                return None
+            raise
+        locked = _is_locked(descriptor)
+        if locked and _is_still(path, descriptor):
+            return descriptor
+        os.close(descriptor)
+        if locked is None:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            return -1
+        if not locked:
             return None
-        raise
-    locked = False
+
+
+def _is_locked(descriptor: int) -> bool | None:
+    """Lock a file; return whether that was done, None where the file system has no locks."""
     try:
         _lock(descriptor)
-        locked = _is_still(path, descriptor)
-        return descriptor if locked else None
     except OSError as error:
         if error.errno in _TAKEN:
+            return False
+        if error.errno in _UNSUPPORTED:
             return None
-        if error.errno not in _UNSUPPORTED:
-            raise
-        with contextlib.suppress(OSError):
-            path.unlink()
-        return -1
-    finally:
-        if not locked:
-            os.close(descriptor)
+        raise
+    return True
 
 
 def _is_still(path: Path, descriptor: int) -> bool:

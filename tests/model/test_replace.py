@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from onnx_oto.errors import StorageError
+from onnx_oto.model import lock as lock_module
 from onnx_oto.model import replace as replace_module
 from onnx_oto.model.lock import hold
 from onnx_oto.model.replace import replacing, together
@@ -165,11 +166,26 @@ def test_a_lock_excludes_others_and_leaves_nothing(tmp_path):
 
 
 @POSIX
+def test_a_lock_on_a_file_that_its_holder_just_removed_is_none(tmp_path, monkeypatch):
+    place, real, removed = tmp_path / "lock", lock_module._lock, []
+
+    def lock(descriptor: int) -> None:
+        if not removed:
+            removed.append(place.unlink())
+        real(descriptor)
+
+    monkeypatch.setattr(lock_module, "_lock", lock)
+    with hold(place) as held:
+        assert held
+        assert place.exists()
+
+
+@POSIX
 def test_without_locks_work_goes_on_and_nothing_is_swept(tmp_path, monkeypatch):
     def unsupported(descriptor: int) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr("onnx_oto.model.lock._lock", unsupported)
+    monkeypatch.setattr(lock_module, "_lock", unsupported)
     (tmp_path / ".file.0123abcd.tmp").write_text("whose?")
     write(tmp_path / "file", b"new")
     assert names(tmp_path) == [".file.0123abcd.tmp", "file"]
