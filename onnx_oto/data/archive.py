@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
-from onnx_oto.data.memory import available_bytes
 from onnx_oto.errors import DataError, StorageError
 from onnx_oto.model.files import open_regular
 
@@ -159,8 +159,8 @@ def _check_sizes(members: Mapping[str, _Member], file_bytes: int) -> None:
             f"its arrays take {size} bytes, {size // max(file_bytes, 1)} times the size of the file, array "
             f"{largest!r} most of them: if that is right, store them with numpy.savez, which does not compress"
         )
-    free = available_bytes()
-    if free is not None and size > free:
+    free = psutil.virtual_memory().available
+    if size > free:
         raise DataError(f"its arrays take {size} bytes, {free} bytes of memory are free: store fewer samples")
 
 

@@ -8,9 +8,11 @@ import tracemalloc
 import warnings
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from onnx_oto.data import load
@@ -298,7 +300,7 @@ def test_what_is_refused_for_its_size_is_told(file: Path, monkeypatch: pytest.Mo
     ):
         load(file)
     monkeypatch.undo()
-    monkeypatch.setattr("onnx_oto.data.archive.available_bytes", lambda: 1 << 20)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1 << 20))
     with pytest.raises(DataError, match="take 2500080 bytes, 1048576 bytes of memory are free"):
         load(file)
 

@@ -8,7 +8,7 @@ from importlib import import_module
 import onnx
 import pytest
 
-from onnx_oto.errors import DataError, OtoError, StorageError
+from onnx_oto.errors import DataError, DivergedError, OtoError, StorageError
 from onnx_oto.model import load
 from onnx_oto.pipeline import TrainOptions, compact_zeros, train
 from onnx_oto.training import EpochEnded, Stepped
@@ -88,6 +88,16 @@ def test_the_weights_are_those_of_the_last_step(model, data, tmp_path):
 def test_before_the_last_step_nothing_is_rescued(model, data, tmp_path):
     with pytest.raises(ValueError, match="oh"):
         train(model, data, tmp_path / "run", OPTIONS, observer=Breaking(ValueError("oh"), Stepped, before=1))
+    assert not (tmp_path / "run" / "trained.onnx").exists()
+
+
+def test_what_diverged_is_not_rescued(model, data, tmp_path):
+    """The parameters before that are in the checkpoint of the guard."""
+    error = DivergedError("training diverged")
+    with pytest.raises(
+        DivergedError, match=r"^training diverged; the parameters before it are in .*last-good\.npz'$"
+    ):
+        train(model, data, tmp_path / "run", OPTIONS, observer=Breaking(error, Stepped))
     assert not (tmp_path / "run" / "trained.onnx").exists()
 
 
