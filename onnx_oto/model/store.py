@@ -89,13 +89,15 @@ def storing(path: str | os.PathLike[str]) -> Iterator[None]:
         raise StorageError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
 
 
-def remove(path: Path) -> None:
-    """Remove a file that this package wrote, with the data file of a model and what killed processes left of it.
-
-    Only for who holds its folder locked. Raises OSError.
-    """
+def clean(path: Path) -> None:
+    """Remove what killed processes left of a file. Only for who holds its folder locked. Raises OSError."""
     _sweep_model(path)
-    for each in (path, *_own_data(path), lock_of(path)):
+    lock_of(path).unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file that this package wrote; of a model, its data file too. Raises OSError."""
+    for each in (*_own_data(path), path):
         each.unlink(missing_ok=True)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from onnx_oto.errors import StorageError, UsageError
 from onnx_oto.model.lock import hold
 from onnx_oto.model.replace import replacing
-from onnx_oto.model.store import remove, storing
+from onnx_oto.model.store import clean, remove, storing
 
 METRICS = "metrics.jsonl"
 CHECKPOINT = "checkpoint.npz"
@@ -43,14 +43,17 @@ class Manifest:
 class RunFolder:
     """A folder that this process alone writes to, see `claim`."""
 
-    def __init__(self, path: Path, verb: str) -> None:
+    def __init__(self, path: Path, verb: str, earlier: Manifest) -> None:
         self.path = path
+        self._earlier = earlier
         self._manifest = Manifest(verb)
 
     def begin(self) -> None:
         """Remove the files of an earlier run, and what killed runs left of them. Raises StorageError."""
         with storing_in(self.path):
             for name in FILES:
+                clean(self.path / name)
+            for name in self._earlier.files:
                 remove(self.path / name)
             self.place(METRICS).touch()
 
@@ -87,8 +90,9 @@ def claim(run: str | os.PathLike[str], *, verb: str, overwrite: bool = False) ->
                 raise UsageError(
                     f"another run is writing to '{run}': wait until it has ended, or give another folder"
                 ) from None
-            _require_free(path, verb, overwrite)
-        yield RunFolder(path, verb)
+            earlier = _earlier(path)
+            _require_free(path, earlier, verb, overwrite)
+        yield RunFolder(path, verb, earlier or Manifest())
 
 
 @contextlib.contextmanager
@@ -106,9 +110,8 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
         file.write((json.dumps(value, indent=1) + "\n").encode())
 
 
-def _require_free(path: Path, verb: str, overwrite: bool) -> None:
+def _require_free(path: Path, earlier: Manifest | None, verb: str, overwrite: bool) -> None:
     """Raise UsageError when files are there that may not be replaced."""
-    earlier = _earlier(path)
     present = [name for name in FILES if os.path.lexists(path / name)]
     foreign = [name for name in present if earlier is None or name not in earlier.files]
     if earlier is None and os.path.lexists(path / MANIFEST):

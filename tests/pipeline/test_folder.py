@@ -102,6 +102,18 @@ def test_what_is_added_during_a_run_is_not_replaced(tmp_path):
             run.place(RESULT)
 
 
+def test_what_is_added_before_a_run_begins_is_not_removed(tmp_path):
+    """Between the two lie the rehearsal and the reading of the data."""
+    finished(tmp_path, names=("checkpoint.npz",))
+    with claim(tmp_path, verb="train", overwrite=True) as run:
+        (tmp_path / RESULT).write_text("mine")
+        run.begin()
+        assert set(content(tmp_path)) - {LOCK} == {METRICS, MANIFEST, RESULT}
+        with pytest.raises(StorageError, match="written by somebody else during the run"):
+            run.place(RESULT)
+    assert (tmp_path / RESULT).read_text() == "mine"
+
+
 def test_runs_of_versions_without_a_manifest_are_known_by_their_metrics(tmp_path):
     finished(tmp_path)
     (tmp_path / MANIFEST).unlink()
