@@ -69,7 +69,7 @@ def main() -> int:
     if not cases:
         print(f"no case matches '{args.only}': see --list", file=sys.stderr)
         return 2
-    skipped = [case for case in cases if case.unprivileged and _is_administrator()]
+    skipped = [case for case in cases if case.unprivileged and os.geteuid() == 0]
     begin = time.perf_counter()
     results = list(_run([case for case in cases if case not in skipped], args))
     failed = [result for result in results if result.failures]
@@ -84,10 +84,6 @@ def main() -> int:
         f"{time.perf_counter() - begin:.0f} s"
     )
     return 1 if failed else 0
-
-
-def _is_administrator() -> bool:
-    return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 def _run(cases: list[Case], args: argparse.Namespace) -> Iterator[Result]:
@@ -112,7 +108,7 @@ def _outcome(trial: Trial, name: str, args: argparse.Namespace) -> Outcome:
         with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
             seen = attempt(trial, Path(folder), limits, source=args.source)
     else:
-        folder = args.keep / name.replace("/", "-")
+        folder = args.keep.resolve() / name.replace("/", "-")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         seen = attempt(trial, folder, limits, source=args.source)

@@ -10,8 +10,8 @@ import pytest
 from hostile_corpus.__main__ import parse
 from hostile_corpus.case import OK, Trial
 from hostile_corpus.corpus import corpus
-from hostile_corpus.judge import Limits, judge
-from hostile_corpus.process import OUTSIDE, WORK, attempt
+from hostile_corpus.judge import WORK, Limits, judge
+from hostile_corpus.process import OUTSIDE, attempt
 from hostile_corpus.report import Outcome, Result, failure_lines, table
 
 CASES = {case.title: case for case in corpus()}

@@ -102,7 +102,7 @@ def _data(folder: Path) -> None:
     archive.write(folder / "d.npz", members())
 
 
-def _then(first: Prepare, more: Prepare) -> Prepare:
+def _then(first: Prepare, more: Callable[[Path], object]) -> Prepare:
     def prepare(folder: Path) -> None:
         first(folder)
         more(folder)
@@ -186,7 +186,7 @@ def _colliding() -> Iterator[Case]:
 
 # --- outputs that cannot be written --------------------------------------------------------------------------------
 def _in_the_way() -> Iterator[Case]:
-    options = {
+    options: dict[str, tuple[Callable[[str], tuple[str, ...]], tuple[str, ...]]] = {
         "output": (_prune, ()),
         "zeroed": (lambda name: _prune("out.onnx", "--save-zeroed", name), ("--save-zeroed", "zeroed.onnx")),
         "kept": (lambda name: _prune("out.onnx", "--kept", name), ("--kept", "kept.json")),
@@ -200,7 +200,6 @@ def _in_the_way() -> Iterator[Case]:
         "is-very-long": (_both, "n/" * 3000 + "place"),
         "is-empty": (_both, ""),
         "is-here": (_both, "."),
-        "ends-in-slash": (_both, "place/"),
         "links-in-a-circle": (_then(_both, _link("place", "place")), "place"),
         "links-to-nowhere": (_then(_both, _link("place", "nowhere/place")), "place"),
     }
@@ -253,9 +252,8 @@ def _full() -> Iterator[Case]:
     ):
         words = _prune("out.onnx", *more)
         yield _fault(f"full-{name}", _wide, words, words, codes=full, limit=limit)
-    keep = {"remains": RUN_FILES, "codes": full}
     for limit in (1024, 4096, 8192):
-        yield _fault(f"full-run-{limit}", _data, TRAIN, TRAIN, limit=limit, **keep)
+        yield _fault(f"full-run-{limit}", _data, TRAIN, TRAIN, codes=full, remains=RUN_FILES, limit=limit)
 
 
 # --- folders of a run ----------------------------------------------------------------------------------------------
@@ -287,7 +285,7 @@ def _runs() -> Iterator[Case]:
     yield _fault("run-is-model", _data, here("m.onnx", run="m.onnx"), here("m.onnx", run="run"), writes=())
     yield _fault("run-in-a-file", _data, here("m.onnx", run="m.onnx/run"), here("m.onnx", run="run"))
     yield _fault("run-is-pipe", _then(_data, _pipe("run")), TRAIN, TRAIN, twin=_data)
-    yield _fault("run-links-to-nowhere", _then(_data, _link("run", "run")), TRAIN, TRAIN, twin=_data)
+    yield _fault("run-links-in-a-circle", _then(_data, _link("run", "run")), TRAIN, TRAIN, twin=_data)
     yield _fault("run-is-long", _data, here("m.onnx", run="n" * 300), TRAIN)
     locked = _then(_then(_data, _folder("run")), _mode("run", 0o555))
     yield _fault("run-is-locked", locked, TRAIN, TRAIN, twin=_data, unprivileged=True)

@@ -47,9 +47,12 @@ class Seen:
 
 
 def judge(trial: Trial, seen: Seen, limits: Limits) -> list[str]:
-    """Return every rule that is broken, one line each; empty when all is well."""
+    """Return every rule that is broken, one line each; empty when all is well.
+
+    Of a command that we ended nothing else is asked: what it left, it could not clear away.
+    """
     if seen.stopped:
-        return [seen.stopped, *_files(trial, seen)]
+        return [seen.stopped]
     return [*_ending(trial, seen, limits), *_words(trial, seen), *_files(trial, seen)]
 
 
@@ -93,7 +96,6 @@ def _is_control(character: str) -> bool:
 
 
 def _files(trial: Trial, seen: Seen) -> Iterator[str]:
-    succeeded = seen.code == 0 and not seen.stopped
     for path in sorted({*seen.before, *seen.after}):
         was, now = seen.before.get(path), seen.after.get(path)
         if was == now:
@@ -105,9 +107,9 @@ def _files(trial: Trial, seen: Seen) -> Iterator[str]:
             yield f"left a temporary file: {path}"
         elif not mine:
             yield f"{what} {path}"
-        elif not succeeded and not (was is None and _matches(inside, trial.remains)):
+        elif seen.code and not (was is None and _matches(inside, trial.remains)):
             yield f"failed, but {what} {path}"
-    if succeeded:
+    if not seen.code:
         for name in trial.writes:
             if not name.endswith("/*") and not any(
                 _matches(path, (f"{WORK}/{name}",)) for path in seen.after

@@ -1,6 +1,7 @@
 """Kill `prune` and `train` while they replace earlier files, look at what is left, and run them again.
 
 Every file must be the earlier one or a new one, whole; a second run must succeed and leave nothing beside its files.
+Some may be earlier and some new ("mixed" in the tally): files are put in place one by one.
 Half of the moments are spread over the time that a command takes, half follow a change in its folder at once: that is
 where files can be half written.
 """
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -64,7 +66,7 @@ def _model(folder: Path) -> None:
 def _model_and_data(folder: Path) -> None:
     _model(folder)
     rng = np.random.default_rng(0)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for split, count in (("train", 64), ("test", 32)):
         arrays[f"x_{split}"] = rng.integers(0, 256, (count, 28, 28)).astype(np.uint8)
         arrays[f"y_{split}"] = np.arange(count) % 10

@@ -56,7 +56,7 @@ def table(results: Iterable[Result]) -> str:
     kinds: dict[str, list[Result]] = {}
     for result in results:
         kinds.setdefault(result.case.kind, []).append(result)
-    lines = [("kind", "cases", "as expected", "twins accepted", "slowest", "largest")]
+    lines: list[tuple[str, ...]] = [("kind", "cases", "as expected", "twins accepted", "slowest", "largest")]
     lines += [_row(kind, its) for kind, its in kinds.items()]
     lines.append(_row("all", [result for its in kinds.values() for result in its]))
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]

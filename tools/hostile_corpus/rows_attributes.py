@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostile_corpus.case import ANY
+from hostile_corpus.case import ANY, INVALID
 from hostile_corpus.placing import FUNCTION, PATH, Row
 
 LEAST, HUGE = str(-(2**63)), str(2**62)
@@ -17,10 +17,9 @@ def _row(
     bad: dict[str, str],
     on: str = "flat",
     gives: str = "float",
-    codes: frozenset[int] | None = None,
+    codes: frozenset[int] = INVALID,
 ) -> Row:
-    given = {} if codes is None else {"codes": codes}
-    return Row(name, text, good, bad, gives, on, places=PLACES, **given)
+    return Row(name, text, good, bad, gives, on, codes, PLACES)
 
 
 def _conv(attribute: str, good: str, bad: dict[str, str]) -> Row:
