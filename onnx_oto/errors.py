@@ -4,6 +4,8 @@
     ├── UsageError           2   arguments that contradict each other
     ├── ModelError           3   invalid or unsafe model
     ├── UnsupportedError     4   a valid model that cannot be handled, or has nothing to prune
+    ├── CrashedError         4   running the model brought the process down that runs it
+    ├── LimitError           4   running the model takes more memory or time than is allowed
     ├── DataError            5   data that does not fit the model
     ├── DivergedError        6   the loss or a parameter is not finite any more
     ├── RuntimeMissingError  7   the environment lacks something, or has it twice
@@ -37,6 +39,18 @@ class ModelError(OtoError):
 
 class UnsupportedError(OtoError):
     """The model is valid, but what was asked cannot be done with it."""
+
+    exit_code: ClassVar[int] = 4
+
+
+class CrashedError(OtoError):
+    """Running the model brought the process down that models run in."""
+
+    exit_code: ClassVar[int] = 4
+
+
+class LimitError(OtoError):
+    """Running the model takes more memory or time than is allowed."""
 
     exit_code: ClassVar[int] = 4
 

@@ -51,7 +51,7 @@ included:
 | code | kind | |
 | --- | --- | --- |
 """
-OTHERS = """| 7 | MemoryError | There is not enough memory. |
+OTHERS = """\
 | 129, 130, 143 | Interrupted | SIGHUP, Ctrl-C, SIGTERM; nothing is left half written. |
 
 `train` takes the first signal for the wish to stop between two steps, and leaves a checkpoint; the second ends it at

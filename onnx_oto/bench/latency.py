@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnx_oto.verify.runner import runner
+from onnx_oto.runtime.runner import time_models
 
 
 @dataclass(frozen=True)
@@ -36,15 +35,5 @@ def latency(
 
     Two rounds warm up and are not counted; at least five are. threads: of onnxruntime, 0 = its default.
     """
-    runners = [runner(model, threads=threads) for model in models]
-    for _ in range(2):
-        for run in runners:
-            run(feed)
-    times: list[list[float]] = [[] for _ in models]
-    end = time.perf_counter() + seconds
-    while len(times[0]) < 5 or (time.perf_counter() < end and len(times[0]) < most):
-        for run, its in zip(runners, times, strict=True):
-            begin = time.perf_counter()
-            run(feed)
-            its.append(1000 * (time.perf_counter() - begin))
+    times = time_models(models, feed, seconds=seconds, most=most, threads=threads)
     return [Latency(float(np.median(t)), min(t), max(t), len(t)) for t in times]

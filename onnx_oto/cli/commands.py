@@ -14,7 +14,7 @@ from onnx_oto.cli.ending import Trouble
 from onnx_oto.cli.models import compact_command, inspect_command, prune_command, verify_command
 from onnx_oto.cli.streams import RESULTS, ReaderGone
 from onnx_oto.cli.training import demo_command, train_command
-from onnx_oto.errors import OtoError, RuntimeMissingError, StorageError, UsageError
+from onnx_oto.errors import LimitError, OtoError, StorageError, UsageError
 
 NAME = "onnx-oto"
 COMPLETE = "_ONNX_OTO_COMPLETE"
@@ -78,7 +78,7 @@ def trouble_of(error: Exception) -> Trouble:
         message = f"cannot read or write{where}: {error.strerror or error}"
         return Trouble(StorageError.exit_code, StorageError.__name__, message)
     if isinstance(error, MemoryError):
-        return Trouble(RuntimeMissingError.exit_code, "MemoryError", "there is not enough memory for this")
+        return Trouble(LimitError.exit_code, LimitError.__name__, "there is not enough memory for this")
     if os.environ.get("ONNX_OTO_DEBUG"):
         traceback.print_exception(error)
     line = (str(error).strip().splitlines() or [""])[0]

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from onnx_oto.cli import screen
+from onnx_oto.cli import screen, units
 from onnx_oto.pipeline import FeedOptions, PruneOptions, compact_zeros, open_model, prune, verify_files
 from onnx_oto.pipeline.inspecting import inspection
 from onnx_oto.zigs import SCORES, AnalysisOptions
@@ -49,7 +49,20 @@ def feed_options(command: Callable[..., None]) -> Callable[..., None]:
         help="Verify on the arrays of this npz file, one per input name, instead of random ones. The first axis counts "
         "samples; where the model fixes it, a multiple of its size holds several feeds.",
     )
-    return inputs(shape_option(command))
+    memory = click.option(
+        "--limit-memory",
+        callback=units.memory,
+        metavar="SIZE",
+        help="Memory that running the model may take, such as 8GB.  [default: 1.3 GB, and more for large weights and "
+        "inputs]",
+    )
+    seconds = click.option(
+        "--limit-time",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="Time that one run of the model may take.  [default: 20, and more for large weights and inputs]",
+    )
+    return inputs(shape_option(memory(seconds(command))))
 
 
 shape_option = click.option(

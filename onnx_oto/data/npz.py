@@ -7,43 +7,20 @@ of x_train and x_test: `x_train__NAME`, `x_test__NAME`. The first axis of every 
 
 from __future__ import annotations
 
-import errno
 import os
-import zipfile
-import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from onnx_oto.errors import DataError, StorageError
-
-try:
-    from lzma import LZMAError
-except ImportError:  # a Python built without lzma: then zipfile refuses such members by itself
-    LZMAError = zlib.error  # type: ignore[assignment,misc]
+from onnx_oto.data.archive import read_arrays
+from onnx_oto.errors import DataError
 
 Array = npt.NDArray[Any]
 
 SPLITS = ("train", "test")
 EXPECTED = "expected x_train, y_train, x_test, y_test (or x_train__NAME and x_test__NAME per model input)"
-
-# What numpy and zipfile raise for damaged, encrypted or foreign content.
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    LZMAError,
-    ValueError,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    RuntimeError,
-    MemoryError,
-    SyntaxError,
-    UnicodeError,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,57 +56,22 @@ def load(path: str | os.PathLike[str]) -> Raw:
 
     Raises StorageError when it cannot be read, and DataError naming the key for anything else: damaged or
     foreign file, missing or unknown keys, arrays that are empty, hold objects or text, or disagree in
-    length or shape.
+    length or shape. All of that is known before any array is read.
     """
-    arrays = read_arrays(path)
-    if not arrays:
-        raise DataError(f"{str(path)!r} holds no arrays: {EXPECTED}")
-    try:
-        train, test = (_table(arrays, split) for split in SPLITS)
-        _check_pair(arrays, train, test)
-    except DataError as error:
-        raise DataError(f"{str(path)!r}: {error}") from None
+
+    def judged(blanks: Mapping[str, Array]) -> Iterable[str]:
+        if not blanks:
+            raise DataError(f"it holds no arrays: {EXPECTED}")
+        train, test = (_table(blanks, split) for split in SPLITS)
+        _check_pair(blanks, train, test)
+        return blanks
+
+    arrays = read_arrays(path, judged)
+    train, test = (_table(arrays, split) for split in SPLITS)
     return Raw(train, test)
 
 
-def read_arrays(path: str | os.PathLike[str]) -> dict[str, Array]:
-    """Return the arrays of any npz file by key; nothing is unpickled.
-
-    Raises StorageError when it cannot be read, and DataError for damaged or foreign files.
-    """
-    path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            if not zipfile.is_zipfile(file):
-                raise DataError(
-                    f"{str(path)!r} is no npz file, or a truncated one: write it with numpy.savez"
-                )
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as content:
-                return {key: _member(path, content, key) for key in content.files}
-    except OSError as error:
-        if error.errno == errno.EINVAL:  # a damaged directory of the archive points outside the file
-            raise DataError(f"{str(path)!r} is damaged: write it again with numpy.savez") from None
-        raise StorageError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
-    except _DAMAGE as error:
-        raise DataError(f"{str(path)!r} is damaged: {_one_line(error)}") from None
-
-
-def _member(path: Path, content: Any, key: str) -> Array:
-    try:
-        array = content[key]
-    except _DAMAGE as error:
-        if "allow_pickle" in str(error):
-            reason = "it holds Python objects, which are never loaded; store numbers"
-        else:
-            reason = f"it is damaged ({_one_line(error)})"
-        raise DataError(f"{str(path)!r}: array {key!r} cannot be read: {reason}") from None
-    if not isinstance(array, np.ndarray):
-        raise DataError(f"{str(path)!r}: member {key!r} is no array: {EXPECTED}")
-    return array
-
-
-def _table(arrays: dict[str, Array], split: str) -> Table:
+def _table(arrays: Mapping[str, Array], split: str) -> Table:
     single, prefix, target = f"x_{split}", f"x_{split}__", f"y_{split}"
     inputs = {key[len(prefix) :]: value for key, value in arrays.items() if key.startswith(prefix)}
     if single in arrays and inputs:
@@ -161,7 +103,7 @@ def _check_table(table: Table) -> None:
             raise DataError(f"{lengths}: they must agree")
 
 
-def _check_pair(arrays: dict[str, Array], train: Table, test: Table) -> None:
+def _check_pair(arrays: Mapping[str, Array], train: Table, test: Table) -> None:
     known = {split.key(name) for split in (train, test) for name in split.inputs} | {"y_train", "y_test"}
     unknown = sorted(set(arrays) - known)
     if unknown:
@@ -183,7 +125,3 @@ def _check_pair(arrays: dict[str, Array], train: Table, test: Table) -> None:
             raise DataError(f"samples of {first} have shape {a.shape[1:]}, those of {second} {b.shape[1:]}")
         if a.dtype != b.dtype:
             raise DataError(f"{first} is {a.dtype} and {second} is {b.dtype}: store both alike")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

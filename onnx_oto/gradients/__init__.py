@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onnx_oto.gradients.prepare import refusals
-from onnx_oto.gradients.runtime import require_training
 from onnx_oto.gradients.spec import LOSSES, GradientBackend, GradientSession, TrainingSpec
+from onnx_oto.runtime.installed import require_training
 
 __all__ = ["LOSSES", "GradientBackend", "GradientSession", "TrainingSpec", "refusals", "require_training"]

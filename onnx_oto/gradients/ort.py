@@ -6,9 +6,10 @@ so the gradient builder is taken from the C binding (see runtime.py).
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 from dataclasses import replace
-from types import ModuleType
 
 import onnx
 
@@ -18,12 +19,15 @@ from onnx_oto.gradients.inference import types
 from onnx_oto.gradients.layout import layout
 from onnx_oto.gradients.losses import LOSS
 from onnx_oto.gradients.lowering.engine import path
-from onnx_oto.gradients.prepare import Training, prepare, training_graph
-from onnx_oto.gradients.runtime import require_training
-from onnx_oto.gradients.shards import Evaluator, Memory, OrtSession, Shard, first_line, session_options
-from onnx_oto.gradients.silence import silent_stderr
+from onnx_oto.gradients.prepare import Prepared, Training, prepare, training_graph
+from onnx_oto.gradients.shards import Evaluator, Memory, OrtSession, Shard, first_line
 from onnx_oto.gradients.spec import GradientSession, TrainingSpec
 from onnx_oto.gradients.tuning import tune
+from onnx_oto.model.files import runnable_bytes
+from onnx_oto.runtime.installed import require_training
+from onnx_oto.runtime.limits import generous
+from onnx_oto.runtime.training import build_gradient, try_once
+from onnx_oto.runtime.worker import JobFailed, shared
 
 _LEAST = 16  # samples per automatic shard, because BatchNormalization uses each shard's statistics
 
@@ -36,11 +40,13 @@ class OrtBackend:
 
         Raises RuntimeMissingError without a training runtime, UnsupportedError for what cannot be trained.
         """
-        binding = require_training()
+        require_training()
         prepared = prepare(model, spec)
         sizes = shard_sizes(spec.batch, spec.shards, os.cpu_count() or 1)
         graphs = {size: training_graph(prepared, spec, size) for size in sorted(set(sizes))}
-        compiled = {size: gradient_model(binding, graph, spec.trainable) for size, graph in graphs.items()}
+        compiled = {size: gradient_model(graph, spec.trainable) for size, graph in graphs.items()}
+        _try(compiled[sizes[0]], prepared, sizes[0])
+        _try(runnable_bytes(prepared.model), prepared, sizes[0])
         memory = Memory(
             parameters=layout(prepared.weights.trainable),
             statistics=layout(prepared.weights.statistics),
@@ -68,7 +74,7 @@ def shard_sizes(batch: int, shards: int, cores: int) -> list[int]:
     return [share + (index < rest) for index in range(count)]
 
 
-def gradient_model(binding: ModuleType, training: Training, trainable: tuple[str, ...]) -> bytes:
+def gradient_model(training: Training, trainable: tuple[str, ...]) -> bytes:
     """Return the serialised gradient graph: outputs are the loss, the statistics and `<name>_grad`.
 
     Only parameters that reach the loss have a gradient. Raises UnsupportedError with the runtime's own words.
@@ -79,20 +85,29 @@ def gradient_model(binding: ModuleType, training: Training, trainable: tuple[str
         raise UnsupportedError(
             "no trainable parameter reaches the loss: choose another output or other parameters"
         )
-    options = session_options(1)
+    content = model.SerializeToString()
+    allowed = generous(weights=len(content), fed=0)
     try:
-        with silent_stderr():
-            content = binding.get_optimized_model(model.SerializeToString(), wanted, options)
-            builder = binding.GradientGraphBuilder(content, {LOSS}, wanted, LOSS, options)
-            builder.build()
-            gradient = onnx.load_from_string(builder.get_model())
-    except Exception as error:
+        built = shared().call(allowed, build_gradient, content, sorted(wanted), LOSS)
+        gradient = onnx.load_from_string(built)
+    except JobFailed as error:
         raise UnsupportedError(
             f"ONNX Runtime cannot build the gradient of this model: {first_line(error)}"
         ) from error
     tune(gradient, {name: kind.static for name, kind in types(model).items() if kind.static is not None})
     result: bytes = gradient.SerializeToString()
     return result
+
+
+def _try(content: bytes, prepared: Prepared, samples: int) -> None:
+    """Run a graph once in the worker, on made-up values: what brings it down there must not run here.
+
+    Raises CrashedError and LimitError. That the runtime refuses made-up values proves nothing.
+    """
+    fed = sum(samples * math.prod(feed.shape) * feed.dtype.itemsize for feed in prepared.feeds)
+    stored = sum(array.nbytes for array in prepared.weights.all().values())
+    with contextlib.suppress(JobFailed):
+        shared().call(generous(weights=len(content) + stored, fed=fed), try_once, content, samples)
 
 
 def reached(model: onnx.ModelProto, trainable: tuple[str, ...]) -> set[str]:

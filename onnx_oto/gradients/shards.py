@@ -22,21 +22,12 @@ from onnx_oto.gradients.parameters import Weights
 from onnx_oto.gradients.prepare import Prepared, Training
 from onnx_oto.gradients.spec import TrainingSpec
 from onnx_oto.gradients.validation import check_batch, check_target
+from onnx_oto.runtime.training import session_options
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
 _CHUNK = 1 << 18  # elements of a gradient that one thread adds up at a time: 1 MiB
-
-
-def session_options(threads: int) -> Any:
-    """Return options for a session on `threads` threads, without spinning and without a log."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return options
 
 
 def _session(content: bytes) -> Any:

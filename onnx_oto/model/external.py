@@ -6,7 +6,9 @@ model's own folder and before the range is proved to fit both the file and the t
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,9 +42,15 @@ def all_tensors(model: ModelProto) -> Iterator[TensorProto]:
             yield from _attribute_tensors(attr)
 
 
+def locations(model: ModelProto) -> set[str]:
+    """Return the names of files that external tensors are said to lie in, as they are written."""
+    external = (tensor for tensor in all_tensors(model) if is_external(tensor))
+    return {entry.value for tensor in external for entry in tensor.external_data if entry.key == "location"}
+
+
 def resolve(tensor: TensorProto, folder: Path) -> Slice:
     """Return where the payload of an external tensor lies. Raises ModelError when it is not safe to read."""
-    entries = {entry.key: entry.value for entry in tensor.external_data}
+    entries = _entries(tensor)
     location = entries.get("location", "")
     path = _safe_path(location, folder, tensor.name)
     needed = byte_count(tensor)
@@ -75,6 +83,8 @@ def load_external(model: ModelProto, folder: Path, *, budget: int, weights: bool
     total = sum(where.length for _, where in wanted)
     if total > budget:
         raise ModelError(f"external data hold {total} bytes, more than the limit of {budget}")
+    if weights:
+        _compare_checksums(pending, budget)
     for path in dict.fromkeys(where.path for _, where in wanted):
         try:
             with path.open("rb") as file:
@@ -86,6 +96,46 @@ def load_external(model: ModelProto, folder: Path, *, budget: int, weights: bool
             raise StorageError(
                 f"cannot read external data {str(path)!r}: {error.strerror or error}"
             ) from None
+
+
+def _entries(tensor: TensorProto) -> dict[str, str]:
+    entries: dict[str, str] = {}
+    for entry in tensor.external_data:
+        if entry.key in entries:
+            raise ModelError(f"external data of tensor {tensor.name!r}: {entry.key[:40]!r} is given twice")
+        entries[entry.key] = entry.value
+    return entries
+
+
+def _compare_checksums(pending: list[tuple[TensorProto, Slice]], budget: int) -> None:
+    """Raise ModelError when a file has another SHA-1 than a tensor says. Whole files are read, up to `budget` bytes."""
+    digests: dict[Path, str] = {}
+    for tensor, where in pending:
+        expected = _entries(tensor).get("checksum")
+        if expected is None:
+            continue
+        if where.path not in digests:
+            digests[where.path] = _sha1(where.path, budget)
+        if expected.strip().lower() != digests[where.path]:
+            raise ModelError(
+                f"external data of tensor {tensor.name!r}: checksum {expected[:40]!r}, but the SHA-1 of "
+                f"{where.path.name!r} is {digests[where.path]}: the file was changed or damaged, copy it again"
+            )
+
+
+def _sha1(path: Path, budget: int) -> str:
+    digest = hashlib.sha1(usedforsecurity=False)
+    try:
+        if path.stat().st_size > budget:
+            raise ModelError(
+                f"external data {path.name!r} hold {path.stat().st_size} bytes, more than the limit of {budget}"
+            )
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise StorageError(f"cannot read external data {str(path)!r}: {error.strerror or error}") from None
+    return digest.hexdigest()
 
 
 def _fill(tensor: TensorProto, payload: bytes, where: Slice) -> None:
@@ -123,10 +173,8 @@ def _safe_path(location: str, folder: Path, name: str) -> Path:
 
 
 def _integer(text: str, key: str, name: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = -1
+    """Return a size in bytes; what `int` reads besides plain digits (1_6, +16, other scripts) is none."""
+    value = int(text) if re.fullmatch(r"[0-9]{1,19}", text) else -1
     if value < 0 or value >= 2**63:
         raise ModelError(f"external data of tensor {name!r}: {key} {text[:40]!r} is not a size in bytes")
     return value

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import onnx
 from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
@@ -13,7 +16,7 @@ from onnx import ModelProto
 from onnx_oto.errors import ModelError, OtoError, StorageError, UnsupportedError
 from onnx_oto.model.check import check
 from onnx_oto.model.constants import store_densely
-from onnx_oto.model.external import all_tensors, load_external, resolve
+from onnx_oto.model.external import all_tensors, load_external, locations, resolve
 from onnx_oto.model.tensors import byte_count, is_external
 
 DEFAULT_MAX_BYTES = 8 * 2**30
@@ -60,6 +63,25 @@ def load(
     return model
 
 
+def stored_files(path: str | os.PathLike[str]) -> list[Path]:
+    """Return the files that a model is read from: its own, and those of external data that exist.
+
+    Nothing is judged: a file that is no model has no others.
+    """
+    path = Path(path)
+    model = parsed_or_none(path)
+    named = (path.parent / name for name in sorted(locations(model)) if "\0" not in name) if model else ()
+    return [path, *(each for each in named if os.path.isfile(each))]
+
+
+def parsed_or_none(path: Path) -> ModelProto | None:
+    """Return what a file says without its external data, None when it holds no model that can be read."""
+    try:
+        return _parse(_read(path, PROTOBUF_LIMIT))
+    except (OtoError, ValueError, RuntimeError, MemoryError):
+        return None
+
+
 def stored_bytes(path: str | os.PathLike[str], model: ModelProto) -> int:
     """Return how many bytes the file of a loaded model and the external data that it names take on disk."""
     path = Path(path)
@@ -96,10 +118,8 @@ def suitable_ir(model: ModelProto) -> int:
 
 def _read(path: Path, max_bytes: int) -> bytes:
     try:
-        with open(path, "rb", opener=_open_without_blocking) as file:
+        with open_regular(path) as file:
             info = os.fstat(file.fileno())
-            if not stat.S_ISREG(info.st_mode):
-                raise StorageError(f"cannot read {str(path)!r}: it is not a regular file")
             if info.st_size > max_bytes:
                 raise ModelError(
                     f"model {str(path)!r} has {info.st_size} bytes, more than the limit of {max_bytes}"
@@ -114,6 +134,15 @@ def _read(path: Path, max_bytes: int) -> bytes:
     if not data:
         raise ModelError(f"model {str(path)!r} is empty (0 bytes): export or copy it again")
     return data
+
+
+@contextmanager
+def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file to read. Raises OSError, and at once StorageError for pipes, devices and folders."""
+    with open(path, "rb", opener=_open_without_blocking) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise StorageError(f"cannot read {str(path)!r}: it is not a regular file")
+        yield file
 
 
 def _open_without_blocking(name: str, flags: int) -> int:

@@ -31,14 +31,14 @@ def demo(
 
     10,000 training and 2,000 test images; 60 % of the groups of every dimension are driven to zero and cut out:
     20, 40 and 80 channels become 8, 16 and 32, which suits the runtime. Everything is written to `run`, an earlier
-    demo there is replaced.
+    demo there is replaced, and nothing else.
     """
-    options = TrainOptions(
-        sparsity=SPARSITY, scope="dimension", epochs=epochs or EPOCHS, seed=seed, overwrite=True
-    )
+    options = TrainOptions(sparsity=SPARSITY, scope="dimension", epochs=epochs or EPOCHS, seed=seed)
     assets = files("onnx_oto") / "assets"
     with (
         as_file(assets / "fashion_resnet.onnx") as model,
         as_file(assets / "fashion_mnist_subset.npz") as data,
     ):
-        return train(model, data, run, options, observer=observer, say=say, stop=stop, listening=listening)
+        return train(
+            model, data, run, options, observer=observer, say=say, stop=stop, listening=listening, verb="demo"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnx_oto.data.npz import read_arrays
+from onnx_oto.data.archive import read_arrays
 from onnx_oto.errors import DataError, UsageError
+from onnx_oto.runtime.limits import Limits
 from onnx_oto.verify import Feeding
 from onnx_oto.zigs import AnalysisOptions
 
@@ -25,16 +26,24 @@ class FeedOptions(AnalysisOptions):
     """What a cut is verified on, for models that cannot be fed blindly.
 
     inputs: npz file of arrays by input name. input_shape: "NAME:d0,d1,...", the shape of an input to begin with.
+    limit_memory, limit_time: bytes and seconds that a run of the model may take, None for what suits its size.
     """
 
     inputs: str | os.PathLike[str] | None = None
     input_shape: Sequence[str] = ()
+    limit_memory: float | None = None
+    limit_time: float | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """What running the model may take."""
+        return Limits(self.limit_memory, self.limit_time)
 
 
 def read_feeding(model: onnx.ModelProto, options: FeedOptions) -> Feeding:
     """Return what the options say of the inputs of a model. Raises UsageError, DataError, StorageError."""
     examples = () if options.inputs is None else read_examples(options.inputs, model)
-    return Feeding(examples=examples, shapes=parse_shapes(options.input_shape))
+    return Feeding(examples=examples, shapes=parse_shapes(options.input_shape), limits=options.limits)
 
 
 def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -67,11 +76,15 @@ def read_examples(path: Path, model: onnx.ModelProto) -> list[dict[str, Array]]:
     An array whose first axis is k times the size that the model fixes holds the values of k feeds. Ranks, fixed sizes
     and types are compared. Raises DataError.
     """
-    arrays = read_arrays(path)
     wanted = inputs_of(model)
-    missing = [name for name in wanted if name not in arrays]
-    if missing:
-        raise DataError(f"'{path}' lacks input {missing[0]!r}: it holds {sorted(arrays)}")
+
+    def judged(blanks: Mapping[str, Array]) -> Iterable[str]:
+        missing = [name for name in wanted if name not in blanks]
+        if missing:
+            raise DataError(f"it lacks input {missing[0]!r}: it holds {sorted(blanks)}")
+        return wanted
+
+    arrays = read_arrays(path, judged)
     parts = {name: _parts(arrays[name], value) for name, value in wanted.items()}
     count = max((len(each) for each in parts.values()), default=1)
     feeds = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.prune import cut_and_verify
 from onnx_oto.pipeline.result import Gain
 from onnx_oto.pipeline.summary import Change, summarise
+from onnx_oto.runtime.limits import UNLIMITED
+from onnx_oto.runtime.runner import runner
 from onnx_oto.training import evaluate
-from onnx_oto.verify import runner
 from onnx_oto.zigs import analyse
 from onnx_oto.zigs.groups import zero_lanes
 
@@ -41,7 +43,8 @@ def finish(
     before = save(full, folder / TRAINED)
     analysis = analyse(full, options)
     drop = zero_lanes(analysis) if options.prunes else np.zeros(analysis.lanes.count, bool)
-    _, small, verdict = cut_and_verify(analysis, drop, options.seed, read_feeding(full, options))
+    feeding = replace(read_feeding(full, options), limits=UNLIMITED)
+    _, small, verdict = cut_and_verify(analysis, drop, options.seed, feeding)
     after = save(small, folder / COMPACT)
     removed = int(drop.sum())
     summary = summarise(analysis, small, removed, verdict, Change(before, after))

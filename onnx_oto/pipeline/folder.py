@@ -1,14 +1,22 @@
-"""The folder of a run."""
+"""The folder of a run: one process at a time writes there, and nothing is replaced but what earlier runs wrote.
+
+A manifest (`.onnx-oto.json`) names the verb that wrote the folder and the files that it wrote so far.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from onnx_oto.errors import StorageError, UsageError
+from onnx_oto.model.lock import hold
+from onnx_oto.model.replace import replacing
+from onnx_oto.model.store import clean, remove, storing
 
 METRICS = "metrics.jsonl"
 CHECKPOINT = "checkpoint.npz"
@@ -17,33 +25,134 @@ TRAINED = "trained.onnx"
 COMPACT = "compact.onnx"
 RESULT = "result.json"
 FILES = (METRICS, CHECKPOINT, LAST_GOOD, TRAINED, COMPACT, RESULT)
+MODELS = (TRAINED, COMPACT)
+MANIFEST = ".onnx-oto.json"
+LOCK = ".onnx-oto.lock"
+SCHEMA = 1
+_MOST_BYTES = 1 << 16
 
 
-def require_free(run: str | os.PathLike[str], *, overwrite: bool) -> None:
-    """Raise UsageError when the folder holds an earlier run that may not be replaced."""
-    if not overwrite and (Path(run) / METRICS).exists():
-        raise UsageError(f"'{run}' holds an earlier run: give another folder, or --overwrite")
+@dataclass(frozen=True)
+class Manifest:
+    """What a run left in its folder. verb: the command that it was."""
+
+    verb: str = ""
+    files: tuple[str, ...] = ()
 
 
-def make_folder(run: str | os.PathLike[str]) -> Path:
-    """Return the folder, made when missing, without the files of an earlier run.
+class RunFolder:
+    """A folder that this process alone writes to, see `claim`."""
 
-    Raises StorageError when it cannot be written.
+    def __init__(self, path: Path, verb: str, earlier: Manifest) -> None:
+        self.path = path
+        self._earlier = earlier
+        self._manifest = Manifest(verb)
+
+    def begin(self) -> None:
+        """Remove the files of an earlier run, and what killed runs left of them. Raises StorageError."""
+        with storing_in(self.path):
+            for name in FILES:
+                clean(self.path / name)
+            for name in self._earlier.files:
+                remove(self.path / name)
+            self.place(METRICS).touch()
+
+    def place(self, name: str) -> Path:
+        """Return where to write a file, which counts as one of this run from now on. Raises StorageError."""
+        place = self.path / name
+        if name in self._manifest.files:
+            return place
+        if os.path.lexists(place):
+            raise StorageError(f"'{place}' was written by somebody else during the run: it is not replaced")
+        self._manifest = Manifest(self._manifest.verb, (*self._manifest.files, name))
+        line = json.dumps({"schema": SCHEMA, **asdict(self._manifest)})
+        with storing(self.path / MANIFEST), replacing(self.path / MANIFEST) as file:
+            file.write(line.encode() + b"\n")
+        return place
+
+
+@contextlib.contextmanager
+def claim(run: str | os.PathLike[str], *, verb: str, overwrite: bool = False) -> Iterator[RunFolder]:
+    """Make the folder and lock it; a folder that stays empty is removed at the end. Nothing in it changes yet.
+
+    Raises UsageError when another process has it, when it holds an earlier run (a demo replaces a demo without
+    `overwrite`), or files that a run would replace and none wrote; StorageError when it cannot be written.
     """
-    folder = Path(run)
+    path = Path(run)
+    with contextlib.ExitStack() as held:
+        with storing_in(path):
+            made = [each for each in (path, *path.parents) if not each.exists()]
+            held.callback(_remove_empty, made)
+            path.mkdir(parents=True, exist_ok=True)
+            try:
+                held.enter_context(hold(path / LOCK))
+            except StorageError:
+                raise UsageError(
+                    f"another run is writing to '{run}': wait until it has ended, or give another folder"
+                ) from None
+            earlier = _earlier(path)
+            _require_free(path, earlier, verb, overwrite)
+        yield RunFolder(path, verb, earlier or Manifest())
+
+
+@contextlib.contextmanager
+def storing_in(folder: Path) -> Iterator[None]:
+    """Turn what the system says inside the block into a StorageError about a folder."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in FILES:
-            (folder / name).unlink(missing_ok=True)
-        (folder / METRICS).touch()
+        yield
     except OSError as error:
         raise StorageError(f"cannot write to the folder '{folder}': {error.strerror or error}") from None
-    return folder
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write one JSON object. Raises StorageError."""
+    """Write one JSON object, atomically. Raises StorageError."""
+    with storing(path), replacing(path) as file:
+        file.write((json.dumps(value, indent=1) + "\n").encode())
+
+
+def _require_free(path: Path, earlier: Manifest | None, verb: str, overwrite: bool) -> None:
+    """Raise UsageError when files are there that may not be replaced."""
+    present = [name for name in FILES if os.path.lexists(path / name)]
+    foreign = [name for name in present if earlier is None or name not in earlier.files]
+    if earlier is None and os.path.lexists(path / MANIFEST):
+        foreign.append(MANIFEST)
+    if foreign:
+        raise UsageError(
+            f"'{path / foreign[0]}' would be replaced, but no earlier run wrote it: move it, or give another folder"
+        )
+    if not present or overwrite or (earlier is not None and earlier.verb == verb == "demo"):
+        return
+    if verb == "demo":
+        raise UsageError(f"'{path}' holds an earlier run that is not the demo's: give another folder")
+    raise UsageError(f"'{path}' holds an earlier run: give another folder, or --overwrite")
+
+
+def _earlier(path: Path) -> Manifest | None:
+    """Return what an earlier run wrote, None when there was none.
+
+    Versions that left no manifest are known by their metrics.
+    """
+    if not os.path.lexists(path / MANIFEST):
+        first = _json_of(path / METRICS)
+        return Manifest("train", FILES) if first.get("kind") in ("step", "epoch") else None
+    written = _json_of(path / MANIFEST)
+    verb, files = written.get("verb"), written.get("files")
+    if written.get("schema") != SCHEMA or not isinstance(verb, str) or not isinstance(files, list):
+        return None
+    return Manifest(verb, tuple(name for name in files if name in FILES))
+
+
+def _json_of(path: Path) -> dict[str, Any]:
+    """Return the JSON object in the first line of a file, an empty one for anything else."""
     try:
-        path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"cannot write '{path}': {error.strerror or error}") from None
+        with open(path, "rb") as file:
+            value = json.loads(file.readline(_MOST_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from onnx_oto.errors import StorageError
 from onnx_oto.lanes.layout import IntArray
-from onnx_oto.model.store import replacing
+from onnx_oto.model.replace import Replacements
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.summary import SCHEMA
 from onnx_oto.surgery import kept_positions
@@ -23,14 +21,13 @@ Axes = dict[str, list[Any]]
 """The indices that stay, by axis; of a grouped convolution's input axis, one list of them per group."""
 
 
-def write_kept(opened: Opened, drop: BoolArray, result: Compacted, path: str | os.PathLike[str]) -> None:
-    """Write what `kept` returns to a JSON file, atomically. Raises StorageError."""
+def stage_kept(
+    opened: Opened, drop: BoolArray, result: Compacted, path: str | os.PathLike[str], files: Replacements
+) -> None:
+    """Write what `kept` returns to a JSON file that takes its place together with others. Raises OSError."""
     payload = json.dumps(kept(opened, drop, result)).encode()
-    try:
-        with replacing(Path(path)) as file:
-            file.write(payload)
-    except OSError as error:
-        raise StorageError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
+    with files.writing(files.claim(path)) as file:
+        file.write(payload)
 
 
 def kept(opened: Opened, drop: BoolArray, result: Compacted) -> dict[str, Any]:

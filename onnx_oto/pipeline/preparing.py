@@ -16,7 +16,6 @@ from onnx_oto.errors import UnsupportedError, UsageError
 from onnx_oto.gradients import TrainingSpec, refusals, require_training
 from onnx_oto.gradients.prepare import prepare, training_graph
 from onnx_oto.pipeline.feeding import read_feeding
-from onnx_oto.pipeline.folder import require_free
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.prune import require_passed
@@ -43,7 +42,6 @@ class Ready:
 def make_ready(
     path: str | os.PathLike[str],
     source: str | os.PathLike[str],
-    run: str | os.PathLike[str],
     options: TrainOptions,
     say: Say,
 ) -> Ready:
@@ -52,7 +50,6 @@ def make_ready(
     Raises UnsupportedError for a model that has nothing to prune or that training cannot handle,
     RuntimeMissingError, and DataError for data that do not fit.
     """
-    require_free(run, overwrite=options.overwrite)
     opened = open_model(path, options)
     if options.prunes:
         require_prunable(opened)

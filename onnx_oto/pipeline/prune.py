@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import onnx
 
-from onnx_oto.errors import OtoError, UnsupportedError, UsageError
-from onnx_oto.model import save
+from onnx_oto.errors import OtoError, UnsupportedError
+from onnx_oto.model.replace import together
+from onnx_oto.model.store import stage, storing
 from onnx_oto.pipeline.feeding import FeedOptions, read_feeding
-from onnx_oto.pipeline.kept import write_kept
+from onnx_oto.pipeline.kept import stage_kept
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
+from onnx_oto.pipeline.places import Output, files_read, require_apart
 from onnx_oto.pipeline.summary import Change, Summary, summarise
+from onnx_oto.runtime.worker import start_early
 from onnx_oto.surgery import Inside, kept_inside
 from onnx_oto.surgery import cut as cut_out
 from onnx_oto.verify import Feeding, Verdict, compare
@@ -69,7 +71,13 @@ def prune(
     UnsupportedError when nothing is prunable, or when no inputs were found that prove anything.
     """
     options = options or PruneOptions()
-    _refuse_overwriting(path, output, options.save_zeroed, options.kept)
+    writes = [Output(output, model=True)]
+    if options.save_zeroed is not None:
+        writes.append(Output(options.save_zeroed, model=True))
+    if options.kept is not None:
+        writes.append(Output(options.kept))
+    require_apart(files_read(path, options), writes)
+    start_early()
     begin = time.perf_counter()
     opened = open_model(path, options)
     require_prunable(opened)
@@ -102,7 +110,8 @@ def compact_zeros(
     Raises UnsupportedError when no group is zero.
     """
     options = options or FeedOptions()
-    _refuse_overwriting(path, output, None)
+    require_apart(files_read(path, options), [Output(output, model=True)])
+    start_early()
     begin = time.perf_counter()
     opened = open_model(path, options)
     require_prunable(opened)
@@ -172,23 +181,14 @@ def _cut(
     inside = kept_inside(opened.analysis, drop, result)
     verdict = _agree(zeroed, small, seed, feeding, opened.model if is_original else None, inside=inside)
     end = time.perf_counter()
-    written = save(small, output)
-    if save_zeroed is not None:
-        save(zeroed, save_zeroed)
-    if kept is not None:
-        write_kept(opened, drop, result, kept)
+    with storing(output), together() as files:
+        written = stage(small, output, files)
+        if save_zeroed is not None:
+            with storing(save_zeroed):
+                stage(zeroed, save_zeroed, files)
+        if kept is not None:
+            with storing(kept):
+                stage_kept(opened, drop, result, kept, files)
     size = Change(opened.file_bytes, written)
     summary = summarise(opened.analysis, small, int(drop.sum()), verdict, size)
     return Pruned(summary, cut - begin, end - cut)
-
-
-def _refuse_overwriting(path: str | os.PathLike[str], *outputs: str | os.PathLike[str] | None) -> None:
-    """Raise UsageError when an output would replace the input, or two outputs are one file."""
-    seen = {Path(path).resolve(): "the input model"}
-    for output in outputs:
-        if output is None:
-            continue
-        place = Path(output).resolve()
-        if place in seen:
-            raise UsageError(f"'{output}' would overwrite {seen[place]}: give another name")
-        seen[place] = "another output"

@@ -17,10 +17,24 @@ from onnx_oto.errors import DivergedError
 from onnx_oto.gradients import GradientSession
 from onnx_oto.optim import DIRECTIONS, Block, GroupIndex, Optimizer, Plan, Task, make
 from onnx_oto.pipeline.finishing import finish
-from onnx_oto.pipeline.folder import CHECKPOINT, LAST_GOOD, METRICS, RESULT, make_folder, write_json
+from onnx_oto.pipeline.folder import (
+    CHECKPOINT,
+    FILES,
+    LAST_GOOD,
+    MANIFEST,
+    METRICS,
+    MODELS,
+    RESULT,
+    RunFolder,
+    claim,
+    write_json,
+)
 from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.pipeline.places import Output, files_read, require_apart
 from onnx_oto.pipeline.preparing import Ready, Say, make_ready
+from onnx_oto.pipeline.rescue import Rescue
 from onnx_oto.pipeline.result import Trained
+from onnx_oto.runtime.limits import UNLIMITED, limited
 from onnx_oto.training import (
     History,
     MetricsFile,
@@ -48,40 +62,69 @@ def train(
     say: Say = lambda text: None,
     stop: Callable[[], bool] | None = None,
     listening: AbstractContextManager[object] | None = None,
+    verb: str = "train",
 ) -> Trained:
     """Train the model at `path` on the npz file `source` and write everything to the folder `run`.
 
     Everything that can be refused is refused before the first step: a model that cannot be trained or
-    compacted (a rehearsal on random groups is verified), data that do not fit. `say` gets sentences about what
+    compacted (a rehearsal on random groups is verified), data that do not fit, a folder that holds something
+    that this run reads, or did not come from an earlier one. `say` gets sentences about what
     is done, `observer` the events of training. `stop` is asked between two steps and after the last one whether to
     leave it at a checkpoint; `listening` is entered while it is asked. Files: trained.onnx, compact.onnx,
-    metrics.jsonl, checkpoint.npz, result.json; last-good.npz when training diverges.
+    metrics.jsonl, checkpoint.npz, result.json; last-good.npz when training diverges. verb: what the folder is marked
+    with. Whatever fails after the last step, trained.onnx is written, and the error says so.
     """
     options = options or TrainOptions()
     begin = time.perf_counter()
-    ready = make_ready(path, source, run, options, say)
-    analysis = ready.opened.analysis
-    session = _session(ready)
+    writes = [Output(Path(run) / name, model=name in MODELS) for name in (*FILES, MANIFEST)]
+    require_apart(files_read(path, options, source), writes, "give another folder")
+    with claim(run, verb=verb, overwrite=options.overwrite) as folder:
+        ready = make_ready(path, source, options, say)
+        rescue = Rescue(folder, ready.opened.model, options, say)
+        with rescue:
+            history, zeroed = _fit(ready, options, folder, rescue, observer, stop, listening or nullcontext())
+            groups = max(sum(d.size for d in ready.opened.analysis.prunable), 1)
+            if history.stopped or (stop is not None and stop()):
+                history = replace(history, stopped=True)
+                seconds = time.perf_counter() - begin
+                return Trained(folder.path, options.sparsity, zeroed / groups, seconds, history)
+            say("compacting, verifying, measuring")
+            for name in MODELS:
+                folder.place(name)
+            with limited(UNLIMITED):  # the model has proved itself, and nothing that was trained may be lost
+                removed, gain = finish(
+                    ready.opened.model, rescue.weights, ready.dataset, options, folder.path
+                )
+            seconds = time.perf_counter() - begin
+            result = Trained(folder.path, options.sparsity, removed / groups, seconds, history, gain)
+            write_json(folder.place(RESULT), {**result.as_json(), "options": options.as_json()})
+            return result
+
+
+def _fit(
+    ready: Ready,
+    options: TrainOptions,
+    folder: RunFolder,
+    rescue: Rescue,
+    observer: Observer | None,
+    stop: Callable[[], bool] | None,
+    listening: AbstractContextManager[object],
+) -> tuple[History, int]:
+    """Return what happened and how many groups are zero; the weights, once the last step is taken, are in `rescue`."""
+    with limited(options.limits):
+        session = _session(ready)
     try:
-        optimizer = _optimizer(analysis, session, options, _steps(ready, options))
+        optimizer = _optimizer(ready.opened.analysis, session, options, _steps(ready, options))
         recipe = _recipe(ready, options)
-        folder = make_folder(run)
-        with listening or nullcontext():
-            history = _run(session, optimizer, ready.dataset, recipe, options, folder, observer, stop)
-        weights = session.weights()
+        folder.begin()
+        with MetricsFile(folder.place(METRICS)) as metrics:
+            watching = Observers((rescue, metrics, observer) if observer else (rescue, metrics))
+            with listening:
+                history = _run(session, optimizer, ready.dataset, recipe, options, folder, watching, stop)
+        return history, optimizer.zeroed
     finally:
+        rescue.take(session)
         session.close()
-    groups = max(sum(d.size for d in analysis.prunable), 1)
-    if history.stopped or (stop is not None and stop()):
-        seconds = time.perf_counter() - begin
-        history = replace(history, stopped=True)
-        return Trained(folder, options.sparsity, optimizer.zeroed / groups, seconds, history)
-    say("compacting, verifying, measuring")
-    removed, gain = finish(ready.opened.model, weights, ready.dataset, options, folder)
-    seconds = time.perf_counter() - begin
-    result = Trained(folder, options.sparsity, removed / groups, seconds, history, gain)
-    write_json(folder / RESULT, {**result.as_json(), "options": options.as_json()})
-    return result
 
 
 def _session(ready: Ready) -> GradientSession:
@@ -131,24 +174,23 @@ def _run(
     dataset: data.Dataset,
     recipe: Recipe,
     options: TrainOptions,
-    folder: Path,
-    observer: Observer | None,
+    folder: RunFolder,
+    observer: Observer,
     stop: Callable[[], bool] | None,
 ) -> History:
     """Train; when it diverges, the last good state is written before the error goes on."""
-    with MetricsFile(folder / METRICS) as metrics:
-        watching = Observers((metrics, observer)) if observer else Observers((metrics,))
-        try:
-            return run_loop(
-                session,
-                optimizer,
-                dataset,
-                recipe,
-                observer=watching,
-                stop=stop,
-                checkpoint=folder / CHECKPOINT,
-                run=options.as_json(),
-            )
-        except DivergedError as error:
-            save_checkpoint(folder / LAST_GOOD, session, optimizer, Progress(), run=options.as_json())
-            raise DivergedError(f"{error}; the parameters before it are in '{folder / LAST_GOOD}'") from None
+    try:
+        return run_loop(
+            session,
+            optimizer,
+            dataset,
+            recipe,
+            observer=observer,
+            stop=stop,
+            checkpoint=folder.place(CHECKPOINT),
+            run=options.as_json(),
+        )
+    except DivergedError as error:
+        place = folder.place(LAST_GOOD)
+        save_checkpoint(place, session, optimizer, Progress(), run=options.as_json())
+        raise DivergedError(f"{error}; the parameters before it are in '{place}'") from None

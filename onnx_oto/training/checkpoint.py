@@ -6,11 +6,8 @@ state has to be kept: the position is enough for a bit-identical continuation.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,9 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_oto.errors import StorageError, UsageError
+from onnx_oto.data.archive import read_arrays
+from onnx_oto.errors import DataError, StorageError, UsageError
 from onnx_oto.gradients import GradientSession
-from onnx_oto.model.store import replacing, sync_folder
+from onnx_oto.model.replace import replacing
 from onnx_oto.optim import Optimizer
 from onnx_oto.training.events import EpochEnded
 
@@ -93,27 +91,12 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
     StorageError when it cannot be read, is damaged or of another version.
     """
-    path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as content:
-            arrays = {key: content[key] for key in content.files}
-        return _parse(arrays)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise StorageError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
-        reason = "damaged archive"
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        AttributeError,
-    ) as error:
+        return _parse(read_arrays(path))
+    except DataError as error:
+        reason = str(error).removeprefix(f"{str(path)!r}: ")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-    except (NotImplementedError, RuntimeError, MemoryError, SyntaxError) as error:
-        reason = type(error).__name__
     raise StorageError(f"checkpoint {str(path)!r} is damaged ({reason}): use an older one, or start again")
 
 
@@ -163,6 +146,5 @@ def _write(path: Path, arrays: Mapping[str, Array]) -> None:
         with replacing(path) as file:
             savez: Any = np.savez  # its stubs take every keyword for `allow_pickle`
             savez(file, **arrays)
-        sync_folder(path.parent)
     except OSError as error:
         raise StorageError(f"cannot write {str(path)!r}: {error.strerror or error}") from None

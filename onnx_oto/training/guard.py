@@ -32,6 +32,23 @@ class Guard:
         for name, value in self._session.buffers.items():
             np.copyto(self._buffers[name], value)
 
+    def check_state(self, *, step: int, lr: float) -> None:
+        """Accept parameters and running statistics as the last step left them, or do as `check` does.
+
+        To be called before they are written: no later step shows what that update did.
+        """
+        for name, (offset, shape) in self._session.slices.items():
+            if not np.isfinite(self._session.params[offset : offset + math.prod(shape)]).all():
+                self._refuse(f"parameter {name!r} became nan or infinite", step, lr)
+        for name, value in self._session.buffers.items():
+            if not np.isfinite(value).all():
+                self._refuse(f"the running statistic {name!r} became nan or infinite", step, lr)
+
+    def check_score(self, loss: float, *, step: int, lr: float) -> None:
+        """Accept what the trained model makes of the test data, or do as `check` does."""
+        if not math.isfinite(loss):
+            self._refuse(f"the loss on the test data became {loss}", step, lr)
+
     def _bad_gradient(self) -> str | None:
         """Return the first parameter whose gradient is not finite. One dot product when all is well."""
         grads = self._session.grads

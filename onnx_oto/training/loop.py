@@ -87,6 +87,7 @@ def train(
     score: Score | None = None
     while progress.epoch < recipe.epochs:
         progress, finished = training.epoch(progress)
+        training.check(progress)
         if finished:
             progress, score = training.close_epoch(progress, score)
         if checkpoint is not None:
@@ -174,12 +175,19 @@ class _Training:
         )
         return progress
 
+    def check(self, progress: Progress) -> None:
+        """Raise DivergedError when the last step left what is not finite."""
+        if progress.step:
+            self.guard.check_state(step=progress.step, lr=self.recipe.lr(progress.step - 1))
+
     def close_epoch(self, progress: Progress, score: Score | None) -> tuple[Progress, Score | None]:
         """Evaluate when it is due, report the epoch, and move to the next; returns the newest score too."""
         recipe, number = self.recipe, progress.epoch + 1
         due = number % recipe.evaluate_every == 0 or number == recipe.epochs
         if due:
             score = evaluate(self.session.predict, self.data.test, recipe.loss, batch=recipe.evaluation_batch)
+        if score is not None and number == recipe.epochs:
+            self.guard.check_score(score.loss, step=progress.step, lr=recipe.lr(progress.step - 1))
         ended = EpochEnded(
             epoch=number,
             step=progress.step,

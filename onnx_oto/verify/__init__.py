@@ -2,7 +2,6 @@
 
 from onnx_oto.verify.compare import Feeding, compare
 from onnx_oto.verify.inputs import random_inputs
-from onnx_oto.verify.runner import Runner, runner
 from onnx_oto.verify.verdict import Change, Verdict, size_text
 
-__all__ = ["Change", "Feeding", "Runner", "Verdict", "compare", "random_inputs", "runner", "size_text"]
+__all__ = ["Change", "Feeding", "Verdict", "compare", "random_inputs", "size_text"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
 
-from onnx_oto.errors import UnsupportedError, UsageError
+from onnx_oto.errors import LimitError, UnsupportedError, UsageError
+from onnx_oto.runtime.limits import SENSIBLE, Limits, allowance, limited
+from onnx_oto.runtime.runner import Arrays, first_line
 from onnx_oto.verify.comparison import Comparison, Differs, Inside, Shown
 from onnx_oto.verify.difference import BFLOAT16
 from onnx_oto.verify.inputs import (
@@ -25,20 +28,25 @@ from onnx_oto.verify.inputs import (
 )
 from onnx_oto.verify.known import look_at
 from onnx_oto.verify.ranges import Drawn, counting, ranges
-from onnx_oto.verify.runner import Arrays, first_line
 from onnx_oto.verify.sizes import Explorer, Ran, constants, find_base, hints
 from onnx_oto.verify.upcast import alike, upcast
-from onnx_oto.verify.verdict import Verdict
+from onnx_oto.verify.verdict import Verdict, size_text
 
+SHARE_OF_INPUTS = 0.25
+"""Of the memory that running may take: what one input may."""
 GIVE_INPUTS = "give inputs that do with --inputs FILE.npz, or their sizes with --input-shape NAME:..."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Feeding:
-    """What a user says of the inputs. examples: feeds; shapes: of inputs by name, to begin with."""
+    """What a user says of the inputs, and of what running on them may take.
+
+    examples: feeds; shapes: of inputs by name, to begin with.
+    """
 
     examples: Sequence[Arrays] = ()
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    limits: Limits = SENSIBLE
 
 
 def compare(
@@ -65,6 +73,21 @@ def compare(
     Raises UnsupportedError when the full model cannot be run on any input, does not repeat itself, or when nothing
     that depends on what was cut varies: then nothing is proved.
     """
+    feeding = feeding or Feeding()
+    with limited(feeding.limits):
+        return _compare(full, compact, seed, batches, inputs, feeding, original, inside)
+
+
+def _compare(
+    full: onnx.ModelProto,
+    compact: onnx.ModelProto,
+    seed: int,
+    batches: int,
+    inputs: Iterable[Arrays] | None,
+    feeding: Feeding,
+    original: onnx.ModelProto | None,
+    inside: Inside | None,
+) -> Verdict:
     full, compact, wide = alike(full, compact)
     if wide and original is not None:
         original = upcast(original)
@@ -76,7 +99,7 @@ def compare(
         if inputs is not None:
             _run_given(trial, list(inputs))
         else:
-            _Probing(trial, slots(full), feeding or Feeding()).run(batches, original)
+            _Probing(trial, slots(full), feeding).run(batches, original)
     except Differs as stop:
         failed = stop if trial is None else None
         if trial is None:
@@ -123,6 +146,8 @@ class _Probing:
         self.ranges = ranges(known, names)
         self.known = known
         self.manner = NORMAL
+        self.most = allowance(weights=0, fed=0).memory
+        _require_small(inputs, self.most)
         self._count = 0
         trial.sources = self.sources
 
@@ -181,9 +206,14 @@ class _Probing:
         )
 
     def _try(self, sizes: Sizes) -> Ran:
-        """Run and judge at these sizes, unless that leaves a tensor empty."""
+        """Run and judge at these sizes, unless that leaves a tensor empty or makes one larger than all may be."""
         if self.known is not None and self.known.is_empty(sizes):
             self.trial.skip(sizes)
+            return Ran(False, 0.0)
+        if self.known is not None and (taken := self.known.largest(sizes)) > self.most:
+            self.trial.skip(
+                sizes, f"a tensor takes {taken / 1e9:.1f} GB at {size_text(sizes)} (see --limit-memory)"
+            )
             return Ran(False, 0.0)
         return self.trial.trial(sizes)
 
@@ -240,6 +270,17 @@ class _Probing:
         change = self.trial.change_from(original)
         if change is not None and change.max_abs == 0.0:
             self.trial.look_inside(self.trial.outputs, one, one, original)
+
+
+def _require_small(inputs: Sequence[Slot], most: float) -> None:
+    """Raise LimitError when an input would take more than a share of the memory that running may take."""
+    for slot in inputs:
+        taken = math.prod(size for size in slot.dims if isinstance(size, int)) * slot.dtype.itemsize
+        if taken > SHARE_OF_INPUTS * most:
+            raise LimitError(
+                f"input '{slot.name}' of shape {list(slot.dims)} takes {taken / 1e9:.1f} GB, too much to be verified "
+                "on: allow more with --limit-memory"
+            )
 
 
 def _pinned(inputs: Sequence[Slot], shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:

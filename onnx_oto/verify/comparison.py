@@ -10,16 +10,20 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnx_oto.errors import RuntimeMissingError, UnsupportedError
+from onnx_oto.errors import CrashedError, LimitError, RuntimeMissingError, UnsupportedError
+from onnx_oto.runtime.runner import Arrays, first_line, in_onnxruntime, in_reference, runner
 from onnx_oto.verify.difference import DIFFERENT, SLICE_SLACK, Difference, difference, varies
 from onnx_oto.verify.examine import Examiner, Finding
 from onnx_oto.verify.inputs import Array, Sizes, Source
 from onnx_oto.verify.probes import cut_tensors, in_front, only_outputs, probes, with_outputs
-from onnx_oto.verify.runner import Arrays, first_line, in_onnxruntime, in_reference, runner
 from onnx_oto.verify.sizes import Ran
 from onnx_oto.verify.verdict import Change, Verdict, size_text
 
 Inside = Callable[[str], "Mapping[int, npt.NDArray[np.int64]] | None"]
+MOST_DEATHS = 3
+"""How often the process that runs the models may go down, at sizes that do not suit them."""
+MOST_SECONDS = 10.0
+"""After which a run that goes down is not tried at other sizes."""
 INNER = (16, 64, 256)
 """How many tensors in front of outputs that show nothing are looked at, in steps, nearest first."""
 
@@ -86,6 +90,7 @@ class Comparison:
         self._unstable: list[Sizes] = []
         self._findings: list[Finding] = []
         self._change: Change | None = None
+        self._deaths = 0
         self._use(probes(full, compact))
 
     def _use(self, names: Sequence[str]) -> None:
@@ -115,8 +120,10 @@ class Comparison:
             self._ran[key] = self.again(sizes)
         return self._ran[key]
 
-    def skip(self, sizes: Sizes) -> None:
+    def skip(self, sizes: Sizes, reason: str = "") -> None:
         """Count sizes at which the full model is not run."""
+        if reason and self.error is None:
+            self.error = UnsupportedError(reason)
         self._left_out.add(tuple(sorted(sizes.items())))
 
     def again(self, sizes: Sizes) -> Ran:
@@ -126,20 +133,29 @@ class Comparison:
             feed = source.feed(sizes, self.rng)
             begin = time.perf_counter()
             try:
-                outputs = self._left(feed)
+                outputs, seconds = self._left.run(feed)
             except Exception as error:  # the runtime raises many types for sizes that do not fit
-                self.error = self.error or error
                 seconds = time.perf_counter() - begin
+                self._bear(error, seconds)
                 continue
-            seconds = time.perf_counter() - begin
             self._judge(Shown(sizes, feed, outputs))
             return Ran(True, seconds)
         return Ran(False, seconds)
+
+    def _bear(self, error: Exception, seconds: float) -> None:
+        """Take it that the full model does not run at some sizes; not when it went down often, or slowly, by that."""
+        self.error = self.error or error
+        if isinstance(error, CrashedError | LimitError):
+            self._deaths += 1
+            if self._deaths >= MOST_DEATHS or seconds > MOST_SECONDS:
+                raise error
 
     def feed(self, feed: Arrays, sizes: Sizes) -> None:
         """Run and judge on a given feed. Raises UnsupportedError when the full model does not run on it."""
         try:
             outputs = self._left(feed)
+        except (CrashedError, LimitError):
+            raise
         except Exception as error:
             raise UnsupportedError(
                 f"the full model does not run on the given inputs: {first_line(error)}"
@@ -153,6 +169,8 @@ class Comparison:
             self.largest = shown
         try:
             gotten = self._right(shown.feed)
+        except LimitError:
+            raise
         except Exception as error:
             raise Differs(
                 f"the compact model does not run at {size_text(shown.sizes)}: {first_line(error)}", DIFFERENT

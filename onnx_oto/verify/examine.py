@@ -12,13 +12,13 @@ from typing import TypeVar
 import numpy as np
 import onnx
 
-from onnx_oto.errors import UnsupportedError
+from onnx_oto.errors import CrashedError, LimitError, UnsupportedError
 from onnx_oto.model import Graph, Node, graph, normalise
+from onnx_oto.runtime.runner import Arrays, Runner, in_onnxruntime, runner
 from onnx_oto.verify.difference import Difference, difference
 from onnx_oto.verify.inputs import Array
 from onnx_oto.verify.precise import IN_DOUBLE, SUMS, precise
 from onnx_oto.verify.probes import only_outputs, probes, with_outputs
-from onnx_oto.verify.runner import Arrays, Runner, in_onnxruntime, runner
 from onnx_oto.verify.tails import common_jumps, sever
 
 Value = TypeVar("Value")
@@ -78,6 +78,8 @@ def _alike(a: Array, b: Array) -> bool:
 def _attempt(job: Callable[[], Value]) -> Value | None:
     try:
         return job()
+    except (CrashedError, LimitError):
+        raise
     except Exception:  # taking apart is for models that can be: else the plain comparison counts
         return None
 

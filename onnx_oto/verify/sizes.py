@@ -31,7 +31,7 @@ The first is even and a multiple of three, so that with 1 and a prime every rema
 PRIMES = (67, 61, 59, 53, 47, 43, 41, 37, 31, 29, 23, 19, 17, 13, 11, 7, 5, 3, 2)
 MOST_HINTS = 12
 MOST_ELEMENTS = 1 << 22
-"""Of one input, while sizes are searched."""
+"""Of one input with open axes, while sizes are searched."""
 PATIENCE = 1.0
 """Seconds that a run of the full model may be expected to take while sizes are searched."""
 SHORT = 0.1
@@ -60,12 +60,15 @@ def find_base(
     the fourth power of two of them.
     """
     power = 2 * min(2, max(1, sum(not counts for counts in axes.values())))
+    growing = [slot for slot in inputs if any(isinstance(dim, str) for dim in slot.dims)]
     spent, last = 0.0, 0
     for size in sorted({*GROWING, *hints}) if axes else (1,):
         if last and spent * (size / last) ** power > PATIENCE:
             break
         slowest = 0.0
-        attempts = [s for s in _attempts(axes, size) if all(_elements(i, s) <= MOST_ELEMENTS for i in inputs)]
+        attempts = [
+            s for s in _attempts(axes, size) if all(_elements(i, s) <= MOST_ELEMENTS for i in growing)
+        ]
         if not attempts:
             break
         for sizes in attempts:

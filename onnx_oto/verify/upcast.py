@@ -9,7 +9,7 @@ import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, numpy_helper
 
 from onnx_oto.errors import UnsupportedError
-from onnx_oto.verify.runner import in_onnxruntime
+from onnx_oto.runtime.runner import in_onnxruntime
 
 _TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
 

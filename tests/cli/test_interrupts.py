@@ -10,9 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from onnx_oto.pipeline.folder import CHECKPOINT, MANIFEST, METRICS
 
 CODES = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143}
 OLD = b"what was there before"
@@ -39,6 +42,11 @@ def start(*arguments: Any, code: str = "") -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Return the hidden files: temporary ones and locks, but for the mark of a run."""
+    return [path for path in folder.rglob(".*") if path.name != MANIFEST]
 
 
 def check(process: subprocess.Popen[str], sent: list[signal.Signals], *, as_json: bool = False) -> str:
@@ -75,7 +83,7 @@ def test_a_signal_at_any_moment(model, data, tmp_path, seed):
         process.send_signal(number)
         time.sleep(0.05)
     check(process, sent, as_json=as_json)
-    assert list(tmp_path.rglob(".*")) == []
+    assert leftovers(tmp_path) == []
     if process.returncode != 0 or arguments[0] != "prune":
         assert output.read_bytes() == OLD
 
@@ -111,21 +119,22 @@ def test_a_signal_after_training(model, data, tmp_path, place, number):
     )  # fmt: skip
     err = check(process, [number])
     assert process.returncode == CODES[number], err
-    assert list(tmp_path.rglob(".*")) == []
+    assert leftovers(tmp_path) == []
     assert not (tmp_path / "run" / "result.json").exists()
 
 
 def test_a_signal_before_training_leaves_the_earlier_run(model, data, tmp_path):
     run = tmp_path / "run"
-    run.mkdir()
-    (run / "compact.onnx").write_bytes(OLD)
+    train = ["train", model, "--data", data, "--run", run, "--epochs", 1, "--batch", 16]
+    check(start(*train), [])
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
     process = start(
-        "train", model, "--data", data, "--run", run, "--overwrite",
+        *train, "--overwrite",
         code=f"{STOPS}\nstop_at('onnx_oto.pipeline.train', '_session', {int(signal.SIGTERM)})",
     )  # fmt: skip
     check(process, [signal.SIGTERM])
     assert process.returncode == 143
-    assert (run / "compact.onnx").read_bytes() == OLD
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
 
 def test_a_signal_in_the_last_step_is_heard(model, data, tmp_path):
@@ -136,7 +145,7 @@ def test_a_signal_in_the_last_step_is_heard(model, data, tmp_path):
     err = check(process, [signal.SIGTERM])
     assert process.returncode == 143
     assert "everything up to here is in" in err
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"checkpoint.npz", "metrics.jsonl"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {MANIFEST, CHECKPOINT, METRICS}
 
 
 @pytest.mark.parametrize("second", CODES)

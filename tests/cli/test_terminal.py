@@ -155,7 +155,7 @@ def test_not_enough_memory_is_no_defect(at_screen, model, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr("onnx_oto.cli.models.open_model", fill)
-    assert at_screen("inspect", model) == (7, "", "error: there is not enough memory for this\n")
+    assert at_screen("inspect", model) == (4, "", "error: there is not enough memory for this\n")
 
 
 # --- screens --------------------------------------------------------------------------------------------------------

@@ -13,9 +13,10 @@ from onnx import ModelProto
 
 from onnx_oto.model import normalise
 from onnx_oto.model.graph import graph
+from onnx_oto.runtime.runner import runner
 from onnx_oto.surgery import compact
 from onnx_oto.surgery.knife import Knife
-from onnx_oto.verify import random_inputs, runner
+from onnx_oto.verify import random_inputs
 from onnx_oto.zigs import Analysis, AnalysisOptions, Dimension, analyse, choose, score, zero_dropped
 from onnx_oto.zigs.choose import Scope
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_oto.model import normalise
+from onnx_oto.runtime.runner import runner
 from onnx_oto.surgery import compact
-from onnx_oto.verify import runner
 from onnx_oto.zigs import analyse, choose, score, zero_dropped
 
 from .exactness import assert_equal

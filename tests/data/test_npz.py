@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import io
+import os
+import tracemalloc
+import warnings
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from onnx_oto.data import load
+from onnx_oto.data.archive import read_arrays
 from onnx_oto.errors import DataError, StorageError
 
 
@@ -118,6 +124,13 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names")
+def test_a_pipe_is_not_waited_for(file: Path) -> None:
+    os.mkfifo(file)
+    with pytest.raises(StorageError, match="it is not a regular file"):
+        load(file)
+
+
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x93NUMPY\x01\x00", b"PK\x03\x04" + b"\0" * 40])
 def test_foreign_files(file: Path, content: bytes) -> None:
     file.write_bytes(content)
@@ -179,3 +192,152 @@ def test_damaged_lzma_members_are_data_errors(file: Path) -> None:
         except DataError:
             refused += 1
     assert refused > 40  # the version of the codec that wrote it may be anything
+
+
+def test_bzip2_is_refused(file: Path) -> None:
+    """A small block of it inflates to gigabytes, and zipfile cannot stop that."""
+    pytest.importorskip("bz2")
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("x_train.npy", npy((6, 5, 5)))
+    with pytest.raises(DataError, match="array 'x_train' is compressed in a way that is not read"):
+        load(file)
+
+
+# --- files that claim more than is in them --------------------------------------------------------------------------
+def npy(shape: object, values: bytes | None = None, descr: str = "|u1") -> bytes:
+    """Return an npy file of zeros whose header says `shape`."""
+    text = repr({"descr": descr, "fortran_order": False, "shape": shape}).encode()
+    text += b" " * (-(len(text) + 11) % 64) + b"\n"
+    if values is None:
+        values = bytes(int(np.prod(shape)))
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + values
+
+
+def put(file: Path, **members: bytes | None) -> Path:
+    """Write an archive of a good file's members and these; None leaves one out."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for key, array in arrays().items():
+            if key not in members:
+                buffer = io.BytesIO()
+                np.save(buffer, array)
+                archive.writestr(f"{key}.npy", buffer.getvalue())
+        for key, content in members.items():
+            if content is not None:
+                archive.writestr(f"{key}.npy", content)
+    return file
+
+
+def put_bomb(
+    file: Path, key: str, megabytes: int, method: int = zipfile.ZIP_DEFLATED, **members: bytes | None
+) -> None:
+    """Write an archive of which one member is a long array of zeros, block by block."""
+    put(file, **{key: None, **members})
+    with (
+        zipfile.ZipFile(file, "a", method, compresslevel=1) as archive,
+        archive.open(f"{key}.npy", "w", force_zip64=True) as member,
+    ):
+        member.write(npy((megabytes << 20,), b""))
+        for _ in range(megabytes):
+            member.write(bytes(1 << 20))
+
+
+def peak_bytes(work: Any) -> int:
+    """Return the most memory that Python and numpy held at once while `work` ran."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (npy((True, 784), bytes(784)), r"\(True, 784\) is no shape"),
+        (npy((-1, 5), bytes(5)), r"\(-1, 5\) is no shape"),
+        (npy((6.0, 5), bytes(30)), "shape is not valid"),
+        (npy((2**62, 2**62), bytes(30)), "the file holds 30"),
+        (npy((6, 5, 5), bytes(149)), r"uint8 of shape \(6, 5, 5\) takes 150 bytes, the file holds 149"),
+        (npy((6, 5, 5), bytes(151)), "takes 150 bytes, the file holds 151"),
+        (npy((6,), bytes(6), "|O"), "holds Python objects"),
+        (npy((6,), bytes(48), "[('a', '|O')]"), "cannot be read"),
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff{", "cannot be read: it is damaged"),
+        (b"\x93NUMPY\x07\x00\xff\xff", "cannot be read: it is damaged|version"),
+    ],
+)
+def test_headers_that_cannot_be_true(file: Path, content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=f"array 'x_train'.*{message}"):
+        load(put(file, x_train=content))
+
+
+@pytest.mark.parametrize(
+    ("key", "megabytes", "message"),
+    [
+        ("x_train", 1025, "its arrays take 1074790403 bytes, .* array 'x_train' most of them"),
+        ("stowaway", 64, "unknown array 'stowaway'"),
+    ],
+)
+def test_bombs_are_refused_before_they_go_off(file: Path, key: str, megabytes: int, message: str) -> None:
+    others = {} if key == "x_train" else {"x_train": npy((3,))}
+    put_bomb(file, key, megabytes, y_train=None, y_test=None, x_test=npy((3,)), **others)
+
+    def refused() -> None:
+        with pytest.raises(DataError, match=message):
+            load(file)
+
+    assert peak_bytes(refused) < 20 << 20
+
+
+def test_what_is_refused_for_its_size_is_told(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez_compressed(
+        file, **arrays(x_train=np.zeros((6, 500, 500), np.uint8), x_test=np.zeros((4, 500, 500), np.uint8))
+    )
+    load(file)
+    monkeypatch.setattr("onnx_oto.data.archive.MOST_INFLATED", 1 << 20)
+    with pytest.raises(
+        DataError, match=r"its arrays take 2500080 bytes, \d+ times the size .* array 'x_train' most"
+    ):
+        load(file)
+    monkeypatch.undo()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1 << 20))
+    with pytest.raises(DataError, match="take 2500080 bytes, 1048576 bytes of memory are free"):
+        load(file)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_an_archive_that_lies_about_sizes(file: Path, method: int) -> None:
+    """The directory at the end promises less than inflates: no more is read."""
+    put_bomb(file, "y_train", 96, method)
+    content = bytearray(file.read_bytes())
+    entry = content.rindex(b"y_train.npy") - 46
+    assert content[entry : entry + 4] == b"PK\x01\x02"
+    content[entry + 24 : entry + 28] = (128 + 6).to_bytes(4, "little")
+    file.write_bytes(content)
+
+    def refused() -> None:
+        with pytest.raises(DataError, match="'y_train'"):
+            load(file)
+
+    assert peak_bytes(refused) < 80 << 20
+
+
+@pytest.mark.parametrize("other", ["x_train", "x_train.npy"])
+def test_two_arrays_of_one_name(file: Path, other: str) -> None:
+    put(file)
+    with zipfile.ZipFile(file, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        archive.writestr(other, npy((6, 5, 5)))
+    with pytest.raises(DataError, match="array 'x_train' is there twice: keep one of them"):
+        load(file)
+
+
+def test_arrays_in_either_order_of_memory(file: Path) -> None:
+    x = np.arange(6 * 5 * 4, dtype=np.float32).reshape(6, 5, 4)
+    save(file, x_train=np.asfortranarray(x), x_test=x[:4].astype(">f4").astype("<f4"))
+    np.testing.assert_array_equal(load(file).train.inputs[""], x)
+
+
+def test_only_wanted_arrays_are_read(file: Path) -> None:
+    put_bomb(file, "other", 64)
+    assert peak_bytes(lambda: read_arrays(file, lambda blanks: ["y_test"])) < 20 << 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from onnx_oto.errors import ModelError, UsageError
+from onnx_oto.errors import ModelError, StorageError, UsageError
 from onnx_oto.model import graph, load, normalise, save
 
 SIZE = 4096
@@ -35,6 +36,7 @@ def folder(tmp_path: Path) -> Path:
     inside.mkdir()
     for place in (inside / "weights.bin", tmp_path / "outside.bin"):
         place.write_bytes(b"\0" * 64 + PAYLOAD.tobytes())
+    (inside / "loop.bin").symlink_to(inside / "loop.bin")
     return inside
 
 
@@ -72,6 +74,13 @@ REFUSED = {
     "negative offset": ("weights.bin", {"offset": -4}, "offset"),
     "offset no number": ("weights.bin", {"offset": "0x10"}, "offset"),
     "huge offset": ("weights.bin", {"offset": 2**70}, "offset"),
+    "offset with a sign": ("weights.bin", {"offset": "+64"}, "offset '\\+64' is not a size"),
+    "offset with a space": ("weights.bin", {"offset": " 64"}, "offset ' 64' is not a size"),
+    "offset with an underscore": ("weights.bin", {"offset": "6_4"}, "offset '6_4' is not a size"),
+    "offset in other digits": ("weights.bin", {"offset": "６４"}, "offset '６４' is not a size"),
+    "length with an underscore": ("weights.bin", {"length": "16_384"}, "length '16_384' is not a size"),
+    "endless offset": ("weights.bin", {"offset": "9" * 5000}, "offset '9999"),
+    "loop of links": ("loop.bin", {}, "cannot be read"),
     "length too small": ("weights.bin", {"length": 4}, "length 4"),
     "length too large": ("weights.bin", {"length": 4 * SIZE + 4}, "length"),
 }
@@ -83,6 +92,32 @@ def test_unsafe_locations_and_ranges_are_refused(name, weights, folder):
     location, entries, message = REFUSED[name]
     with pytest.raises(ModelError, match=message):
         load(put(folder, model_with(location, **entries)), weights=weights)
+
+
+@pytest.mark.parametrize("key", ["location", "offset"])
+def test_entries_that_are_given_twice_are_refused(key, folder):
+    model = model_with("weights.bin", offset=64)
+    model.graph.initializer[0].external_data.add(key=key, value="weights.bin" if key == "location" else "64")
+    with pytest.raises(ModelError, match=f"tensor 'w': '{key}' is given twice"):
+        load(put(folder, model))
+
+
+def test_checksums_are_compared_where_weights_are_read(folder):
+    digest = hashlib.sha1((folder / "weights.bin").read_bytes()).hexdigest()
+    for good in (digest, digest.upper()):
+        load(put(folder, model_with("weights.bin", offset=64, checksum=good)))
+    path = put(folder, model_with("weights.bin", offset=64, checksum="0" * 40))
+    with pytest.raises(
+        ModelError, match=f"tensor 'w': checksum '0+', but the SHA-1 of 'weights.bin' is {digest}"
+    ):
+        load(path)
+    load(path, weights=False)
+
+
+def test_a_model_that_is_a_loop_of_links(folder):
+    (folder / "m.onnx").symlink_to(folder / "m.onnx")
+    with pytest.raises(StorageError, match="cannot read"):
+        load(folder / "m.onnx")
 
 
 def test_links_that_lead_outside_are_refused(folder):

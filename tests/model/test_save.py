@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 
 from onnx_oto.errors import StorageError
 from onnx_oto.model import load, runnable_bytes, save
-from onnx_oto.model import store as store_module
+from onnx_oto.model import replace as replace_module
 
+LARGE = "g (float[N,99] x) => (float[N,33] y) { y = MatMul(x, w) }"
 TEXT = "g (float[N,3,8,8] x) => (float[N,4,8,8] y) { c = Conv<pads=[1,1,1,1]>(x, w) y = Relu(c) }"
 
 
@@ -57,7 +59,7 @@ def open_failing(*args, **kwargs):
 
 def broken(monkeypatch, place: str) -> None:
     if place == "write":
-        monkeypatch.setattr(store_module, "open", open_failing, raising=False)
+        monkeypatch.setattr(replace_module, "open", open_failing, raising=False)
     else:
         monkeypatch.setattr(os, place, fail)
 
@@ -94,6 +96,30 @@ def test_the_data_file_comes_back_when_the_model_cannot_be_written(model, tmp_pa
     with pytest.raises(StorageError):
         save(changed, tmp_path / "m.onnx", external_above=100)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == old
+
+
+def test_data_of_the_model_that_is_replaced_go_and_those_of_others_stay(parse, tmp_path):
+    """The new data get another name than the old ones, which the old model needs until the new one is there."""
+    model = parse(LARGE, w=(99, 33))
+    target = tmp_path / "m.onnx"
+    (tmp_path / "m.onnx.data").write_bytes(b"somebody's")
+    for taken in ("m.onnx.1.data", "m.onnx.2.data", "m.onnx.1.data"):
+        save(model, target, external_above=100)
+        assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["m.onnx", "m.onnx.data", taken])
+        assert load(target).graph.initializer[0].raw_data == model.graph.initializer[0].raw_data
+    save(model, target)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
+    assert (tmp_path / "m.onnx.data").read_bytes() == b"somebody's"
+
+
+def test_data_get_the_mode_of_the_model(parse, tmp_path):
+    model = parse(LARGE, w=(99, 33))
+    target = tmp_path / "m.onnx"
+    save(model, target)
+    target.chmod(0o600)
+    save(model, target, external_above=100)
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {0o600} or os.name == "nt"
 
 
 def test_what_cannot_be_written_is_a_storage_error(model, tmp_path):

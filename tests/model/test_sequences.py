@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from onnx_oto.model import normalise
-from onnx_oto.verify import runner
+from onnx_oto.runtime.runner import runner
 
 
 def split(body: str, split: str = "int64 s = {2}", opset: int = 17) -> onnx.ModelProto:

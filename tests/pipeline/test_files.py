@@ -6,10 +6,9 @@ import numpy as np
 import onnx
 import pytest
 
-from onnx_oto.errors import StorageError, UnsupportedError, UsageError
+from onnx_oto.errors import UnsupportedError, UsageError
 from onnx_oto.model import load, save, stored_bytes
 from onnx_oto.pipeline import PruneOptions, compact_zeros, open_model, prune
-from onnx_oto.pipeline.folder import FILES, make_folder, require_free
 from onnx_oto.pipeline.opening import reasons
 from onnx_oto.zigs import AnalysisOptions
 
@@ -35,22 +34,6 @@ def test_outputs_may_not_be_one_file(model, tmp_path):
         prune(model, tmp_path / "out.onnx", PruneOptions(save_zeroed=tmp_path / "." / "out.onnx"))
     with pytest.raises(UsageError, match="would overwrite the input model"):
         compact_zeros(model, model)
-
-
-def test_folder_of_a_run(tmp_path):
-    folder = tmp_path / "a" / "run"
-    require_free(folder, overwrite=False)
-    assert make_folder(folder) == folder
-    with pytest.raises(UsageError, match="holds an earlier run"):
-        require_free(folder, overwrite=False)
-    for name in FILES:
-        (folder / name).write_text("old")
-    make_folder(folder)
-    assert [path.name for path in folder.iterdir()] == ["metrics.jsonl"]
-    assert (folder / "metrics.jsonl").read_text() == ""
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="cannot write to the folder"):
-        make_folder(tmp_path / "file" / "run")
 
 
 def test_reasons_say_the_most_common_first(tmp_path, model):

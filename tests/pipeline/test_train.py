@@ -11,6 +11,7 @@ from onnx import numpy_helper
 
 from onnx_oto.errors import UsageError
 from onnx_oto.pipeline import TrainOptions, train
+from onnx_oto.pipeline.folder import MANIFEST
 from onnx_oto.training import Stepped
 from onnx_oto.verify import compare
 
@@ -80,7 +81,11 @@ def test_stopping_leaves_a_checkpoint_and_no_models(model, data, tmp_path):
     assert result.gain is None
     assert result.history.steps == 20
     assert result.as_json()["stopped"] is True
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"checkpoint.npz", "metrics.jsonl"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        MANIFEST,
+        "checkpoint.npz",
+        "metrics.jsonl",
+    }
 
 
 def test_overwriting_removes_what_the_earlier_run_left(model, data, tmp_path):
@@ -90,7 +95,7 @@ def test_overwriting_removes_what_the_earlier_run_left(model, data, tmp_path):
     with pytest.raises(UsageError, match="--overwrite"):
         train(model, data, run, TrainOptions(**SHORT))
     train(model, data, run, TrainOptions(overwrite=True, **SHORT), stop=lambda: True)
-    assert {path.name for path in run.iterdir()} == {"checkpoint.npz", "metrics.jsonl", "notes.txt"}
+    assert {path.name for path in run.iterdir()} == {MANIFEST, "checkpoint.npz", "metrics.jsonl", "notes.txt"}
 
 
 def test_bad_data_do_not_cost_an_earlier_run(model, data, tmp_path):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from onnx_oto.errors import OtoError, StorageError, UsageError
@@ -53,6 +55,13 @@ def test_damage_is_one_line(file: Path) -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(StorageError, match="No such file"):
         load_checkpoint(file.with_name("other.npz"))
+
+
+def test_what_cannot_be_true_is_damage(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints are read as carefully as data."""
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=100))
+    with pytest.raises(StorageError, match=r"state\.npz' is damaged \(its arrays take \d+ bytes, 100 bytes"):
+        load_checkpoint(file)
 
 
 def test_another_version_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

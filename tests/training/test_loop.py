@@ -31,6 +31,7 @@ from onnx_oto.training import (
     total_steps,
     train,
 )
+from onnx_oto.training.guard import Guard
 
 SIZE = 6 * 8 + 8 + 8 * 3
 
@@ -166,7 +167,8 @@ class Sick:
         self.steps += 1
         if self.steps != self._when:
             return loss
-        self.buffers["mean"][:] = np.nan
+        if self._loss is not None:
+            self.buffers["mean"][:] = np.nan
         if self._gradient is not None:
             self.grads[50] = self._gradient
         return loss if self._loss is None else self._loss
@@ -214,6 +216,34 @@ def test_a_bad_gradient_is_named_before_it_is_used(
     with pytest.raises(DivergedError, match="in step 1 the gradient of 'b1' is not finite"):
         train(session, Dense(Sgd(), SIZE), make_dataset(), recipe())
     np.testing.assert_array_equal(session.params, before)
+
+
+def test_a_last_step_that_diverges_is_noticed_before_anything_is_written(
+    tmp_path: Path, make_session: Any, make_dataset: Callable[..., Dataset]
+) -> None:
+    """No later loss or gradient shows what the last update did."""
+    last = total_steps(len(make_dataset().train), 16, 1)
+    short = recipe(1, lr=lambda step: math.inf if step == last - 1 else 0.1)
+    good, asked = make_session(), iter(range(100))
+    train(good, Dense(Sgd(), SIZE), make_dataset(), short, stop=lambda: next(asked) >= last - 1)
+    session = make_session()
+    with pytest.raises(DivergedError, match=rf"in step {last} parameter 'w1' became nan.*Lower the"):
+        train(session, Dense(Sgd(), SIZE), make_dataset(), short, checkpoint=tmp_path / "s.npz")
+    np.testing.assert_array_equal(session.params, good.params)
+    assert not (tmp_path / "s.npz").exists()
+
+
+def test_a_running_statistic_that_is_not_finite_is_noticed(
+    make_session: Any, make_dataset: Callable[..., Dataset]
+) -> None:
+    session = make_session()
+    guard = Guard(session)
+    session.buffers["mean"][2] = np.nan
+    with pytest.raises(DivergedError, match="running statistic 'mean' became nan"):
+        guard.check_state(step=3, lr=0.1)
+    assert np.isfinite(session.buffers["mean"]).all()
+    with pytest.raises(DivergedError, match="in step 3 the loss on the test data became nan"):
+        guard.check_score(math.nan, step=3, lr=0.1)
 
 
 def test_large_finite_gradients_are_not_mistaken_for_divergence(

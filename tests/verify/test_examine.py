@@ -12,9 +12,9 @@ from onnx import ModelProto, TensorProto, numpy_helper
 
 from onnx_oto.errors import UnsupportedError
 from onnx_oto.model import graph, normalise
-from onnx_oto.verify import compare, comparison, runner
+from onnx_oto.runtime.runner import Runner, in_onnxruntime, runner
+from onnx_oto.verify import compare, comparison
 from onnx_oto.verify.precise import precise
-from onnx_oto.verify.runner import Runner, in_onnxruntime
 from onnx_oto.verify.tails import JUMPING, jumps
 
 
@@ -203,9 +203,9 @@ def unsteady(monkeypatch: pytest.MonkeyPatch, samples: int) -> None:
     def opened(model: ModelProto, **_: object) -> Runner:
         inner = in_onnxruntime(model)
 
-        def run(feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        def run(feed: dict[str, np.ndarray]) -> tuple[list[np.ndarray], float]:
             noise = 100 * rng.standard_normal() if len(feed["x"]) >= samples else 0
-            return [np.asarray(value + noise, value.dtype) for value in inner(feed)]
+            return [np.asarray(value + noise, value.dtype) for value in inner(feed)], 0.0
 
         return Runner(run, inner.runtime)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from contract.builder import build
 
+from onnx_oto.errors import LimitError, UnsupportedError
 from onnx_oto.verify import compare
 from onnx_oto.verify.inputs import Sizes, Slot, open_axes, size_of, slots
 from onnx_oto.verify.sizes import MOST_ELEMENTS, Explorer, Ran, constants, covering, find_base
@@ -170,6 +171,32 @@ def test_attention_over_open_height_and_width_is_run_small() -> None:
     verdict = compare(model, model)
     assert verdict.passed
     assert max(s["N"] * (s["H"] * s["W"]) ** 2 for s in verdict.sizes) < 10**8
+
+
+def test_sizes_at_which_a_tensor_would_be_too_large_are_not_run() -> None:
+    """Every pixel attends to every other at 224 x 224, whatever the input's size: 10 GB per sample."""
+    model = build(
+        """g (float[N,4,H,W] x) => (float[N,P,3] y) <float[1,4,224,224] p, float[4,3] w, int64[3] s = {0, 4, -1}> {
+        a = Add(x, p)  f = Reshape(a, s)  t = Transpose<perm=[0,2,1]>(f)  e = MatMul(t, f)  z = Softmax(e)
+        o = MatMul(z, t)  y = MatMul(o, w) }"""
+    )
+    with pytest.raises(
+        UnsupportedError, match=r"a tensor takes 30\.2 GB at N=3, H=6, W=6 \(see --limit-memory\)"
+    ):
+        compare(model, model)
+
+
+def test_an_input_larger_than_all_may_be_is_not_made() -> None:
+    model = build("g (float[1,1,60000,60000] x) => (float[1,1,60000,60000] y) { y = Relu(x) }")
+    with pytest.raises(LimitError, match=r"input 'x' of shape .* takes 14\.4 GB"):
+        compare(model, model)
+
+
+def test_a_fixed_input_of_many_elements_is_run() -> None:
+    model = build(
+        "g (float[1,3,1400,1400] x) => (float[1,2,1400,1400] y) <float[2,3,1,1] w> { y = Conv(x, w) }"
+    )
+    assert compare(model, model).passed
 
 
 def test_sizes_that_the_full_model_refuses_are_skipped_and_counted() -> None:

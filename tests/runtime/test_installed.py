@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -12,8 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from onnx_oto.errors import RuntimeMissingError
-from onnx_oto.gradients import runtime
-from onnx_oto.gradients.silence import silent_stderr
+from onnx_oto.runtime import installed
 
 
 def distribution(name: str, *, owns: bool = True, record: bool = True) -> SimpleNamespace:
@@ -30,8 +28,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch, *found: SimpleNamespace) -> None:
 
 
 def test_this_environment_is_fine() -> None:
-    assert runtime.problem() is None
-    assert hasattr(runtime.require_training(), "GradientGraphBuilder")
+    assert installed.problem() is None
+    assert hasattr(installed.require_training(), "GradientGraphBuilder")
 
 
 @pytest.mark.parametrize(
@@ -52,7 +50,7 @@ def test_this_environment_is_fine() -> None:
 def test_wrong_runtimes(monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], message: str) -> None:
     pretend(monkeypatch, *map(distribution, names))
     with pytest.raises(RuntimeMissingError, match=message) as caught:
-        runtime.require_training()
+        installed.require_training()
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 7
 
@@ -61,22 +59,22 @@ def test_companions_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     extensions = distribution("onnxruntime-extensions", owns=False)
     silent = distribution("onnxruntime-genai", record=False)
     pretend(monkeypatch, distribution("onnxruntime-training-cpu"), extensions)
-    assert runtime.problem() is None
+    assert installed.problem() is None
     pretend(
         monkeypatch,
         distribution("onnxruntime-training"),
         distribution("onnxruntime_extensions", record=False),
     )
-    assert runtime.problem() is None
+    assert installed.problem() is None
     pretend(monkeypatch, distribution("onnxruntime-training"), silent)
-    assert runtime.problem() is None
+    assert installed.problem() is None
 
 
 def test_new_pythons_get_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch)
     monkeypatch.setattr(sys, "version_info", (3, 13, 1))
     with pytest.raises(RuntimeMissingError, match=r"needs Python 3\.10 to 3\.12, this is 3\.13"):
-        runtime.require_training()
+        installed.require_training()
 
 
 def test_broken_and_overwritten_packages(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,10 +85,10 @@ def test_broken_and_overwritten_packages(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(
         RuntimeMissingError, match=r"does not load \(libfoo.so: .* file\): run `pip install --force"
     ):
-        runtime.require_training()
+        installed.require_training()
     monkeypatch.setattr(importlib, "import_module", lambda name: SimpleNamespace())
     with pytest.raises(RuntimeMissingError, match="was overwritten by a build that cannot train"):
-        runtime.require_training()
+        installed.require_training()
 
 
 def test_importing_needs_no_runtime() -> None:
@@ -104,17 +102,6 @@ def test_importing_needs_no_runtime() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "(Atan): training has no gradient for this op" in done.stdout
-
-
-def test_silence_covers_the_block_only(capfd: pytest.CaptureFixture[str]) -> None:
-    os.write(2, b"before ")
-    with silent_stderr():
-        os.write(2, b"inside ")
-    os.write(2, b"after ")
-    with pytest.raises(KeyError), silent_stderr():
-        raise KeyError(os.write(2, b"inside "))
-    os.write(2, b"end")
-    assert capfd.readouterr().err == "before after end"
 
 
 def test_building_is_silent() -> None:

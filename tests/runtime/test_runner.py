@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from onnx_oto.verify.runner import first_line
+from onnx_oto.runtime.runner import first_line
 
 PREFIX = "[ONNXRuntimeError] : 1 : FAIL : "
 PLACE = "/onnxruntime_src/onnxruntime/core/graph/model.cc:134 onnxruntime::Model::Model(ModelProto&&, const Path&) "

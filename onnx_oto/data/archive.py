@@ -1,0 +1,200 @@
+"""Reading npz files that nobody vouches for: what they say of themselves is believed only as far as it is proved.
+
+An npz file is a zip archive of npy files: a header with type and shape, and the values. Headers are read first, alone;
+what they promise must be what the archive promises, and that must be in proportion to the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+from onnx_oto.errors import DataError, StorageError
+from onnx_oto.model.files import open_regular
+
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python built without lzma: then zipfile refuses such members by itself
+    LZMAError = zlib.error  # type: ignore[assignment,misc]
+
+Array = npt.NDArray[Any]
+Judge = Callable[[Mapping[str, Array]], Iterable[str]]
+
+MOST_INFLATED = 1 << 30
+"""What the arrays of any file may take, in bytes."""
+MOST_RATIO = 100
+"""How many times the size of their file larger arrays may take. Deflate shrinks zeros by 1030."""
+_HEADER_BYTES = 1 << 14
+_BLOCKS = {zipfile.ZIP_STORED: 1 << 20, zipfile.ZIP_DEFLATED: 1 << 20, zipfile.ZIP_LZMA: 1 << 12}
+"""How many bytes to ask for at once. zipfile inflates as many bytes of LZMA at once, to as much as 7000 times that; of
+bzip2, where it may be a million times, no block is small enough."""
+
+# What numpy and zipfile raise for damaged, encrypted or foreign content.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    LZMAError,
+    ValueError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    MemoryError,
+    OverflowError,
+    SyntaxError,
+    UnicodeError,
+)
+
+
+@dataclass(frozen=True)
+class _Member:
+    """An array as its header describes it. begin: where its values begin, in bytes of the inflated member."""
+
+    info: zipfile.ZipInfo
+    begin: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    is_fortran: bool
+
+    @property
+    def size(self) -> int:
+        """The bytes of its values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_arrays(path: str | os.PathLike[str], judge: Judge | None = None) -> dict[str, Array]:
+    """Return the arrays of any npz file by key; nothing is unpickled.
+
+    judge: gets arrays of the right type and shape that hold nothing and take no memory, before any values are read,
+    and returns the keys that are wanted; without it all are. It may raise DataError. Raises StorageError when the file
+    cannot be read, and DataError for damaged or foreign files and for those that claim more than can be in them.
+    """
+    try:
+        with open_regular(path) as file:
+            if not zipfile.is_zipfile(file):
+                raise DataError("it is no npz file, or a truncated one: write it with numpy.savez")
+            file.seek(0)
+            with zipfile.ZipFile(file) as archive:
+                members = _members(archive)
+                blanks = {key: _blank(member) for key, member in members.items()}
+                wanted = list(members if judge is None else judge(blanks))
+                _check_sizes({key: members[key] for key in wanted}, os.fstat(file.fileno()).st_size)
+                return {key: _values(archive, key, members[key]) for key in wanted}
+    except DataError as error:
+        raise DataError(f"{str(path)!r}: {error}") from None
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # a damaged directory of the archive points outside the file
+            raise DataError(f"{str(path)!r}: it is damaged: write it again with numpy.savez") from None
+        raise StorageError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
+    except _DAMAGE as error:
+        raise DataError(f"{str(path)!r}: it is damaged ({_one_line(error)})") from None
+
+
+def _members(archive: zipfile.ZipFile) -> dict[str, _Member]:
+    members: dict[str, _Member] = {}
+    for info in archive.infolist():
+        key = info.filename.removesuffix(".npy")
+        if key in members:
+            raise DataError(f"array {key!r} is there twice: keep one of them")
+        if info.compress_type not in _BLOCKS:
+            raise DataError(
+                f"array {key!r} is compressed in a way that is not read: store it with numpy.savez_compressed"
+            )
+        members[key] = _member(archive, info, key)
+    return members
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str) -> _Member:
+    """Return what the header of one member says, if it can be true."""
+    try:
+        with archive.open(info) as stream:
+            head = io.BytesIO(_head(stream, _BLOCKS[info.compress_type]))
+        if not head.getvalue().startswith(np.lib.format.MAGIC_PREFIX):
+            raise DataError(f"member {key!r} is no array")
+        version = np.lib.format.read_magic(head)
+        if version not in ((1, 0), (2, 0)):
+            raise DataError(f"array {key!r} has version {version} of the npy format: store plain numbers")
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape, is_fortran, dtype = read(head)
+    except _DAMAGE as error:
+        raise DataError(f"array {key!r} cannot be read: it is damaged ({_one_line(error)})") from None
+    if dtype.hasobject:
+        raise DataError(
+            f"array {key!r} cannot be read: it holds Python objects, which are never loaded; store numbers"
+        )
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise DataError(f"array {key!r} cannot be read: {shape} is no shape")
+    member = _Member(info, head.tell(), dtype, shape, is_fortran)
+    if member.begin + member.size != info.file_size:
+        raise DataError(
+            f"array {key!r} cannot be read: {dtype} of shape {shape} takes {member.size} bytes, the file holds "
+            f"{info.file_size - member.begin}: it is damaged"
+        )
+    return member
+
+
+def _blank(member: _Member) -> Array:
+    return np.broadcast_to(np.zeros((), member.dtype), member.shape)
+
+
+def _check_sizes(members: Mapping[str, _Member], file_bytes: int) -> None:
+    """Raise DataError when the arrays are out of proportion to their file, or larger than the memory that is free."""
+    size = sum(member.size for member in members.values())
+    if size > max(MOST_INFLATED, MOST_RATIO * file_bytes):
+        largest = max(members, key=lambda key: members[key].size)
+        raise DataError(
+            f"its arrays take {size} bytes, {size // max(file_bytes, 1)} times the size of the file, array "
+            f"{largest!r} most of them: if that is right, store them with numpy.savez, which does not compress"
+        )
+    free = psutil.virtual_memory().available
+    if size > free:
+        raise DataError(f"its arrays take {size} bytes, {free} bytes of memory are free: store fewer samples")
+
+
+def _values(archive: zipfile.ZipFile, key: str, member: _Member) -> Array:
+    try:
+        values = np.empty(math.prod(member.shape), member.dtype)
+        with archive.open(member.info) as stream:
+            stream.read(member.begin)
+            if member.size:
+                _fill(values.view(np.uint8).data, stream, _BLOCKS[member.info.compress_type])
+    except _DAMAGE as error:
+        raise DataError(f"array {key!r} cannot be read: it is damaged ({_one_line(error)})") from None
+    if member.is_fortran:
+        return values.reshape(member.shape[::-1]).transpose()
+    return values.reshape(member.shape)
+
+
+def _head(stream: Any, block: int) -> bytes:
+    """Return the first bytes of a member, more than any header has."""
+    head = b""
+    while len(head) < _HEADER_BYTES and (more := stream.read(min(block, _HEADER_BYTES - len(head)))):
+        head += more
+    return head
+
+
+def _fill(buffer: memoryview, stream: Any, block: int) -> None:
+    """Read as many bytes as fit, in blocks; with the last one the archive compares its checksum."""
+    done = 0
+    while done < len(buffer):
+        count = stream.readinto(buffer[done : done + block])
+        if not count:
+            raise EOFError("it ends too early")
+        done += count
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

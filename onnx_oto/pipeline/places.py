@@ -1,0 +1,85 @@
+"""What a command reads and what it would write, compared before it does either."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnx_oto.errors import UsageError
+from onnx_oto.model.files import stored_files
+from onnx_oto.model.store import is_data_of
+from onnx_oto.pipeline.feeding import FeedOptions
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that would be written. model: it may get a data file, whose name is made from its own."""
+
+    path: str | os.PathLike[str]
+    model: bool = False
+
+    def covers(self, other: str | os.PathLike[str]) -> bool:
+        """Say whether writing this would replace or remove `other`."""
+        target, place = _place(self.path), _place(other)
+        if _is_same(target, place):
+            return True
+        if not self.model:
+            return False
+        return is_data_of(target, place) or any(_is_same(each, place) for each in _data_of(target))
+
+
+def files_read(
+    path: str | os.PathLike[str], options: FeedOptions, source: str | os.PathLike[str] | None = None
+) -> dict[Path, str]:
+    """Return the files that are read, and what each is: the model, its external data, inputs, training data."""
+    model, *external = stored_files(path)
+    found = {each: f"external data of the input model, '{each}'" for each in external}
+    if options.inputs is not None:
+        found[Path(options.inputs)] = "the inputs to verify on"
+    if source is not None:
+        found[Path(source)] = "the training data"
+    return {model: "the input model", **found}
+
+
+def require_apart(
+    reads: Mapping[Path, str], writes: Sequence[Output], remedy: str = "give another name"
+) -> None:
+    """Raise UsageError when an output would replace what is read, or another output.
+
+    Links are followed. Files with several names, or on systems that take upper and lower case for one, count as one.
+    """
+    for index, output in enumerate(writes):
+        for place, what in reads.items():
+            if output.covers(place):
+                raise UsageError(f"'{output.path}' would overwrite {what}: {remedy}")
+        for other in writes[:index]:
+            if output.covers(other.path) or other.covers(output.path):
+                raise UsageError(f"'{output.path}' would overwrite another output, '{other.path}': {remedy}")
+
+
+def _place(path: str | os.PathLike[str]) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Say whether two resolved paths are one file; where neither exists, whether they could be on some system."""
+    if one == other:
+        return True
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return not (os.path.exists(one) or os.path.exists(other)) and _folded(one) == _folded(other)
+
+
+def _folded(path: Path) -> str:
+    return unicodedata.normalize("NFC", str(path)).casefold()
+
+
+def _data_of(target: Path) -> list[Path]:
+    try:
+        return [path for path in target.parent.iterdir() if is_data_of(target, path)]
+    except OSError:
+        return []

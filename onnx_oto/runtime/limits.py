@@ -1,0 +1,82 @@
+"""How much memory and time a model may take where it runs: enough for honest ones, not the whole machine."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import NamedTuple
+
+import psutil
+
+MIB = 1 << 20
+LEAST_MEMORY = 1280 * MIB
+"""What the process may take for a model of next to no weights on next to no inputs."""
+MEMORY_PER_WEIGHT_BYTE = 4
+"""Optimised copies of the weights, several models open at once."""
+MEMORY_PER_FED_BYTE = 32
+MOST_MEMORY_FOR_FEEDS = 4096 * MIB
+LEAST_SECONDS = 20.0
+SECONDS_PER_WEIGHT_MIB = 0.1
+SECONDS_PER_FED_MIB = 5.0
+
+
+class Limits(NamedTuple):
+    """What a user allows: bytes of memory, seconds of one run. None: what `allowance` finds sensible."""
+
+    memory: float | None = None
+    seconds: float | None = None
+
+
+SENSIBLE = Limits()
+UNLIMITED = Limits(math.inf, math.inf)
+_current: ContextVar[Limits] = ContextVar("limits", default=SENSIBLE)
+
+
+class Allowance(NamedTuple):
+    """What one job may take: bytes of resident memory of the whole process, and seconds."""
+
+    memory: float
+    seconds: float
+
+
+@contextlib.contextmanager
+def limited(limits: Limits) -> Iterator[None]:
+    """Run models under these limits inside the block."""
+    token = _current.set(limits)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def allowance(*, weights: int, fed: int) -> Allowance:
+    """Return what a job may take on a process that holds models of `weights` bytes and is fed `fed` bytes.
+
+    Without limits of the user it grows with both: large inputs and large models honestly take more, while a small
+    file that wants much has no claim to it. Half of the machine's memory is the most.
+    """
+    given = _current.get()
+    memory = LEAST_MEMORY + MEMORY_PER_WEIGHT_BYTE * weights
+    memory += min(MEMORY_PER_FED_BYTE * fed, MOST_MEMORY_FOR_FEEDS)
+    seconds = LEAST_SECONDS + (SECONDS_PER_WEIGHT_MIB * weights + SECONDS_PER_FED_MIB * fed) / MIB
+    return Allowance(
+        min(memory, half_of_memory()) if given.memory is None else given.memory,
+        seconds if given.seconds is None else given.seconds,
+    )
+
+
+def generous(*, weights: int, fed: int) -> Allowance:
+    """Return what a training step may take: all that is kept for the way back takes memory, which nobody knows."""
+    given = _current.get()
+    allowed = allowance(weights=weights, fed=fed)
+    return Allowance(
+        half_of_memory() if given.memory is None else given.memory,
+        3 * allowed.seconds if given.seconds is None else given.seconds,
+    )
+
+
+def half_of_memory() -> float:
+    """Return half of the machine's memory, in bytes."""
+    return psutil.virtual_memory().total / 2

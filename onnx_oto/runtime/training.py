@@ -1,0 +1,65 @@
+"""Jobs of the process that models run in, for training: gradient graphs are built there, and tried once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_oto.runtime.installed import require_training
+
+_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(uint8)": np.uint8,
+    "tensor(bool)": np.bool_,
+}
+
+
+def session_options(threads: int) -> Any:
+    """Return options for a session on `threads` threads, without spinning and without a log."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def build_gradient(content: bytes, wanted: Sequence[str], loss: str) -> bytes:
+    """Return the serialised gradient graph of a serialised model: outputs are the loss and `<name>_grad`.
+
+    Raises RuntimeMissingError, and what the gradient builder raises.
+    """
+    binding, options, names = require_training(), session_options(1), set(wanted)
+    optimised = binding.get_optimized_model(bytes(content), names, options)
+    builder = binding.GradientGraphBuilder(optimised, {loss}, names, loss, options)
+    builder.build()
+    return bytes(builder.get_model())
+
+
+def try_once(content: bytes, samples: int) -> None:
+    """Run a serialised model on made-up values, with `samples` for open sizes. Raises what onnxruntime raises."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(
+        bytes(content), session_options(1), providers=["CPUExecutionProvider"]
+    )
+    rng = np.random.default_rng(0)
+    session.run(None, {value.name: _made_up(value, samples, rng) for value in session.get_inputs()})
+
+
+def _made_up(value: Any, samples: int, rng: np.random.Generator) -> npt.NDArray[Any]:
+    """Return small positive floats, or zeros of any other type."""
+    shape = [size if isinstance(size, int) else samples for size in value.shape]
+    dtype = np.dtype(_TYPES[value.type])
+    if dtype.kind == "f":
+        return rng.uniform(0.01, 0.02, shape).astype(dtype)
+    return np.zeros(shape, dtype)
