@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 from onnx import ModelProto, helper
 
-from hostile_corpus.case import ANY, INSPECT, INVALID, OK, PRUNE, Case, Trial, outputs, pair
+from hostile_corpus.case import ANY, INSPECT, INVALID, OK, PRUNE, TRAIN, Build, Case, Trial, outputs, pair
 from hostile_corpus.placing import open_value
 from hostile_corpus.structure import Edit, edited
 
@@ -44,11 +47,25 @@ def cases() -> Iterator[Case]:
         yield pair("names", f"{name}-unknown-operator", edited(_unknown(text)), KNOWN, PRUNE, INVALID)
         yield pair("names", f"{name}-frozen", edited(_frozen(text)), FROZEN, INSPECT, ANY)
     for name in ("escape", "nul", "newline", "markup-closing", "megabyte-escape"):
-        hostile = edited(_everywhere(NAMES[name], opset=99))
-        yield pair("names", f"{name}-not-trained", hostile, edited(_everywhere(PLAIN)), PRUNE, INVALID)
+        yield pair("names", f"{name}-trained", _with_data(NAMES[name]), TRAINED, TRAIN, ANY)
 
 
-def _everywhere(text: str, opset: int = 0) -> Edit:
+def _with_data(text: str) -> Build:
+    """Return a builder: the model with a text in every name, and data for it."""
+
+    def build(folder: Path) -> None:
+        edited(_everywhere(text))(folder)
+        rng = np.random.default_rng(0)
+        arrays: dict[str, Any] = {}
+        for split, count in (("train", 64), ("test", 32)):
+            arrays[f"x_{split}"] = rng.standard_normal((count, 4)).astype(np.float32)
+            arrays[f"y_{split}"] = np.arange(count) % 16
+        np.savez(folder / "d.npz", **arrays)
+
+    return build
+
+
+def _everywhere(text: str) -> Edit:
     """Return an edit that puts a text into every name of the model."""
 
     def edit(model: ModelProto) -> None:
@@ -67,8 +84,6 @@ def _everywhere(text: str, opset: int = 0) -> Edit:
         model.graph.name = model.producer_name = model.domain = model.doc_string = text
         entry = model.metadata_props.add()
         entry.key = entry.value = text
-        if opset:
-            model.opset_import[0].version = opset
 
     return edit
 
@@ -106,6 +121,7 @@ def _frozen(text: str) -> Edit:
 
 
 PRUNED = Trial(edited(_everywhere(PLAIN)), PRUNE, OK, outputs(PRUNE))
+TRAINED = Trial(_with_data(PLAIN), TRAIN, OK, outputs(TRAIN))
 INSPECTED = Trial(edited(_everywhere(PLAIN)), INSPECT)
 ACCEPTED = Trial(edited(_refused(PLAIN)), PRUNE, OK, outputs(PRUNE))
 KNOWN = Trial(edited(_unknown(PLAIN)), PRUNE, OK, outputs(PRUNE))

@@ -79,7 +79,8 @@ ROWS = (
     _pool("AveragePool", "kernel_shape", "[2, 2]", KERNELS),
     _pool("AveragePool", "strides", "[2, 2]", STRIDES),
     _pool("LpPool", "kernel_shape", "[2, 2]", KERNELS),
-    _pool("LpPool", "p", "2", {"zero": "0", "negative": "-1"}),
+    _row("lppool-p", "{ z = LpPool <kernel_shape = [2, 2], p = $v> (d) }", "2",
+         {"zero": "0", "negative": "-1"}, "image", codes=ANY),
     _row(
         "group-norm-groups",
         f"<float[8] s = {{{ONES_8}}}> "
