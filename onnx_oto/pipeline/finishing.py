@@ -24,7 +24,7 @@ from onnx_oto.pipeline.summary import Change, summarise
 from onnx_oto.training import evaluate
 from onnx_oto.verify import runner
 from onnx_oto.zigs import analyse
-from onnx_oto.zigs.groups import zero_lanes
+from onnx_oto.zigs.choose import choose_zeros
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Predict = Callable[[Arrays], npt.NDArray[Any]]
@@ -40,7 +40,7 @@ def finish(
     full = with_weights(model, weights)
     before = save(full, folder / TRAINED)
     analysis = analyse(full, options)
-    drop = zero_lanes(analysis) if options.prunes else np.zeros(analysis.lanes.count, bool)
+    drop = choose_zeros(analysis).drop if options.prunes else np.zeros(analysis.lanes.count, bool)
     _, small, verdict = cut_and_verify(analysis, drop, options.seed, read_feeding(full, options))
     after = save(small, folder / COMPACT)
     removed = int(drop.sum())

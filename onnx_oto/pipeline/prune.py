@@ -20,7 +20,7 @@ from onnx_oto.surgery import Inside, kept_inside
 from onnx_oto.surgery import cut as cut_out
 from onnx_oto.verify import Feeding, Verdict, compare
 from onnx_oto.zigs import Analysis, choose, score, zero_dropped
-from onnx_oto.zigs.choose import restore
+from onnx_oto.zigs.choose import choose_zeros
 from onnx_oto.zigs.groups import zero_lanes
 from onnx_oto.zigs.lanes import BoolArray
 
@@ -106,17 +106,14 @@ def compact_zeros(
     begin = time.perf_counter()
     opened = open_model(path, options)
     require_prunable(opened)
-    drop = zero_lanes(opened.analysis)
-    found = int(drop.sum())
-    restore(opened.analysis, drop)
-    if not drop.any():
-        total = sum(d.size for d in opened.analysis.prunable)
-        what = "none that can be removed" if found else "none"
+    choice = choose_zeros(opened.analysis)
+    if not choice.dropped:
+        what = "none that can be removed" if zero_lanes(opened.analysis).any() else "none"
         raise UnsupportedError(
-            f"of the {total} groups of '{opened.path.name}', {what} is exactly zero: train it with "
+            f"of the {choice.prunable} groups of '{opened.path.name}', {what} is exactly zero: train it with "
             "`onnx-oto train`, or remove channels by their weights with `onnx-oto prune`"
         )
-    return _cut(opened, drop, output, begin, feeding=read_feeding(opened.model, options))
+    return _cut(opened, choice.drop, output, begin, feeding=read_feeding(opened.model, options))
 
 
 def cut_and_verify(
