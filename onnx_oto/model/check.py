@@ -11,7 +11,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from onnx_oto.errors import ModelError
 from onnx_oto.model.external import all_tensors
-from onnx_oto.model.header import check_header, open_negative_sizes
+from onnx_oto.model.header import check_amount, check_header, open_negative_sizes
 from onnx_oto.model.node import opset_of
 from onnx_oto.model.order import bodies, check_and_sort
 from onnx_oto.model.settings import check_settings
@@ -44,6 +44,7 @@ def check(model: ModelProto, *, trust_outputs: bool = True) -> None:
     weights are neither copied nor limited to 2 GB; their payloads are checked here.
     """
     check_header(model)
+    check_amount(model)
     _check_text(model)
     drop_inner_value_info(model)
     open_negative_sizes(model)

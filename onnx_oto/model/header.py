@@ -1,4 +1,4 @@
-"""What a model declares: the versions of the format and of operator sets, and sizes of inputs and outputs."""
+"""What a model declares: versions of the format and of operators, sizes of inputs and outputs, and how much of all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from onnx import ModelProto, OperatorSetIdProto
 
 from onnx_oto.errors import ModelError, UnsupportedError
 from onnx_oto.model.node import standard_domain
-from onnx_oto.model.order import bodies
+from onnx_oto.model.order import MAX_NODES, bodies
+
+MAX_LINKS, MAX_TENSORS = 10 * MAX_NODES, 3 * MAX_NODES
+MAX_VISITS = 10**9
+"""How often onnx's inference may look at a tensor: it looks at all of them for every body."""
 
 
 def check_header(model: ModelProto) -> None:
@@ -26,6 +30,40 @@ def check_header(model: ModelProto) -> None:
     _check_opsets(model.opset_import, "it")
     for function in model.functions:
         _check_opsets(function.opset_import, f"function {function.name!r}")
+
+
+def check_amount(model: ModelProto) -> None:
+    """Raise UnsupportedError for a model of more nodes or tensors than analysis gets through in time."""
+    lists = [model.graph.node, *(function.node for function in model.functions)]
+    graphs = [model.graph]
+    nodes = links = constants = 0
+    while lists:
+        found = lists.pop()
+        if len(found) > MAX_NODES + MAX_TENSORS:
+            nodes = len(found)
+            break
+        for node in found:
+            is_constant = node.op_type == "Constant"
+            nodes, constants = nodes + (not is_constant), constants + is_constant
+            links += len(node.input) + len(node.output)
+            inner = list(bodies(node))
+            graphs.extend(inner)
+            lists.extend(body.node for body in inner)
+    weights = sum(len(tensor.dims) > 1 for graph in graphs for tensor in graph.initializer)
+    tensors = constants + sum(
+        len(graph.input) + len(graph.output) + len(graph.initializer) + len(graph.sparse_initializer)
+        for graph in graphs
+    )
+    for count, most, what in (
+        (nodes + 2 * weights, MAX_NODES, "nodes (one with a weight counts three times)"),
+        (links, MAX_LINKS, "inputs and outputs of nodes"),
+        (tensors, MAX_TENSORS, "inputs, outputs and constants"),
+        (len(graphs) * (nodes + tensors), MAX_VISITS, "tensors to be looked for in its bodies"),
+    ):
+        if count > most:
+            raise UnsupportedError(
+                f"it has {count} {what}, more than the {most} that can be analysed in time"
+            )
 
 
 def _check_opsets(imports: Iterable[OperatorSetIdProto], who: str) -> None:
