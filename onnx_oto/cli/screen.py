@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -160,6 +160,7 @@ def print_pruned(result: Pruned, output: Path, as_json: bool) -> None:
     if as_json:
         print_json(result.as_json())
         return
+    print_notes(result.notes)
     out.print(_change_table(result.summary))
     out.print(f"channels removed: {result.summary.removed} of {result.summary.prunable} prunable")
     change = result.summary.verdict.original
@@ -175,6 +176,12 @@ def print_pruned(result: Pruned, output: Path, as_json: bool) -> None:
     )
 
 
+def print_notes(notes: Iterable[str]) -> None:
+    """Print what is strange about a model on stderr, a line for each."""
+    for note in notes:
+        click.echo(f"note: the model has {note}", err=True)
+
+
 def print_verdict(verdict: Verdict) -> None:
     """Print the verdict in a line, where it holds in another, and one more for all that a reader must know."""
     for line in _verdict_lines(verdict):
@@ -183,6 +190,7 @@ def print_verdict(verdict: Verdict) -> None:
 
 def print_inspection(report: Mapping[str, Any]) -> None:
     """Print dimensions, what is frozen and why, the ceiling, quantized weights, and channel permutations that stay."""
+    print_notes(report["notes"])
     dimensions = report["dimensions"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, justify in (

@@ -45,11 +45,12 @@ class PruneOptions(FeedOptions):
 
 @dataclass(frozen=True)
 class Pruned:
-    """The result of a cut. seconds: of analysis and cut, and of verification."""
+    """The result of a cut. seconds: of analysis and cut, and of verification. notes: see `Opened`."""
 
     summary: Summary
     cut_seconds: float
     verify_seconds: float
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the result under its public names."""
@@ -57,6 +58,7 @@ class Pruned:
             **self.summary.as_json(),
             **({"original": original.as_json()} if (original := self.summary.verdict.original) else {}),
             "seconds": {"cut": round(self.cut_seconds, 4), "verify": round(self.verify_seconds, 4)},
+            "notes": list(self.notes),
         }
 
 
@@ -167,7 +169,11 @@ def _cut(
     cut = time.perf_counter()
     zeroed = zero_dropped(opened.analysis, drop)
     inside = kept_inside(opened.analysis, drop, result)
-    verdict = _agree(zeroed, small, seed, feeding, opened.model if is_original else None, inside=inside)
+    original = opened.model if is_original else None
+    try:
+        verdict = _agree(zeroed, small, seed, feeding, original, inside=inside)
+    except UnsupportedError as error:
+        raise UnsupportedError("; the model has ".join([str(error), *opened.notes])) from None
     end = time.perf_counter()
     written = save(small, output)
     if save_zeroed is not None:
@@ -176,7 +182,7 @@ def _cut(
         write_kept(opened, drop, result, kept)
     size = Change(opened.file_bytes, written)
     summary = summarise(opened.analysis, small, int(drop.sum()), verdict, size)
-    return Pruned(summary, cut - begin, end - cut)
+    return Pruned(summary, cut - begin, end - cut, opened.notes)
 
 
 def _refuse_overwriting(path: str | os.PathLike[str], *outputs: str | os.PathLike[str] | None) -> None:
