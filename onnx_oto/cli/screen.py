@@ -9,7 +9,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -218,6 +218,7 @@ def print_pruned(result: Pruned, output: Path, as_json: bool) -> None:
     if as_json:
         print_json(result.as_json())
         return
+    print_notes(result.notes)
     _print_changes(_change_rows(result.summary))
     print_line(f"channels removed: {result.summary.removed} of {result.summary.prunable} prunable")
     change = result.summary.verdict.original
@@ -232,6 +233,12 @@ def print_pruned(result: Pruned, output: Path, as_json: bool) -> None:
     )
 
 
+def print_notes(notes: Iterable[str]) -> None:
+    """Print what is strange about a model on stderr, a line for each."""
+    for note in notes:
+        console(PROGRESS).print(shown(f"note: the model has {note}"))
+
+
 def print_verdict(verdict: Verdict) -> None:
     """Print the verdict in a line, where it holds in another, and one more for all that a reader must know."""
     for line in _verdict_lines(verdict):
@@ -240,6 +247,7 @@ def print_verdict(verdict: Verdict) -> None:
 
 def print_inspection(report: Mapping[str, Any]) -> None:
     """Print dimensions, what is frozen and why, the ceiling, quantized weights, and channel permutations that stay."""
+    print_notes(report["notes"])
     dimensions = report["dimensions"]
     _print_dimensions([(d["name"], d["size"], len(d["uses"]), _state(d), d["prunable"]) for d in dimensions])
     share = report["prunable_params"] / max(report["params"], 1)

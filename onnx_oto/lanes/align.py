@@ -67,6 +67,12 @@ def align(trace: Trace, node: Node, layouts: Sequence[Layout], *, inner: bool = 
     """
     for layout in layouts:
         trace.materialise(layout, node, told_apart=())
+    if len(layouts) == 1:
+        (alone,) = layouts
+        axes_alone = Layout(alone.axes, alone.sizes, constant=alone.constant)
+        return Aligned(
+            axes_alone, tuple(Joined(b.keys, (b,)) for b in alone.blocks), (replace(alone, view=None),)
+        )
     rank = max(layout.rank for layout in layouts)
     operands = [_fresh(_padded(layout, rank)) for layout in layouts]
     for axis in range(rank):
@@ -239,6 +245,11 @@ def _clusters(operands: Sequence[Layout]) -> list[list[tuple[int, Block]]]:
     for i, op in enumerate(operands):
         for block in op.blocks:
             keys, members = set(block.keys), [(i, block)]
+            meeting = [other for other in clusters if other[0] & keys]
+            if len(meeting) == 1:
+                meeting[0][0].update(keys)
+                meeting[0][1].extend(members)
+                continue
             apart = []
             for other in clusters:
                 if other[0] & keys:
@@ -261,10 +272,12 @@ def _reconcile(
     target = cluster[0][1].keys if inner else _target(operands, cluster, inner=trace.head_dims or shared)
     if inner:
         trace.balance(cluster[0][1], node)
+    misfits = [block for _, block in cluster if not target or not set(target) <= set(block.keys)]
+    if misfits:
+        trace.freeze(misfits, _reason(trace, node, operands, cluster))
     by_operand: dict[int, Block] = {}
     for i, block in cluster:
         if not target or not set(target) <= set(block.keys):
-            trace.freeze([block], _reason(trace, node, operands, cluster))
             continue
         narrow = trace.collapse(block, target)
         if i in by_operand:
@@ -318,9 +331,11 @@ def _target(
 
 def _whole(operands: Sequence[Layout], cluster: list[tuple[int, Block]]) -> set[int]:
     """Return the factors of the cluster that some operand has without a label."""
-    labelled = {i: set().union(*(set(b.keys) for j, b in cluster if j == i)) for i, _ in cluster}
+    labelled: dict[int, set[int]] = {}
+    for i, block in cluster:
+        labelled.setdefault(i, set()).update(block.keys)
     keys = set().union(*labelled.values())
-    whole = set()
+    whole: set[int] = set()
     for i, op in enumerate(operands):
         present = {k for axis in op.axes for k in axis}
         whole |= (keys & present) - labelled.get(i, set())

@@ -12,12 +12,15 @@ Labels are integers; which of them are the same lane is decided later (`solve.py
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from onnx_oto.model.budget import MAX_AXIS
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -226,14 +229,16 @@ def without_axes(layout: Layout, drop: Iterable[int], keep_dims: bool = False) -
 def explicit(layout: Layout, axis: int) -> tuple[IntArray, FloatArray] | None:
     """Return labels and states of every position of `axis`, int64 [n] and float64 [n].
 
-    None when a factor's size is unknown, when a block reaches over to other axes, or when two blocks are
-    flattened into this axis. Positions of an axis without any label have label -1.
+    None when a factor's size is unknown, when the axis is too long to carry labels, when a block reaches over to other
+    axes, or when two blocks are flattened into this axis. Positions of an axis without any label have label -1.
     """
     keys = layout.axes[axis]
     sizes = [layout.sizes[k] for k in keys]
     if not all(isinstance(s, int) for s in sizes):
         return None
     shape: tuple[Any, ...] = tuple(sizes)
+    if math.prod(shape) > MAX_AXIS:
+        return None
     blocks = layout.on_axis(axis)
     if not blocks:
         total = int(np.prod(shape, dtype=np.int64))

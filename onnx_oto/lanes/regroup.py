@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnx_oto.lanes.layout import Layout, Size, fresh_key, split
+from onnx_oto.model.budget import MAX_AXIS
 from onnx_oto.model.dims import divide, product
 
 
@@ -48,6 +49,8 @@ class Dealt:
                 isinstance(size, int) and size for size in sizes
             )  # nothing to be told where nothing stands
             and total == product(self.shape[i] for i in run)
+            and isinstance(total, int)
+            and total <= MAX_AXIS
             and len(blocks) == 1
             and set(blocks[0].keys) <= set(keys)
         )

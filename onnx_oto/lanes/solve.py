@@ -15,7 +15,7 @@ def components(count: int, ties: Sequence[tuple[IntArray, IntArray]]) -> IntArra
     ties: pairs of equally long label arrays; left[i] and right[i] are the same lane. Union by minimum with
     pointer jumping, all pairs at once; the number of rounds grows with the logarithm of the longest chain.
     """
-    parent = np.arange(count, dtype=np.int64)
+    parent: IntArray = np.arange(count, dtype=np.int64)
     if ties:
         left = np.concatenate([np.ravel(a) for a, _ in ties])
         right = np.concatenate([np.ravel(b) for _, b in ties])
@@ -32,4 +32,5 @@ def components(count: int, ties: Sequence[tuple[IntArray, IntArray]]) -> IntArra
                 parent = jumped
             apart = parent[left] != parent[right]
             left, right = left[apart], right[apart]
-    return np.unique(parent, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    number: IntArray = np.cumsum(parent == np.arange(count)) - 1
+    return number[parent]

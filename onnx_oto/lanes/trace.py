@@ -6,6 +6,7 @@ brought together is in `align.py` and `contract.py`, reshapes are in `reshape.py
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -17,6 +18,7 @@ from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, Size, free, fresh_key
 from onnx_oto.lanes.quantized import is_quantized_weight
 from onnx_oto.lanes.shadow import Shadow
+from onnx_oto.model.budget import LANE_BYTES, MAX_AXIS, Budget
 from onnx_oto.model.dims import Dim, add, product
 from onnx_oto.model.graph import Graph
 from onnx_oto.model.node import Node
@@ -30,6 +32,14 @@ class Role(Enum):
     CONSUMER = "consumer"
     BUFFER = "buffer"
 
+
+class TooMuch(Exception):
+    """Raised where labels would take more memory than analysis may take; the text says what of a node does."""
+
+
+_FEW = 256
+_LABEL, _TIE, _STATE = 64, 64, 8
+"""What a label, a pair of tied labels, and a state take until lanes are solved, in bytes."""
 
 Repair = Callable[[Cut], None]
 """What a node needs in the compact graph beside sliced parameters."""
@@ -45,6 +55,7 @@ class Trace:
     rectangles: labels of joint blocks that are computed on, and whether equally long rows suffice (`even`).
     composed: by open size the factors that some axis of that size is made of, the latest if there are several.
     apart: labels that may be removed, but never change places. reorderings: by node, the chains of views it ends.
+    budget: what labels may still take. An axis that is too long for it carries none, and stays whole.
     grouped: of weights of grouped convolutions, the labels of axis 1, which are others in every group: [groups, n].
     """
 
@@ -71,20 +82,36 @@ class Trace:
     macs: dict[str, Dim] = field(default_factory=dict)
     shadows: dict[str, Shadow] = field(default_factory=dict)
     composed: dict[str, tuple[Size, ...]] = field(default_factory=dict)
+    budget: Budget = field(default_factory=lambda: Budget(LANE_BYTES))
+    _kept: set[int] = field(default_factory=set)
 
     # --- labels -----------------------------------------------------------------------------------------------
     def fresh(self, shape: int | tuple[int, ...]) -> IntArray:
-        """Return new labels, int64 of `shape`."""
-        size = int(np.prod(shape, dtype=np.int64))
+        """Return new labels, int64 of `shape`. Raises TooMuch."""
+        size = math.prod(shape) if isinstance(shape, tuple) else shape
+        self.require(size)
+        if not self.budget.take(size * _LABEL):
+            raise TooMuch("needs more positions than analysis has room for")
         labels = np.arange(self.count, self.count + size, dtype=np.int64).reshape(shape)
         self.count += size
         return labels
 
+    def require(self, length: int) -> None:
+        """Raise TooMuch unless an axis of this length may carry labels."""
+        if length > MAX_AXIS:
+            raise TooMuch(
+                f"has an axis of {length} positions, more than the {MAX_AXIS} that can carry channels"
+            )
+
     def tie(self, left: IntArray, right: IntArray) -> None:
-        """Put left[i] and right[i] into one lane (broadcasting)."""
+        """Put left[i] and right[i] into one lane (broadcasting). Raises TooMuch."""
         if left is right:
             return
         left, right = np.broadcast_arrays(left, right)
+        if np.array_equal(left, right):
+            return
+        if not self.budget.take(left.size * _TIE):
+            raise TooMuch("ties more positions than analysis has room for")
         self.ties.append((left.reshape(-1), right.reshape(-1)))
         self.tied_by.append(self.node)
 
@@ -147,7 +174,8 @@ class Trace:
             key = fresh_key()
             axes.append((key,))
             sizes[key] = size
-            if size == 0:
+            if size == 0 or size > MAX_AXIS or self.budget.left < size * (_LABEL + _STATE):
+                self.causes.setdefault(name, f"'{name}' has an axis of {size} positions")
                 continue
             labels = self.fresh(size)
             self.parameters.setdefault(name, {})[axis] = labels
@@ -174,7 +202,7 @@ class Trace:
 
     def put(self, name: str, layout: Layout | None) -> None:
         """Set the layout of a computed tensor. Unknown sizes get the symbols that shape inference gave this tensor."""
-        layout = layout and self._given_way(layout)
+        layout = layout and self._with_room(self._given_way(layout))
         self.layouts[name] = layout
         if layout is None or not layout.blocks:
             self._inherit_cause(name)
@@ -191,6 +219,17 @@ class Trace:
             parts = tuple(layout.sizes[key] for key in keys)
             if len(keys) > 1 and isinstance(size := product(parts), str):
                 self.composed[size] = parts
+
+    def _with_room(self, layout: Layout) -> Layout:
+        """Return `layout` in as little memory as possible; without labels where analysis has no room for them."""
+        blocks = tuple(replace(b, state=_thin(b.state)) for b in layout.blocks)
+        new = [b for b in blocks if id(_root(b.labels)) not in self._kept]
+        self._kept.update(id(_root(b.labels)) for b in new)
+        size = sum(b.labels.size for b in new) + sum(b.state.size for b in blocks if any(b.state.strides))
+        if self.budget.take(size * _STATE):
+            return replace(layout, blocks=blocks)
+        self.freeze(blocks, "analysis has no room for more positions")
+        return replace(layout, blocks=(), view=None)
 
     def _given_way(self, layout: Layout) -> Layout:
         """Return `layout` without labels of repeated positions where others are on the same axis: those come first."""
@@ -252,6 +291,9 @@ class Trace:
         """
         if size == 1:
             return (), {}, ()
+        if isinstance(size, int) and size > MAX_AXIS:
+            key = fresh_key()
+            return (key,), {key: size}, ()
         sizes = {
             fresh_key(): n for n in (self.composed.get(size, (size,)) if isinstance(size, str) else (size,))
         }
@@ -344,6 +386,17 @@ class Trace:
     def repair(self, node: Node, action: Repair) -> None:
         """Register what the compact graph needs at `node`; run only when something was cut."""
         self.repairs.append((node.name, action))
+
+
+def _thin(state: FloatArray) -> FloatArray:
+    """Return states, read-only and in the memory of one where many are the same."""
+    same = state.size > _FEW and bool((state == state.flat[0]).all() or np.isnan(state).all())
+    return np.broadcast_to(state.flat[0], state.shape) if same else state
+
+
+def _root(array: IntArray) -> IntArray:
+    """Return the array that owns the memory of a view."""
+    return array if array.base is None else array.base
 
 
 def describe(node: Node) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
-from onnx import GraphProto, NodeProto
+from onnx import GraphProto, NodeProto, TensorProto
 
 from onnx_oto.model.names import all_names, fresh
 from onnx_oto.model.order import bodies, initializer_names
@@ -23,15 +23,18 @@ def take_known_branches(graph: GraphProto, values: Mapping[str, np.ndarray]) -> 
     the graph has already are changed. The nodes stay in topological order.
     """
     taken = all_names(graph)
+    stored = {tensor.name: tensor for tensor in graph.initializer}
     nodes: list[NodeProto] = []
     found = False
-    for node in graph.node:
-        branch = _known_branch(node, graph, values)
+    waiting = list(reversed(graph.node))
+    while waiting:
+        node = waiting.pop()
+        branch = _known_branch(node, stored, values)
         if branch is None:
             nodes.append(node)
             continue
         found = True
-        nodes.extend(_inline(node, branch, graph, taken))
+        waiting.extend(reversed(_inline(node, branch, graph, taken)))
     if found:
         copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
         del graph.node[:]
@@ -39,13 +42,14 @@ def take_known_branches(graph: GraphProto, values: Mapping[str, np.ndarray]) -> 
     return found
 
 
-def _known_branch(node: NodeProto, graph: GraphProto, values: Mapping[str, np.ndarray]) -> GraphProto | None:
+def _known_branch(
+    node: NodeProto, stored: Mapping[str, TensorProto], values: Mapping[str, np.ndarray]
+) -> GraphProto | None:
     if node.op_type != "If" or node.domain:
         return None
     condition = values.get(node.input[0])
-    if condition is None:
-        stored = next((t for t in graph.initializer if t.name == node.input[0]), None)
-        condition = None if stored is None else to_array(stored)
+    if condition is None and node.input[0] in stored:
+        condition = to_array(stored[node.input[0]])
     if condition is None or condition.dtype == object or condition.size != 1:
         return None
     wanted = "then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"

@@ -11,8 +11,10 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from onnx_oto.errors import ModelError
 from onnx_oto.model.external import all_tensors
+from onnx_oto.model.header import check_amount, check_header, open_negative_sizes
 from onnx_oto.model.node import opset_of
 from onnx_oto.model.order import bodies, check_and_sort
+from onnx_oto.model.settings import check_settings
 from onnx_oto.model.skeleton import skeleton
 from onnx_oto.model.supposed import keep_stored, typed_names
 from onnx_oto.model.tensors import check_payload, is_external
@@ -33,18 +35,21 @@ _REFUSALS = (
 
 
 def check(model: ModelProto, *, trust_outputs: bool = True) -> None:
-    """Raise ModelError unless well formed. Sorts the nodes, drops stored value_info and declares shapes of outputs
-    that have none, in place.
+    """Raise ModelError unless well formed. Sorts the nodes, drops stored value_info, declares shapes of outputs that
+    have none, and opens axes that are declared with a negative size, in place.
 
     Stored value_info is dropped because exporters and editing tools leave wrong entries behind; what it says of
     tensors that onnx knows nothing of stays (see `model.supposed`). Declared output shapes are wrong as often: without
     `trust_outputs` they are not compared, only their types are. The onnx checker runs on a skeleton, so that the
     weights are neither copied nor limited to 2 GB; their payloads are checked here.
     """
-    _check_header(model)
+    check_header(model)
+    check_amount(model)
     _check_text(model)
     drop_inner_value_info(model)
+    open_negative_sizes(model)
     check_and_sort(model)
+    check_settings(model)
     for tensor in all_tensors(model):
         if not is_external(tensor):
             check_payload(tensor)
@@ -180,13 +185,6 @@ def drop_inner_value_info(model: ModelProto) -> None:
             stack.extend(bodies(node))
     for function in model.functions:
         function.ClearField("value_info")
-
-
-def _check_header(model: ModelProto) -> None:
-    if model.ir_version < 3:
-        raise ModelError(f"IR version {model.ir_version} is older than operator sets: export the model again")
-    if not model.opset_import:
-        raise ModelError("it declares no operator set (opset_import is empty): export the model again")
 
 
 def _check_text(model: ModelProto) -> None:

@@ -18,18 +18,18 @@ def store_densely(model: ModelProto) -> None:
     onnx's shape inference takes a sparse tensor for one without axes. Raises ModelError when one is damaged, or
     all of them together are too large.
     """
-    graphs = list(_graphs(model.graph))
-    nodes = [node for graph in graphs for node in graph.node]
+    every = list(graphs(model.graph))
+    nodes = [node for graph in every for node in graph.node]
     for function in model.functions:
         nodes.extend(function.node)
         for node in function.node:
-            inner = [graph for body in bodies(node) for graph in _graphs(body)]
-            graphs.extend(inner)
+            inner = [graph for body in bodies(node) for graph in graphs(body)]
+            every.extend(inner)
             nodes.extend(other for graph in inner for other in graph.node)
     constants = [a for n in nodes if is_constant(n) for a in n.attribute if a.name == "sparse_value"]
-    stored = [sparse for graph in graphs for sparse in graph.sparse_initializer]
+    stored = [sparse for graph in every for sparse in graph.sparse_initializer]
     _refuse_large([*stored, *(attr.sparse_tensor for attr in constants)])
-    for graph in graphs:
+    for graph in every:
         for sparse in graph.sparse_initializer:
             graph.initializer.add().CopyFrom(densify(sparse))
         graph.ClearField("sparse_initializer")
@@ -50,12 +50,12 @@ def constants(graph: GraphProto) -> Iterator[TensorProto]:
             yield tensor
 
 
-def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
+def graphs(graph: GraphProto) -> Iterator[GraphProto]:
     """Yield a graph and every body inside it."""
     yield graph
     for node in graph.node:
         for body in bodies(node):
-            yield from _graphs(body)
+            yield from graphs(body)
 
 
 def _refuse_large(tensors: Iterable[SparseTensorProto]) -> None:

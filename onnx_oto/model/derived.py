@@ -7,13 +7,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
+from onnx_oto.model.budget import EVALUATION, Budget
+from onnx_oto.model.dims import known_size
 from onnx_oto.model.names import all_names, fresh
 from onnx_oto.model.node import read_node, read_opsets
 from onnx_oto.model.order import bodies, captured, drop_dead
 from onnx_oto.model.origins import Origins
 from onnx_oto.model.reference import NOT_REPEATABLE, evaluate_constant
 from onnx_oto.model.shapes import Knowledge
-from onnx_oto.model.tensors import FLOATS, byte_count, element_count, from_array, is_external, to_array
+from onnx_oto.model.tensors import (
+    FLOATS,
+    bits_per_element,
+    byte_count,
+    element_count,
+    from_array,
+    is_external,
+    to_array,
+)
 
 _NORMS = (
     *("BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization"),
@@ -35,19 +45,21 @@ def fold_derived(model: ModelProto, knowledge: Knowledge, origins: Origins | Non
     graph = model.graph
     nodes = list(_constant_nodes(graph))
     made_by = {name: node for node in nodes for name in node.output if name}
+    place = {id(node): index for index, node in enumerate(nodes)}
     wanted = _normalised(nodes) | _recurrent_weights(graph)
     outputs = {value.name for value in graph.output}
     initializers = {tensor.name: tensor for tensor in graph.initializer}
     taken = all_names(graph)
+    budget = Budget()
     sources_of: dict[str, str] = {}
     for name in sorted(_read_by_others(graph, made_by) & wanted - outputs):
-        cone = _cone(name, nodes)
+        cone = _cone(name, made_by, place)
         sources = {i: initializers[i] for node in cone for i in node.input if i in initializers}
-        tensor = _evaluate(name, cone, sources, model, knowledge)
+        tensor = _evaluate(name, cone, sources, model, knowledge, budget)
         if tensor is not None:
             graph.initializer.append(tensor)
             initializers[name] = tensor
-            _release(made_by[name], name, fresh(f"{name}__computed", taken))
+            _release(made_by.pop(name), name, fresh(f"{name}__computed", taken))
             same = [s for s, source in sources.items() if element_count(source) == element_count(tensor)]
             if len(same) == 1:
                 sources_of[name] = same[0]
@@ -89,24 +101,31 @@ def _read_by_others(graph: GraphProto, made_by: Mapping[str, NodeProto]) -> set[
     return {name for node in others for name in (*node.input, *captured(node)) if name in made_by}
 
 
-def _cone(name: str, nodes: Sequence[NodeProto]) -> list[NodeProto]:
-    """Return which of the sorted nodes `name` is computed by, in order."""
-    needed, found = {name}, []
-    for node in reversed(nodes):
-        if not needed.isdisjoint(node.output):
-            needed.update(filter(None, node.input))
-            found.append(node)
-    return found[::-1]
+def _cone(name: str, made_by: Mapping[str, NodeProto], place: Mapping[int, int]) -> list[NodeProto]:
+    """Return the nodes that `name` is computed by, in order. place: where a node stands, by its id."""
+    found: dict[int, NodeProto] = {}
+    needed = [name]
+    while needed:
+        node = made_by.get(needed.pop())
+        if node is not None and id(node) not in found:
+            found[id(node)] = node
+            needed.extend(node.input)
+    return sorted(found.values(), key=lambda node: place[id(node)])
 
 
 def _evaluate(
     name: str,
-    cone: Iterable[NodeProto],
+    cone: Sequence[NodeProto],
     sources: Mapping[str, TensorProto],
     model: ModelProto,
     knowledge: Knowledge,
+    budget: Budget,
 ) -> TensorProto | None:
-    """Return the value of a tensor, without payload if those of its sources are not loaded; None: leave it."""
+    """Return the value of a tensor, without payload if those of its sources are not loaded; None: leave it.
+
+    What is made on the way is known in size before, and may be as large as eight times the sources without a share of
+    the budget.
+    """
     empty = TensorProto(
         name=name, data_type=knowledge.dtypes.get(name, 0), data_location=TensorProto.EXTERNAL
     )
@@ -117,18 +136,33 @@ def _evaluate(
         if not isinstance(size, int):
             return None
         empty.dims.append(size)
-    if byte_count(empty) > sum(byte_count(tensor) for tensor in sources.values()):
+    given = sum(byte_count(tensor) for tensor in sources.values())
+    made = _bytes_made(cone, knowledge)
+    if byte_count(empty) > given or made is None:
         return None
     if any(is_external(tensor) for tensor in sources.values()):
         return empty
+    if not budget.take(max(0, made - 8 * given) + EVALUATION * len(cone)):
+        return None
     opsets = read_opsets(model)
     values = {source: to_array(tensor) for source, tensor in sources.items()}
     for index, proto in enumerate(cone):
         node = read_node(proto, index, opsets)
-        made = evaluate_constant(node, [values.get(i) for i in node.inputs])
-        values |= {n: value for n, value in zip(node.outputs, made, strict=False) if value is not None}
+        results = evaluate_constant(node, [values.get(i) for i in node.inputs])
+        values |= {n: value for n, value in zip(node.outputs, results, strict=False) if value is not None}
     value = values.get(name)
     return None if value is None or not np.isfinite(value).all() else from_array(value, name)
+
+
+def _bytes_made(cone: Iterable[NodeProto], knowledge: Knowledge) -> int | None:
+    """Return how many bytes all outputs of nodes take together, None where that is not known."""
+    total = 0
+    for name in (name for node in cone for name in node.output if name):
+        count = known_size(knowledge.shapes.get(name))
+        if count is None:
+            return None
+        total += count * bits_per_element(knowledge.dtypes.get(name, TensorProto.DOUBLE)) // 8
+    return total
 
 
 def _release(node: NodeProto, name: str, other: str) -> None:

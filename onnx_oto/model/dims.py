@@ -14,7 +14,7 @@ import math
 import operator
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 Dim: TypeAlias = int | str | None
@@ -26,8 +26,11 @@ Terms: TypeAlias = Mapping[Atoms, int]
 
 _NAME = re.compile(r"[^\W\d][\w.]*")
 _FUNCTIONS = {"floor", "truncated", "max", "min"}
+MOST_SIZE = 2**63 - 1
+"""The largest size that a model can declare."""
 _MOST_ATOMS = 12
 _MOST_TERMS = 16
+_LONGEST_NAME = 64
 
 
 def multiply(a: Dim, b: Dim) -> Dim:
@@ -238,12 +241,23 @@ def is_plain(size: Dim) -> bool:
     return not names & _FUNCTIONS and not any(name.startswith("unk__") for name in names)
 
 
-def symbol_for(name: str, taken: Iterable[str] = ()) -> str:
-    """Return a symbol for an open size that a model calls `name`: the name itself if it can be one."""
-    symbol = name if _NAME.fullmatch(name) else "size_" + re.sub(r"[^\w.]+", "_", name)
-    while symbol in taken:
-        symbol += "_"
-    return symbol
+def symbol_for(name: str, taken: Container[str] = ()) -> str:
+    """Return a symbol for an open size that a model calls `name`: the name itself if it can be one, and is not long.
+
+    >>> symbol_for("batch"), symbol_for("past + 1"), symbol_for("past + 1", {"size_past_1"})
+    ('batch', 'size_past_1', 'size_past_1_2')
+    """
+    short = name[:_LONGEST_NAME]
+    symbol = short if _NAME.fullmatch(name) else "size_" + re.sub(r"[^\w.]+", "_", short)
+    if symbol not in taken:
+        return symbol
+    low, high = 1, 2
+    while f"{symbol}_{high}" in taken:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if f"{symbol}_{middle}" in taken else (low, middle)
+    return f"{symbol}_{high}"
 
 
 # --- text -----------------------------------------------------------------------------------------------------
@@ -343,7 +357,7 @@ def _product_text(coefficient: int, atoms: Iterable[str]) -> Dim:
         return coefficient
     if len(names) == 1 and coefficient == 1:
         return names[0][1:-1] if names[0].startswith("(") else names[0]
-    if len(names) > _MOST_ATOMS or not all(map(_is_atom, names)):
+    if len(names) > _MOST_ATOMS or abs(coefficient) > MOST_SIZE or not all(map(_is_atom, names)):
         return None
     text = "*".join(names)
     return f"-{text}" if coefficient == -1 else text if coefficient == 1 else f"{coefficient}*{text}"

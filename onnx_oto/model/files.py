@@ -34,8 +34,8 @@ def load(
 
     External data come only from inside the model's folder. With `weights` False, external payloads above 8
     KiB stay external; their ranges are checked all the same. `max_bytes` caps the file and its external data
-    together. Raises StorageError when the file cannot be read and ModelError for everything that is wrong
-    with what it holds.
+    together. Raises StorageError when the file cannot be read, ModelError for everything that is wrong with what it
+    holds, and UnsupportedError where it is of a version newer than the installed onnx.
     """
     path = Path(path)
     data = _read(path, max_bytes)
@@ -156,8 +156,10 @@ def _parse(data: bytes) -> ModelProto:
         model.ParseFromString(data)
     except DecodeError:
         raise ModelError("not an ONNX file, or a truncated one: it does not parse") from None
-    if not model.HasField("graph") or not model.ir_version:
+    if not model.HasField("graph"):
         raise ModelError("not an ONNX file, or a truncated one: it holds no graph")
+    if not model.ir_version:
+        raise ModelError("not an ONNX file, or a truncated one: it declares no IR version")
     return model
 
 

@@ -19,10 +19,19 @@ def all_names(graph: GraphProto) -> set[str]:
 
 
 def fresh(prefix: str, taken: set[str], *, start: int = 1) -> str:
-    """Return ``<prefix><number>`` with the first free number, and add it to `taken`."""
-    number = start
+    """Return ``<prefix><number>`` with a free number, the one behind those that are taken, and add it to `taken`.
+
+    Found by doubling and halving, so that the same prefix may be asked for as often as one likes.
+    """
+    low, number, step = start - 1, start, 1
     while f"{prefix}{number}" in taken:
-        number += 1
+        low, number, step = number, number + step, 2 * step
+    while number - low > 1:
+        middle = (low + number) // 2
+        if f"{prefix}{middle}" in taken:
+            low = middle
+        else:
+            number = middle
     taken.add(f"{prefix}{number}")
     return f"{prefix}{number}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx
 import onnx.inliner
-from onnx import GraphProto, ModelProto, NodeProto
+from onnx import GraphProto, ModelProto
 
 from onnx_oto.errors import ModelError
 from onnx_oto.model.branches import take_known_branches
@@ -13,7 +13,7 @@ from onnx_oto.model.constants import is_constant, store_densely, write_constant
 from onnx_oto.model.derived import fold_derived
 from onnx_oto.model.names import all_names, fresh, name_nodes
 from onnx_oto.model.node import opset_of, read_opsets, standard_domain
-from onnx_oto.model.order import check_functions, drop_dead, sort_graph
+from onnx_oto.model.order import NOTHING, check_functions, delete, drop_dead, sort_graph
 from onnx_oto.model.origins import Origins
 from onnx_oto.model.private import private_fills, private_vectors
 from onnx_oto.model.sequences import split_sequences
@@ -62,7 +62,7 @@ def normalise(model: ModelProto, *, in_place: bool = False, origins: Origins | N
     _drop_constant_inputs(result.graph)
     for node in result.graph.node:
         node.domain = standard_domain(node.domain)
-    sort_graph(result.graph, frozenset(), "the graph")
+    sort_graph(result.graph, NOTHING, "the graph")
     drop_inner_value_info(result)
     knowledge = _simplify(result, origins)
     keep_stored(result, knowledge.stored)
@@ -87,7 +87,7 @@ def _simplify(model: ModelProto, origins: Origins) -> Knowledge:
         if not take_known_branches(model.graph, knowledge.values) and not changed:
             return knowledge
         _hoist_constants(model.graph)
-        sort_graph(model.graph, frozenset(), "the graph")
+        sort_graph(model.graph, NOTHING, "the graph")
 
 
 def _correct_outputs(graph: GraphProto, knowledge: Knowledge) -> None:
@@ -120,27 +120,22 @@ def _inline_functions(model: ModelProto) -> None:
 
 def _drop_constant_inputs(graph: GraphProto) -> None:
     constants = {tensor.name for tensor in graph.initializer}
-    for index in reversed(range(len(graph.input))):
-        if graph.input[index].name in constants:
-            del graph.input[index]
-
-
-def _place_constant(graph: GraphProto, node: NodeProto) -> None:
-    """Add a Constant node as an initializer. A graph output must come from a node, so it gets an Identity."""
-    tensor = graph.initializer.add()
-    write_constant(node, tensor)
-    if tensor.name in {value.name for value in graph.output}:
-        tensor.name = fresh(f"{tensor.name}__constant", all_names(graph))
-        graph.node.append(onnx.helper.make_node("Identity", [tensor.name], list(node.output), name=node.name))
+    delete(graph.input, [i for i, value in enumerate(graph.input) if value.name in constants])
 
 
 def _hoist_constants(graph: GraphProto) -> None:
-    """Turn Constant nodes into initializers, in place."""
+    """Turn Constant nodes into initializers, in place. A graph output must come from a node, so it gets an Identity."""
     where = [index for index, node in enumerate(graph.node) if is_constant(node)]
-    for index in where:
-        _place_constant(graph, graph.node[index])
-    for index in reversed(where):
-        del graph.node[index]
+    outputs = {value.name for value in graph.output}
+    taken = all_names(graph) if where else set()
+    for node in [graph.node[index] for index in where]:
+        tensor = graph.initializer.add()
+        write_constant(node, tensor)
+        if tensor.name in outputs:
+            tensor.name = fresh(f"{tensor.name}__constant", taken)
+            link = onnx.helper.make_node("Identity", [tensor.name], list(node.output), name=node.name)
+            graph.node.append(link)
+    delete(graph.node, where)
 
 
 def _resolve_identities(graph: GraphProto) -> None:
@@ -178,8 +173,7 @@ def _fold(model: ModelProto, knowledge: Knowledge, origins: Origins) -> None:
                 graph.initializer.append(from_array(value, name))
                 if not value.any():
                     zeros.add(name)
-    for index in reversed(gone):
-        del graph.node[index]
+    delete(graph.node, gone)
     _drop_addends(model, zeros)
 
 

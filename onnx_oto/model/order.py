@@ -7,13 +7,16 @@ moves no weights).
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, MutableSequence, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
 
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 
 from onnx_oto.errors import ModelError
 
-MAX_INLINED_NODES = 1_000_000
+MAX_NODES = 100_000
+"""How many nodes a model may have, its functions expanded: analysis takes 0.2 ms for each, 0.6 ms with a weight."""
 
 
 def bodies(node: NodeProto) -> Iterator[GraphProto]:
@@ -48,11 +51,31 @@ def check_and_sort(model: ModelProto) -> None:
     for function in model.functions:
         where = f"function {function.name!r}"
         sort_nodes(function.node, set(function.input), where)
-        _check_outputs(function.output, set(function.input), function.node, where)
-    sort_graph(model.graph, frozenset(), "the graph")
+        made = {name for node in function.node for name in node.output}
+        _check_outputs(function.output, {*function.input, *made}, where)
+    sort_graph(model.graph, NOTHING, "the graph")
 
 
-def sort_graph(graph: GraphProto, outer: frozenset[str], where: str) -> None:
+@dataclass(frozen=True)
+class Scope:
+    """Names that a body may capture: those of the graph around it, and of the graphs around that."""
+
+    names: Set[str] = frozenset()
+    outer: Scope | None = None
+
+    def __contains__(self, name: object) -> bool:
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.names:
+                return True
+            scope = scope.outer
+        return False
+
+
+NOTHING = Scope()
+
+
+def sort_graph(graph: GraphProto, outer: Scope, where: str) -> None:
     """Sort a graph and its bodies in place; `outer` are the names it may capture. Raises ModelError."""
     inputs = [value.name for value in graph.input]
     _refuse_duplicates(inputs, "input", where)
@@ -60,15 +83,16 @@ def sort_graph(graph: GraphProto, outer: frozenset[str], where: str) -> None:
     _refuse_duplicates(initializers, "initializer", where)
     given = {*inputs, *initializers}
     sort_nodes(graph.node, given, where, outer=outer)
-    scope = frozenset(given | outer | {name for node in graph.node for name in node.output})
-    _check_outputs([value.name for value in graph.output], given | outer, graph.node, where)
+    made = {name for node in graph.node for name in node.output}
+    scope = Scope(given | made, outer)
+    _check_outputs([value.name for value in graph.output], scope, where)
     for node in graph.node:
         for body in bodies(node):
             sort_graph(body, scope, f"a body of node {label(node)!r}")
 
 
 def sort_nodes(
-    nodes: Sequence[NodeProto], given: set[str], where: str, *, outer: frozenset[str] = frozenset()
+    nodes: Sequence[NodeProto], given: set[str], where: str, *, outer: Container[str] = NOTHING
 ) -> None:
     """Sort a repeated node field in place so that producers come first; a right order is kept.
 
@@ -108,19 +132,17 @@ def label(node: NodeProto) -> str:
 
 
 def check_functions(model: ModelProto) -> None:
-    """Raise ModelError when local functions are recursive or expand to more than a million nodes."""
+    """Raise ModelError when local functions are recursive or expand to more nodes than a model may have."""
     table = {(f.domain, f.name, f.overload): f for f in model.functions}
     if not table:
         return
     calls = {key: [c for c in _calls(f.node) if c in table] for key, f in table.items()}
     size: dict[tuple[str, str, str], int] = {}
     for key in _callees_first(calls):
-        size[key] = len(table[key].node) + sum(size[callee] for callee in calls[key])
+        size[key] = len(_calls(table[key].node)) + sum(size[callee] for callee in calls[key])
     total = sum(size.get(key, 1) for key in _calls(model.graph.node))
-    if total > MAX_INLINED_NODES:
-        raise ModelError(
-            f"local functions expand to {total} nodes, more than {MAX_INLINED_NODES}: refused as unsafe"
-        )
+    if total > MAX_NODES:
+        raise ModelError(f"local functions expand to {total} nodes, more than {MAX_NODES}: refused as unsafe")
 
 
 def _callees_first(
@@ -199,11 +221,10 @@ def _peel(waiting: list[int], readers: list[list[int]]) -> list[int]:
     return order
 
 
-def _check_outputs(outputs: Sequence[str], given: set[str], nodes: Sequence[NodeProto], where: str) -> None:
+def _check_outputs(outputs: Sequence[str], defined: Container[str], where: str) -> None:
     _refuse_duplicates(list(outputs), "output", where)
-    made = {name for node in nodes for name in node.output}
     for name in outputs:
-        if name not in made and name not in given:
+        if name not in defined:
             raise ModelError(f"output {name!r} of {where} is defined by nothing: export the model again")
 
 
@@ -223,9 +244,16 @@ def drop_dead(graph: GraphProto) -> None:
             keep[index] = True
             needed.update(node.input)
             needed.update(captured(node))
-    for index in range(len(keep) - 1, -1, -1):
-        if not keep[index]:
-            del graph.node[index]
-    unused = [i for i, tensor in enumerate(graph.initializer) if tensor.name not in needed]
-    for index in reversed(unused):
-        del graph.initializer[index]
+    delete(graph.node, [index for index, kept in enumerate(keep) if not kept])
+    delete(graph.initializer, [i for i, tensor in enumerate(graph.initializer) if tensor.name not in needed])
+
+
+def delete(field: MutableSequence[Any], indices: Sequence[int]) -> None:
+    """Delete elements of a repeated field by ascending index; neighbours in one go: each moves all that follow."""
+    end = len(indices)
+    while end:
+        begin = end - 1
+        while begin and indices[begin - 1] == indices[begin] - 1:
+            begin -= 1
+        del field[indices[begin] : indices[end - 1] + 1]
+        end = begin

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from onnx import ModelProto, NodeProto, TensorProto
 
+from onnx_oto.model.budget import Budget
 from onnx_oto.model.names import all_names, fresh
 from onnx_oto.model.order import captured
 from onnx_oto.model.origins import Origins
 from onnx_oto.model.shapes import Knowledge
-from onnx_oto.model.tensors import FLOATS
+from onnx_oto.model.tensors import FLOATS, byte_count
 
 MOST_FILLS = 256
 _VIEWS = frozenset({"Slice", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Expand", "Identity"})
@@ -19,18 +20,19 @@ def private_vectors(model: ModelProto, origins: Origins | None = None) -> None:
 
     Exporters merge equal biases and scales of different layers, which would tie layers that have nothing to
     do with each other. Vector-like: more than one element and at most one axis longer than 1. Matrices stay
-    shared (tied weights), and so does what a body reads.
+    shared (tied weights), and so does what a body reads, and what would take more than the budget for copies.
     """
     graph = model.graph
     vectors = {t.name: t for t in graph.initializer if _is_vector(t)}
     fixed = _fixed(model)
     taken = all_names(graph)
+    budget = Budget()
     seen: set[str] = set()
     for node in graph.node:
         for position, name in enumerate(node.input):
             if name not in vectors or name in fixed:
                 continue
-            if name in seen:
+            if name in seen and budget.take(byte_count(vectors[name])):
                 clone = fresh(f"{name}__use", taken)
                 graph.initializer.add().CopyFrom(vectors[name])
                 graph.initializer[-1].name = clone

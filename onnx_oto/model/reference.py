@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,13 +26,27 @@ NOT_REPEATABLE = frozenset(
 )
 
 
+MAX_PRODUCTS = 2**24
+_UNBOUNDED = frozenset(
+    {
+        *("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv", "Col2Im"),
+        *("AveragePool", "MaxPool", "LpPool", "MaxUnpool", "RoiAlign", "MaxRoiPool", "Resize", "Upsample"),
+        *("RNN", "GRU", "LSTM", "DFT", "STFT", "LRN", "NonMaxSuppression"),
+    }
+)
+"""Operators whose settings, not their inputs and outputs, say how much time and memory the reference takes."""
+
+
 def evaluate_constant(node: Node, inputs: Sequence[np.ndarray | None]) -> list[np.ndarray | None]:
     """Return the outputs of a standard op whose inputs are all known, [] when it cannot be evaluated.
 
-    The caller must know that the outputs are not too large. Random ops and ops with bodies are never evaluated.
+    The caller must know that the outputs are not too large. Never evaluated: random ops, ops with bodies, and those
+    that may take long or much memory whatever they give.
     """
     given = {name: value for name, value in zip(node.inputs, inputs, strict=True) if name}
     if node.op in NOT_REPEATABLE or any(_holds_graph(value) for value in node.attrs.values()):
+        return []
+    if node.op in _UNBOUNDED or (node.op == "Einsum" and _products(node, inputs) > MAX_PRODUCTS):
         return []
     if any(value is None or value.dtype == object for value in given.values()):
         return []
@@ -44,6 +59,11 @@ def evaluate_constant(node: Node, inputs: Sequence[np.ndarray | None]) -> list[n
         return []
     results: dict[str, Any] = dict(zip(wanted, found, strict=True))
     return [r if isinstance(r := results.get(name), np.ndarray) else None for name in node.outputs]
+
+
+def _products(node: Node, inputs: Sequence[np.ndarray | None]) -> int:
+    """Return how many products an Einsum sums, at most."""
+    return math.prod(value.size for value in inputs if value is not None)
 
 
 def _one_node_model(node: Node, given: Mapping[str, Any], wanted: Sequence[str]) -> onnx.ModelProto:

@@ -12,6 +12,7 @@ from onnx_oto.model.check import first_lines
 from onnx_oto.model.node import standard_domain
 
 _NOTHING = TypeProto()
+_DESCRIBED = frozenset(schema.domain for schema in onnx.defs.get_all_schemas()) | {"ai.onnx"}
 
 
 class Schemas:
@@ -23,7 +24,7 @@ class Schemas:
 
     def __init__(self, model: ModelProto) -> None:
         self._versions = {standard_domain(entry.domain): entry.version for entry in model.opset_import}
-        self._imports = list(model.opset_import)
+        self._imports = [entry for entry in model.opset_import if entry.domain in _DESCRIBED]
         self._found: dict[tuple[str, str], onnx.defs.OpSchema | None] = {}
 
     def describe(self, domain: str, op: str) -> bool:

@@ -10,6 +10,9 @@ from onnx_oto.model.forms import form
 from onnx_oto.model.order import captured
 from onnx_oto.model.tensors import from_array
 
+MOST_PARTS = 1024
+"""Into how many parts a tensor is written as split at most; exporters write some ten."""
+
 
 def split_sequences(
     graph: GraphProto, values: dict[str, np.ndarray], shapes: dict[str, Shape | None], opset: int
@@ -19,16 +22,18 @@ def split_sequences(
     values, shapes: what is known of tensors, by name. Return whether anything changed.
     """
     known = dict(values)
+    outputs = {value.name for value in graph.output}
+    readers_of = _readers(graph)
     changed = False
     for index, node in enumerate(graph.node):
         if node.op_type != "SplitToSequence" or node.domain not in ("", "ai.onnx"):
             continue
-        readers = [n for n in graph.node if node.output[0] in n.input or node.output[0] in captured(n)]
+        readers = readers_of.get(node.output[0], [])
         sizes = _sizes(node, known, shapes)
         positions = [known.get(n.input[1]) if n.op_type == "SequenceAt" else None for n in readers]
         if sizes is None or not readers or any(p is None or p.dtype == object for p in positions):
             continue
-        if any(value.name == node.output[0] for value in graph.output):
+        if node.output[0] in outputs:
             continue
         picked = [int(p.reshape(-1)[0]) % len(sizes) for p in positions if p is not None]
         names = [f"{node.output[0]}__part{i}" for i in range(len(sizes))]
@@ -50,6 +55,18 @@ def split_sequences(
     return changed
 
 
+def _readers(graph: GraphProto) -> dict[str, list[NodeProto]]:
+    """Return the nodes that read each sequence that a SplitToSequence makes, in bodies too."""
+    found: dict[str, list[NodeProto]] = {
+        node.output[0]: [] for node in graph.node if node.op_type == "SplitToSequence"
+    }
+    for node in graph.node if found else ():
+        for name in {*node.input, *captured(node)}:
+            if name in found:
+                found[name].append(node)
+    return found
+
+
 def _sizes(
     node: NodeProto, values: dict[str, np.ndarray], shapes: dict[str, Shape | None]
 ) -> list[int] | None:
@@ -59,10 +76,13 @@ def _sizes(
     if shape is None or len(node.input) < 2 or not node.input[1]:
         return None
     split = values.get(node.input[1])
-    total = shape[attributes.get("axis", 0)]
+    axis = attributes.get("axis", 0)
+    total = shape[axis] if -len(shape) <= axis < len(shape) else None
     if split is None or split.dtype == object or not isinstance(total, int):
         return None
     if split.ndim:
-        return [int(s) for s in split]
+        return [int(s) for s in split.reshape(-1)]
     size = int(split)
-    return [min(size, total - start) for start in range(0, total, size)] if size > 0 else None
+    if size <= 0 or total > size * MOST_PARTS:
+        return None
+    return [min(size, total - start) for start in range(0, total, size)]

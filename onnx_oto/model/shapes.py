@@ -6,6 +6,7 @@ values and open sizes, with small values evaluated on the way, so that each node
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -24,6 +25,8 @@ from onnx_oto.model.walk import Walk
 
 # A float constant above this may be a trained weight: nothing is computed from it.
 WEIGHT_ELEMENTS = 1024
+# A model whose suppositions contradict it so often is inferred without any.
+MOST_TRIALS = 16
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ def infer(model: ModelProto, *, strict: bool = False) -> Knowledge:
     nodes = list(zip(read_nodes(model), model.graph.node, strict=True))
     stored = stored_types(model)
     banned: set[Source] = set()
-    while True:
-        supposed = Suppositions(stored, banned)
+    for trial in itertools.count():
+        supposed = Suppositions(stored, banned, nothing=trial >= MOST_TRIALS)
         drawn = Symbols(taken)
         walk = Walk(schemas, drawn, constants, declared, supposed, strict=strict)
         for name, kind in given.items():
@@ -69,7 +72,8 @@ def infer(model: ModelProto, *, strict: bool = False) -> Knowledge:
         except Contradicted as error:
             banned |= error.sources
             continue
-        return Knowledge(walk.shapes, walk.dtypes, values, supposed.tensors, supposed.used, drawn.about)
+        break
+    return Knowledge(walk.shapes, walk.dtypes, values, supposed.tensors, supposed.used, drawn.about)
 
 
 def small_constants(model: ModelProto) -> dict[str, np.ndarray]:
@@ -93,6 +97,7 @@ def _given(model: ModelProto) -> dict[str, TypeProto]:
     """
     found = {}
     chosen: dict[str, str] = {}
+    taken: set[str] = set()
     for position, value in enumerate(model.graph.input):
         shape = type_shape(value.type)
         if shape is None or all(isinstance(size, int) for size in shape):
@@ -102,7 +107,8 @@ def _given(model: ModelProto) -> dict[str, TypeProto]:
         for axis, size in enumerate(shape):
             name = f"input{position}_{axis}" if size is None else size
             if isinstance(name, str) and name not in chosen:
-                chosen[name] = symbol_for(name, chosen.values())
+                chosen[name] = symbol_for(name, taken)
+                taken.add(chosen[name])
             named.append(chosen[name] if isinstance(name, str) else name)
         found[value.name] = tensor_type(value.type.tensor_type.elem_type, tuple(named))
     for tensor in model.graph.initializer:

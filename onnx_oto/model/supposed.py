@@ -16,6 +16,7 @@ from onnx import ModelProto, TypeProto
 
 from onnx_oto.model.dims import Shape
 from onnx_oto.model.node import Node
+from onnx_oto.model.order import delete
 from onnx_oto.model.types import tensor_type, type_shape
 
 Source: TypeAlias = tuple[str, str]
@@ -32,45 +33,66 @@ class Contradicted(Exception):
 
 
 class Suppositions:
-    """Which tensors' shapes rest on suppositions, and on which. banned: those that were contradicted."""
+    """Which tensors' shapes rest on suppositions, and on which.
 
-    def __init__(self, stored: Mapping[str, TypeProto], banned: Iterable[Source] = ()) -> None:
+    banned: those that were contradicted. nothing: suppose nothing at all.
+    """
+
+    def __init__(
+        self, stored: Mapping[str, TypeProto], banned: Iterable[Source] = (), *, nothing: bool = False
+    ) -> None:
         self._stored = stored
         self._banned = frozenset(banned)
-        self._sources: dict[str, frozenset[Source]] = {}
+        self._nothing = nothing
+        self._own: dict[str, list[Source]] = {}
+        self._before: dict[str, tuple[str, ...]] = {}
+        """By tensor: what is supposed of it, and the tensors that it was inferred from that rest on suppositions."""
 
     @property
     def tensors(self) -> frozenset[str]:
         """Return the tensors whose shapes rest on suppositions."""
-        return frozenset(self._sources)
+        return frozenset(self._before)
 
     @property
     def used(self) -> frozenset[str]:
         """Return the tensors whose stored shapes were used."""
-        return frozenset(name for s in self._sources.values() for kind, name in s if kind == STORED)
+        return frozenset(name for sources in self._own.values() for kind, name in sources if kind == STORED)
+
+    def under(self, name: str) -> bool:
+        """Return whether the shape of a tensor rests on suppositions."""
+        return name in self._before
 
     def of(self, *names: str) -> frozenset[Source]:
         """Return what the shapes of these tensors rest on."""
-        found: frozenset[Source] = frozenset()
-        return found.union(*(self._sources[name] for name in names if name in self._sources))
+        found: set[Source] = set()
+        waiting = [name for name in names if name in self._before]
+        seen = set(waiting)
+        while waiting:
+            name = waiting.pop()
+            found.update(self._own.get(name, ()))
+            fresh = [source for source in self._before[name] if source not in seen]
+            seen.update(fresh)
+            waiting.extend(fresh)
+        return frozenset(found)
 
     def stored(self, name: str) -> TypeProto | None:
         """Return the type that the model file stores of a tensor, None if there is none to be used."""
-        return None if (STORED, name) in self._banned else self._stored.get(name)
+        return self._stored.get(name) if self.allows(STORED, name) else None
 
     def allows(self, kind: str, name: str) -> bool:
         """Return whether a supposition was not contradicted yet."""
-        return (kind, name) not in self._banned
+        return not self._nothing and (kind, name) not in self._banned
 
     def suppose(self, kind: str, name: str) -> None:
         """Remember that the shape of a tensor is supposed."""
-        self._sources[name] = self.of(name) | {(kind, name)}
+        self._own.setdefault(name, []).append((kind, name))
+        self._before.setdefault(name, ())
 
     def spread(self, node: Node) -> None:
         """Let the outputs of a node rest on what its inputs rest on."""
-        found = self.of(*node.inputs, *node.captured) if self._sources else frozenset()
-        if found:
-            self._sources.update((name, self.of(name) | found) for name in node.outputs if name)
+        before = tuple(name for name in (*node.inputs, *node.captured) if name in self._before)
+        if before:
+            self._before.update((name, before) for name in node.outputs if name)
 
 
 def stored_types(model: ModelProto) -> dict[str, TypeProto]:
@@ -96,9 +118,8 @@ def stored_types(model: ModelProto) -> dict[str, TypeProto]:
 def keep_stored(model: ModelProto, names: Iterable[str]) -> None:
     """Drop the value_info of every tensor but these, in place."""
     wanted = set(names)
-    for index in reversed(range(len(model.graph.value_info))):
-        if model.graph.value_info[index].name not in wanted:
-            del model.graph.value_info[index]
+    stored = model.graph.value_info
+    delete(stored, [index for index, value in enumerate(stored) if value.name not in wanted])
 
 
 def typed_names(model: ModelProto) -> Iterator[str]:

@@ -12,13 +12,11 @@ class Estimated(dict[str, int]):
 
     def __init__(self, sizes: Mapping[str, int], about: Mapping[str, Dim]) -> None:
         super().__init__(sizes)
-        self._about = about
+        for symbol, size in about.items():  # made of symbols that come before
+            self.setdefault(symbol, 1 if size is None else value_at(size, self))
 
     def __missing__(self, symbol: str) -> int:
-        about = self._about.get(symbol)
-        self[symbol] = 1
-        self[symbol] = 1 if about is None else value_at(about, self)
-        return self[symbol]
+        return 1
 
 
 class Symbols:

@@ -9,6 +9,7 @@ import onnx
 from onnx import SparseTensorProto, TensorProto, helper, numpy_helper
 
 from onnx_oto.errors import ModelError
+from onnx_oto.model.budget import MAX_BYTES
 
 FLOATS = frozenset({1, 10, 11, 16})
 """TensorProto data types whose constants may be parameters: float, float16, double, bfloat16."""
@@ -16,7 +17,8 @@ FLOATS = frozenset({1, 10, 11, 16})
 NARROW = frozenset({2, 3, 10, 16, 17, 18, 19, 20, 21, 22, 23})
 """TensorProto data types that weights are stored in to save space: float16, bfloat16, and those of 4 and 8 bits."""
 
-MAX_DENSE_BYTES = 2**31
+MAX_DENSE_BYTES = 2 * MAX_BYTES
+"""What all sparse tensors of a model may take together when they are stored densely."""
 _HALF_BYTES: tuple[int, ...] = (TensorProto.UINT4, TensorProto.INT4, TensorProto.FLOAT4E2M1)
 _TYPED_FIELDS = {
     "float_data": (TensorProto.FLOAT, TensorProto.COMPLEX64),

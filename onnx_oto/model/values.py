@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from onnx_oto.model import dims
+from onnx_oto.model.budget import elements
 from onnx_oto.model.node import Node
 
 Value: TypeAlias = "np.ndarray"
@@ -87,8 +88,19 @@ def argument(
 
 
 def lift(function: Callable[..., Any], *arrays: Value) -> Value:
-    """Return the function applied to elements, with broadcasting; the result has object dtype."""
-    result = np.frompyfunc(function, len(arrays), 1)(*(array.astype(object) for array in arrays))
+    """Return the function applied to elements, with broadcasting; the result has object dtype.
+
+    Integers that int64 does not hold are unknown: what the operator makes of them is another number. Raises ValueError
+    where the result is too large to be evaluated.
+    """
+    if not fits(np.broadcast_shapes(*(array.shape for array in arrays))):
+        raise ValueError("too large to be evaluated")
+
+    def bounded(*items: Any) -> Any:
+        item = function(*items)
+        return None if isinstance(item, int) and not -dims.MOST_SIZE <= item <= dims.MOST_SIZE else item
+
+    result = np.frompyfunc(bounded, len(arrays), 1)(*(array.astype(object) for array in arrays))
     return as_array(result, np.dtype(object))
 
 
@@ -102,8 +114,6 @@ def as_array(result: Any, dtype: np.dtype[Any]) -> Value:
 
 
 def fits(shape: Sequence[int]) -> bool:
-    """Say whether a shape is small enough to be evaluated."""
-    total = 1
-    for size in shape:
-        total *= size
-    return 0 <= total <= MAX_ELEMENTS
+    """Say whether a shape is small enough to be evaluated. One with a negative size is no shape."""
+    count = elements(shape)
+    return count is not None and count <= MAX_ELEMENTS

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, TypeProto
 
 from onnx_oto.errors import ModelError
+from onnx_oto.model.budget import EVALUATION, Budget
 from onnx_oto.model.claims import CLAIMS, FOREIGN, Facts, merge, needed
-from onnx_oto.model.dims import Shape, known_size, product
+from onnx_oto.model.dims import MOST_SIZE, Shape, known_size, product
 from onnx_oto.model.evaluators import EVALUATORS
 from onnx_oto.model.node import Node
 from onnx_oto.model.order import bodies, label
@@ -24,6 +25,10 @@ from onnx_oto.model.values import INTEGER_EVALUATORS, MAX_ELEMENTS, from_shape, 
 
 # Values above this are no sizes: onnx's inference does not get to see them.
 MAX_SHOWN = 1024
+# What is kept of a value that is known in part: an object, and often a text, for every element.
+_OBJECT_BYTES = 64
+# What rules and numpy raise on inputs that no valid model has, or that are too large for them: then nothing is known.
+_MISFITS = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
 # Before opset 7 elementwise ops broadcast by attributes.
 _FIRST_OPSET = 7
 _INTEGERS = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
@@ -58,6 +63,7 @@ class Walk:
         self._types: dict[str, TypeProto] = {}
         self._tensors: dict[str, TensorProto] = {}
         self._facts = Facts(self.shapes, self.dtypes, self.values, symbols)
+        self._budget = Budget()
 
     def give(self, name: str, kind: TypeProto) -> None:
         """State the type of a graph input or an initializer."""
@@ -103,7 +109,11 @@ class Walk:
         rule = FOREIGN.get((node.domain, node.op))
         if rule is None:
             return
-        for name, (kind, shape) in zip(node.outputs, rule.types(node, self._facts), strict=False):
+        try:
+            types = rule.types(node, self._facts)
+        except _MISFITS:
+            return
+        for name, (kind, shape) in zip(node.outputs, types, strict=False):
             if name and kind:
                 self.dtypes[name], self.shapes[name] = kind, _sound(shape)
                 self._prove(name)
@@ -117,7 +127,10 @@ class Walk:
         old = self.shapes.get(name)
         if old is not None and all(isinstance(size, int) for size in old):
             return
-        claim = _sound(rule(node, self._facts))
+        try:
+            claim = _sound(rule(node, self._facts))
+        except _MISFITS:
+            return
         if claim is not None and (old is None or len(old) == len(claim)):
             self._sharpen(name, merge(old, claim))
 
@@ -165,9 +178,12 @@ class Walk:
         """Compare the first input, where it is of unknown rank or only supposed, with what the node needs it to be."""
         name = node.input(0)
         shape = self.shapes.get(name)
-        if not name or (shape is not None and not self._supposed.of(name)):
+        if not name or (shape is not None and not self._supposed.under(name)):
             return
-        wanted = needed(node, self._facts)
+        try:
+            wanted = _sound(needed(node, self._facts))
+        except _MISFITS:
+            return
         if wanted is None or not self._supposed.allows(NEEDED, name):
             return
         if not agree(shape, wanted):
@@ -213,7 +229,9 @@ class Walk:
     # --- values -----------------------------------------------------------------------------------------------
     def _record(self, name: str, value: np.ndarray | None) -> None:
         kept = self._typed(name, value)
-        if kept is None:
+        if kept is None or not self._budget.take(
+            kept.size * _OBJECT_BYTES if kept.dtype == object else kept.nbytes
+        ):
             return
         self.values[name] = kept
         self._sharpen(name, kept.shape)
@@ -229,8 +247,11 @@ class Walk:
         kind = self.dtypes.get(name)
         if not kind:
             return None
-        with np.errstate(all="ignore"):
-            typed = value.astype(onnx.helper.tensor_dtype_to_np_dtype(kind), order="C")
+        try:
+            with np.errstate(all="ignore"):
+                typed = value.astype(onnx.helper.tensor_dtype_to_np_dtype(kind), order="C")
+        except _MISFITS:
+            return None
         typed.flags.writeable = False
         return typed
 
@@ -241,7 +262,7 @@ class Walk:
             return [self._shape_value(node)]
         if node.op == "Size":
             shape = self.shapes.get(node.input(0))
-            rests = bool(self._supposed.of(node.input(0)))
+            rests = self._supposed.under(node.input(0))
             size = None if shape is None or rests else product(shape)
             return [None if size is None else from_shape((size,)).reshape(())]
         inputs = [self._input_value(name) for name in node.inputs]
@@ -251,20 +272,26 @@ class Walk:
         evaluator = (INTEGER_EVALUATORS.get(node.op) if whole else None) or EVALUATORS.get(node.op)
         try:
             result = evaluator(node, inputs) if evaluator is not None else None
-        except (ValueError, IndexError, TypeError, OverflowError):
+        except _MISFITS:
             result = None
         if result is None:
-            small = [known_size(self.shapes.get(name)) for name in node.outputs if name]
-            if any(size is None or size > MAX_ELEMENTS for size in small):
-                return []
-            return evaluate_constant(node, inputs)
+            return self._reference(node, inputs)
         return list(result) if isinstance(result, list) else [result]
+
+    def _reference(self, node: Node, inputs: Sequence[np.ndarray | None]) -> list[np.ndarray | None]:
+        """Return what onnx's reference implementation makes of known inputs, [] if that may be large."""
+        small = [known_size(self.shapes.get(name)) for name in node.outputs if name]
+        given = [value for name, value in zip(node.inputs, inputs, strict=True) if name]
+        known = all(value is not None and value.dtype != object for value in given)
+        if not known or any(size is None or size > MAX_ELEMENTS for size in small):
+            return []
+        return evaluate_constant(node, inputs) if self._budget.take(EVALUATION) else []
 
     def _shape_value(self, node: Node) -> np.ndarray | None:
         shape = self.shapes.get(node.input(0))
         if shape is None:
             return None
-        if self._supposed.of(node.input(0)):
+        if self._supposed.under(node.input(0)):
             shape = tuple(size if isinstance(size, str) else None for size in shape)
         return from_shape(shape[slice(node.attrs.get("start", 0), node.attrs.get("end"))])
 
@@ -286,8 +313,8 @@ def _numbers(shape: Shape | None) -> Shape | None:
 
 
 def _sound(shape: Shape | None) -> Shape | None:
-    """Drop a shape with a negative size: the rule was given what no valid model has."""
-    if shape is None or any(isinstance(size, int) and size < 0 for size in shape):
+    """Drop a shape with a size that no tensor has: the rule was given what no valid model has."""
+    if shape is None or any(isinstance(size, int) and not 0 <= size <= MOST_SIZE for size in shape):
         return None
     return tuple(shape)
 

@@ -70,6 +70,7 @@ def spread_heads(trace: Trace, name: str, axis: int, heads: Heads | None) -> Lay
         trace.freeze(heads.labels, f"'{name}' has an unknown number of positions per head")
         return shaped
     times = size // heads.labels.size
+    trace.require(size)
     return relabel_axis(shaped, axis, np.repeat(heads.labels, times), np.repeat(heads.state, times))
 
 

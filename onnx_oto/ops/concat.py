@@ -47,6 +47,8 @@ def concat(node: Node, trace: Trace) -> None:
     if joint:
         layouts = [_rows(trace, layout, axis) for layout in layouts]
         labelled = [bool(layout.on_axis(axis)) for layout in layouts]
+    if any(labelled):
+        trace.require(sum(size or 0 for size in sizes))
     parts = [_positions(trace, layout, axis) for layout in layouts] if any(labelled) else []
     others = [_without_axis(layout, axis) for layout in layouts]
     aligned = align(trace, node, others)

@@ -108,6 +108,7 @@ def space_to_depth(node: Node, trace: Trace) -> None:
         _put_rearranged(node, trace, free_axis(x, 1, trace.shape(node.outputs[0])[1]))
         return
     labels, state = x.on_axis(1)[0].labels, x.on_axis(1)[0].state
+    trace.require(labels.size * block * block)
     spread = np.repeat if node.attrs.get("mode", "DCR") == "CRD" else np.tile
     result = relabel_axis(x, 1, spread(labels, block * block), spread(state, block * block))
     _put_rearranged(node, trace, result)
@@ -139,6 +140,7 @@ def tile(node: Node, trace: Trace) -> None:
         if not blocks:
             result = free_axis(result, axis, after[axis])
         elif isinstance(times, int) and len(blocks[0].keys) == 1:
+            trace.require(blocks[0].labels.size * times)
             labels, state = np.tile(blocks[0].labels, times), np.tile(blocks[0].state, times)
             result = relabel_axis(result, axis, labels, state)
         else:

@@ -26,7 +26,7 @@ from onnx_oto.runtime.limits import UNLIMITED
 from onnx_oto.runtime.runner import runner
 from onnx_oto.training import evaluate
 from onnx_oto.zigs import analyse
-from onnx_oto.zigs.groups import zero_lanes
+from onnx_oto.zigs.choose import choose_zeros
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Predict = Callable[[Arrays], npt.NDArray[Any]]
@@ -42,7 +42,7 @@ def finish(
     full = with_weights(model, weights)
     before = save(full, folder / TRAINED)
     analysis = analyse(full, options)
-    drop = zero_lanes(analysis) if options.prunes else np.zeros(analysis.lanes.count, bool)
+    drop = choose_zeros(analysis).drop if options.prunes else np.zeros(analysis.lanes.count, bool)
     feeding = replace(read_feeding(full, options), limits=UNLIMITED)
     _, small, verdict = cut_and_verify(analysis, drop, options.seed, feeding)
     after = save(small, folder / COMPACT)

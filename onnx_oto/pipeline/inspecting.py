@@ -49,6 +49,7 @@ def inspection(opened: Opened, why: str | None = None) -> dict[str, Any]:
         "dimensions": entries,
         "quantized": quantized_weights(analysis.graph),
         "permutations": [asdict(each) for each in standing(analysis)],
+        "notes": list(opened.notes),
     }
 
 

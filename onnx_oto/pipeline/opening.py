@@ -14,6 +14,7 @@ from onnx_oto.errors import UnsupportedError
 from onnx_oto.lanes.quantized import is_quantized, quantized_weights
 from onnx_oto.model import load, normalise, stored_bytes
 from onnx_oto.model.constants import constants
+from onnx_oto.model.finite import count_not_finite, told_not_finite
 from onnx_oto.model.origins import Origins
 from onnx_oto.zigs import Analysis, AnalysisOptions, analyse, reason
 
@@ -26,7 +27,7 @@ class Opened:
     """A model file and what analysis says of it.
 
     file_bytes: its size on disk, external data included. origins: which tensor of the file every parameter was;
-    shapes: of its initializers.
+    shapes: of its initializers. notes: what a person should know of the file, in sentences.
     """
 
     path: Path
@@ -34,6 +35,7 @@ class Opened:
     analysis: Analysis
     origins: Origins = field(default_factory=Origins)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def model(self) -> onnx.ModelProto:
@@ -53,8 +55,9 @@ def open_model(
     size = stored_bytes(path, loaded)
     origins = Origins()
     shapes = {tensor.name: tuple(tensor.dims) for tensor in constants(loaded.graph)}
+    notes = told_not_finite(count_not_finite(loaded))
     normal = normalise(loaded, in_place=True, origins=origins)
-    return Opened(Path(path), size, analyse(normal, options), origins, shapes)
+    return Opened(Path(path), size, analyse(normal, options), origins, shapes, notes)
 
 
 def require_prunable(opened: Opened) -> None:

@@ -56,6 +56,8 @@ def make_ready(
     require_training()
     spec = _checked_spec(opened, options)
     _say_ceiling(opened.analysis, say)
+    for note in opened.notes:
+        say(note)
     if options.prunes:
         _rehearse(opened.analysis, options, say)
     raw = data.load(source)

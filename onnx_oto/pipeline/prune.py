@@ -22,7 +22,7 @@ from onnx_oto.surgery import Inside, kept_inside
 from onnx_oto.surgery import cut as cut_out
 from onnx_oto.verify import Feeding, Verdict, compare
 from onnx_oto.zigs import Analysis, choose, score, zero_dropped
-from onnx_oto.zigs.choose import restore
+from onnx_oto.zigs.choose import choose_zeros
 from onnx_oto.zigs.groups import zero_lanes
 from onnx_oto.zigs.lanes import BoolArray
 
@@ -47,11 +47,12 @@ class PruneOptions(FeedOptions):
 
 @dataclass(frozen=True)
 class Pruned:
-    """The result of a cut. seconds: of analysis and cut, and of verification."""
+    """The result of a cut. seconds: of analysis and cut, and of verification. notes: see `Opened`."""
 
     summary: Summary
     cut_seconds: float
     verify_seconds: float
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the result under its public names."""
@@ -59,6 +60,7 @@ class Pruned:
             **self.summary.as_json(),
             **({"original": original.as_json()} if (original := self.summary.verdict.original) else {}),
             "seconds": {"cut": round(self.cut_seconds, 4), "verify": round(self.verify_seconds, 4)},
+            "notes": list(self.notes),
         }
 
 
@@ -115,17 +117,14 @@ def compact_zeros(
     begin = time.perf_counter()
     opened = open_model(path, options)
     require_prunable(opened)
-    drop = zero_lanes(opened.analysis)
-    found = int(drop.sum())
-    restore(opened.analysis, drop)
-    if not drop.any():
-        total = sum(d.size for d in opened.analysis.prunable)
-        what = "none that can be removed" if found else "none"
+    choice = choose_zeros(opened.analysis)
+    if not choice.dropped:
+        what = "none that can be removed" if zero_lanes(opened.analysis).any() else "none"
         raise UnsupportedError(
-            f"of the {total} groups of '{opened.path.name}', {what} is exactly zero: train it with "
+            f"of the {choice.prunable} groups of '{opened.path.name}', {what} is exactly zero: train it with "
             "`onnx-oto train`, or remove channels by their weights with `onnx-oto prune`"
         )
-    return _cut(opened, drop, output, begin, feeding=read_feeding(opened.model, options))
+    return _cut(opened, choice.drop, output, begin, feeding=read_feeding(opened.model, options))
 
 
 def cut_and_verify(
@@ -179,7 +178,11 @@ def _cut(
     cut = time.perf_counter()
     zeroed = zero_dropped(opened.analysis, drop)
     inside = kept_inside(opened.analysis, drop, result)
-    verdict = _agree(zeroed, small, seed, feeding, opened.model if is_original else None, inside=inside)
+    original = opened.model if is_original else None
+    try:
+        verdict = _agree(zeroed, small, seed, feeding, original, inside=inside)
+    except UnsupportedError as error:
+        raise UnsupportedError("; the model has ".join([str(error), *opened.notes])) from None
     end = time.perf_counter()
     with storing(output), together() as files:
         written = stage(small, output, files)
@@ -191,4 +194,4 @@ def _cut(
                 stage_kept(opened, drop, result, kept, files)
     size = Change(opened.file_bytes, written)
     summary = summarise(opened.analysis, small, int(drop.sum()), verdict, size)
-    return Pruned(summary, cut - begin, end - cut)
+    return Pruned(summary, cut - begin, end - cut, opened.notes)

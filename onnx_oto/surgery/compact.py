@@ -14,7 +14,7 @@ from onnx_oto.errors import OtoError
 from onnx_oto.lanes.layout import IntArray
 from onnx_oto.model.check import check
 from onnx_oto.model.node import standard_domain
-from onnx_oto.model.order import drop_dead, sort_graph
+from onnx_oto.model.order import NOTHING, drop_dead, sort_graph
 from onnx_oto.model.skeleton import copy_except_graph, copy_frame
 from onnx_oto.model.tensors import write_array
 from onnx_oto.surgery.knife import Knife, exported_nodes
@@ -76,7 +76,7 @@ def cut(analysis: Analysis, drop: BoolArray) -> Compacted:
         if isinstance(constant, gs.Constant) and name not in known:
             result.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(constant.values), name))
     try:
-        sort_graph(result.graph, frozenset(), "the compact graph")
+        sort_graph(result.graph, NOTHING, "the compact graph")
         drop_dead(result.graph)
         orders = fold(result) if drop.any() else {}
         check(result)

@@ -27,6 +27,8 @@ from onnx_oto.ops.index import single
 from onnx_oto.ops.registry import ORDERLESS, apply, key
 from onnx_oto.zigs.analysis import Analysis
 
+MOST = 200
+"""How many permutations are folded: each is compared with every other one. ShuffleNet has 16."""
 BOOL = 9
 """The TensorProto data type of truth values."""
 
@@ -132,8 +134,12 @@ def plan(view: Graph, nodes: Sequence[Node], found: Mapping[str, Permutation]) -
     if not found:
         return result
     order = _Order(view, nodes, found)
-    for name in found:
-        reason = order.remove(name)
+    for number, name in enumerate(found):
+        reason = (
+            order.remove(name)
+            if number < MOST
+            else f"only the first {MOST} permutations of a model are folded"
+        )
         if reason:
             result.stays[name] = reason
     for name in [name for name in result.stays if _is_identity(order.index[name])]:

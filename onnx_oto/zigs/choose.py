@@ -1,7 +1,7 @@
 """Which lanes to drop: by score, under every constraint of the model.
 
-Used by `prune` (scores of the weights as they are) and by the optimizers (saliency after warm-up), so that
-training never asks for a model that cannot be built.
+Used by `prune` (scores of the weights as they are), by the optimizers (saliency after warm-up), so that training
+never asks for a model that cannot be built, and for what is zero already (`compact`, and after training).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from onnx_oto.errors import UsageError
 from onnx_oto.lanes.layout import IntArray
 from onnx_oto.zigs.analysis import Analysis, Dimension
+from onnx_oto.zigs.groups import zero_lanes
 from onnx_oto.zigs.lanes import BoolArray
 
 Scope = Literal["dimension", "global"]
@@ -86,8 +87,15 @@ def choose(
     for ranking, count in zip(rankings, counts, strict=True):
         count = _rounded(ranking, count, round_to)
         drop[ranking.units[:count].reshape(-1)] = True
-    restore(analysis, drop, values)
+    _restore(analysis, drop, values)
     return Choice(drop, int(drop.sum()), total)
+
+
+def choose_zeros(analysis: Analysis) -> Choice:
+    """Return the lanes whose groups are exactly zero already: as many of them as the constraints let go."""
+    drop = zero_lanes(analysis)
+    _restore(analysis, drop, np.zeros(drop.size))
+    return Choice(drop, int(drop.sum()), sum(d.size for d in analysis.prunable))
 
 
 def _rank(analysis: Analysis, dimension: Dimension, scores: npt.NDArray[np.float64]) -> _Ranking:
@@ -172,10 +180,8 @@ def _rounded(ranking: _Ranking, count: int, multiple: int) -> int:
     return count
 
 
-def restore(analysis: Analysis, drop: BoolArray, scores: npt.NDArray[np.float64] | None = None) -> None:
+def _restore(analysis: Analysis, drop: BoolArray, scores: npt.NDArray[np.float64]) -> None:
     """Keep further lanes, highest scores first, until no axis is empty and balanced rows are equal. In place."""
-    if scores is None:
-        scores = np.zeros(drop.size)
     changed = True
     while changed:
         changed = False

@@ -100,7 +100,10 @@ def zero_dropped(analysis: Analysis, drop: BoolArray) -> onnx.ModelProto:
 
 
 def zero_lanes(analysis: Analysis) -> BoolArray:
-    """Return which prunable lanes have a ZIG that is exactly zero already: bool [lanes]."""
+    """Return which prunable lanes have a ZIG that is exactly zero already: bool [lanes].
+
+    All of them, whether they can go together or not: that is for `choose_zeros` to say.
+    """
     nonzero = np.ones(analysis.lanes.count, bool)
     for dimension in analysis.prunable:
         nonzero[dimension.lanes] = False

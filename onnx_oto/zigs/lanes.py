@@ -13,8 +13,8 @@ from onnx_oto.lanes.solve import components
 from onnx_oto.lanes.trace import Role, Trace
 
 BoolArray = npt.NDArray[np.bool_]
-Extra = tuple[list[tuple[IntArray, IntArray]], str] | None
-"""Further ties, and the node that asks for them."""
+Extra = list[tuple[IntArray, IntArray, str]]
+"""Further ties, each with the node that asks for it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +47,9 @@ def solve(trace: Trace) -> Lanes:
         or _uneven_ties(trace, of_label)
         or _whole_group_ties(trace, of_label)
     ):
-        extra, node = found
-        trace.ties.extend(extra)
-        trace.tied_by.extend([node] * len(extra))
+        for left, right, node in found:
+            trace.ties.append((left, right))
+            trace.tied_by.append(node)
         of_label = components(trace.count, trace.ties)
     for groups in trace.groups:
         if not _go_whole(groups, of_label):
@@ -85,14 +85,20 @@ def distinct(lanes: IntArray) -> IntArray:
 
 
 def _rectangle_ties(trace: Trace, of_label: IntArray) -> Extra:
-    """Return ties that make the first product axis rectangular that is not, and the node that computes on it.
+    """Return ties that make product axes rectangular that are not, of those that share lanes the first.
 
-    Its lanes then vary along one factor only: the one that leaves the most lanes.
+    Their lanes then vary along one factor only: the one that leaves the most lanes.
     """
+    found: Extra = []
+    touched = np.zeros(int(of_label.max(initial=-1)) + 1, bool)
     for rectangle in trace.rectangles:
-        if not rectangle.even and (extra := _along_one_factor(rectangle.labels, of_label, trace.head_dims)):
-            return extra, rectangle.node
-    return None
+        lanes = of_label[rectangle.labels]
+        if rectangle.even or touched[lanes].any():
+            continue
+        if extra := _along_one_factor(rectangle.labels, of_label, trace.head_dims):
+            found.extend((*pair, rectangle.node) for pair in extra)
+            touched[lanes] = True
+    return found
 
 
 def _along_one_factor(labels: IntArray, of_label: IntArray, inner: bool) -> list[tuple[IntArray, IntArray]]:
@@ -107,27 +113,37 @@ def _along_one_factor(labels: IntArray, of_label: IntArray, inner: bool) -> list
 
 
 def _uneven_ties(trace: Trace, of_label: IntArray) -> Extra:
-    """Return ties for the first product axis with free rows in which lanes reach over rows: rows become the same."""
+    """Return ties for product axes with free rows in which lanes reach over rows: rows become the same."""
+    found: Extra = []
+    touched = np.zeros(int(of_label.max(initial=-1)) + 1, bool)
     for rectangle in trace.rectangles:
-        if not rectangle.even or _can_be_even(_rows(of_label[rectangle.labels])):
+        lanes = of_label[rectangle.labels]
+        if not rectangle.even or touched[lanes].any() or _can_be_even(_rows(lanes)):
             continue
         if extra := _along_one_factor(rectangle.labels, of_label, inner=True):
-            return extra, rectangle.node
-    return None
+            found.extend((*pair, rectangle.node) for pair in extra)
+            touched[lanes] = True
+    return found
 
 
 def _whole_group_ties(trace: Trace, of_label: IntArray) -> Extra:
-    """Return ties for the first grouped convolution of which whole groups can go and nothing else: outputs go along."""
+    """Return ties for grouped convolutions of which whole groups can go and nothing else: outputs go along."""
+    found: Extra = []
+    touched = np.zeros(int(of_label.max(initial=-1)) + 1, bool)
     frozen = np.zeros(int(of_label.max(initial=-1)) + 1, bool)
     for entry in trace.frozen:
         frozen[of_label[entry.labels]] = True
     for groups in trace.groups:
         first = groups.channels.labels[:, :1]
-        rows = of_label[groups.channels.labels]
+        rows, made = of_label[groups.channels.labels], of_label[groups.outputs]
+        if touched[rows].any() or touched[made].any():
+            continue
         free = np.unique(rows[~frozen[rows]])
         if free.size > 1 and (rows == rows[:, :1]).all() and not _go_whole(groups, of_label):
-            return [(np.repeat(first, groups.outputs.shape[1]), groups.outputs.reshape(-1))], groups.node.name
-    return None
+            outputs = groups.outputs.reshape(-1)
+            found.append((np.repeat(first, groups.outputs.shape[1]), outputs, groups.node.name))
+            touched[rows] = touched[made] = True
+    return found
 
 
 def _go_whole(groups: Groups, of_label: IntArray) -> bool:

@@ -18,7 +18,10 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def magnitude(analysis: Analysis, seed: int) -> FloatArray:
-    """Return the root mean square of every lane's group, relative to its dimension's mean: float64 [lanes]."""
+    """Return the root mean square of every lane's group, relative to its dimension's mean: float64 [lanes].
+
+    A group with values that are not finite counts as larger than any other: it stays as long as others are there.
+    """
     squares = np.zeros(analysis.lanes.count)
     sizes = np.zeros(analysis.lanes.count)
     for piece, weight in loaded_slices(analysis):
@@ -26,7 +29,10 @@ def magnitude(analysis: Analysis, seed: int) -> FloatArray:
         sizes += np.bincount(piece.lanes, minlength=sizes.size) * (weight.size // weight.shape[piece.axis])
     score = np.sqrt(squares / np.maximum(sizes, 1))
     for dimension in analysis.prunable:
-        score[dimension.lanes] /= score[dimension.lanes].mean() or 1.0
+        found = score[dimension.lanes]
+        finite = np.isfinite(found)
+        found[~finite] = 2 * found[finite].max(initial=1.0)
+        score[dimension.lanes] = found / (found.mean() or 1.0)
     return score
 
 

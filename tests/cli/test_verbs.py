@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from onnx_oto import __version__
 from onnx_oto.cli.commands import cli as commands
 from onnx_oto.verify import compare
 
 CUT = {"schema", "params", "macs", "bytes", "lanes", "verify", "seconds"}
-PRUNED = CUT | {"original"}
+COMPACTED = CUT | {"notes"}
+PRUNED = COMPACTED | {"original"}
 TRAINED = CUT | {"metric", "latency_ms", "sparsity", "run"}
 VERDICT = {"passed", "max_abs", "max_rel", "samples", "runtime", "sizes", "skipped"}
 
@@ -50,6 +52,29 @@ def test_inspect(cli, model):
         assert (dimension["reason"] is None) == dimension["prunable"]
     prunable = {d["name"]: d["size"] for d in found["dimensions"] if d["prunable"]}
     assert sorted(prunable.values()) == [8, 12]
+
+
+def test_weights_that_are_not_finite_are_said(cli, model, tmp_path):
+    """In a channel that goes they do no harm; where they make every output NaN, nothing is proved."""
+    full = onnx.load(model)
+    weights = {tensor.name: tensor for tensor in full.graph.initializer}
+    for name, place in (("b3", (5,)), ("w4", (0,))):
+        value = numpy_helper.to_array(weights[name]).copy()
+        value[place] = np.nan if name == "w4" else -np.inf
+        weights[name].CopyFrom(numpy_helper.from_array(value, name))
+    onnx.save(full, tmp_path / "odd.onnx")
+    note = "values that are NaN or infinite: 1 of 'b3', 12 of 'w4'"
+    done = cli("inspect", tmp_path / "odd.onnx")
+    assert done.returncode == 0
+    assert done.stderr.startswith(f"note: the model has {note}")
+    assert only_json(cli("inspect", tmp_path / "odd.onnx", "--json"))["notes"][0].startswith(note)
+    done = cli("prune", tmp_path / "odd.onnx", "-o", tmp_path / "small.onnx")
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+    weights["w1"].CopyFrom(numpy_helper.from_array(np.full((8, 1, 3, 3), np.nan, np.float32), "w1"))
+    onnx.save(full, tmp_path / "odd.onnx")
+    done = cli("prune", tmp_path / "odd.onnx", "-o", tmp_path / "small.onnx")
+    assert (done.returncode, done.stderr.count("\n")) == (4, 1)
+    assert "72 of 'w1'" in done.stderr
 
 
 def test_inspect_for_people(cli, model):
@@ -160,7 +185,7 @@ def test_prune_for_people(cli, model, tmp_path):
 def test_compact_and_verify(cli, model, tmp_path):
     zeroed, first, second = (tmp_path / f"{name}.onnx" for name in ("zeroed", "first", "second"))
     cli("prune", model, "-o", first, "--save-zeroed", zeroed)
-    require_cut(found := only_json(cli("compact", zeroed, "-o", second, "--json")), CUT)
+    require_cut(found := only_json(cli("compact", zeroed, "-o", second, "--json")), COMPACTED)
     assert found["lanes"]["removed"] == 10
     verdict = only_json(cli("verify", first, second, "--json"))
     assert set(verdict) == VERDICT

@@ -137,5 +137,5 @@ def test_least_sizes() -> None:
 def test_names_that_are_no_symbols_get_one() -> None:
     assert symbol_for("batch_size") == "batch_size"
     assert symbol_for("past + 1") == "size_past_1"
-    assert symbol_for("past + 1", ["size_past_1"]) == "size_past_1_"
+    assert symbol_for("past + 1", ["size_past_1"]) == "size_past_1_2"
     assert symbols("2*N*floor((H-1)/2)+max(1,T)") == {"N", "H", "T"}

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_oto.errors import ModelError, StorageError
+from onnx_oto.errors import ModelError, StorageError, UnsupportedError
 from onnx_oto.model import full_check, load, normalise
 
 CONV = "g (float[N,3,8,8] x) => (float[N,4,8,8] y) { c = Conv<pads=[1,1,1,1]>(x, w) y = Relu(c) }"
@@ -198,7 +198,7 @@ def test_a_changed_byte_loads_or_is_refused(position, value, parse, tmp_path):
     path.write_bytes(data)
     try:
         model = load(path)
-    except ModelError:
+    except (ModelError, UnsupportedError):
         return
     onnx.checker.check_model(model)
 
@@ -227,3 +227,73 @@ def test_a_graph_without_a_name_gets_one(parse, write):
     model = parse(CONV, w=(4, 3, 3, 3))
     model.graph.ClearField("name")
     assert load(write(model)).graph.name == "graph"
+
+
+VERSIONS = {
+    "opset 0": ({"": 0}, ModelError, "version 0 of operator set 'ai.onnx': versions begin with 1"),
+    "opset -1": ({"": -1}, ModelError, "version -1 of operator set 'ai.onnx'"),
+    "opset 999": ({"": 999}, UnsupportedError, "version 999 of operator set 'ai.onnx', newer than"),
+    "ml 77": (
+        {"": 17, "ai.onnx.ml": 77},
+        UnsupportedError,
+        "version 77 of operator set 'ai.onnx.ml', newer than",
+    ),
+    "both spellings": ({"": 17, "ai.onnx": 11}, ModelError, "'ai.onnx' twice, versions 17 and 11"),
+    "a domain without a version": (
+        {"": 17, "com.acme": 0},
+        ModelError,
+        "version 0 of operator set 'com.acme'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_versions_that_mean_nothing_are_refused_by_name(name, parse, write):
+    imports, error, message = VERSIONS[name]
+    model = parse("g (float[2] x) => (float[2] y) { y = Relu(x) }")
+    del model.opset_import[:]
+    model.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in imports.items())
+    with pytest.raises(error, match=message):
+        load(write(model))
+
+
+def test_an_operator_set_declared_twice_is_refused(parse, write):
+    model = parse("g (float[2] x) => (float[2] y) { y = Relu(x) }")
+    model.opset_import.add(version=11)
+    with pytest.raises(ModelError, match=r"'ai\.onnx' twice, versions 17 and 11"):
+        load(write(model))
+    model.opset_import[1].version = 17  # said twice, and the same
+    assert load(write(model)).graph.node
+
+
+def test_a_function_declares_versions_too(parse, write):
+    text = (
+        "g (float[2] x) => (float[2] y) { y = l.f(x) }\n"
+        '<domain: "l", opset_import: ["":17, "ai.onnx":9]> f (a) => (b) { b = Relu(a) }'
+    )
+    with pytest.raises(ModelError, match=r"function 'f' declares operator set 'ai\.onnx' twice"):
+        load(write(parse(text, header='<ir_version: 8, opset_import: ["":17, "l":1]>')))
+
+
+@pytest.mark.parametrize(
+    ("version", "error"), [(2, ModelError), (999, UnsupportedError), (2**62, UnsupportedError)]
+)
+def test_an_ir_version_that_is_not_known_is_refused(version, error, parse, write):
+    model = parse("g (float[2] x) => (float[2] y) { y = Relu(x) }")
+    model.ir_version = version
+    with pytest.raises(error, match=f"IR version {version} is"):
+        load(write(model))
+
+
+def test_a_negative_size_is_an_open_one(parse, write):
+    """Paddle writes -1 for a batch; 0 is a size."""
+    model = parse("g (float[7,0] x, seq(float[2]) s) => (float[8,0] y) { y = Relu(x) }")
+    for value in (*model.graph.input[:1], *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = -1
+    model.graph.input[1].type.sequence_type.elem_type.tensor_type.shape.dim[0].dim_value = -7
+    loaded = load(write(model)).graph
+    for value in (loaded.input[0], loaded.output[0]):
+        first, second = value.type.tensor_type.shape.dim
+        assert first.WhichOneof("value") is None
+        assert (second.HasField("dim_value"), second.dim_value) == (True, 0)
+    assert loaded.input[1].type.sequence_type.elem_type.tensor_type.shape.dim[0].WhichOneof("value") is None

@@ -55,6 +55,6 @@ def test_a_sparse_tensor_in_a_branch_loads(parse, write):
 
 def test_sparse_tensors_that_are_huge_together_are_refused(parse, write):
     model = parse(CONV)
-    model.graph.sparse_initializer.extend(sparse(f"w{i}", [2**28]) for i in range(3))
+    model.graph.sparse_initializer.extend(sparse(f"w{i}", [2**26]) for i in range(3))
     with pytest.raises(ModelError, match=r"sparse tensor 'w2'.*too large"):
         load(write(model))

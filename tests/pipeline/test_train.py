@@ -7,7 +7,7 @@ import json
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import numpy_helper, parser
 
 from onnx_oto.errors import UsageError
 from onnx_oto.pipeline import TrainOptions, train
@@ -68,6 +68,35 @@ def test_a_model_for_one_sample_is_trained_and_stays_one(one_sample_model, data,
     assert full.value == small.value > 0.9
     compact = onnx.load(tmp_path / "run" / "compact.onnx")
     assert compact.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
+
+
+GROUPED = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[N,6] x) => (float[N,3] y) <int64[4] form = {0,6,1,1}, int64[2] flat = {0,-1}> {
+    m = Reshape(x, form)
+    a = Conv(m, w0)
+    b = Relu(a)
+    c = Conv<group=2>(b, w1)
+    d = Reshape(c, flat)
+    y = MatMul(d, w2)
+}
+"""
+
+
+def test_channels_that_are_zero_before_training_do_not_stand_in_its_way(data, tmp_path):
+    """Behind a grouped convolution they cannot all go: every group keeps as many channels as the others do."""
+    model = parser.parse_model(GROUPED)
+    rng = np.random.default_rng(0)
+    for name, shape in {"w0": (8, 6, 1, 1), "w1": (8, 4, 1, 1), "w2": (8, 3)}.items():
+        weight = (rng.standard_normal(shape) * 0.5).astype(np.float32)
+        if name == "w0":
+            weight[:3] = 0  # three of the first group
+        model.graph.initializer.append(numpy_helper.from_array(weight, name))
+    onnx.save(model, tmp_path / "grouped.onnx")
+    result = train(tmp_path / "grouped.onnx", data, tmp_path / "run", TrainOptions(sparsity=0.3, **SHORT))
+    trained, compact = (onnx.load(tmp_path / "run" / f"{name}.onnx") for name in ("trained", "compact"))
+    assert result.gain.summary.removed >= 4
+    assert compare(trained, compact, seed=5).passed
 
 
 def test_stopping_leaves_a_checkpoint_and_no_models(model, data, tmp_path):

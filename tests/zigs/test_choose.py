@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from onnx_oto.errors import UsageError
 from onnx_oto.model import normalise
-from onnx_oto.zigs import Analysis, analyse, choose
+from onnx_oto.zigs import Analysis, analyse, choose, score, zero_dropped
+from onnx_oto.zigs.choose import choose_zeros
+from onnx_oto.zigs.groups import zero_lanes
 
 from .models import GROUPED, HALVES, analysis_of, chained
 
@@ -107,6 +109,27 @@ def test_grouped_convolutions_lose_equally_many_of_every_group() -> None:
             gone = drop[rows].sum(1)
             assert (gone == gone[0]).all()
             assert gone[0] < rows.shape[1]
+
+
+@pytest.mark.parametrize("zeros", [(3, 1), (2, 2), (0, 3), (4, 4)])
+def test_of_the_zeros_in_groups_those_go_that_can(zeros: tuple[int, int]) -> None:
+    """Equally many of every group, and never all: whoever asks for the zeros gets a set that can be cut."""
+    analysis = analysis_of(GROUPED)
+    rows = next(rows for rows, _ in analysis.lanes.balanced if rows.shape == (2, 4))
+    drop = np.zeros(analysis.lanes.count, bool)
+    for row, count in zip(rows, zeros, strict=True):
+        drop[row[:count]] = True
+    again = analyse(zero_dropped(analysis, drop))
+    choice = choose_zeros(again)
+    assert zero_lanes(again).sum() == sum(zeros)
+    assert choice.drop[rows].sum(1).tolist() == [min(*zeros, 3)] * 2
+    assert choice.dropped == choice.drop.sum() == 2 * min(*zeros, 3)
+
+
+def test_the_zeros_of_a_choice_are_the_choice() -> None:
+    analysis = analysis_of(GROUPED)
+    drop = choose(analysis, score(analysis, "random", 1), 0.5).drop
+    np.testing.assert_array_equal(choose_zeros(analyse(zero_dropped(analysis, drop))).drop, drop)
 
 
 def test_a_part_of_a_split_axis_is_never_emptied() -> None:

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
-from onnx_oto.zigs import scores
+from onnx_oto.zigs import analyse, scores, zero_dropped
+
+from .models import chained
 
 
 @given(
@@ -33,3 +36,16 @@ def test_sums_of_squares_over_many_blocks(block, monkeypatch):
 def test_large_half_precision_weights_do_not_overflow():
     weight = np.full((1, 100), 6e4, np.float16)
     assert scores.sums_of_squares(weight, 0) == pytest.approx(100 * float(weight[0, 0]) ** 2)
+
+
+def test_groups_that_are_not_finite_stay_longest():
+    analysis = chained(4)
+    model = zero_dropped(analysis, np.zeros(analysis.lanes.count, bool))
+    weight = next(t for t in model.graph.initializer if t.name == "w0")
+    value = numpy_helper.to_array(weight).copy()
+    value[0, 1], value[0, 2] = np.inf, np.nan
+    weight.CopyFrom(numpy_helper.from_array(value, "w0"))
+    odd = analyse(model)
+    found = scores.score(odd, "magnitude")[odd.prunable[0].lanes]
+    assert np.isfinite(found).all()
+    assert set(np.argsort(found)[:2].tolist()) == {0, 3}

@@ -19,6 +19,8 @@ def _where(node: Node, values: Sequence[Value | None]) -> Value | None:
     condition, yes, no = values
     if condition is None or yes is None or no is None:
         return None
+    if not fits(np.broadcast_shapes(condition.shape, yes.shape, no.shape)):
+        return None
     if is_known(condition) and yes.dtype != object and no.dtype != object:
         return np.where(condition.astype(bool), yes, no)
 
@@ -213,7 +215,7 @@ def _integer_division(node: Node, values: Sequence[Value | None]) -> Value | Non
 @evaluates("Min", "Max")
 def _min_max(node: Node, values: Sequence[Value | None]) -> Value | None:
     found = [value for value in values if value is not None]
-    if len(found) < len(values):
+    if len(found) < len(values) or not fits(np.broadcast_shapes(*(value.shape for value in found))):
         return None
     result = found[0]
     for value in found[1:]:
@@ -261,6 +263,8 @@ def _reduce(node: Node, values: Sequence[Value | None]) -> Value | None:
     total = data.flat[0] if data.dtype == object else data.flat[0].item()
     for item in data.astype(object).flat[1:]:
         total = combine(total, item)
+        if isinstance(total, int) and not -dims.MOST_SIZE <= total <= dims.MOST_SIZE:
+            return None
     result = np.empty((1,) if node.attrs.get("keepdims", 1) else (), object)
     result[...] = total
     return result

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from onnx_oto.model.node import Node
-from onnx_oto.model.values import Value, argument, as_array, evaluates, fits, integers, is_known
+from onnx_oto.model.values import MAX_ELEMENTS, Value, argument, as_array, evaluates, fits, integers, is_known
 
 
 @evaluates("Identity")
@@ -20,13 +21,15 @@ def _gather(node: Node, values: Sequence[Value | None]) -> Value | None:
     data, indices = values[0], values[1]
     if data is None or indices is None or not is_known(indices):
         return None
+    if data.size * indices.size > MAX_ELEMENTS * data.shape[node.attrs.get("axis", 0)]:
+        return None
     return as_array(np.take(data, indices.astype(np.int64), axis=node.attrs.get("axis", 0)), data.dtype)
 
 
 @evaluates("Concat")
 def _concat(node: Node, values: Sequence[Value | None]) -> Value | None:
     found = [value for value in values if value is not None]
-    if len(found) < len(values):
+    if len(found) < len(values) or sum(value.size for value in found) > MAX_ELEMENTS:
         return None
     return np.concatenate(_alike(found), axis=node.attrs.get("axis", 0))
 
@@ -108,7 +111,7 @@ def _expand(node: Node, values: Sequence[Value | None]) -> Value | None:
 @evaluates("Tile")
 def _tile(node: Node, values: Sequence[Value | None]) -> Value | None:
     data, repeats = values[0], integers(values[1])
-    if data is None or repeats is None or not fits([*data.shape, *repeats]):
+    if data is None or repeats is None or not fits([*data.shape, *repeats]) or len(repeats) != data.ndim:
         return None
     return np.tile(data, repeats)
 
@@ -127,7 +130,8 @@ def _range(node: Node, values: Sequence[Value | None]) -> Value | None:
     if not all(is_known(value) for value in values):
         return None
     start, limit, delta = (value.reshape(-1)[0] for value in values if value is not None)
-    if delta == 0 or not fits([max(0, int((limit - start) / delta))]):
+    count = (float(limit) - float(start)) / float(delta) if delta else math.inf
+    if not count <= MAX_ELEMENTS:
         return None
     return np.arange(start, limit, delta, dtype=start.dtype)
 
