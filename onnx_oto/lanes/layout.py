@@ -27,6 +27,7 @@ FloatArray = npt.NDArray[np.float64]
 Size = int | str | None
 """A factor's size: a number, the name of a symbolic dimension, or None (unknown)."""
 
+_FEW = 16
 _keys = itertools.count()
 
 
@@ -224,6 +225,15 @@ def without_axes(layout: Layout, drop: Iterable[int], keep_dims: bool = False) -
         () if i in gone else keys for i, keys in enumerate(layout.axes) if keep_dims or i not in gone
     )
     return replace(layout, axes=axes, view=None, uniform=None)
+
+
+def without_old_sizes(layout: Layout) -> Layout:
+    """Return `layout` without sizes of factors that it has no more, if they are many: chains of views leave them."""
+    views = layout.view.axes if layout.view is not None else ()
+    used = {key for keys in (*layout.axes, *views, *(b.keys for b in layout.blocks)) for key in keys}
+    if len(layout.sizes) <= 2 * len(used) + _FEW:
+        return layout
+    return replace(layout, sizes={key: size for key, size in layout.sizes.items() if key in used})
 
 
 def explicit(layout: Layout, axis: int) -> tuple[IntArray, FloatArray] | None:

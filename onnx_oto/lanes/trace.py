@@ -15,7 +15,16 @@ import numpy as np
 
 from onnx_oto.lanes.constraints import Balanced, Frozen, Groups, Rectangle, Reordering
 from onnx_oto.lanes.cut import Cut
-from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, Size, free, fresh_key
+from onnx_oto.lanes.layout import (
+    Block,
+    FloatArray,
+    IntArray,
+    Layout,
+    Size,
+    free,
+    fresh_key,
+    without_old_sizes,
+)
 from onnx_oto.lanes.quantized import is_quantized_weight
 from onnx_oto.lanes.shadow import Shadow
 from onnx_oto.model.budget import LANE_BYTES, MAX_AXIS, Budget
@@ -222,6 +231,7 @@ class Trace:
 
     def _with_room(self, layout: Layout) -> Layout:
         """Return `layout` in as little memory as possible; without labels where analysis has no room for them."""
+        layout = without_old_sizes(layout)
         blocks = tuple(replace(b, state=_thin(b.state)) for b in layout.blocks)
         new = [b for b in blocks if id(_root(b.labels)) not in self._kept]
         self._kept.update(id(_root(b.labels)) for b in new)

@@ -248,11 +248,16 @@ def _dimensions(trace: Trace, lanes: Lanes) -> tuple[Dimension, ...]:
         for index in distinct(of_lane[touched]):
             if index >= 0:
                 by_family[index].append(use)
+    balanced: list[list[tuple[IntArray, str]]] = [[] for _ in families]
+    for rows, node in lanes.balanced:
+        for index in distinct(of_lane[rows]):
+            if index >= 0:
+                balanced[index].append((rows, node))
     names: dict[str, int] = {}
     ties = Ties(trace, lanes.of_label)
     return tuple(
-        _dimension(trace, lanes, group, tuple(its_uses), names, ties)
-        for group, its_uses in zip(families, by_family, strict=True)
+        _dimension(trace, lanes, group, tuple(its_uses), its_rows, names, ties)
+        for group, its_uses, its_rows in zip(families, by_family, balanced, strict=True)
     )
 
 
@@ -261,6 +266,7 @@ def _dimension(
     lanes: Lanes,
     members: IntArray,
     its_uses: Sequence[Use],
+    balanced: Sequence[tuple[IntArray, str]],
     names: dict[str, int],
     ties: Ties,
 ) -> Dimension:
@@ -274,18 +280,23 @@ def _dimension(
     reason = (
         lanes.reasons[reason_index]
         if reason_index >= 0
-        else _immovable(trace, lanes, members, its_uses, ties)
+        else _immovable(trace, lanes, members, its_uses, balanced, ties)
     )
     constraints = []
     if not reason:
         constraints.append("keep at least 1")
-        for rows, node in lanes.balanced:
-            if np.isin(rows, members).any():
-                constraints.append(f"balanced over the {len(rows)} groups of '{node}'")
+        constraints += [f"balanced over the {len(rows)} groups of '{node}'" for rows, node in balanced]
     return Dimension(name, members, reason, tuple(constraints), tuple(its_uses))
 
 
-def _immovable(trace: Trace, lanes: Lanes, members: IntArray, its_uses: Sequence[Use], ties: Ties) -> str:
+def _immovable(
+    trace: Trace,
+    lanes: Lanes,
+    members: IntArray,
+    its_uses: Sequence[Use],
+    balanced: Sequence[tuple[IntArray, str]],
+    ties: Ties,
+) -> str:
     """Return why no lane of a dimension can go although none is frozen, "" if one can.
 
     A dimension keeps a lane, and one of every balanced cell (see `choose`).
@@ -293,7 +304,7 @@ def _immovable(trace: Trace, lanes: Lanes, members: IntArray, its_uses: Sequence
     if np.unique(lanes.cells[members], return_counts=True)[1].min() > 1:
         return ""
     if members.size > 1:
-        nodes = [f"'{node}'" for rows, node in lanes.balanced if np.isin(rows, members).any()]
+        nodes = [f"'{node}'" for _, node in balanced]
         return f"every group of {' and '.join(nodes)} keeps a channel, and one of them has only one"
     lane, most = int(members[0]), np.zeros(0, np.int64)
     for use, labels in uses(trace):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnx_oto.zigs.analysis import Analysis, Dimension, uses
+from onnx_oto.lanes.trace import Role
+from onnx_oto.zigs.analysis import Analysis, Dimension
 
 
 def why(analysis: Analysis, dimension: Dimension) -> list[str]:
@@ -16,10 +17,11 @@ def why(analysis: Analysis, dimension: Dimension) -> list[str]:
         return []
     trace, of_label = analysis.trace, analysis.lanes.of_label
     lane = int(dimension.lanes[0])
+    name = dimension.name.split("#")[0]
     starts = [
         int(label)
-        for use, labels in uses(trace)
-        if use.param == dimension.name.split("#")[0] and use.role == "producer"
+        for (param, axis), role in trace.roles.items()
+        if param == name and role is Role.PRODUCER and (labels := trace.labels_of(param, axis)) is not None
         for label in labels.reshape(-1)[of_label[labels.reshape(-1)] == lane]
     ]
     return analysis.ties.chain(lane, starts, _frozen_labels(analysis, lane))
