@@ -13,6 +13,8 @@ import psutil
 MIB = 1 << 20
 LEAST_MEMORY = 1280 * MIB
 """What the process may take for a model of next to no weights on next to no inputs."""
+MOST_IDLE_MEMORY = LEAST_MEMORY / 4
+"""What the process may keep when no model is open in it."""
 MEMORY_PER_WEIGHT_BYTE = 4
 """Optimised copies of the weights, several models open at once."""
 MEMORY_PER_FED_BYTE = 32

@@ -22,7 +22,7 @@ import psutil
 
 from onnx_oto.errors import CrashedError, LimitError, RuntimeMissingError
 from onnx_oto.runtime.child import Failure
-from onnx_oto.runtime.limits import Allowance
+from onnx_oto.runtime.limits import MOST_IDLE_MEMORY, Allowance
 from onnx_oto.runtime.messages import receive, send
 
 P = ParamSpec("P")
@@ -65,6 +65,16 @@ class Worker:
     def is_alive(self) -> bool:
         """Whether it can be asked; never after a fork, as its pipes belong to the parent."""
         return self._owner == os.getpid() and self._process.poll() is None
+
+    @property
+    def is_bloated(self) -> bool:
+        """Whether it holds no session, and memory all the same: what allocators keep of earlier jobs."""
+        if self._held.keys() - set(self._forgotten):
+            return False
+        try:
+            return psutil.Process(self._process.pid).memory_info().rss > MOST_IDLE_MEMORY
+        except psutil.Error:
+            return False
 
     @property
     def held_bytes(self) -> int:
@@ -158,6 +168,8 @@ _shared: Worker | None = None
 def shared() -> Worker:
     """Return the worker of this process, started when there is none."""
     global _shared
+    if _shared is not None and _shared.is_alive and _shared.is_bloated:
+        _shared.kill()
     if _shared is None or not _shared.is_alive:
         _shared = Worker()
     return _shared

@@ -105,6 +105,11 @@ def _compare(
         if trial is None:
             return Verdict(False, stop.found.absolute, stop.found.relative, 0, trouble=str(failed))
         return trial.verdict(stop)
+    finally:
+        if trial is not None:
+            trial.sources = (
+                list  # which hold the trial: its sessions would stay open until garbage is collected
+            )
     verdict = trial.verdict()
     if not verdict.sizes:
         raise UnsupportedError(

@@ -22,7 +22,7 @@ from onnx_oto.verify.verdict import Change, Verdict, size_text
 Inside = Callable[[str], "Mapping[int, npt.NDArray[np.int64]] | None"]
 MOST_DEATHS = 3
 """How often the process that runs the models may go down, at sizes that do not suit them."""
-MOST_SECONDS = 10.0
+MOST_SECONDS = 5.0
 """After which a run that goes down is not tried at other sizes."""
 INNER = (16, 64, 256)
 """How many tensors in front of outputs that show nothing are looked at, in steps, nearest first."""
@@ -144,7 +144,7 @@ class Comparison:
 
     def _bear(self, error: Exception, seconds: float) -> None:
         """Take it that the full model does not run at some sizes; not when it went down often, or slowly, by that."""
-        self.error = self.error or error
+        self.error = self.error or error.with_traceback(None)  # whose frames hold this comparison
         if isinstance(error, CrashedError | LimitError):
             self._deaths += 1
             if self._deaths >= MOST_DEATHS or seconds > MOST_SECONDS:

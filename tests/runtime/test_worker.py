@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import multiprocessing
 import os
@@ -26,6 +27,8 @@ from onnx_oto.runtime.limits import LEAST_MEMORY, MIB, Limits, allowance, limite
 from onnx_oto.runtime.messages import receive, send
 from onnx_oto.runtime.runner import runner, time_models
 from onnx_oto.runtime.worker import JobFailed, shared
+from onnx_oto.verify import compare
+from tests.contract.builder import build
 
 HEALTHY = "g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }"
 DIVIDES = "g (int64[N] x, int64[N] d) => (int64[N] y) { y = Div(x, d) }"
@@ -113,6 +116,33 @@ def test_a_session_that_nobody_holds_is_closed() -> None:
     for _ in range(5):
         runner(model(HEALTHY))
     assert shared().held_bytes <= before + len(model(HEALTHY).SerializeToString())
+
+
+def test_a_worker_that_keeps_memory_without_a_model_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, own = runner(model(HEALTHY)), shared()
+    monkeypatch.setattr(worker, "MOST_IDLE_MEMORY", 0)
+    assert shared() is own
+    del run
+    gc.collect()
+    assert shared() is not own
+    assert not own.is_alive
+
+
+def test_comparing_leaves_no_session_open() -> None:
+    """Not until garbage is collected: what failed at some sizes must not hold the comparison."""
+    graph = build(
+        "g (float[N,T] x) => (float[N,3] y) <float[8,3] w, int64[2] s = {-1, 8}> {"
+        " r = Reshape(x, s)  y = MatMul(r, w) }"
+    )
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            assert compare(graph, graph).skipped
+        runner(graph)
+        assert len(shared()._held) <= 3
+    finally:
+        gc.enable()
 
 
 def test_timing_counts_at_least_five_rounds_of_every_model() -> None:
