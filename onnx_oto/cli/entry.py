@@ -12,6 +12,9 @@ from onnx_oto.cli.ending import INTERRUPTED, Trouble, leave_at_once
 from onnx_oto.errors import RuntimeMissingError
 from onnx_oto.signals import Ending, Interrupted
 
+RUNNING = frozenset({"prune", "compact", "verify"})
+"""Commands that run a model soon: the process for that loads its runtime meanwhile."""
+
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
@@ -54,6 +57,11 @@ def _run(arguments: list[str], ending: Ending) -> Trouble | int:
 
 def _commands(arguments: list[str], ending: Ending) -> Trouble | int:
     try:
+        if arguments[:1] and arguments[0] in RUNNING and not {"-h", "--help"} & set(arguments):
+            from onnx_oto.runtime.worker import start_early
+
+            with contextlib.suppress(OSError):
+                start_early()
         from onnx_oto.cli.commands import run
     except ImportError as error:
         message = f"a package does not load ({error}): run `pip install --force-reinstall 'onnx-oto[cpu]'`"

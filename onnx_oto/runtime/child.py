@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import signal
 import sys
 import threading
+import time
 from typing import Any, BinaryIO, NamedTuple
 
+import psutil
+
 from onnx_oto.errors import OtoError
-from onnx_oto.runtime.messages import opened, sealed, send
+from onnx_oto.runtime.messages import receive, send
 
 _IGNORED = ("SIGINT", "SIGTERM", "SIGHUP")
 _FIRST_VICTIM = "1000"
+_PULSE = 0.5  # seconds
 
 
 class Failure(NamedTuple):
@@ -35,16 +38,16 @@ def main() -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     _offer_to_the_system()
     requests, replies = _take_pipes()
-    jobs: queue.SimpleQueue[list[bytearray]] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(requests, jobs), daemon=True).start()
+    threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
     _load_ahead()
-    while True:
-        send(replies, _done(jobs.get()))
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            function, arguments = receive(requests)
+            send(replies, _done(function, arguments))
 
 
-def _done(job: list[bytearray]) -> tuple[bool, Any]:
+def _done(function: Any, arguments: tuple[Any, ...]) -> tuple[bool, Any]:
     try:
-        function, arguments = opened(job)
         return True, function(*arguments)
     except OtoError as error:
         return False, error
@@ -52,15 +55,11 @@ def _done(job: list[bytearray]) -> tuple[bool, Any]:
         return False, Failure(type(error).__name__, str(error))
 
 
-def _listen(requests: BinaryIO, jobs: queue.SimpleQueue[list[bytearray]]) -> None:
-    """Hand on requests, unopened: two threads must not import. When the parent is gone, end, whatever is running."""
-    try:
-        while True:
-            jobs.put(sealed(requests))
-    except EOFError:
-        pass
-    finally:
-        os._exit(0)
+def _end_with(parent: int) -> None:
+    """End when the parent is gone, whatever is running."""
+    while os.getppid() == parent and (os.name != "nt" or psutil.pid_exists(parent)):
+        time.sleep(_PULSE)
+    os._exit(0)
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:

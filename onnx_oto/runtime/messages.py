@@ -23,19 +23,9 @@ def send(stream: BinaryIO, value: Any) -> None:
 
 def receive(stream: BinaryIO) -> Any:
     """Return the next value. Raises EOFError when the other side is gone."""
-    return opened(sealed(stream))
-
-
-def sealed(stream: BinaryIO) -> list[bytearray]:
-    """Return the next value as it came; nothing is imported for it. Raises EOFError when the other side is gone."""
     (count,) = _COUNT.unpack(_exactly(stream, _COUNT.size))
     sizes = [_COUNT.unpack(_exactly(stream, _COUNT.size))[0] for _ in range(count)]
-    return [_exactly(stream, size) for size in sizes]
-
-
-def opened(parts: list[bytearray]) -> Any:
-    """Return the value of a sealed message."""
-    head, *buffers = parts
+    head, *buffers = [_exactly(stream, size) for size in sizes]
     return pickle.loads(head, buffers=buffers)
 
 

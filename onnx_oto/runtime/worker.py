@@ -34,6 +34,7 @@ _TELLS = {
     "SIGKILL": ", sent by the system or a person, perhaps because memory ran out",
 }
 _POLL = 0.02  # seconds: memory grows by some 50 MB meanwhile at most
+_IDLE = 50  # polls without a job after which the watch waits for one
 
 
 class JobFailed(Exception):
@@ -57,7 +58,7 @@ class Worker:
         )
         self._lock = threading.Lock()
         self._job: tuple[float, Allowance] | None = None
-        self._begun = threading.Event()
+        self._wanted = threading.Event()
         self._stopped_for = ""
         threading.Thread(target=self._watch, daemon=True, name="onnx-oto watch").start()
 
@@ -108,7 +109,8 @@ class Worker:
         assert not kwargs, "jobs take their arguments by position"
         with self._lock:
             self._job = time.monotonic(), allowed
-            self._begun.set()
+            if not self._wanted.is_set():
+                self._wanted.set()
             try:
                 send(cast(BinaryIO, self._process.stdin), (function, args))
                 ok, value = receive(cast(BinaryIO, self._process.stdout))
@@ -119,7 +121,6 @@ class Worker:
                 raise
             finally:
                 self._job = None
-                self._begun.clear()
         if ok:
             return cast(Result, value)
         raise JobFailed(value.text or value.kind) if isinstance(value, Failure) else value
@@ -137,10 +138,17 @@ class Worker:
         """End the process when a job takes more than it may."""
         try:
             seen = psutil.Process(self._process.pid)
+            idle = 0
             while self._process.poll() is None:
-                self._begun.wait()
+                if (
+                    idle > _IDLE
+                ):  # nothing wakes this thread for every job: that would cost as much as a small one
+                    self._wanted.clear()
+                    if self._job is None:
+                        self._wanted.wait()
                 time.sleep(_POLL)
                 job = self._job
+                idle = 0 if job else idle + 1
                 if job is None:
                     continue
                 begin, allowed = job

@@ -38,15 +38,22 @@ def write(text: str, folder: Path) -> Path:
     [
         (DIVIDES, [], "running the model brings the runtime down"),
         (ENDLESS, ["--limit-time", "1"], "takes longer than 1 s: allow more with --limit-time SECONDS"),
-        (HUNGRY, [], "takes more than 1.3 GB of memory: allow more with --limit-memory"),
-        (HUNGRY, ["--limit-memory", "700MB"], "takes more than 0.7 GB of memory"),
+        (
+            HUNGRY,
+            ["--limit-memory", "700MB"],
+            "takes more than 0.7 GB of memory: allow more with --limit-memory",
+        ),
     ],
 )
 def test_what_goes_wrong_where_the_model_runs_is_one_line(refused, tmp_path, text, options, says):
     model = write(text, tmp_path)
     assert says in refused(4, "prune", model, "-o", tmp_path / "c.onnx", *options)
     assert not (tmp_path / "c.onnx").exists()
-    assert says in refused(4, "verify", model, model, *options)
+
+
+def test_verify_survives_what_it_runs(refused, tmp_path):
+    model = write(DIVIDES, tmp_path)
+    assert "running the model brings the runtime down" in refused(4, "verify", model, model)
 
 
 @pytest.mark.parametrize("text", ["much", "0GB", "-1GB", "8XB"])
