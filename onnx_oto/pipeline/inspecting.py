@@ -58,7 +58,7 @@ def _removable(analysis: Analysis) -> int:
     choice = choose(analysis, np.zeros(analysis.lanes.count), MOST)
     everything = kept_elements(analysis, np.ones(analysis.lanes.count, bool))
     kept = kept_elements(analysis, ~choice.drop)
-    return sum(everything.values()) - sum(kept.values())
+    return sum(count - kept[name] for name, count in everything.items() if name not in analysis.statistics)
 
 
 def _matches(dimension: Dimension, pattern: str) -> bool:

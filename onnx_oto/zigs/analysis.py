@@ -87,11 +87,12 @@ class Analysis:
         return sum(
             _elements(tensor)
             for name, tensor in self.graph.initializers.items()
-            if tensor.data_type in FLOATS and name not in self._statistics
+            if tensor.data_type in FLOATS and name not in self.statistics
         )
 
     @cached_property
-    def _statistics(self) -> frozenset[str]:
+    def statistics(self) -> frozenset[str]:
+        """The names of running statistics, which are no parameters."""
         return frozenset(param for (param, _), role in self.trace.roles.items() if role is Role.BUFFER)
 
     @cached_property
@@ -130,7 +131,7 @@ class Analysis:
         return sum(
             _elements(self.graph.initializers[p]) - kept
             for p, kept in kept_elements(self, ~open_lanes).items()
-            if p not in self._statistics
+            if p not in self.statistics
         )
 
 

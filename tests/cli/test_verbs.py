@@ -46,6 +46,8 @@ def test_inspect(cli, model):
     assert found["schema"] == 1
     learned = [t for t in onnx.load(model).graph.initializer if t.name not in ("m1", "v1")]
     assert found["params"] == sum(int(np.prod(t.dims)) for t in learned)
+    # one of 8 and one of 12 channels stay: w1, s1, b1, w2, b2, w3, b3, w4 and the bias of the output
+    assert found["removable_params"] == found["params"] - (9 + 1 + 1 + 9 + 1 + 9 + 1 + 3 + 3)
     for dimension in found["dimensions"]:
         assert set(dimension) == {"name", "size", "prunable", "reason", "constraints", "uses"}
         assert all(set(use) >= {"param", "axis", "role"} for use in dimension["uses"])
