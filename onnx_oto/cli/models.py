@@ -60,7 +60,7 @@ def feed_options(command: Callable[..., None]) -> Callable[..., None]:
         "--limit-time",
         type=click.FloatRange(min=0, min_open=True),
         metavar="SECONDS",
-        help="Time that one run of the model may take.  [default: 20, and more for large weights and inputs]",
+        help="Time that one run of the model may take.  [default: 15, and more for large weights and inputs]",
     )
     return inputs(shape_option(memory(seconds(command))))
 

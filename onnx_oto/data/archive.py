@@ -35,6 +35,7 @@ MOST_INFLATED = 1 << 30
 """What the arrays of any file may take, in bytes."""
 MOST_RATIO = 100
 """How many times the size of their file larger arrays may take. Deflate shrinks zeros by 1030."""
+MOST_AXES_SHOWN = 8
 _HEADER_BYTES = 1 << 14
 _BLOCKS = {zipfile.ZIP_STORED: 1 << 20, zipfile.ZIP_DEFLATED: 1 << 20, zipfile.ZIP_LZMA: 1 << 12}
 """How many bytes to ask for at once. zipfile inflates as many bytes of LZMA at once, to as much as 7000 times that; of
@@ -136,14 +137,24 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str) -> _Membe
             f"array {key!r} cannot be read: it holds Python objects, which are never loaded; store numbers"
         )
     if not all(type(size) is int and size >= 0 for size in shape):
-        raise DataError(f"array {key!r} cannot be read: {shape} is no shape")
+        raise DataError(f"array {key!r} cannot be read: {_shape_text(shape)} is no shape")
     member = _Member(info, head.tell(), dtype, shape, is_fortran)
     if member.begin + member.size != info.file_size:
         raise DataError(
-            f"array {key!r} cannot be read: {dtype} of shape {shape} takes {member.size} bytes, the file holds "
-            f"{info.file_size - member.begin}: it is damaged"
+            f"array {key!r} cannot be read: {dtype} of shape {_shape_text(shape)} takes {member.size} bytes, "
+            f"the file holds {info.file_size - member.begin}: it is damaged"
         )
     return member
+
+
+def _shape_text(shape: tuple[Any, ...]) -> str:
+    """Return a shape as text, the first axes of a long one."""
+    text = str(shape[:MOST_AXES_SHOWN])
+    return (
+        text
+        if len(shape) <= MOST_AXES_SHOWN
+        else f"{text[:-1]}, and {len(shape) - MOST_AXES_SHOWN} more axes)"
+    )
 
 
 def _blank(member: _Member) -> Array:

@@ -23,6 +23,8 @@ from onnx_oto.model.tensors import byte_count, is_external, to_array
 EXTERNAL_ABOVE = 2**31 - 2**24
 _MIN_EXTERNAL = 1024
 _ALIGNMENT = 4096
+_MARK = b"onnx-oto data\n"
+"""What a data file begins with, in front of the first weight: only files with it are ever removed."""
 
 
 def save(model: ModelProto, path: str | os.PathLike[str], *, external_above: int | None = None) -> int:
@@ -49,7 +51,7 @@ def stage(
 ) -> int:
     """Write a model that takes its place together with other files, and return its bytes. See `save`.
 
-    The model that is replaced loses its data file, if that is named after it. Raises OSError too.
+    The model that is replaced loses its data file, if this package wrote that. Raises OSError too.
     """
     absent = next((t.name for t in all_tensors(model) if is_external(t)), None)
     if absent is not None:
@@ -67,6 +69,7 @@ def stage(
         light = ModelProto()
         light.CopyFrom(model)
         with _new_data(target, older, note, files) as (weights, location):
+            weights.write(_MARK)
             for tensor in light.graph.initializer:
                 if byte_count(tensor) >= _MIN_EXTERNAL:
                     _move(tensor, weights, location)
@@ -113,11 +116,19 @@ def is_data_of(target: Path, path: Path) -> bool:
 
 
 def _own_data(target: Path) -> list[Path]:
-    """Return the data files of the model that lies at `target`, of those that are named after it."""
+    """Return the data files of the model that lies at `target`, of those that this package wrote for it.
+
+    Another file may have such a name, and other models may read it.
+    """
     named = [path for path in target.parent.iterdir() if is_data_of(target, path) and path.is_file()]
     model = parsed_or_none(target) if named else None
     read = {os.path.normpath(location) for location in locations(model)} if model else set()
-    return [path for path in named if path.name in read]
+    return [path for path in named if path.name in read and _is_marked(path)]
+
+
+def _is_marked(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_MARK)) == _MARK
 
 
 @contextmanager

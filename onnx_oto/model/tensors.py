@@ -124,13 +124,17 @@ def densify(sparse: SparseTensorProto) -> TensorProto:
         empty.data_location = TensorProto.EXTERNAL
         return empty
     stored = to_array(values).reshape(-1)
-    where = to_array(indices).astype(np.int64)
+    if indices.data_type != TensorProto.INT64:
+        raise ModelError(f"sparse tensor {name!r} has indices of another type than int64")
+    where = to_array(indices)
     if where.ndim == 2 and where.shape[1] == len(dims):
         if where.size and ((where < 0).any() or (where >= np.array(dims)).any()):
             raise ModelError(f"sparse tensor {name!r} has an index outside its dims {list(dims)}")
         where = np.ravel_multi_index(tuple(where.T), dims) if dims else np.zeros(len(stored), np.int64)
     if where.shape != stored.shape or (where.size and (where.min() < 0 or where.max() >= count)):
         raise ModelError(f"sparse tensor {name!r} has indices that do not fit its {len(stored)} values")
+    if (where[1:] <= where[:-1]).any():
+        raise ModelError(f"sparse tensor {name!r} has indices that are not in ascending order, each once")
     dense = np.zeros(count, stored.dtype)
     dense[where] = stored
     return from_array(dense.reshape(dims), name)

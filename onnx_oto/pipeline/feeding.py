@@ -85,6 +85,9 @@ def read_examples(path: Path, model: onnx.ModelProto) -> list[dict[str, Array]]:
         return wanted
 
     arrays = read_arrays(path, judged)
+    empty = next((name for name in wanted if arrays[name].size == 0), None)
+    if empty is not None:
+        raise DataError(f"'{path}': {empty!r} has shape {arrays[empty].shape}: there is nothing to verify on")
     parts = {name: _parts(arrays[name], value) for name, value in wanted.items()}
     count = max((len(each) for each in parts.values()), default=1)
     feeds = []

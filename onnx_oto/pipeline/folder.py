@@ -84,6 +84,7 @@ def claim(run: str | os.PathLike[str], *, verb: str, overwrite: bool = False) ->
             made = [each for each in (path, *path.parents) if not each.exists()]
             held.callback(_remove_empty, made)
             path.mkdir(parents=True, exist_ok=True)
+            held.callback(_remove_idle_manifest, path)
             try:
                 held.enter_context(hold(path / LOCK))
             except StorageError:
@@ -150,6 +151,14 @@ def _json_of(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _remove_idle_manifest(path: Path) -> None:
+    """Remove a manifest of files none of which is there: a run failed before it wrote any."""
+    earlier = _earlier(path)
+    if earlier is not None and not any(os.path.lexists(path / name) for name in earlier.files):
+        with contextlib.suppress(OSError):
+            (path / MANIFEST).unlink(missing_ok=True)
 
 
 def _remove_empty(folders: list[Path]) -> None:

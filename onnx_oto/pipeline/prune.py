@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import onnx
 
 from onnx_oto.errors import OtoError, UnsupportedError
+from onnx_oto.model import load
 from onnx_oto.model.replace import together
 from onnx_oto.model.store import stage, storing
 from onnx_oto.pipeline.feeding import FeedOptions, read_feeding
@@ -145,8 +147,11 @@ def _agree(
     original: onnx.ModelProto | None = None,
     *,
     inside: Inside,
+    stored: Callable[[], onnx.ModelProto] | None = None,
 ) -> Verdict:
-    verdict = compare(full, small, seed=seed, feeding=feeding, original=original, inside=inside)
+    verdict = compare(
+        full, small, seed=seed, feeding=feeding, original=original, inside=inside, stored=stored
+    )
     require_passed(verdict, "nothing was written")
     return verdict
 
@@ -180,7 +185,9 @@ def _cut(
     inside = kept_inside(opened.analysis, drop, result)
     original = opened.model if is_original else None
     try:
-        verdict = _agree(zeroed, small, seed, feeding, original, inside=inside)
+        verdict = _agree(
+            zeroed, small, seed, feeding, original, inside=inside, stored=lambda: load(opened.path)
+        )
     except UnsupportedError as error:
         raise UnsupportedError("; the model has ".join([str(error), *opened.notes])) from None
     end = time.perf_counter()

@@ -19,9 +19,9 @@ MEMORY_PER_WEIGHT_BYTE = 4
 """Optimised copies of the weights, several models open at once."""
 MEMORY_PER_FED_BYTE = 32
 MOST_MEMORY_FOR_FEEDS = 4096 * MIB
-LEAST_SECONDS = 20.0
+LEAST_SECONDS = 15.0
 SECONDS_PER_WEIGHT_MIB = 0.1
-SECONDS_PER_FED_MIB = 5.0
+SECONDS_PER_FED_MIB = 2.0
 
 
 class Limits(NamedTuple):

@@ -81,7 +81,9 @@ def run_session(number: int, inputs: Arrays, most: float) -> tuple[list[Array], 
     seconds = time.perf_counter() - begin
     total = sum(array.nbytes for array in outputs)
     if total > most:
-        raise UnsupportedError(f"its outputs take {total / 1e9:.1f} GB, more than can be compared")
+        raise UnsupportedError(
+            f"its outputs take {total / 1e9:.1f} GB, too much to be compared: allow more with --limit-memory"
+        )
     return outputs, seconds
 
 

@@ -50,12 +50,17 @@ class Worker:
         self._owner = os.getpid()
         self._held: dict[int, int] = {}
         self._forgotten: deque[int] = deque()
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _BOOT, *sys.path],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=None if os.environ.get("ONNX_OTO_DEBUG") else subprocess.DEVNULL,
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _BOOT, *(path for path in sys.path if isinstance(path, str))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=None if os.environ.get("ONNX_OTO_DEBUG") else subprocess.DEVNULL,
+            )
+        except OSError as error:
+            raise RuntimeMissingError(
+                f"'{sys.executable}', which models are run by, cannot be started: {error.strerror or error}"
+            ) from None
         self._lock = threading.Lock()
         self._job: tuple[float, Allowance] | None = None
         self._wanted = threading.Event()

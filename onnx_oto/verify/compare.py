@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -34,6 +34,8 @@ from onnx_oto.verify.verdict import Verdict, size_text
 
 SHARE_OF_INPUTS = 0.25
 """Of the memory that running may take: what one input may."""
+MOST_INPUTS = 10_000
+"""Opening a session takes time that grows with the square of their number."""
 GIVE_INPUTS = "give inputs that do with --inputs FILE.npz, or their sizes with --input-shape NAME:..."
 
 
@@ -59,6 +61,7 @@ def compare(
     feeding: Feeding | None = None,
     original: onnx.ModelProto | None = None,
     inside: Inside | None = None,
+    stored: Callable[[], onnx.ModelProto] | None = None,
 ) -> Verdict:
     """Return how far the outputs of two models differ on random inputs, or only on the given `inputs`.
 
@@ -69,13 +72,14 @@ def compare(
     vary, tensors further in. A difference is looked into before it counts (see `examine`). feeding: sizes and
     values to begin with. original: the full model before its groups were zeroed, to say what zeroing did. inside: which
     positions of the full model's tensors the compact ones have, so that tensors that lost channels are compared too.
+    stored: gives the model as its file has it, which must run too.
 
     Raises UnsupportedError when the full model cannot be run on any input, does not repeat itself, or when nothing
     that depends on what was cut varies: then nothing is proved.
     """
     feeding = feeding or Feeding()
     with limited(feeding.limits):
-        return _compare(full, compact, seed, batches, inputs, feeding, original, inside)
+        return _compare(full, compact, seed, batches, inputs, feeding, original, inside, stored)
 
 
 def _compare(
@@ -87,7 +91,12 @@ def _compare(
     feeding: Feeding,
     original: onnx.ModelProto | None,
     inside: Inside | None,
+    stored: Callable[[], onnx.ModelProto] | None,
 ) -> Verdict:
+    if len(full.graph.input) > MOST_INPUTS:
+        raise UnsupportedError(
+            f"the model has {len(full.graph.input)} inputs, verification feeds {MOST_INPUTS} at most"
+        )
     full, compact, wide = alike(full, compact)
     if wide and original is not None:
         original = upcast(original)
@@ -116,6 +125,8 @@ def _compare(
             f"{verdict.runtime} gives other results each time the full model gets the same inputs, so nothing can be "
             "verified: use another version of onnxruntime"
         )
+    if stored is not None:
+        trial.require_runs(stored())
     return verdict if original is None else replace(verdict, original=trial.change_from(original))
 
 

@@ -149,3 +149,18 @@ def test_the_ir_version_is_clamped_where_opsets_allow(ir, opset, written, model,
     assert onnx.load(tmp_path / "m.onnx").ir_version == written
     assert onnx.load_from_string(runnable_bytes(model)).ir_version == written
     assert model.ir_version == ir
+
+
+def test_data_that_others_wrote_stay_where_a_model_is_replaced(parse, tmp_path):
+    """Another model may read them."""
+    model = parse("g (float[N,40] x) => (float[N,40] y) { y = MatMul(x, w) }", w=(40, 40))
+    place = tmp_path / "b.onnx"
+    other = onnx.load_from_string(model.SerializeToString())  # saving takes its weights out
+    onnx.save(other, place, save_as_external_data=True, location="b.onnx.data", size_threshold=0)
+    before = (tmp_path / "b.onnx.data").read_bytes()
+    save(model, place)
+    assert (tmp_path / "b.onnx.data").read_bytes() == before
+    save(model, place, external_above=0)
+    assert (tmp_path / "b.onnx.1.data").exists()
+    save(model, place)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.onnx", "b.onnx.data"]

@@ -14,6 +14,7 @@ import onnx
 import pytest
 
 from onnx_oto.errors import OtoError, StorageError, UsageError
+from onnx_oto.model import save
 from onnx_oto.pipeline import TrainOptions, demo, train
 from onnx_oto.pipeline.folder import FILES, LOCK, MANIFEST, METRICS, RESULT, claim
 
@@ -55,17 +56,12 @@ def test_an_earlier_run_is_replaced_on_request(tmp_path):
     assert (tmp_path / METRICS).read_text() == ""
 
 
-def test_large_models_of_an_earlier_run_go_with_their_data(model, tmp_path):
+def test_large_models_of_an_earlier_run_go_with_their_data(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("onnx_oto.model.store._MIN_EXTERNAL", 1)
     run = tmp_path / "run"
     finished(run, names=("trained.onnx",))
-    proto = onnx.load(model)
-    onnx.save(
-        proto,
-        run / "trained.onnx",
-        save_as_external_data=True,
-        location="trained.onnx.data",
-        size_threshold=0,
-    )
+    save(onnx.load(model), run / "trained.onnx", external_above=0)
+    assert (run / "trained.onnx.data").exists()
     (run / "compact.onnx.data").write_text("somebody's")
     with claim(run, verb="train", overwrite=True) as folder:
         folder.begin()

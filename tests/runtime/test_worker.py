@@ -87,7 +87,10 @@ def test_a_run_without_end_is_stopped() -> None:
 
 
 def test_outputs_too_large_to_compare_are_refused() -> None:
-    with limited(Limits(memory=800 * MIB)), pytest.raises(UnsupportedError, match=r"outputs take 0\.3 GB"):
+    with (
+        limited(Limits(memory=800 * MIB)),
+        pytest.raises(UnsupportedError, match=r"outputs take 0\.3 GB, too much"),
+    ):
         runner(model(WIDENS))({"n": ints(80_000_000)})
 
 
@@ -201,7 +204,7 @@ def test_allowances_grow_with_weights_and_inputs_but_not_without_end() -> None:
     assert small.memory == LEAST_MEMORY
     large = allowance(weights=100 * MIB, fed=30 * MIB)
     assert large.memory == LEAST_MEMORY + 400 * MIB + 960 * MIB
-    assert large.seconds > 100
+    assert large.seconds > 80
     assert allowance(weights=10**15, fed=0).memory == psutil.virtual_memory().total / 2
     with limited(Limits(memory=5.0, seconds=7.0)):
         assert allowance(weights=10**15, fed=10**15) == (5.0, 7.0)
