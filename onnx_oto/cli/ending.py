@@ -41,7 +41,10 @@ class Trouble(NamedTuple):
 
 
 def leave_at_once(code: int) -> NoReturn:
-    """End the process without waiting for threads or running what the interpreter does at its end."""
+    """End the process and its worker, without waiting for threads or what the interpreter does at its end."""
+    worker = sys.modules.get("onnx_oto.runtime.worker")  # which most commands do not load
+    if worker is not None:
+        worker.end_shared()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, AttributeError):
             stream.flush()

@@ -194,7 +194,8 @@ def start_early() -> None:
 
 
 @atexit.register
-def _end_shared() -> None:
+def end_shared() -> None:
+    """End the worker of this process, if there is one."""
     if _shared is not None and _shared.is_alive:
         _shared.kill()
 

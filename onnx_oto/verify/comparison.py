@@ -171,7 +171,7 @@ class Comparison:
         if self.first is None:
             return
         try:
-            run = in_onnxruntime(stored)
+            run = in_onnxruntime(stored, optimise=False)  # which would fold as it opens it
         except (UnsupportedError, RuntimeMissingError):
             return
         try:

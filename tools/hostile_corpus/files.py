@@ -18,7 +18,10 @@ from hostile_corpus.placing import carrier, write
 Prepare = Callable[[Path], None]
 
 EARLIER = b"an earlier file\n"
-RUN_FILES = ("run/metrics.jsonl", "run/checkpoint.npz", "run/last-good.npz", "run")
+RUN_FILES = (
+    *("run", "run/metrics.jsonl", "run/checkpoint.npz", "run/last-good.npz", "run/trained.onnx"),
+    "run/.onnx-oto.json",
+)
 """What a training that failed on the way may leave."""
 
 
@@ -276,7 +279,7 @@ def _runs() -> Iterator[Case]:
         title, prepare = f"run-holds-data-as-{name}", renamed("d.npz", name)
         words, twin = here("m.onnx", name), here("m.onnx", name, "run")
         yield _fault(title, prepare, (*words, "--overwrite"), twin, writes=())
-    earlier = _then(_data, _file("run/metrics.jsonl"))
+    earlier = _then(_data, _file("run/metrics.jsonl", b'{"kind": "epoch"}\n'))
     for name in ("trained.onnx", "compact.onnx", "result.json", "checkpoint.npz"):
         earlier = _then(earlier, _file(f"run/{name}"))
     yield _fault("run-before", earlier, TRAIN, over)
