@@ -32,7 +32,7 @@ NAMES = {
     "os": """
         O_CLOEXEC O_DIRECTORY O_NOCTTY O_NOFOLLOW O_NONBLOCK O_SYNC O_TMPFILE WIFSIGNALED WNOHANG chown
         chroot fchdir fchmod fchown fork forkpty fstatvfs getegid geteuid getgid getgroups getloadavg
-        getpgid getpgrp getppid getpriority getsid getuid killpg lchown lockf major memfd_create mkfifo
+        getpgid getpgrp getpriority getsid getuid killpg lchown lockf major memfd_create mkfifo
         mknod nice openpty pipe2 posix_fadvise posix_fallocate posix_spawn pread preadv pwrite pwritev
         register_at_fork sched_getaffinity sched_setaffinity sendfile setgid setpgid setpriority setsid
         setuid statvfs sync sysconf tcgetpgrp uname wait wait3 wait4 waitid
@@ -148,8 +148,8 @@ def test_what_not_every_system_has_is_guarded() -> None:
         ("signal.signal(signal.SIGHUP, handler)", "signal.SIGHUP"),
         ("open('/proc/meminfo')", "/proc/meminfo"),
         ("if ready:\n    os.killpg(1, 2)", "os.killpg"),
-        ("try:\n    pass\nexcept OSError:\n    os.getppid()", "os.getppid"),
-        ("try:\n    os.getppid()\nfinally:\n    pass", "os.getppid"),
+        ("try:\n    pass\nexcept OSError:\n    os.getuid()", "os.getuid"),
+        ("try:\n    os.getuid()\nfinally:\n    pass", "os.getuid"),
     ],
 )
 def test_what_is_not_guarded_is_named(source: str, what: str) -> None:
