@@ -40,13 +40,16 @@ Files = dict[str, bytes]
 class Job:
     """A command to be killed. earlier, words: how it made the files that are there, and how it replaces them.
 
-    files: what it makes and what must be whole at any moment.
+    files: what it makes and what must be whole at any moment. clears: it removes the earlier files first, as it was
+    told to, so that they may be gone. keeps: what else it leaves for good.
     """
 
     build: Callable[[Path], None]
     earlier: tuple[str, ...]
     words: tuple[str, ...]
     files: tuple[str, ...]
+    clears: bool = False
+    keeps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ JOBS = {
     "train": Job(
         _model_and_data, (*_TRAIN, "1"), (*_TRAIN, "2"),
         ("run/trained.onnx", "run/compact.onnx", "run/result.json", "run/metrics.jsonl", "run/checkpoint.npz"),
+        clears=True, keeps=("run/.onnx-oto.json",),
     ),
 }  # fmt: skip
 
@@ -174,9 +178,8 @@ def killed(
         moment = _wait(process, sandbox / WORK, course, rng, at_change)
         end(process)
         states = {name: _judge_file(sandbox / WORK / name, course, name) for name in job.files}
-        trouble = [
-            f"killed {moment}: {name} is {state}" for name, state in states.items() if state in FAILURES
-        ]
+        wrong = (BROKEN,) if job.clears else FAILURES
+        trouble = [f"killed {moment}: {name} is {state}" for name, state in states.items() if state in wrong]
         return states, trouble + _again(job, sandbox, moment, inputs, source, command)
 
 
@@ -281,7 +284,7 @@ def _again(
     job: Job, sandbox: Path, moment: str, inputs: Files, source: Path, command: Sequence[str]
 ) -> list[str]:
     """Run the command to its end where it was killed; return what is wrong then."""
-    names = {*inputs, *job.files}
+    names = {*inputs, *job.files, *job.keeps}
     process = start(Trial(job.build, job.words), sandbox, command=command, source=source)
     process.wait()
     end(process)
