@@ -11,6 +11,7 @@ import click
 from onnx_oto.cli import screen, units
 from onnx_oto.pipeline import FeedOptions, PruneOptions, compact_zeros, open_model, prune, verify_files
 from onnx_oto.pipeline.inspecting import inspection
+from onnx_oto.runtime.limits import LEAST_MEMORY, LEAST_SECONDS
 from onnx_oto.zigs import SCORES, AnalysisOptions
 
 model_argument = click.argument("model", type=click.Path(path_type=Path))
@@ -53,14 +54,15 @@ def feed_options(command: Callable[..., None]) -> Callable[..., None]:
         "--limit-memory",
         callback=units.memory,
         metavar="SIZE",
-        help="Memory that running the model may take, such as 8GB.  [default: 1.3 GB, and more for large weights and "
-        "inputs]",
+        help=f"Memory that running the model may take, such as 8GB.  [default: {LEAST_MEMORY / 1e9:.1f} GB, and more "
+        "for large weights and inputs]",
     )
     seconds = click.option(
         "--limit-time",
         type=click.FloatRange(min=0, min_open=True),
         metavar="SECONDS",
-        help="Time that one run of the model may take.  [default: 15, and more for large weights and inputs]",
+        help=f"Time that one run of the model may take.  [default: {LEAST_SECONDS:.0f}, and more for large weights and "
+        "inputs]",
     )
     return inputs(shape_option(memory(seconds(command))))
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import psutil
 
 from onnx_oto.errors import DataError, StorageError
-from onnx_oto.model.files import open_regular
+from onnx_oto.model.files import one_line, open_regular
 
 try:
     from lzma import LZMAError
@@ -99,7 +99,7 @@ def read_arrays(path: str | os.PathLike[str], judge: Judge | None = None) -> dic
             raise DataError(f"{str(path)!r}: it is damaged: write it again with numpy.savez") from None
         raise StorageError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
     except _DAMAGE as error:
-        raise DataError(f"{str(path)!r}: it is damaged ({_one_line(error)})") from None
+        raise DataError(f"{str(path)!r}: it is damaged ({one_line(error)})") from None
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, _Member]:
@@ -131,7 +131,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str) -> _Membe
         )
         shape, is_fortran, dtype = read(head)
     except _DAMAGE as error:
-        raise DataError(f"array {key!r} cannot be read: it is damaged ({_one_line(error)})") from None
+        raise DataError(f"array {key!r} cannot be read: it is damaged ({one_line(error)})") from None
     if dtype.hasobject:
         raise DataError(
             f"array {key!r} cannot be read: it holds Python objects, which are never loaded; store numbers"
@@ -183,7 +183,7 @@ def _values(archive: zipfile.ZipFile, key: str, member: _Member) -> Array:
             if member.size:
                 _fill(values.view(np.uint8).data, stream, _BLOCKS[member.info.compress_type])
     except _DAMAGE as error:
-        raise DataError(f"array {key!r} cannot be read: it is damaged ({_one_line(error)})") from None
+        raise DataError(f"array {key!r} cannot be read: it is damaged ({one_line(error)})") from None
     if member.is_fortran:
         return values.reshape(member.shape[::-1]).transpose()
     return values.reshape(member.shape)
@@ -205,7 +205,3 @@ def _fill(buffer: memoryview, stream: Any, block: int) -> None:
         if not count:
             raise EOFError("it ends too early")
         done += count
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

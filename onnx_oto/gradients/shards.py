@@ -22,7 +22,7 @@ from onnx_oto.gradients.parameters import Weights
 from onnx_oto.gradients.prepare import Prepared, Training
 from onnx_oto.gradients.spec import TrainingSpec
 from onnx_oto.gradients.validation import check_batch, check_target
-from onnx_oto.runtime.training import session_options
+from onnx_oto.runtime.training import open_light
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -32,7 +32,7 @@ _CHUNK = 1 << 18  # elements of a gradient that one thread adds up at a time: 1 
 
 def _session(content: bytes) -> Any:
     try:
-        return onnxruntime.InferenceSession(content, session_options(1), providers=["CPUExecutionProvider"])
+        return open_light(content)
     except Exception as error:
         raise UnsupportedError(f"ONNX Runtime cannot load the training graph: {first_line(error)}") from error
 

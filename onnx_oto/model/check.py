@@ -13,7 +13,7 @@ from onnx_oto.errors import ModelError
 from onnx_oto.model.external import all_tensors
 from onnx_oto.model.header import check_amount, check_header, open_negative_sizes
 from onnx_oto.model.node import opset_of
-from onnx_oto.model.order import bodies, check_and_sort
+from onnx_oto.model.order import bodies, check_and_sort, nodes_inside
 from onnx_oto.model.settings import check_settings
 from onnx_oto.model.skeleton import skeleton
 from onnx_oto.model.supposed import keep_stored, typed_names
@@ -160,12 +160,8 @@ def _is_refused(node: NodeProto, version: int) -> bool:
 
 def _nodes(model: ModelProto) -> Iterator[NodeProto]:
     """Yield the nodes of the graph, of bodies and of functions."""
-    stack = [*model.graph.node, *(node for function in model.functions for node in function.node)]
-    while stack:
-        node = stack.pop()
-        yield node
-        for body in bodies(node):
-            stack.extend(body.node)
+    for holder in (model.graph, *model.functions):
+        yield from nodes_inside(holder.node)
 
 
 def first_lines(error: BaseException) -> str:

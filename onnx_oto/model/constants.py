@@ -8,7 +8,7 @@ import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 from onnx_oto.errors import ModelError
-from onnx_oto.model.order import bodies
+from onnx_oto.model.order import bodies, graphs
 from onnx_oto.model.tensors import MAX_DENSE_BYTES, dense_bytes, densify, from_array
 
 
@@ -48,14 +48,6 @@ def constants(graph: GraphProto) -> Iterator[TensorProto]:
             tensor = TensorProto()
             write_constant(node, tensor)
             yield tensor
-
-
-def graphs(graph: GraphProto) -> Iterator[GraphProto]:
-    """Yield a graph and every body inside it."""
-    yield graph
-    for node in graph.node:
-        for body in bodies(node):
-            yield from graphs(body)
 
 
 def _refuse_large(tensors: Iterable[SparseTensorProto]) -> None:

@@ -33,6 +33,11 @@ _MOST_TERMS = 16
 _LONGEST_NAME = 64
 
 
+def overflows(item: object) -> bool:
+    """Say whether something is an integer that int64 does not hold."""
+    return isinstance(item, int) and not -MOST_SIZE <= item <= MOST_SIZE
+
+
 def multiply(a: Dim, b: Dim) -> Dim:
     """Return a*b as a size, None when either is unknown.
 

@@ -16,8 +16,8 @@ from onnx import ModelProto
 from onnx_oto.errors import ModelError, OtoError, StorageError, UnsupportedError
 from onnx_oto.model.check import check
 from onnx_oto.model.constants import store_densely
-from onnx_oto.model.external import all_tensors, load_external, locations, resolve
-from onnx_oto.model.tensors import byte_count, is_external
+from onnx_oto.model.external import all_tensors, load_external, locations
+from onnx_oto.model.tensors import byte_count
 
 DEFAULT_MAX_BYTES = 8 * 2**30
 PROTOBUF_LIMIT = 2**31 - 1
@@ -58,8 +58,7 @@ def load(
         MemoryError,
         RuntimeError,
     ) as error:
-        reason = _one_line(error) or type(error).__name__
-        raise ModelError(f"model {str(path)!r} is not a valid ONNX file: {reason}") from None
+        raise ModelError(f"model {str(path)!r} is not a valid ONNX file: {one_line(error)}") from None
     return model
 
 
@@ -88,9 +87,7 @@ def stored_bytes(path: str | os.PathLike[str], model: ModelProto) -> int:
     size = path.stat().st_size
     if size >= sum(byte_count(tensor) for tensor in all_tensors(model)):
         return size  # everything fits into the file itself
-    named = _parse(path.read_bytes())
-    files = {resolve(tensor, path.parent).path for tensor in all_tensors(named) if is_external(tensor)}
-    return size + sum(file.stat().st_size for file in files)
+    return sum(file.stat().st_size for file in {file.resolve() for file in stored_files(path)})
 
 
 def runnable_bytes(model: ModelProto) -> bytes:
@@ -104,7 +101,7 @@ def runnable_bytes(model: ModelProto) -> bytes:
         return bytes(model.SerializeToString())
     except (EncodeError, ValueError, RuntimeError) as error:
         raise UnsupportedError(
-            f"the model cannot be serialised ({_one_line(error)}): it is above 2 GB"
+            f"the model cannot be serialised ({one_line(error)}): it is above 2 GB"
         ) from None
     finally:
         model.ir_version = original
@@ -163,5 +160,6 @@ def _parse(data: bytes) -> ModelProto:
     return model
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:400]
+def one_line(error: BaseException) -> str:
+    """Return what an error says in one line, its type if it says nothing."""
+    return " ".join(str(error).split())[:400] or type(error).__name__

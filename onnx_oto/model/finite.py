@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from onnx import ModelProto, TensorProto
 
-from onnx_oto.model.constants import constants, graphs
+from onnx_oto.model.constants import constants
+from onnx_oto.model.order import graphs
 from onnx_oto.model.tensors import FLOATS, is_external, to_array
 
 _BLOCK = 1 << 20

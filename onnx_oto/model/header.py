@@ -9,7 +9,7 @@ from onnx import ModelProto, OperatorSetIdProto
 
 from onnx_oto.errors import ModelError, UnsupportedError
 from onnx_oto.model.node import standard_domain
-from onnx_oto.model.order import MAX_NODES, bodies
+from onnx_oto.model.order import MAX_NODES, bodies, graphs
 
 MAX_LINKS, MAX_TENSORS = 10 * MAX_NODES, 3 * MAX_NODES
 MAX_VISITS = 10**9
@@ -91,9 +91,7 @@ def _check_opsets(imports: Iterable[OperatorSetIdProto], who: str) -> None:
 
 def open_negative_sizes(model: ModelProto) -> None:
     """Open axes that inputs, outputs and value_info declare with a negative size, as exporters write them."""
-    stack = [model.graph]
-    while stack:
-        graph = stack.pop()
+    for graph in graphs(model.graph):
         for value in (*graph.input, *graph.output, *graph.value_info):
             kind = value.type
             while kind.HasField("sequence_type") or kind.HasField("optional_type"):
@@ -105,4 +103,3 @@ def open_negative_sizes(model: ModelProto) -> None:
             for dim in kind.tensor_type.shape.dim if kind.HasField("tensor_type") else ():
                 if dim.dim_value < 0:
                     dim.ClearField("dim_value")
-        stack.extend(body for node in graph.node for body in bodies(node))

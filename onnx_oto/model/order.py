@@ -7,7 +7,7 @@ moves no weights).
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Container, Iterator, MutableSequence, Sequence, Set
+from collections.abc import Container, Iterable, Iterator, MutableSequence, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,22 @@ def bodies(node: NodeProto) -> Iterator[GraphProto]:
             yield attr.g
         elif attr.type == AttributeProto.GRAPHS:
             yield from attr.graphs
+
+
+def graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    """Yield a graph and every body inside it."""
+    yield graph
+    for node in graph.node:
+        for body in bodies(node):
+            yield from graphs(body)
+
+
+def nodes_inside(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """Yield nodes and those of the bodies inside them."""
+    for node in nodes:
+        yield node
+        for body in bodies(node):
+            yield from nodes_inside(body.node)
 
 
 def captured(node: NodeProto) -> tuple[str, ...]:

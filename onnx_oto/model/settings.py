@@ -13,7 +13,7 @@ from onnx import AttributeProto, FunctionProto, ModelProto, NodeProto
 
 from onnx_oto.errors import ModelError
 from onnx_oto.model.equation import equation_fault
-from onnx_oto.model.order import bodies, label
+from onnx_oto.model.order import label, nodes_inside
 
 _DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
 MOST_AXES = 2**15
@@ -62,10 +62,10 @@ Given: TypeAlias = Mapping[tuple[Caller, str], list[AttributeProto]]
 def check_settings(model: ModelProto) -> None:
     """Raise ModelError for the first node, in bodies and functions too, with a setting that it cannot have."""
     given = _given_to_functions(model)
-    for node in _nodes_of(model.graph.node):
+    for node in nodes_inside(model.graph.node):
         _check(node, node.attribute)
     for function in model.functions:
-        for node in _nodes_of(function.node):
+        for node in nodes_inside(function.node):
             for attr in node.attribute:
                 _check(node, _resolved(attr, function, given))
 
@@ -121,7 +121,7 @@ def _given_to_functions(model: ModelProto) -> Given:
     passed: list[tuple[tuple[Caller, str], tuple[Caller, str]]] = []
     keys = {_key(function) for function in model.functions}
     for caller, nodes in [(None, model.graph.node), *((_key(f), f.node) for f in model.functions)]:
-        for node in _nodes_of(nodes):
+        for node in nodes_inside(nodes):
             called = node.domain, node.op_type, node.overload
             for attr in node.attribute if called in keys else ():
                 if attr.ref_attr_name and caller is not None:
@@ -144,13 +144,3 @@ def _given_to_functions(model: ModelProto) -> Given:
 
 def _key(function: FunctionProto) -> Caller:
     return function.domain, function.name, function.overload
-
-
-def _nodes_of(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
-    """Yield nodes and those of the bodies inside them."""
-    stack = list(nodes)
-    while stack:
-        node = stack.pop()
-        yield node
-        for body in bodies(node):
-            stack.extend(body.node)

@@ -98,7 +98,7 @@ def lift(function: Callable[..., Any], *arrays: Value) -> Value:
 
     def bounded(*items: Any) -> Any:
         item = function(*items)
-        return None if isinstance(item, int) and not -dims.MOST_SIZE <= item <= dims.MOST_SIZE else item
+        return None if dims.overflows(item) else item
 
     result = np.frompyfunc(bounded, len(arrays), 1)(*(array.astype(object) for array in arrays))
     return as_array(result, np.dtype(object))

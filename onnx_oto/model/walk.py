@@ -28,7 +28,7 @@ MAX_SHOWN = 1024
 # What is kept of a value that is known in part: an object, and often a text, for every element.
 _OBJECT_BYTES = 64
 # What rules and numpy raise on inputs that no valid model has, or that are too large for them: then nothing is known.
-_MISFITS = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
+MISFITS = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
 # Before opset 7 elementwise ops broadcast by attributes.
 _FIRST_OPSET = 7
 _INTEGERS = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
@@ -111,7 +111,7 @@ class Walk:
             return
         try:
             types = rule.types(node, self._facts)
-        except _MISFITS:
+        except MISFITS:
             return
         for name, (kind, shape) in zip(node.outputs, types, strict=False):
             if name and kind:
@@ -129,7 +129,7 @@ class Walk:
             return
         try:
             claim = _sound(rule(node, self._facts))
-        except _MISFITS:
+        except MISFITS:
             return
         if claim is not None and (old is None or len(old) == len(claim)):
             self._sharpen(name, merge(old, claim))
@@ -182,7 +182,7 @@ class Walk:
             return
         try:
             wanted = _sound(needed(node, self._facts))
-        except _MISFITS:
+        except MISFITS:
             return
         if wanted is None or not self._supposed.allows(NEEDED, name):
             return
@@ -250,7 +250,7 @@ class Walk:
         try:
             with np.errstate(all="ignore"):
                 typed = value.astype(onnx.helper.tensor_dtype_to_np_dtype(kind), order="C")
-        except _MISFITS:
+        except MISFITS:
             return None
         typed.flags.writeable = False
         return typed
@@ -272,7 +272,7 @@ class Walk:
         evaluator = (INTEGER_EVALUATORS.get(node.op) if whole else None) or EVALUATORS.get(node.op)
         try:
             result = evaluator(node, inputs) if evaluator is not None else None
-        except _MISFITS:
+        except MISFITS:
             result = None
         if result is None:
             return self._reference(node, inputs)

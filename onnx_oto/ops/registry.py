@@ -12,6 +12,7 @@ from onnx_oto.lanes.layout import Layout
 from onnx_oto.lanes.quantized import is_quantized
 from onnx_oto.lanes.trace import TooMuch, Trace, describe
 from onnx_oto.model.node import Node
+from onnx_oto.model.walk import MISFITS
 
 Rule = Callable[[Node, Trace], None]
 OLDEST = 7
@@ -42,10 +43,6 @@ SPREADING: set[str] = set()
 """Operators whose output may be labelled when no input is."""
 ORDERLESS: set[str] = set()
 """Operators that treat the positions of labelled axes alike, so that labels say where each of them goes."""
-
-
-_MISFITS = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
-"""What rules and numpy raise where a node is none that the operator can be, though no check has found that."""
 
 
 class NotCovered(Exception):
@@ -127,7 +124,7 @@ def apply(node: Node, trace: Trace) -> None:
             function(node, trace)
         except (NotCovered, TooMuch) as reason:
             trace.freeze_node(node, f"{describe(node)} {reason}")
-        except _MISFITS as error:
+        except (*MISFITS, AssertionError) as error:
             told = " ".join(str(error).split())[:100]
             trace.freeze_node(
                 node, f"{describe(node)} contradicts its inputs ({type(error).__name__}: {told})"

@@ -33,6 +33,15 @@ def session_options(threads: int) -> Any:
     return options
 
 
+def open_light(content: bytes) -> Any:
+    """Return a session of a serialised model on one thread. Raises what onnxruntime raises."""
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(
+        bytes(content), session_options(1), providers=["CPUExecutionProvider"]
+    )
+
+
 def build_gradient(content: bytes, wanted: Sequence[str], loss: str) -> bytes:
     """Return the serialised gradient graph of a serialised model: outputs are the loss and `<name>_grad`.
 
@@ -47,11 +56,7 @@ def build_gradient(content: bytes, wanted: Sequence[str], loss: str) -> bytes:
 
 def try_once(content: bytes, samples: int) -> None:
     """Run a serialised model on made-up values, with `samples` for open sizes. Raises what onnxruntime raises."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(
-        bytes(content), session_options(1), providers=["CPUExecutionProvider"]
-    )
+    session = open_light(content)
     rng = np.random.default_rng(0)
     session.run(None, {value.name: _made_up(value, samples, rng) for value in session.get_inputs()})
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from onnx_oto.data.archive import read_arrays
 from onnx_oto.errors import DataError, StorageError, UsageError
 from onnx_oto.gradients import GradientSession
+from onnx_oto.model.files import one_line
 from onnx_oto.model.replace import replacing
 from onnx_oto.optim import Optimizer
 from onnx_oto.training.events import EpochEnded
@@ -96,7 +97,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     except DataError as error:
         reason = str(error).removeprefix(f"{str(path)!r}: ")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error)
     raise StorageError(f"checkpoint {str(path)!r} is damaged ({reason}): use an older one, or start again")
 
 

@@ -79,46 +79,34 @@ def compare(
     """
     feeding = feeding or Feeding()
     with limited(feeding.limits):
-        return _compare(full, compact, seed, batches, inputs, feeding, original, inside, stored)
-
-
-def _compare(
-    full: onnx.ModelProto,
-    compact: onnx.ModelProto,
-    seed: int,
-    batches: int,
-    inputs: Iterable[Arrays] | None,
-    feeding: Feeding,
-    original: onnx.ModelProto | None,
-    inside: Inside | None,
-    stored: Callable[[], onnx.ModelProto] | None,
-) -> Verdict:
-    if len(full.graph.input) > MOST_INPUTS:
-        raise UnsupportedError(
-            f"the model has {len(full.graph.input)} inputs, verification feeds {MOST_INPUTS} at most"
-        )
-    full, compact, wide = alike(full, compact)
-    if wide and original is not None:
-        original = upcast(original)
-    trial: Comparison | None = None
-    try:
-        trial = Comparison(
-            full, compact, np.random.default_rng(seed), allowed=BFLOAT16 if wide else None, inside=inside
-        )
-        if inputs is not None:
-            _run_given(trial, list(inputs))
-        else:
-            _Probing(trial, slots(full), feeding).run(batches, original)
-    except Differs as stop:
-        failed = stop if trial is None else None
-        if trial is None:
-            return Verdict(False, stop.found.absolute, stop.found.relative, 0, trouble=str(failed))
-        return trial.verdict(stop)
-    finally:
-        if trial is not None:
-            trial.sources = (
-                list  # which hold the trial: its sessions would stay open until garbage is collected
+        if len(full.graph.input) > MOST_INPUTS:
+            raise UnsupportedError(
+                f"the model has {len(full.graph.input)} inputs, verification feeds {MOST_INPUTS} at most"
             )
+        full, compact, wide = alike(full, compact)
+        if wide and original is not None:
+            original = upcast(original)
+        rng, allowed = np.random.default_rng(seed), BFLOAT16 if wide else None
+        try:
+            trial = Comparison(full, compact, rng, allowed=allowed, inside=inside)
+        except Differs as stop:  # the compact model cannot be opened
+            return Verdict(False, stop.found.absolute, stop.found.relative, 0, trouble=stop.trouble)
+        try:
+            if inputs is not None:
+                _run_given(trial, list(inputs))
+            else:
+                _Probing(trial, slots(full), feeding).run(batches, original)
+        except Differs as stop:
+            return trial.verdict(stop)
+        finally:  # what holds the trial would keep its sessions open until garbage is collected
+            trial.sources = list
+        return _concluded(trial, original, stored)
+
+
+def _concluded(
+    trial: Comparison, original: onnx.ModelProto | None, stored: Callable[[], onnx.ModelProto] | None
+) -> Verdict:
+    """Return the verdict on models that agreed. Raises UnsupportedError when that proves nothing."""
     verdict = trial.verdict()
     if not verdict.sizes:
         raise UnsupportedError(

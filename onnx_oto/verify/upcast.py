@@ -9,6 +9,7 @@ import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, numpy_helper
 
 from onnx_oto.errors import UnsupportedError
+from onnx_oto.model.order import graphs
 from onnx_oto.runtime.runner import in_onnxruntime
 
 _TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
@@ -42,12 +43,12 @@ def _runs(model: ModelProto) -> bool:
 
 def uses_bfloat16(model: ModelProto) -> bool:
     """Return whether a tensor of the model is stored or declared as bfloat16, or cast to it."""
-    graphs = list(_graphs(model.graph))
-    nodes = [node for graph in graphs for node in graph.node]
-    stored = any(tensor.data_type == TensorProto.BFLOAT16 for graph in graphs for tensor in graph.initializer)
+    every = list(graphs(model.graph))
+    nodes = [node for graph in every for node in graph.node]
+    stored = any(tensor.data_type == TensorProto.BFLOAT16 for graph in every for tensor in graph.initializer)
     declared = any(
         value.type.tensor_type.elem_type == TensorProto.BFLOAT16
-        for graph in graphs
+        for graph in every
         for value in (*graph.input, *graph.output)
     )
     cast = any(
@@ -107,11 +108,3 @@ def _widen_type(kind: TypeProto) -> None:
 def _names_bfloat16(attr: AttributeProto) -> bool:
     is_type = attr.type == AttributeProto.INT and attr.name in _TYPE_ATTRIBUTES
     return bool(is_type and attr.i == onnx.TensorProto.BFLOAT16)
-
-
-def _graphs(graph: GraphProto) -> Iterable[GraphProto]:
-    yield graph
-    for node in graph.node:
-        for attr in node.attribute:
-            for body in (*([attr.g] if attr.type == AttributeProto.GRAPH else []), *attr.graphs):
-                yield from _graphs(body)

@@ -263,7 +263,7 @@ def _reduce(node: Node, values: Sequence[Value | None]) -> Value | None:
     total = data.flat[0] if data.dtype == object else data.flat[0].item()
     for item in data.astype(object).flat[1:]:
         total = combine(total, item)
-        if isinstance(total, int) and not -dims.MOST_SIZE <= total <= dims.MOST_SIZE:
+        if dims.overflows(total):
             return None
     result = np.empty((1,) if node.attrs.get("keepdims", 1) else (), object)
     result[...] = total
