@@ -43,7 +43,7 @@ def fold_derived(model: ModelProto, knowledge: Knowledge, origins: Origins | Non
     weights stays in the graph, and so does what would take more space than what it is computed from.
     """
     graph = model.graph
-    nodes = list(_constant_nodes(graph))
+    nodes = list(constant_nodes(graph, (tensor.name for tensor in graph.initializer)))
     made_by = {name: node for node in nodes for name in node.output if name}
     place = {id(node): index for index, node in enumerate(nodes)}
     wanted = _normalised(nodes) | _recurrent_weights(graph)
@@ -70,9 +70,9 @@ def fold_derived(model: ModelProto, knowledge: Knowledge, origins: Origins | Non
         origins.folded(renamed.get(name, name), source)
 
 
-def _constant_nodes(graph: GraphProto) -> Iterator[NodeProto]:
-    """Yield the nodes of a sorted graph that compute the same whenever the model runs."""
-    known = {tensor.name for tensor in graph.initializer} | {""}
+def constant_nodes(graph: GraphProto, constants: Iterable[str]) -> Iterator[NodeProto]:
+    """Yield the nodes of a sorted graph that compute the same, from some constants, whenever the model runs."""
+    known = {*constants, ""}
     for node in graph.node:
         fixed = not node.domain and node.op_type not in NOT_REPEATABLE and not any(bodies(node))
         if fixed and node.input and known.issuperset(node.input):

@@ -11,6 +11,7 @@ from onnx_oto.model.branches import take_known_branches
 from onnx_oto.model.check import drop_inner_value_info, first_lines
 from onnx_oto.model.constants import is_constant, store_densely, write_constant
 from onnx_oto.model.derived import fold_derived
+from onnx_oto.model.folded import constant_part
 from onnx_oto.model.names import all_names, fresh, name_nodes
 from onnx_oto.model.node import opset_of, read_opsets, standard_domain
 from onnx_oto.model.order import NOTHING, check_functions, delete, drop_dead, sort_graph
@@ -34,7 +35,7 @@ def normalise(model: ModelProto, *, in_place: bool = False, origins: Origins | N
     """Return a model that computes the same function in normal form.
 
     in_place: turn the argument itself into it, which spares a copy of the weights; else it is not modified. origins:
-    where to write down which initializer came from which.
+    where to write down which initializer came from which, and what the model computes from constants.
 
     - local functions are inlined, nodes are in topological order and have unique names, none is dead;
     - constants are dense initializers and no graph inputs (so `ir_version` is at least 4);
@@ -49,7 +50,6 @@ def normalise(model: ModelProto, *, in_place: bool = False, origins: Origins | N
     Input and output names and order, opsets, metadata and doc strings stay.
     Raises ModelError, also for shapes that contradict each other.
     """
-    origins = Origins() if origins is None else origins
     result = model
     if not in_place:
         result = ModelProto()
@@ -64,6 +64,10 @@ def normalise(model: ModelProto, *, in_place: bool = False, origins: Origins | N
         node.domain = standard_domain(node.domain)
     sort_graph(result.graph, NOTHING, "the graph")
     drop_inner_value_info(result)
+    if origins is None:
+        origins = Origins()
+    else:
+        origins.computed = constant_part(result)
     knowledge = _simplify(result, origins)
     keep_stored(result, knowledge.stored)
     _correct_outputs(result.graph, knowledge)

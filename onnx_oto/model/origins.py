@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from onnx import NodeProto
+from onnx import ModelProto, NodeProto
 
 from onnx_oto.model.node import read_node
 from onnx_oto.model.reference import evaluate_constant
@@ -30,9 +30,13 @@ class Origin:
 
 @dataclass
 class Origins:
-    """Origins by the name of the initializer; a name that is missing is its own origin."""
+    """Origins by the name of the initializer; a name that is missing is its own origin.
+
+    computed: what the file computes from constants, as a model of its own (see `model.folded`).
+    """
 
     found: dict[str, Origin] = field(default_factory=dict)
+    computed: ModelProto | None = None
 
     def of(self, name: str) -> Origin:
         """Return where an initializer came from."""

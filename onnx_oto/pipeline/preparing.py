@@ -21,6 +21,7 @@ from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.prune import require_passed
 from onnx_oto.surgery import cut, kept_inside
 from onnx_oto.verify import compare
+from onnx_oto.verify.computable import require_computable
 from onnx_oto.zigs import Analysis, Choice, choose, score, trainable, zero_dropped
 
 Say = Callable[[str], None]
@@ -54,6 +55,7 @@ def make_ready(
     if options.prunes:
         require_prunable(opened)
     require_training()
+    require_computable(opened.origins.computed, options.limits)
     spec = _checked_spec(opened, options)
     _say_ceiling(opened.analysis, say)
     for note in opened.notes:

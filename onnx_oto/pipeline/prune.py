@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import onnx
 
 from onnx_oto.errors import OtoError, UnsupportedError
-from onnx_oto.model import load
 from onnx_oto.model.replace import together
 from onnx_oto.model.store import stage, storing
 from onnx_oto.pipeline.feeding import FeedOptions, read_feeding
@@ -23,6 +21,7 @@ from onnx_oto.runtime.worker import start_early
 from onnx_oto.surgery import Inside, kept_inside
 from onnx_oto.surgery import cut as cut_out
 from onnx_oto.verify import Feeding, Verdict, compare
+from onnx_oto.verify.computable import require_computable
 from onnx_oto.zigs import Analysis, choose, score, zero_dropped
 from onnx_oto.zigs.choose import choose_zeros
 from onnx_oto.zigs.groups import zero_lanes
@@ -147,11 +146,8 @@ def _agree(
     original: onnx.ModelProto | None = None,
     *,
     inside: Inside,
-    stored: Callable[[], onnx.ModelProto] | None = None,
 ) -> Verdict:
-    verdict = compare(
-        full, small, seed=seed, feeding=feeding, original=original, inside=inside, stored=stored
-    )
+    verdict = compare(full, small, seed=seed, feeding=feeding, original=original, inside=inside)
     require_passed(verdict, "nothing was written")
     return verdict
 
@@ -185,9 +181,8 @@ def _cut(
     inside = kept_inside(opened.analysis, drop, result)
     original = opened.model if is_original else None
     try:
-        verdict = _agree(
-            zeroed, small, seed, feeding, original, inside=inside, stored=lambda: load(opened.path)
-        )
+        require_computable(opened.origins.computed, feeding.limits)
+        verdict = _agree(zeroed, small, seed, feeding, original, inside=inside)
     except UnsupportedError as error:
         raise UnsupportedError("; the model has ".join([str(error), *opened.notes])) from None
     end = time.perf_counter()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -61,7 +61,6 @@ def compare(
     feeding: Feeding | None = None,
     original: onnx.ModelProto | None = None,
     inside: Inside | None = None,
-    stored: Callable[[], onnx.ModelProto] | None = None,
 ) -> Verdict:
     """Return how far the outputs of two models differ on random inputs, or only on the given `inputs`.
 
@@ -72,7 +71,6 @@ def compare(
     vary, tensors further in. A difference is looked into before it counts (see `examine`). feeding: sizes and
     values to begin with. original: the full model before its groups were zeroed, to say what zeroing did. inside: which
     positions of the full model's tensors the compact ones have, so that tensors that lost channels are compared too.
-    stored: gives the model as its file has it, which must run too.
 
     Raises UnsupportedError when the full model cannot be run on any input, does not repeat itself, or when nothing
     that depends on what was cut varies: then nothing is proved.
@@ -100,12 +98,10 @@ def compare(
             return trial.verdict(stop)
         finally:  # what holds the trial would keep its sessions open until garbage is collected
             trial.sources = list
-        return _concluded(trial, original, stored)
+        return _concluded(trial, original)
 
 
-def _concluded(
-    trial: Comparison, original: onnx.ModelProto | None, stored: Callable[[], onnx.ModelProto] | None
-) -> Verdict:
+def _concluded(trial: Comparison, original: onnx.ModelProto | None) -> Verdict:
     """Return the verdict on models that agreed. Raises UnsupportedError when that proves nothing."""
     verdict = trial.verdict()
     if not verdict.sizes:
@@ -113,8 +109,6 @@ def _concluded(
             f"{verdict.runtime} gives other results each time the full model gets the same inputs, so nothing can be "
             "verified: use another version of onnxruntime"
         )
-    if stored is not None:
-        trial.require_runs(stored())
     return verdict if original is None else replace(verdict, original=trial.change_from(original))
 
 

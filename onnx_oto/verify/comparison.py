@@ -162,25 +162,6 @@ class Comparison:
             ) from None
         self._judge(Shown(sizes, feed, outputs))
 
-    def require_runs(self, stored: onnx.ModelProto) -> None:
-        """Raise UnsupportedError when a model as its file has it does not run on the first feed.
-
-        What is folded beforehand may hide that: an integer division by zero, an index outside of its tensor. A model
-        that the runtime does not open as it is stored proves nothing.
-        """
-        if self.first is None:
-            return
-        try:
-            run = in_onnxruntime(stored, optimise=False)  # which would fold as it opens it
-        except (UnsupportedError, RuntimeMissingError):
-            return
-        try:
-            run(self.first.feed)
-        except (CrashedError, LimitError):
-            raise
-        except Exception as error:
-            raise UnsupportedError(f"the model does not run as it is stored: {first_line(error)}") from None
-
     # --- judging ----------------------------------------------------------------------------------------------
     def _judge(self, shown: Shown) -> None:
         self.first, self.latest = self.first or shown, shown
