@@ -71,8 +71,14 @@ class Ending:
         threading.Thread(target=self._watch, args=[arrivals], daemon=True).start()
 
     def close(self) -> None:
-        """Ignore signals: the work is done, its exit code is known."""
+        """Ignore signals: the work is done, its exit code is known.
+
+        By the system: Python takes its handlers away when it ends, and a late signal would end the process then.
+        """
         self._closed = True
+        for number in ENDING:
+            if signal.getsignal(number) == self._handle:
+                signal.signal(number, signal.SIG_IGN)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._closed:

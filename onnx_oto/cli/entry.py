@@ -38,9 +38,7 @@ def main() -> NoReturn:
             leave_at_once(result.code)
     with contextlib.suppress(OSError, streams.ReaderGone):
         streams.RESULTS.flush()  # or the interpreter would try in vain, and say so
-    leave_at_once(
-        result.code if isinstance(result, Trouble) else result
-    )  # or a late signal would end it another way
+    sys.exit(result.code if isinstance(result, Trouble) else result)
 
 
 def _run(arguments: list[str], ending: Ending) -> Trouble | int:

@@ -244,7 +244,10 @@ class _Order:
                 if order is not None and not _is_identity(order):
                     known = self.orders.setdefault(param, {}).get(axis, np.arange(order.size))
                     self.orders[param][axis] = known[order]
-        self.index = {each: self._moved_index(each, to) for each in self.index}
+        moved = to != np.arange(to.size)
+        for each, ends in self._ends.items():
+            if any(moved[self._of_label[labels]].any() for labels in ends):
+                self.index[each] = self._moved_index(each, to)
         before, behind = self._ends[name]
         if (before < 0).any():
             self._apart.append(Frozen(behind, "no parameter of the model orders the channels"))
