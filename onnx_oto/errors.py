@@ -16,6 +16,7 @@ The number is the exit code of the command line. A message names the thing, show
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 
@@ -77,3 +78,15 @@ class StorageError(OtoError):
     """A file could not be read or written."""
 
     exit_code: ClassVar[int] = 8
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says in one line, its type if it says nothing."""
+    return " ".join(str(error).split())[:400] or type(error).__name__
+
+
+def first_lines(error: BaseException) -> str:
+    """Return a C++ error message as one short line, without source locations."""
+    text = re.sub(r"(?<!\S)\S*\.(?:cc|cpp|h):\d+:?\s*\S*:", "", str(error)[:10_000])
+    text = text.split("==> Context:")[0]
+    return " ".join(text.split())[:400] or type(error).__name__

@@ -23,8 +23,8 @@ import numpy as np
 from onnx_oto import data
 from onnx_oto.data.npz import Table
 from onnx_oto.gradients import TrainingSpec
-from onnx_oto.gradients.ort import OrtBackend
-from onnx_oto.gradients.shards import OrtSession
+from onnx_oto.gradients.backends.ort_training import OrtBackend
+from onnx_oto.gradients.session.shards import OrtSession
 from onnx_oto.model import normalise
 from onnx_oto.optim import Block, Dhspg, GroupIndex, Optimizer, Plan, Sgd
 from onnx_oto.training.events import Event, Stepped

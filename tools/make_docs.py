@@ -11,8 +11,8 @@ import click
 
 from onnx_oto.cli.commands import cli
 from onnx_oto.errors import OtoError
-from onnx_oto.gradients.lowering.differentiable import DIFFERENTIABLE
-from onnx_oto.gradients.lowering.registry import registered
+from onnx_oto.gradients.graph.lowering.differentiable import DIFFERENTIABLE
+from onnx_oto.gradients.graph.lowering.registry import registered
 from onnx_oto.ops import RULES
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

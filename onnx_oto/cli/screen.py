@@ -33,8 +33,8 @@ from onnx_oto.cli.text import shown
 from onnx_oto.pipeline import Gain, Pruned, Trained
 from onnx_oto.pipeline.folder import COMPACT
 from onnx_oto.pipeline.summary import Change, Summary
+from onnx_oto.runtime.comparing import Verdict, size_text
 from onnx_oto.training import EpochEnded, Event, Started, Stepped
-from onnx_oto.verify import Verdict, size_text
 
 MOST_SIZES = 4
 NARROW = 60

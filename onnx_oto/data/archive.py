@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from onnx_oto.errors import DataError, StorageError
-from onnx_oto.model.files import one_line, open_regular
+from onnx_oto.errors import DataError, StorageError, one_line
+from onnx_oto.model.files.loading import open_regular
 
 try:
     from lzma import LZMAError

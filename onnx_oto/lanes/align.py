@@ -19,9 +19,9 @@ from onnx_oto.lanes.layout import (
     split,
     with_blocks,
 )
-from onnx_oto.lanes.shadow import cast_shadow
+from onnx_oto.lanes.repairs.shadow import cast_shadow
 from onnx_oto.lanes.trace import Role, Trace, describe, unknown
-from onnx_oto.model.node import Node
+from onnx_oto.model.graph.node import Node
 
 
 @dataclass(frozen=True)

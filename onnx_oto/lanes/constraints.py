@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from onnx_oto.lanes.layout import Block, IntArray
-from onnx_oto.model.node import Node
+from onnx_oto.model.graph.node import Node
 
 
 @dataclass(frozen=True, eq=False)

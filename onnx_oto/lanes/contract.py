@@ -10,7 +10,7 @@ import numpy as np
 from onnx_oto.lanes.align import Aligned, Joined, align
 from onnx_oto.lanes.layout import Block, FloatArray, Layout, Size, with_blocks
 from onnx_oto.lanes.trace import Role, Trace, describe, unknown
-from onnx_oto.model.node import Node
+from onnx_oto.model.graph.node import Node
 
 
 def zero_or_unknown(state: FloatArray) -> FloatArray:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_oto.model.budget import MAX_AXIS
+from onnx_oto.model.graph.budget import MAX_AXIS
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]

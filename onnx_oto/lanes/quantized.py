@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from onnx import TensorProto
 
-from onnx_oto.model.graph import Graph
-from onnx_oto.model.node import Node
-from onnx_oto.model.tensors import element_count
+from onnx_oto.model.graph.node import Node
+from onnx_oto.model.graph.tensors import element_count
+from onnx_oto.model.view import Graph
 
 SMALL = frozenset(
     {

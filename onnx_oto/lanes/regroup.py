@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnx_oto.lanes.layout import Layout, Size, fresh_key, split
-from onnx_oto.model.budget import MAX_AXIS
-from onnx_oto.model.dims import divide, product
+from onnx_oto.model.graph.budget import MAX_AXIS
+from onnx_oto.model.shapes.dims import divide, product
 
 
 @dataclass(frozen=True)

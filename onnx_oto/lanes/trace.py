@@ -14,7 +14,6 @@ from enum import Enum
 import numpy as np
 
 from onnx_oto.lanes.constraints import Balanced, Frozen, Groups, Rectangle, Reordering
-from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import (
     Block,
     FloatArray,
@@ -26,12 +25,13 @@ from onnx_oto.lanes.layout import (
     without_old_sizes,
 )
 from onnx_oto.lanes.quantized import is_quantized_weight
-from onnx_oto.lanes.shadow import Shadow
-from onnx_oto.model.budget import LANE_BYTES, MAX_AXIS, Budget
-from onnx_oto.model.dims import Dim, add, product
-from onnx_oto.model.graph import Graph
-from onnx_oto.model.node import Node
-from onnx_oto.model.tensors import FLOATS
+from onnx_oto.lanes.repairs.cut import Cut
+from onnx_oto.lanes.repairs.shadow import Shadow
+from onnx_oto.model.graph.budget import LANE_BYTES, MAX_AXIS, Budget
+from onnx_oto.model.graph.node import Node
+from onnx_oto.model.graph.tensors import FLOATS
+from onnx_oto.model.shapes.dims import Dim, add, product
+from onnx_oto.model.view import Graph
 
 
 class Role(Enum):

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_oto.lanes.contract import contract, zero_or_unknown
-from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import FloatArray, IntArray, Layout, explicit, relabel_axis
+from onnx_oto.lanes.repairs.cut import Cut
 from onnx_oto.lanes.trace import Role, Trace, describe
-from onnx_oto.model.node import Node
+from onnx_oto.model.graph.node import Node
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 from onnx_oto.ops.sample import read_whole
 

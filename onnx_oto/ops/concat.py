@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from onnx_oto.lanes.align import align
-from onnx_oto.lanes.cut import Cut
-from onnx_oto.lanes.expression import Tensor, apply
 from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, explicit, fresh_key, relabel_axis
+from onnx_oto.lanes.repairs.cut import Cut
+from onnx_oto.lanes.repairs.expression import Tensor, apply
 from onnx_oto.lanes.trace import Role, Trace, describe
-from onnx_oto.model.node import Node
-from onnx_oto.model.tensors import FLOATS
+from onnx_oto.model.graph.node import Node
+from onnx_oto.model.graph.tensors import FLOATS
 from onnx_oto.ops.index import free_axis, repeated_axis, single
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from onnx_oto.lanes.align import align, combine
 from onnx_oto.lanes.contract import zero_or_unknown
-from onnx_oto.lanes.cut import Cut, kept_of
-from onnx_oto.lanes.expression import Array, Expression, Number, Tensor, apply
 from onnx_oto.lanes.layout import FloatArray, Layout
+from onnx_oto.lanes.repairs.cut import Cut, kept_of
+from onnx_oto.lanes.repairs.expression import Array, Expression, Number, Tensor, apply
 from onnx_oto.lanes.trace import Role, Trace, describe
-from onnx_oto.model.node import Node
+from onnx_oto.model.graph.node import Node
 from onnx_oto.ops.elementwise import UNARY
 from onnx_oto.ops.linear import conv, matrix_product, scaled_product
 from onnx_oto.ops.norm import HALVES, SWITCHED_OFF, affine, corrected_norm, give_statistics

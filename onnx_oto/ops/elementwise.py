@@ -17,8 +17,8 @@ from onnx_oto.lanes.align import combine
 from onnx_oto.lanes.contract import times, zero_or_unknown
 from onnx_oto.lanes.layout import FloatArray, with_blocks
 from onnx_oto.lanes.trace import Role, Trace
-from onnx_oto.model.node import Node
-from onnx_oto.model.tensors import FLOATS
+from onnx_oto.model.graph.node import Node
+from onnx_oto.model.graph.tensors import FLOATS
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
 Attrs = dict[str, Any]

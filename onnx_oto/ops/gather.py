@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnx_oto.lanes.affine import affine, is_row_major
-from onnx_oto.lanes.cut import Cut, kept_along
 from onnx_oto.lanes.layout import Layout, fresh_key
-from onnx_oto.lanes.reshape import reshape_by_indices
+from onnx_oto.lanes.repairs.cut import Cut, kept_along
 from onnx_oto.lanes.trace import Role, Trace, describe
-from onnx_oto.model.node import Node
+from onnx_oto.model.graph.node import Node
+from onnx_oto.ops.affine import affine, is_row_major
 from onnx_oto.ops.index import free_axis, pick, single
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
+from onnx_oto.ops.reshaping import reshape_by_indices
 from onnx_oto.ops.sample import read_whole
 
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from onnx_oto.lanes.constraints import Groups
 from onnx_oto.lanes.contract import zero_or_unknown
-from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, Size, fresh_key
+from onnx_oto.lanes.repairs.cut import Cut
 from onnx_oto.lanes.trace import Role, Trace, describe
-from onnx_oto.model.node import Node
+from onnx_oto.model.graph.node import Node
 from onnx_oto.ops.index import alone
 from onnx_oto.ops.registry import NotCovered
 

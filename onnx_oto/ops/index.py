@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnx_oto.lanes.cut import Cut, kept_along
 from onnx_oto.lanes.layout import Block, IntArray, Layout, explicit, fresh_key, relabel_axis
+from onnx_oto.lanes.repairs.cut import Cut, kept_along
 from onnx_oto.lanes.trace import Trace, describe
-from onnx_oto.model.node import Node
+from onnx_oto.model.graph.node import Node
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
 

@@ -10,10 +10,10 @@ from onnx import helper
 
 from onnx_oto.lanes.align import combine
 from onnx_oto.lanes.contract import contract
-from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import FloatArray, Layout, Size, explicit, without_axes
+from onnx_oto.lanes.repairs.cut import Cut
 from onnx_oto.lanes.trace import Role, Trace, describe
-from onnx_oto.model.node import Node
+from onnx_oto.model.graph.node import Node
 from onnx_oto.ops.grouped import grouped, grouped_products
 from onnx_oto.ops.registry import given, inputs, rule
 

@@ -16,11 +16,11 @@ from onnx import TensorProto
 
 from onnx_oto.lanes.align import Aligned, align, combine, finite_or_poison
 from onnx_oto.lanes.contract import zero_or_unknown
-from onnx_oto.lanes.cut import Cut, kept_of
-from onnx_oto.lanes.expression import Array, Expression, Tensor, apply
 from onnx_oto.lanes.layout import Block, Layout, fuse, split, with_blocks, without_axes
+from onnx_oto.lanes.repairs.cut import Cut, kept_of
+from onnx_oto.lanes.repairs.expression import Array, Expression, Tensor, apply
 from onnx_oto.lanes.trace import Role, Trace, describe
-from onnx_oto.model.node import Node
+from onnx_oto.model.graph.node import Node
 from onnx_oto.ops.index import alone
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 

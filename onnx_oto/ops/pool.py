@@ -8,10 +8,10 @@ import numpy as np
 
 from onnx_oto.lanes.align import combine
 from onnx_oto.lanes.contract import zero_or_unknown
-from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import FloatArray, Layout, without_axes
+from onnx_oto.lanes.repairs.cut import Cut
 from onnx_oto.lanes.trace import Role, Trace, describe
-from onnx_oto.model.node import Node
+from onnx_oto.model.graph.node import Node
 from onnx_oto.ops.linear import spatial_free, untouched_axes, with_windows
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 

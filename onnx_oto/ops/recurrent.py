@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.lanes.contract import contract
-from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import IntArray, Layout, relabel_axis
+from onnx_oto.lanes.repairs.cut import Cut
 from onnx_oto.lanes.trace import Role, Trace, describe
-from onnx_oto.model.node import Node
+from onnx_oto.model.graph.node import Node
 from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}

@@ -10,12 +10,12 @@ import onnx
 
 from onnx_oto.lanes.align import combine
 from onnx_oto.lanes.contract import zero_or_unknown
-from onnx_oto.lanes.cut import Cut, kept_of
-from onnx_oto.lanes.expression import tensors
 from onnx_oto.lanes.layout import Block, FloatArray, Layout, without_axes
+from onnx_oto.lanes.repairs.cut import Cut, kept_of
+from onnx_oto.lanes.repairs.expression import tensors
 from onnx_oto.lanes.trace import Repair, Role, Trace, describe
-from onnx_oto.model.node import Node
-from onnx_oto.model.tensors import FLOATS
+from onnx_oto.model.graph.node import Node
+from onnx_oto.model.graph.tensors import FLOATS
 from onnx_oto.ops.registry import NotCovered, given, inputs, listed_axes, rule
 
 EXTREMES = {"ReduceMax": "Max", "ReduceMin": "Min"}

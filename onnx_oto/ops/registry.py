@@ -11,8 +11,8 @@ import onnx
 from onnx_oto.lanes.layout import Layout
 from onnx_oto.lanes.quantized import is_quantized
 from onnx_oto.lanes.trace import TooMuch, Trace, describe
-from onnx_oto.model.node import Node
-from onnx_oto.model.walk import MISFITS
+from onnx_oto.model.graph.node import Node
+from onnx_oto.model.shapes.walk import MISFITS
 
 Rule = Callable[[Node, Trace], None]
 OLDEST = 7

@@ -8,11 +8,11 @@ import numpy as np
 
 from onnx_oto.lanes.align import combine
 from onnx_oto.lanes.contract import zero_or_unknown
-from onnx_oto.lanes.cut import Cut
 from onnx_oto.lanes.layout import Layout, relabel_axis
+from onnx_oto.lanes.repairs.cut import Cut
 from onnx_oto.lanes.trace import Role, Trace, describe
-from onnx_oto.model.node import Node
-from onnx_oto.model.tensors import FLOATS
+from onnx_oto.model.graph.node import Node
+from onnx_oto.model.graph.tensors import FLOATS
 from onnx_oto.ops.index import alone, free_axis, repeated_axis, single
 from onnx_oto.ops.registry import given, inputs, rule
 

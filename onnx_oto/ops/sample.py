@@ -9,7 +9,7 @@ from onnx_oto.lanes.align import combine
 from onnx_oto.lanes.contract import zero_or_unknown
 from onnx_oto.lanes.layout import Layout
 from onnx_oto.lanes.trace import Role, Trace, describe
-from onnx_oto.model.node import Node
+from onnx_oto.model.graph.node import Node
 from onnx_oto.ops.registry import given, inputs, rule
 
 

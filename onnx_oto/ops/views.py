@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnx_oto.lanes.cut import Cut, NewSize, Share, sizes_of
 from onnx_oto.lanes.layout import Layout, permute
-from onnx_oto.lanes.reshape import reshape, resize
+from onnx_oto.lanes.repairs.cut import Cut, NewSize, Share, sizes_of
 from onnx_oto.lanes.trace import Trace
-from onnx_oto.model.node import Node
-from onnx_oto.model.tensors import FLOATS
+from onnx_oto.model.graph.node import Node
+from onnx_oto.model.graph.tensors import FLOATS
 from onnx_oto.ops.registry import given, inputs, listed_axes, rule
+from onnx_oto.ops.reshaping import reshape, resize
 
 
 @rule("Reshape", "Flatten", orderless=True)

@@ -13,8 +13,8 @@ import onnx
 
 from onnx_oto.data.archive import read_arrays
 from onnx_oto.errors import DataError, UsageError
+from onnx_oto.runtime.comparing import Feeding
 from onnx_oto.runtime.limits import Limits
-from onnx_oto.verify import Feeding
 from onnx_oto.zigs import AnalysisOptions
 
 Array = npt.NDArray[Any]

@@ -12,10 +12,9 @@ import numpy.typing as npt
 import onnx
 
 from onnx_oto import data
-from onnx_oto.bench import latency
 from onnx_oto.model import save
-from onnx_oto.model.order import drop_dead
-from onnx_oto.model.tensors import from_array
+from onnx_oto.model.graph.order import drop_dead
+from onnx_oto.model.graph.tensors import from_array
 from onnx_oto.pipeline.feeding import read_feeding
 from onnx_oto.pipeline.folder import COMPACT, TRAINED
 from onnx_oto.pipeline.options import TrainOptions
@@ -24,6 +23,7 @@ from onnx_oto.pipeline.result import Gain
 from onnx_oto.pipeline.summary import Change, summarise
 from onnx_oto.runtime.limits import UNLIMITED
 from onnx_oto.runtime.runner import runner
+from onnx_oto.runtime.timing import latency
 from onnx_oto.training import evaluate
 from onnx_oto.zigs import analyse
 from onnx_oto.zigs.choose import choose_zeros

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from onnx_oto.errors import StorageError, UsageError
-from onnx_oto.model.lock import hold
-from onnx_oto.model.replace import replacing
-from onnx_oto.model.store import clean, remove, storing
+from onnx_oto.model.files.lock import hold
+from onnx_oto.model.files.replace import replacing
+from onnx_oto.model.files.saving import clean, remove, storing
 
 METRICS = "metrics.jsonl"
 CHECKPOINT = "checkpoint.npz"

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from onnx_oto.lanes.layout import IntArray
-from onnx_oto.model.replace import Replacements
+from onnx_oto.lanes.solution import BoolArray
+from onnx_oto.model.files.replace import Replacements
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.summary import SCHEMA
 from onnx_oto.surgery import kept_positions
 from onnx_oto.surgery.compact import Compacted
-from onnx_oto.zigs.lanes import BoolArray
 
 Axes = dict[str, list[Any]]
 """The indices that stay, by axis; of a grouped convolution's input axis, one list of them per group."""

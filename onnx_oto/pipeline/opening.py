@@ -13,9 +13,9 @@ import onnx
 from onnx_oto.errors import UnsupportedError
 from onnx_oto.lanes.quantized import is_quantized, quantized_weights
 from onnx_oto.model import load, normalise, stored_bytes
-from onnx_oto.model.constants import constants
-from onnx_oto.model.finite import count_not_finite, told_not_finite
-from onnx_oto.model.origins import Origins
+from onnx_oto.model.files.finite import count_not_finite, told_not_finite
+from onnx_oto.model.graph.constants import constants
+from onnx_oto.model.normal.origins import Origins
 from onnx_oto.zigs import Analysis, AnalysisOptions, analyse, reason
 
 UNREAD_BYTES = 1 << 50

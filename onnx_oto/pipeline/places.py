@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onnx_oto.errors import UsageError
-from onnx_oto.model.files import stored_files
-from onnx_oto.model.store import is_data_of
+from onnx_oto.model.files.loading import stored_files
+from onnx_oto.model.files.saving import is_data_of
 from onnx_oto.pipeline.feeding import FeedOptions
 
 

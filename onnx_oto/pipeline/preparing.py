@@ -14,14 +14,14 @@ import onnx
 from onnx_oto import data
 from onnx_oto.errors import UnsupportedError, UsageError
 from onnx_oto.gradients import TrainingSpec, refusals, require_training
-from onnx_oto.gradients.prepare import prepare, training_graph
+from onnx_oto.gradients.graph.preparation import prepare, training_graph
 from onnx_oto.pipeline.feeding import read_feeding
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.prune import require_passed
+from onnx_oto.runtime.comparing import compare
+from onnx_oto.runtime.comparing.computable import require_computable
 from onnx_oto.surgery import cut, kept_inside
-from onnx_oto.verify import compare
-from onnx_oto.verify.computable import require_computable
 from onnx_oto.zigs import Analysis, Choice, choose, score, trainable, zero_dropped
 
 Say = Callable[[str], None]

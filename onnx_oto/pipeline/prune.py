@@ -10,22 +10,22 @@ from typing import Any
 import onnx
 
 from onnx_oto.errors import OtoError, UnsupportedError
-from onnx_oto.model.replace import together
-from onnx_oto.model.store import stage, storing
+from onnx_oto.lanes.solution import BoolArray
+from onnx_oto.model.files.replace import together
+from onnx_oto.model.files.saving import stage, storing
 from onnx_oto.pipeline.feeding import FeedOptions, read_feeding
 from onnx_oto.pipeline.kept import stage_kept
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.places import Output, files_read, require_apart
 from onnx_oto.pipeline.summary import Change, Summary, summarise
+from onnx_oto.runtime.comparing import Feeding, Verdict, compare
+from onnx_oto.runtime.comparing.computable import require_computable
 from onnx_oto.runtime.worker import start_early
 from onnx_oto.surgery import Inside, kept_inside
 from onnx_oto.surgery import cut as cut_out
-from onnx_oto.verify import Feeding, Verdict, compare
-from onnx_oto.verify.computable import require_computable
 from onnx_oto.zigs import Analysis, choose, score, zero_dropped
 from onnx_oto.zigs.choose import choose_zeros
 from onnx_oto.zigs.groups import zero_lanes
-from onnx_oto.zigs.lanes import BoolArray
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onnx_oto.bench import Latency
 from onnx_oto.pipeline.summary import SCHEMA, Summary
+from onnx_oto.runtime.timing import Latency
 from onnx_oto.training import History, Score
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx
 
-from onnx_oto.verify import Verdict
+from onnx_oto.runtime.comparing import Verdict
 from onnx_oto.zigs import Analysis, analyse
 from onnx_oto.zigs.cost import count_macs
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from onnx_oto import data
 from onnx_oto.errors import DivergedError
 from onnx_oto.gradients import GradientSession
+from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.optim import DIRECTIONS, Block, GroupIndex, Optimizer, Plan, Task, make
 from onnx_oto.pipeline.finishing import finish
 from onnx_oto.pipeline.folder import (
@@ -49,7 +50,6 @@ from onnx_oto.training import train as run_loop
 from onnx_oto.training.checkpoint import Progress
 from onnx_oto.zigs import Analysis, choose
 from onnx_oto.zigs.blocks import lane_scores, zig_blocks
-from onnx_oto.zigs.lanes import BoolArray
 
 
 def train(
@@ -128,7 +128,9 @@ def _fit(
 
 
 def _session(ready: Ready) -> GradientSession:
-    from onnx_oto.gradients.ort import OrtBackend  # loads the runtime, which other verbs do without
+    from onnx_oto.gradients.backends.ort_training import (
+        OrtBackend,  # loads the runtime, which other verbs do without
+    )
 
     return OrtBackend().build(ready.opened.model, ready.spec)
 

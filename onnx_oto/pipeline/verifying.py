@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from onnx_oto.errors import DataError
 from onnx_oto.model import load
 from onnx_oto.pipeline.feeding import inputs_of, parse_shapes, read_examples
+from onnx_oto.runtime.comparing import Feeding, Verdict, compare
 from onnx_oto.runtime.limits import Limits
 from onnx_oto.runtime.worker import start_early
-from onnx_oto.verify import Feeding, Verdict, compare
 
 Path = str | os.PathLike[str]
 

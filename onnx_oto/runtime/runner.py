@@ -14,8 +14,8 @@ import numpy.typing as npt
 import onnx
 
 from onnx_oto.errors import CrashedError, LimitError, RuntimeMissingError, UnsupportedError
-from onnx_oto.model.files import RUNTIME_IR, RUNTIME_OPSET, runnable_bytes
-from onnx_oto.model.node import opset_of, set_opset
+from onnx_oto.model.files.loading import RUNTIME_IR, RUNTIME_OPSET, runnable_bytes
+from onnx_oto.model.graph.node import opset_of, set_opset
 from onnx_oto.runtime.limits import Allowance, allowance
 from onnx_oto.runtime.sessions import (
     LEAST_ROUNDS,

@@ -12,16 +12,16 @@ from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnx_oto.errors import OtoError
 from onnx_oto.lanes.layout import IntArray
-from onnx_oto.model.check import check
-from onnx_oto.model.node import standard_domain
-from onnx_oto.model.order import NOTHING, drop_dead, sort_graph
-from onnx_oto.model.skeleton import copy_except_graph, copy_frame
-from onnx_oto.model.tensors import write_array
+from onnx_oto.lanes.solution import BoolArray
+from onnx_oto.model.files.check import check
+from onnx_oto.model.graph.node import standard_domain
+from onnx_oto.model.graph.order import NOTHING, drop_dead, sort_graph
+from onnx_oto.model.graph.skeleton import copy_except_graph, copy_frame
+from onnx_oto.model.graph.tensors import write_array
 from onnx_oto.surgery.knife import Knife, exported_nodes
 from onnx_oto.surgery.order import fold
 from onnx_oto.surgery.weights import sliced
 from onnx_oto.zigs.analysis import Analysis
-from onnx_oto.zigs.lanes import BoolArray
 
 # It prints to stdout, where the result goes, that numpy lacks a type (bfloat16): the type is kept all the same.
 G_LOGGER.severity = G_LOGGER.ERROR

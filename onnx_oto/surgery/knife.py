@@ -11,14 +11,14 @@ import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 
-from onnx_oto.lanes.cut import NewSize, Share
-from onnx_oto.lanes.expression import Array, Expression, Number, Tensor
 from onnx_oto.lanes.layout import Block, IntArray, Layout
+from onnx_oto.lanes.repairs.cut import NewSize, Share
+from onnx_oto.lanes.repairs.expression import Array, Expression, Number, Tensor
+from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.lanes.trace import Trace
-from onnx_oto.model.forms import form, position
-from onnx_oto.model.tensors import to_array
+from onnx_oto.model.graph.forms import form, position
+from onnx_oto.model.graph.tensors import to_array
 from onnx_oto.surgery.sizes import settled, size_steps
-from onnx_oto.zigs.lanes import BoolArray
 
 END = np.iinfo(np.int32).max  # bounds may be int32
 OPSET = 13
@@ -27,7 +27,7 @@ _SLICE = {"starts": 1, "ends": 2, "axes": 3, "steps": 4}
 
 
 class Knife:
-    """Implements `onnx_oto.lanes.cut.Cut`. Remembers which nodes it touched."""
+    """Implements `onnx_oto.lanes.repairs.cut.Cut`. Remembers which nodes it touched."""
 
     def __init__(
         self,

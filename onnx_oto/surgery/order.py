@@ -15,14 +15,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from onnx import ModelProto
 
+from onnx_oto.lanes.components import components
 from onnx_oto.lanes.constraints import Frozen, Reordering
 from onnx_oto.lanes.layout import IntArray, explicit, free, relabel_axis
-from onnx_oto.lanes.solve import components
 from onnx_oto.lanes.trace import Trace, describe, unknown
-from onnx_oto.model.graph import Graph, graph
-from onnx_oto.model.node import Node
-from onnx_oto.model.order import drop_dead
-from onnx_oto.model.tensors import FLOATS, from_array, to_array
+from onnx_oto.model.graph.node import Node
+from onnx_oto.model.graph.order import drop_dead
+from onnx_oto.model.graph.tensors import FLOATS, from_array, to_array
+from onnx_oto.model.view import Graph, graph
 from onnx_oto.ops.index import single
 from onnx_oto.ops.registry import ORDERLESS, apply, key
 from onnx_oto.zigs.analysis import Analysis

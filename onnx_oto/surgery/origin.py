@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from onnx_oto.lanes.layout import IntArray, explicit
+from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.surgery.compact import Compacted
 from onnx_oto.zigs.analysis import Analysis
-from onnx_oto.zigs.lanes import BoolArray
 
 
 def kept_positions(analysis: Analysis, drop: BoolArray, result: Compacted) -> dict[str, dict[int, IntArray]]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_oto.lanes.cut import NewSize, Share
+from onnx_oto.lanes.repairs.cut import NewSize, Share
 
 Step = tuple[str, npt.NDArray[Any]]
 """An operator with two inputs and its second one, a constant."""

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_oto.model.tensors import to_array
+from onnx_oto.lanes.solution import BoolArray
+from onnx_oto.model.graph.tensors import to_array
 from onnx_oto.zigs.analysis import Analysis
-from onnx_oto.zigs.lanes import BoolArray
 
 
 def sliced(analysis: Analysis, drop: BoolArray) -> dict[str, npt.NDArray[Any]]:

@@ -17,10 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.data.archive import read_arrays
-from onnx_oto.errors import DataError, StorageError, UsageError
+from onnx_oto.errors import DataError, StorageError, UsageError, one_line
 from onnx_oto.gradients import GradientSession
-from onnx_oto.model.files import one_line
-from onnx_oto.model.replace import replacing
+from onnx_oto.model.files.replace import replacing
 from onnx_oto.optim import Optimizer
 from onnx_oto.training.events import EpochEnded
 
@@ -142,7 +141,7 @@ def _parse(arrays: dict[str, Array]) -> Checkpoint:
 
 
 def _write(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write the arrays in place of `path`, atomically (see `onnx_oto.model.store`)."""
+    """Write the arrays in place of `path`, atomically (see `onnx_oto.model.files.saving`)."""
     try:
         with replacing(path) as file:
             savez: Any = np.savez  # its stubs take every keyword for `allow_pickle`

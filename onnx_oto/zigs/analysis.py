@@ -15,12 +15,12 @@ from onnx_oto import ops
 from onnx_oto.errors import UsageError
 from onnx_oto.lanes.constraints import Rectangle
 from onnx_oto.lanes.layout import IntArray
+from onnx_oto.lanes.solution import BoolArray, Lanes, distinct, solve
 from onnx_oto.lanes.trace import Role, Trace
-from onnx_oto.model.dims import value_at
-from onnx_oto.model.graph import Graph, graph
-from onnx_oto.model.symbols import Estimated
-from onnx_oto.model.tensors import FLOATS
-from onnx_oto.zigs.lanes import BoolArray, Lanes, distinct, solve
+from onnx_oto.model.graph.tensors import FLOATS
+from onnx_oto.model.shapes.dims import value_at
+from onnx_oto.model.shapes.symbols import Estimated
+from onnx_oto.model.view import Graph, graph
 from onnx_oto.zigs.ties import Ties
 
 

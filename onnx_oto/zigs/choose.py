@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from onnx_oto.errors import UsageError
 from onnx_oto.lanes.layout import IntArray
+from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.zigs.analysis import Analysis, Dimension
 from onnx_oto.zigs.groups import zero_lanes
-from onnx_oto.zigs.lanes import BoolArray
 
 Scope = Literal["dimension", "global"]
 

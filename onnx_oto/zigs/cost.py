@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from onnx_oto.model.dims import value_at
-from onnx_oto.model.symbols import Estimated
-from onnx_oto.model.types import type_shape
+from onnx_oto.model.shapes.dims import value_at
+from onnx_oto.model.shapes.symbols import Estimated
+from onnx_oto.model.shapes.types import type_shape
 from onnx_oto.zigs.analysis import Analysis
 
 IMAGE_SIZE, LENGTH = 224, 128

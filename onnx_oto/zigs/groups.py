@@ -11,10 +11,10 @@ import numpy.typing as npt
 import onnx
 
 from onnx_oto.lanes.layout import IntArray
+from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.lanes.trace import Role
-from onnx_oto.model.tensors import from_array, is_external, to_array
+from onnx_oto.model.graph.tensors import from_array, is_external, to_array
 from onnx_oto.zigs.analysis import Analysis, uses
-from onnx_oto.zigs.lanes import BoolArray
 
 
 @dataclass(frozen=True, eq=False)

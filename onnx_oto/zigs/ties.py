@@ -10,7 +10,7 @@ import numpy as np
 
 from onnx_oto.lanes.layout import IntArray
 from onnx_oto.lanes.trace import Trace, describe
-from onnx_oto.model.node import Node
+from onnx_oto.model.graph.node import Node
 
 
 class Ties:

@@ -7,8 +7,8 @@ import math
 import pytest
 
 from onnx_oto.cli import screen
+from onnx_oto.runtime.comparing import Verdict
 from onnx_oto.training import EpochEnded, Started, Stepped
-from onnx_oto.verify import Verdict
 
 
 def step(number: int, *, loss: float = 0.5) -> Stepped:

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from onnx_oto import __version__
 from onnx_oto.cli.commands import cli as commands
-from onnx_oto.verify import compare
+from onnx_oto.runtime.comparing import compare
 
 CUT = {"schema", "params", "macs", "bytes", "lanes", "verify", "seconds"}
 COMPACTED = CUT | {"notes"}

@@ -12,11 +12,11 @@ import onnx_graphsurgeon as gs
 from onnx import ModelProto
 
 from onnx_oto.model import normalise
-from onnx_oto.model.graph import graph
+from onnx_oto.model.view import graph
+from onnx_oto.runtime.comparing import random_inputs
 from onnx_oto.runtime.runner import runner
 from onnx_oto.surgery import compact
 from onnx_oto.surgery.knife import Knife
-from onnx_oto.verify import random_inputs
 from onnx_oto.zigs import Analysis, AnalysisOptions, Dimension, analyse, choose, score, zero_dropped
 from onnx_oto.zigs.choose import Scope
 

@@ -12,8 +12,8 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from onnx_oto.model import normalise
+from onnx_oto.runtime.comparing import random_inputs
 from onnx_oto.surgery import compact
-from onnx_oto.verify import random_inputs
 from onnx_oto.zigs import AnalysisOptions, analyse, choose, score, zero_dropped
 
 from . import random_groups, random_rare, random_views  # noqa: F401 - they register their steps

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto
 
-from onnx_oto.model.node import Node
+from onnx_oto.model.graph.node import Node
 from onnx_oto.ops import RULES
 from onnx_oto.ops.registry import NEWEST, OLDEST, Entry, rule_of
 

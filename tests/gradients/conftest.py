@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from onnx_oto.gradients import GradientSession, TrainingSpec
-from onnx_oto.gradients.ort import OrtBackend
+from onnx_oto.gradients.backends.ort_training import OrtBackend
 
 Array = NDArray[Any]
 Build = Callable[..., GradientSession]

@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from onnx_oto.gradients import TrainingSpec
-from onnx_oto.gradients.ort import OrtBackend
+from onnx_oto.gradients.backends.ort_training import OrtBackend
 
 Array = NDArray[Any]
 STEP = 1e-5  # of the central differences: error about STEP^2, and about 1e-16 / STEP from rounding

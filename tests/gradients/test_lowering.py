@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnx_oto.gradients.lowering import registered
-from onnx_oto.gradients.lowering.differentiable import DIFFERENTIABLE
+from onnx_oto.gradients.graph.lowering import registered
+from onnx_oto.gradients.graph.lowering.differentiable import DIFFERENTIABLE
 
 from .harness import FLOAT32, Row, differences, ours
 from .rows import ROWS

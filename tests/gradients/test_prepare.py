@@ -8,8 +8,8 @@ import pytest
 
 from onnx_oto.errors import UnsupportedError, UsageError
 from onnx_oto.gradients import TrainingSpec, refusals
-from onnx_oto.gradients.inference import UNKNOWN, types
-from onnx_oto.gradients.prepare import prepare, training_graph
+from onnx_oto.gradients.graph.preparation import prepare, training_graph
+from onnx_oto.gradients.graph.types import UNKNOWN, types
 
 from .conftest import Build, model_from, normal
 

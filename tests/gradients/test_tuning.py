@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 import pytest
 
-from onnx_oto.gradients import ort
-from onnx_oto.gradients.layout import aligned_zeros, layout
+from onnx_oto.gradients.backends import ort_training as ort
+from onnx_oto.gradients.session.flat import aligned_zeros, layout
 
 from .conftest import Build, model_from, normal
 

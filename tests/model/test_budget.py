@@ -10,10 +10,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnx_oto.errors import UnsupportedError
 from onnx_oto.model import infer, load, normalise
-from onnx_oto.model.budget import MAX_AXIS, Budget
-from onnx_oto.model.header import MAX_TENSORS
-from onnx_oto.model.names import fresh
-from onnx_oto.model.order import MAX_NODES
+from onnx_oto.model.files.header import MAX_TENSORS
+from onnx_oto.model.graph.budget import MAX_AXIS, Budget
+from onnx_oto.model.graph.names import fresh
+from onnx_oto.model.graph.order import MAX_NODES
 from onnx_oto.zigs import analyse
 
 MOST = 100 * 2**20

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from onnx_oto.model.check import first_lines
+from onnx_oto.model.files.check import first_lines
 
 
 def test_places_in_the_source_are_left_out():

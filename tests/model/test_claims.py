@@ -9,10 +9,10 @@ import onnx
 import pytest
 from onnx import helper
 
-from onnx_oto.model.claims import CLAIMS, Facts, broadcast
-from onnx_oto.model.dims import Dim, Shape, value_at
-from onnx_oto.model.node import Node
-from onnx_oto.model.symbols import Symbols
+from onnx_oto.model.graph.node import Node
+from onnx_oto.model.shapes.claims import CLAIMS, Facts, broadcast
+from onnx_oto.model.shapes.dims import Dim, Shape, value_at
+from onnx_oto.model.shapes.symbols import Symbols
 
 OPSET = 17
 F = np.float32

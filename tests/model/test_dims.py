@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnx_oto.model.dims import (
+from onnx_oto.model.shapes.dims import (
     Dim,
     add,
     divide,

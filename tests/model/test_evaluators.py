@@ -8,10 +8,10 @@ import pytest
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from onnx_oto.model.dims import value_at
-from onnx_oto.model.evaluators import EVALUATORS
-from onnx_oto.model.node import Node
-from onnx_oto.model.values import INTEGER_EVALUATORS, Value, is_known
+from onnx_oto.model.graph.node import Node
+from onnx_oto.model.shapes.dims import value_at
+from onnx_oto.model.shapes.evaluators import EVALUATORS
+from onnx_oto.model.shapes.values import INTEGER_EVALUATORS, Value, is_known
 
 OPSET = 17
 # What the symbols stand for in this file; any sizes would do.

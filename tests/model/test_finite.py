@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from onnx_oto.model.finite import count_not_finite, told_not_finite
+from onnx_oto.model.files.finite import count_not_finite, told_not_finite
 
 TEXT = "g (float[N,4] x) => (float[N,4] y) { a = Add(x, w) y = Add(a, v) }"
 

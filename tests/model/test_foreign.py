@@ -11,8 +11,8 @@ import pytest
 from onnx import helper
 
 from onnx_oto.model import graph, load, normalise
-from onnx_oto.model.claims import FOREIGN
-from onnx_oto.model.dims import Dim
+from onnx_oto.model.shapes.claims import FOREIGN
+from onnx_oto.model.shapes.dims import Dim
 
 MS, ML = "com.microsoft", "ai.onnx.ml"
 F, I32, I64, U8, I8 = np.float32, np.int32, np.int64, np.uint8, np.int8

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnx_oto.model.forms import form, position
+from onnx_oto.model.graph.forms import form, position
 
 SINCE = [
     ("Unsqueeze", "axes", 1, 13),

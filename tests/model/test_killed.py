@@ -11,8 +11,8 @@ import onnx
 import pytest
 
 from onnx_oto.model import load, save
-from onnx_oto.model.replace import replacing, together
-from onnx_oto.model.store import stage
+from onnx_oto.model.files.replace import replacing, together
+from onnx_oto.model.files.saving import stage
 from tests.model.killed import killed_at_every_moment
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")

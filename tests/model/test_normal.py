@@ -9,8 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnx_oto.errors import ModelError
 from onnx_oto.model import full_check, graph, load, normalise
-from onnx_oto.model.shapes import infer
-from onnx_oto.model.types import type_shape
+from onnx_oto.model.shapes.inference import infer
+from onnx_oto.model.shapes.types import type_shape
 
 X = {"x": np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 3, 4)}
 

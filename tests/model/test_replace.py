@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from onnx_oto.errors import StorageError
-from onnx_oto.model import lock as lock_module
-from onnx_oto.model import replace as replace_module
-from onnx_oto.model.lock import hold
-from onnx_oto.model.replace import replacing, together
+from onnx_oto.model.files import lock as lock_module
+from onnx_oto.model.files import replace as replace_module
+from onnx_oto.model.files.lock import hold
+from onnx_oto.model.files.replace import replacing, together
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="modes and links of POSIX")
 
@@ -124,7 +124,7 @@ def test_a_backup_comes_back_where_its_file_is_gone(tmp_path):
 HOLD = """
 import sys
 from pathlib import Path
-from onnx_oto.model.replace import replacing
+from onnx_oto.model.files.replace import replacing
 with replacing(Path(sys.argv[1])) as file:
     print("held", flush=True)
     sys.stdin.read()

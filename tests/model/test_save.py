@@ -12,7 +12,7 @@ import pytest
 
 from onnx_oto.errors import StorageError
 from onnx_oto.model import load, runnable_bytes, save
-from onnx_oto.model import replace as replace_module
+from onnx_oto.model.files import replace as replace_module
 
 LARGE = "g (float[N,99] x) => (float[N,33] y) { y = MatMul(x, w) }"
 TEXT = "g (float[N,3,8,8] x) => (float[N,4,8,8] y) { c = Conv<pads=[1,1,1,1]>(x, w) y = Relu(c) }"

@@ -7,7 +7,7 @@ from onnx import helper
 
 from onnx_oto.errors import ModelError
 from onnx_oto.model import load
-from onnx_oto.model.equation import equation_fault
+from onnx_oto.model.files.equation import equation_fault
 
 CONV = "g (float[N,4,8,8] x) => (float[?,?,?,?] y) {{ y = Conv<{}>(x, w) }}"
 POOL = "g (float[N,4,8,8] x) => (float[?,?,?,?] y) {{ y = MaxPool<{}>(x) }}"

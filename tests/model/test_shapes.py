@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from onnx_oto.model import graph, normalise
-from onnx_oto.model.dims import value_at
-from onnx_oto.model.evaluators.movement import onnx_slice
+from onnx_oto.model.shapes.dims import value_at
+from onnx_oto.model.shapes.evaluators.movement import onnx_slice
 
 # What torch writes for x.view(x.size(0), 12, -1).
 VIEW = (

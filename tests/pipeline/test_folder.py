@@ -57,7 +57,7 @@ def test_an_earlier_run_is_replaced_on_request(tmp_path):
 
 
 def test_large_models_of_an_earlier_run_go_with_their_data(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("onnx_oto.model.store._MIN_EXTERNAL", 1)
+    monkeypatch.setattr("onnx_oto.model.files.saving._MIN_EXTERNAL", 1)
     run = tmp_path / "run"
     finished(run, names=("trained.onnx",))
     save(onnx.load(model), run / "trained.onnx", external_above=0)

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from onnx_oto.errors import StorageError, UsageError
-from onnx_oto.model import store
+from onnx_oto.model.files import saving as store
 from onnx_oto.pipeline import FeedOptions, PruneOptions, compact_zeros, prune
 from onnx_oto.pipeline.places import Output, require_apart
 

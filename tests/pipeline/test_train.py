@@ -12,8 +12,8 @@ from onnx import numpy_helper, parser
 from onnx_oto.errors import UsageError
 from onnx_oto.pipeline import TrainOptions, train
 from onnx_oto.pipeline.folder import MANIFEST
+from onnx_oto.runtime.comparing import compare
 from onnx_oto.training import Stepped
-from onnx_oto.verify import compare
 
 SHORT = {"epochs": 30, "batch": 16, "lr": 0.05}
 

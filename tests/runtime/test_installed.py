@@ -109,7 +109,7 @@ def test_building_is_silent() -> None:
     code = (
         "import numpy as np, onnx.parser\n"
         "from onnx_oto.gradients import TrainingSpec\n"
-        "from onnx_oto.gradients.ort import OrtBackend\n"
+        "from onnx_oto.gradients.backends.ort_training import OrtBackend\n"
         "m = onnx.parser.parse_model('<ir_version: 8, opset_import: [\"\": 17]>'"
         " 'g (float[N, 2] x) => (float[N, 2] y) <float[2] w = {1, 2}> { a = Mul(x, w) y = Relu(a) }')\n"
         "x = np.ones((4, 2), np.float32)\n"

@@ -23,11 +23,11 @@ from onnx import parser
 
 from onnx_oto.errors import CrashedError, LimitError, UnsupportedError
 from onnx_oto.runtime import worker
+from onnx_oto.runtime.comparing import compare
 from onnx_oto.runtime.limits import LEAST_MEMORY, MIB, Limits, allowance, limited
 from onnx_oto.runtime.messages import receive, send
 from onnx_oto.runtime.runner import runner, time_models
 from onnx_oto.runtime.worker import JobFailed, shared
-from onnx_oto.verify import compare
 from tests.contract.builder import build
 
 HEALTHY = "g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }"

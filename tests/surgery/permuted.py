@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from onnx_oto.model.graph import graph
-from onnx_oto.model.tensors import FLOATS
+from onnx_oto.model.graph.tensors import FLOATS
+from onnx_oto.model.view import graph
 
 
 def permuted(model: ModelProto, rng: np.random.Generator, share: float) -> ModelProto:

@@ -17,11 +17,11 @@ from contract.test_ops import ROWS
 from onnx import ModelProto, numpy_helper
 
 from onnx_oto.model import normalise
-from onnx_oto.model.graph import graph
+from onnx_oto.model.view import graph
 from onnx_oto.ops.registry import ORDERLESS
+from onnx_oto.runtime.comparing import random_inputs
 from onnx_oto.surgery import compact, cut, kept_positions, standing
 from onnx_oto.surgery.order import fold, permutations
-from onnx_oto.verify import random_inputs
 from onnx_oto.zigs import Analysis, analyse, choose, score
 
 from .permuted import permuted

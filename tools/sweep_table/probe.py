@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnx_oto.bench import latency
 from onnx_oto.errors import OtoError, UnsupportedError
 from onnx_oto.model import full_check, load, normalise, runnable_bytes, save
 from onnx_oto.pipeline.opening import Opened, require_prunable
+from onnx_oto.runtime.comparing import compare
+from onnx_oto.runtime.comparing.inputs import random_inputs
 from onnx_oto.runtime.runner import runner
+from onnx_oto.runtime.timing import latency
 from onnx_oto.surgery import compact
-from onnx_oto.verify import compare
-from onnx_oto.verify.inputs import random_inputs
 from onnx_oto.zigs import Analysis, AnalysisOptions, analyse, choose, score, zero_dropped
 from sweep_table.pair import SIZES
 from sweep_table.task import Task

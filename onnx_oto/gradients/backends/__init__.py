@@ -1,0 +1,1 @@
+"""What turns a training graph into a gradient graph."""

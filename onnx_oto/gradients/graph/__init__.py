@@ -1,0 +1,1 @@
+"""From a model to its training graph: ONNX only, no runtime."""

@@ -1,0 +1,110 @@
+"""Ops that only move elements: splits, slices and pads with constant indices."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnx_oto.errors import UnsupportedError
+from onnx_oto.gradients.graph.lowering.registry import Outcome, Site, register
+
+
+@register("Split")
+def split(node: Site) -> Outcome:
+    """Slices for the outputs that are read, when some are not: ORT's gradient would have the wrong shape."""
+    used = [bool(name) and name in node.draft.read for name in node.outputs]
+    if all(used):
+        return None
+    x = node.inputs[0]
+    shape = node.shape(x)
+    axis = node.attribute("axis", 0) % len(shape)
+    given = node.constant(1, "sizes")
+    count = len(node.outputs)
+    share = -(-shape[axis] // count)
+    sizes = [share] * (count - 1) + [shape[axis] - share * (count - 1)] if given is None else given.tolist()
+    ends = np.cumsum(sizes).tolist()
+    starts = [end - size for end, size in zip(ends, sizes, strict=True)]
+    axes = node.ints([axis])
+    return [
+        node.emit("Slice", x, node.ints([start]), node.ints([end]), axes) if wanted else ""
+        for start, end, wanted in zip(starts, ends, used, strict=True)
+    ]
+
+
+@register("Slice")
+def backwards_slice(node: Site) -> Outcome:
+    """Gather with constant indices along every axis whose step is negative, which ORT's gradient refuses."""
+    steps = node.constant(4, "steps")
+    if steps is None or (steps > 0).all():
+        return None
+    x = node.inputs[0]
+    starts, ends, axes = node.constant(1, "starts"), node.constant(2, "ends"), node.constant(3, "axes")
+    shape = node.shape(x)
+    if starts is None or ends is None:
+        raise UnsupportedError("its starts and ends must be constants when a step is negative")
+    order = range(len(starts)) if axes is None else axes.tolist()
+    for start, end, axis, step in zip(starts.tolist(), ends.tolist(), order, steps.tolist(), strict=True):
+        indices = _slice_indices(shape[axis], start, end, step)
+        x = node.emit("Gather", x, node.ints(indices), axis=axis % len(shape))
+    return x
+
+
+def _slice_indices(size: int, start: int, end: int, step: int) -> list[int]:
+    """Return the indices ONNX Slice picks; negative bounds count from the end, all are clamped."""
+    low, high = (0, size) if step > 0 else (-1, size - 1)
+    start, end = (bound + size if bound < 0 else bound for bound in (start, end))
+    return list(range(min(max(start, low + (step < 0)), high), min(max(end, low), high), step))
+
+
+@register("Pad")
+def pad(node: Site) -> Outcome:
+    """Constant pads over all axes for ORT's own gradient; reflect, edge and wrap by Gather."""
+    x = node.inputs[0]
+    shape = node.shape(x)
+    pads, axes = node.constant(1, "pads"), node.constant(3, "axes")
+    if pads is None:
+        raise UnsupportedError("its pads must be a constant")
+    if node.has_input(2) and node.carries(node.inputs[2]):
+        raise UnsupportedError("its pad value is trained: add it by Where instead")
+    places = list(range(len(shape))) if axes is None else [axis % len(shape) for axis in axes.tolist()]
+    both = pads.reshape(2, len(places))
+    mode = node.attribute("mode", "constant")
+    if mode == "constant":
+        if axes is None:
+            return None
+        full = np.zeros((2, len(shape)), np.int64)
+        full[:, places] = both
+        return node.emit("Pad", x, node.ints(full.ravel().tolist()), *node.inputs[2:3])
+    for axis, (before, after) in zip(places, both.T.tolist(), strict=True):
+        if before or after:
+            indices = _pad_indices(shape[axis], before, after, mode)
+            x = node.emit("Gather", x, node.ints(indices), axis=axis)
+    return x if x != node.inputs[0] else node.emit("Identity", x)
+
+
+def _pad_indices(size: int, before: int, after: int, mode: str) -> list[int]:
+    """Return which elements a padded axis repeats.
+
+    >>> _pad_indices(3, 2, 1, "reflect"), _pad_indices(3, 1, 1, "edge"), _pad_indices(3, 1, 1, "wrap")
+    ([2, 1, 0, 1, 2, 1], [0, 0, 1, 2, 2], [2, 0, 1, 2, 0])
+    """
+    index = np.arange(-before, size + after)
+    if mode == "edge":
+        index = np.clip(index, 0, size - 1)
+    elif mode == "wrap":
+        index = index % size
+    else:
+        period = max(2 * (size - 1), 1)
+        index = np.abs((index + size - 1) % period - (size - 1))
+    result: list[int] = index.tolist()
+    return result
+
+
+@register("Compress")
+def compress(node: Site) -> Outcome:
+    """Gather at the places where a constant condition is true."""
+    condition = node.constant(1, "condition")
+    if condition is None:
+        raise UnsupportedError("its condition must be a constant")
+    axis = node.attribute("axis")
+    x = node.inputs[0] if axis is not None else node.reshape(node.inputs[0], [-1])
+    return node.emit("Gather", x, node.ints(np.flatnonzero(condition).tolist()), axis=axis or 0)

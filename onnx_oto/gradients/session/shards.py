@@ -1,0 +1,255 @@
+"""Sessions side by side: one shared parameter buffer, a gradient buffer per shard, averaged once per step."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from onnx_oto.errors import DataError, UnsupportedError
+from onnx_oto.gradients.graph.batching import Feed
+from onnx_oto.gradients.graph.parameters import Weights
+from onnx_oto.gradients.graph.preparation import Prepared, Training
+from onnx_oto.gradients.losses import LOSS, TARGET
+from onnx_oto.gradients.session.flat import Layout, aligned_zeros
+from onnx_oto.gradients.session.validation import check_batch, check_target
+from onnx_oto.gradients.spec import TrainingSpec
+from onnx_oto.runtime.training import open_light
+
+Array = NDArray[Any]
+Floats = NDArray[np.float32]
+
+_CHUNK = 1 << 18  # elements of a gradient that one thread adds up at a time: 1 MiB
+
+
+def _session(content: bytes) -> Any:
+    try:
+        return open_light(content)
+    except Exception as error:
+        raise UnsupportedError(f"ONNX Runtime cannot load the training graph: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text that says something."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _share(array: Array) -> Any:
+    """Return an OrtValue over the array's own memory; it does not keep the array alive."""
+    return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+
+
+class Memory:
+    """All arrays that native code reads and writes, and the OrtValues over them."""
+
+    def __init__(self, *, parameters: Layout, statistics: Layout, weights: Weights, shards: int) -> None:
+        self.layout = parameters
+        self.params = parameters.pack(weights.trainable)
+        self.statistics = statistics.pack(weights.statistics)
+        self.grads = [aligned_zeros(parameters.size) for _ in range(shards)]
+        self.updates = [aligned_zeros(statistics.size) for _ in range(shards)]
+        self.buffers = statistics.views(self.statistics)
+        self.gradient_views = [parameters.views(flat) for flat in self.grads]
+        self.update_views = [statistics.views(flat) for flat in self.updates]
+        frozen = {name: np.ascontiguousarray(value) for name, value in weights.frozen.items()}
+        self.arrays = {**parameters.views(self.params), **self.buffers, **frozen}
+        self.values = {name: _share(array) for name, array in self.arrays.items()}
+
+
+class Shard:
+    """One single-threaded session with its share of the batch; writes its own gradient buffer."""
+
+    def __init__(
+        self, content: bytes, training: Training, feeds: Sequence[Feed], memory: Memory, index: int
+    ) -> None:
+        self.size = training.size
+        self.target = training.target
+        self._feeds = feeds
+        self._masks = training.lowered.masks
+        self._index = index
+        self._memory = memory
+        self._loss = np.zeros((), np.float32)
+        self._session = _session(content)
+        self._binding = self._session.io_binding()
+        self._held: dict[str, Any] = {}
+        inputs = {value.name for value in self._session.get_inputs()}
+        self._inputs = inputs
+        for name, value in memory.values.items():
+            if name in inputs:
+                self._binding.bind_ortvalue_input(name, value)
+        outputs = {value.name for value in self._session.get_outputs()}
+        targets: dict[str, Array] = {LOSS: self._loss}
+        for name, latest in training.lowered.statistics.items():
+            targets[latest] = memory.update_views[index][name]
+        for name, view in memory.gradient_views[index].items():
+            if f"{name}_grad" in outputs:
+                targets[f"{name}_grad"] = view
+        self._outputs = {name: _share(array) for name, array in targets.items()}
+        for name, value in self._outputs.items():
+            self._binding.bind_ortvalue_output(name, value)
+
+    def run(
+        self, batch: Mapping[str, Array], target: Array | None, start: int, seed: tuple[int, int]
+    ) -> float:
+        """Run forward and backward on samples [start, start + size); return this shard's part of the loss."""
+        stop = start + self.size
+        arrays = {f.name: batch[f.name][start:stop] if f.batched else batch[f.name] for f in self._feeds}
+        if target is not None:
+            arrays[TARGET] = target[start:stop]
+        if self._masks:
+            rng = np.random.default_rng((*seed, self._index))
+            arrays.update((mask.name, _draw(rng, mask.shape, mask.ratio)) for mask in self._masks)
+        self._held = {name: (array, _share(array)) for name, array in arrays.items() if name in self._inputs}
+        for name, (_, value) in self._held.items():
+            self._binding.bind_ortvalue_input(name, value)
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:
+            raise DataError(f"ONNX Runtime refused the batch: {first_line(error)}") from error
+        return float(self._loss)
+
+
+def _draw(rng: np.random.Generator, shape: tuple[int, ...], ratio: float) -> Floats:
+    """Return a Dropout mask: 0 with probability `ratio`, otherwise 1/(1-ratio)."""
+    keep = rng.random(shape, np.float32) >= ratio
+    return keep.astype(np.float32) * np.float32(1.0 / (1.0 - ratio))
+
+
+class Evaluator:
+    """The model in inference mode over the same parameters and running statistics."""
+
+    def __init__(self, prepared: Prepared, memory: Memory, chunk: int | None) -> None:
+        self._session = _session(prepared.model.SerializeToString())
+        self._output = prepared.output
+        self.feeds = prepared.feeds
+        self._chunk = chunk
+        self._memory = memory
+        names = {value.name for value in self._session.get_inputs()}
+        self._weights = {name: value for name, value in memory.values.items() if name in names}
+
+    def run(self, batch: Mapping[str, Array], pool: ThreadPoolExecutor) -> Array:
+        """Return the output for all samples; chunks run side by side."""
+        count = next(len(batch[feed.name]) for feed in self.feeds if feed.batched)
+        step = self._chunk or count
+        ranges = [(start, min(start + step, count)) for start in range(0, count, step)]
+        parts = list(pool.map(lambda r: self._part(batch, *r), ranges))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def fixed_size(self) -> int:
+        """Return the number of samples a model with a fixed batch reads."""
+        name = next(feed.name for feed in self.feeds if feed.batched)
+        return int(next(value for value in self._session.get_inputs() if value.name == name).shape[0])
+
+    def outputs(self, arrays: Mapping[str, Array]) -> Array:
+        """Return the output for arrays that the model reads as they are; raises DataError in the runtime's words."""
+        values = {**self._weights, **{name: _share(array) for name, array in arrays.items()}}
+        try:
+            (result,) = self._session.run_with_ort_values([self._output], values)
+        except Exception as error:
+            raise DataError(f"ONNX Runtime refused the batch: {first_line(error)}") from error
+        output: Array = result.numpy()
+        return output
+
+    def _part(self, batch: Mapping[str, Array], start: int, stop: int) -> Array:
+        arrays = {f.name: batch[f.name][start:stop] if f.batched else batch[f.name] for f in self.feeds}
+        output = self.outputs(arrays)
+        if self._chunk and (output.ndim == 0 or len(output) != stop - start):
+            raise UnsupportedError(
+                f"output {self._output!r} has shape {list(output.shape)} for {stop - start} samples: "
+                "its first axis must be the batch"
+            )
+        return output
+
+
+class StepSeconds(NamedTuple):
+    """Where the last step's time went: ONNX Runtime forward and backward, and averaging over the shards."""
+
+    run: float
+    average: float
+
+
+class OrtSession:
+    """A model in training (see spec.GradientSession). `seconds` tells where the time of the last step went."""
+
+    def __init__(
+        self,
+        shards: list[Shard],
+        evaluator: Evaluator,
+        memory: Memory,
+        feeds: Sequence[Feed],
+        spec: TrainingSpec,
+    ) -> None:
+        self.params = memory.params
+        self.grads = memory.grads[0]
+        self.slices = memory.layout.slices
+        self.buffers = memory.buffers
+        self.steps = 0
+        self.seconds = StepSeconds(0.0, 0.0)
+        self.shards = len(shards)
+        self._memory = memory
+        self._shards = shards
+        self._evaluator = evaluator
+        self._feeds = feeds
+        self._spec = spec
+        self._starts = list(accumulate((shard.size for shard in shards[:-1]), initial=0))
+        target = shards[0].target
+        self._target = target and replace(target, shape=(spec.batch, *target.shape[1:]))
+        workers = max(len(shards), os.cpu_count() or 1)
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="onnx-oto")
+
+    def step(self, batch: Mapping[str, Array], target: Array | None = None) -> float:
+        arrays = check_batch(batch, self._feeds, self._spec.batch)
+        labels = None if self._target is None else check_target(target, self._target)
+        begin = time.perf_counter()
+        losses = self._run_all(arrays, labels)
+        ran = time.perf_counter()
+        self._average()
+        self.seconds = StepSeconds(ran - begin, time.perf_counter() - ran)
+        self.steps += 1
+        return sum(losses)
+
+    def predict(self, batch: Mapping[str, Array]) -> Array:
+        return self._evaluator.run(check_batch(batch, self._feeds, None), self._pool)
+
+    def weights(self) -> dict[str, Array]:
+        trained = (*self.slices, *self.buffers)
+        return {name: self._memory.arrays[name].copy() for name in trained}
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True)
+
+    def _run_all(self, batch: Mapping[str, Array], target: Array | None) -> list[float]:
+        """Run every shard, the first on this thread; return only when all have stopped, even on errors."""
+        seed = (self._spec.seed, self.steps)
+        first, *others = zip(self._shards, self._starts, strict=True)
+        futures = [self._pool.submit(s.run, batch, target, start, seed) for s, start in others]
+        try:
+            loss = first[0].run(batch, target, first[1], seed)
+        finally:
+            wait(futures)
+        return [loss, *(future.result() for future in futures)]
+
+    def _average(self) -> None:
+        """Sum the gradients into the first (each is weighted by its share already), mix the statistics."""
+        grads = self._memory.grads
+        if len(grads) > 1:
+            bounds = range(0, self.grads.size, _CHUNK)
+            list(self._pool.map(lambda start: _accumulate(grads, start), bounds))
+        statistics, total = self._memory.statistics, np.float32(self._spec.batch)
+        statistics[...] = 0.0
+        for shard, update in zip(self._shards, self._memory.updates, strict=True):
+            statistics += update * (np.float32(shard.size) / total)
+
+
+def _accumulate(grads: Sequence[Floats], start: int) -> None:
+    sink = grads[0][start : start + _CHUNK]
+    for other in grads[1:]:
+        np.add(sink, other[start : start + _CHUNK], out=sink)

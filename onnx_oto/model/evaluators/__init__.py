@@ -1,6 +1,0 @@
-"""Evaluators of shape arithmetic by op; importing this package fills the registry."""
-
-from onnx_oto.model.evaluators import elementwise, movement
-from onnx_oto.model.values import EVALUATORS
-
-__all__ = ["EVALUATORS", "elementwise", "movement"]

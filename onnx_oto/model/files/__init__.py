@@ -1,0 +1,1 @@
+"""Models on disk: read safely, checked, written so that nothing is lost."""

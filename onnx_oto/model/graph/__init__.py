@@ -1,0 +1,1 @@
+"""Nodes, tensors, names and their order: what a model consists of, and how its parts are written."""

@@ -1,0 +1,107 @@
+"""Nodes as plain Python values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from onnx import AttributeProto, ModelProto, NodeProto
+
+from onnx_oto.model.graph.order import captured
+from onnx_oto.model.graph.tensors import to_array
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One node of the main graph; compared and hashed by identity.
+
+    `inputs` and `outputs` keep their positions ("" is an omitted one). `domain` is "" for ai.onnx. `attrs`
+    holds ints, floats, str, lists of them, numpy arrays for tensors; graphs, sparse tensors and types stay
+    messages. `index` is the position in the graph of the model it was read from, `captured` the outer tensors
+    that its bodies read, `since` the opset version of its domain (0 when the model does not import it).
+    """
+
+    name: str
+    op: str
+    domain: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attrs: dict[str, Any]
+    index: int
+    captured: tuple[str, ...]
+    since: int
+
+    def input(self, position: int) -> str:
+        """Return the name of an input, "" when it is omitted."""
+        return self.inputs[position] if position < len(self.inputs) else ""
+
+
+def read_opsets(model: ModelProto) -> dict[str, int]:
+    """Return the opset version by domain, with "" for ai.onnx."""
+    return {standard_domain(entry.domain): entry.version for entry in model.opset_import}
+
+
+def opset_of(model: ModelProto) -> int:
+    """Return the version of the standard operator set a model imports, 0 without any."""
+    return read_opsets(model).get("", 0)
+
+
+def set_opset(model: ModelProto, version: int) -> None:
+    """Stamp a model with another version of the standard operator set, in place; nothing is converted."""
+    for entry in model.opset_import:
+        if not standard_domain(entry.domain):
+            entry.version = version
+
+
+def read_nodes(model: ModelProto) -> list[Node]:
+    """Return the nodes of the main graph in file order."""
+    opsets = read_opsets(model)
+    return [read_node(node, index, opsets) for index, node in enumerate(model.graph.node)]
+
+
+def read_node(node: NodeProto, index: int, opsets: Mapping[str, int]) -> Node:
+    """Return one node as a value. Raises ModelError when an attribute tensor cannot be read."""
+    domain = standard_domain(node.domain)
+    return Node(
+        name=node.name,
+        op=node.op_type,
+        domain=domain,
+        inputs=tuple(node.input),
+        outputs=tuple(node.output),
+        attrs={attr.name: attribute_value(attr) for attr in node.attribute},
+        index=index,
+        captured=captured(node),
+        since=opsets.get(domain, 0),
+    )
+
+
+def standard_domain(domain: str) -> str:
+    """Return "" for both spellings of the standard domain."""
+    return "" if domain == "ai.onnx" else domain
+
+
+def attribute_value(attr: AttributeProto) -> Any:
+    """Return an attribute as a Python value (see `Node`). Bytes that are no UTF-8 keep surrogate escapes."""
+    kind = attr.type
+    if kind == AttributeProto.INT:
+        return attr.i
+    if kind == AttributeProto.FLOAT:
+        return attr.f
+    if kind == AttributeProto.STRING:
+        return attr.s.decode("utf-8", "surrogateescape")
+    if kind == AttributeProto.INTS:
+        return list(attr.ints)
+    if kind == AttributeProto.FLOATS:
+        return list(attr.floats)
+    if kind == AttributeProto.STRINGS:
+        return [item.decode("utf-8", "surrogateescape") for item in attr.strings]
+    if kind == AttributeProto.TENSOR:
+        return to_array(attr.t)
+    if kind == AttributeProto.TENSORS:
+        return [to_array(tensor) for tensor in attr.tensors]
+    if kind == AttributeProto.GRAPH:
+        return attr.g
+    if kind == AttributeProto.GRAPHS:
+        return list(attr.graphs)
+    return attr.sparse_tensor if kind == AttributeProto.SPARSE_TENSOR else attr.tp

@@ -1,0 +1,81 @@
+"""What the initializers of a normal form were in the model file: the same, a copy, or moved about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from onnx import ModelProto, NodeProto
+
+from onnx_oto.model.graph.node import read_node
+from onnx_oto.model.shapes.reference import evaluate_constant
+
+_MOVING = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+_PLACEWISE = frozenset({"Cast", "CastLike", "Identity", "Mul", "Div", "Neg"})
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """The tensor of the file that an initializer came from.
+
+    index: int64, the shape of the initializer: which element of the flattened origin stands where. None: the
+    initializer is the origin itself or a copy. folded: it was computed from it (normalised, say) and has its place.
+    """
+
+    name: str
+    index: np.ndarray | None = None
+    folded: bool = False
+
+
+@dataclass
+class Origins:
+    """Origins by the name of the initializer; a name that is missing is its own origin.
+
+    computed: what the file computes from constants, as a model of its own (see `model.normal.folded`).
+    """
+
+    found: dict[str, Origin] = field(default_factory=dict)
+    computed: ModelProto | None = None
+
+    def of(self, name: str) -> Origin:
+        """Return where an initializer came from."""
+        return self.found.get(name, Origin(name))
+
+    def copied(self, copy: str, name: str) -> None:
+        """Remember that an initializer was copied or renamed."""
+        self.found[copy] = self.of(name)
+
+    def folded(self, name: str, source: str) -> None:
+        """Remember that an initializer, now called `name`, was computed from an initializer of its size."""
+        origin = self.of(source)
+        self.found[name] = Origin(origin.name, origin.index, folded=True)
+
+    def moved(self, node: NodeProto, values: Mapping[str, np.ndarray], opsets: Mapping[str, int]) -> None:
+        """Follow the initializer of the result's size through a node that moves its elements or computes from them.
+
+        values: of all initializers that the node reads, and of its output.
+        """
+        inputs = [values.get(name) for name in node.input]
+        large = [i for i, value in enumerate(inputs) if value is not None and value.size > 1]
+        plain = not node.domain and len(node.output) == 1
+        result = values.get(node.output[0]) if plain else None
+        if result is None or result.dtype.kind not in "fV" or not large:
+            return
+        same = [i for i in large if inputs[i].shape == result.shape]  # type: ignore[union-attr]
+        index: np.ndarray | None = None
+        if node.op_type in _MOVING and large[0] == 0:
+            read, computed = 0, False
+            places = self._places(node.input[0], inputs[0])
+            index = (evaluate_constant(read_node(node, 0, opsets), [places, *inputs[1:]]) or [None])[0]
+        elif len(same) == 1:
+            read, computed = same[0], node.op_type not in _PLACEWISE or len(large) > 1
+            index = self._places(node.input[read], inputs[read])
+        if index is not None and index.shape == result.shape:
+            origin = self.of(node.input[read])
+            self.found[node.output[0]] = Origin(origin.name, index, origin.folded or computed)
+
+    def _places(self, name: str, value: np.ndarray | None) -> np.ndarray:
+        shape = () if value is None else value.shape
+        index = self.of(name).index
+        return np.arange(int(np.prod(shape))).reshape(shape) if index is None else index

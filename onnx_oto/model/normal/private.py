@@ -1,0 +1,110 @@
+"""Copies for readers that have nothing to do with each other, so that sharing does not tie their channels."""
+
+from __future__ import annotations
+
+from onnx import ModelProto, NodeProto, TensorProto
+
+from onnx_oto.model.graph.budget import Budget
+from onnx_oto.model.graph.names import all_names, fresh
+from onnx_oto.model.graph.order import captured
+from onnx_oto.model.graph.tensors import FLOATS, byte_count
+from onnx_oto.model.normal.origins import Origins
+from onnx_oto.model.shapes.inference import Knowledge
+
+MOST_FILLS = 256
+_VIEWS = frozenset({"Slice", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Expand", "Identity"})
+
+
+def private_vectors(model: ModelProto, origins: Origins | None = None) -> None:
+    """Give every further use of a vector-like initializer a clone named ``<name>__use<k>``, in place.
+
+    Exporters merge equal biases and scales of different layers, which would tie layers that have nothing to
+    do with each other. Vector-like: more than one element and at most one axis longer than 1. Matrices stay
+    shared (tied weights), and so does what a body reads, and what would take more than the budget for copies.
+    """
+    graph = model.graph
+    vectors = {t.name: t for t in graph.initializer if _is_vector(t)}
+    fixed = _fixed(model)
+    taken = all_names(graph)
+    budget = Budget()
+    seen: set[str] = set()
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            if name not in vectors or name in fixed:
+                continue
+            if name in seen and budget.take(byte_count(vectors[name])):
+                clone = fresh(f"{name}__use", taken)
+                graph.initializer.add().CopyFrom(vectors[name])
+                graph.initializer[-1].name = clone
+                node.input[position] = clone
+                if origins is not None:
+                    origins.copied(clone, name)
+            seen.add(name)
+
+
+def private_fills(model: ModelProto, knowledge: Knowledge) -> None:
+    """Give every further reader of a tensor that is filled with one number a fill of its own, in place.
+
+    Exporters make one tensor of zeros and slice it into the initial states of several layers. Only tensors of floats
+    with an axis of known size, which may carry channels; at most MOST_FILLS copies are made.
+    """
+    graph = model.graph
+    fixed = _fixed(model)
+    numbers = {t.name for t in graph.initializer if all(size == 1 for size in t.dims)}
+    fills: set[str] = set()
+    for node in graph.node:
+        filled = node.op_type == "ConstantOfShape" or (
+            node.op_type in _VIEWS and (node.input[0] in fills or node.input[0] in numbers)
+        )
+        if filled and not node.domain and _may_carry(node.output[0], knowledge):
+            fills.add(node.output[0])
+    readers: dict[str, list[tuple[NodeProto, int]]] = {}
+    for node in graph.node:
+        _note(readers, node)
+    taken, made = all_names(graph), 0
+    nodes: list[NodeProto] = []
+    for node in reversed(graph.node):
+        name = node.output[0] if node.output else ""
+        if name in fills and name not in fixed:
+            for reader, position in readers.get(name, [])[1:]:
+                if made == MOST_FILLS:
+                    break
+                made += 1
+                clone = NodeProto()
+                clone.CopyFrom(node)
+                clone.name = ""
+                clone.output[0] = reader.input[position] = fresh(f"{name}__use", taken)
+                _note(readers, clone)
+                nodes.append(clone)
+        nodes.append(node)
+    if made:
+        ordered = [_copy(node) for node in reversed(nodes)]
+        del graph.node[:]
+        graph.node.extend(ordered)
+
+
+def _copy(node: NodeProto) -> NodeProto:
+    result = NodeProto()
+    result.CopyFrom(node)
+    return result
+
+
+def _note(readers: dict[str, list[tuple[NodeProto, int]]], node: NodeProto) -> None:
+    for position, name in enumerate(node.input):
+        readers.setdefault(name, []).append((node, position))
+
+
+def _fixed(model: ModelProto) -> set[str]:
+    """Return the tensors that outputs or bodies read: no other name will do."""
+    inside = {name for node in model.graph.node for name in captured(node)}
+    return inside | {value.name for value in model.graph.output}
+
+
+def _may_carry(name: str, knowledge: Knowledge) -> bool:
+    shape = knowledge.shapes.get(name) or ()
+    return knowledge.dtypes.get(name) in FLOATS and any(isinstance(n, int) and n > 1 for n in shape)
+
+
+def _is_vector(tensor: TensorProto) -> bool:
+    longer = [size for size in tensor.dims if size > 1]
+    return len(longer) == 1 and all(size > 0 for size in tensor.dims)

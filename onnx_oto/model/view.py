@@ -1,0 +1,73 @@
+"""The view of a normalised model that analysis reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from onnx import ModelProto, TensorProto
+
+from onnx_oto.model.graph.node import Node, read_nodes, read_opsets
+from onnx_oto.model.graph.tensors import is_external, to_array
+from onnx_oto.model.shapes.dims import Dim, Shape
+from onnx_oto.model.shapes.inference import Knowledge, infer
+
+
+class Graph:
+    """Nodes, shapes and constants of a normalised model. Treat it as immutable.
+
+    `shapes` gives every tensor, initializers included, a tuple of int, str (symbol or product of symbols) or
+    None (unknown size), or None for unknown rank. `dtypes` holds TensorProto element types. `consumers` lists
+    the (node, input position) pairs that read a tensor directly; what bodies read is in `Node.captured`. The
+    model is referred to, not copied.
+    """
+
+    def __init__(self, model: ModelProto, knowledge: Knowledge) -> None:
+        self.nodes: list[Node] = read_nodes(model)
+        self.initializers: dict[str, TensorProto] = {
+            tensor.name: tensor for tensor in model.graph.initializer
+        }
+        self.inputs: tuple[str, ...] = tuple(
+            value.name for value in model.graph.input if value.name not in self.initializers
+        )
+        self.outputs: tuple[str, ...] = tuple(value.name for value in model.graph.output)
+        self.opsets: dict[str, int] = read_opsets(model)
+        self.shapes: dict[str, Shape | None] = knowledge.shapes
+        self.dtypes: dict[str, int] = knowledge.dtypes
+        self.about: Mapping[str, Dim] = knowledge.about
+        self.producer: dict[str, Node] = {name: node for node in self.nodes for name in node.outputs if name}
+        self.consumers: dict[str, list[tuple[Node, int]]] = {}
+        for node in self.nodes:
+            for position, name in enumerate(node.inputs):
+                if name:
+                    self.consumers.setdefault(name, []).append((node, position))
+        self._values = knowledge.values
+        self._arrays: dict[str, np.ndarray] = {}
+
+    def shape(self, name: str) -> Shape | None:
+        """Return the shape of a tensor, None when even its rank is unknown."""
+        return self.shapes.get(name)
+
+    def constant(self, name: str) -> np.ndarray | None:
+        """Return the value of an initializer, read-only and cached; None for others, or when not loaded."""
+        if name not in self._arrays:
+            tensor = self.initializers.get(name)
+            if tensor is None or is_external(tensor):
+                return None
+            self._arrays[name] = to_array(tensor)
+        return self._arrays[name]
+
+    def partial(self, name: str) -> np.ndarray | None:
+        """Return what is known of a small value as an object array of int, float, bool, str (symbol) or None.
+
+        None when nothing is known. A Reshape target may be ``['N', 12, 64]``.
+        """
+        value = self._values.get(name)
+        if value is None and name in self.initializers:
+            value = self.constant(name)
+        return None if value is None else value.astype(object)
+
+
+def graph(model: ModelProto) -> Graph:
+    """Return the view of a model that `normalise` made (or of an edited copy of one)."""
+    return Graph(model, infer(model))

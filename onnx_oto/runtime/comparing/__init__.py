@@ -1,0 +1,7 @@
+"""Proof that two models compute the same."""
+
+from onnx_oto.runtime.comparing.compare import Feeding, compare
+from onnx_oto.runtime.comparing.inputs import random_inputs
+from onnx_oto.runtime.comparing.verdict import Change, Verdict, size_text
+
+__all__ = ["Change", "Feeding", "Verdict", "compare", "random_inputs", "size_text"]

@@ -1,0 +1,58 @@
+"""What is folded beforehand must be what a runtime computes too."""
+
+from __future__ import annotations
+
+import pytest
+from onnx import ModelProto
+
+from onnx_oto.errors import CrashedError, UnsupportedError
+from onnx_oto.model import normalise
+from onnx_oto.model.normal.origins import Origins
+from onnx_oto.runtime.comparing.computable import require_computable
+from onnx_oto.runtime.limits import SENSIBLE
+from tests.contract.builder import build
+
+HEAD = """g (float[N,4] x) => (float[N,M] y)
+<int64[1] one = {1}, int64[1] none = {0}, int64[2] s = {-1, 40}, float[40,40] w> """
+
+
+def computed(body: str) -> ModelProto | None:
+    """Return what a model computes from constants, after a runtime has tried it."""
+    origins = Origins()
+    normalise(build(HEAD + "{" + body + " }"), origins=origins)
+    require_computable(origins.computed, SENSIBLE)
+    return origins.computed
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ("q = Div(one, none)  f = Cast<to=1>(q)  y = Add(x, f)", CrashedError),
+        ("q = Mod(one, none)  f = Cast<to=1>(q)  t = Mul(f, f)  y = Add(x, t)", CrashedError),
+        (
+            "i = Squeeze(one)  n = Squeeze(none)  q = Range(i, i, n)  f = Cast<to=1>(q)  t = ReduceSum<keepdims=0>(f) "
+            "y = Add(x, t)",
+            UnsupportedError,
+        ),
+        (
+            "q = GatherElements(one, s)  f = Cast<to=1>(q)  t = ReduceSum<keepdims=0>(f)  y = Add(x, t)",
+            UnsupportedError,
+        ),
+    ],
+)
+def test_what_a_runtime_refuses_to_compute_is_refused(body: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        computed(body)
+
+
+def test_shape_arithmetic_and_no_weights_are_tried() -> None:
+    found = computed(
+        "t = Add(s, none)  u = Mul(t, one)  v = Transpose(w)  r = Reshape(x, u)  y = MatMul(r, v)"
+    )
+    assert found is not None
+    assert [node.op_type for node in found.graph.node] == ["Add", "Mul"]
+    assert {tensor.name for tensor in found.graph.initializer} == {"s", "none", "one"}
+
+
+def test_nothing_computed_is_nothing_to_try() -> None:
+    assert computed("y = Relu(x)") is None
