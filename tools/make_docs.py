@@ -11,7 +11,7 @@ import click
 
 from onnx_oto.cli.commands import cli
 from onnx_oto.errors import OtoError
-from onnx_oto.gradients.graph.lowering.differentiable import DIFFERENTIABLE
+from onnx_oto.gradients.covered import differentiable
 from onnx_oto.gradients.graph.lowering.registry import registered
 from onnx_oto.ops import RULES
 
@@ -62,7 +62,7 @@ NO_COLOR=1 means no terminal codes at all. ONNX_OTO_DEBUG=1 shows where a defect
 
 def operators() -> str:
     """Return the table of operators: what the pruning rule knows, and how training handles the operator."""
-    lowered = set(registered())
+    lowered, native = set(registered()), differentiable()
     lines = [
         "# Operators",
         NOTE,
@@ -74,10 +74,10 @@ def operators() -> str:
         "| operator | pruning | training |",
         "| --- | --- | --- |",
     ]
-    for op in sorted({*RULES, *lowered, *DIFFERENTIABLE}):
+    for op in sorted({*RULES, *lowered, *native}):
         rule = RULES[op][-1].rule if op in RULES else None
         text = " ".join((rule.__doc__ or "").split("\n\n")[0].split()) if rule else "no rule: frozen"
-        training = "lowered" if op in lowered else "native" if op in DIFFERENTIABLE else "no"
+        training = "lowered" if op in lowered else "native" if op in native else "no"
         lines.append(f"| {op} | {text.replace('|', chr(92) + '|')} | {training} |")
     return "\n".join(lines) + "\n"
 

@@ -216,6 +216,12 @@ NORMALIZATIONS = [
         {"a": (2, 3, 4), "s": (3, 4)},
         label="no bias",
     ),
+    Row(
+        "LayerNormalization",
+        "n, m, d = LayerNormalization<axis=1>(a, s, b) p = Mul(n, m) y = Div(p, d)",
+        {"a": (2, 3, 4), "s": (3, 4), "b": (3, 4)},
+        label="all outputs read",
+    ),
     Row("LpNormalization", "y = LpNormalization<axis=1>(a)", {"a": (2, 3, 2)}),
     Row(
         "LpNormalization",

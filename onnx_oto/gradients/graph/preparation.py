@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, version_converter
 
 from onnx_oto.errors import UnsupportedError, UsageError
 from onnx_oto.gradients import losses
+from onnx_oto.gradients.covered import covers
 from onnx_oto.gradients.graph.batching import Feed, feeds, set_batch
 from onnx_oto.gradients.graph.lowering import Lowered, Refusal, lower, unsupported
 from onnx_oto.gradients.graph.lowering.engine import reads
@@ -65,7 +66,7 @@ def prepare(model: onnx.ModelProto, spec: TrainingSpec) -> Prepared:
 
 def training_graph(prepared: Prepared, spec: TrainingSpec, size: int) -> Training:
     """Return the training graph of a shard of `size` samples; raises UnsupportedError naming the nodes."""
-    lowered = lower(set_batch(prepared.model, prepared.feeds, size), spec.trainable)
+    lowered = lower(set_batch(prepared.model, prepared.feeds, size), spec.trainable, covers)
     graph = lowered.model.graph
     shape = _output_shape(lowered.model, prepared.output)
     if spec.loss != "output" and shape[:1] != (size,):
@@ -82,7 +83,7 @@ def training_graph(prepared: Prepared, spec: TrainingSpec, size: int) -> Trainin
 def refusals(model: onnx.ModelProto, spec: TrainingSpec) -> list[Refusal]:
     """Return what training could not handle in a model, without a runtime and before any data are read."""
     prepared = prepare(model, spec)
-    return unsupported(set_batch(prepared.model, prepared.feeds, min(2, spec.batch)), spec.trainable)
+    return unsupported(set_batch(prepared.model, prepared.feeds, min(2, spec.batch)), spec.trainable, covers)
 
 
 def _output_shape(model: onnx.ModelProto, output: str) -> tuple[int, ...]:

@@ -62,9 +62,7 @@ def _expanded(node: Site, name: str, shape: tuple[int, ...]) -> str:
 
 @register("Clip")
 def clip(node: Site) -> Outcome:
-    """max(x, low), then min(., high), when a bound is trained; otherwise ORT's own gradient is right."""
-    if not any(node.carries(name) for name in node.inputs[1:]):
-        return None
+    """max(x, low), then min(., high)."""
     result = node.inputs[0]
     for index, op in ((1, "Max"), (2, "Min")):
         if node.has_input(index):

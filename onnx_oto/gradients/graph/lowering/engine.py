@@ -9,8 +9,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnx_oto.errors import UnsupportedError
-from onnx_oto.gradients.graph.lowering.differentiable import DIFFERENTIABLE
-from onnx_oto.gradients.graph.lowering.registry import Draft, Mask, Site, key, lowering_of
+from onnx_oto.gradients.facts import Covers, Facts
+from onnx_oto.gradients.graph.lowering.registry import ALWAYS_LOWERED, Draft, Mask, Site, key, lowering_of
 from onnx_oto.gradients.graph.types import Type, constants, types
 from onnx_oto.model.graph.node import opset_of
 
@@ -40,23 +40,26 @@ class Lowered:
     statistics: dict[str, str]
 
 
-def lower(model: onnx.ModelProto, trainable: Collection[str]) -> Lowered:
+def lower(model: onnx.ModelProto, trainable: Collection[str], covers: Covers) -> Lowered:
     """Return a training copy of a static-shape model; graph outputs are what the gradient flows back from.
 
-    `trainable` are initializers or graph inputs. Raises UnsupportedError naming every node that is refused.
+    `trainable` are initializers or graph inputs. A node on the path that `covers` accepts stays as it is, any other
+    goes to its lowering. Raises UnsupportedError naming every node that is refused.
     """
-    lowered, refusals = _lower(model, frozenset(trainable))
+    lowered, refusals = _lower(model, frozenset(trainable), covers)
     if refusals:
         raise UnsupportedError("; ".join(map(str, refusals)))
     return lowered
 
 
-def unsupported(model: onnx.ModelProto, trainable: Collection[str]) -> list[Refusal]:
+def unsupported(model: onnx.ModelProto, trainable: Collection[str], covers: Covers) -> list[Refusal]:
     """Return the nodes on the path of a static-shape model that training cannot handle."""
-    return _lower(model, frozenset(trainable))[1]
+    return _lower(model, frozenset(trainable), covers)[1]
 
 
-def _lower(model: onnx.ModelProto, trainable: frozenset[str]) -> tuple[Lowered, list[Refusal]]:
+def _lower(
+    model: onnx.ModelProto, trainable: frozenset[str], covers: Covers
+) -> tuple[Lowered, list[Refusal]]:
     """Lower in rounds until nothing changes; what the last round refuses stays refused.
 
     A later round may succeed where an earlier one failed: lowering an op whose shape inference is missing
@@ -66,9 +69,11 @@ def _lower(model: onnx.ModelProto, trainable: frozenset[str]) -> tuple[Lowered, 
     copy.CopyFrom(model)
     draft = Draft(opset_of(copy), trainable)
     for _ in range(_ROUNDS):
-        changed, refusals = _round(copy, draft)
+        changed, refusals = _round(copy, draft, covers)
         if not changed:
             break
+    else:
+        raise AssertionError(f"lowering does not come to an end in {_ROUNDS} rounds")
     known = types(copy)
     for statistic, latest in draft.statistics.items():
         copy.graph.output.append(
@@ -77,7 +82,7 @@ def _lower(model: onnx.ModelProto, trainable: frozenset[str]) -> tuple[Lowered, 
     return Lowered(copy, tuple(draft.masks), dict(draft.statistics)), refusals
 
 
-def _round(model: onnx.ModelProto, draft: Draft) -> tuple[bool, list[Refusal]]:
+def _round(model: onnx.ModelProto, draft: Draft, covers: Covers) -> tuple[bool, list[Refusal]]:
     """Lower every node on the path once; return whether anything changed, and what was refused."""
     graph = model.graph
     draft.types = types(model)
@@ -85,12 +90,13 @@ def _round(model: onnx.ModelProto, draft: Draft) -> tuple[bool, list[Refusal]]:
     on_path = path(model, draft.trainable, draft.types)
     draft.carried = {*draft.trainable, *(name for i in on_path for name in graph.node[i].output)}
     draft.read = {name for node in graph.node for name in reads(node)} | {v.name for v in graph.output}
+    facts = _facts(draft)
     drawn = len(draft.masks)
     result: list[onnx.NodeProto] = []
     refusals: list[Refusal] = []
     changed = False
     for index, node in enumerate(graph.node):
-        replaced = _site(node, draft, refusals) if index in on_path else None
+        replaced = _site(node, draft, covers(node, facts), refusals) if index in on_path else None
         result.extend([node] if replaced is None else replaced)
         changed |= replaced is not None
     del graph.node[:]
@@ -102,30 +108,40 @@ def _round(model: onnx.ModelProto, draft: Draft) -> tuple[bool, list[Refusal]]:
     return changed, refusals
 
 
-def _site(node: onnx.NodeProto, draft: Draft, refusals: list[Refusal]) -> list[onnx.NodeProto] | None:
-    """Return the nodes that replace `node`, or None when it stays; records what is refused."""
+def _facts(draft: Draft) -> Facts:
+    return Facts(
+        shapes={name: kind.static for name, kind in draft.types.items() if kind.static is not None},
+        dtypes={name: kind.dtype for name, kind in draft.types.items()},
+        constants={name: value for name, value in draft.constants.items() if name not in draft.trainable},
+        carried=draft.carried,
+        read=draft.read,
+    )
+
+
+def _site(
+    node: onnx.NodeProto, draft: Draft, reason: str | None, refusals: list[Refusal]
+) -> list[onnx.NodeProto] | None:
+    """Return the nodes that replace `node`, or None when it stays; records what is refused.
+
+    `reason` is why it cannot stay as it is, None when it can: then only an op that training changes is lowered.
+    """
+    if reason is None and key(node) not in ALWAYS_LOWERED:
+        return None
     site = Site(node, draft)
     function = lowering_of(node)
     try:
         outcome = function(site) if function else None
-        if outcome is None:
-            _check(node)
-            return None
     except UnsupportedError as error:
-        refusals.append(Refusal(node.name or node.output[0], key(node), str(error)))
+        outcome, reason = None, str(error)
+    if outcome is None:
+        if reason is not None:
+            refusals.append(Refusal(node.name or node.output[0], key(node), reason))
         return None
     draft.initializers.extend(site.initializers)
     names = [outcome] if isinstance(outcome, str) else list(outcome)
     renamed = [(new, old) for new, old in zip(names, node.output, strict=False) if new and old]
     ends = [helper.make_node("Identity", [new], [old], name=f"{old}.lowered") for new, old in renamed]
     return [*site.nodes, *ends]
-
-
-def _check(node: onnx.NodeProto) -> None:
-    if key(node) not in DIFFERENTIABLE:
-        raise UnsupportedError(
-            "training has no gradient for this op; leave what feeds it untrained, or replace it"
-        )
 
 
 def path(model: onnx.ModelProto, trainable: Collection[str], known: dict[str, Type]) -> set[int]:

@@ -10,10 +10,8 @@ from onnx_oto.gradients.graph.lowering.registry import Outcome, Site, register
 
 @register("Split")
 def split(node: Site) -> Outcome:
-    """Slices for the outputs that are read, when some are not: ORT's gradient would have the wrong shape."""
+    """Slices, for the outputs that are read."""
     used = [bool(name) and name in node.draft.read for name in node.outputs]
-    if all(used):
-        return None
     x = node.inputs[0]
     shape = node.shape(x)
     axis = node.attribute("axis", 0) % len(shape)
@@ -31,16 +29,15 @@ def split(node: Site) -> Outcome:
 
 
 @register("Slice")
-def backwards_slice(node: Site) -> Outcome:
-    """Gather with constant indices along every axis whose step is negative, which ORT's gradient refuses."""
-    steps = node.constant(4, "steps")
-    if steps is None or (steps > 0).all():
-        return None
+def constant_slice(node: Site) -> Outcome:
+    """Gather with constant indices along every axis that is cut."""
     x = node.inputs[0]
     starts, ends, axes = node.constant(1, "starts"), node.constant(2, "ends"), node.constant(3, "axes")
     shape = node.shape(x)
     if starts is None or ends is None:
-        raise UnsupportedError("its starts and ends must be constants when a step is negative")
+        raise UnsupportedError("its starts and ends must be constants")
+    steps = node.constant(4, "steps")
+    steps = np.ones(len(starts), np.int64) if steps is None else steps
     order = range(len(starts)) if axes is None else axes.tolist()
     for start, end, axis, step in zip(starts.tolist(), ends.tolist(), order, steps.tolist(), strict=True):
         indices = _slice_indices(shape[axis], start, end, step)
@@ -57,7 +54,7 @@ def _slice_indices(size: int, start: int, end: int, step: int) -> list[int]:
 
 @register("Pad")
 def pad(node: Site) -> Outcome:
-    """Constant pads over all axes for ORT's own gradient; reflect, edge and wrap by Gather."""
+    """Constant pads as pads of all axes; reflect, edge and wrap by Gather."""
     x = node.inputs[0]
     shape = node.shape(x)
     pads, axes = node.constant(1, "pads"), node.constant(3, "axes")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnx_oto.errors import UnsupportedError
 from onnx_oto.gradients.graph.lowering.reductions import root
 from onnx_oto.gradients.graph.lowering.registry import Outcome, Site, register
 
@@ -46,17 +45,20 @@ def group_normalization(node: Site) -> Outcome:
 
 @register("LayerNormalization")
 def layer_normalization(node: Site) -> Outcome:
-    """The same op with its bias and all three outputs written out, which ORT's gradient needs."""
-    complete = node.has_input(2) and node.has_output(1) and node.has_output(2)
-    if complete:
-        return None
-    if node.has_output(1) or node.has_output(2):
-        raise UnsupportedError(
-            "its mean or deviation output is read by the model: compute them by ReduceMean"
-        )
+    """The same op with its bias and all three outputs, or, where it has them or they are read, by ReduceMean."""
     x, scale = node.inputs[:2]
-    shift = node.inputs[2] if node.has_input(2) else node.number(np.zeros(node.shape(scale)), x)
-    return node.emit_many(node.op, [x, scale, shift], 3, **node.attributes)[0]
+    if not (node.has_output(1) or node.has_output(2)):
+        shift = node.inputs[2] if node.has_input(2) else node.number(np.zeros(node.shape(scale)), x)
+        return node.emit_many(node.op, [x, scale, shift], 3, **node.attributes)[0]
+    rank = len(node.shape(x))
+    axes = list(range(node.attribute("axis", -1) % rank, rank))
+    mean = node.reduce("ReduceMean", x, axes)
+    centred = node.emit("Sub", x, mean)
+    variance = node.reduce("ReduceMean", node.emit("Mul", centred, centred), axes)
+    epsilon = node.number(node.attribute("epsilon", 1e-5), x)
+    inverse = node.emit("Reciprocal", node.emit("Sqrt", node.emit("Add", variance, epsilon)))
+    y = node.emit("Mul", node.emit("Mul", centred, inverse), scale)
+    return [node.emit("Add", y, node.inputs[2]) if node.has_input(2) else y, mean, inverse]
 
 
 @register("LpNormalization")

@@ -1,13 +1,14 @@
 """The table of lowerings and what a lowering function may use.
 
-A lowering rewrites one node into ops whose gradient ONNX Runtime gets right. Its contract:
+A lowering rewrites one node into simpler ops. It knows no backend: whether a node needs it is what a backend's
+`covers` decides; asked, it lowers. Its contract:
 
     @register("HardSigmoid")
     def hard_sigmoid(node: Site) -> Outcome: ...
 
-It returns the name of the tensor that replaces the node's first output (or one name per output), or None to
-leave the node alone, and raises UnsupportedError with advice for attributes it cannot handle. It only emits
-through `node`. What it emits is lowered again until nothing changes, so a lowering may build on others.
+It returns the name of the tensor that replaces the node's first output (or one name per output), or None when it
+knows nothing simpler, and raises UnsupportedError with advice for attributes it cannot handle. It only emits
+through `node`. What it emits is judged and lowered again until nothing changes, so a lowering may build on others.
 """
 
 from __future__ import annotations
@@ -29,16 +30,22 @@ Outcome = str | Sequence[str] | None
 Lowering = Callable[["Site"], Outcome]
 
 _TABLE: dict[str, Lowering] = {}
+ALWAYS_LOWERED: set[str] = set()
+"""Ops that do something else in training: they go to their lowering whatever the backend says."""
 
 
-def register(*ops: str) -> Callable[[Lowering], Lowering]:
-    """Enter a function into the table for ops of the standard domain, or "domain::Op" for another one."""
+def register(*ops: str, always: bool = False) -> Callable[[Lowering], Lowering]:
+    """Enter a function into the table for ops of the standard domain, or "domain::Op" for another one.
+
+    `always`: training changes what the op computes, so that no node of it may stay as it is.
+    """
 
     def enter(function: Lowering) -> Lowering:
         for op in ops:
             if op in _TABLE:
                 raise ValueError(f"op {op} has two lowerings")
             _TABLE[op] = function
+            ALWAYS_LOWERED.update([op] if always else [])
         return function
 
     return enter

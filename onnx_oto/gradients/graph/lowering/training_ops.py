@@ -8,7 +8,7 @@ from onnx_oto.errors import UnsupportedError
 from onnx_oto.gradients.graph.lowering.registry import Mask, Outcome, Site, register
 
 
-@register("BatchNormalization")
+@register("BatchNormalization", always=True)
 def batch_normalization(node: Site) -> Outcome:
     """Batch statistics when scale or shift is trainable; otherwise y = x * a + b with fixed statistics.
 
@@ -39,7 +39,7 @@ def batch_normalization(node: Site) -> Outcome:
     return node.emit("Add", node.emit("Mul", x, node.reshape(factor, column)), node.reshape(offset, column))
 
 
-@register("Dropout")
+@register("Dropout", always=True)
 def dropout(node: Site) -> Outcome:
     """y = x * m with m = 0 or 1/(1-ratio) from outside, so that a mask depends on (seed, step) alone.
 

@@ -1,0 +1,87 @@
+"""Who decides what is lowered: the backend's word, whatever the lowerings could do."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from onnx import numpy_helper
+
+from onnx_oto.errors import UnsupportedError
+from onnx_oto.gradients.covered import covers
+from onnx_oto.gradients.facts import Facts
+from onnx_oto.gradients.graph.lowering import lower, unsupported
+
+IMAGE = "(float[2, 4, 6, 6] x) => (float[2, C, H, W] y)"
+
+
+def model_of(body: str, signature: str = IMAGE, **constants: np.ndarray) -> onnx.ModelProto:
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 19]> g {signature} {{ {body} }}')
+    model.graph.initializer.extend(numpy_helper.from_array(v, k) for k, v in constants.items())
+    return model
+
+
+def ops(model: onnx.ModelProto) -> list[str]:
+    return [node.op_type for node in model.graph.node if node.op_type != "Identity"]
+
+
+def test_what_is_covered_stays_though_it_has_a_lowering() -> None:
+    model = model_of("a = Elu(x) y = HardSwish(a)")
+    assert ops(lower(model, ["x"], lambda node, facts: None).model) == ["Elu", "HardSwish"]
+
+
+def test_what_is_not_covered_is_lowered_or_refused_with_the_reason() -> None:
+    def no_split(node: onnx.NodeProto, facts: Facts) -> str | None:
+        return "this backend has no Split" if node.op_type == "Split" else None
+
+    halves = model_of("a, b = Split<axis=1, num_outputs=2>(x) y = Add(a, b)")
+    assert ops(lower(halves, ["x"], no_split).model) == ["Slice", "Slice", "Add"]
+    model = model_of("y = Det(x)")
+    (refusal,) = unsupported(model, ["x"], lambda node, facts: "this backend has no Det")
+    assert (refusal.op, refusal.advice) == ("Det", "this backend has no Det")
+    with pytest.raises(UnsupportedError, match=r"node 'y' \(Det\): this backend has no Det"):
+        lower(model, ["x"], lambda node, facts: "this backend has no Det")
+
+
+def test_a_lowering_that_refuses_says_why() -> None:
+    model = model_of('y = Resize<antialias=1, mode="linear">(x, , s)', s=np.array([1, 1, 2, 2], np.float32))
+    (refusal,) = unsupported(model, ["x"], covers)
+    assert "antialias" in refusal.advice
+
+
+def test_training_ops_are_lowered_whatever_is_covered() -> None:
+    weights = {name: np.ones(4, np.float32) for name in ("s", "b", "m", "v")}
+    model = model_of("d = Dropout(x) y = BatchNormalization(d, s, b, m, v)", **weights)
+    lowered = lower(model, ["x", "s"], lambda node, facts: None)
+    assert ops(lowered.model) == ["Mul", "BatchNormalization"]
+    assert lowered.statistics.keys() == {"m", "v"}
+    assert len(lowered.masks) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "facts", "reason"),
+    [
+        ('y = Conv<auto_pad="SAME_UPPER">(x, w)', Facts(shapes={"w": (4, 4, 3, 3)}), "auto_pad"),
+        ("y = AveragePool<kernel_shape=[2, 2], dilations=[2, 2]>(x)", Facts(), "dilations"),
+        ("y = LayerNormalization(x, s)", Facts(), "bias"),
+        ("y, m, d = LayerNormalization(x, s, b)", Facts(read={"y", "m"}), "output 'm'"),
+        ("y, z = Split<axis=0, num_outputs=2>(x)", Facts(read={"y"}), "not read"),
+        ("y = Clip(x, l)", Facts(carried={"x", "l"}), "bounds"),
+        ("y = Pow(x, p)", Facts(carried={"x", "p"}), "exponent"),
+        ("y = MatMul(x, v)", Facts(shapes={"v": (6,)}), "1-D"),
+        ("y = MatMul(x, v)", Facts(), "unknown"),
+        ("y = Gemm(x, v, c)", Facts(shapes={"c": ()}), "scalar"),
+        ("y = Slice(x, s, e, a, t)", Facts(constants={"t": np.array([-1])}), "negative"),
+        ("y = Slice(x, s, e, a, t)", Facts(), "'t' are computed"),
+        ('y = Pad<mode="edge">(x, p)', Facts(), "constant pads only"),
+        ("y = ReduceSum<noop_with_empty_axes=1>(x)", Facts(), "reduces nothing"),
+        ("y = Where(c, x, z)", Facts(shapes={"x": (2,), "y": (3, 2)}, carried={"x"}), "broadcast"),
+        ("y = BatchNormalization(x, s, b, m, v)", Facts(), "batch statistics"),
+        ("y = Elu(x)", Facts(), "no gradient for this op"),
+        ("y = com.acme.Relu(x)", Facts(), "no gradient for this op"),
+    ],
+)
+def test_reasons(body: str, facts: Facts, reason: str) -> None:
+    (node,) = model_of(body).graph.node
+    assert reason in (covers(node, facts) or "")
