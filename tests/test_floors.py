@@ -29,7 +29,7 @@ FLOORS = (
 FLOOR_OF = {name: number for number, names in enumerate(FLOORS) for name in names}
 ROOMS = {
     "model": ("graph", "shapes", "files", "normal", "view"),
-    "gradients": ("graph", "session", "backends"),
+    "gradients": ("graph", "session", "backends", "preparation"),
 }
 """Packages with floors of their own, from the ground up."""
 FENCES = {

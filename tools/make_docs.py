@@ -11,7 +11,7 @@ import click
 
 from onnx_oto.cli.commands import cli
 from onnx_oto.errors import OtoError
-from onnx_oto.gradients.covered import differentiable
+from onnx_oto.gradients.backends.ort_covers import differentiable
 from onnx_oto.gradients.graph.lowering.registry import registered
 from onnx_oto.ops import RULES
 

@@ -10,7 +10,8 @@ import click
 
 from onnx_oto.cli import screen
 from onnx_oto.cli.models import analysis_options, feed_options, json_option, model_argument, seed_option
-from onnx_oto.gradients import LOSSES
+from onnx_oto.gradients import BACKENDS, LOSSES
+from onnx_oto.gradients.backends import AUTO
 from onnx_oto.optim import DIRECTIONS, OPTIMIZERS
 from onnx_oto.pipeline import Trained, TrainOptions, demo, train
 from onnx_oto.pipeline.folder import CHECKPOINT
@@ -82,6 +83,13 @@ def _numbers(_: click.Context, option: click.Parameter, text: str | None) -> tup
 @click.option("--std", callback=_numbers, help="Divide by, the same way.")
 @seed_option
 @click.option("--shards", default=0, help="Sessions side by side.  [default: one per core]")
+@click.option(
+    "--backend",
+    type=click.Choice([AUTO, *BACKENDS]),
+    default=DEFAULTS.backend,
+    show_default=True,
+    help="What makes gradients.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run in the folder.")
 @json_option
 def train_command(model: Path, data: Path, run: Path, as_json: bool, **settings: Any) -> None:

@@ -1,9 +1,26 @@
-"""Gradients of an ONNX model: lowering, losses and the ONNX Runtime backend (in `gradients.backends`)."""
+"""Gradients of an ONNX model.
+
+spec.py         what a step is asked for, and the seam of sessions
+preparation.py  the one value between a model and a session
+graph/          from the model to its training graph
+backends/       from a training graph to a gradient graph
+session/        runs a gradient graph, whoever made it
+"""
 
 from __future__ import annotations
 
-from onnx_oto.gradients.graph.preparation import refusals
-from onnx_oto.gradients.spec import LOSSES, GradientBackend, GradientSession, TrainingSpec
-from onnx_oto.runtime.installed import require_training
+from onnx_oto.gradients.backends import BACKENDS, Backend, choose_backend
+from onnx_oto.gradients.preparation import Preparation, prepare, require_trainable
+from onnx_oto.gradients.spec import LOSSES, GradientSession, TrainingSpec
 
-__all__ = ["LOSSES", "GradientBackend", "GradientSession", "TrainingSpec", "refusals", "require_training"]
+__all__ = [
+    "BACKENDS",
+    "LOSSES",
+    "Backend",
+    "GradientSession",
+    "Preparation",
+    "TrainingSpec",
+    "choose_backend",
+    "prepare",
+    "require_trainable",
+]

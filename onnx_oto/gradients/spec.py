@@ -1,4 +1,4 @@
-"""What a training step is asked for, and the two seams: a backend builds a session, a session takes steps."""
+"""What a training step is asked for, and the seam of sessions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from onnx_oto.errors import UsageError
@@ -87,12 +86,4 @@ class GradientSession(Protocol):
 
     def close(self) -> None:
         """Stop the worker threads. The session cannot be used afterwards."""
-        ...
-
-
-class GradientBackend(Protocol):
-    """Something that turns a model and a spec into a session."""
-
-    def build(self, model: onnx.ModelProto, spec: TrainingSpec) -> GradientSession:
-        """Return a session that owns copies of the parameters; `model` is not modified."""
         ...

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from onnx_oto.errors import UsageError
+from onnx_oto.gradients.backends import AUTO
 from onnx_oto.optim import DIRECTIONS
 from onnx_oto.pipeline.feeding import FeedOptions
 
@@ -16,7 +17,8 @@ class TrainOptions(FeedOptions):
     """How to train; the fields are the options of the command line.
 
     sparsity: share of groups to zero. scope: ranked over the whole model ("global", every dimension keeping at
-    least `min_keep` of its lanes) or the same share in every dimension. shards: 0 = one per core.
+    least `min_keep` of its lanes) or the same share in every dimension. shards: 0 = one per core. backend: what makes
+    gradients, by name.
     """
 
     sparsity: float = 0.5
@@ -39,6 +41,7 @@ class TrainOptions(FeedOptions):
     crop: int = 0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    backend: str = AUTO
     overwrite: bool = False
 
     def __post_init__(self) -> None:

@@ -6,15 +6,14 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
 from onnx_oto import data
 from onnx_oto.errors import UnsupportedError, UsageError
-from onnx_oto.gradients import TrainingSpec, refusals, require_training
-from onnx_oto.gradients.graph.preparation import prepare, training_graph
+from onnx_oto.gradients import Backend, Preparation, TrainingSpec, choose_backend, prepare, require_trainable
 from onnx_oto.pipeline.feeding import read_feeding
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import TrainOptions
@@ -28,7 +27,6 @@ Say = Callable[[str], None]
 
 OPEN_SIZE = 32
 """What open sizes besides the batch are taken as while nothing is known of the data."""
-MOST_REFUSALS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +34,7 @@ class Ready:
     """A model, data that fit it, and how to train: nothing is left that could be refused."""
 
     opened: Opened
-    spec: TrainingSpec
+    preparation: Preparation
     dataset: data.Dataset
 
 
@@ -54,27 +52,28 @@ def make_ready(
     opened = open_model(path, options)
     if options.prunes:
         require_prunable(opened)
-    require_training()
+    backend = choose_backend(options.backend)
     require_computable(opened.origins.computed, options.limits)
-    spec = _checked_spec(opened, options)
+    preparation = _prepared(opened, options, backend)
+    require_trainable(preparation.refusals)
     _say_ceiling(opened.analysis, say)
     for note in opened.notes:
         say(note)
     if options.prunes:
         _rehearse(opened.analysis, options, say)
     raw = data.load(source)
-    spec = _with_sample_shapes(opened.model, spec, raw)
-    dataset = _dataset(opened.model, spec, raw, options)
+    preparation = preparation.respecified(sample_shapes=_sample_shapes(opened.model, preparation, raw))
+    dataset = _dataset(preparation, raw, options)
     for note in dataset.notes:
         say(note)
     batch, shrunk = data.fit_batch(len(dataset.train), options.batch)
     if shrunk:
         say(shrunk)
-    return Ready(opened, replace(spec, batch=batch, shards=min(options.shards, batch)), dataset)
+    return Ready(opened, preparation.respecified(batch=batch, shards=min(options.shards, batch)), dataset)
 
 
-def _checked_spec(opened: Opened, options: TrainOptions) -> TrainingSpec:
-    """Return the training spec, after asking whether every node on the way can be trained."""
+def _prepared(opened: Opened, options: TrainOptions, backend: Backend) -> Preparation:
+    """Return the preparation for what is known before the data are."""
     names = trainable(opened.analysis)
     if not names:
         raise UnsupportedError(f"'{opened.path.name}' has no float32 parameters to train")
@@ -82,19 +81,12 @@ def _checked_spec(opened: Opened, options: TrainOptions) -> TrainingSpec:
         trainable=names,
         loss=options.loss,
         batch=options.batch,
-        shards=0,
+        shards=min(options.shards, options.batch),
         output=options.output,
         seed=options.seed,
         sample_shapes=_guessed_shapes(opened.model),
     )
-    refused = refusals(opened.model, spec)
-    if refused:
-        rest = len(refused) - MOST_REFUSALS
-        listed = "; ".join(str(refusal) for refusal in refused[:MOST_REFUSALS])
-        raise UnsupportedError(
-            f"training cannot handle {listed}" + (f"; and {rest} more nodes" if rest > 0 else "")
-        )
-    return spec
+    return prepare(opened.model, spec, backend)
 
 
 def _guessed_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
@@ -112,27 +104,26 @@ def _pattern(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
     return tuple(dim.dim_value or None for dim in value.type.tensor_type.shape.dim)[1:]
 
 
-def _with_sample_shapes(model: onnx.ModelProto, spec: TrainingSpec, raw: data.Raw) -> TrainingSpec:
-    """Return `spec` with the open sizes taken from the data."""
+def _sample_shapes(
+    model: onnx.ModelProto, preparation: Preparation, raw: data.Raw
+) -> dict[str, tuple[int, ...]]:
+    """Return the open sizes of samples, taken from the data."""
     values = {value.name: value for value in model.graph.input}
     shapes = {}
-    for name in spec.sample_shapes:
+    for name in preparation.spec.sample_shapes:
         key = name if name in raw.train.inputs else ""
         if key not in raw.train.inputs:
             continue
         stored = raw.train.inputs[key][:1]
         fitted, _ = data.fit(stored, _pattern(values[name]), np.float32, name=raw.train.key(key))
         shapes[name] = fitted.shape
-    return replace(spec, sample_shapes=shapes)
+    return shapes
 
 
-def _dataset(
-    model: onnx.ModelProto, spec: TrainingSpec, raw: data.Raw, options: TrainOptions
-) -> data.Dataset:
+def _dataset(preparation: Preparation, raw: data.Raw, options: TrainOptions) -> data.Dataset:
     """Return the data as the inputs and the loss read them."""
-    prepared = prepare(model, spec)
-    target = training_graph(prepared, spec, 2).target
-    inputs = {feed.name: data.Input(feed.shape, feed.dtype) for feed in prepared.feeds}
+    target = preparation.target
+    inputs = {feed.name: data.Input(feed.shape, feed.dtype) for feed in preparation.feeds}
     labels = None
     if target is not None:
         bounds = (0.0, 1.0) if options.loss == "bce-with-logits" else (-np.inf, np.inf)

@@ -112,7 +112,7 @@ def _fit(
 ) -> tuple[History, int]:
     """Return what happened and how many groups are zero; the weights, once the last step is taken, are in `rescue`."""
     with limited(options.limits):
-        session = _session(ready)
+        session = ready.preparation.build()
     try:
         optimizer = _optimizer(ready.opened.analysis, session, options, _steps(ready, options))
         recipe = _recipe(ready, options)
@@ -127,16 +127,8 @@ def _fit(
         session.close()
 
 
-def _session(ready: Ready) -> GradientSession:
-    from onnx_oto.gradients.backends.ort_training import (
-        OrtBackend,  # loads the runtime, which other verbs do without
-    )
-
-    return OrtBackend().build(ready.opened.model, ready.spec)
-
-
 def _steps(ready: Ready, options: TrainOptions) -> int:
-    return total_steps(len(ready.dataset.train), ready.spec.batch, options.epochs)
+    return total_steps(len(ready.dataset.train), ready.preparation.spec.batch, options.epochs)
 
 
 def _optimizer(analysis: Analysis, session: GradientSession, options: TrainOptions, steps: int) -> Optimizer:
@@ -166,7 +158,12 @@ def _recipe(ready: Ready, options: TrainOptions) -> Recipe:
     warm_up = min(round(steps * options.warm_up), steps)
     schedule = Schedule(options.schedule, options.lr, steps, warm_up=warm_up)
     return Recipe(
-        options.epochs, ready.spec.batch, schedule, options.loss, seed=options.seed, augment=augment
+        options.epochs,
+        ready.preparation.spec.batch,
+        schedule,
+        options.loss,
+        seed=options.seed,
+        augment=augment,
     )
 
 

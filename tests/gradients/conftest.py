@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from onnx_oto.gradients import GradientSession, TrainingSpec
-from onnx_oto.gradients.backends.ort_training import OrtBackend
+from onnx_oto.gradients import GradientSession, TrainingSpec, prepare
+from onnx_oto.gradients.backends.ort_training import OrtTraining
 
 Array = NDArray[Any]
 Build = Callable[..., GradientSession]
@@ -35,7 +35,7 @@ def build() -> Iterator[Build]:
     def make(
         model: onnx.ModelProto, trainable: tuple[str, ...], loss: str = "mse", **spec: Any
     ) -> GradientSession:
-        sessions.append(OrtBackend().build(model, TrainingSpec(trainable, loss, **spec)))
+        sessions.append(prepare(model, TrainingSpec(trainable, loss, **spec), OrtTraining()).build())
         return sessions[-1]
 
     yield make

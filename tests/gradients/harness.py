@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from onnx_oto.gradients import TrainingSpec
-from onnx_oto.gradients.backends.ort_training import OrtBackend
+from onnx_oto.gradients import TrainingSpec, prepare
+from onnx_oto.gradients.backends.ort_training import OrtTraining
 
 Array = NDArray[Any]
 STEP = 1e-5  # of the central differences: error about STEP^2, and about 1e-16 / STEP from rounding
@@ -115,9 +115,9 @@ def trainable(row: Row) -> tuple[str, ...]:
 def ours(row: Row) -> tuple[float, float | None, dict[str, Array]]:
     """Return (loss of the training graph, loss of the original graph, gradients), all from ONNX Runtime."""
     batch = row.values()[next(iter(row.params))].shape
-    session = OrtBackend().build(
-        model_of(row), TrainingSpec(trainable(row), "output", batch=batch[0], shards=1)
-    )
+    session = prepare(
+        model_of(row), TrainingSpec(trainable(row), "output", batch=batch[0], shards=1), OrtTraining()
+    ).build()
     data = {"data": np.zeros(batch, np.float32)}
     loss = session.step(data, None)
     grads = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnx_oto.gradients.covered import differentiable
+from onnx_oto.gradients.backends.ort_covers import differentiable
 from onnx_oto.gradients.graph.lowering import registered
 
 from .harness import FLOAT32, Row, differences, ours

@@ -7,8 +7,12 @@ import onnx
 import pytest
 
 from onnx_oto.errors import UnsupportedError, UsageError
-from onnx_oto.gradients import TrainingSpec, refusals
-from onnx_oto.gradients.graph.preparation import prepare, training_graph
+from onnx_oto.gradients import Preparation, TrainingSpec, require_trainable
+from onnx_oto.gradients import prepare as prepare_for
+from onnx_oto.gradients.backends.ort_covers import covers
+from onnx_oto.gradients.backends.ort_training import OrtTraining
+from onnx_oto.gradients.graph.lowering import Refusal
+from onnx_oto.gradients.graph.training import detached, lowered_for
 from onnx_oto.gradients.graph.types import UNKNOWN, types
 
 from .conftest import Build, model_from, normal
@@ -16,6 +20,14 @@ from .conftest import Build, model_from, normal
 
 def spec(*trainable: str, **fields: object) -> TrainingSpec:
     return TrainingSpec(trainable, "mse", **{"batch": 4, **fields})
+
+
+def prepare(model: onnx.ModelProto, spec: TrainingSpec) -> Preparation:
+    return prepare_for(model, spec, OrtTraining())
+
+
+def refusals(model: onnx.ModelProto, spec: TrainingSpec) -> list[Refusal]:
+    return list(prepare(model, spec).refusals)
 
 
 @pytest.mark.parametrize("opset", [9, 11, 12, 13, 17, 18, 21])
@@ -111,7 +123,7 @@ def test_refusals_name_node_op_and_remedy() -> None:
         "node 'n2' (Asin): training has no gradient for this op; leave what feeds it"
     )
     with pytest.raises(UnsupportedError, match=r"node 'n2' \(Asin\): .*node 'n3' \(Acos\)"):
-        training_graph(prepare(model, spec("w")), spec("w"), 4)
+        require_trainable(prepare(model, spec("w")).refusals)
 
 
 def test_foreign_domains_and_bodies_are_refused_only_on_the_path() -> None:
@@ -144,8 +156,7 @@ def test_shape_arithmetic_is_folded(build: Build) -> None:
         }""",
         {"w": normal(6), "zero": np.array(0), "axes": np.array([0]), "rest": np.array([3, 4])},
     )
-    prepared = prepare(model, spec("w"))
-    graph = training_graph(prepared, spec("w"), 4).lowered.model.graph
+    graph = lowered_for(detached(model, spec("w")), spec("w"), 4, covers).model.graph
     assert not {"Shape", "Gather", "Unsqueeze", "Concat"} & {node.op_type for node in graph.node}
     session = build(model, ("w",), batch=4)
     x = normal(4, 2, 6)

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from onnx_oto.errors import UnsupportedError, UsageError
-from onnx_oto.gradients.backends.ort_training import shard_sizes
+from onnx_oto.gradients.preparation import shard_sizes
 
 from .conftest import Build, gradient_of, model_from, normal
 

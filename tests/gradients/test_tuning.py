@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -27,14 +29,14 @@ CONVOLUTIONS = {
 def gradient_ops(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Return a list that receives the op names of every gradient graph built from now on."""
     seen: list[list[str]] = []
-    real = ort.gradient_model
+    real = ort.OrtTraining.differentiate
 
-    def spy(*arguments: object) -> bytes:
-        content = real(*arguments)
-        seen.append([node.op_type for node in onnx.load_from_string(content).graph.node])
-        return content
+    def spy(*arguments: Any) -> onnx.ModelProto:
+        gradient = real(*arguments)
+        seen.append([node.op_type for node in gradient.graph.node])
+        return gradient
 
-    monkeypatch.setattr(ort, "gradient_model", spy)
+    monkeypatch.setattr(ort.OrtTraining, "differentiate", spy)
     return seen
 
 

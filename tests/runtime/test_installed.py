@@ -98,7 +98,8 @@ def test_importing_needs_no_runtime() -> None:
         "import onnx_oto, onnx_oto.gradients as g, onnx.parser\n"
         "m = onnx.parser.parse_model('<ir_version: 8, opset_import: [\"\": 17]>'"
         " 'g (float[N, 2] x) => (float[N, 2] y) <float[2] w = {1, 2}> { a = Mul(x, w) y = Atan(a) }')\n"
-        "print(g.refusals(m, g.TrainingSpec(('w',), 'mse', 4))[0])"
+        "from onnx_oto.gradients.backends.ort_training import OrtTraining\n"
+        "print(g.prepare(m, g.TrainingSpec(('w',), 'mse', 4), OrtTraining()).refusals[0])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "(Atan): training has no gradient for this op" in done.stdout
@@ -108,12 +109,11 @@ def test_building_is_silent() -> None:
     """The builder writes to descriptor 2 from native code, whatever the log level."""
     code = (
         "import numpy as np, onnx.parser\n"
-        "from onnx_oto.gradients import TrainingSpec\n"
-        "from onnx_oto.gradients.backends.ort_training import OrtBackend\n"
+        "from onnx_oto.gradients import TrainingSpec, choose_backend, prepare\n"
         "m = onnx.parser.parse_model('<ir_version: 8, opset_import: [\"\": 17]>'"
         " 'g (float[N, 2] x) => (float[N, 2] y) <float[2] w = {1, 2}> { a = Mul(x, w) y = Relu(a) }')\n"
         "x = np.ones((4, 2), np.float32)\n"
-        "s = OrtBackend().build(m, TrainingSpec(('w',), 'mse', 4))\n"
+        "s = prepare(m, TrainingSpec(('w',), 'mse', 4), choose_backend()).build()\n"
         "s.step({'x': x}, x); s.predict({'x': x}); s.close()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

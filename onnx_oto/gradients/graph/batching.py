@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,7 @@ class Feed:
 
 
 def feeds(
-    model: onnx.ModelProto, weights: Mapping[str, object], sample_shapes: Mapping[str, tuple[int, ...]]
+    model: onnx.ModelProto, weights: Collection[str], sample_shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[Feed, ...]:
     """Return the data inputs of a model with an open batch; sizes left open come from `sample_shapes`.
 

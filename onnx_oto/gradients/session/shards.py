@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from onnx_oto.errors import DataError, UnsupportedError
 from onnx_oto.gradients.graph.batching import Feed
 from onnx_oto.gradients.graph.parameters import Weights
-from onnx_oto.gradients.graph.preparation import Prepared, Training
+from onnx_oto.gradients.graph.training import Detached, TrainingGraph
 from onnx_oto.gradients.losses import LOSS, TARGET
 from onnx_oto.gradients.session.flat import Layout, aligned_zeros
 from onnx_oto.gradients.session.validation import check_batch, check_target
 from onnx_oto.gradients.spec import TrainingSpec
+from onnx_oto.runtime.runner import first_line
 from onnx_oto.runtime.training import open_light
 
 Array = NDArray[Any]
@@ -35,11 +36,6 @@ def _session(content: bytes) -> Any:
         return open_light(content)
     except Exception as error:
         raise UnsupportedError(f"ONNX Runtime cannot load the training graph: {first_line(error)}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text that says something."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _share(array: Array) -> Any:
@@ -68,7 +64,7 @@ class Shard:
     """One single-threaded session with its share of the batch; writes its own gradient buffer."""
 
     def __init__(
-        self, content: bytes, training: Training, feeds: Sequence[Feed], memory: Memory, index: int
+        self, content: bytes, training: TrainingGraph, feeds: Sequence[Feed], memory: Memory, index: int
     ) -> None:
         self.size = training.size
         self.target = training.target
@@ -126,10 +122,10 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...], ratio: float) -> Flo
 class Evaluator:
     """The model in inference mode over the same parameters and running statistics."""
 
-    def __init__(self, prepared: Prepared, memory: Memory, chunk: int | None) -> None:
-        self._session = _session(prepared.model.SerializeToString())
-        self._output = prepared.output
-        self.feeds = prepared.feeds
+    def __init__(self, what: Detached, memory: Memory, chunk: int | None) -> None:
+        self._session = _session(what.model.SerializeToString())
+        self._output = what.output
+        self.feeds = what.feeds
         self._chunk = chunk
         self._memory = memory
         names = {value.name for value in self._session.get_inputs()}
@@ -176,7 +172,7 @@ class StepSeconds(NamedTuple):
     average: float
 
 
-class OrtSession:
+class ShardedSession:
     """A model in training (see spec.GradientSession). `seconds` tells where the time of the last step went."""
 
     def __init__(

@@ -14,10 +14,10 @@ from onnx_oto.gradients.graph.lowering import (
     shuffles,
     training_ops,
 )
-from onnx_oto.gradients.graph.lowering.engine import Lowered, Refusal, lower, unsupported
+from onnx_oto.gradients.graph.lowering.engine import Lowered, Refusal, lower
 from onnx_oto.gradients.graph.lowering.registry import Mask, registered
 
-__all__ = ["Lowered", "Mask", "Refusal", "lower", "registered", "unsupported"]
+__all__ = ["Lowered", "Mask", "Refusal", "lower", "registered"]
 
 _FAMILIES = (
     activations,

@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnx_oto.errors import UnsupportedError
-from onnx_oto.gradients.facts import Covers, Facts
+from onnx_oto.gradients.graph.facts import Covers, Facts
 from onnx_oto.gradients.graph.lowering.registry import ALWAYS_LOWERED, Draft, Mask, Site, key, lowering_of
 from onnx_oto.gradients.graph.types import Type, constants, types
 from onnx_oto.model.graph.node import opset_of
@@ -33,41 +33,28 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Lowered:
-    """A training copy. `statistics`: running statistic -> tensor with its new value, also an output."""
+    """A training copy. `statistics`: running statistic -> tensor with its new value, also an output.
+
+    `refusals` are the nodes on the path that training cannot pass through; with any, the copy is good for nothing else.
+    """
 
     model: onnx.ModelProto
     masks: tuple[Mask, ...]
     statistics: dict[str, str]
+    refusals: tuple[Refusal, ...] = ()
 
 
 def lower(model: onnx.ModelProto, trainable: Collection[str], covers: Covers) -> Lowered:
     """Return a training copy of a static-shape model; graph outputs are what the gradient flows back from.
 
     `trainable` are initializers or graph inputs. A node on the path that `covers` accepts stays as it is, any other
-    goes to its lowering. Raises UnsupportedError naming every node that is refused.
-    """
-    lowered, refusals = _lower(model, frozenset(trainable), covers)
-    if refusals:
-        raise UnsupportedError("; ".join(map(str, refusals)))
-    return lowered
-
-
-def unsupported(model: onnx.ModelProto, trainable: Collection[str], covers: Covers) -> list[Refusal]:
-    """Return the nodes on the path of a static-shape model that training cannot handle."""
-    return _lower(model, frozenset(trainable), covers)[1]
-
-
-def _lower(
-    model: onnx.ModelProto, trainable: frozenset[str], covers: Covers
-) -> tuple[Lowered, list[Refusal]]:
-    """Lower in rounds until nothing changes; what the last round refuses stays refused.
-
-    A later round may succeed where an earlier one failed: lowering an op whose shape inference is missing
-    reveals the shapes behind it.
+    goes to its lowering; in rounds until nothing changes, and what the last round refuses stays refused. A later round
+    may succeed where an earlier one failed: lowering an op whose shape inference is missing reveals the shapes behind
+    it.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    draft = Draft(opset_of(copy), trainable)
+    draft = Draft(opset_of(copy), frozenset(trainable))
     for _ in range(_ROUNDS):
         changed, refusals = _round(copy, draft, covers)
         if not changed:
@@ -79,7 +66,7 @@ def _lower(
         copy.graph.output.append(
             helper.make_tensor_value_info(latest, TensorProto.FLOAT, known[statistic].shape)
         )
-    return Lowered(copy, tuple(draft.masks), dict(draft.statistics)), refusals
+    return Lowered(copy, tuple(draft.masks), dict(draft.statistics), tuple(refusals))
 
 
 def _round(model: onnx.ModelProto, draft: Draft, covers: Covers) -> tuple[bool, list[Refusal]]:

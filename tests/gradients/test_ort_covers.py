@@ -9,9 +9,9 @@ import pytest
 from onnx import numpy_helper
 
 from onnx_oto.errors import UnsupportedError
-from onnx_oto.gradients.covered import covers
-from onnx_oto.gradients.facts import Facts
-from onnx_oto.gradients.graph.lowering import lower, unsupported
+from onnx_oto.gradients.backends.ort_covers import covers
+from onnx_oto.gradients.graph.facts import Facts
+from onnx_oto.gradients.graph.lowering import lower
 
 IMAGE = "(float[2, 4, 6, 6] x) => (float[2, C, H, W] y)"
 
@@ -38,7 +38,7 @@ def test_what_is_not_covered_is_lowered_or_refused_with_the_reason() -> None:
     halves = model_of("a, b = Split<axis=1, num_outputs=2>(x) y = Add(a, b)")
     assert ops(lower(halves, ["x"], no_split).model) == ["Slice", "Slice", "Add"]
     model = model_of("y = Det(x)")
-    (refusal,) = unsupported(model, ["x"], lambda node, facts: "this backend has no Det")
+    (refusal,) = lower(model, ["x"], lambda node, facts: "this backend has no Det").refusals
     assert (refusal.op, refusal.advice) == ("Det", "this backend has no Det")
     with pytest.raises(UnsupportedError, match=r"node 'y' \(Det\): this backend has no Det"):
         lower(model, ["x"], lambda node, facts: "this backend has no Det")
@@ -46,7 +46,7 @@ def test_what_is_not_covered_is_lowered_or_refused_with_the_reason() -> None:
 
 def test_a_lowering_that_refuses_says_why() -> None:
     model = model_of('y = Resize<antialias=1, mode="linear">(x, , s)', s=np.array([1, 1, 2, 2], np.float32))
-    (refusal,) = unsupported(model, ["x"], covers)
+    (refusal,) = lower(model, ["x"], covers).refusals
     assert "antialias" in refusal.advice
 
 

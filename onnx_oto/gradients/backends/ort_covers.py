@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import onnx
 
-from onnx_oto.gradients.facts import Facts
+from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.model.graph.node import Node, read_node
 
 _ELEMENTWISE = (

@@ -1,17 +1,18 @@
-"""From the user's model to the light graphs that are trained and evaluated: ONNX only, no runtime."""
+"""From a model to the light graph that is evaluated and the static one that is trained: ONNX only, no runtime."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import onnx
 from onnx import TensorProto, helper, version_converter
 
 from onnx_oto.errors import UnsupportedError, UsageError
 from onnx_oto.gradients import losses
-from onnx_oto.gradients.covered import covers
 from onnx_oto.gradients.graph.batching import Feed, feeds, set_batch
-from onnx_oto.gradients.graph.lowering import Lowered, Refusal, lower, unsupported
+from onnx_oto.gradients.graph.facts import Covers
+from onnx_oto.gradients.graph.lowering import Lowered, lower
 from onnx_oto.gradients.graph.lowering.engine import reads
 from onnx_oto.gradients.graph.open_batch import fixed_batch, open_batch
 from onnx_oto.gradients.graph.parameters import Weights, detach
@@ -24,11 +25,11 @@ from onnx_oto.model.graph.node import opset_of, set_opset
 _OLDEST = 15  # BatchNormalization has its training mode since 15
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A skeleton with an open batch and one output, its weights and its data inputs.
+@dataclass(frozen=True, eq=False)
+class Detached:
+    """A light model with an open batch and one output, its weights apart, and its data inputs.
 
-    `fixed` is the skeleton as it was when its batch had to be opened; both must compute the same.
+    `fixed` is the model as it was when its batch had to be opened; both must compute the same.
     """
 
     model: onnx.ModelProto
@@ -38,52 +39,55 @@ class Prepared:
     fixed: onnx.ModelProto | None = None
 
 
-@dataclass(frozen=True)
-class Training:
-    """The graph of one shard: static batch, lowered, with the loss as output 0 and statistics after it."""
+@dataclass(frozen=True, eq=False)
+class TrainingGraph:
+    """The graph of one shard of `size` samples: static, lowered, with the loss as output 0 and statistics after it."""
 
     lowered: Lowered
     target: Target | None
     size: int
 
 
-def prepare(model: onnx.ModelProto, spec: TrainingSpec) -> Prepared:
-    """Return the skeleton of a model; raises UnsupportedError or UsageError when nothing can be trained."""
-    skeleton, weights = detach(model, spec.trainable)
-    skeleton = _modern(skeleton)
-    output = _choose_output(skeleton, spec.output)
-    _cut(skeleton, output)
-    unknown = sorted(set(spec.sample_shapes) - {value.name for value in model.graph.input})
-    if unknown:
-        raise UsageError(f"sample shape given for {unknown[0]!r}: the model has no such input")
+def detached(model: onnx.ModelProto, spec: TrainingSpec) -> Detached:
+    """Return what is trained of a model; raises UnsupportedError or UsageError when nothing can be."""
+    light, weights = detach(model, spec.trainable)
+    light = _modern(light)
+    output = _choose_output(light, spec.output)
+    _cut(light, output)
     bound = weights.all()
     fixed = None
-    if fixed_batch(skeleton, bound) is not None and spec.loss != "output":
-        fixed, skeleton = skeleton, open_batch(skeleton, bound, output)
-    inputs = feeds(skeleton, bound, spec.sample_shapes)
-    return Prepared(skeleton, weights, inputs, output, fixed)
+    if fixed_batch(light, bound) is not None and spec.loss != "output":
+        fixed, light = light, open_batch(light, bound, output)
+    return Detached(light, weights, feeds_of(light, bound, spec), output, fixed)
 
 
-def training_graph(prepared: Prepared, spec: TrainingSpec, size: int) -> Training:
-    """Return the training graph of a shard of `size` samples; raises UnsupportedError naming the nodes."""
-    lowered = lower(set_batch(prepared.model, prepared.feeds, size), spec.trainable, covers)
-    graph = lowered.model.graph
-    shape = _output_shape(lowered.model, prepared.output)
+def feeds_of(light: onnx.ModelProto, weights: Collection[str], spec: TrainingSpec) -> tuple[Feed, ...]:
+    """Return the data inputs of a light model. Raises UsageError for a sample shape of another model."""
+    unknown = sorted(set(spec.sample_shapes) - {value.name for value in light.graph.input})
+    if unknown:
+        raise UsageError(f"sample shape given for {unknown[0]!r}: the model has no such input")
+    return feeds(light, weights, spec.sample_shapes)
+
+
+def lowered_for(what: Detached, spec: TrainingSpec, size: int, covers: Covers) -> Lowered:
+    """Return the model of `size` samples in what a backend differentiates; refused nodes are listed in it."""
+    return lower(set_batch(what.model, what.feeds, size), spec.trainable, covers)
+
+
+def with_loss(lowered: Lowered, spec: TrainingSpec, output: str, size: int) -> TrainingGraph:
+    """Return the graph with the loss appended. Raises UnsupportedError for an output that does not suit it."""
+    model = onnx.ModelProto()
+    model.CopyFrom(lowered.model)
+    graph = model.graph
+    shape = _output_shape(lowered.model, output)
     if spec.loss != "output" and shape[:1] != (size,):
         raise UnsupportedError(
-            f"output {prepared.output!r} has shape {list(shape)} for {size} samples: "
-            "its first axis must be the batch"
+            f"output {output!r} has shape {list(shape)} for {size} samples: its first axis must be the batch"
         )
-    target = losses.append(lowered.model, spec.loss, prepared.output, shape, size / spec.batch)
+    target = losses.append(model, spec.loss, output, shape, size / spec.batch)
     del graph.output[0]
     graph.output.insert(0, helper.make_tensor_value_info(losses.LOSS, TensorProto.FLOAT, []))
-    return Training(lowered, target, size)
-
-
-def refusals(model: onnx.ModelProto, spec: TrainingSpec) -> list[Refusal]:
-    """Return what training could not handle in a model, without a runtime and before any data are read."""
-    prepared = prepare(model, spec)
-    return unsupported(set_batch(prepared.model, prepared.feeds, min(2, spec.batch)), spec.trainable, covers)
+    return TrainingGraph(replace(lowered, model=model), target, size)
 
 
 def _output_shape(model: onnx.ModelProto, output: str) -> tuple[int, ...]:

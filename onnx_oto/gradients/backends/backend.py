@@ -1,0 +1,35 @@
+"""The seam of backends: what turns a training graph into a gradient graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import onnx
+
+from onnx_oto.gradients.graph.facts import Facts
+
+
+class Backend(Protocol):
+    """A way to gradient graphs. Whatever it makes runs in an ordinary session of the ONNX Runtime that is installed."""
+
+    name: str
+
+    def why_not(self) -> str | None:
+        """Return why it cannot work in this environment, in one line with the remedy; None when it can."""
+        ...
+
+    def covers(self, node: onnx.NodeProto, facts: Facts) -> str | None:
+        """Return why the gradient of a node as it stands would be missing or wrong, None when it is right.
+
+        Nodes that are not covered are lowered to others, or refused with this reason.
+        """
+        ...
+
+    def differentiate(self, graph: onnx.ModelProto, wanted: Sequence[str]) -> onnx.ModelProto:
+        """Return a model with the outputs of `graph` and, behind them, `<name>_grad` for each name in `wanted`.
+
+        `graph` has static shapes, every node on the way from `wanted` to its first output, a float32 scalar, is
+        covered. It is not modified. Raises UnsupportedError in the words of what refuses it.
+        """
+        ...

@@ -1,0 +1,165 @@
+"""The one value between a model and a session: what is trained of it, in graphs that a backend differentiates."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+
+import onnx
+
+from onnx_oto.errors import UnsupportedError
+from onnx_oto.gradients.backends import Backend
+from onnx_oto.gradients.graph.batching import Feed
+from onnx_oto.gradients.graph.lowering import Lowered, Refusal
+from onnx_oto.gradients.graph.lowering.engine import path
+from onnx_oto.gradients.graph.training import (
+    Detached,
+    TrainingGraph,
+    detached,
+    feeds_of,
+    lowered_for,
+    with_loss,
+)
+from onnx_oto.gradients.graph.types import types
+from onnx_oto.gradients.losses import Target
+from onnx_oto.gradients.spec import GradientSession, TrainingSpec
+from onnx_oto.model.files.loading import runnable_bytes
+
+_LEAST = 16
+"""Samples per automatic shard, because BatchNormalization uses each shard's statistics."""
+MOST_REFUSALS = 5
+
+
+def prepare(model: onnx.ModelProto, spec: TrainingSpec, backend: Backend) -> Preparation:
+    """Return a model prepared for training; `model` is not modified. Nothing runs, and no data are needed.
+
+    Raises UsageError for names that the model does not have, UnsupportedError when nothing of it can be trained. Nodes
+    that training cannot pass are listed in `Preparation.refusals`.
+    """
+    return Preparation(detached(model, spec), spec, backend)
+
+
+class Preparation:
+    """A model prepared for steps of a known size.
+
+    The lowered graph of a shard size is made once: `refusals`, `targets`, `build` and what `respecified` returns share
+    it.
+    """
+
+    def __init__(
+        self,
+        what: Detached,
+        spec: TrainingSpec,
+        backend: Backend,
+        lowered: dict[tuple[tuple[Feed, ...], int], Lowered] | None = None,
+    ) -> None:
+        self.spec = spec
+        self.backend = backend
+        self._what = what
+        self._lowered = {} if lowered is None else lowered
+        self._graphs: dict[int, TrainingGraph] = {}
+        self._sizes = shard_sizes(spec.batch, spec.shards, os.cpu_count() or 1)
+
+    @property
+    def feeds(self) -> tuple[Feed, ...]:
+        """The data inputs."""
+        return self._what.feeds
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """The nodes that training cannot pass."""
+        return self._lower(self._sizes[0]).refusals
+
+    @property
+    def target(self) -> Target | None:
+        """What `step` must be given for a whole batch, None for a model that computes its loss itself.
+
+        Raises UnsupportedError for an output that does not suit the loss.
+        """
+        target = self._graph(self._sizes[0]).target
+        return target and replace(target, shape=(self.spec.batch, *target.shape[1:]))
+
+    def respecified(
+        self,
+        *,
+        sample_shapes: Mapping[str, tuple[int, ...]] | None = None,
+        batch: int | None = None,
+        shards: int | None = None,
+    ) -> Preparation:
+        """Return the preparation for other sizes. What the new sizes do not touch is not made again."""
+        spec = replace(
+            self.spec,
+            sample_shapes=self.spec.sample_shapes if sample_shapes is None else sample_shapes,
+            batch=self.spec.batch if batch is None else batch,
+            shards=self.spec.shards if shards is None else shards,
+        )
+        feeds = feeds_of(self._what.model, self._what.weights.all(), spec)
+        return Preparation(replace(self._what, feeds=feeds), spec, self.backend, self._lowered)
+
+    def build(self) -> GradientSession:
+        """Return a session that owns copies of the parameters.
+
+        Raises UnsupportedError for what cannot be trained, CrashedError and LimitError when the runtime does not
+        survive the graph.
+        """
+        from onnx_oto.gradients.session.building import (
+            session_of,  # loads the runtime, which other verbs do without
+        )
+
+        require_trainable(self.refusals)
+        graphs = {size: self._graph(size) for size in self._sizes}
+        gradients = {size: self._gradient(graph) for size, graph in graphs.items()}
+        return session_of(self._what, self.spec, [(graphs[size], gradients[size]) for size in self._sizes])
+
+    def _lower(self, size: int) -> Lowered:
+        known = (self._what.feeds, size)
+        if known not in self._lowered:
+            self._lowered[known] = lowered_for(self._what, self.spec, size, self.backend.covers)
+        return self._lowered[known]
+
+    def _graph(self, size: int) -> TrainingGraph:
+        if size not in self._graphs:
+            self._graphs[size] = with_loss(self._lower(size), self.spec, self._what.output, size)
+        return self._graphs[size]
+
+    def _gradient(self, graph: TrainingGraph) -> bytes:
+        """Return the serialised gradient graph: outputs are the loss, the statistics and `<name>_grad`.
+
+        Only parameters that reach the loss have a gradient.
+        """
+        model = graph.lowered.model
+        wanted = reached(model, self.spec.trainable)
+        if not wanted:
+            raise UnsupportedError(
+                "no trainable parameter reaches the loss: choose another output or other parameters"
+            )
+        return runnable_bytes(self.backend.differentiate(model, wanted))
+
+
+def require_trainable(refusals: tuple[Refusal, ...]) -> None:
+    """Raise UnsupportedError naming nodes that training cannot pass, if there are any."""
+    if refusals:
+        rest = len(refusals) - MOST_REFUSALS
+        listed = "; ".join(str(refusal) for refusal in refusals[:MOST_REFUSALS])
+        raise UnsupportedError(
+            f"training cannot handle {listed}" + (f"; and {rest} more nodes" if rest > 0 else "")
+        )
+
+
+def shard_sizes(batch: int, shards: int, cores: int) -> list[int]:
+    """Return the samples per shard, largest first: equal but for the rest of the division.
+
+    >>> shard_sizes(100, 3, 8), shard_sizes(64, 0, 2), shard_sizes(20, 0, 2)
+    ([34, 33, 33], [32, 32], [20])
+    """
+    count = shards or max(1, min(cores, batch // _LEAST))
+    share, rest = divmod(batch, count)
+    return [share + (index < rest) for index in range(count)]
+
+
+def reached(model: onnx.ModelProto, trainable: tuple[str, ...]) -> list[str]:
+    """Return the trainable names from which gradient flows to the loss, in their order."""
+    nodes = path(model, trainable, types(model))
+    read = {name for index in nodes for name in model.graph.node[index].input}
+    return [name for name in trainable if name in read]
