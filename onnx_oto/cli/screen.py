@@ -204,6 +204,8 @@ def print_trained(result: Trained, gain: Gain) -> None:
     times = _times(slow.median, fast.median)
     rows.append(("latency", f"{slow.median:.3f} ms", f"{fast.median:.3f} ms", times))
     rows.append((f"test {full.metric}", f"{full.value:.4f}", f"{small.value:.4f}", ""))
+    for name, value in full.further.items():
+        rows.append((f"test {name}", f"{value:.4f}", f"{small.further[name]:.4f}", ""))
     _print_changes(rows)
     print_line(
         f"groups zeroed and removed: {summary.removed} of {summary.prunable} "

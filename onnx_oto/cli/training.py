@@ -10,8 +10,11 @@ import click
 
 from onnx_oto.cli import screen
 from onnx_oto.cli.models import analysis_options, feed_options, json_option, model_argument, seed_option
-from onnx_oto.gradients import BACKENDS, LOSSES
+from onnx_oto.cli.named import one_of, texts
+from onnx_oto.gradients import BACKENDS
 from onnx_oto.gradients.backends import AUTO
+from onnx_oto.losses import LOSSES
+from onnx_oto.metrics import ALIASES, METRICS
 from onnx_oto.optim import DIRECTIONS, OPTIMIZERS
 from onnx_oto.pipeline import Trained, TrainOptions, demo, train
 from onnx_oto.pipeline.folder import CHECKPOINT
@@ -57,7 +60,25 @@ def _numbers(_: click.Context, option: click.Parameter, text: str | None) -> tup
 @click.option(
     "--warm-up", default=DEFAULTS.warm_up, show_default=True, help="Share of steps in which lr rises."
 )
-@click.option("--loss", type=click.Choice(LOSSES), default=DEFAULTS.loss, show_default=True)
+@click.option(
+    "--loss",
+    callback=one_of(LOSSES),
+    metavar=f"[{'|'.join(LOSSES)}]",
+    default=DEFAULTS.loss,
+    show_default=True,
+    help=texts(LOSSES),
+)
+@click.option(
+    "--ignore-label", type=int, help="Label that counts for nothing, in loss and metrics.  [default: -100]"
+)
+@click.option(
+    "--metric",
+    "metrics",
+    metavar="NAME",
+    callback=one_of((*METRICS, *ALIASES)),
+    multiple=True,
+    help=f"What is reported of the test data, repeatable.  [default: the loss's own]  {texts(METRICS)}",
+)
 @click.option("--model-output", "output", help="Output that the loss reads.  [default: the first]")
 @click.option(
     "--scope",

@@ -31,13 +31,15 @@ class Labels:
     """What the loss reads.
 
     shape: of the target of one sample, None for open sizes. classes: labels are integers in [0, classes);
-    None: floats. low, high: bounds of float targets, where the loss has them (0 and 1 for bce-with-logits).
+    None: floats. low, high: bounds of float targets, where the loss has them (0 and 1 for bce-with-logits). ignored: an
+    integer that stands for no label, besides the classes or one of them.
     """
 
     shape: tuple[int | None, ...] = ()
     classes: int | None = None
     low: float = -np.inf
     high: float = np.inf
+    ignored: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +119,7 @@ def _target(table: Table, labels: Labels | None) -> Array | None:
         raise DataError(f"{name!r} is missing: the loss needs a target")
     target = _shaped(name, table.target, labels.shape)
     if labels.classes is not None:
-        return _classes(name, target, labels.classes)
+        return _classes(name, target, labels.classes, labels.ignored)
     if target.dtype.kind == "b":
         target = target.astype(np.float32)
     check_finite(name, target, np.float32)
@@ -149,13 +151,20 @@ def _core(shape: Shape) -> Shape:
     return shape
 
 
-def _classes(name: str, target: Array, classes: int) -> Array:
+def _classes(name: str, target: Array, classes: int, ignored: int | None = None) -> Array:
     if target.dtype.kind not in "iu":
         raise DataError(f"{name} is {target.dtype}: class labels are integers 0 to {classes - 1}")
     wrong = (target < 0) | (target >= classes)
+    if ignored is not None:
+        wrong &= target != ignored
     if wrong.any():
         at = tuple(int(i) for i in np.argwhere(wrong)[0])
+        hint = (
+            ""
+            if ignored is None
+            else f"; if {target[at]} means 'no label', ignore it (--ignore-label {target[at]})"
+        )
         raise DataError(
-            f"{name}[{at[0]}] is {target[at]}: labels are 0 to {classes - 1}, the model has {classes} classes"
+            f"{name}[{at[0]}] is {target[at]}: labels are 0 to {classes - 1}, the model has {classes} classes{hint}"
         )
     return target.astype(np.int64)

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from onnx_oto.gradients.backends import BACKENDS, Backend, choose_backend
 from onnx_oto.gradients.preparation import Preparation, prepare, require_trainable
-from onnx_oto.gradients.spec import LOSSES, GradientSession, TrainingSpec
+from onnx_oto.gradients.spec import GradientSession, TrainingSpec
 
 __all__ = [
     "BACKENDS",
-    "LOSSES",
     "Backend",
     "GradientSession",
     "Preparation",

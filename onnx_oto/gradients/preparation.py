@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import onnx
 
@@ -22,8 +23,8 @@ from onnx_oto.gradients.graph.training import (
     with_loss,
 )
 from onnx_oto.gradients.graph.types import types
-from onnx_oto.gradients.losses import Target
 from onnx_oto.gradients.spec import GradientSession, TrainingSpec
+from onnx_oto.losses import Loss, Target, make
 from onnx_oto.model.files.loading import runnable_bytes
 
 _LEAST = 16
@@ -37,28 +38,35 @@ def prepare(model: onnx.ModelProto, spec: TrainingSpec, backend: Backend) -> Pre
     Raises UsageError for names that the model does not have, UnsupportedError when nothing of it can be trained. Nodes
     that training cannot pass are listed in `Preparation.refusals`.
     """
-    return Preparation(detached(model, spec), spec, backend)
+    return Preparation(model, detached(model, spec), spec, backend)
+
+
+class _Made(NamedTuple):
+    """What was made for each feeds and shard size."""
+
+    lowered: dict[tuple[tuple[Feed, ...], int], Lowered]
+    graphs: dict[tuple[tuple[Feed, ...], int], TrainingGraph]
 
 
 class Preparation:
     """A model prepared for steps of a known size.
 
-    The lowered graph of a shard size is made once: `refusals`, `targets`, `build` and what `respecified` returns share
-    it.
+    The graphs of a shard size are made once: `refusals`, `targets`, `build` and what `respecified` returns share them.
     """
 
     def __init__(
         self,
+        model: onnx.ModelProto,
         what: Detached,
         spec: TrainingSpec,
         backend: Backend,
-        lowered: dict[tuple[tuple[Feed, ...], int], Lowered] | None = None,
+        made: _Made | None = None,
     ) -> None:
         self.spec = spec
         self.backend = backend
+        self._model = model
         self._what = what
-        self._lowered = {} if lowered is None else lowered
-        self._graphs: dict[int, TrainingGraph] = {}
+        self._made = _Made({}, {}) if made is None else made
         self._sizes = shard_sizes(spec.batch, spec.shards, os.cpu_count() or 1)
 
     @property
@@ -72,18 +80,24 @@ class Preparation:
         return self._lower(self._sizes[0]).refusals
 
     @property
-    def target(self) -> Target | None:
-        """What `step` must be given for a whole batch, None for a model that computes its loss itself.
+    def loss(self) -> Loss:
+        """The loss as it is meant for these outputs and targets."""
+        return self._what.loss
+
+    @property
+    def targets(self) -> dict[str, Target]:
+        """What `step` must be given for a whole batch, by name.
 
         Raises UnsupportedError for an output that does not suit the loss.
         """
-        target = self._graph(self._sizes[0]).target
-        return target and replace(target, shape=(self.spec.batch, *target.shape[1:]))
+        targets = self._graph(self._sizes[0]).targets
+        return {name: replace(t, shape=(self.spec.batch, *t.shape[1:])) for name, t in targets.items()}
 
     def respecified(
         self,
         *,
         sample_shapes: Mapping[str, tuple[int, ...]] | None = None,
+        target_shapes: Mapping[str, tuple[int, ...]] | None = None,
         batch: int | None = None,
         shards: int | None = None,
     ) -> Preparation:
@@ -91,11 +105,15 @@ class Preparation:
         spec = replace(
             self.spec,
             sample_shapes=self.spec.sample_shapes if sample_shapes is None else sample_shapes,
+            target_shapes=self.spec.target_shapes if target_shapes is None else target_shapes,
             batch=self.spec.batch if batch is None else batch,
             shards=self.spec.shards if shards is None else shards,
         )
+        if make(spec.loss).settle(self._what.shapes, spec.target_shapes) != self.loss:
+            return prepare(self._model, spec, self.backend)  # the loss reads the outputs in another way
         feeds = feeds_of(self._what.model, self._what.weights.all(), spec)
-        return Preparation(replace(self._what, feeds=feeds), spec, self.backend, self._lowered)
+        what = replace(self._what, feeds=feeds)
+        return Preparation(self._model, what, spec, self.backend, self._made)
 
     def build(self) -> GradientSession:
         """Return a session that owns copies of the parameters.
@@ -114,14 +132,15 @@ class Preparation:
 
     def _lower(self, size: int) -> Lowered:
         known = (self._what.feeds, size)
-        if known not in self._lowered:
-            self._lowered[known] = lowered_for(self._what, self.spec, size, self.backend.covers)
-        return self._lowered[known]
+        if known not in self._made.lowered:
+            self._made.lowered[known] = lowered_for(self._what, self.spec, size, self.backend.covers)
+        return self._made.lowered[known]
 
     def _graph(self, size: int) -> TrainingGraph:
-        if size not in self._graphs:
-            self._graphs[size] = with_loss(self._lower(size), self.spec, self._what.output, size)
-        return self._graphs[size]
+        known = (self._what.feeds, size)
+        if known not in self._made.graphs:
+            self._made.graphs[known] = with_loss(self._lower(size), self._what, size)
+        return self._made.graphs[known]
 
     def _gradient(self, graph: TrainingGraph) -> bytes:
         """Return the serialised gradient graph: outputs are the loss, the statistics and `<name>_grad`.

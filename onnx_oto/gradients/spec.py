@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_oto.errors import UsageError
+from onnx_oto.losses import Loss, make
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
-
-LOSSES = ("cross-entropy", "mse", "l1", "bce-with-logits", "output")
 
 
 @dataclass(frozen=True)
@@ -22,26 +21,27 @@ class TrainingSpec:
     """What is trained, against which loss, in steps of which size. Raises UsageError for values out of range.
 
     trainable     initializer names (float32); their order is the order in the flat buffers
-    loss          one of LOSSES; "output" means that a scalar model output is the loss itself
+    loss          a loss, or the name of one (losses.LOSSES)
     batch         samples per step, over all shards
     shards        sessions side by side, each with its share of the batch; 0 = one per core, but never fewer
                   than 16 samples per shard, because BatchNormalization then uses each shard's statistics
-    output        the model output the loss reads; None = the first
+    output        the model output the loss reads, or a sequence of them; None = the first ones
     seed          of Dropout; the masks of step t depend on (seed, t) alone
     sample_shapes shape of one sample per model input, for models that leave more than the batch open
+    target_shapes shape of one sample per target that is known, from which the loss sees how it is meant
     """
 
     trainable: tuple[str, ...]
-    loss: str
+    loss: str | Loss
     batch: int
     shards: int = 0
-    output: str | None = None
+    output: str | Sequence[str] | None = None
     seed: int = 0
     sample_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    target_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise UsageError(f"unknown loss {self.loss!r}: choose one of {', '.join(LOSSES)}")
+        make(self.loss)
         if self.batch < 1:
             raise UsageError(f"batch is {self.batch}: it must be at least 1")
         if self.shards < 0 or self.shards > self.batch:
@@ -69,15 +69,20 @@ class GradientSession(Protocol):
     buffers: dict[str, Floats]
     steps: int
 
-    def step(self, batch: Mapping[str, Array], target: Array | None) -> float:
+    def step(self, batch: Mapping[str, Array], target: Array | Mapping[str, Array] | None) -> float:
         """Return the mean loss of one batch after filling `grads`; `params` is only read.
+
+        target: by name, or the array of the only one, "y".
 
         Raises DataError when the batch does not fit the model. A loss that is not finite is returned as is.
         """
         ...
 
-    def predict(self, batch: Mapping[str, Array]) -> Array:
-        """Return the model output for any number of samples, in inference mode."""
+    def predict(self, batch: Mapping[str, Array]) -> Array | list[Array]:
+        """Return what the loss reads (see `losses.read`) for any number of samples, in inference mode.
+
+        One array, or a list where the loss reads several outputs.
+        """
         ...
 
     def weights(self) -> dict[str, Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx
 
 from onnx_oto import data
+from onnx_oto.losses import Loss, read
 from onnx_oto.model import save
 from onnx_oto.model.graph.order import drop_dead
 from onnx_oto.model.graph.tensors import from_array
@@ -21,6 +22,7 @@ from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.prune import cut_and_verify
 from onnx_oto.pipeline.result import Gain
 from onnx_oto.pipeline.summary import Change, summarise
+from onnx_oto.runtime.comparing.probes import only_outputs
 from onnx_oto.runtime.limits import UNLIMITED
 from onnx_oto.runtime.runner import runner
 from onnx_oto.runtime.timing import latency
@@ -29,11 +31,16 @@ from onnx_oto.zigs import analyse
 from onnx_oto.zigs.choose import choose_zeros
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-Predict = Callable[[Arrays], npt.NDArray[Any]]
+Predict = Callable[[Arrays], Sequence[npt.NDArray[Any]]]
 
 
 def finish(
-    model: onnx.ModelProto, weights: Arrays, dataset: data.Dataset, options: TrainOptions, folder: Path
+    model: onnx.ModelProto,
+    weights: Arrays,
+    dataset: data.Dataset,
+    options: TrainOptions,
+    folder: Path,
+    loss: Loss,
 ) -> tuple[int, Gain]:
     """Return how many lanes were removed, and what was gained; writes trained.onnx and compact.onnx.
 
@@ -48,9 +55,12 @@ def finish(
     after = save(small, folder / COMPACT)
     removed = int(drop.sum())
     summary = summarise(analysis, small, removed, verdict, Change(before, after))
-    output = options.output or model.graph.output[0].name
-    lean, lean_small = (only_output(each, output) for each in (full, small))
-    scores = tuple(evaluate(predictor(each), dataset.test, options.loss) for each in (lean, lean_small))
+    outputs = named_outputs(model, options, loss)
+    lean, lean_small = (trimmed(each, outputs) for each in (full, small))
+    scores = tuple(
+        evaluate(predictor(reading(each, outputs, loss)), dataset.test, loss, options.metrics)
+        for each in (lean, lean_small)
+    )
     feed = next(data.in_order(dataset.test, batch_size(lean) or 1)).inputs
     times = latency([lean, lean_small], feed)
     return removed, Gain(summary, (scores[0], scores[1]), (times[0], times[1]))
@@ -66,16 +76,29 @@ def with_weights(model: onnx.ModelProto, weights: Arrays) -> onnx.ModelProto:
     return result
 
 
-def only_output(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
-    """Return a copy of `model` with one output, without what that does not need (the data have no such inputs)."""
+def named_outputs(model: onnx.ModelProto, options: TrainOptions, loss: Loss) -> list[str]:
+    """Return the outputs that the loss is about."""
+    if options.output:
+        return [options.output]
+    return [value.name for value in model.graph.output[: loss.outputs]]
+
+
+def reading(model: onnx.ModelProto, outputs: Sequence[str], loss: Loss) -> onnx.ModelProto:
+    """Return a copy of `model` that gives what the loss reads of these outputs: the tensors it was trained on."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
+    return trimmed(result, [read(result, name, loss.activations) for name in outputs])
+
+
+def trimmed(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """Return a copy of `model` with these tensors as outputs, without what they do not need.
+
+    The data have no inputs for the rest.
+    """
+    result = only_outputs(model, names)
     graph = result.graph
-    outputs = [value for value in model.graph.output if value.name == name]
-    del graph.output[:]
-    graph.output.extend(outputs)
     drop_dead(graph)
-    read = {source for node in graph.node for source in node.input} | {name}
+    read = {source for node in graph.node for source in node.input} | set(names)
     inputs = [value for value in model.graph.input if value.name in read]
     del graph.input[:]
     graph.input.extend(inputs)
@@ -93,18 +116,18 @@ def batch_size(model: onnx.ModelProto) -> int | None:
 
 
 def predictor(model: onnx.ModelProto) -> Predict:
-    """Return a function from a batch of any size to the model's first output, as a stock runtime computes it.
+    """Return a function from a batch of any size to the model's outputs, as a stock runtime computes them.
 
     A model with a fixed batch runs several times; the last samples are repeated to fill it.
     """
     run, size = runner(model), batch_size(model)
     if size is None:
-        return lambda batch: run(batch)[0]
+        return run
 
-    def in_parts(batch: Arrays) -> npt.NDArray[Any]:
+    def in_parts(batch: Arrays) -> list[npt.NDArray[Any]]:
         count = len(next(iter(batch.values())))
         rows = np.minimum(np.arange(-(-count // size) * size), count - 1).reshape(-1, size)
-        parts = [run({name: array[part] for name, array in batch.items()})[0] for part in rows]
-        return np.concatenate(parts)[:count]
+        parts = [run({name: array[part] for name, array in batch.items()}) for part in rows]
+        return [np.concatenate(part)[:count] for part in zip(*parts, strict=True)]
 
     return in_parts

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from onnx_oto.errors import UsageError
 from onnx_oto.gradients.backends import AUTO
+from onnx_oto.losses import Loss, make
+from onnx_oto.metrics import metrics_for
 from onnx_oto.optim import DIRECTIONS
 from onnx_oto.pipeline.feeding import FeedOptions
 
@@ -17,8 +19,9 @@ class TrainOptions(FeedOptions):
     """How to train; the fields are the options of the command line.
 
     sparsity: share of groups to zero. scope: ranked over the whole model ("global", every dimension keeping at
-    least `min_keep` of its lanes) or the same share in every dimension. shards: 0 = one per core. backend: what makes
-    gradients, by name.
+    least `min_keep` of its lanes) or the same share in every dimension. shards: 0 = one per core. loss and metrics: by
+    name, with options as in "smooth-l1:beta=0.5"; no metric: the loss's own. ignore_label: the label that counts for
+    nothing, None: -100. backend: what makes gradients, by name.
     """
 
     sparsity: float = 0.5
@@ -31,6 +34,8 @@ class TrainOptions(FeedOptions):
     schedule: str = "cosine"
     warm_up: float = 0.05
     loss: str = "cross-entropy"
+    ignore_label: int | None = None
+    metrics: tuple[str, ...] = ()
     output: str | None = None
     seed: int = 0
     shards: int = 0
@@ -60,6 +65,11 @@ class TrainOptions(FeedOptions):
                 )
         if self.direction not in DIRECTIONS:
             raise UsageError(f"direction '{self.direction}': choose one of {', '.join(DIRECTIONS)}")
+        metrics_for(self.make_loss(), self.metrics)
+
+    def make_loss(self) -> Loss:
+        """Return the loss with its options. Raises UsageError for what it does not know."""
+        return make(self.loss, **({} if self.ignore_label is None else {"ignore": self.ignore_label}))
 
     @property
     def prunes(self) -> bool:

@@ -14,6 +14,7 @@ import onnx
 from onnx_oto import data
 from onnx_oto.errors import UnsupportedError, UsageError
 from onnx_oto.gradients import Backend, Preparation, TrainingSpec, choose_backend, prepare, require_trainable
+from onnx_oto.losses import DATA
 from onnx_oto.pipeline.feeding import read_feeding
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import TrainOptions
@@ -62,7 +63,11 @@ def make_ready(
     if options.prunes:
         _rehearse(opened.analysis, options, say)
     raw = data.load(source)
-    preparation = preparation.respecified(sample_shapes=_sample_shapes(opened.model, preparation, raw))
+    target = raw.train.target
+    preparation = preparation.respecified(
+        sample_shapes=_sample_shapes(opened.model, preparation, raw),
+        target_shapes={} if target is None else {DATA: target.shape[1:]},
+    )
     dataset = _dataset(preparation, raw, options)
     for note in dataset.notes:
         say(note)
@@ -79,7 +84,7 @@ def _prepared(opened: Opened, options: TrainOptions, backend: Backend) -> Prepar
         raise UnsupportedError(f"'{opened.path.name}' has no float32 parameters to train")
     spec = TrainingSpec(
         trainable=names,
-        loss=options.loss,
+        loss=options.make_loss(),
         batch=options.batch,
         shards=min(options.shards, options.batch),
         output=options.output,
@@ -122,12 +127,11 @@ def _sample_shapes(
 
 def _dataset(preparation: Preparation, raw: data.Raw, options: TrainOptions) -> data.Dataset:
     """Return the data as the inputs and the loss read them."""
-    target = preparation.target
+    target = preparation.targets.get(DATA)
     inputs = {feed.name: data.Input(feed.shape, feed.dtype) for feed in preparation.feeds}
     labels = None
     if target is not None:
-        bounds = (0.0, 1.0) if options.loss == "bce-with-logits" else (-np.inf, np.inf)
-        labels = data.Labels(target.shape[1:], target.classes, *bounds)
+        labels = data.Labels(target.shape[1:], target.classes, target.low, target.high, target.ignored)
     pixels = data.Pixels(options.mean, options.std) if options.mean or options.std else None
     return data.assemble(raw, inputs, labels, pixels=pixels)
 

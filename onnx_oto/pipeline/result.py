@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,19 @@ class Gain:
         slow, fast = self.latencies
         return {
             **self.summary.as_json(),
-            "metric": {"name": full.metric, "full": full.value, "compact": small.value},
+            "metric": _metric(full.metric, full.value, small.value),
+            "metrics": [_metric(name, value, small.further[name]) for name, value in full.further.items()],
             "latency_ms": {"full": round(slow.median, 4), "compact": round(fast.median, 4)},
         }
+
+
+def _metric(name: str, full: float, compact: float) -> dict[str, Any]:
+    """Return one metric under its public names; JSON knows no number that is not finite (psnr of equal images)."""
+    return {"name": name, "full": _finite(full), "compact": _finite(compact)}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,12 @@ def train(
                 folder.place(name)
             with limited(UNLIMITED):  # the model has proved itself, and nothing that was trained may be lost
                 removed, gain = finish(
-                    ready.opened.model, rescue.weights, ready.dataset, options, folder.path
+                    ready.opened.model,
+                    rescue.weights,
+                    ready.dataset,
+                    options,
+                    folder.path,
+                    ready.preparation.loss,
                 )
             seconds = time.perf_counter() - begin
             result = Trained(folder.path, options.sparsity, removed / groups, seconds, history, gain)
@@ -161,9 +166,10 @@ def _recipe(ready: Ready, options: TrainOptions) -> Recipe:
         options.epochs,
         ready.preparation.spec.batch,
         schedule,
-        options.loss,
+        ready.preparation.loss,
         seed=options.seed,
         augment=augment,
+        metrics=options.metrics,
     )
 
 

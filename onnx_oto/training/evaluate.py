@@ -1,12 +1,9 @@
-"""How good predictions are: accuracy for cross-entropy, the loss itself for everything else.
-
-Plain numpy, float64.
-"""
+"""How good predictions are: loss and metrics of test data from one pass, in numpy and float64."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,90 +11,73 @@ import numpy.typing as npt
 
 from onnx_oto.data import Examples, in_order
 from onnx_oto.errors import DataError
+from onnx_oto.losses import DATA, Loss
+from onnx_oto.losses import make as make_loss
+from onnx_oto.metrics import Better, Metric, metrics_for
+from onnx_oto.metrics.loss import LossTally
 
 Array = npt.NDArray[Any]
-Predict = Callable[[Mapping[str, Array]], Array]
-LossValues = Callable[[npt.NDArray[np.float64], Array], npt.NDArray[np.float64]]
+Batch = Mapping[str, Array]
+Predict = Callable[[Batch], Array | Sequence[Array]]
+"""A batch by input name -> what the loss reads of it (see `losses.read`); several tensors where it reads several."""
+Provider = Callable[[Batch], Array]
+"""A batch by input name -> a target that the data do not hold, such as what a teacher says of it."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """metric: "accuracy" (share of right labels) or "loss"; value: of the metric; loss.
+    """metric: the first one asked for, `value` its value; loss: mean over the entries that count; `samples` seen.
 
-    Mean over the samples.
+    further: the other metrics by name. better: of the first one.
     """
 
     metric: str
     value: float
     loss: float
     samples: int
+    further: Mapping[str, float] = field(default_factory=dict)
+    better: Better = field(default="higher", compare=False)
 
 
-def evaluate(predict: Predict, examples: Examples, loss: str, *, batch: int = 256) -> Score:
-    """Return the score of `predict` (a batch by input name -> output [n, ...]) on all examples, in order.
+def evaluate(
+    predict: Predict,
+    examples: Examples,
+    loss: str | Loss,
+    metrics: Sequence[str | Metric] = (),
+    *,
+    batch: int = 256,
+    providers: Mapping[str, Provider] | None = None,
+) -> Score:
+    """Return the score of `predict` on all examples, in order.
 
-    With loss "output" the prediction is the loss itself and no target is read. Raises DataError when output
-    and target do not fit together.
+    loss: a settled one, or a name. metrics: none means the loss's own. providers: of targets that the data do not hold,
+    by name. Raises DataError when predictions and targets do not fit together, or no label counts, and UsageError for
+    a metric that the loss cannot give.
     """
-    total, right, counted, samples = 0.0, 0, 0, 0
+    loss = make_loss(loss)
+    chosen = metrics_for(loss, metrics)
+    total, samples = LossTally(), 0
+    tallies = [metric.start() for metric in chosen]
     for part in in_order(examples, batch):
-        output = np.asarray(predict(part.inputs), np.float64)
+        targets = gather(part.inputs, part.target, providers or {})
+        judged = loss.judge(_outputs(predict(part.inputs)), targets, len(part.rows))
         samples += len(part.rows)
-        if part.target is None or loss == "output":
-            total += float(output.mean()) * len(part.rows)
-            continue
-        values = LOSSES[loss](output, part.target)
-        total += float(values.mean()) * len(part.rows)
-        if loss == "cross-entropy":
-            right += int(np.count_nonzero(output.argmax(axis=1) == part.target))
-            counted += part.target.size
-    mean = total / samples
-    if loss == "cross-entropy":
-        return Score("accuracy", right / counted, mean, samples)
-    return Score("loss", mean, mean, samples)
+        for tally in (total, *tallies):
+            tally.add(judged)
+    if not total.weight:
+        raise DataError("every label of the test data is ignored: there is nothing to evaluate")
+    values = {metric.name: tally.value for metric, tally in zip(chosen, tallies, strict=True)}
+    first, *rest = values
+    return Score(
+        first, values[first], total.value, samples, {name: values[name] for name in rest}, chosen[0].better
+    )
 
 
-def metric_of(loss: str) -> str:
-    """Return the name of the metric that `evaluate` reports for a loss."""
-    return "accuracy" if loss == "cross-entropy" else "loss"
+def gather(inputs: Batch, target: Array | None, providers: Mapping[str, Provider]) -> dict[str, Array]:
+    """Return the targets of a batch by name: the one of the data, and those of providers."""
+    targets = {} if target is None else {DATA: target}
+    return {**targets, **{name: provide(inputs) for name, provide in providers.items()}}
 
 
-def _cross_entropy(output: npt.NDArray[np.float64], target: Array) -> npt.NDArray[np.float64]:
-    """Return -log softmax(output)[target] over axis 1: output [n, C, ...], target [n, ...]."""
-    if output.ndim < 2 or target.shape != (output.shape[0], *output.shape[2:]):
-        raise DataError(
-            f"output {list(output.shape)} and target {list(target.shape)}: one score per class is needed"
-        )
-    shifted = output - output.max(axis=1, keepdims=True)
-    picked = np.take_along_axis(shifted, np.expand_dims(target, 1), axis=1).squeeze(1)
-    losses: npt.NDArray[np.float64] = np.log(np.exp(shifted).sum(axis=1)) - picked
-    return losses
-
-
-def _same_shape(output: npt.NDArray[np.float64], target: Array) -> npt.NDArray[np.float64]:
-    if output.shape != target.shape:
-        raise DataError(f"output {list(output.shape)} and target {list(target.shape)}: the shapes must agree")
-    return output - target
-
-
-def _mse(output: npt.NDArray[np.float64], target: Array) -> npt.NDArray[np.float64]:
-    return _same_shape(output, target) ** 2
-
-
-def _l1(output: npt.NDArray[np.float64], target: Array) -> npt.NDArray[np.float64]:
-    return np.abs(_same_shape(output, target))
-
-
-def _bce(output: npt.NDArray[np.float64], target: Array) -> npt.NDArray[np.float64]:
-    """Return softplus(z) - z y, which is -y log s(z) - (1-y) log(1 - s(z)) without overflow."""
-    _same_shape(output, target)
-    losses: npt.NDArray[np.float64] = np.logaddexp(0, output) - output * target
-    return losses
-
-
-LOSSES: dict[str, LossValues] = {
-    "cross-entropy": _cross_entropy,
-    "mse": _mse,
-    "l1": _l1,
-    "bce-with-logits": _bce,
-}
+def _outputs(found: Array | Sequence[Array]) -> Sequence[Array]:
+    return [found] if isinstance(found, np.ndarray) else found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -33,9 +34,10 @@ class Stepped:
 
 @dataclass(frozen=True)
 class EpochEnded:
-    """An epoch is done. loss: mean of its training losses; metric: "accuracy" or "loss" on the test data.
+    """An epoch is done. loss: mean of its training losses; metric: the first one on the test data (see `metrics`).
 
-    value and test_loss are None in epochs without evaluation; seconds: of this epoch, evaluation included.
+    value and test_loss are None in epochs without evaluation, `further` (the other metrics by name) is empty then;
+    seconds: of this epoch, evaluation included.
     """
 
     epoch: int
@@ -50,6 +52,7 @@ class EpochEnded:
     value: float | None
     test_loss: float | None
     seconds: float
+    further: Mapping[str, float] = field(default_factory=dict)
 
 
 Event = Started | Stepped | EpochEnded

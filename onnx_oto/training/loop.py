@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from onnx_oto.data import Augment, Batch, Dataset, batches
 from onnx_oto.errors import DataError, UsageError
 from onnx_oto.gradients import GradientSession
+from onnx_oto.losses import Loss, make
+from onnx_oto.metrics import metrics_for
 from onnx_oto.optim import Optimizer
 from onnx_oto.training.checkpoint import Progress, save_checkpoint
-from onnx_oto.training.evaluate import Score, evaluate, metric_of
+from onnx_oto.training.evaluate import Provider, Score, evaluate, gather
 from onnx_oto.training.events import EpochEnded, Observer, Observers, Started, Stepped
 from onnx_oto.training.guard import Guard
 
@@ -23,17 +25,20 @@ class Recipe:
     """How to train.
 
     lr: the learning rate of a step counted from 0 (see schedule.py). batch: samples per step.
-    evaluate_every: epochs from one evaluation to the next (the last epoch is always evaluated).
+    evaluate_every: epochs from one evaluation to the next (the last epoch is always evaluated). metrics: by name, none
+    for the loss's own. providers: of targets that the data do not hold, by name.
     """
 
     epochs: int
     batch: int
     lr: Callable[[int], float]
-    loss: str
+    loss: str | Loss
     seed: int = 0
     augment: Augment | None = None
     evaluate_every: int = 1
     evaluation_batch: int = 256
+    metrics: tuple[str, ...] = ()
+    providers: Mapping[str, Provider] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "evaluate_every", "evaluation_batch"):
@@ -153,7 +158,7 @@ class _Training:
         """Take one step; raise DivergedError instead of using a loss or gradient that is not finite."""
         begin = time.perf_counter()
         lr = self.recipe.lr(progress.step)
-        loss = self.session.step(batch.inputs, batch.target)
+        loss = self.session.step(batch.inputs, gather(batch.inputs, batch.target, self.recipe.providers))
         self.guard.check(loss, step=progress.step + 1, lr=lr)
         phase = self.optimizer.phase
         self.optimizer.step(self.session.params, self.session.grads, lr)
@@ -185,7 +190,14 @@ class _Training:
         recipe, number = self.recipe, progress.epoch + 1
         due = number % recipe.evaluate_every == 0 or number == recipe.epochs
         if due:
-            score = evaluate(self.session.predict, self.data.test, recipe.loss, batch=recipe.evaluation_batch)
+            score = evaluate(
+                self.session.predict,
+                self.data.test,
+                recipe.loss,
+                recipe.metrics,
+                batch=recipe.evaluation_batch,
+                providers=recipe.providers,
+            )
         if score is not None and number == recipe.epochs:
             self.guard.check_score(score.loss, step=progress.step, lr=recipe.lr(progress.step - 1))
         ended = EpochEnded(
@@ -197,9 +209,10 @@ class _Training:
             phase=self.optimizer.phase,
             zeroed=self.optimizer.zeroed,
             target=self.optimizer.target,
-            metric=metric_of(recipe.loss),
+            metric=metrics_for(make(recipe.loss), recipe.metrics)[0].name,
             value=score.value if due and score is not None else None,
             test_loss=score.loss if due and score is not None else None,
+            further=dict(score.further) if due and score is not None else {},
             seconds=time.perf_counter() - self.epoch_begin,
         )
         self.observer.notice(ended)

@@ -1,7 +1,7 @@
 """metrics.jsonl: one JSON object per line, appended and flushed, so that a killed training can be read too.
 
 Keys of both kinds: kind ("step" or "epoch"), epoch, step, loss, lr, phase, zeroed, target, seconds. An
-epoch line has metric, value and test_loss too.
+epoch line has metric, value, test_loss and further (the other metrics by name) too.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ def _plain(value: Any) -> Any:
 
     A loss that is not finite becomes null, and six digits are enough.
     """
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
     if not isinstance(value, float):
         return value
     return float(f"{value:.6g}") if math.isfinite(value) else None

@@ -63,12 +63,12 @@ def test_bad_batches(session: GradientSession, change: dict[str, Any], message: 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (None, "the target is NoneType"),
+        (None, "the target 'y' is NoneType"),
         (np.array([0, 1, 4, 0]), r"y\[2\] is 4: labels must lie in 0 to 3, the model has 4 classes"),
         (np.array([0, -1, 0, 0]), r"y\[1\] is -1"),
         (np.array([0, 10**9, 0, 0]), r"y\[1\] is 1000000000"),
-        (np.array([0.0, 1.0, 2.0, 3.0]), "y is float64, cross-entropy reads integer labels"),
-        (np.array([True, False, True, True]), "y is bool, cross-entropy reads integer labels"),
+        (np.array([0.0, 1.0, 2.0, 3.0]), "y is float64, the loss reads integer labels"),
+        (np.array([True, False, True, True]), "y is bool, the loss reads integer labels"),
         (np.array([0, 1, 2]), r"y has shape \[3\], the loss reads \[4\]"),
         (np.zeros((4, 1), int), r"y has shape \[4, 1\], the loss reads \[4\]"),
     ],

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from onnx_oto.pipeline.finishing import batch_size, only_output, predictor, with_weights
+from onnx_oto.pipeline.finishing import batch_size, predictor, trimmed, with_weights
 
 HEADER = '<ir_version: 8, opset_import: ["" : 17]>\n'
 TWO = (
@@ -29,12 +29,12 @@ def two_outputs(batch: int | str) -> onnx.ModelProto:
 def test_what_another_output_needs_is_not_asked_for():
     """The data hold no input that the trained output does not read."""
     model = two_outputs("N")
-    lean = only_output(model, "y")
+    lean = trimmed(model, ["y"])
     assert [value.name for value in lean.graph.input] == ["x"]
     assert [tensor.name for tensor in lean.graph.initializer] == ["w"]
     assert len(model.graph.output) == len(model.graph.input) == 2
     x = np.ones((2, 3), np.float32)
-    assert predictor(lean)({"x": x}).shape == (2, 4)
+    assert predictor(lean)({"x": x})[0].shape == (2, 4)
 
 
 @pytest.mark.parametrize(("batch", "size"), [("N", None), (4, 4), (1, 1)])
@@ -46,8 +46,8 @@ def test_batch_size(batch, size):
 @pytest.mark.parametrize("count", [1, 4, 7])
 def test_a_fixed_batch_takes_any_number_of_samples(batch, count):
     x = np.random.default_rng(1).standard_normal((count, 3)).astype(np.float32)
-    expected = predictor(only_output(two_outputs("N"), "y"))({"x": x})
-    found = predictor(only_output(two_outputs(batch), "y"))({"x": x})
+    (expected,) = predictor(trimmed(two_outputs("N"), ["y"]))({"x": x})
+    (found,) = predictor(trimmed(two_outputs(batch), ["y"]))({"x": x})
     np.testing.assert_array_equal(found, expected)
 
 

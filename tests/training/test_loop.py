@@ -272,7 +272,7 @@ def test_metrics_are_one_json_object_per_line(
         ("epoch", 12),
     ]
     assert set(lines[0]) == {"kind", "epoch", "step", "loss", "lr", "phase", "zeroed", "target", "seconds"}
-    assert set(lines[1]) == {*lines[0], "metric", "value", "test_loss"}
+    assert set(lines[1]) == {*lines[0], "metric", "value", "test_loss", "further"}
     assert lines[1]["metric"] == "accuracy"
     with MetricsFile(path) as metrics:
         metrics.notice(Stepped(1, 10, 10, math.nan, 0.1, "done", 0, None, 0.1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import onnx
@@ -38,7 +38,7 @@ def fixed_batch(model: onnx.ModelProto, weights: Collection[str]) -> int | None:
     return next(iter(sizes.values()))
 
 
-def open_batch(model: onnx.ModelProto, weights: Collection[str], output: str) -> onnx.ModelProto:
+def open_batch(model: onnx.ModelProto, weights: Collection[str], outputs: Sequence[str]) -> onnx.ModelProto:
     """Return a copy whose first input axis is the symbol BATCH, with the sizes that depend on it recomputed.
 
     The batch is followed by shape inference. Where a constant writes it down (Reshape targets, Resize sizes, a
@@ -57,12 +57,14 @@ def open_batch(model: onnx.ModelProto, weights: Collection[str], output: str) ->
     opener = _Opener(copy, fixed, size or 1)
     while opener.round():
         pass
-    shape = types(copy)[output].shape
-    if shape is None or not shape or shape[0] != BATCH:
-        raise UnsupportedError(
-            f"the model is fixed to a batch of {size}, and its batch axis cannot be followed to output {output!r}: "
-            f"{_ADVICE}"
-        )
+    known = types(copy)
+    for output in outputs:
+        shape = known[output].shape
+        if shape is None or not shape or shape[0] != BATCH:
+            raise UnsupportedError(
+                f"the model is fixed to a batch of {size}, and its batch axis cannot be followed to output "
+                f"{output!r}: {_ADVICE}"
+            )
     return copy
 
 

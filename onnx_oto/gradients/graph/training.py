@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import onnx
 from onnx import TensorProto, helper, version_converter
 
 from onnx_oto.errors import UnsupportedError, UsageError
-from onnx_oto.gradients import losses
 from onnx_oto.gradients.graph.batching import Feed, feeds, set_batch
 from onnx_oto.gradients.graph.facts import Covers
 from onnx_oto.gradients.graph.lowering import Lowered, lower
@@ -17,8 +16,9 @@ from onnx_oto.gradients.graph.lowering.engine import reads
 from onnx_oto.gradients.graph.open_batch import fixed_batch, open_batch
 from onnx_oto.gradients.graph.parameters import Weights, detach
 from onnx_oto.gradients.graph.types import types
-from onnx_oto.gradients.losses import Target
 from onnx_oto.gradients.spec import TrainingSpec
+from onnx_oto.losses import LOSS, Loss, Target, attach, make, read
+from onnx_oto.model import Shape
 from onnx_oto.model.files.loading import RUNTIME_IR, RUNTIME_OPSET
 from onnx_oto.model.graph.node import opset_of, set_opset
 
@@ -27,15 +27,18 @@ _OLDEST = 15  # BatchNormalization has its training mode since 15
 
 @dataclass(frozen=True, eq=False)
 class Detached:
-    """A light model with an open batch and one output, its weights apart, and its data inputs.
+    """A light model with an open batch, whose outputs are what the settled `loss` reads; weights apart; data inputs.
 
-    `fixed` is the model as it was when its batch had to be opened; both must compute the same.
+    `shapes` are those of the outputs that were named. `fixed` is the model as it was when its batch had to be opened;
+    both must compute the same.
     """
 
     model: onnx.ModelProto
     weights: Weights
     feeds: tuple[Feed, ...]
-    output: str
+    outputs: tuple[str, ...]
+    loss: Loss
+    shapes: tuple[Shape | None, ...]
     fixed: onnx.ModelProto | None = None
 
 
@@ -44,7 +47,7 @@ class TrainingGraph:
     """The graph of one shard of `size` samples: static, lowered, with the loss as output 0 and statistics after it."""
 
     lowered: Lowered
-    target: Target | None
+    targets: dict[str, Target]
     size: int
 
 
@@ -52,13 +55,19 @@ def detached(model: onnx.ModelProto, spec: TrainingSpec) -> Detached:
     """Return what is trained of a model; raises UnsupportedError or UsageError when nothing can be."""
     light, weights = detach(model, spec.trainable)
     light = _modern(light)
-    output = _choose_output(light, spec.output)
-    _cut(light, output)
+    loss = make(spec.loss)
+    named = _choose_outputs(light, spec.output, loss)
+    _cut(light, named)
+    known = types(light)
+    shapes = tuple(known[name].shape for name in named)
+    loss = loss.settle(shapes, spec.target_shapes)
+    outputs = tuple(read(light, name, loss.activations) for name in named)
+    _cut(light, outputs)
     bound = weights.all()
     fixed = None
-    if fixed_batch(light, bound) is not None and spec.loss != "output":
-        fixed, light = light, open_batch(light, bound, output)
-    return Detached(light, weights, feeds_of(light, bound, spec), output, fixed)
+    if fixed_batch(light, bound) is not None and loss.per_sample:
+        fixed, light = light, open_batch(light, bound, outputs)
+    return Detached(light, weights, feeds_of(light, bound, spec), outputs, loss, shapes, fixed)
 
 
 def feeds_of(light: onnx.ModelProto, weights: Collection[str], spec: TrainingSpec) -> tuple[Feed, ...]:
@@ -74,30 +83,36 @@ def lowered_for(what: Detached, spec: TrainingSpec, size: int, covers: Covers) -
     return lower(set_batch(what.model, what.feeds, size), spec.trainable, covers)
 
 
-def with_loss(lowered: Lowered, spec: TrainingSpec, output: str, size: int) -> TrainingGraph:
+def with_loss(lowered: Lowered, what: Detached, size: int) -> TrainingGraph:
     """Return the graph with the loss appended. Raises UnsupportedError for an output that does not suit it."""
     model = onnx.ModelProto()
     model.CopyFrom(lowered.model)
-    graph = model.graph
-    shape = _output_shape(lowered.model, output)
-    if spec.loss != "output" and shape[:1] != (size,):
-        raise UnsupportedError(
-            f"output {output!r} has shape {list(shape)} for {size} samples: its first axis must be the batch"
-        )
-    target = losses.append(model, spec.loss, output, shape, size / spec.batch)
-    del graph.output[0]
-    graph.output.insert(0, helper.make_tensor_value_info(losses.LOSS, TensorProto.FLOAT, []))
-    return TrainingGraph(replace(lowered, model=model), target, size)
+    shapes = _output_shapes(model, what.outputs)
+    for output, shape in zip(what.outputs, shapes, strict=True):
+        if what.loss.per_sample and shape[:1] != (size,):
+            raise UnsupportedError(
+                f"output {output!r} has shape {list(shape)} for {size} samples: its first axis must be the batch"
+            )
+    targets = attach(model, what.loss, what.outputs, shapes, size)
+    del model.graph.output[: len(what.outputs)]
+    model.graph.output.insert(0, helper.make_tensor_value_info(LOSS, TensorProto.FLOAT, []))
+    return TrainingGraph(replace(lowered, model=model), targets, size)
 
 
-def _output_shape(model: onnx.ModelProto, output: str) -> tuple[int, ...]:
-    known = types(model)[output]
-    if known.static is None:
-        raise UnsupportedError(f"the shape of output {output!r} cannot be inferred: simplify the model first")
-    if known.dtype != TensorProto.FLOAT:
-        kind = TensorProto.DataType.Name(known.dtype).lower()
-        raise UnsupportedError(f"output {output!r} is {kind}: the loss needs float32")
-    return known.static
+def _output_shapes(model: onnx.ModelProto, outputs: Sequence[str]) -> list[tuple[int, ...]]:
+    known = types(model)
+    shapes = []
+    for output in outputs:
+        shape, dtype = known[output].static, known[output].dtype
+        if shape is None:
+            raise UnsupportedError(
+                f"the shape of output {output!r} cannot be inferred: simplify the model first"
+            )
+        if dtype != TensorProto.FLOAT:
+            kind = TensorProto.DataType.Name(dtype).lower()
+            raise UnsupportedError(f"output {output!r} is {kind}: the loss needs float32")
+        shapes.append(shape)
+    return shapes
 
 
 def _modern(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -131,22 +146,34 @@ def _refuse_unknown(model: onnx.ModelProto, opset: int) -> None:
             )
 
 
-def _choose_output(model: onnx.ModelProto, wanted: str | None) -> str:
-    names = [value.name for value in model.graph.output]
-    if wanted is None:
-        return str(names[0])
-    if wanted not in names:
-        raise UsageError(f"the model has no output {wanted!r}: choose one of {', '.join(names)}")
-    return wanted
+def _choose_outputs(
+    model: onnx.ModelProto, wanted: str | Sequence[str] | None, loss: Loss
+) -> tuple[str, ...]:
+    names = [str(value.name) for value in model.graph.output]
+    chosen = (
+        names[: loss.outputs] if wanted is None else [wanted] if isinstance(wanted, str) else list(wanted)
+    )
+    for name in chosen:
+        if name not in names:
+            raise UsageError(f"the model has no output {name!r}: choose one of {', '.join(names)}")
+    if len(chosen) != loss.outputs:
+        raise UsageError(
+            f"the loss {loss.name!r} reads {loss.outputs} outputs, not {len(chosen)} ({', '.join(chosen)}): "
+            f"name {loss.outputs} of {', '.join(names)}"
+        )
+    return tuple(chosen)
 
 
-def _cut(model: onnx.ModelProto, output: str) -> None:
-    """Drop, in place, every output but one and the nodes, constants and inputs that only the others need."""
+def _cut(model: onnx.ModelProto, outputs: Sequence[str]) -> None:
+    """Make these tensors the outputs, in place, and drop the nodes, constants and inputs that they do not need."""
     graph = model.graph
-    outputs = [value for value in graph.output if value.name == output]
+    declared = {value.name: value for value in graph.output}
+    bare = [
+        declared.get(name) or helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs
+    ]
     del graph.output[:]
-    graph.output.extend(outputs)
-    needed = {output}
+    graph.output.extend(bare)
+    needed = set(outputs)
     kept: list[onnx.NodeProto] = []
     for node in reversed(graph.node):
         if any(name in needed for name in node.output if name):

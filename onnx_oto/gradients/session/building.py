@@ -31,7 +31,7 @@ def session_of(
     shards = [
         Shard(content, graph, what.feeds, memory, index) for index, (graph, content) in enumerate(graphs)
     ]
-    evaluator = Evaluator(what, memory, chunk=None if spec.loss == "output" else largest.size)
+    evaluator = Evaluator(what, memory, chunk=largest.size if what.loss.per_sample else None)
     if what.fixed is not None:
         require_equal(evaluator, Evaluator(replace(what, model=what.fixed), memory, chunk=None))
-    return ShardedSession(shards, evaluator, memory, what.feeds, spec)
+    return ShardedSession(shards, evaluator, memory, what.feeds, spec, what.loss)

@@ -25,14 +25,17 @@ def require_equal(opened: Evaluator, fixed: Evaluator) -> None:
         {name: array[start : start + size] if name in batched else array for name, array in whole.items()}
         for start in range(0, size * _BATCHES, size)
     ]
-    expected = np.concatenate([fixed.outputs(part) for part in parts])
-    found = opened.outputs(whole)
-    scale = max(float(np.abs(expected).max(initial=0.0)), 1e-6)
-    if found.shape != expected.shape or not np.allclose(found, expected, rtol=0.0, atol=_TOLERANCE * scale):
-        raise UnsupportedError(
-            f"the model is fixed to a batch of {size} and computes something else with more samples at once: "
-            "export it with a dynamic first axis"
-        )
+    separate = zip(*(fixed.outputs(part) for part in parts), strict=True)
+    for found, rows in zip(opened.outputs(whole), separate, strict=True):
+        expected = np.concatenate(rows)
+        scale = max(float(np.abs(expected).max(initial=0.0)), 1e-6)
+        if found.shape != expected.shape or not np.allclose(
+            found, expected, rtol=0.0, atol=_TOLERANCE * scale
+        ):
+            raise UnsupportedError(
+                f"the model is fixed to a batch of {size} and computes something else with more samples at "
+                "once: export it with a dynamic first axis"
+            )
 
 
 def _example(feed: Feed, size: int, rng: np.random.Generator) -> Array:

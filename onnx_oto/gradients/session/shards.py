@@ -18,10 +18,10 @@ from onnx_oto.errors import DataError, UnsupportedError
 from onnx_oto.gradients.graph.batching import Feed
 from onnx_oto.gradients.graph.parameters import Weights
 from onnx_oto.gradients.graph.training import Detached, TrainingGraph
-from onnx_oto.gradients.losses import LOSS, TARGET
 from onnx_oto.gradients.session.flat import Layout, aligned_zeros
-from onnx_oto.gradients.session.validation import check_batch, check_target
+from onnx_oto.gradients.session.validation import check_batch, check_targets
 from onnx_oto.gradients.spec import TrainingSpec
+from onnx_oto.losses import LOSS, WEIGHT, Loss, Target, target_input
 from onnx_oto.runtime.runner import first_line
 from onnx_oto.runtime.training import open_light
 
@@ -60,6 +60,13 @@ class Memory:
         self.values = {name: _share(array) for name, array in self.arrays.items()}
 
 
+class Targets(NamedTuple):
+    """The targets of a batch by name, and the weight of every entry: 1 / how many of the batch count."""
+
+    by_name: Mapping[str, Array]
+    weight: Array
+
+
 class Shard:
     """One single-threaded session with its share of the batch; writes its own gradient buffer."""
 
@@ -67,7 +74,7 @@ class Shard:
         self, content: bytes, training: TrainingGraph, feeds: Sequence[Feed], memory: Memory, index: int
     ) -> None:
         self.size = training.size
-        self.target = training.target
+        self.targets = training.targets
         self._feeds = feeds
         self._masks = training.lowered.masks
         self._index = index
@@ -92,14 +99,12 @@ class Shard:
         for name, value in self._outputs.items():
             self._binding.bind_ortvalue_output(name, value)
 
-    def run(
-        self, batch: Mapping[str, Array], target: Array | None, start: int, seed: tuple[int, int]
-    ) -> float:
+    def run(self, batch: Mapping[str, Array], targets: Targets, start: int, seed: tuple[int, int]) -> float:
         """Run forward and backward on samples [start, start + size); return this shard's part of the loss."""
         stop = start + self.size
         arrays = {f.name: batch[f.name][start:stop] if f.batched else batch[f.name] for f in self._feeds}
-        if target is not None:
-            arrays[TARGET] = target[start:stop]
+        arrays.update((target_input(name), array[start:stop]) for name, array in targets.by_name.items())
+        arrays[WEIGHT] = targets.weight
         if self._masks:
             rng = np.random.default_rng((*seed, self._index))
             arrays.update((mask.name, _draw(rng, mask.shape, mask.ratio)) for mask in self._masks)
@@ -124,45 +129,45 @@ class Evaluator:
 
     def __init__(self, what: Detached, memory: Memory, chunk: int | None) -> None:
         self._session = _session(what.model.SerializeToString())
-        self._output = what.output
+        self._names = list(what.outputs)
         self.feeds = what.feeds
         self._chunk = chunk
         self._memory = memory
         names = {value.name for value in self._session.get_inputs()}
         self._weights = {name: value for name, value in memory.values.items() if name in names}
 
-    def run(self, batch: Mapping[str, Array], pool: ThreadPoolExecutor) -> Array:
-        """Return the output for all samples; chunks run side by side."""
+    def run(self, batch: Mapping[str, Array], pool: ThreadPoolExecutor) -> list[Array]:
+        """Return the outputs for all samples; chunks run side by side."""
         count = next(len(batch[feed.name]) for feed in self.feeds if feed.batched)
         step = self._chunk or count
         ranges = [(start, min(start + step, count)) for start in range(0, count, step)]
         parts = list(pool.map(lambda r: self._part(batch, *r), ranges))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return parts[0] if len(parts) == 1 else [np.concatenate(part) for part in zip(*parts, strict=True)]
 
     def fixed_size(self) -> int:
         """Return the number of samples a model with a fixed batch reads."""
         name = next(feed.name for feed in self.feeds if feed.batched)
         return int(next(value for value in self._session.get_inputs() if value.name == name).shape[0])
 
-    def outputs(self, arrays: Mapping[str, Array]) -> Array:
-        """Return the output for arrays that the model reads as they are; raises DataError in the runtime's words."""
+    def outputs(self, arrays: Mapping[str, Array]) -> list[Array]:
+        """Return the outputs for arrays that the model reads as they are; raises DataError in the runtime's words."""
         values = {**self._weights, **{name: _share(array) for name, array in arrays.items()}}
         try:
-            (result,) = self._session.run_with_ort_values([self._output], values)
+            results = self._session.run_with_ort_values(self._names, values)
         except Exception as error:
             raise DataError(f"ONNX Runtime refused the batch: {first_line(error)}") from error
-        output: Array = result.numpy()
-        return output
+        return [result.numpy() for result in results]
 
-    def _part(self, batch: Mapping[str, Array], start: int, stop: int) -> Array:
+    def _part(self, batch: Mapping[str, Array], start: int, stop: int) -> list[Array]:
         arrays = {f.name: batch[f.name][start:stop] if f.batched else batch[f.name] for f in self.feeds}
-        output = self.outputs(arrays)
-        if self._chunk and (output.ndim == 0 or len(output) != stop - start):
-            raise UnsupportedError(
-                f"output {self._output!r} has shape {list(output.shape)} for {stop - start} samples: "
-                "its first axis must be the batch"
-            )
-        return output
+        outputs = self.outputs(arrays)
+        for name, output in zip(self._names, outputs, strict=True):
+            if self._chunk and (output.ndim == 0 or len(output) != stop - start):
+                raise UnsupportedError(
+                    f"output {name!r} has shape {list(output.shape)} for {stop - start} samples: "
+                    "its first axis must be the batch"
+                )
+        return outputs
 
 
 class StepSeconds(NamedTuple):
@@ -182,6 +187,7 @@ class ShardedSession:
         memory: Memory,
         feeds: Sequence[Feed],
         spec: TrainingSpec,
+        loss: Loss,
     ) -> None:
         self.params = memory.params
         self.grads = memory.grads[0]
@@ -196,24 +202,30 @@ class ShardedSession:
         self._feeds = feeds
         self._spec = spec
         self._starts = list(accumulate((shard.size for shard in shards[:-1]), initial=0))
-        target = shards[0].target
-        self._target = target and replace(target, shape=(spec.batch, *target.shape[1:]))
+        self._loss = loss
+        self._expected: dict[str, Target] = {
+            name: replace(target, shape=(spec.batch, *target.shape[1:]))
+            for name, target in shards[0].targets.items()
+        }
         workers = max(len(shards), os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="onnx-oto")
 
-    def step(self, batch: Mapping[str, Array], target: Array | None = None) -> float:
+    def step(self, batch: Mapping[str, Array], target: Array | Mapping[str, Array] | None = None) -> float:
         arrays = check_batch(batch, self._feeds, self._spec.batch)
-        labels = None if self._target is None else check_target(target, self._target)
+        targets = check_targets(target, self._expected)
+        count = self._loss.count(targets, self._spec.batch)
+        weight = np.array(1.0 / count if count else 0.0, np.float32)
         begin = time.perf_counter()
-        losses = self._run_all(arrays, labels)
+        losses = self._run_all(arrays, Targets(targets, weight))
         ran = time.perf_counter()
         self._average()
         self.seconds = StepSeconds(ran - begin, time.perf_counter() - ran)
         self.steps += 1
         return sum(losses)
 
-    def predict(self, batch: Mapping[str, Array]) -> Array:
-        return self._evaluator.run(check_batch(batch, self._feeds, None), self._pool)
+    def predict(self, batch: Mapping[str, Array]) -> Array | list[Array]:
+        outputs = self._evaluator.run(check_batch(batch, self._feeds, None), self._pool)
+        return outputs[0] if len(outputs) == 1 else outputs
 
     def weights(self) -> dict[str, Array]:
         trained = (*self.slices, *self.buffers)
@@ -222,13 +234,13 @@ class ShardedSession:
     def close(self) -> None:
         self._pool.shutdown(wait=True)
 
-    def _run_all(self, batch: Mapping[str, Array], target: Array | None) -> list[float]:
+    def _run_all(self, batch: Mapping[str, Array], targets: Targets) -> list[float]:
         """Run every shard, the first on this thread; return only when all have stopped, even on errors."""
         seed = (self._spec.seed, self.steps)
         first, *others = zip(self._shards, self._starts, strict=True)
-        futures = [self._pool.submit(s.run, batch, target, start, seed) for s, start in others]
+        futures = [self._pool.submit(s.run, batch, targets, start, seed) for s, start in others]
         try:
-            loss = first[0].run(batch, target, first[1], seed)
+            loss = first[0].run(batch, targets, first[1], seed)
         finally:
             wait(futures)
         return [loss, *(future.result() for future in futures)]

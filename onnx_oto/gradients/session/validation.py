@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onnx_oto.errors import DataError
 from onnx_oto.gradients.graph.batching import Feed
-from onnx_oto.gradients.losses import Target
+from onnx_oto.losses import DATA, Target
 
 Array = NDArray[Any]
 
@@ -77,26 +77,46 @@ def _check_finite(name: str, array: Array) -> None:
         )
 
 
-def check_target(target: Array | None, expected: Target) -> Array:
-    """Return the target as int64 labels or float32 values; raises DataError naming the sample."""
+def check_targets(
+    given: Array | Mapping[str, Array] | None, expected: Mapping[str, Target]
+) -> dict[str, Array]:
+    """Return the targets by name as the loss reads them; an array alone is the target "y". See `check_target`."""
+    named = given if isinstance(given, Mapping) else {} if given is None else {DATA: given}
+    return {name: check_target(name, named.get(name), target) for name, target in expected.items()}
+
+
+def check_target(name: str, target: Array | None, expected: Target) -> Array:
+    """Return a target as int64 labels or float32 values; raises DataError naming the sample."""
     if not isinstance(target, np.ndarray):
         raise DataError(
-            f"the target is {type(target).__name__}: give a numpy array of shape {list(expected.shape)}"
+            f"the target {name!r} is {type(target).__name__}: give a numpy array of shape {list(expected.shape)}"
         )
     if target.shape != expected.shape:
-        raise DataError(f"y has shape {list(target.shape)}, the loss reads {list(expected.shape)}")
-    if expected.classes is None:
-        if target.dtype.kind != "f":
-            raise DataError(f"y is {target.dtype}, the loss reads float32: convert it with .astype")
-        _check_finite("y", target)
-        return np.ascontiguousarray(target, np.float32)
-    if target.dtype.kind not in "iu":
-        raise DataError(f"y is {target.dtype}, cross-entropy reads integer labels: convert them with .astype")
-    low, high = target.min(), target.max()
-    if low < 0 or high >= expected.classes:
-        place = tuple(int(i) for i in np.argwhere((target < 0) | (target >= expected.classes))[0])
+        raise DataError(f"{name} has shape {list(target.shape)}, the loss reads {list(expected.shape)}")
+    if expected.classes is not None:
+        return _check_labels(name, target, expected.classes, expected.ignored)
+    if target.dtype.kind != "f":
+        raise DataError(f"{name} is {target.dtype}, the loss reads float32: convert it with .astype")
+    _check_finite(name, target)
+    if target.size and (target.min() < expected.low or target.max() > expected.high):
+        place = tuple(int(i) for i in np.argwhere((target < expected.low) | (target > expected.high))[0])
         raise DataError(
-            f"y[{place[0]}] is {target[place]}: labels must lie in 0 to {expected.classes - 1}, "
-            f"the model has {expected.classes} classes"
+            f"{name}[{place[0]}] is {target[place]:g}: targets lie in {expected.low:g} to {expected.high:g}"
         )
-    return np.ascontiguousarray(target, np.int64)
+    return np.ascontiguousarray(target, np.float32)
+
+
+def _check_labels(name: str, labels: Array, classes: int, ignored: int | None) -> Array:
+    if labels.dtype.kind not in "iu":
+        raise DataError(f"{name} is {labels.dtype}, the loss reads integer labels: convert them with .astype")
+    if labels.min() < 0 or labels.max() >= classes:
+        wrong = (labels < 0) | (labels >= classes)
+        if ignored is not None:
+            wrong &= labels != ignored
+        if wrong.any():
+            place = tuple(int(i) for i in np.argwhere(wrong)[0])
+            raise DataError(
+                f"{name}[{place[0]}] is {labels[place]}: labels must lie in 0 to {classes - 1}, the model has "
+                f"{classes} classes" + ("" if ignored is None else f" (and {ignored} is ignored)")
+            )
+    return np.ascontiguousarray(labels, np.int64)

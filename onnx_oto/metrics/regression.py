@@ -1,0 +1,95 @@
+"""Metrics of numbers against numbers: MAE and R²."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from onnx_oto.losses import Judged, Kind
+from onnx_oto.metrics.metric import Better, Floats, compared, ratio
+
+
+@dataclass(frozen=True)
+class Mae:
+    """A metric (see `Metric`): the mean of |prediction - target| over all elements."""
+
+    name: ClassVar[str] = "mae"
+    text: ClassVar[str] = "mean absolute error"
+    better: ClassVar[Better] = "lower"
+    compares: ClassVar[tuple[Kind, ...]] = ("values",)
+
+    def start(self) -> MaeTally:
+        """Return an empty tally."""
+        return MaeTally()
+
+
+class MaeTally:
+    """The sum of |prediction - target|, and how many there were."""
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self.counted = 0
+
+    def add(self, batch: Judged) -> None:
+        """See `Tally.add`."""
+        prediction, target = compared(batch)
+        self.total += float(np.abs(prediction - target).sum())
+        self.counted += target.size
+
+    @property
+    def value(self) -> float:
+        """The mean."""
+        return ratio(self.total, self.counted)
+
+
+@dataclass(frozen=True)
+class R2:
+    """A metric (see `Metric`): 1 - sum (t - p)^2 / sum (t - mean t)^2 per number of a sample, averaged over them.
+
+    A number that is the same in every target counts as 1 where it is met exactly, else as 0 (as in scikit-learn).
+    """
+
+    name: ClassVar[str] = "r2"
+    text: ClassVar[str] = "coefficient of determination, mean over the numbers of a sample"
+    better: ClassVar[Better] = "higher"
+    compares: ClassVar[tuple[Kind, ...]] = ("values",)
+
+    def start(self) -> R2Tally:
+        """Return an empty tally."""
+        return R2Tally()
+
+
+class R2Tally:
+    """Mean and sum of squares of the targets around it, and the squared errors, per number of a sample.
+
+    Two parts are joined by the formula of Chan, Golub and LeVeque (1979), which does not cancel.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Floats = np.zeros(0)
+        self.spread: Floats = np.zeros(0)
+        self.error: Floats = np.zeros(0)
+
+    def add(self, batch: Judged) -> None:
+        """See `Tally.add`."""
+        prediction, target = (array.reshape(len(array), -1) for array in compared(batch))
+        if not self.count:
+            self.mean, self.spread, self.error = (np.zeros(target.shape[1]) for _ in range(3))
+        mean, new = target.mean(axis=0), len(target)
+        shift, total = mean - self.mean, self.count + new
+        self.spread = self.spread + ((target - mean) ** 2).sum(axis=0) + shift**2 * (self.count * new / total)
+        self.mean = self.mean + shift * (new / total)
+        self.error = self.error + ((target - prediction) ** 2).sum(axis=0)
+        self.count = total
+
+    @property
+    def value(self) -> float:
+        """R², nan for fewer than two samples."""
+        if self.count < 2:
+            return float("nan")
+        constant = self.spread == 0
+        share = self.error / np.where(constant, 1.0, self.spread)
+        return float(np.where(constant, self.error == 0, 1.0 - share).mean())
