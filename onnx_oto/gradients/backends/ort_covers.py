@@ -54,22 +54,52 @@ def _condition(*ops: str) -> Callable[[Condition], Condition]:
 
 @_condition("Conv")
 def _conv(node: Node, facts: Facts) -> str | None:
-    """its pads are written out"""
+    """its pads are written out; 1-D and 3-D: it has no groups, or no gradient flows on to its input"""
+    rank = len(node.attrs.get("kernel_shape") or facts.shapes.get(node.input(1), ())[2:])
+    if rank != 2 and node.attrs.get("group", 1) != 1 and node.input(0) in facts.carried:
+        return "the gradient of a grouped 1-D or 3-D convolution writes behind its memory"
     return _padded_by_name(node)
 
 
 @_condition("MaxPool")
 def _max_pool(node: Node, facts: Facts) -> str | None:
-    """its pads are written out"""
+    """its pads are written out and smaller than its kernel, its indices in row-major order"""
+    if node.attrs.get("storage_order", 0):
+        return "the gradient takes its indices for row-major ones"
+    kernel = node.attrs["kernel_shape"]
+    if node.attrs.get("ceil_mode", 0) and _has_empty_window(node, facts):
+        return _EMPTY_WINDOW
+    if any(pad >= k for pad, k in zip(node.attrs.get("pads", ()), kernel * 2, strict=False)):
+        return "the runtime refuses pads as large as the kernel"
     return _padded_by_name(node)
 
 
 @_condition("AveragePool")
 def _average_pool(node: Node, facts: Facts) -> str | None:
-    """its pads are written out and it is not dilated"""
+    """1-D or 2-D, its pads are written out, it is not dilated, and has not both ceil_mode and count_include_pad"""
+    if len(node.attrs["kernel_shape"]) > 2:
+        return "the gradient of a 3-D AveragePool is wrong"
     if any(step != 1 for step in node.attrs.get("dilations", ())):
         return "the gradient ignores its dilations"
+    if node.attrs.get("ceil_mode", 0) and _has_empty_window(node, facts):
+        return _EMPTY_WINDOW
+    if node.attrs.get("ceil_mode", 0) and node.attrs.get("count_include_pad", 0):
+        return "windows that ceil_mode lets reach beyond the pads are divided by the whole kernel"
     return _padded_by_name(node)
+
+
+_EMPTY_WINDOW = "ceil_mode adds a window that lies in the pads altogether"
+
+
+def _has_empty_window(node: Node, facts: Facts) -> bool:
+    """Return whether the last window of an axis starts behind its end, or may do so."""
+    size, out = (facts.shapes.get(name, ())[2:] for name in (node.input(0), node.outputs[0]))
+    if not size or not out:
+        return True
+    steps, pads = (
+        node.attrs.get(key, [default] * len(size)) for key, default in (("strides", 1), ("pads", 0))
+    )
+    return any((o - 1) * s >= n + p for n, o, s, p in zip(size, out, steps, pads, strict=False))
 
 
 def _padded_by_name(node: Node) -> str | None:

@@ -1,4 +1,4 @@
-"""Convolutions and poolings: pads written out, transposed convolution, pooling over the whole extent."""
+"""Convolutions: pads written out, rows and volumes by images, transposed convolution."""
 
 from __future__ import annotations
 
@@ -32,13 +32,11 @@ def explicit_pads(
     return begin + end
 
 
-@register("Conv", "MaxPool", "AveragePool")
-def padded(node: Site) -> Outcome:
-    """auto_pad written out, because ORT's gradients ignore it silently, and dilated AveragePool as a Conv."""
+def written_out(node: Site) -> str | None:
+    """Return the node's first output with auto_pad written out as pads; None where they are."""
     mode = node.attribute("auto_pad", "NOTSET")
     if mode == "NOTSET":
-        dilated = node.op == "AveragePool" and any(d != 1 for d in node.attribute("dilations", ()))
-        return _dilated_mean(node, tuple(node.attribute("dilations"))) if dilated else None
+        return None
     size = node.shape(node.inputs[0])[2:]
     kernel = tuple(node.attribute("kernel_shape") or node.shape(node.inputs[1])[2:])
     ones = (1,) * len(size)
@@ -46,39 +44,66 @@ def padded(node: Site) -> Outcome:
     dilations = tuple(node.attribute("dilations", ones))
     attributes = {k: v for k, v in node.attributes.items() if k != "auto_pad"}
     attributes["pads"] = explicit_pads(mode, size, kernel, strides, dilations)
-    if len(node.outputs) > 1 and node.outputs[1]:
+    if node.has_output(1):
         raise UnsupportedError("its second output (indices) cannot be kept while its pads are written out")
     return node.emit(node.op, *node.inputs, **attributes)
 
 
-@register("GlobalMaxPool")
-def global_max_pool(node: Site) -> Outcome:
-    """MaxPool over the whole extent."""
-    return node.emit("MaxPool", node.inputs[0], kernel_shape=list(node.shape(node.inputs[0])[2:]))
+@register("Conv")
+def conv(node: Site) -> Outcome:
+    """auto_pad written out; 1-D as an image of one row, 3-D as a sum of 2-D convolutions."""
+    padded = written_out(node)
+    if padded is not None:
+        return padded
+    rank = len(node.shape(node.inputs[0])) - 2
+    return _conv_of_rows(node) if rank == 1 else _conv_of_volumes(node) if rank == 3 else None
 
 
-def _dilated_mean(node: Site, dilations: tuple[int, ...]) -> str:
-    """Dilated AveragePool: a depthwise Conv with ones, divided by how many inputs each window holds."""
-    x = node.inputs[0]
-    shape, out = node.shape(x), node.shape(node.outputs[0])[2:]
-    kernel = tuple(node.attribute("kernel_shape"))
-    rank = len(kernel)
-    strides = tuple(node.attribute("strides", (1,) * rank))
-    pads = list(node.attribute("pads", (0,) * (2 * rank)))
-    include = bool(node.attribute("count_include_pad", 0))
-    counts = np.ones(())
-    reach = []
-    for axis, (n, k, s, d) in enumerate(zip(shape[2:], kernel, strides, dilations, strict=True)):
-        begin, end = pads[axis], pads[rank + axis]
-        place = np.arange(out[axis])[:, None] * s - begin + np.arange(k) * d
-        low, high = (-begin, n + end) if include else (0, n)
-        counts = counts[..., None] * ((place >= low) & (place < high)).sum(axis=1)
-        reach.append(int(place.max()) + 1 - n)
-    ones = node.number(np.ones((shape[1], 1, *kernel)), x)
-    sums = node.emit(
-        "Conv", x, ones, group=shape[1], pads=[*pads[:rank], *reach], strides=strides, dilations=dilations
+def _conv_of_rows(node: Site) -> str:
+    """A 1-D Conv as a 2-D one of height 1."""
+    x, weight, *bias = node.inputs
+    begin, end = node.attribute("pads", (0, 0))
+    attributes = {
+        "strides": [1, *node.attribute("strides", (1,))],
+        "dilations": [1, *node.attribute("dilations", (1,))],
+        "pads": [0, begin, 0, end],
+        "group": node.attribute("group", 1),
+    }
+    row = node.ints([2])
+    image, filters = node.emit("Unsqueeze", x, row), node.emit("Unsqueeze", weight, row)
+    return node.emit("Squeeze", node.emit("Conv", image, filters, *bias, **attributes), row)
+
+
+def _conv_of_volumes(node: Site) -> str:
+    """A 3-D Conv as the sum over the k planes of its kernel of 2-D ones, depth laid into the batch.
+
+    y[n, z] = b + sum_k w[k] * x[n, z s + k d - pad]. The number of nodes does not depend on the groups.
+    """
+    x, weight, *bias = node.inputs
+    (n, channels, _, *image), (filters, _, planes, *_) = node.shape(x), node.shape(weight)
+    depth, *out = node.shape(node.outputs[0])[2:]
+    (step, *strides), (spread, *dilations) = (
+        node.attribute(name, (1, 1, 1)) for name in ("strides", "dilations")
     )
-    return node.emit("Div", sums, node.number(counts, x))
+    front, top, left, back, bottom, right = node.attribute("pads", (0,) * 6)
+    attributes = {
+        "strides": strides,
+        "dilations": dilations,
+        "pads": [top, left, bottom, right],
+        "group": node.attribute("group", 1),
+    }
+    x = node.emit("Transpose", x, perm=[0, 2, 1, 3, 4])
+    if front or back:
+        x = node.emit("Pad", x, node.ints([0, front, 0, 0, 0, 0, back, 0, 0, 0]))
+    total = ""
+    for k in range(planes):
+        first = k * spread
+        span = [node.ints([v]) for v in (first, first + (depth - 1) * step + 1, 1, step)]
+        layers = node.reshape(node.emit("Slice", x, *span), [n * depth, channels, *image])
+        plane = node.emit("Gather", weight, node.value(k, np.int64), axis=2)
+        part = node.emit("Conv", layers, plane, *(bias if k == 0 else ()), **attributes)
+        total = part if k == 0 else node.emit("Add", total, part)
+    return node.emit("Transpose", node.reshape(total, [n, depth, filters, *out]), perm=[0, 2, 1, 3, 4])
 
 
 @register("ConvTranspose")
