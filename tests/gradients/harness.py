@@ -18,6 +18,8 @@ from onnx.reference.op_run import OpRun
 from onnx_oto.gradients import TrainingSpec, prepare
 from onnx_oto.gradients.backends.ort_training import OrtTraining
 
+from .recurrent_reference import RECURRENT
+
 Array = NDArray[Any]
 STEP = 1e-5  # of the central differences: error about STEP^2, and about 1e-16 / STEP from rounding
 FLOAT32 = 2e-5  # largest error of a float32 gradient allowed here, relative to the largest entry
@@ -67,7 +69,7 @@ Erf64.__name__ = "Erf"
 
 
 def reference(model: onnx.ModelProto) -> ReferenceEvaluator:
-    return ReferenceEvaluator(model, new_ops=[Erf64])
+    return ReferenceEvaluator(model, new_ops=[Erf64, *RECURRENT])
 
 
 def model_of(row: Row, body: str = "") -> onnx.ModelProto:

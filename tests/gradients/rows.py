@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .harness import Row
+from .rows_recurrent import RECURRENT
 
 X = {"a": (2, 3)}
 IMAGE = {"a": (2, 4, 5, 5)}
@@ -631,4 +632,5 @@ ROWS = [
     *EINSUMS,
     *RESIZES,
     *FUSIONS,
+    *RECURRENT,
 ]

@@ -161,6 +161,16 @@ class Site:
         self.nodes.append(helper.make_node(op, list(inputs), names, name=name, **attributes))
         return names
 
+    def keep_needed(self, results: Iterable[str]) -> None:
+        """Drop the nodes that none of the results needs: a Split of which such a node reads a part would count as whole."""
+        needed = set(results)
+        kept: list[onnx.NodeProto] = []
+        for node in reversed(self.nodes):
+            if not needed.isdisjoint(node.output):
+                needed.update(node.input)
+                kept.append(node)
+        self.nodes = kept[::-1]
+
     def value(self, value: Any, dtype: Any = np.float32) -> str:
         """Return the name of a new constant."""
         name = self.fresh("constant")
