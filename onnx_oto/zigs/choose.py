@@ -39,12 +39,14 @@ class Choice:
 class _Ranking:
     """The lanes of one dimension in units that may be dropped, lowest score first.
 
-    units: int64 [units, lanes per unit]; a unit takes one lane of every balanced cell.
+    units: int64 [units, lanes per unit]; a unit takes one lane of every balanced cell. gone: how many units, the
+    first ones, are dropped for good.
     """
 
     dimension: Dimension
     units: IntArray
     scores: npt.NDArray[np.float64]
+    gone: int
 
     @property
     def step(self) -> int:
@@ -59,6 +61,7 @@ def choose(
     scope: Scope = "dimension",
     round_to: int = 1,
     min_keep: float = 0.0,
+    gone: BoolArray | None = None,
 ) -> Choice:
     """Return round(sparsity * prunable lanes) lanes to drop, the lowest-scored ones, or as near as is allowed.
 
@@ -67,6 +70,7 @@ def choose(
     together by the share of what is left in the dimension (see `_shares`), every dimension keeping at least the
     share `min_keep`.
     round_to: every dimension keeps a multiple of it (or all), which may miss the share.
+    gone: bool [lanes], what an earlier choice dropped for good: it stays dropped, whatever its scores, and counts.
     Ties are broken by lane number. Raises UsageError for a share outside [0, 1).
     """
     if not 0 <= sparsity < 1:
@@ -76,18 +80,19 @@ def choose(
     if round_to < 1:
         raise UsageError(f"--round-to {round_to} is not a count: give 1 or more")
     values = np.asarray(scores, np.float64)
-    rankings = [_rank(analysis, d, values) for d in analysis.prunable]
+    before = np.zeros(values.size, bool) if gone is None else gone
+    rankings = [_rank(analysis, d, values, before) for d in analysis.prunable]
     total = sum(r.dimension.size for r in rankings)
     target = math.floor(sparsity * total + 0.5)
     if scope == "global":
         counts = _global_counts(rankings, target, min_keep)
     else:
         counts = _equal_counts(rankings, target, sparsity)
-    drop = np.zeros(analysis.lanes.count, bool)
-    for ranking, count in zip(rankings, counts, strict=True):
-        count = _rounded(ranking, count, round_to)
+    drop = before.copy()
+    for ranking, count in zip(rankings, _with_gone(rankings, counts), strict=True):
+        count = max(_rounded(ranking, count, round_to), ranking.gone)
         drop[ranking.units[:count].reshape(-1)] = True
-    _restore(analysis, drop, values)
+    _restore(analysis, drop, np.where(before, -np.inf, values))
     return Choice(drop, int(drop.sum()), total)
 
 
@@ -98,14 +103,17 @@ def choose_zeros(analysis: Analysis) -> Choice:
     return Choice(drop, int(drop.sum()), sum(d.size for d in analysis.prunable))
 
 
-def _rank(analysis: Analysis, dimension: Dimension, scores: npt.NDArray[np.float64]) -> _Ranking:
-    lanes = dimension.lanes[np.argsort(scores[dimension.lanes], kind="stable")]
+def _rank(
+    analysis: Analysis, dimension: Dimension, scores: npt.NDArray[np.float64], gone: BoolArray
+) -> _Ranking:
+    scores = np.where(gone, scores[dimension.lanes].min(), scores)
+    lanes = dimension.lanes[np.lexsort((scores[dimension.lanes], ~gone[dimension.lanes]))]
     cells = analysis.lanes.cells[lanes]
     names = np.unique(cells)
     columns = [lanes[cells == name] for name in names]
     depth = min(c.size for c in columns)
     units = np.stack([c[:depth] for c in columns], axis=1)
-    return _Ranking(dimension, units, scores[units].mean(1))
+    return _Ranking(dimension, units, scores[units].mean(1), int(gone[units].all(1).sum()))
 
 
 def _limit(ranking: _Ranking, min_keep: float = 0.0) -> int:
@@ -159,6 +167,20 @@ def _global_counts(rankings: list[_Ranking], target: int, min_keep: float) -> li
             counts[i] += 1
             left -= step
     return counts
+
+
+def _with_gone(rankings: list[_Ranking], counts: list[int]) -> list[int]:
+    """Return counts that take in what is gone; what that adds is taken where most units go that are not gone yet."""
+    result = [max(count, r.gone) for r, count in zip(rankings, counts, strict=True)]
+    excess = sum((more - count) * r.step for r, more, count in zip(rankings, result, counts, strict=True))
+    while excess > 0:
+        able = [i for i, r in enumerate(rankings) if result[i] > r.gone and r.step <= excess]
+        if not able:
+            break
+        most = max(able, key=lambda i: (result[i] - rankings[i].gone) * rankings[i].step)
+        result[most] -= 1
+        excess -= rankings[most].step
+    return result
 
 
 def _shares(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onnx_oto.errors import UsageError
 from onnx_oto.model import normalise
 from onnx_oto.zigs import Analysis, analyse, choose, score, zero_dropped
-from onnx_oto.zigs.choose import choose_zeros
+from onnx_oto.zigs.choose import Scope, choose_zeros
 from onnx_oto.zigs.groups import zero_lanes
 
 from .models import GROUPED, HALVES, analysis_of, chained
@@ -207,3 +207,47 @@ def test_every_choice_in_a_random_model_satisfies_every_constraint(seed: int) ->
                 assert not choice.drop[lanes].all()
             for rows, _ in analysis.lanes.balanced:
                 assert len(set(choice.drop[rows].sum(1).tolist())) == 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.integers(2, 12), min_size=1, max_size=4),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(["dimension", "global"]),
+    st.sampled_from([1, 2, 4]),
+)
+def test_what_is_gone_stays_gone_and_counts(
+    widths: list[int], seed: int, scope: Scope, multiple: int
+) -> None:
+    """Asked five times for more, with new scores each time: never a lane comes back, never one too many goes."""
+    analysis = chained(*widths)
+    rng = np.random.default_rng(seed)
+    gone = np.zeros(analysis.lanes.count, bool)
+    for share in (0.1, 0.2, 0.3, 0.4, 0.5):
+        choice = choose(
+            analysis, rng.random(gone.size), share, scope=scope, round_to=multiple, min_keep=0.1, gone=gone
+        )
+        assert (choice.drop >= gone).all()
+        assert choice.dropped <= int(share * sum(widths) + 0.5)
+        if multiple == 1:
+            free = choose(analysis, rng.random(gone.size), share, scope=scope, min_keep=0.1)
+            assert choice.dropped == free.dropped
+        gone = choice.drop
+
+
+def test_what_is_gone_in_groups_keeps_them_balanced() -> None:
+    analysis = analysis_of(GROUPED)
+    first = choose(analysis, ramp(analysis), 0.3).drop
+    second = choose(analysis, -ramp(analysis), 0.6, gone=first).drop
+    assert (second >= first).all()
+    for rows, _ in analysis.lanes.balanced:
+        assert len(set(second[rows].sum(1))) == 1
+
+
+def test_a_scope_can_be_held_to_what_is_gone_alone() -> None:
+    """The other dimension gives up its share: three of twelve are to go, and three of the first are gone."""
+    analysis = chained(6, 6)
+    gone = np.zeros(analysis.lanes.count, bool)
+    gone[analysis.prunable[0].lanes[3:]] = True
+    choice = choose(analysis, ramp(analysis), 0.25, gone=gone)
+    assert (choice.drop == gone).all()
