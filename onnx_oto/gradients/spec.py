@@ -29,6 +29,8 @@ class TrainingSpec:
     seed          of Dropout; the masks of step t depend on (seed, t) alone
     sample_shapes shape of one sample per model input, for models that leave more than the batch open
     target_shapes shape of one sample per target that is known, from which the loss sees how it is meant
+    held          initializer names (float32) that do not train, but lie in the flat buffers behind the trainable ones:
+                  a session reads what is written there
     """
 
     trainable: tuple[str, ...]
@@ -39,6 +41,7 @@ class TrainingSpec:
     seed: int = 0
     sample_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     target_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    held: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         make(self.loss)
@@ -48,16 +51,18 @@ class TrainingSpec:
             raise UsageError(f"shards is {self.shards}: choose 0 (automatic) to {self.batch} (the batch)")
         if not self.trainable:
             raise UsageError("no trainable parameter was named: there is nothing to train")
-        if len(set(self.trainable)) != len(self.trainable):
-            twice = next(name for name in self.trainable if self.trainable.count(name) > 1)
+        names = (*self.trainable, *self.held)
+        if len(set(names)) != len(names):
+            twice = next(name for name in names if names.count(name) > 1)
             raise UsageError(f"trainable parameter {twice!r} is named twice")
 
 
 class GradientSession(Protocol):
     """One model in training. The arrays belong to the session; change them in place, never replace them.
 
-    params   float32 [P]: every trainable parameter, one after the other; a change is seen by the next step
-    grads    float32 [P]: the gradient of the mean loss of the last step
+    params   float32 [P]: every parameter in the flat buffers, one after the other; a change is seen by the next step
+    grads    float32 [P]: the gradient of the mean loss of the last step; the caller's to overwrite
+    still    names of the parameters in the buffers whose gradient is always 0: held, or not on the way to the loss
     slices   parameter name -> (offset in the flat buffers, shape)
     buffers  BatchNormalization running mean and variance by initializer name, float32; `step` updates them
     steps    steps taken so far; it also selects the Dropout masks, so restore it when training goes on
@@ -65,6 +70,7 @@ class GradientSession(Protocol):
 
     params: Floats
     grads: Floats
+    still: frozenset[str]
     slices: dict[str, tuple[int, tuple[int, ...]]]
     buffers: dict[str, Floats]
     steps: int

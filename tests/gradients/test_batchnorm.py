@@ -105,6 +105,23 @@ def test_without_trained_scale_the_statistics_stay_fixed(build: Build) -> None:
     assert session.buffers == {}
 
 
+def test_a_held_norm_keeps_its_statistics(build: Build) -> None:
+    """Scale and shift are in the buffers and can be written, but the norm does not train."""
+    model = model_from(
+        f"(float[N, 3, 2, 2] data) => (float[N, 3, 2, 2] y) {{ x = Mul(data, factor) {BODY} }}",
+        {**WEIGHTS, "factor": normal(3, 1, 1)},
+    )
+    session = build(model, ("factor",), batch=2, shards=1, held=("scale", "shift"))
+    data = {"data": normal(2, 3, 2, 2, seed=1)}
+    loss = session.step(data, np.zeros((2, 3, 2, 2), np.float32))
+    assert session.buffers == {}
+    assert loss == pytest.approx(float((session.predict(data).astype(np.float64) ** 2).mean()), rel=1e-5)
+    for name in ("scale", "shift"):
+        offset, _ = session.slices[name]
+        session.params[offset + 1] = 0.0
+    assert not session.predict(data)[:, 1].any()
+
+
 def test_shared_statistics_are_updated_by_each_node_in_turn(build: Build) -> None:
     model = model_from(
         "(float[N, 2] a, float[N, 2] b) => (float[N, 2] y) {"

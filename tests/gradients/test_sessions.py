@@ -139,6 +139,41 @@ def test_untrained_weights_stay_and_unreached_ones_get_zero(build: Build) -> Non
     assert set(session.weights()) == {"unused", "w"}
 
 
+@pytest.mark.parametrize("shards", [1, 2])
+def test_unreached_weights_do_not_move_whatever_the_caller_leaves_in_the_gradients(
+    build: Build, shards: int
+) -> None:
+    """An optimizer overwrites the gradients: read again as such they would grow without end."""
+    model = model_from(
+        "(float[N, 2] x) => (float[N, 2] y, float[N, 2] other) { y = Mul(x, w) other = Mul(x, unused) }",
+        {"w": normal(2), "unused": normal(2, seed=2)},
+    )
+    session = build(model, ("unused", "w"), batch=2, shards=shards)
+    for _ in range(3):
+        session.step({"x": normal(2, 2)}, np.zeros((2, 2), np.float32))
+        assert not gradient_of(session, "unused").any()
+        session.grads[:] = 7.0
+    assert session.still == {"unused"}
+
+
+def test_held_weights_lie_behind_the_trained_ones_and_are_read(build: Build) -> None:
+    model = model_from(
+        "(float[N, 2] x) => (float[N, 2] y) { a = Mul(x, w) y = Mul(a, held) }",
+        {"w": normal(2), "held": normal(2, seed=1)},
+    )
+    session = build(model, ("w",), batch=2, held=("held",))
+    assert list(session.slices) == ["w", "held"]
+    assert session.still == {"held"}
+    x = {"x": normal(2, 2)}
+    session.step(x, np.zeros((2, 2), np.float32))
+    assert not gradient_of(session, "held").any()
+    assert gradient_of(session, "w").all()
+    session.params[2:] = 0.0
+    assert not session.predict(x).any()
+    assert session.step(x, np.zeros((2, 2), np.float32)) == 0.0
+    assert not session.weights()["held"].any()
+
+
 def test_large_frozen_weights_are_bound(build: Build) -> None:
     frozen = normal(80, 80)
     model = model_from(

@@ -7,9 +7,9 @@ import onnx
 import onnx.parser
 import pytest
 from onnx import numpy_helper
-
 from onnx_oto.gradients.covered import covers
 from onnx_oto.gradients.facts import Facts
+
 from onnx_oto.gradients.graph.lowering import lower, unsupported
 
 from .harness import FLOAT32

@@ -19,8 +19,8 @@ _HEAVY = 4096  # elements; larger frozen float tensors are bound, too, rather th
 class Weights(NamedTuple):
     """The float32 arrays a skeleton expects as inputs, by initializer name.
 
-    `trainable` in flat-buffer order; `statistics` of the BatchNormalization nodes that train; `frozen` the
-    rest.
+    `trainable` in flat-buffer order, held ones behind; `statistics` of the BatchNormalization nodes that train;
+    `frozen` the rest.
     """
 
     trainable: dict[str, Floats]
@@ -31,17 +31,21 @@ class Weights(NamedTuple):
         return {**self.trainable, **self.statistics, **self.frozen}
 
 
-def detach(model: onnx.ModelProto, trainable: tuple[str, ...]) -> tuple[onnx.ModelProto, Weights]:
+def detach(
+    model: onnx.ModelProto, trainable: tuple[str, ...], held: tuple[str, ...] = ()
+) -> tuple[onnx.ModelProto, Weights]:
     """Return a copy of the model with its weights as graph inputs, and the weights.
 
-    `model` is not modified. Small constants stay initializers. Raises UsageError for a trainable name that is
+    `model` is not modified. held: see `TrainingSpec`; a BatchNormalization of which nothing trains keeps its
+    statistics. Small constants stay initializers. Raises UsageError for a trainable name that is
     no initializer and UnsupportedError for one that is not float32.
     """
     graph = model.graph
     by_name = {tensor.name: tensor for tensor in graph.initializer}
-    _check(by_name, trainable)
+    flat = (*trainable, *held)
+    _check(by_name, flat)
     statistics = _statistics(graph, set(trainable), by_name)
-    chosen = {*trainable, *statistics}
+    chosen = {*flat, *statistics}
     heavy = [
         tensor.name
         for tensor in graph.initializer
@@ -52,7 +56,7 @@ def detach(model: onnx.ModelProto, trainable: tuple[str, ...]) -> tuple[onnx.Mod
     weights = Weights(
         *(
             {name: numpy_helper.to_array(by_name[name]) for name in names}
-            for names in (trainable, statistics, heavy)
+            for names in (flat, statistics, heavy)
         )
     )
     return _skeleton(model, weights.all()), weights

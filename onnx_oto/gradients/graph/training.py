@@ -53,7 +53,7 @@ class TrainingGraph:
 
 def detached(model: onnx.ModelProto, spec: TrainingSpec) -> Detached:
     """Return what is trained of a model; raises UnsupportedError or UsageError when nothing can be."""
-    light, weights = detach(model, spec.trainable)
+    light, weights = detach(model, spec.trainable, spec.held)
     light = _modern(light)
     loss = make(spec.loss)
     named = _choose_outputs(light, spec.output, loss)

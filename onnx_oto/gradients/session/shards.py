@@ -95,6 +95,7 @@ class Shard:
         for name, view in memory.gradient_views[index].items():
             if f"{name}_grad" in outputs:
                 targets[f"{name}_grad"] = view
+        self.still = frozenset(n for n in memory.gradient_views[index] if f"{n}_grad" not in outputs)
         self._outputs = {name: _share(array) for name, array in targets.items()}
         for name, value in self._outputs.items():
             self._binding.bind_ortvalue_output(name, value)
@@ -192,6 +193,7 @@ class ShardedSession:
         self.params = memory.params
         self.grads = memory.grads[0]
         self.slices = memory.layout.slices
+        self.still = shards[0].still
         self.buffers = memory.buffers
         self.steps = 0
         self.seconds = StepSeconds(0.0, 0.0)
@@ -215,6 +217,8 @@ class ShardedSession:
         targets = check_targets(target, self._expected)
         count = self._loss.count(targets, self._spec.batch)
         weight = np.array(1.0 / count if count else 0.0, np.float32)
+        for name in self.still:  # the caller may have left anything there
+            self._memory.gradient_views[0][name].fill(0.0)
         begin = time.perf_counter()
         losses = self._run_all(arrays, Targets(targets, weight))
         ran = time.perf_counter()
