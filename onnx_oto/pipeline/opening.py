@@ -16,6 +16,7 @@ from onnx_oto.model import load, normalise, stored_bytes
 from onnx_oto.model.files.finite import count_not_finite, told_not_finite
 from onnx_oto.model.graph.constants import constants
 from onnx_oto.model.normal.origins import Origins
+from onnx_oto.model.training_mode import told_training
 from onnx_oto.zigs import Analysis, AnalysisOptions, analyse, reason
 
 UNREAD_BYTES = 1 << 50
@@ -56,7 +57,9 @@ def open_model(
     origins = Origins()
     shapes = {tensor.name: tuple(tensor.dims) for tensor in constants(loaded.graph)}
     notes = told_not_finite(count_not_finite(loaded))
-    normal = normalise(loaded, in_place=True, origins=origins)
+    switched: Counter[str] = Counter()
+    normal = normalise(loaded, in_place=True, origins=origins, switched=switched)
+    notes = (*told_training(switched), *notes)
     return Opened(Path(path), size, analyse(normal, options), origins, shapes, notes)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from onnx_oto.errors import DataError
 from onnx_oto.model import load
+from onnx_oto.model.training_mode import leave_training
 from onnx_oto.pipeline.feeding import inputs_of, parse_shapes, read_examples
 from onnx_oto.runtime.comparing import Feeding, Verdict, compare
 from onnx_oto.runtime.limits import Limits
@@ -27,12 +28,16 @@ def verify_files(
 ) -> Verdict:
     """Return the verdict on two model files, on random inputs or those of an npz file keyed by input name.
 
+    Both are compared in inference form (see `leave_training`).
+
     input_shape: shapes of random inputs to begin with, as "NAME:d0,d1,...". limit_memory, limit_time: bytes and seconds
-    that a run of a model may take. Raises DataError when the models differ
-    in inputs or outputs, or the given inputs do not fit, and UnsupportedError when nothing can be proved.
+    that a run of a model may take. Raises DataError when the models differ in inputs or outputs, or the given inputs do
+    not fit, and UnsupportedError when nothing can be proved.
     """
     start_early()
     left, right = load(full), load(compact)
+    for each in (left, right):
+        leave_training(each)
     ours, theirs = list(inputs_of(left)), list(inputs_of(right))
     if ours != theirs:
         raise DataError(f"'{compact}' has inputs {theirs}, '{full}' has {ours}: they cannot be compared")

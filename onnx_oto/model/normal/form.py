@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import onnx
 import onnx.inliner
 from onnx import GraphProto, ModelProto
@@ -23,6 +25,7 @@ from onnx_oto.model.normal.sequences import split_sequences
 from onnx_oto.model.shapes.inference import Knowledge, infer, small_constants
 from onnx_oto.model.shapes.supposed import keep_stored, without
 from onnx_oto.model.shapes.types import agree, tensor_type, type_shape
+from onnx_oto.model.training_mode import leave_training
 
 MAX_FOLDED_BYTES = 65536
 MAX_SCALES = 8
@@ -31,11 +34,18 @@ _ADDENDS = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 """The input that an operator adds to its result."""
 
 
-def normalise(model: ModelProto, *, in_place: bool = False, origins: Origins | None = None) -> ModelProto:
+def normalise(
+    model: ModelProto,
+    *,
+    in_place: bool = False,
+    origins: Origins | None = None,
+    switched: Counter[str] | None = None,
+) -> ModelProto:
     """Return a model that computes the same function in normal form.
 
     in_place: turn the argument itself into it, which spares a copy of the weights; else it is not modified. origins:
-    where to write down which initializer came from which, and what the model computes from constants.
+    where to write down which initializer came from which, and what the model computes from constants. switched: where
+    to count nodes that ran in training mode and were brought to inference form; without it, they stay as they are.
 
     - local functions are inlined, nodes are in topological order and have unique names, none is dead;
     - constants are dense initializers and no graph inputs (so `ir_version` is at least 4);
@@ -56,6 +66,8 @@ def normalise(model: ModelProto, *, in_place: bool = False, origins: Origins | N
         result.CopyFrom(model)
     result.ir_version = max(result.ir_version, 4)
     store_densely(result)
+    if switched is not None:
+        switched.update(leave_training(result))
     _hoist_constants(result.graph)
     _inline_functions(result)
     _hoist_constants(result.graph)
