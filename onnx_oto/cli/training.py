@@ -102,6 +102,11 @@ def _numbers(_: click.Context, option: click.Parameter, text: str | None) -> tup
     "--mean", callback=_numbers, help="Subtract, one number or one per channel, after scaling to [0, 1]."
 )
 @click.option("--std", callback=_numbers, help="Divide by, the same way.")
+@click.option(
+    "--fixed-statistics",
+    is_flag=True,
+    help="BatchNorm trains with the running statistics it came with (for small batches).",
+)
 @seed_option
 @click.option("--shards", default=0, help="Sessions side by side.  [default: one per core]")
 @click.option(

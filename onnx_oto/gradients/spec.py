@@ -31,6 +31,9 @@ class TrainingSpec:
     target_shapes shape of one sample per target that is known, from which the loss sees how it is meant
     held          initializer names (float32) that do not train, but lie in the flat buffers behind the trainable ones:
                   a session reads what is written there
+    fixed_statistics
+                  whether BatchNormalization uses the running statistics it came with, which then stay as they are;
+                  else those of each shard's samples
     """
 
     trainable: tuple[str, ...]
@@ -42,6 +45,7 @@ class TrainingSpec:
     sample_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     target_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     held: tuple[str, ...] = ()
+    fixed_statistics: bool = False
 
     def __post_init__(self) -> None:
         make(self.loss)

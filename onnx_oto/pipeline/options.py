@@ -21,7 +21,8 @@ class TrainOptions(FeedOptions):
     sparsity: share of groups to zero. scope: ranked over the whole model ("global", every dimension keeping at
     least `min_keep` of its lanes) or the same share in every dimension. shards: 0 = one per core. loss and metrics: by
     name, with options as in "smooth-l1:beta=0.5"; no metric: the loss's own. ignore_label: the label that counts for
-    nothing, None: -100. backend: what makes gradients, by name.
+    nothing, None: -100. backend: what makes gradients, by name. fixed_statistics: whether BatchNormalization trains
+    with the running statistics it came with, which stay, not with the batch's.
     """
 
     sparsity: float = 0.5
@@ -47,6 +48,7 @@ class TrainOptions(FeedOptions):
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     backend: str = AUTO
+    fixed_statistics: bool = False
     overwrite: bool = False
 
     def __post_init__(self) -> None:

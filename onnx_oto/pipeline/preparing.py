@@ -90,6 +90,7 @@ def _prepared(opened: Opened, options: TrainOptions, backend: Backend) -> Prepar
         output=options.output,
         seed=options.seed,
         sample_shapes=_guessed_shapes(opened.model),
+        fixed_statistics=options.fixed_statistics,
     )
     return prepare(opened.model, spec, backend)
 

@@ -56,14 +56,14 @@ def test_gradients_with_batch_statistics(build: Build) -> None:
 
 
 def test_running_statistics(build: Build) -> None:
-    """running = running * momentum + batch * (1 - momentum); the variance is the biased one, divided by n."""
+    """running = running * momentum + batch * (1 - momentum); the variance is the unbiased one, divided by n - 1."""
     session = build(model_from(PLAIN, WEIGHTS), ("scale", "shift"), batch=4, shards=1)
     mean, var = WEIGHTS["mean"].astype(np.float64), WEIGHTS["var"].astype(np.float64)
     for seed in (1, 2):
         x = normal(4, 3, 2, 2, seed=seed)
         session.step({"x": x}, x)
         mean = mean * MOMENTUM + x.mean(axis=(0, 2, 3), dtype=np.float64) * (1 - MOMENTUM)
-        var = var * MOMENTUM + x.var(axis=(0, 2, 3), dtype=np.float64) * (1 - MOMENTUM)
+        var = var * MOMENTUM + x.var(axis=(0, 2, 3), dtype=np.float64, ddof=1) * (1 - MOMENTUM)
     np.testing.assert_allclose(session.buffers["mean"], mean, rtol=1e-5)
     np.testing.assert_allclose(session.buffers["var"], var, rtol=1e-5)
 
@@ -73,10 +73,55 @@ def test_running_statistics_are_averaged_over_shards(build: Build) -> None:
     x = normal(5, 3, 2, 2)
     session.step({"x": x}, x)
     parts = (x[:3].astype(np.float64), 3 / 5), (x[3:].astype(np.float64), 2 / 5)
-    var = sum(part.var(axis=(0, 2, 3)) * share for part, share in parts)
+    var = sum(part.var(axis=(0, 2, 3), ddof=1) * share for part, share in parts)
     np.testing.assert_allclose(
         session.buffers["var"], WEIGHTS["var"] * MOMENTUM + var * (1 - MOMENTUM), rtol=1e-5
     )
+
+
+def test_one_element_per_channel_has_no_unbiased_variance(build: Build) -> None:
+    """PyTorch refuses it; here the variance is 0 as it stands, rather than infinite."""
+    body = f"y = BatchNormalization<epsilon={EPSILON}, momentum={MOMENTUM}>(x, scale, shift, mean, var)"
+    model = model_from(f"(float[N, 3] x) => (float[N, 3] y) {{ {body} }}", WEIGHTS)
+    session = build(model, ("scale", "shift"), batch=1, shards=1)
+    session.step({"x": normal(1, 3)}, normal(1, 3))
+    np.testing.assert_allclose(session.buffers["var"], WEIGHTS["var"] * MOMENTUM, rtol=1e-5)
+
+
+def test_fixed_statistics_train_scale_and_shift_alone(build: Build) -> None:
+    """y = x * a + b with the statistics that came, which stay: the gradients are those of y as `predict` has it."""
+    session = build(model_from(PLAIN, WEIGHTS), ("scale", "shift"), batch=4, shards=2, fixed_statistics=True)
+    x, target = normal(4, 3, 2, 2, seed=1), normal(4, 3, 2, 2, seed=2)
+    loss = session.step({"x": x}, target)
+    error = session.predict({"x": x}).astype(np.float64) - target
+    assert loss == pytest.approx(float((error**2).mean()), rel=1e-5)
+    normed = (x - WEIGHTS["mean"].reshape(3, 1, 1)) / np.sqrt(WEIGHTS["var"].reshape(3, 1, 1) + EPSILON)
+    for name, slope in (("scale", normed), ("shift", np.ones_like(x))):
+        expected = (2 * error * slope).sum(axis=(0, 2, 3)) / error.size
+        np.testing.assert_allclose(gradient_of(session, name), expected, rtol=1e-4, atol=1e-6)
+    assert session.buffers == {}
+    assert set(session.weights()) == {"scale", "shift"}
+
+
+@pytest.mark.parametrize("trainable", [("offset", "scale", "shift"), ("offset",)])
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_node_in_training_mode_updates_its_statistics(
+    build: Build, trainable: tuple[str, ...], fixed: bool
+) -> None:
+    """A model whose updated statistics are outputs stays so: they are updated whatever trains, and never zero."""
+    outputs = "(float[N, 3, 2, 2] y, float[3] m2, float[3] v2)"
+    body = BODY.replace("y =", "y, m2, v2 =").replace("<", "<training_mode=1, ")
+    model = model_from(
+        f"(float[N, 3, 2, 2] data) => {outputs} {{ x = Add(data, offset) {body} }}",
+        {**WEIGHTS, "offset": np.zeros((1, 3, 1, 1), np.float32)},
+    )
+    session = build(model, trainable, batch=4, shards=1, fixed_statistics=fixed)
+    x, target = normal(4, 3, 2, 2, seed=1), normal(4, 3, 2, 2, seed=2)
+    expected = numpy_loss(x, target, WEIGHTS["scale"], WEIGHTS["shift"])
+    assert session.step({"data": x}, target) == pytest.approx(expected, rel=1e-5)
+    for name, batch in (("mean", x.mean(axis=(0, 2, 3))), ("var", x.var(axis=(0, 2, 3), ddof=1))):
+        wanted = WEIGHTS[name] * MOMENTUM + batch * (1 - MOMENTUM)
+        np.testing.assert_allclose(session.buffers[name], wanted, rtol=1e-5)
 
 
 def test_inference_uses_the_running_statistics(build: Build) -> None:

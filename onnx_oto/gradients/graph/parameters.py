@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -32,19 +33,24 @@ class Weights(NamedTuple):
 
 
 def detach(
-    model: onnx.ModelProto, trainable: tuple[str, ...], held: tuple[str, ...] = ()
+    model: onnx.ModelProto,
+    trainable: tuple[str, ...],
+    held: tuple[str, ...] = (),
+    *,
+    fixed_statistics: bool = False,
 ) -> tuple[onnx.ModelProto, Weights]:
     """Return a copy of the model with its weights as graph inputs, and the weights.
 
-    `model` is not modified. held: see `TrainingSpec`; a BatchNormalization of which nothing trains keeps its
-    statistics. Small constants stay initializers. Raises UsageError for a trainable name that is
+    `model` is not modified. Small constants stay initializers. held, fixed_statistics: see `TrainingSpec`; a
+    BatchNormalization of which nothing trains keeps its statistics. Raises UsageError for a trainable name that is
     no initializer and UnsupportedError for one that is not float32.
     """
     graph = model.graph
     by_name = {tensor.name: tensor for tensor in graph.initializer}
     flat = (*trainable, *held)
     _check(by_name, flat)
-    statistics = _statistics(graph, set(trainable), by_name)
+    training = [node for node in graph.node if trains(node, trainable, fixed_statistics)]
+    statistics = _statistics(training, trainable, by_name)
     chosen = {*flat, *statistics}
     heavy = [
         tensor.name
@@ -73,18 +79,22 @@ def _check(by_name: dict[str, TensorProto], trainable: tuple[str, ...]) -> None:
             )
 
 
-def trains(node: onnx.NodeProto, trainable: set[str]) -> bool:
-    """Return whether a node is a BatchNormalization whose scale or shift is trainable."""
-    return node.op_type == "BatchNormalization" and any(name in trainable for name in node.input[1:3])
+def trains(node: onnx.NodeProto, trainable: Collection[str], fixed_statistics: bool = False) -> bool:
+    """Return whether a node is a BatchNormalization that uses statistics of the batch in training.
+
+    Its scale or shift is trainable and statistics are not fixed, or it does so wherever it runs.
+    """
+    if node.op_type != "BatchNormalization":
+        return False
+    learns = any(name in trainable for name in node.input[1:3]) and not fixed_statistics
+    return learns or any(attr.name == "training_mode" and attr.i for attr in node.attribute)
 
 
 def _statistics(
-    graph: onnx.GraphProto, trainable: set[str], by_name: dict[str, TensorProto]
+    nodes: Iterable[onnx.NodeProto], trainable: Collection[str], by_name: dict[str, TensorProto]
 ) -> tuple[str, ...]:
     names: dict[str, None] = {}
-    for node in graph.node:
-        if not trains(node, trainable):
-            continue
+    for node in nodes:
         for name in node.input[3:5]:
             if name not in by_name or by_name[name].data_type != TensorProto.FLOAT:
                 raise UnsupportedError(

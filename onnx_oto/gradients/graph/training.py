@@ -53,7 +53,7 @@ class TrainingGraph:
 
 def detached(model: onnx.ModelProto, spec: TrainingSpec) -> Detached:
     """Return what is trained of a model; raises UnsupportedError or UsageError when nothing can be."""
-    light, weights = detach(model, spec.trainable, spec.held)
+    light, weights = detach(model, spec.trainable, spec.held, fixed_statistics=spec.fixed_statistics)
     light = _modern(light)
     loss = make(spec.loss)
     named = _choose_outputs(light, spec.output, loss)
@@ -80,7 +80,8 @@ def feeds_of(light: onnx.ModelProto, weights: Collection[str], spec: TrainingSpe
 
 def lowered_for(what: Detached, spec: TrainingSpec, size: int, covers: Covers) -> Lowered:
     """Return the model of `size` samples in what a backend differentiates; refused nodes are listed in it."""
-    return lower(set_batch(what.model, what.feeds, size), spec.trainable, covers)
+    static = set_batch(what.model, what.feeds, size)
+    return lower(static, spec.trainable, covers, fixed_statistics=spec.fixed_statistics)
 
 
 def with_loss(lowered: Lowered, what: Detached, size: int) -> TrainingGraph:

@@ -44,17 +44,19 @@ class Lowered:
     refusals: tuple[Refusal, ...] = ()
 
 
-def lower(model: onnx.ModelProto, trainable: Collection[str], covers: Covers) -> Lowered:
+def lower(
+    model: onnx.ModelProto, trainable: Collection[str], covers: Covers, *, fixed_statistics: bool = False
+) -> Lowered:
     """Return a training copy of a static-shape model; graph outputs are what the gradient flows back from.
 
     `trainable` are initializers or graph inputs. A node on the path that `covers` accepts stays as it is, any other
     goes to its lowering; in rounds until nothing changes, and what the last round refuses stays refused. A later round
     may succeed where an earlier one failed: lowering an op whose shape inference is missing reveals the shapes behind
-    it.
+    it. fixed_statistics: see `TrainingSpec`.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    draft = Draft(opset_of(copy), frozenset(trainable))
+    draft = Draft(opset_of(copy), frozenset(trainable), fixed_statistics)
     for _ in range(_ROUNDS):
         changed, refusals = _round(copy, draft, covers)
         if not changed:

@@ -81,6 +81,9 @@ class Draft:
 
     opset: int
     trainable: frozenset[str]
+    fixed_statistics: bool = (
+        False  # whether BatchNormalization trains with the running statistics it came with
+    )
     types: dict[str, Type] = field(default_factory=dict)
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
     carried: set[str] = field(default_factory=set)  # tensors that depend on a trainable one, differentiably
@@ -90,6 +93,7 @@ class Draft:
     statistics: dict[str, str] = field(
         default_factory=dict
     )  # running statistic -> tensor with its latest value
+    normed: set[str] = field(default_factory=set)  # what a BatchNormalization written in lowering puts out
     counter: int = 0
 
 
