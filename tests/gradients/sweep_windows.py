@@ -209,13 +209,15 @@ def model_of(case: Case) -> tuple[onnx.ModelProto, tuple[str, ...]]:
 
 def errors(case: Case, repeats: int = 2) -> dict[str, float]:
     """Return the largest errors of the loss and of each gradient relative to the largest entry, over some steps."""
-    from onnx_oto.gradients import TrainingSpec
-    from onnx_oto.gradients.backends.ort_training import OrtBackend
+    from onnx_oto.gradients import TrainingSpec, prepare
+    from onnx_oto.gradients.backends.ort_training import OrtTraining
 
     model, trainable = model_of(case)
     right = expected(case)
     batch = case.values["a"].shape
-    session = OrtBackend().build(model, TrainingSpec(trainable, "output", batch=batch[0], shards=1))
+    session = prepare(
+        model, TrainingSpec(trainable, "output", batch=batch[0], shards=1), OrtTraining()
+    ).build()
     data = np.zeros(batch, np.float32) if "a" in case.wanted else case.values["a"]
     result: dict[str, float] = {}
     for _ in range(repeats):

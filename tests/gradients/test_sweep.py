@@ -7,10 +7,10 @@ import onnx
 import onnx.parser
 import pytest
 from onnx import numpy_helper
-from onnx_oto.gradients.covered import covers
-from onnx_oto.gradients.facts import Facts
 
-from onnx_oto.gradients.graph.lowering import lower, unsupported
+from onnx_oto.gradients.backends.ort_covers import covers
+from onnx_oto.gradients.graph.facts import Facts
+from onnx_oto.gradients.graph.lowering import lower
 
 from .harness import FLOAT32
 from .sweep_windows import OPS, RANKS, draw, errors
@@ -51,6 +51,6 @@ def test_depthwise_volumes_take_as_many_nodes_as_others(group: int) -> None:
 @pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
 def test_windows_that_runtimes_disagree_about_are_refused(op: str) -> None:
     body = f"y = {op}<kernel_shape=[1, 2, 2], strides=[1, 2, 2], pads=[0, 1, 1, 0, 1, 1], ceil_mode=1>(x)"
-    (refusal,) = unsupported(model_of(body, (2, 3, 4, 5, 4)), ["x"], covers)
+    (refusal,) = lower(model_of(body, (2, 3, 4, 5, 4)), ["x"], covers).refusals
     assert "a window that lies in the padding altogether" in refusal.advice
-    assert unsupported(model_of(body, (2, 3, 4, 4, 4)), ["x"], covers) == []
+    assert lower(model_of(body, (2, 3, 4, 4, 4)), ["x"], covers).refusals == ()
