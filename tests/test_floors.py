@@ -13,6 +13,7 @@ import onnx_oto
 ROOT = Path(onnx_oto.__file__).parent
 FLOORS = (
     ("errors", "signals"),
+    ("settings",),
     ("model",),
     ("runtime",),
     ("lanes",),
@@ -22,7 +23,7 @@ FLOORS = (
     ("training", "surgery"),
     ("pipeline",),
     ("report",),
-    ("cli",),
+    ("cli", "api"),
     ("__main__",),
 )
 """From the ground up. Packages of one floor do not import each other."""

@@ -94,7 +94,8 @@ def commands() -> str:
     parts = ["# Command line", NOTE, ""]
     context = click.Context(cli, info_name="onnx-oto", terminal_width=100, **cli.context_settings)
     parts += ["```", cli.get_help(context), "```", "", "## Errors", "", ERRORS + errors() + OTHERS]
-    for name, command in sorted(cli.commands.items()):
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
         inner = click.Context(
             command, info_name=name, parent=context, max_content_width=100, terminal_width=100
         )

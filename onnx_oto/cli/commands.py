@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import traceback
 from collections.abc import Sequence
 
 import click
@@ -11,10 +10,10 @@ from click.shell_completion import shell_complete
 
 from onnx_oto import __version__
 from onnx_oto.cli.ending import Trouble
-from onnx_oto.cli.models import compact_command, inspect_command, prune_command, verify_command
 from onnx_oto.cli.streams import RESULTS, ReaderGone
-from onnx_oto.cli.training import demo_command, train_command
+from onnx_oto.cli.verbs import VERBS
 from onnx_oto.errors import LimitError, OtoError, StorageError, UsageError
+from onnx_oto.settings.base import nearest
 
 NAME = "onnx-oto"
 COMPLETE = "_ONNX_OTO_COMPLETE"
@@ -25,17 +24,35 @@ EPILOG = (
 )
 
 
+class Verbs(click.Group):
+    """The commands, each loaded when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, None for a name that none has."""
+        return VERBS[cmd_name].load() if cmd_name in VERBS else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return what the arguments name; say the nearest name to one that is unknown."""
+        unknown = bool(args) and args[0] not in VERBS and not args[0].startswith("-")
+        if unknown and not ctx.resilient_parsing:
+            ctx.fail(f"there is no command '{args[0]}'{nearest(args[0], VERBS)}")
+        return super().resolve_command(ctx, args)
+
+
 @click.group(
+    cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=EPILOG,
 )
 @click.version_option(__version__, prog_name=NAME)
 def cli() -> None:
     """Train an ONNX model once and get a smaller ONNX model that computes the same function."""
-
-
-for command in (demo_command, inspect_command, train_command, prune_command, compact_command, verify_command):
-    cli.add_command(command)
 
 
 def run(arguments: Sequence[str]) -> Trouble | int:
@@ -77,9 +94,13 @@ def trouble_of(error: Exception) -> Trouble:
         where = f" '{error.filename}'" if error.filename else ""
         message = f"cannot read or write{where}: {error.strerror or error}"
         return Trouble(StorageError.exit_code, StorageError.__name__, message)
+    if isinstance(error, ImportError):
+        return Trouble.of_import(error)
     if isinstance(error, MemoryError):
         return Trouble(LimitError.exit_code, LimitError.__name__, "there is not enough memory for this")
     if os.environ.get("ONNX_OTO_DEBUG"):
+        import traceback
+
         traceback.print_exception(error)
     line = (str(error).strip().splitlines() or [""])[0]
     message = f"{type(error).__name__}: {line} (a defect of onnx-oto; ONNX_OTO_DEBUG=1 shows where)"

@@ -10,6 +10,7 @@ from typing import NamedTuple, NoReturn
 
 from onnx_oto.cli.streams import PROGRESS, RESULTS, ReaderGone
 from onnx_oto.cli.text import shown
+from onnx_oto.errors import RuntimeMissingError
 from onnx_oto.signals import Interrupted
 
 INTERRUPTED = "Interrupted"
@@ -27,6 +28,12 @@ class Trouble(NamedTuple):
     def of_signal(number: int, message: str = "interrupted") -> Trouble:
         """Return what is said after a signal."""
         return Trouble(Interrupted(number).exit_code, INTERRUPTED, message)
+
+    @staticmethod
+    def of_import(error: ImportError) -> Trouble:
+        """Return what is said of a package that is missing or broken."""
+        message = f"a package does not load ({error}): run `pip install --force-reinstall 'onnx-oto[cpu]'`"
+        return Trouble(RuntimeMissingError.exit_code, RuntimeMissingError.__name__, message)
 
     def report(self, *, as_json: bool) -> None:
         """Say it, as well as the streams take it; no object follows a result that has begun to come out."""

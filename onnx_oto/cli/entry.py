@@ -9,11 +9,8 @@ from typing import NoReturn
 
 from onnx_oto.cli import streams
 from onnx_oto.cli.ending import INTERRUPTED, Trouble, leave_at_once
-from onnx_oto.errors import RuntimeMissingError
+from onnx_oto.cli.verbs import VERBS
 from onnx_oto.signals import Ending, Interrupted
-
-RUNNING = frozenset({"prune", "compact", "verify"})
-"""Commands that run a model soon: the process for that loads its runtime meanwhile."""
 
 
 def main() -> NoReturn:
@@ -57,14 +54,19 @@ def _run(arguments: list[str], ending: Ending) -> Trouble | int:
 
 def _commands(arguments: list[str], ending: Ending) -> Trouble | int:
     try:
-        if arguments[:1] and arguments[0] in RUNNING and not {"-h", "--help"} & set(arguments):
+        if _runs_a_model(arguments):
             from onnx_oto.runtime.worker import start_early
 
             with contextlib.suppress(OSError):
                 start_early()
         from onnx_oto.cli.commands import run
     except ImportError as error:
-        message = f"a package does not load ({error}): run `pip install --force-reinstall 'onnx-oto[cpu]'`"
-        return Trouble(RuntimeMissingError.exit_code, RuntimeMissingError.__name__, message)
+        return Trouble.of_import(error)
     ending.unwind()
     return run(arguments)
+
+
+def _runs_a_model(arguments: list[str]) -> bool:
+    """Return whether a model will be run soon: the process for that loads its runtime meanwhile."""
+    entry = VERBS.get(arguments[0]) if arguments else None
+    return entry is not None and entry.runs and not {"-h", "--help"} & set(arguments)

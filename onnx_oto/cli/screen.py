@@ -5,8 +5,6 @@ Rich gets no text that did not pass `shown`, and interprets none (no markup): na
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,8 +28,9 @@ from rich.table import Table
 
 from onnx_oto.cli.streams import PROGRESS, RESULTS, Stream
 from onnx_oto.cli.text import shown
-from onnx_oto.pipeline import Gain, Pruned, Trained
 from onnx_oto.pipeline.folder import COMPACT
+from onnx_oto.pipeline.prune import Pruned
+from onnx_oto.pipeline.result import Gain, Trained
 from onnx_oto.pipeline.summary import Change, Summary
 from onnx_oto.runtime.comparing import Verdict, size_text
 from onnx_oto.training import EpochEnded, Event, Started, Stepped
@@ -71,12 +70,6 @@ def _columns_of(stream: Stream) -> int | None:
 out = console(RESULTS)
 
 
-def print_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object, in ASCII; numbers that JSON cannot hold become null."""
-    RESULTS.write(json.dumps(_plain(value), indent=1) + "\n")
-    RESULTS.flush()
-
-
 def print_line(text: str) -> None:
     """Print one line of the result."""
     out.print(shown(text))
@@ -85,14 +78,6 @@ def print_line(text: str) -> None:
 def add_row(table: Table, *cells: str, style: str | None = None) -> None:
     """Add a row of cells."""
     table.add_row(*map(shown, cells), style=style)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Progress:
@@ -215,11 +200,8 @@ def print_trained(result: Trained, gain: Gain) -> None:
     print_line(f"compact model: {result.run / COMPACT}   ({result.seconds:.0f} s in all)")
 
 
-def print_pruned(result: Pruned, output: Path, as_json: bool) -> None:
+def print_pruned(result: Pruned, output: Path) -> None:
     """Print what `prune` or `compact` did."""
-    if as_json:
-        print_json(result.as_json())
-        return
     print_notes(result.notes)
     _print_changes(_change_rows(result.summary))
     print_line(f"channels removed: {result.summary.removed} of {result.summary.prunable} prunable")

@@ -78,6 +78,7 @@ class GradientSession(Protocol):
     slices: dict[str, tuple[int, tuple[int, ...]]]
     buffers: dict[str, Floats]
     steps: int
+    shards: int
 
     def step(self, batch: Mapping[str, Array], target: Array | Mapping[str, Array] | None) -> float:
         """Return the mean loss of one batch after filling `grads`; `params` is only read.

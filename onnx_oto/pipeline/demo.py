@@ -7,21 +7,18 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib.resources import as_file, files
 
-from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.pipeline.options import DemoOptions
 from onnx_oto.pipeline.preparing import Say
+from onnx_oto.pipeline.recording import Record
 from onnx_oto.pipeline.result import Trained
 from onnx_oto.pipeline.train import train
 from onnx_oto.training import Observer
 
-EPOCHS = 12
-SPARSITY = 0.6
-
 
 def demo(
     run: str | os.PathLike[str],
+    options: DemoOptions | None = None,
     *,
-    epochs: int | None = None,
-    seed: int = 0,
     observer: Observer | None = None,
     say: Say = lambda text: None,
     stop: Callable[[], bool] | None = None,
@@ -33,12 +30,20 @@ def demo(
     20, 40 and 80 channels become 8, 16 and 32, which suits the runtime. Everything is written to `run`, an earlier
     demo there is replaced, and nothing else.
     """
-    options = TrainOptions(sparsity=SPARSITY, scope="dimension", epochs=epochs or EPOCHS, seed=seed)
+    options = options or DemoOptions()
     assets = files("onnx_oto") / "assets"
     with (
         as_file(assets / "fashion_resnet.onnx") as model,
         as_file(assets / "fashion_mnist_subset.npz") as data,
     ):
         return train(
-            model, data, run, options, observer=observer, say=say, stop=stop, listening=listening, verb="demo"
+            model,
+            data,
+            run,
+            options.training(),
+            observer=observer,
+            say=say,
+            stop=stop,
+            listening=listening,
+            record=Record("demo", options),
         )

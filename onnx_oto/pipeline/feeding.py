@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,31 +12,11 @@ import onnx
 
 from onnx_oto.data.archive import read_arrays
 from onnx_oto.errors import DataError, UsageError
+from onnx_oto.pipeline.options import FeedOptions
 from onnx_oto.runtime.comparing import Feeding
-from onnx_oto.runtime.limits import Limits
-from onnx_oto.zigs import AnalysisOptions
 
 Array = npt.NDArray[Any]
 Path = str | os.PathLike[str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeedOptions(AnalysisOptions):
-    """What a cut is verified on, for models that cannot be fed blindly.
-
-    inputs: npz file of arrays by input name. input_shape: "NAME:d0,d1,...", the shape of an input to begin with.
-    limit_memory, limit_time: bytes and seconds that a run of the model may take, None for what suits its size.
-    """
-
-    inputs: str | os.PathLike[str] | None = None
-    input_shape: Sequence[str] = ()
-    limit_memory: float | None = None
-    limit_time: float | None = None
-
-    @property
-    def limits(self) -> Limits:
-        """What running the model may take."""
-        return Limits(self.limit_memory, self.limit_time)
 
 
 def read_feeding(model: onnx.ModelProto, options: FeedOptions) -> Feeding:

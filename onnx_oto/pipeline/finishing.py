@@ -58,7 +58,7 @@ def finish(
     outputs = named_outputs(model, options, loss)
     lean, lean_small = (trimmed(each, outputs) for each in (full, small))
     scores = tuple(
-        evaluate(predictor(reading(each, outputs, loss)), dataset.test, loss, options.metrics)
+        evaluate(predictor(reading(each, outputs, loss)), dataset.test, loss, options.metric)
         for each in (lean, lean_small)
     )
     feed = next(data.in_order(dataset.test, batch_size(lean) or 1)).inputs
@@ -78,8 +78,8 @@ def with_weights(model: onnx.ModelProto, weights: Arrays) -> onnx.ModelProto:
 
 def named_outputs(model: onnx.ModelProto, options: TrainOptions, loss: Loss) -> list[str]:
     """Return the outputs that the loss is about."""
-    if options.output:
-        return [options.output]
+    if options.model_output:
+        return [options.model_output]
     return [value.name for value in model.graph.output[: loss.outputs]]
 
 

@@ -24,8 +24,11 @@ LAST_GOOD = "last-good.npz"
 TRAINED = "trained.onnx"
 COMPACT = "compact.onnx"
 RESULT = "result.json"
-FILES = (METRICS, CHECKPOINT, LAST_GOOD, TRAINED, COMPACT, RESULT)
+SETTINGS = "run.toml"
+FILES = (SETTINGS, METRICS, CHECKPOINT, LAST_GOOD, TRAINED, COMPACT, RESULT)
 MODELS = (TRAINED, COMPACT)
+_FORMER = tuple(name for name in FILES if name != SETTINGS)
+"""What runs wrote that left no manifest."""
 MANIFEST = ".onnx-oto.json"
 LOCK = ".onnx-oto.lock"
 SCHEMA = 1
@@ -135,7 +138,7 @@ def _earlier(path: Path) -> Manifest | None:
     """
     if not os.path.lexists(path / MANIFEST):
         first = _json_of(path / METRICS)
-        return Manifest("train", FILES) if first.get("kind") in ("step", "epoch") else None
+        return Manifest("train", _FORMER) if first.get("kind") in ("step", "epoch") else None
     written = _json_of(path / MANIFEST)
     verb, files = written.get("verb"), written.get("files")
     if written.get("schema") != SCHEMA or not isinstance(verb, str) or not isinstance(files, list):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import asdict
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,11 @@ import numpy as np
 from onnx_oto.errors import UsageError
 from onnx_oto.lanes.quantized import quantized_weights
 from onnx_oto.pipeline.kept import positions
-from onnx_oto.pipeline.opening import Opened
+from onnx_oto.pipeline.opening import Opened, open_model
+from onnx_oto.pipeline.options import InspectOptions
 from onnx_oto.pipeline.summary import SCHEMA
-from onnx_oto.surgery import standing
+from onnx_oto.settings.base import plain
+from onnx_oto.surgery.order import Standing, standing
 from onnx_oto.zigs import Analysis, Dimension, Use, choose, reason
 from onnx_oto.zigs import why as chain
 from onnx_oto.zigs.analysis import kept_elements
@@ -23,8 +27,91 @@ MOST = 1 - 1e-9
 """The largest share that can be asked for: one lane of every dimension and group stays."""
 
 
-def inspection(opened: Opened, why: str | None = None) -> dict[str, Any]:
-    """Return what is prunable, what is frozen and why, quantized weights, and permutations that a cut cannot fold.
+@dataclass(frozen=True)
+class InspectedUse:
+    """An axis of a parameter that carries lanes of a dimension. role: what it does with them.
+
+    positions: of a prunable dimension, the index of the axis that belongs to each lane, a list of them where it is not
+    one. origin: the tensor of the model file, where normal form has renamed, copied or moved it.
+    """
+
+    param: str
+    axis: int
+    role: str
+    positions: tuple[Any, ...] | None = None
+    origin: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it under its public names."""
+        return {name: plain(value) for name, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class InspectedDimension:
+    """Channels that live and die alike. reason: why they are frozen, None when they are prunable.
+
+    chain: the nodes that tie them to what froze them, where somebody asked why.
+    """
+
+    name: str
+    size: int
+    prunable: bool
+    reason: str | None
+    constraints: tuple[str, ...]
+    uses: tuple[InspectedUse, ...]
+    chain: tuple[str, ...] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it under its public names."""
+        own = {name: plain(value) for name, value in vars(self).items()}
+        if self.chain is None:
+            del own["chain"]
+        return {**own, "uses": [use.as_json() for use in self.uses]}
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What can be pruned in a model, and what is frozen and why.
+
+    macs_at: the open sizes that `macs` are counted at, by name. prunable_params: parameters in lanes that may go.
+    removable_params: those that go when every dimension loses all it may lose. lanes: prunable ones. quantized: weights
+    that are. permutations: of channels, that a cut cannot fold. notes: what a person should know of the file.
+    """
+
+    model: str
+    params: int
+    macs: int
+    macs_at: Mapping[str, int]
+    prunable_params: int
+    removable_params: int
+    lanes: int
+    dimensions: tuple[InspectedDimension, ...]
+    quantized: tuple[str, ...]
+    permutations: tuple[Standing, ...]
+    notes: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report under its public names."""
+        return {
+            "schema": SCHEMA,
+            **{name: plain(value) for name, value in vars(self).items()},
+            "macs_at": dict(self.macs_at),
+            "dimensions": [dimension.as_json() for dimension in self.dimensions],
+            "permutations": [asdict(each) for each in self.permutations],
+        }
+
+
+def inspect(path: str | os.PathLike[str], options: InspectOptions | None = None) -> Inspected:
+    """Return what is prunable in the model at `path`, what is frozen and why. External weights are not read.
+
+    Raises ModelError, StorageError, and UsageError for a pattern that matches nothing.
+    """
+    options = options or InspectOptions()
+    return inspection(open_model(path, options, weights=False), options.why)
+
+
+def inspection(opened: Opened, why: str | None = None) -> Inspected:
+    """Return what is known of an opened model.
 
     why: only dimensions that match this pattern, each with the chain of nodes that tie it to what froze it.
     """
@@ -33,24 +120,19 @@ def inspection(opened: Opened, why: str | None = None) -> dict[str, Any]:
     if why is not None and not shown:
         raise UsageError(f"--why '{why}' matches no dimension or parameter of the model")
     macs = count_macs(analysis)
-    entries = [_dimension(opened, d) for d in shown]
-    if why is not None:
-        for dimension, entry in zip(shown, entries, strict=True):
-            entry["chain"] = chain(analysis, dimension)
-    return {
-        "schema": SCHEMA,
-        "model": opened.path.name,
-        "params": analysis.params,
-        "macs": macs.count,
-        "macs_at": dict(macs.at),
-        "prunable_params": analysis.prunable_params,
-        "removable_params": _removable(analysis),
-        "lanes": sum(d.size for d in analysis.prunable),
-        "dimensions": entries,
-        "quantized": quantized_weights(analysis.graph),
-        "permutations": [asdict(each) for each in standing(analysis)],
-        "notes": list(opened.notes),
-    }
+    return Inspected(
+        model=opened.path.name,
+        params=analysis.params,
+        macs=macs.count,
+        macs_at=macs.at,
+        prunable_params=analysis.prunable_params,
+        removable_params=_removable(analysis),
+        lanes=sum(d.size for d in analysis.prunable),
+        dimensions=tuple(_dimension(opened, d, with_chain=why is not None) for d in shown),
+        quantized=tuple(quantized_weights(analysis.graph)),
+        permutations=tuple(standing(analysis)),
+        notes=opened.notes,
+    )
 
 
 def _removable(analysis: Analysis) -> int:
@@ -66,26 +148,25 @@ def _matches(dimension: Dimension, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
-def _dimension(opened: Opened, dimension: Dimension) -> dict[str, Any]:
-    return {
-        "name": dimension.name,
-        "size": dimension.size,
-        "prunable": dimension.prunable,
-        "reason": reason(opened.analysis, dimension) or None,
-        "constraints": list(dimension.constraints),
-        "uses": [_use(opened, dimension, use) for use in dimension.uses],
-    }
+def _dimension(opened: Opened, dimension: Dimension, *, with_chain: bool) -> InspectedDimension:
+    return InspectedDimension(
+        name=dimension.name,
+        size=dimension.size,
+        prunable=dimension.prunable,
+        reason=reason(opened.analysis, dimension) or None,
+        constraints=dimension.constraints,
+        uses=tuple(_use(opened, dimension, use) for use in dimension.uses),
+        chain=tuple(chain(opened.analysis, dimension)) if with_chain else None,
+    )
 
 
-def _use(opened: Opened, dimension: Dimension, use: Use) -> dict[str, Any]:
-    """Return an axis of a parameter, and which index of it belongs to which lane of the dimension, if they can go.
-
-    origin: the tensor of the model file, where normal form has renamed, copied or moved it.
-    """
-    entry: dict[str, Any] = {"param": use.param, "axis": use.axis, "role": use.role}
-    if dimension.prunable:
-        entry["positions"] = positions(opened, use.param, use.axis, dimension.lanes)
+def _use(opened: Opened, dimension: Dimension, use: Use) -> InspectedUse:
     origin = opened.origins.of(use.param)
-    if origin.name != use.param:
-        entry["origin"] = origin.name
-    return entry
+    found = positions(opened, use.param, use.axis, dimension.lanes) if dimension.prunable else None
+    return InspectedUse(
+        use.param,
+        use.axis,
+        use.role,
+        None if found is None else tuple(found),
+        None if origin.name == use.param else origin.name,
+    )

@@ -1,76 +1,261 @@
-"""What `train` is asked for."""
+"""What every verb is asked for. Each field is an option of the command line, a keyword in Python, a key of run.toml.
+
+Only the standard library is imported here; the names in registries are looked up when somebody asks.
+"""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
-from onnx_oto.errors import UsageError
-from onnx_oto.gradients.backends import AUTO
-from onnx_oto.losses import Loss, make
-from onnx_oto.metrics import metrics_for
-from onnx_oto.optim import DIRECTIONS
-from onnx_oto.pipeline.feeding import FeedOptions
+from onnx_oto.settings import AnalysisOptions, Settings, setting
+from onnx_oto.settings.checks import (
+    all_finite,
+    all_positive,
+    at_least,
+    not_negative,
+    positive,
+    share,
+    share_below_one,
+)
+from onnx_oto.settings.memory import memory
+
+if TYPE_CHECKING:
+    from onnx_oto.losses import Loss
+    from onnx_oto.runtime.limits import Limits
+
+PathLike = str | os.PathLike[str]
+
+
+def _scores() -> Iterable[str]:
+    from onnx_oto.zigs import SCORES
+
+    return SCORES
+
+
+def _optimizers() -> Iterable[str]:
+    from onnx_oto.optim import OPTIMIZERS
+
+    return OPTIMIZERS
+
+
+def _directions() -> Iterable[str]:
+    from onnx_oto.optim import DIRECTIONS
+
+    return DIRECTIONS
+
+
+def _schedules() -> Iterable[str]:
+    from onnx_oto.training.schedule import SHAPES
+
+    return SHAPES
+
+
+def _losses() -> Iterable[str]:
+    from onnx_oto.losses import LOSSES
+
+    return LOSSES
+
+
+def _metrics() -> Iterable[str]:
+    from onnx_oto.metrics import ALIASES, METRICS
+
+    return (*METRICS, *ALIASES)
+
+
+def _backends() -> Iterable[str]:
+    from onnx_oto.gradients.backends import AUTO, BACKENDS
+
+    return (AUTO, *BACKENDS)
+
+
+def _told(entries: Mapping[str, Callable[..., Any]]) -> str:
+    """Return what the entries of a registry say of themselves, in one sentence."""
+    return "; ".join(f"{name}: {make().text}" for name, make in entries.items()) + "."
+
+
+def _losses_told() -> str:
+    from onnx_oto.losses import LOSSES
+
+    return _told(LOSSES)
+
+
+def _metrics_told() -> str:
+    from onnx_oto.metrics import METRICS
+
+    return _told(METRICS)
+
+
+def _least_memory() -> str:
+    from onnx_oto.runtime.limits import LEAST_MEMORY
+
+    return f"{LEAST_MEMORY / 1e9:.1f} GB, and more for large weights and inputs"
+
+
+def _least_seconds() -> str:
+    from onnx_oto.runtime.limits import LEAST_SECONDS
+
+    return f"{LEAST_SECONDS:.0f}, and more for large weights and inputs"
+
+
+def _default_lr(direction: str) -> float:
+    """Return the learning rate that suits a direction."""
+    return 0.1 if direction == "sgd" else 1e-3
+
+
+def _default_lrs() -> str:
+    rates: dict[float, list[str]] = {}
+    for name in _directions():
+        rates.setdefault(_default_lr(name), []).append(name)
+    return ", ".join(f"{rate:g} for {' and '.join(names)}" for rate, names in rates.items())
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(FeedOptions):
-    """How to train; the fields are the options of the command line.
+class FeedOptions(Settings):
+    """What a model is run on, for those that cannot be fed blindly, and what a run may take."""
 
-    sparsity: share of groups to zero. scope: ranked over the whole model ("global", every dimension keeping at
-    least `min_keep` of its lanes) or the same share in every dimension. shards: 0 = one per core. loss and metrics: by
-    name, with options as in "smooth-l1:beta=0.5"; no metric: the loss's own. ignore_label: the label that counts for
-    nothing, None: -100. backend: what makes gradients, by name. fixed_statistics: whether BatchNormalization trains
-    with the running statistics it came with, which stay, not with the batch's.
-    """
+    inputs: PathLike | None = setting(
+        None,
+        "Verify on the arrays of this npz file, one per input name, instead of random ones. The first axis counts "
+        "samples; where the model fixes it, a multiple of its size holds several feeds.",
+    )
+    input_shape: Sequence[str] = setting(
+        (),
+        "Shape of an input to begin verification with, where small sizes will not do (repeatable).",
+        metavar="NAME:d0,d1,...",
+    )
+    limit_memory: float | None = setting(
+        None,
+        "Memory that running the model may take, such as 8GB.",
+        read=memory,
+        check=positive,
+        metavar="SIZE",
+        shown=_least_memory,
+    )
+    limit_time: float | None = setting(
+        None,
+        "Seconds that one run of the model may take.",
+        check=positive,
+        metavar="SECONDS",
+        shown=_least_seconds,
+    )
 
-    sparsity: float = 0.5
-    epochs: int = 10
-    batch: int = 64
-    lr: float = 0.1
-    optimizer: str = "dhspg"
-    direction: str = "sgd"
-    weight_decay: float = 5e-4
-    schedule: str = "cosine"
-    warm_up: float = 0.05
-    loss: str = "cross-entropy"
-    ignore_label: int | None = None
-    metrics: tuple[str, ...] = ()
-    output: str | None = None
-    seed: int = 0
-    shards: int = 0
-    scope: Literal["global", "dimension"] = "global"
-    min_keep: float = 0.1
-    round_to: int = 1
-    flip: bool = False
-    crop: int = 0
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    backend: str = AUTO
-    fixed_statistics: bool = False
-    overwrite: bool = False
+    @property
+    def limits(self) -> Limits:
+        """What running the model may take."""
+        from onnx_oto.runtime.limits import Limits
+
+        return Limits(self.limit_memory, self.limit_time)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectOptions(AnalysisOptions):
+    """What `inspect` is asked for."""
+
+    why: str | None = setting(
+        None,
+        "Only dimensions whose names or parameters match, with the chain of nodes that froze them.",
+        metavar="PATTERN",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompactOptions(AnalysisOptions, FeedOptions):
+    """What `compact` is asked for, and every verb that cuts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions(FeedOptions):
+    """What `verify` is asked for."""
+
+    seed: int = setting(0, "Seed of everything random.", check=not_negative)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneOptions(CompactOptions):
+    """What `prune` is asked for."""
+
+    sparsity: float = setting(0.5, "Share of channels to remove.", check=share_below_one)
+    by: str = setting("magnitude", "Score that channels are ranked by.", choices=_scores)
+    scope: Literal["dimension", "global"] = setting(
+        "dimension",
+        "Take the same share of every dimension, or rank channels over the whole model.",
+        stands_for={"--global": "global"},
+    )
+    round_to: int = setting(1, "Keep a multiple of this in every dimension.", check=at_least(1))
+    seed: int = setting(0, "Seed of everything random.", check=not_negative)
+    save_zeroed: PathLike | None = setting(
+        None,
+        "Also write the full model with the dropped groups zeroed: it computes what the compact one does.",
+    )
+    kept: PathLike | None = setting(
+        None,
+        "Also write a JSON file of the indices kept per parameter and axis, to slice the same model elsewhere.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(CompactOptions):
+    """How to train. A default that depends on another setting is None until `resolved`."""
+
+    sparsity: float = setting(0.5, "Share of groups to drive to zero.", check=share_below_one)
+    epochs: int = setting(10, "Passes over the training data.", check=at_least(1))
+    batch: int = setting(64, "Samples per step.", check=at_least(1))
+    lr: float | None = setting(None, "Largest learning rate.", check=positive, shown=_default_lrs)
+    optimizer: str = setting("dhspg", "Drives groups to zero, or only trains (dense).", choices=_optimizers)
+    direction: str = setting("sgd", "Base method that the optimizer steps by.", choices=_directions)
+    weight_decay: float = setting(5e-4, "Weight decay of the base method.", check=not_negative)
+    schedule: str = setting("cosine", "How the learning rate falls.", choices=_schedules)
+    warm_up: float = setting(0.05, "Share of steps in which the learning rate rises.", check=share)
+    loss: str = setting(
+        "cross-entropy", "What is made small.", more=_losses_told, choices=_losses, has_options=True
+    )
+    ignore_label: int | None = setting(
+        None, "Label that counts for nothing, in loss and metrics.", shown="-100"
+    )
+    metric: Sequence[str] = setting(
+        (),
+        "What is reported of the test data (repeatable).",
+        more=_metrics_told,
+        choices=_metrics,
+        has_options=True,
+        metavar="NAME",
+        shown="the loss's own",
+    )
+    model_output: str | None = setting(None, "Output that the loss reads.", shown="the first")
+    scope: Literal["dimension", "global"] = setting(
+        "global",
+        "Take the same share of every dimension (fewer MACs, faster models), or rank groups over the whole model.",
+    )
+    min_keep: float = setting(0.1, "Share that every dimension keeps (scope global).", check=share)
+    round_to: int = setting(1, "Keep a multiple of this in every dimension.", check=at_least(1))
+    flip: bool = setting(False, "Augment: mirror half of the images.")
+    crop: int = setting(0, "Augment: shift images by up to this many pixels.", check=not_negative)
+    mean: tuple[float, ...] = setting(
+        (), "Subtract, one number or one per channel, after scaling to [0, 1].", check=all_finite
+    )
+    std: tuple[float, ...] = setting((), "Divide by, the same way.", check=all_positive)
+    seed: int = setting(0, "Seed of everything random.", check=not_negative)
+    fixed_statistics: bool = setting(
+        False, "BatchNorm trains with the running statistics it came with (for small batches)."
+    )
+    shards: int = setting(0, "Sessions side by side.", check=not_negative, shown="one per core")
+    backend: str = setting("auto", "What makes gradients.", choices=_backends)
+    overwrite: bool = setting(False, "Replace an earlier run in the folder.", recorded=False)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sparsity < 1:
-            raise UsageError(f"sparsity {self.sparsity} is not a share: give a number from 0 to below 1")
-        for name in ("epochs", "batch", "round_to"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name.replace('_', '-')} is {getattr(self, name)}: give at least 1")
-        for name in ("shards", "crop", "seed"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name} is {getattr(self, name)}: it cannot be negative")
-        for name in ("warm_up", "min_keep"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(
-                    f"{name.replace('_', '-')} is {getattr(self, name)}: give a share from 0 to 1"
-                )
-        if self.direction not in DIRECTIONS:
-            raise UsageError(f"direction '{self.direction}': choose one of {', '.join(DIRECTIONS)}")
-        metrics_for(self.make_loss(), self.metrics)
+        super().__post_init__()
+        if self.metric or self.ignore_label is not None or ":" in self.loss:
+            from onnx_oto.metrics import metrics_for
+
+            metrics_for(self.make_loss(), tuple(self.metric))
 
     def make_loss(self) -> Loss:
         """Return the loss with its options. Raises UsageError for what it does not know."""
+        from onnx_oto.losses import make
+
         return make(self.loss, **({} if self.ignore_label is None else {"ignore": self.ignore_label}))
 
     @property
@@ -78,7 +263,30 @@ class TrainOptions(FeedOptions):
         """Whether groups are driven to zero at all."""
         return self.optimizer != "dense"
 
+    @property
+    def learning_rate(self) -> float:
+        """The largest learning rate: `lr`, or what suits the direction."""
+        return _default_lr(self.direction) if self.lr is None else self.lr
+
+    def resolved(self) -> TrainOptions:
+        """Return the settings with every default filled in that depends on another one."""
+        return replace(self, lr=self.learning_rate)
+
     def as_json(self) -> dict[str, Any]:
-        """Return the options as JSON values."""
-        values: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
-        return values
+        """Return the settings as JSON values. "output" is the name that `model_output` had first."""
+        return {**super().as_json(), "output": self.model_output}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions(Settings):
+    """What `demo` is asked for."""
+
+    epochs: int = setting(12, "Epochs to train.", check=at_least(1))
+    seed: int = setting(0, "Seed of everything random.", check=not_negative)
+    shards: int = setting(0, "Sessions side by side.", check=not_negative, shown="one per core")
+
+    def training(self) -> TrainOptions:
+        """Return how the demo trains: 20, 40 and 80 channels become 8, 16 and 32, which suits the runtime."""
+        return TrainOptions(
+            sparsity=0.6, scope="dimension", epochs=self.epochs, seed=self.seed, shards=self.shards
+        )

@@ -11,7 +11,7 @@ from pathlib import Path
 from onnx_oto.errors import UsageError
 from onnx_oto.model.files.loading import stored_files
 from onnx_oto.model.files.saving import is_data_of
-from onnx_oto.pipeline.feeding import FeedOptions
+from onnx_oto.pipeline.options import FeedOptions
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def _prepared(opened: Opened, options: TrainOptions, backend: Backend) -> Prepar
         loss=options.make_loss(),
         batch=options.batch,
         shards=min(options.shards, options.batch),
-        output=options.output,
+        output=options.model_output,
         seed=options.seed,
         sample_shapes=_guessed_shapes(opened.model),
         fixed_statistics=options.fixed_statistics,

@@ -13,9 +13,10 @@ from onnx_oto.errors import OtoError, UnsupportedError
 from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.model.files.replace import together
 from onnx_oto.model.files.saving import stage, storing
-from onnx_oto.pipeline.feeding import FeedOptions, read_feeding
+from onnx_oto.pipeline.feeding import read_feeding
 from onnx_oto.pipeline.kept import stage_kept
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
+from onnx_oto.pipeline.options import CompactOptions, PruneOptions
 from onnx_oto.pipeline.places import Output, files_read, require_apart
 from onnx_oto.pipeline.summary import Change, Summary, summarise
 from onnx_oto.runtime.comparing import Feeding, Verdict, compare
@@ -26,24 +27,6 @@ from onnx_oto.surgery import cut as cut_out
 from onnx_oto.zigs import Analysis, choose, score, zero_dropped
 from onnx_oto.zigs.choose import choose_zeros
 from onnx_oto.zigs.groups import zero_lanes
-
-
-@dataclass(frozen=True, kw_only=True)
-class PruneOptions(FeedOptions):
-    """What `prune` is asked for.
-
-    sparsity: share of lanes to remove, in every dimension, or over all of them if `global_`. by: the score.
-    round_to: every dimension keeps a multiple of this. save_zeroed: where to write the full model with the dropped
-    groups zeroed. kept: where to write the indices kept per parameter and axis.
-    """
-
-    sparsity: float = 0.5
-    by: str = "magnitude"
-    seed: int = 0
-    global_: bool = False
-    round_to: int = 1
-    save_zeroed: str | os.PathLike[str] | None = None
-    kept: str | os.PathLike[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +72,7 @@ def prune(
         analysis,
         score(analysis, options.by, options.seed),
         options.sparsity,
-        scope="global" if options.global_ else "dimension",
+        scope=options.scope,
         round_to=options.round_to,
     )
     return _cut(
@@ -106,13 +89,13 @@ def prune(
 
 
 def compact_zeros(
-    path: str | os.PathLike[str], output: str | os.PathLike[str], options: FeedOptions | None = None
+    path: str | os.PathLike[str], output: str | os.PathLike[str], options: CompactOptions | None = None
 ) -> Pruned:
     """Cut out the lanes whose groups are exactly zero in the model at `path`, verify, write to `output`.
 
     Raises UnsupportedError when no group is zero.
     """
-    options = options or FeedOptions()
+    options = options or CompactOptions()
     require_apart(files_read(path, options), [Output(output, model=True)])
     start_early()
     begin = time.perf_counter()

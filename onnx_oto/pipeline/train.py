@@ -33,6 +33,7 @@ from onnx_oto.pipeline.folder import (
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.places import Output, files_read, require_apart
 from onnx_oto.pipeline.preparing import Ready, Say, make_ready
+from onnx_oto.pipeline.recording import Record
 from onnx_oto.pipeline.rescue import Rescue
 from onnx_oto.pipeline.result import Trained
 from onnx_oto.runtime.limits import UNLIMITED, limited
@@ -62,7 +63,7 @@ def train(
     say: Say = lambda text: None,
     stop: Callable[[], bool] | None = None,
     listening: AbstractContextManager[object] | None = None,
-    verb: str = "train",
+    record: Record | None = None,
 ) -> Trained:
     """Train the model at `path` on the npz file `source` and write everything to the folder `run`.
 
@@ -71,18 +72,22 @@ def train(
     that this run reads, or did not come from an earlier one. `say` gets sentences about what
     is done, `observer` the events of training. `stop` is asked between two steps and after the last one whether to
     leave it at a checkpoint; `listening` is entered while it is asked. Files: trained.onnx, compact.onnx,
-    metrics.jsonl, checkpoint.npz, result.json; last-good.npz when training diverges. verb: what the folder is marked
-    with. Whatever fails after the last step, trained.onnx is written, and the error says so.
+    metrics.jsonl, checkpoint.npz, result.json; last-good.npz when training diverges; run.toml, the settings
+    (`record`: those of another verb that this run is the work of). Whatever fails after the last step, trained.onnx is
+    written, and the error says so.
     """
-    options = options or TrainOptions()
+    options = (options or TrainOptions()).resolved()
+    record = record or Record("train", options, {"model": path, "data": source})
     begin = time.perf_counter()
     writes = [Output(Path(run) / name, model=name in MODELS) for name in (*FILES, MANIFEST)]
     require_apart(files_read(path, options, source), writes, "give another folder")
-    with claim(run, verb=verb, overwrite=options.overwrite) as folder:
+    with claim(run, verb=record.verb, overwrite=options.overwrite) as folder:
         ready = make_ready(path, source, options, say)
         rescue = Rescue(folder, ready.opened.model, options, say)
         with rescue:
-            history, zeroed = _fit(ready, options, folder, rescue, observer, stop, listening or nullcontext())
+            history, zeroed = _fit(
+                ready, options, folder, rescue, observer, stop, listening or nullcontext(), record
+            )
             groups = max(sum(d.size for d in ready.opened.analysis.prunable), 1)
             if history.stopped or (stop is not None and stop()):
                 history = replace(history, stopped=True)
@@ -114,6 +119,7 @@ def _fit(
     observer: Observer | None,
     stop: Callable[[], bool] | None,
     listening: AbstractContextManager[object],
+    record: Record,
 ) -> tuple[History, int]:
     """Return what happened and how many groups are zero; the weights, once the last step is taken, are in `rescue`."""
     with limited(options.limits):
@@ -122,6 +128,7 @@ def _fit(
         optimizer = _optimizer(ready.opened.analysis, session, options, _steps(ready, options))
         recipe = _recipe(ready, options)
         folder.begin()
+        record.write(folder, shards=session.shards)
         with MetricsFile(folder.place(METRICS)) as metrics:
             watching = Observers((rescue, metrics, observer) if observer else (rescue, metrics))
             with listening:
@@ -161,7 +168,7 @@ def _recipe(ready: Ready, options: TrainOptions) -> Recipe:
     steps = _steps(ready, options)
     augment = data.Augment(options.flip, options.crop) if options.flip or options.crop else None
     warm_up = min(round(steps * options.warm_up), steps)
-    schedule = Schedule(options.schedule, options.lr, steps, warm_up=warm_up)
+    schedule = Schedule(options.schedule, options.learning_rate, steps, warm_up=warm_up)
     return Recipe(
         options.epochs,
         ready.preparation.spec.batch,
@@ -169,7 +176,7 @@ def _recipe(ready: Ready, options: TrainOptions) -> Recipe:
         ready.preparation.loss,
         seed=options.seed,
         augment=augment,
-        metrics=options.metrics,
+        metrics=tuple(options.metric),
     )
 
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
-from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnx_oto.errors import OtoError
 from onnx_oto.lanes.layout import IntArray
@@ -18,13 +16,9 @@ from onnx_oto.model.graph.node import standard_domain
 from onnx_oto.model.graph.order import NOTHING, drop_dead, sort_graph
 from onnx_oto.model.graph.skeleton import copy_except_graph, copy_frame
 from onnx_oto.model.graph.tensors import write_array
-from onnx_oto.surgery.knife import Knife, exported_nodes
 from onnx_oto.surgery.order import fold
 from onnx_oto.surgery.weights import sliced
 from onnx_oto.zigs.analysis import Analysis
-
-# It prints to stdout, where the result goes, that numpy lacks a type (bfloat16): the type is kept all the same.
-G_LOGGER.severity = G_LOGGER.ERROR
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +45,13 @@ def compact(analysis: Analysis, drop: BoolArray) -> onnx.ModelProto:
 
 def cut(analysis: Analysis, drop: BoolArray) -> Compacted:
     """Return the compact model (see `compact`) with what is needed to say where its parameters come from."""
+    import onnx_graphsurgeon as gs  # what only looks at a model does without
+    from onnx_graphsurgeon.logger import G_LOGGER
+
+    from onnx_oto.surgery.knife import Knife, exported_nodes
+
+    # It prints to stdout, where the result goes, that numpy lacks a type (bfloat16): the type is kept all the same.
+    G_LOGGER.severity = G_LOGGER.ERROR
     full = analysis.model
     graph = gs.import_onnx(_without_weights(full))
     weights = sliced(analysis, drop)

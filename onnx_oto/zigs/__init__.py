@@ -1,6 +1,7 @@
 """From a model to its dimensions and zero-invariant groups, and the choice of which to drop."""
 
-from onnx_oto.zigs.analysis import Analysis, AnalysisOptions, Dimension, Use, analyse
+from onnx_oto.settings import AnalysisOptions
+from onnx_oto.zigs.analysis import Analysis, Dimension, Use, analyse
 from onnx_oto.zigs.choose import Choice, choose
 from onnx_oto.zigs.groups import Group, group_slices, trainable, zero_dropped
 from onnx_oto.zigs.scores import SCORES, score

@@ -21,6 +21,7 @@ from onnx_oto.model.graph.tensors import FLOATS
 from onnx_oto.model.shapes.dims import value_at
 from onnx_oto.model.shapes.symbols import Estimated
 from onnx_oto.model.view import Graph, graph
+from onnx_oto.settings import AnalysisOptions
 from onnx_oto.zigs.ties import Ties
 
 
@@ -151,21 +152,6 @@ def kept_elements(analysis: Analysis, keep: BoolArray) -> dict[str, int]:
             count = count // rows.shape[1] * int(kept.max())
         result[param] = count
     return result
-
-
-@dataclass(frozen=True)
-class AnalysisOptions:
-    """What may be removed where.
-
-    keep: patterns (shell wildcards) of parameters, nodes or tensors whose lanes stay. fixed_norms: whether the axes
-    that a normalisation or a mean runs over (the residual width of a transformer) stay whole; otherwise, what is
-    removed there is repaired exactly. head_dims: whether attention loses positions inside its heads, the same
-    number in each, instead of whole heads.
-    """
-
-    keep: Sequence[str] = ()
-    fixed_norms: bool = False
-    head_dims: bool = False
 
 
 def analyse(model: onnx.ModelProto, options: AnalysisOptions | None = None) -> Analysis:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from onnx_oto.cli.commands import cli as commands
+from onnx_oto.cli.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -13,7 +13,7 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_the_table_of_commands_is_complete():
     section = TEXT.partition("## Commands")[2].partition("\n## ")[0]
-    assert sorted(re.findall(r"^\| `onnx-oto (\w+)", section, re.MULTILINE)) == sorted(commands.commands)
+    assert sorted(re.findall(r"^\| `onnx-oto (\w+)", section, re.MULTILINE)) == sorted(VERBS)
 
 
 def test_links_lead_somewhere():
@@ -24,7 +24,7 @@ def test_links_lead_somewhere():
 
 
 def test_options_in_examples_exist():
-    known = {option for command in commands.commands.values() for p in command.params for option in p.opts}
+    known = {option for entry in VERBS.values() for p in entry.load().params for option in p.opts}
     for line in re.findall(r"^onnx-oto .*", TEXT, re.MULTILINE):
         used = set(re.findall(r"(?<=\s)--?[a-z-]+", line.partition("#")[0]))
         assert used <= known

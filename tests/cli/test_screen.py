@@ -7,6 +7,7 @@ import math
 import pytest
 
 from onnx_oto.cli import screen
+from onnx_oto.cli.objects import print_json
 from onnx_oto.runtime.comparing import Verdict
 from onnx_oto.training import EpochEnded, Started, Stepped
 
@@ -56,7 +57,7 @@ def test_the_end_of_an_epoch(capsys):
 
 
 def test_json_holds_no_number_that_json_does_not_know(capsys):
-    screen.print_json({"a": math.inf, "b": [math.nan, 1.5], "c": {"d": "x"}})
+    print_json({"a": math.inf, "b": [math.nan, 1.5], "c": {"d": "x"}})
     assert capsys.readouterr().out == (
         '{\n "a": null,\n "b": [\n  null,\n  1.5\n ],\n "c": {\n  "d": "x"\n }\n}\n'
     )

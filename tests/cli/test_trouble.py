@@ -24,7 +24,7 @@ TINY_RUN = ["--epochs", 2, "--batch", 16]
         (["--sparsity", "1.5"], "give a number from 0"),
         (["--sparsity", "nan"], "give a number from 0"),
         (["--keep", "w9*"], "--keep 'w9*' matches no parameter"),
-        (["--round-to", "0"], "give 1 or more"),
+        (["--round-to", "0"], "round-to is 0: give at least 1"),
         (["--save-zeroed", "OUTPUT"], "would overwrite"),
     ],
 )
@@ -39,8 +39,8 @@ def test_usage_of_prune(refused, model, tmp_path, options, message):
     ("options", "message"),
     [
         (["--epochs", "0"], "epochs is 0"),
-        (["--sparsity", "-0.1"], "sparsity -0.1 is not a share"),
-        (["--lr", "0"], "learning rate 0.0: give a positive number"),
+        (["--sparsity", "-0.1"], "sparsity is -0.1: give a number from 0"),
+        (["--lr", "0"], "lr is 0.0: give a positive number"),
         (["--warm-up", "2"], "warm-up is 2.0"),
         (["--model-output", "loggits"], "the model has no output 'loggits': choose one of logits"),
         (["--min-keep", "0.9", "--sparsity", "0.5"], "sparsity 0.5 asks for 10 of 20 groups, min-keep 0.9"),

@@ -8,8 +8,9 @@ import pytest
 
 from onnx_oto.errors import UnsupportedError, UsageError
 from onnx_oto.model import load, save, stored_bytes
-from onnx_oto.pipeline import PruneOptions, compact_zeros, open_model, prune
-from onnx_oto.pipeline.opening import reasons
+from onnx_oto.pipeline.opening import open_model, reasons
+from onnx_oto.pipeline.options import PruneOptions
+from onnx_oto.pipeline.prune import compact_zeros, prune
 from onnx_oto.zigs import AnalysisOptions
 
 

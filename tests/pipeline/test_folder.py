@@ -15,8 +15,10 @@ import pytest
 
 from onnx_oto.errors import OtoError, StorageError, UsageError
 from onnx_oto.model import save
-from onnx_oto.pipeline import TrainOptions, demo, train
-from onnx_oto.pipeline.folder import FILES, LOCK, MANIFEST, METRICS, RESULT, claim
+from onnx_oto.pipeline.demo import demo
+from onnx_oto.pipeline.folder import FILES, LOCK, MANIFEST, METRICS, RESULT, SETTINGS, claim
+from onnx_oto.pipeline.options import DemoOptions, TrainOptions
+from onnx_oto.pipeline.train import train
 
 SHORT = {"epochs": 1, "batch": 16}
 
@@ -114,6 +116,9 @@ def test_runs_of_versions_without_a_manifest_are_known_by_their_metrics(tmp_path
     finished(tmp_path)
     (tmp_path / MANIFEST).unlink()
     (tmp_path / METRICS).write_text('{"kind": "step", "epoch": 1, "step": 10}\n')
+    with pytest.raises(UsageError, match=r"run.toml' would be replaced, but no earlier run wrote it"):
+        finished(tmp_path)
+    (tmp_path / SETTINGS).unlink()  # which they did not write
     with pytest.raises(UsageError, match="holds an earlier run: give another folder, or --overwrite"):
         finished(tmp_path)
     with claim(tmp_path, verb="train", overwrite=True) as run:
@@ -127,7 +132,7 @@ def test_a_demo_replaces_a_demo_and_nothing_else(tmp_path):
     finished(tmp_path / "run", "train")
     before = content(tmp_path / "run")
     with pytest.raises(UsageError, match="holds an earlier run that is not the demo's: give another folder"):
-        demo(tmp_path / "run", epochs=1)
+        demo(tmp_path / "run", DemoOptions(epochs=1))
     assert content(tmp_path / "run") == before
     with pytest.raises(UsageError, match="or --overwrite"):
         finished(tmp_path / "demo", "train")
@@ -177,7 +182,7 @@ def train_again(model: Path, data: Path, run: Path) -> None:
 
 
 def demo_again(model: Path, data: Path, run: Path) -> None:
-    demo(run, epochs=1)
+    demo(run, DemoOptions(epochs=1))
 
 
 NAMES = {

@@ -110,6 +110,6 @@ def test_inspection_tells_which_positions_belong_together(tmp_path: Path) -> Non
     model = build(CHAIN)
     onnx.save(model, tmp_path / "m.onnx")
     report = inspection(open_model(tmp_path / "m.onnx"))
-    first = next(d for d in report["dimensions"] if d["name"] == "w0")
-    assert {(u["param"], u["axis"]) for u in first["uses"]} >= {("w0", 0), ("b0", 0), ("w1", 1)}
-    assert all(use["positions"] == list(range(6)) for use in first["uses"])
+    first = next(d for d in report.dimensions if d.name == "w0")
+    assert {(u.param, u.axis) for u in first.uses} >= {("w0", 0), ("b0", 0), ("w1", 1)}
+    assert all(use.positions == tuple(range(6)) for use in first.uses)

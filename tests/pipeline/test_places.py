@@ -11,8 +11,9 @@ import pytest
 
 from onnx_oto.errors import StorageError, UsageError
 from onnx_oto.model.files import saving as store
-from onnx_oto.pipeline import FeedOptions, PruneOptions, compact_zeros, prune
+from onnx_oto.pipeline.options import CompactOptions, PruneOptions
 from onnx_oto.pipeline.places import Output, require_apart
+from onnx_oto.pipeline.prune import compact_zeros, prune
 
 HOWEVER = ("as it is", "another spelling", "a link", "another name of the file")
 
@@ -48,7 +49,7 @@ def run(model: Path, output: str, place: Path, folder: Path, **options) -> None:
         there = place.with_name(place.name.removesuffix(".data").removesuffix(".1"))
     name = output.split()[-1]
     if name == "compact":
-        compact_zeros(model, there, FeedOptions(**options))
+        compact_zeros(model, there, CompactOptions(**options))
     elif name == "output":
         prune(model, there, PruneOptions(**options))
     else:

@@ -10,7 +10,9 @@ import pytest
 
 from onnx_oto.errors import DataError, DivergedError, OtoError, StorageError
 from onnx_oto.model import load
-from onnx_oto.pipeline import TrainOptions, compact_zeros, train
+from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.pipeline.prune import compact_zeros
+from onnx_oto.pipeline.train import train
 from onnx_oto.training import EpochEnded, Stepped
 
 OPTIONS = TrainOptions(sparsity=0.5, epochs=30, batch=16, lr=0.05, keep=["b2*"])

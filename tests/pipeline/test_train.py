@@ -10,8 +10,9 @@ import pytest
 from onnx import numpy_helper, parser
 
 from onnx_oto.errors import UsageError
-from onnx_oto.pipeline import TrainOptions, train
 from onnx_oto.pipeline.folder import MANIFEST
+from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.pipeline.train import train
 from onnx_oto.runtime.comparing import compare
 from onnx_oto.training import Stepped
 
@@ -114,6 +115,7 @@ def test_stopping_leaves_a_checkpoint_and_no_models(model, data, tmp_path):
         MANIFEST,
         "checkpoint.npz",
         "metrics.jsonl",
+        "run.toml",
     }
 
 
@@ -124,7 +126,13 @@ def test_overwriting_removes_what_the_earlier_run_left(model, data, tmp_path):
     with pytest.raises(UsageError, match="--overwrite"):
         train(model, data, run, TrainOptions(**SHORT))
     train(model, data, run, TrainOptions(overwrite=True, **SHORT), stop=lambda: True)
-    assert {path.name for path in run.iterdir()} == {MANIFEST, "checkpoint.npz", "metrics.jsonl", "notes.txt"}
+    assert {path.name for path in run.iterdir()} == {
+        MANIFEST,
+        "checkpoint.npz",
+        "metrics.jsonl",
+        "notes.txt",
+        "run.toml",
+    }
 
 
 def test_bad_data_do_not_cost_an_earlier_run(model, data, tmp_path):

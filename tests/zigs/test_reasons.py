@@ -62,8 +62,8 @@ def test_what_can_go_at_most_is_less_than_what_lies_in_prunable_lanes(tmp_path: 
     text = """g (float[N,3] x) => (float[N,200] y) <float[3,2] w1, float[2,200] w2>
     { a = MatMul(x, w1) y = MatMul(a, w2) }"""
     report = inspection(opened(build(text), tmp_path))
-    assert report["prunable_params"] == 406
-    assert report["removable_params"] == 203
+    assert report.prunable_params == 406
+    assert report.removable_params == 203
 
 
 def _quantized(body: str) -> onnx.ModelProto:

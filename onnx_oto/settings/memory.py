@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-import click
-
 _UNITS = {
     "": 1,
     "k": 10**3,
@@ -17,17 +15,16 @@ _UNITS = {
     "gi": 2**30,
     "ti": 2**40,
 }
+REMEDY = "write a size of memory such as 8GB, 800MB or 1.5GiB"
 
 
-def memory(_: click.Context, option: click.Parameter, text: str | None) -> float | None:
-    """Return bytes, for click.
+def memory(text: str) -> float:
+    """Return bytes. Raises ValueError that says what to write.
 
-    >>> memory(None, None, "1.5GB"), memory(None, None, "512 MiB"), memory(None, None, "8g")
+    >>> memory("1.5GB"), memory("512 MiB"), memory("8g")
     (1500000000.0, 536870912.0, 8000000000.0)
     """
-    if text is None:
-        return None
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?i?)b?", text.strip().lower())
     if found is None or found[2] not in _UNITS or not float(found[1]):
-        raise click.BadParameter(f"'{text}' is no size of memory: write 8GB, 800MB or 1.5GiB")
+        raise ValueError(REMEDY)
     return float(found[1]) * _UNITS[found[2]]

@@ -1,0 +1,115 @@
+"""Making a command of a function: paths that it is given, and settings, which may come from a file."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from onnx_oto.cli.options import SettingOption, SettingType, StandsFor, options_of
+from onnx_oto.cli.verbs import VERBS
+from onnx_oto.errors import UsageError
+from onnx_oto.settings import Setting, Settings, settings_of
+from onnx_oto.settings.declare import About
+from onnx_oto.settings.files import read_settings
+from onnx_oto.settings.kinds import kind_of
+
+CONFIG = Setting(
+    "config",
+    kind_of(Path | None),
+    About(
+        "Take what is not given here from this TOML file, such as the run.toml of a run: options without dashes, in a "
+        "table with the name of the command. A switch that it turns on is turned off by --no-NAME."
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A path that a command reads or writes. Given by its position, or by an option where there is `help`.
+
+    default: what it is when not given; required without.
+    """
+
+    name: str
+    help: str = ""
+    short: str = ""
+    default: Path | None = None
+
+    @property
+    def setting(self) -> Setting:
+        """What a file may say of it."""
+        return Setting(self.name, kind_of(Path), About(self.help), self.default, self.default is None)
+
+    def parameter(self) -> click.Parameter:
+        """Return it as a parameter of click."""
+        if self.help:
+            return SettingOption(self.setting, short=self.short)
+        kind = SettingType(self.setting)
+        return click.Argument([self.name], type=kind, metavar=self.name.upper(), required=True)
+
+
+def verb(
+    name: str, settings: type[Settings], *places: Place
+) -> Callable[[Callable[..., None]], click.Command]:
+    """Return what makes a command of a function: it is called with the settings, `as_json`, and the paths by name.
+
+    Its first sentence of documentation is the short help. Values on the command line come before those of --config.
+    """
+    known = (*(place.setting for place in places), *settings_of(settings))
+
+    def configured(context: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
+        if path is not None:
+            context.default_map = read_settings(path, name, known, VERBS)
+        return path
+
+    def made(function: Callable[..., None]) -> click.Command:
+        def run(*, as_json: bool, config: Path | None, **values: Any) -> None:
+            given = _given(click.get_current_context(), values)
+            _require_apart(config, given.values())
+            paths = {place.name: given.pop(place.name, place.default) for place in places}
+            function(settings(**given), as_json=as_json, **paths)
+
+        config = SettingOption(CONFIG)
+        config.is_eager, config.callback = True, configured
+        params: list[click.Parameter] = [place.parameter() for place in places]
+        params += [option for each in settings_of(settings) for option in options_of(each)]
+        params += [config, _json_option()]
+        return click.Command(name, callback=run, params=params, help=inspect.cleandoc(function.__doc__ or ""))
+
+    return made
+
+
+def _json_option() -> click.Option:
+    return click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object and nothing else.")
+
+
+def _given(context: click.Context, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values that the command line or a file gives, flags that stand for a value as that value."""
+    sources = {name: context.get_parameter_source(name) for name in values}
+    given = {name: value for name, value in values.items() if sources[name] is not ParameterSource.DEFAULT}
+    for each in context.command.params:
+        if not isinstance(each, StandsFor) or not given.pop(str(each.name), None):
+            continue
+        name, key = each.setting.name, each.setting.key
+        if sources[name] is ParameterSource.COMMANDLINE and given[name] != each.value:
+            raise click.UsageError(
+                f"{each.flag} is --{key} {each.value}, and --{key} {given[name]} was given", context
+            )
+        given[name] = each.value
+    return given
+
+
+def _require_apart(config: Path | None, values: Iterable[Any]) -> None:
+    """Raise UsageError when the file of settings is something else too: an output would replace it."""
+    for value in values:
+        if config is None or not isinstance(value, Path) or not value.exists():
+            continue
+        if os.path.samefile(value, config):
+            raise UsageError(f"'{value}' is the file of settings: give another name")

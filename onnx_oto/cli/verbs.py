@@ -1,0 +1,32 @@
+"""The commands by name. A new one is one entry here, and one function (see `verb.py`), loaded when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+if TYPE_CHECKING:
+    import click
+
+
+class Entry(NamedTuple):
+    """Where a command is. runs: whether it soon runs a model: the process for that loads its runtime meanwhile."""
+
+    module: str
+    command: str
+    runs: bool = True
+
+    def load(self) -> click.Command:
+        """Return the command, with what its options need and nothing else."""
+        return cast("click.Command", getattr(import_module(self.module), self.command))
+
+
+_MODELS, _TRAINING = "onnx_oto.cli.models", "onnx_oto.cli.training"
+VERBS = {
+    "compact": Entry(_MODELS, "compact_command"),
+    "demo": Entry(_TRAINING, "demo_command"),
+    "inspect": Entry(_MODELS, "inspect_command", runs=False),
+    "prune": Entry(_MODELS, "prune_command"),
+    "train": Entry(_TRAINING, "train_command"),
+    "verify": Entry(_MODELS, "verify_command"),
+}

@@ -1,0 +1,163 @@
+"""`Settings`, which check themselves, and what is known of their fields."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import PurePath
+from typing import Any, get_type_hints
+
+from onnx_oto.errors import UsageError
+from onnx_oto.settings.declare import About, about
+from onnx_oto.settings.kinds import Kind, kind_of
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field of a Settings class. name: of the field, and the keyword in Python. default: its value when not given.
+
+    A setting that is `required` has none (only what a command reads and writes, see `onnx_oto.cli.verb`).
+    """
+
+    name: str
+    kind: Kind
+    about: About
+    default: Any = None
+    required: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its name in a file, and behind -- on the command line."""
+        return self.name.replace("_", "-")
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The names to choose from, () when it is no choice."""
+        return self.kind.choices or tuple(self.about.choices() if self.about.choices else ())
+
+    @property
+    def help(self) -> str:
+        """What there is to say of it."""
+        return " ".join([self.about.help, *([self.about.more()] if self.about.more else [])])
+
+    @property
+    def metavar(self) -> str:
+        """What stands for the value in help."""
+        choices = self.choices
+        return self.about.metavar or (f"[{'|'.join(choices)}]" if choices else self.kind.metavar)
+
+    @property
+    def shown_default(self) -> str:
+        """The default as help tells it, "" for one that goes without saying."""
+        if words := self.about.shown:
+            return words if isinstance(words, str) else words()
+        if self.default in (None, (), "") or self.kind.is_switch or self.required:
+            return ""
+        return str(self.default)
+
+    def of_text(self, text: str) -> Any:
+        """Return the value that a text on the command line means. Raises UsageError."""
+        return self._made(self.about.read or self.kind.of_text, text)
+
+    def accept(self, value: Any) -> Any:
+        """Return a value of Python or TOML in its one form. Raises UsageError."""
+        if self.about.read is not None and isinstance(value, str):
+            return self.of_text(value)
+        return self._made(self.kind.of_value, value)
+
+    def _made(self, make: Any, value: Any) -> Any:
+        try:
+            result = make(value)
+        except (ValueError, OverflowError) as error:
+            own = str(error) if make is self.about.read else ""
+            raise self._refused(value, own or self._wanted()) from None
+        if result is None:
+            return None
+        for item in result if isinstance(result, tuple) else (result,):
+            name = item.partition(":")[0] if self.about.has_options else item
+            if self.about.choices is not None and name not in self.choices:
+                raise self._refused(item, self._wanted())
+        remedy = self.about.check(result) if self.about.check is not None else None
+        if remedy:
+            raise self._refused(result, remedy)
+        return result
+
+    def _wanted(self) -> str:
+        choices = self.choices
+        return f"choose one of {', '.join(choices)}" if choices else f"give {self.kind.wanted}"
+
+    def _refused(self, value: Any, remedy: str) -> UsageError:
+        items = value if isinstance(value, tuple) else (value,)
+        told = ", ".join(str(each) if isinstance(each, int | float) else repr(each) for each in items)
+        return UsageError(f"{self.key} is {told}: {remedy}")
+
+
+_KNOWN: dict[type[Settings], tuple[Setting, ...]] = {}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Base of all settings. Made of values that Python or TOML hold; each is checked and brought to its one form.
+
+    Raises UsageError that names the setting, shows the value and says what to give: the same words for the command
+    line, a file and a keyword.
+    """
+
+    def __post_init__(self) -> None:
+        for each in settings_of(type(self)):
+            object.__setattr__(self, each.name, each.accept(getattr(self, each.name)))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the settings as JSON values, by field."""
+        return {each.name: plain(getattr(self, each.name)) for each in settings_of(type(self))}
+
+
+def settings_of(kind: type[Settings]) -> tuple[Setting, ...]:
+    """Return the fields of a class, its own before those of its bases."""
+    if kind not in _KNOWN:
+        _KNOWN[kind] = _read(kind)
+    return _KNOWN[kind]
+
+
+def _read(kind: type[Settings]) -> tuple[Setting, ...]:
+    types = get_type_hints(kind)
+    depth = {name: i for i, base in enumerate(kind.__mro__) for name in inspect.get_annotations(base)}
+    found = [
+        Setting(
+            each.name, kind_of(types[each.name]), about(each.metadata), each.default, each.default is MISSING
+        )
+        for each in fields(kind)
+    ]
+    return tuple(sorted(found, key=lambda each: depth[each.name]))
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON and TOML hold it."""
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, PurePath) else value
+
+
+def named(values: Mapping[str, Any], known: Iterable[Setting], what: str = "setting") -> dict[str, Any]:
+    """Return values by the names of fields, given under names or keys (weight_decay, weight-decay); not checked.
+
+    Raises UsageError for a name that is not known, with the nearest one, and for one given twice.
+    """
+    names = {spelling: each.name for each in known for spelling in (each.name, each.key)}
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in names:
+            raise UsageError(f"there is no {what} '{key}'{nearest(key, names)}")
+        if names[key] in found:
+            raise UsageError(f"'{key}' is given twice, with - and with _")
+        found[names[key]] = value
+    return found
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return words that name what `name` may have been meant for, "" where nothing is near."""
+    import difflib
+
+    found = difflib.get_close_matches(name.lower(), [*known], 1)
+    return f": did you mean '{found[0]}'?" if found else ""

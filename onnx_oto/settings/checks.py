@@ -1,0 +1,47 @@
+"""Limits of numbers. A check returns what to do about a value that is refused; none of them takes NaN."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from onnx_oto.settings.declare import Check
+
+
+def at_least(least: int) -> Check:
+    """Return the check of a count.
+
+    >>> at_least(1)(0), at_least(1)(1)
+    ('give at least 1', None)
+    """
+    return lambda value: None if value >= least else f"give at least {least}"
+
+
+def not_negative(value: float) -> str | None:
+    """Refuse numbers below 0."""
+    return None if 0 <= value < math.inf else "it cannot be negative"
+
+
+def positive(value: float) -> str | None:
+    """Refuse 0, what is below it, and infinity."""
+    return None if 0 < value < math.inf else "give a positive number"
+
+
+def share(value: float) -> str | None:
+    """Refuse what is no share of a whole."""
+    return None if 0 <= value <= 1 else "give a share from 0 to 1"
+
+
+def share_below_one(value: float) -> str | None:
+    """Refuse what is no share, and the whole."""
+    return None if 0 <= value < 1 else "give a number from 0 to below 1"
+
+
+def all_finite(values: Sequence[float]) -> str | None:
+    """Refuse lists that hold infinities or NaN."""
+    return None if all(map(math.isfinite, values)) else "give finite numbers"
+
+
+def all_positive(values: Sequence[float]) -> str | None:
+    """Refuse lists that hold anything but positive numbers."""
+    return None if all(positive(value) is None for value in values) else "give positive numbers"

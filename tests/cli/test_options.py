@@ -1,0 +1,214 @@
+"""Options are settings: every field is one, a file gives what flags do not, and Python takes the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onnx_oto.cli.options import SettingOption
+from onnx_oto.cli.verb import Place, verb
+from onnx_oto.cli.verbs import VERBS
+from onnx_oto.errors import UsageError
+from onnx_oto.pipeline.options import (
+    CompactOptions,
+    DemoOptions,
+    InspectOptions,
+    PruneOptions,
+    TrainOptions,
+    VerifyOptions,
+)
+from onnx_oto.settings import Settings, settings_of
+from onnx_oto.settings.files import written
+
+ROOT = Path(__file__).resolve().parents[2]
+OPTIONS: dict[str, type[Settings]] = {
+    "compact": CompactOptions,
+    "demo": DemoOptions,
+    "inspect": InspectOptions,
+    "prune": PruneOptions,
+    "train": TrainOptions,
+    "verify": VerifyOptions,
+}
+
+
+def parsed(name: str, *arguments: Any) -> Any:
+    """Return the settings that a command of this name is called with."""
+    got: list[Any] = []
+
+    def take(options: Any, **rest: Any) -> None:
+        """Take them."""
+        got.append((options, rest))
+
+    places = [Place("model"), Place("out", "Where.")] if name == "train" else []
+    made = verb(name, OPTIONS[name], *places)(take)
+    given = ["m.onnx", "--out", "o"] if name == "train" and not {"m.onnx", "--config"} & {*arguments} else []
+    with made.make_context(name, [*given, *map(str, arguments)]) as context:
+        made.invoke(context)
+    return got[0][0] if name != "train" or given else got[0]
+
+
+def config(folder: Path, text: str) -> Path:
+    path = folder / "my.toml"
+    path.write_text(text)
+    return path
+
+
+# --- declared once ----------------------------------------------------------------------------------------------------
+def test_every_command_has_its_settings_here() -> None:
+    assert sorted(OPTIONS) == sorted(VERBS)
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_every_field_is_an_option_with_its_help_and_stands_in_the_docs(name: str) -> None:
+    command = VERBS[name].load()
+    options = {each.name: each for each in command.params if isinstance(each, SettingOption)}
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    section = " ".join(page.partition(f"## onnx-oto {name}\n")[2].partition("\n## ")[0].split())
+    for setting in settings_of(OPTIONS[name]):
+        assert options[setting.name].setting == setting
+        assert f"--{setting.key}" in options[setting.name].opts
+        assert f"--{setting.key}" in section
+        assert setting.help in section
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_what_is_hidden_stays_hidden(name: str) -> None:
+    command = VERBS[name].load()
+    text = command.get_help(click.Context(command, info_name=name))
+    assert "--no-" not in text.replace("--no-NAME", "")
+    assert "stands_for" not in text
+    assert "--global" not in text
+
+
+# --- the hidden flags -------------------------------------------------------------------------------------------------
+def test_a_former_switch_stands_for_a_value() -> None:
+    assert parsed("prune", "--global") == PruneOptions(scope="global")
+    assert parsed("prune", "--global", "--scope", "global") == PruneOptions(scope="global")
+    with pytest.raises(click.UsageError, match="--global is --scope global, and --scope dimension was given"):
+        parsed("prune", "--global", "--scope", "dimension")
+
+
+# --- a file -----------------------------------------------------------------------------------------------------------
+def test_flags_come_before_the_file_and_the_file_before_defaults(tmp_path: Path) -> None:
+    text = (
+        "[prune]\nsparsity = 0.3\nround-to = 8\nfixed-norms = true\nscope = 'dimension'\nkeep = ['a', 'b']\n"
+    )
+    path = config(tmp_path, text)
+    file = {"round_to": 8, "scope": "dimension", "keep": ["a", "b"]}
+    assert parsed("prune", "--config", path) == PruneOptions(sparsity=0.3, fixed_norms=True, **file)
+    given = ("--sparsity", "0.4", "--no-fixed-norms", "--config", path)
+    assert parsed("prune", *given) == PruneOptions(sparsity=0.4, **file)
+    assert parsed("prune", "--config", path, "--keep", "c").keep == ("c",)
+    assert parsed("prune", "--config", path, "--global").scope == "global"
+
+
+def test_paths_may_come_from_the_file_too(tmp_path: Path) -> None:
+    path = config(tmp_path, "[train]\nmodel = 'a.onnx'\nout = 'runs'\n")
+    options, places = parsed("train", "--config", path)
+    assert options == TrainOptions()
+    assert places == {"as_json": False, "model": tmp_path / "a.onnx", "out": tmp_path / "runs"}
+    assert parsed("train", "m.onnx", "--config", path)[1]["model"] == Path("m.onnx")
+
+
+def test_what_no_one_gives_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(click.MissingParameter) as caught:
+        parsed("train", "--config", config(tmp_path, "[train]\nout = 'runs'\n"))
+    assert "MODEL" in caught.value.format_message()
+
+
+def test_the_file_of_settings_is_not_an_output(tmp_path: Path) -> None:
+    path = config(tmp_path, "[prune]\n")
+    with pytest.raises(UsageError, match=r"my.toml' is the file of settings: give another name"):
+        parsed("prune", "--config", path, "--kept", path)
+
+
+def test_a_mistake_in_the_file_is_one_line(refused: Callable[..., str], model: Path, tmp_path: Path) -> None:
+    path = config(tmp_path, "[inspect]\nkeeep = 'a'\n")
+    line = refused(2, "inspect", model, "--config", path, "--json")
+    assert f"'{path}', table [inspect]: there is no setting 'keeep': did you mean 'keep'?" in line
+    assert "cannot read the settings" in refused(8, "inspect", model, "--config", tmp_path / "none")
+
+
+# --- the same words ---------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("name", "flag", "text", "value"),
+    [
+        ("train", "epochs", "0", 0),
+        ("train", "sparsity", "1.5", 1.5),
+        ("train", "lr", "0", 0.0),
+        ("train", "mean", "nan", float("nan")),
+        ("train", "loss", "hinge", "hinge"),
+        ("prune", "by", "taste", "taste"),
+        ("prune", "scope", "all", "all"),
+        ("prune", "limit-memory", "8 apples", "8 apples"),
+    ],
+)
+def test_a_value_is_refused_in_the_same_words_everywhere(
+    tmp_path: Path, name: str, flag: str, text: str, value: Any
+) -> None:
+    with pytest.raises(UsageError) as by_keyword:
+        OPTIONS[name](**{flag.replace("-", "_"): value})
+    with pytest.raises(click.UsageError) as by_flag:
+        parsed(name, f"--{flag}", text)
+    path = tmp_path / "my.toml"
+    path.write_bytes(written(name, {flag: value}, tmp_path))
+    with pytest.raises(UsageError) as by_file:
+        parsed(name, "--config", path)
+    assert by_flag.value.message == str(by_keyword.value)
+    assert str(by_file.value) == f"'{path}', table [{name}]: {by_keyword.value}"
+
+
+# --- the same object --------------------------------------------------------------------------------------------------
+def values() -> st.SearchStrategy[dict[str, Any]]:
+    """Return a strategy for some of the fields of `TrainOptions`."""
+    number = st.floats(1e-6, 1e6)
+    text = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=5)
+    some = {
+        "sparsity": st.floats(0, 0.99),
+        "epochs": st.integers(1, 10**6),
+        "lr": number,
+        "flip": st.booleans(),
+        "head_dims": st.booleans(),
+        "keep": st.lists(text, min_size=1, max_size=3).map(tuple),
+        "mean": st.lists(number, min_size=1, max_size=3).map(tuple),
+        "direction": st.sampled_from(["sgd", "adam", "adamw"]),
+        "scope": st.sampled_from(["global", "dimension"]),
+        "limit_memory": st.floats(1, 1e12).map(float),
+        "inputs": st.sampled_from([Path("a.npz"), Path("b/c.npz")]),
+    }
+    return st.fixed_dictionaries({}, optional=some)
+
+
+def flags(given: dict[str, Any]) -> Iterator[str]:
+    """Yield the arguments that give these values."""
+    for name, value in given.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            yield flag if value else f"--no-{flag[2:]}"
+        elif name == "keep":
+            yield from (f"{flag}={item}" for item in value)
+        elif name == "mean":
+            yield f"{flag}={','.join(map(repr, value))}"
+        elif name == "limit_memory":
+            yield f"{flag}={value:.30f}".rstrip("0").rstrip(".")
+        else:
+            yield f"{flag}={value}"
+
+
+@given(values())
+def test_flags_a_file_and_keywords_give_the_same_settings(
+    tmp_path_factory: pytest.TempPathFactory, given: dict[str, Any]
+) -> None:
+    folder = tmp_path_factory.mktemp("config")
+    by_keyword = TrainOptions(**given)
+    assert parsed("train", *flags(given)) == by_keyword
+    seen = {key: folder / value if isinstance(value, Path) else value for key, value in given.items()}
+    (folder / "run.toml").write_bytes(written("train", {**seen, "model": "m", "out": "o"}, folder))
+    by_file, _ = parsed("train", "--config", folder / "run.toml")
+    assert by_file == TrainOptions(**seen)
