@@ -17,13 +17,15 @@ from onnx_oto.model.graph.writer import GraphWriter
 class Elementwise:
     """A loss (see `Loss`) made of one function twice: `write` appends it to a graph, `value` computes it in float64.
 
-    Both take output and target of one shape and return a number per element. low, high: bounds of the target.
+    Both take output and target of one shape and return a number per element. options: what they were made with, which
+    tells two losses of one name apart. low, high: bounds of the target.
     """
 
     name: str
     text: str
-    write: Callable[[GraphWriter, str, str], str]
-    value: Callable[[Floats, Floats], Floats]
+    write: Callable[[GraphWriter, str, str], str] = field(compare=False)
+    value: Callable[[Floats, Floats], Floats] = field(compare=False)
+    options: Mapping[str, float] = field(default_factory=dict)
     metric: str = "loss"
     compares: Kind = "values"
     outputs: int = 1

@@ -61,7 +61,10 @@ class Judged(NamedTuple):
 
 
 class Loss(Protocol):
-    """A loss with its options. Immutable; an entry of the registry makes one from its options."""
+    """A loss with its options. Immutable; an entry of the registry makes one from its options.
+
+    Two that compute the same compare equal: by that a preparation knows whether it must be made anew.
+    """
 
     @property
     def name(self) -> str:

@@ -7,17 +7,16 @@ vague and make the loss on the test data another number than the loss in trainin
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import onnx
 from onnx import helper
 
-from onnx_oto.model import Dim, Shape, infer
+from onnx_oto.model import Shape, infer
 from onnx_oto.model.graph.names import all_names, fresh
 from onnx_oto.model.graph.node import opset_of, standard_domain
+from onnx_oto.model.shapes.dims import product
 
 _MOVES = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose")
 _OPEN_AXIS = 13  # Softmax works over one axis since opset 13, over all from `axis` on before
@@ -63,7 +62,10 @@ def _works_over(
 
 
 def _before(move: onnx.NodeProto, before: Shape | None, after: Shape | None, place: int | None) -> int | None:
-    """Return which axis of a move's input an axis of its output was, None where that cannot be told."""
+    """Return which axis of a move's input an axis of its output was, None where that cannot be told.
+
+    A reshape leaves an axis as it is that has the same size and as many entries behind it.
+    """
     if place is None or move.op_type == "Identity":
         return place
     if before is None or after is None:
@@ -71,21 +73,13 @@ def _before(move: onnx.NodeProto, before: Shape | None, after: Shape | None, pla
     if move.op_type == "Transpose":
         order = _attribute(move, "perm", list(range(len(before)))[::-1])
         return int(order[place])
-    inside = after[place]
+    behind = product(after[place + 1 :])
     same = [
         at
         for at, size in enumerate(before)
-        if size == inside
-        and _product(before[:at]) == _product(after[:place])
-        and _product(before[at + 1 :]) == _product(after[place + 1 :])
+        if size == after[place] and product(before[at + 1 :]) == behind is not None
     ]
     return same[0] if same else None
-
-
-def _product(sizes: Shape) -> tuple[int, Counter[Dim]]:
-    """Return a product of sizes in a form that can be compared: the number, and how often each symbol is a factor."""
-    numbers = [size for size in sizes if isinstance(size, int)]
-    return math.prod(numbers), Counter(size for size in sizes if isinstance(size, str))
 
 
 def _axis(axis: int, shape: Shape | None) -> int | None:

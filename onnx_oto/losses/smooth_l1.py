@@ -29,4 +29,5 @@ def smooth_l1(beta: float = 1.0) -> Loss:
         error = np.abs(x - t)
         return np.where(error < beta, error**2 / (2 * beta), error - beta / 2)
 
-    return Elementwise("smooth-l1", "absolute error, squared below beta (1.0)", write, value)
+    text = "absolute error, squared below beta, targets like the output"
+    return Elementwise("smooth-l1", text, write, value, {"beta": beta})

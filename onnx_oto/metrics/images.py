@@ -26,7 +26,7 @@ class Psnr:
     range: float = 1.0
 
     name: ClassVar[str] = "psnr"
-    text: ClassVar[str] = "peak signal-to-noise ratio in dB; values span range (1.0)"
+    text: ClassVar[str] = "peak signal-to-noise ratio in dB; values span `range`"
     better: ClassVar[Better] = "higher"
     compares: ClassVar[tuple[Kind, ...]] = ("values",)
 
@@ -56,7 +56,7 @@ class Ssim:
     range: float = 1.0
 
     name: ClassVar[str] = "ssim"
-    text: ClassVar[str] = "structural similarity; values span range (1.0)"
+    text: ClassVar[str] = "structural similarity; values span `range`"
     better: ClassVar[Better] = "higher"
     compares: ClassVar[tuple[Kind, ...]] = ("values",)
 

@@ -20,6 +20,18 @@ def test_options_in_a_text_or_as_keywords() -> None:
     assert make(Both()) == Both()
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_same_loss_made_twice_is_equal(name: str) -> None:
+    assert make(name) == make(name)
+    assert make(name) == make(name).settle([(8, 5)], {"y": ()})
+
+
+def test_other_options_make_another_loss() -> None:
+    assert make("smooth-l1:beta=2") == make("smooth-l1", beta=2.0)
+    assert make("smooth-l1:beta=2") != make("smooth-l1")
+    assert make("mse") != make("l1")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
