@@ -20,7 +20,7 @@ def _maker() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["operators.md", "cli.md"])
+@pytest.mark.parametrize("page", ["operators.md", "losses.md", "cli.md"])
 def test_generated_page_is_fresh(page: str) -> None:
     made = _maker().PAGES[page]()
     assert (ROOT / "docs" / page).read_text(encoding="utf-8") == made, "run tools/make_docs.py"

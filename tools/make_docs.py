@@ -1,10 +1,12 @@
-"""Write the generated pages: docs/operators.md and docs/cli.md. A test fails when they are stale.
+"""Write the generated pages: docs/operators.md, docs/losses.md and docs/cli.md. A test fails when they are stale.
 
 .venv/bin/python tools/make_docs.py
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -13,6 +15,8 @@ from onnx_oto.cli.commands import cli
 from onnx_oto.errors import OtoError
 from onnx_oto.gradients.backends.ort_covers import differentiable
 from onnx_oto.gradients.graph.lowering.registry import registered
+from onnx_oto.losses import LOSSES
+from onnx_oto.metrics import ALIASES, METRICS
 from onnx_oto.ops import RULES
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -104,7 +108,58 @@ def commands() -> str:
     return "\n".join(parts)
 
 
-PAGES = {"operators.md": operators, "cli.md": commands}
+LOSS_RULES = """## Rules
+
+- **One function.** A loss reads the same tensor in training and in evaluation, of the full model and of the compact
+  one: the output, or what stands in front of a final activation that the loss contains itself, also behind nodes that
+  only move entries (Reshape, Flatten, Squeeze, Unsqueeze, Transpose) as long as the classes provably stay what they
+  are. A model that ends in Softmax is trained and judged on its logits; with `mse` it is trained on its probabilities.
+- **Ignored labels** count for nothing, in the loss and in every metric: the mean is over the labels that count, over
+  the whole batch and however it is split. -100 is ignored without being asked for. `--ignore-label 255` (or
+  `cross-entropy:ignore=255`) names another one instead, which may be a class (a padding token). A label that is neither
+  a class nor ignored is refused with its place. A batch in which nothing counts has loss 0 and gradient 0; test data in
+  which nothing counts are refused.
+- **The classes** are on axis 1. Where the labels fit only the last axis ([N, L, K] with labels [N, L]) they are there.
+  `cross-entropy:class_axis=2` says it where neither is true.
+- **Outputs.** A loss reads the first output, or as many of the first as it needs; `--model-output` names another.
+- **Targets.** "y" comes from the data. A target of any other name comes from a provider, a function of the batch's
+  inputs (`Recipe.providers`).
+- **Metrics** see what the loss reads, in float64 and batch by batch. Classes that are neither predicted nor meant do
+  not count in a mean over classes. `psnr` and `ssim` are means over the images, whose last two axes are height and width.
+"""
+
+
+def losses() -> str:
+    """Return the tables of losses and metrics, as the registries have them."""
+    lines = [
+        "# Losses and metrics",
+        NOTE,
+        "",
+        "`--loss NAME` and `--metric NAME` (repeatable) choose. Options follow the name: `smooth-l1:beta=0.5`, "
+        "`cross-entropy:ignore=255,smoothing=0.1`, `psnr:range=255`.",
+        "",
+        "| loss | | options | metric |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, make in LOSSES.items():
+        lines.append(f"| {name} | {make().text} | {_options(make)} | {make().metric} |")
+    lines += ["", "| metric | | options | better | for losses |", "| --- | --- | --- | --- | --- |"]
+    for name, start in METRICS.items():
+        metric = start()
+        suited = ", ".join(loss for loss, make in LOSSES.items() if make().compares in metric.compares)
+        every = "all" if suited == ", ".join(LOSSES) else suited
+        lines.append(f"| {name} | {metric.text} | {_options(start)} | {metric.better} | {every} |")
+    others = ", ".join(f"`{alias}` is `{name}`" for alias, name in ALIASES.items())
+    return "\n".join([*lines, "", f"Other names: {others}.", "", LOSS_RULES])
+
+
+def _options(make: Callable[..., object]) -> str:
+    """Return the options of an entry and their defaults; one that is open by default has none."""
+    found = inspect.signature(make).parameters.values()
+    return ", ".join(f"`{o.name}`" + ("" if o.default is None else f" {o.default:g}") for o in found)
+
+
+PAGES = {"operators.md": operators, "losses.md": losses, "cli.md": commands}
 
 
 def main() -> None:

@@ -1,9 +1,11 @@
-"""Losses and metrics through whole runs: one function in training and evaluation, a new loss is one entry."""
+"""Losses and metrics through whole runs: one function in training and evaluation, a new one is one entry."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import onnx
@@ -14,7 +16,8 @@ from onnx_oto.data import Input, assemble, load
 from onnx_oto.errors import DataError, UsageError
 from onnx_oto.gradients import TrainingSpec
 from onnx_oto.gradients.backends.ort_training import OrtBackend
-from onnx_oto.losses import LOSSES
+from onnx_oto.losses import LOSSES, Judged
+from onnx_oto.metrics import METRICS
 from onnx_oto.optim import Dense
 from onnx_oto.optim.directions import Sgd
 from onnx_oto.pipeline import TrainOptions, train
@@ -163,3 +166,32 @@ def test_a_teacher_provides_the_target(data, tmp_path):
     session.close()
     assert history.epochs[-1].test_loss < history.epochs[0].test_loss
     assert agreed > 0.8
+
+
+@dataclass(frozen=True)
+class Worst:
+    """A metric as a stranger would write it: the largest loss of a sample."""
+
+    name: ClassVar[str] = "worst"
+    text: ClassVar[str] = "largest loss of a sample"
+    better: ClassVar[str] = "lower"
+    compares: ClassVar[tuple[str, ...]] = ("classes", "binary", "values", "nothing")
+
+    def start(self) -> WorstTally:
+        return WorstTally()
+
+
+class WorstTally:
+    value = float("nan")
+
+    def add(self, batch: Judged) -> None:
+        self.value = float(np.fmax(self.value, batch.losses.max()))
+
+
+def test_a_new_metric_is_one_entry(model, data, tmp_path, monkeypatch):
+    monkeypatch.setitem(METRICS, "worst", Worst)
+    result = train(model, data, tmp_path / "run", TrainOptions(**SHORT, metrics=("worst", "loss")))
+    full, small = result.gain.scores
+    assert full.metric == "worst"
+    assert full.value > full.loss
+    assert full.value == pytest.approx(small.value, rel=1e-4)
