@@ -125,7 +125,8 @@ LOSS_RULES = """## Rules
 - **Targets.** "y" comes from the data. A target of any other name comes from a provider, a function of the batch's
   inputs (`Recipe.providers`).
 - **Metrics** see what the loss reads, in float64 and batch by batch. Classes that are neither predicted nor meant do
-  not count in a mean over classes. `psnr` and `ssim` are means over the images, whose last two axes are height and width.
+  not count in a mean over classes. `psnr` and `ssim` are means over the images, whose last two axes are height and
+  width.
 """
 
 

@@ -1,4 +1,4 @@
-"""The share of labels that are among the classes with the highest scores."""
+"""The share of labels that are among the classes with the highest scores, or of right answers to yes-or-no questions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from onnx_oto.losses import Judged, Kind
-from onnx_oto.metrics.metric import Array, Better, compared, ratio
+from onnx_oto.metrics.metric import Array, Better, answers, compared, is_binary, ratio
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Accuracy:
     name: str
     top: int
     text: str
+    compares: tuple[Kind, ...] = ("classes",)
     better: ClassVar[Better] = "higher"
-    compares: ClassVar[tuple[Kind, ...]] = ("classes",)
 
     def start(self) -> AccuracyTally:
         """Return an empty tally."""
@@ -36,9 +36,13 @@ class AccuracyTally:
 
     def add(self, batch: Judged) -> None:
         """See `Tally.add`."""
-        scores, labels = compared(batch)
-        self.right += int(np.count_nonzero(hits(scores, labels, self.top)))
-        self.counted += len(labels)
+        if is_binary(batch):
+            said, meant = answers(batch)
+            right = said == meant
+        else:
+            right = hits(*compared(batch), self.top)
+        self.right += int(np.count_nonzero(right))
+        self.counted += right.size
 
     @property
     def value(self) -> float:

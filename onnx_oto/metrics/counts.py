@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from onnx_oto.losses import Judged, Kind
-from onnx_oto.metrics.metric import Array, Better, Floats, compared
+from onnx_oto.metrics.metric import Array, Better, Floats, answers, compared, is_binary
 
 Measure = Callable[[Floats, Floats], Floats]
 """(right, predicted + meant) per class, both above nothing -> the measure per class."""
@@ -66,9 +66,7 @@ class CountTally:
 
     def add(self, batch: Judged) -> None:
         """See `Tally.add`."""
-        prediction, target = compared(batch)
-        binary = target.dtype.kind == "f"
-        found = _questions(prediction, target) if binary else _classes(prediction, target)
+        found = _questions(*answers(batch)) if is_binary(batch) else _classes(*compared(batch))
         if self.right.size == 0:
             self.right, self.predicted, self.meant = found
         else:
@@ -95,9 +93,9 @@ def _classes(scores: Array, labels: Array) -> tuple[Array, Array, Array]:
     return right, predicted, meant
 
 
-def _questions(logits: Array, target: Array) -> tuple[Array, Array, Array]:
-    """Return the counts of "yes" for logits and targets [n], or [n, Q, ...]."""
-    wide = (len(logits), logits.shape[1] if logits.ndim > 1 else 1, -1)
-    said, meant = (logits > 0).reshape(wide), (target >= 0.5).reshape(wide)
+def _questions(said: Array, meant: Array) -> tuple[Array, Array, Array]:
+    """Return the counts of "yes" for answers [n], or [n, Q, ...]."""
+    wide = (len(said), said.shape[1] if said.ndim > 1 else 1, -1)
+    said, meant = said.reshape(wide), meant.reshape(wide)
     right, predicted, true = (x.sum(axis=(0, 2)) for x in (said & meant, said, meant))
     return right, predicted, true

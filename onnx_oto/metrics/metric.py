@@ -60,3 +60,14 @@ def compared(batch: Judged) -> tuple[Array, Array]:
     assert batch.prediction is not None
     assert batch.target is not None
     return batch.prediction, batch.target
+
+
+def answers(batch: Judged) -> tuple[Array, Array]:
+    """Return to which questions a batch of kind "binary" says yes, and to which it should: bool [n, ...] each."""
+    logits, target = compared(batch)
+    return logits > 0, target >= 0.5
+
+
+def is_binary(batch: Judged) -> bool:
+    """Say whether a batch answers yes-or-no questions, rather than naming classes."""
+    return compared(batch)[1].dtype.kind == "f"

@@ -15,7 +15,7 @@ from onnx_oto.metrics.metric import Metric
 from onnx_oto.metrics.regression import R2, Mae
 
 METRICS: dict[str, Callable[..., Metric]] = {
-    "accuracy": lambda: Accuracy("accuracy", 1, "share of right labels; top-1 is another name"),
+    "accuracy": lambda: Accuracy("accuracy", 1, "share of right labels or answers", ("classes", "binary")),
     "top-5": lambda: Accuracy("top-5", 5, "share of labels among the five highest scores"),
     "token-accuracy": lambda: Accuracy(
         "token-accuracy", 1, "share of right tokens; ignored ones do not count"

@@ -109,6 +109,13 @@ def each_image(judge: Callable[..., float], **options: Any) -> Callable[[Array, 
 GAUSSIAN = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": 0}
 CASES = [
     Case("accuracy", "accuracy", "cross-entropy", classified(), by_label(sk.accuracy_score)),
+    Case(
+        "accuracy, questions",
+        "accuracy",
+        "bce-with-logits",
+        questions(4, 2),
+        lambda z, t: float(sk.accuracy_score(t.ravel(), z.ravel() > 0)),
+    ),
     Case("top-1", "top-1", "cross-entropy", classified(3), by_label(sk.accuracy_score)),
     Case("top-5", "top-5", "cross-entropy", classified(ignored=-100), top_5),
     Case(
