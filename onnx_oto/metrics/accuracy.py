@@ -1,4 +1,4 @@
-"""The share of labels that are among the classes with the highest scores, or of right answers to yes-or-no questions."""
+"""The share of right labels, among the classes with the highest scores, or of right answers to yes-or-no questions."""
 
 from __future__ import annotations
 
