@@ -139,3 +139,36 @@ def test_outputs_that_do_not_suit(build: Build, loss: str, text: str, message: s
 def test_unknown_loss() -> None:
     with pytest.raises(UsageError, match="unknown loss 'hinge': choose one of cross-entropy, mse"):
         TrainingSpec(("w",), "hinge", 4)
+
+
+@pytest.mark.parametrize("opset", [9, 12, 13, 21, 23])
+@pytest.mark.parametrize(
+    ("signature", "tail", "shape"),
+    [
+        ("(float[N,4,1,1] x) => (float[N,4] y)", "p = Softmax<axis=1>(z) y = Flatten(p)", (4, 1, 1)),
+        (
+            "(float[N,3,4] x) => (float[N,4,3] y)",
+            "p = Softmax<axis=2>(z) y = Transpose<perm=[0,2,1]>(p)",
+            (3, 4),
+        ),
+        (
+            "(float[1,3,4] x) => (float[1,4,3] y)",
+            "p = LogSoftmax<axis=2>(z) y = Transpose<perm=[0,2,1]>(p)",
+            (3, 4),
+        ),
+    ],
+)
+def test_logits_behind_moves_in_every_opset(
+    build: Build, opset: int, signature: str, tail: str, shape: tuple[int, ...]
+) -> None:
+    """Also where the batch is fixed and the opset is converted first; `predict` gives what training reads."""
+    model = model_from(
+        f"{signature} {{ z = Add(x, w) {tail} }}", {"w": np.zeros((1, *shape), np.float32)}, opset=opset
+    )
+    session = build(model, ("w",), "cross-entropy", batch=N, shards=2)
+    x = normal(N, *shape)
+    logits = x.reshape(N, 4) if len(shape) == 3 else x.transpose(0, 2, 1)
+    labels = np.random.default_rng(1).integers(0, 4, (N, *logits.shape[2:]))
+    picked = np.take_along_axis(softmax(logits.astype(np.float64)), labels[:, None], axis=1)
+    assert session.step({"x": x}, labels) == pytest.approx(-np.log(picked).mean(), rel=1e-6)
+    np.testing.assert_array_equal(session.predict({"x": x}), logits)
