@@ -21,9 +21,9 @@ import models
 import numpy as np
 
 from onnx_oto import data
-from onnx_oto.data.npz import Table
-from onnx_oto.gradients import TrainingSpec, choose_backend, prepare
-from onnx_oto.gradients.session.shards import ShardedSession
+from onnx_oto.gradients import TrainingSpec
+from onnx_oto.gradients.backends.ort_training import OrtBackend
+from onnx_oto.gradients.session.shards import OrtSession
 from onnx_oto.model import normalise
 from onnx_oto.optim import Block, Dhspg, GroupIndex, Optimizer, Plan, Sgd
 from onnx_oto.training.events import Event, Stepped
@@ -71,7 +71,7 @@ class Timed:
 class Stopwatch:
     """Notes the parts of every step, by phase; a step lasts from the end of the one before."""
 
-    session: ShardedSession
+    session: OrtSession
     optimizer: Timed
     steps: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     last: float = 0.0
@@ -89,7 +89,7 @@ class Stopwatch:
         self.last = now
 
 
-def optimizer_for(analysis: Analysis, session: ShardedSession, plan: Plan, sparsity: float) -> Timed:
+def optimizer_for(analysis: Analysis, session: OrtSession, plan: Plan, sparsity: float) -> Timed:
     entries, lanes = zig_blocks(analysis, session.slices)
     groups = GroupIndex(tuple(Block(*entry) for entry in entries), int(lanes.size))
 
@@ -100,14 +100,14 @@ def optimizer_for(analysis: Analysis, session: ShardedSession, plan: Plan, spars
     return Timed(Dhspg(direction, session.params.size, groups, select, plan))
 
 
-def random_images(session: ShardedSession, count: int, image: tuple[int, int, int]) -> data.Dataset:
+def random_images(session: OrtSession, count: int, image: tuple[int, int, int]) -> data.Dataset:
     rng = np.random.default_rng(0)
     tables = [
-        Table(split, {"": rng.integers(0, 256, (n, *image), np.uint8)}, rng.integers(0, 10, n))
+        data.Table(split, {"": rng.integers(0, 256, (n, *image), np.uint8)}, {"y": rng.integers(0, 10, n)})
         for split, n in (("train", count), ("test", 16))
     ]
     inputs = {"image": data.Input(image, np.dtype(np.float32))}
-    return data.assemble(data.Raw(*tables), inputs, data.Labels((), 10))
+    return data.Tables(*tables).fit(inputs, {"y": data.Labels(classes=10)})
 
 
 def measure(stages: tuple[int, ...], batch: int, steps: int, size: int) -> tuple[int, int, Stopwatch]:
@@ -115,10 +115,8 @@ def measure(stages: tuple[int, ...], batch: int, steps: int, size: int) -> tuple
     image = (3, size, size)
     model = normalise(models.residual(stages=stages, blocks=2, image=image))
     analysis = analyse(model)
-    session = prepare(
-        model, TrainingSpec(trainable(analysis), "cross-entropy", batch), choose_backend()
-    ).build()
-    assert isinstance(session, ShardedSession)
+    session = OrtBackend().build(model, TrainingSpec(trainable(analysis), "cross-entropy", batch))
+    assert isinstance(session, OrtSession)
     try:
         optimizer = optimizer_for(analysis, session, Plan(steps, steps, steps), 0.6)
         watch = Stopwatch(session, optimizer)

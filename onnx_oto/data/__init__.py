@@ -1,33 +1,56 @@
-"""Data: reading, fitting to a model, batches.
+"""Data: kinds of it, columns of samples, fitting to a model, batches.
 
-npz.py      read x_train, y_train, x_test, y_test
-layout.py   from the stored sample shape to the model's
-fit.py      conversion per batch, and the sentence that says what is done
-augment.py  random flips and shifts
-dataset.py  both splits for a model and a loss, labels checked
-batches.py  shuffled batches by seed and epoch
+source.py    the seams: Source, Opening, and what is known before values are read
+openers.py   the kinds of data, by the kind of path
+npz.py       x_train, y_train, x_test, y_test in an npz file
+archive.py   npz files that nobody vouches for
+table.py     data in columns
+layout.py    from the stored sample shape to the model's
+fit.py       conversion of inputs per batch, and the sentence that says what is done
+labels.py    targets as the loss reads them, checked
+scene.py     which columns show the same image
+augment.py   random flips and shifts
+dataset.py   columns as a source
+batches.py   shuffled batches by seed and epoch
+prefetch.py  the next batch made on a thread
 """
 
 from onnx_oto.data.augment import Augment
-from onnx_oto.data.batches import Batch, batches, fit_batch, in_order
-from onnx_oto.data.dataset import Dataset, Examples, Input, Labels, assemble
-from onnx_oto.data.fit import Pixels, Source, fit
-from onnx_oto.data.npz import Raw, load
+from onnx_oto.data.batches import batches, fit_batch, in_order
+from onnx_oto.data.dataset import Examples, Tables, sample_shapes
+from onnx_oto.data.fit import Column, Pixels, Stored, fit
+from onnx_oto.data.labels import Labels, fit_target
+from onnx_oto.data.openers import OPENERS, Opener, open_data
+from onnx_oto.data.prefetch import prefetched
+from onnx_oto.data.source import TARGET, Batch, Dataset, Header, Input, Opening, Sample, Source, Target
+from onnx_oto.data.table import Table
 
 __all__ = [
+    "OPENERS",
+    "TARGET",
     "Augment",
     "Batch",
+    "Column",
     "Dataset",
     "Examples",
+    "Header",
     "Input",
     "Labels",
+    "Opener",
+    "Opening",
     "Pixels",
-    "Raw",
+    "Sample",
     "Source",
-    "assemble",
+    "Stored",
+    "Table",
+    "Tables",
+    "Target",
     "batches",
     "fit",
     "fit_batch",
+    "fit_target",
     "in_order",
-    "load",
+    "open_data",
+    "prefetched",
+    "sample_shapes",
 ]

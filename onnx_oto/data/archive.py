@@ -10,11 +10,13 @@ import errno
 import io
 import math
 import os
+import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +38,12 @@ MOST_INFLATED = 1 << 30
 MOST_RATIO = 100
 """How many times the size of their file larger arrays may take. Deflate shrinks zeros by 1030."""
 MOST_AXES_SHOWN = 8
+MAPPED_BYTES = 1 << 28
+"""From how many bytes on an array is left in its file, where that can be asked for: smaller ones are safe from whoever
+writes the file again while it is used."""
 _HEADER_BYTES = 1 << 14
+_LOCAL = struct.Struct("<4s5H3I2H")
+"""What stands before the name of a member, where its bytes begin; last, the lengths of name and extra field."""
 _BLOCKS = {zipfile.ZIP_STORED: 1 << 20, zipfile.ZIP_DEFLATED: 1 << 20, zipfile.ZIP_LZMA: 1 << 12}
 """How many bytes to ask for at once. zipfile inflates as many bytes of LZMA at once, to as much as 7000 times that; of
 bzip2, where it may be a million times, no block is small enough."""
@@ -74,24 +81,49 @@ class _Member:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def read_arrays(path: str | os.PathLike[str], judge: Judge | None = None) -> dict[str, Array]:
+def read_headers(path: str | os.PathLike[str]) -> dict[str, Array]:
+    """Return arrays of the types and shapes that an npz file holds, by key: they have no values and take no memory.
+
+    Raises StorageError and DataError as `read_arrays` does.
+    """
+    with _opened(path) as (_, archive):
+        return {key: _blank(member) for key, member in _members(archive).items()}
+
+
+def read_arrays(
+    path: str | os.PathLike[str], judge: Judge | None = None, *, map_large: bool = False
+) -> dict[str, Array]:
     """Return the arrays of any npz file by key; nothing is unpickled.
 
     judge: gets arrays of the right type and shape that hold nothing and take no memory, before any values are read,
-    and returns the keys that are wanted; without it all are. It may raise DataError. Raises StorageError when the file
-    cannot be read, and DataError for damaged or foreign files and for those that claim more than can be in them.
+    and returns the keys that are wanted; without it all are. It may raise DataError. map_large: arrays of MAPPED_BYTES
+    and more that are stored as they are stay in the file, read-only, and are read when they are used; their checksums
+    are compared now. Raises StorageError when the file cannot be read, and DataError for damaged or foreign files and
+    for those that claim more than can be in them.
     """
+    with _opened(path) as (file, archive):
+        members = _members(archive)
+        blanks = {key: _blank(member) for key, member in members.items()}
+        wanted = {key: members[key] for key in (members if judge is None else judge(blanks))}
+        mapped = {key for key, member in wanted.items() if map_large and _can_be_mapped(member)}
+        read = {key: member for key, member in wanted.items() if key not in mapped}
+        _check_sizes(read, os.fstat(file.fileno()).st_size)
+        return {
+            key: _mapped(file, archive, key, member) if key in mapped else _values(archive, key, member)
+            for key, member in wanted.items()
+        }
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, zipfile.ZipFile]]:
+    """Open a file as an archive; what goes wrong while it is open is told with its name."""
     try:
         with open_regular(path) as file:
             if not zipfile.is_zipfile(file):
                 raise DataError("it is no npz file, or a truncated one: write it with numpy.savez")
             file.seek(0)
             with zipfile.ZipFile(file) as archive:
-                members = _members(archive)
-                blanks = {key: _blank(member) for key, member in members.items()}
-                wanted = list(members if judge is None else judge(blanks))
-                _check_sizes({key: members[key] for key in wanted}, os.fstat(file.fileno()).st_size)
-                return {key: _values(archive, key, members[key]) for key in wanted}
+                yield file, archive
     except DataError as error:
         raise DataError(f"{str(path)!r}: {error}") from None
     except OSError as error:
@@ -187,6 +219,31 @@ def _values(archive: zipfile.ZipFile, key: str, member: _Member) -> Array:
     if member.is_fortran:
         return values.reshape(member.shape[::-1]).transpose()
     return values.reshape(member.shape)
+
+
+def _can_be_mapped(member: _Member) -> bool:
+    info = member.info
+    return (
+        info.compress_type == zipfile.ZIP_STORED
+        and info.compress_size == info.file_size
+        and member.size >= MAPPED_BYTES
+    )
+
+
+def _mapped(file: BinaryIO, archive: zipfile.ZipFile, key: str, member: _Member) -> Array:
+    """Return an array that stays in its file, after its checksum was compared."""
+    try:
+        with archive.open(member.info) as stream:  # it compares the local header, and the checksum at the end
+            while stream.read(_BLOCKS[zipfile.ZIP_STORED]):
+                pass
+        file.seek(member.info.header_offset)
+        local = file.read(_LOCAL.size)
+        *_, name_bytes, extra_bytes = _LOCAL.unpack(local)
+        begin = member.info.header_offset + _LOCAL.size + name_bytes + extra_bytes + member.begin
+        order: Literal["F", "C"] = "F" if member.is_fortran else "C"
+        return np.asarray(np.memmap(file, member.dtype, "r", begin, member.shape, order))
+    except (*_DAMAGE, struct.error) as error:
+        raise DataError(f"array {key!r} cannot be read: it is damaged ({one_line(error)})") from None
 
 
 def _head(stream: Any, block: int) -> bytes:

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from onnx_oto.data.augment import Augment
-from onnx_oto.data.dataset import Examples
+from onnx_oto.data.source import Batch, Source
 from onnx_oto.errors import DataError
-
-Array = npt.NDArray[Any]
-
-
-class Batch(NamedTuple):
-    """inputs by model input name, [n, ...]; target [n, ...] or None; rows int64 [n], which samples."""
-
-    inputs: dict[str, Array]
-    target: Array | None
-    rows: npt.NDArray[np.int64]
 
 
 def fit_batch(samples: int, wanted: int) -> tuple[int, str | None]:
@@ -44,28 +32,23 @@ def shuffled(samples: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(samples)
 
 
-def batches(
-    examples: Examples, size: int, *, seed: int, epoch: int, start: int = 0, augment: Augment | None = None
-) -> Iterator[Batch]:
+def batches(source: Source, size: int, *, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
     """Yield the shuffled batches start, start+1, ... of an epoch, each of exactly `size` samples.
 
     The rest of the division is dropped (other samples every epoch). Batch i is the same whatever `start`
     is: the order comes from (seed, epoch), the augmentation from (seed, epoch, i). Raises DataError when
     not one batch can be filled.
     """
-    count = len(examples) // size
+    count = len(source) // size
     if count == 0:
-        raise DataError(f"the training data have {len(examples)} samples: not one batch of {size}")
-    order = shuffled(len(examples), seed=seed, epoch=epoch)
+        raise DataError(f"the training data have {len(source)} samples: not one batch of {size}")
+    order = shuffled(len(source), seed=seed, epoch=epoch)
     for number in range(start, count):
         rows = order[number * size : (number + 1) * size]
-        inputs, target = examples.take(rows, augment=augment, seed=(seed, epoch, number))
-        yield Batch(inputs, target, rows)
+        yield source.batch(rows, np.random.default_rng((seed, epoch, number)))
 
 
-def in_order(examples: Examples, size: int) -> Iterator[Batch]:
-    """Yield all samples in their order, for evaluation; the last batch may be smaller."""
-    for start in range(0, len(examples), size):
-        rows = np.arange(start, min(start + size, len(examples)))
-        inputs, target = examples.take(slice(start, start + size))
-        yield Batch(inputs, target, rows)
+def in_order(source: Source, size: int) -> Iterator[Batch]:
+    """Yield all samples in their order, not augmented, for evaluation; the last batch may be smaller."""
+    for start in range(0, len(source), size):
+        yield source.batch(np.arange(start, min(start + size, len(source))), None)

@@ -1,170 +1,145 @@
-"""A data set that fits a model: every input served as the model reads it, every label checked."""
+"""Columns of samples as a source: every input served as the model reads it, every target as the loss does."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from onnx_oto.data.augment import Augment
-from onnx_oto.data.fit import Pixels, Source, check_finite, fit
+from onnx_oto.data.fit import Column, Pixels, Rows, fit, input_layout
+from onnx_oto.data.labels import fit_target
 from onnx_oto.data.layout import Pattern, Shape
-from onnx_oto.data.npz import Raw, Table
+from onnx_oto.data.scene import Part, Scene, see
+from onnx_oto.data.source import Batch, Dataset, Header, Input, Target
+from onnx_oto.data.table import Table, check_alike
 from onnx_oto.errors import DataError
-
-Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Input:
-    """What a model input reads: the shape of one sample (None = any size) and its dtype."""
-
-    shape: tuple[int | None, ...]
-    dtype: np.dtype[Any]
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What the loss reads.
-
-    shape: of the target of one sample, None for open sizes. classes: labels are integers in [0, classes);
-    None: floats. low, high: bounds of float targets, where the loss has them (0 and 1 for bce-with-logits). ignored: an
-    integer that stands for no label, besides the classes or one of them.
-    """
-
-    shape: tuple[int | None, ...] = ()
-    classes: int | None = None
-    low: float = -np.inf
-    high: float = np.inf
-    ignored: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """One split: sources by input name, and the target: int64 or float32 [N, ...], or None."""
+    """One split: columns by input name and by target name. scene: what augmentation does, None for nothing."""
 
-    inputs: dict[str, Source]
-    target: Array | None
+    inputs: Mapping[str, Column]
+    targets: Mapping[str, Column] = field(default_factory=dict)
+    scene: Scene | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
 
-    def take(
-        self, rows: Array | slice, *, augment: Augment | None = None, seed: Sequence[int] = ()
-    ) -> tuple[dict[str, Array], Array | None]:
-        """Return the samples at `rows` as a batch by input name, and their target.
-
-        Augmentation changes inputs only, all of them in the same way (they may be views of one scene).
-        """
-        batch = {name: source.take(rows, augment=augment, seed=seed) for name, source in self.inputs.items()}
-        return batch, None if self.target is None else self.target[rows]
+    def batch(self, indices: Rows, rng: np.random.Generator | None = None) -> Batch:
+        """Return the samples at `indices`; what shows the same image is changed in the same way."""
+        if self.scene is None or rng is None:
+            inputs = {name: column.take(indices) for name, column in self.inputs.items()}
+            return Batch(
+                inputs, {name: column.take(indices) for name, column in self.targets.items()}, indices
+            )
+        drawn, scene = self.scene.draw(len(indices), rng), self.scene
+        inputs = {n: column.take(indices, scene.inputs.get(n), drawn) for n, column in self.inputs.items()}
+        targets = {n: column.take(indices, scene.targets.get(n), drawn) for n, column in self.targets.items()}
+        return Batch(inputs, targets, indices)
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
-    """Both splits, and sentences that say what is done to the data."""
+class Tables:
+    """Both splits as columns: an Opening for arrays, and for whatever decodes samples one by one."""
 
-    train: Examples
-    test: Examples
-    notes: tuple[str, ...]
+    train_table: Table
+    test_table: Table
+
+    def __post_init__(self) -> None:
+        check_alike(self.train_table, self.test_table)
+
+    @property
+    def train(self) -> Header:
+        return self.train_table.header()
+
+    @property
+    def test(self) -> Header:
+        return self.test_table.header()
+
+    def fit(
+        self,
+        inputs: Mapping[str, Input],
+        targets: Mapping[str, Target],
+        *,
+        pixels: Pixels | None = None,
+        augment: Augment | None = None,
+    ) -> Dataset:
+        """Return the data as a model and a loss read them (see `Opening.fit`).
+
+        `pixels` applies to inputs with two or three axes. uint8 for a floating-point target is not scaled.
+        """
+        names = assigned(self.train_table, inputs)
+        scene = _scene(self.train_table, names, targets, augment) if augment else None
+        train, train_notes = _examples(self.train_table, names, inputs, targets, pixels, scene)
+        test, test_notes = _examples(self.test_table, names, inputs, targets, pixels, None)
+        return Dataset(train, test, (*train_notes, *test_notes, *([scene.note] if scene else [])))
 
 
-def assemble(
-    raw: Raw, inputs: Mapping[str, Input], labels: Labels | None, *, pixels: Pixels | None = None
-) -> Dataset:
-    """Return the data set for a model with these data inputs and a loss that reads `labels`.
+def sample_shapes(header: Header, patterns: Mapping[str, Pattern], *, pad: int = 0) -> dict[str, Shape]:
+    """Return the shape of one sample per model input as the data would be served; patterns leave sizes open (None).
 
-    `pixels` applies to inputs with two or three axes. Raises DataError naming key and sample.
+    Inputs that the data do not have are left out. Raises DataError when there is no way to a pattern.
     """
-    notes: list[str] = []
-    splits = []
-    for table in (raw.train, raw.test):
-        names = _assign(table, inputs)
-        sources = {}
-        for name, key in names.items():
-            stored, wanted = table.inputs[key], inputs[name]
-            prepared = pixels if stored.ndim > 2 else None
-            sources[name], note = fit(
-                stored, wanted.shape, wanted.dtype, name=table.key(key), pixels=prepared
-            )
-            notes.append(note)
-        splits.append(Examples(sources, _target(table, labels)))
-    return Dataset(splits[0], splits[1], tuple(notes))
+    found = {}
+    for name, pattern in patterns.items():
+        stored = header.inputs.get(name, header.inputs.get(""))
+        if stored is not None:
+            found[name] = input_layout(f"input {name!r}", stored.shape, pattern, pad).shape
+    return found
 
 
-def _assign(table: Table, inputs: Mapping[str, Input]) -> dict[str, str]:
-    """Return the stored name ("" = unnamed) per model input."""
+def assigned(table: Table, inputs: Iterable[str]) -> dict[str, str]:
+    """Return the stored name ("" = unnamed) per model input. Raises DataError when they do not match."""
+    wanted = list(inputs)
     if list(table.inputs) == [""]:
-        if len(inputs) != 1:
-            named = ", ".join(table.key(name) for name in inputs)
-            raise DataError(f"the model has {len(inputs)} inputs: name the arrays {named}")
-        return {next(iter(inputs)): ""}
-    for name in inputs:
+        if len(wanted) != 1:
+            named = ", ".join(table.key(name) for name in wanted)
+            raise DataError(f"the model has {len(wanted)} inputs: name the arrays {named}")
+        return {wanted[0]: ""}
+    for name in wanted:
         if name not in table.inputs:
-            raise DataError(f"{table.key(name)!r} is missing: the model reads {', '.join(inputs)}")
+            raise DataError(f"{table.key(name)!r} is missing: the model reads {', '.join(wanted)}")
     for name in table.inputs:
-        if name not in inputs:
-            raise DataError(f"{table.key(name)!r}: the model has no such input, it reads {', '.join(inputs)}")
-    return {name: name for name in inputs}
+        if name not in wanted:
+            raise DataError(f"{table.key(name)!r}: the model has no such input, it reads {', '.join(wanted)}")
+    return {name: name for name in wanted}
 
 
-def _target(table: Table, labels: Labels | None) -> Array | None:
-    if labels is None:
-        return None
-    name = f"y_{table.split}"
-    if table.target is None:
-        raise DataError(f"{name!r} is missing: the loss needs a target")
-    target = _shaped(name, table.target, labels.shape)
-    if labels.classes is not None:
-        return _classes(name, target, labels.classes, labels.ignored)
-    if target.dtype.kind == "b":
-        target = target.astype(np.float32)
-    check_finite(name, target, np.float32)
-    values = target.astype(np.float32)
-    wrong = (values < labels.low) | (values > labels.high)
-    if wrong.any():
-        at = tuple(int(i) for i in np.argwhere(wrong)[0])
-        raise DataError(
-            f"{name}[{at[0]}] is {values[at]:g}: targets lie in {labels.low:g} to {labels.high:g}"
+def _examples(
+    table: Table,
+    names: Mapping[str, str],
+    inputs: Mapping[str, Input],
+    targets: Mapping[str, Target],
+    pixels: Pixels | None,
+    scene: Scene | None,
+) -> tuple[Examples, list[str]]:
+    columns, notes = {}, []
+    for name, key in names.items():
+        stored, wanted = table.inputs[key], inputs[name]
+        prepared = pixels if len(stored.shape) > 2 else None
+        columns[name], note = fit(stored, wanted.shape, wanted.dtype, name=table.key(key), pixels=prepared)
+        notes.append(note)
+    labels = {}
+    for name, target in targets.items():
+        if name not in table.targets:
+            raise DataError(f"{table.target_key(name)!r} is missing: the loss needs a target")
+        labels[name] = fit_target(table.target_key(name), table.targets[name], target)
+    return Examples(columns, labels, scene), notes
+
+
+def _scene(table: Table, names: Mapping[str, str], targets: Mapping[str, Target], augment: Augment) -> Scene:
+    parts = {name: Part(table.key(key), tuple(table.inputs[key].shape[1:])) for name, key in names.items()}
+    labels = {
+        name: Part(
+            table.target_key(name),
+            tuple(table.targets[name].shape[1:]),
+            labels=target.classes is not None,
+            ignored=None if target.classes is None else target.ignored,
         )
-    return values
-
-
-def _shaped(name: str, target: Array, wanted: Pattern) -> Array:
-    """Return the target with samples of the wanted shape; axes of size 1 at the end may come and go."""
-    found = target.shape[1:]
-    sizes = tuple(size for size in wanted if size is not None)
-    if len(sizes) == len(wanted) and _core(found) == _core(sizes):
-        return target.reshape(len(target), *sizes)
-    if len(found) == len(wanted) and all(w in (None, f) for f, w in zip(found, wanted, strict=True)):
-        return target
-    hint = ": one-hot labels? store their argmax" if not wanted and len(found) == 1 else ""
-    raise DataError(f"{name}: one target has shape {list(found)}, the loss reads {list(wanted)}{hint}")
-
-
-def _core(shape: Shape) -> Shape:
-    while shape and shape[-1] == 1:
-        shape = shape[:-1]
-    return shape
-
-
-def _classes(name: str, target: Array, classes: int, ignored: int | None = None) -> Array:
-    if target.dtype.kind not in "iu":
-        raise DataError(f"{name} is {target.dtype}: class labels are integers 0 to {classes - 1}")
-    wrong = (target < 0) | (target >= classes)
-    if ignored is not None:
-        wrong &= target != ignored
-    if wrong.any():
-        at = tuple(int(i) for i in np.argwhere(wrong)[0])
-        hint = (
-            ""
-            if ignored is None
-            else f"; if {target[at]} means 'no label', ignore it (--ignore-label {target[at]})"
-        )
-        raise DataError(
-            f"{name}[{at[0]}] is {target[at]}: labels are 0 to {classes - 1}, the model has {classes} classes{hint}"
-        )
-    return target.astype(np.int64)
+        for name, target in targets.items()
+        if name in table.targets
+    }
+    return see(augment, parts, labels)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from onnx_oto.data.augment import Augment, augmented
+from onnx_oto.data.augment import Drawn, View, write_changed
 from onnx_oto.data.layout import Layout, Pattern, Shape, find_layout, spatial_axes
 from onnx_oto.errors import DataError
 
 Array = npt.NDArray[Any]
+Rows = npt.NDArray[np.int64]
 
-# Samples looked at together when values are checked; bounds the temporary memory.
-_LOT = 4096
+_LOT_BYTES = 1 << 22
+"""How much of the samples is looked at together when values are checked; it bounds the temporary memory."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +41,39 @@ class Pixels:
             raise DataError(f"std {list(self.std)}: standard deviations are positive")
 
 
-@dataclass(frozen=True, eq=False)
-class Source:
-    """The samples of one model input: stored [N, *stored], served as C-contiguous [n, *shape] of `dtype`."""
+class Stored(Protocol):
+    """Samples [N, *shape] as they are kept; a numpy array is one. Another kind decodes what it is asked for."""
 
-    stored: Array
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: Rows, /) -> Array:
+        """Return the samples at int64 rows [n, *shape], in `dtype`."""
+        ...
+
+
+Check = Callable[[Array, Rows], None]
+"""Raises DataError when samples, whose numbers are given, hold what cannot be used; the message names one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """The samples of an input or a target: stored [N, *stored], served as C-contiguous [n, *shape] of `dtype`.
+
+    check: of samples that could not be looked at before they are asked for.
+    """
+
+    stored: Stored
     layout: Layout
     dtype: np.dtype[Any]
-    pad: int
-    factor: Array | None  # x * factor + shift in `dtype`, broadcast against a sample; None for no arithmetic
-    shift: Array | None
+    pad: int = 0
+    factor: Array | None = (
+        None  # x * factor + shift in `dtype`, broadcast against a sample; None: no arithmetic
+    )
+    shift: Array | None = None
+    check: Check | None = None
 
     def __len__(self) -> int:
         return len(self.stored)
@@ -57,16 +83,19 @@ class Source:
         """The shape of one sample as served."""
         return self.layout.shape
 
-    def take(self, rows: Array | slice, *, augment: Augment | None = None, seed: Sequence[int] = ()) -> Array:
-        """Return the samples at `rows`, converted; with `augment`, changed first, as `seed` decides."""
+    def take(self, rows: Rows, view: View | None = None, drawn: Drawn | None = None) -> Array:
+        """Return the samples at `rows`, converted; changed as `drawn` says where `view` tells how they show it."""
         samples = self.stored[rows]
-        axes = spatial_axes(samples.shape[1:])
-        if self.pad and axes is not None:
-            width = [(self.pad, self.pad) if axis - 1 in axes else (0, 0) for axis in range(samples.ndim)]
-            samples = np.pad(samples, width)
-        if augment is not None:
-            samples = augmented(samples, augment, np.random.default_rng(seed))
-        values = np.array(self.layout.apply(samples), self.dtype, order="C")
+        if self.check is not None:
+            self.check(samples, rows)
+        if self.pad:
+            samples = _with_border(samples, self.pad)
+        values = np.empty((len(samples), *self.shape), self.dtype)
+        sink = self.layout.as_stored(values, samples.shape[1:])
+        if view is not None and drawn is not None:
+            write_changed(samples, sink, view, drawn)
+        else:
+            np.copyto(sink, samples, casting="unsafe")  # `fit` has judged the types
         if self.factor is not None:
             np.multiply(values, self.factor, out=values)
         if self.shift is not None:
@@ -75,13 +104,13 @@ class Source:
 
 
 def fit(
-    images: Array,
+    samples: Stored,
     input_shape: Pattern,
     dtype: npt.DTypeLike,
     *,
     name: str = "x",
     pixels: Pixels | None = None,
-) -> tuple[Source, str]:
+) -> tuple[Column, str]:
     """Return samples [N, ...] as a model input reads them, and one sentence that says what is done to them.
 
     `input_shape` is the shape of one sample, without the batch axis, None for open sizes. uint8 for a
@@ -91,43 +120,61 @@ def fit(
     """
     pixels = pixels or Pixels()
     kind = np.dtype(dtype)
-    stored = images.shape[1:]
-    layout = find_layout(_padded(stored, pixels.pad, name), input_shape)
-    if layout is None:
-        raise DataError(_mismatch(name, stored, input_shape, pixels.pad))
-    steps = [f"{name}: {len(images)} samples {_text(stored)} {images.dtype}"]
+    stored = samples.shape[1:]
+    layout = input_layout(name, stored, input_shape, pixels.pad)
+    steps = [f"{name}: {len(samples)} samples {_text(stored)} {samples.dtype}"]
     if pixels.pad:
         steps.append(f"padded with {pixels.pad} zeros on each side")
     steps.append(f"{layout.text}, {_text(layout.shape)}")
-    scale = _scale(name, images.dtype, kind)
+    scale = _scale(name, samples.dtype, kind)
     if scale is not None:
         steps.append("scaled from 0..255 to [0, 1]")
-    elif images.dtype != kind:
+    elif samples.dtype != kind:
         steps.append(f"converted to {kind}")
     factor, shift = _affine(name, layout.shape, kind, scale, pixels)
     if pixels.mean or pixels.std:
         steps.append(f"normalised with mean {_numbers(pixels.mean, 0)} and std {_numbers(pixels.std, 1)}")
-    check_finite(name, images, kind)
-    return Source(images, layout, kind, pixels.pad, factor, shift), ", ".join(steps)
+    check = checked(samples, partial(check_finite, name, kind) if samples.dtype.kind == "f" else None)
+    return Column(samples, layout, kind, pixels.pad, factor, shift, check), ", ".join(steps)
 
 
-def check_finite(name: str, values: Array, dtype: npt.DTypeLike) -> None:
-    """Raise DataError naming the first sample of floats [N, ...] that is not finite as `dtype`.
+def input_layout(name: str, stored: Shape, wanted: Pattern, pad: int = 0) -> Layout:
+    """Return how samples of a shape become what a model reads. Raises DataError when there is no way."""
+    layout = find_layout(_padded(stored, pad, name), wanted)
+    if layout is None:
+        raise DataError(_mismatch(name, stored, wanted, pad))
+    return layout
 
-    A few thousand samples are looked at together, so that large arrays are not copied.
+
+def checked(samples: Stored, check: Check | None) -> Check | None:
+    """Look at all samples that are there as an array; return the check for those that are yet to be decoded.
+
+    Some samples are looked at together, so that large arrays are not copied.
     """
-    if values.dtype.kind != "f":
-        return
-    for start in range(0, len(values), _LOT):
-        lot = values[start : start + _LOT]
-        with np.errstate(over="ignore", invalid="ignore"):
-            finite = np.isfinite(lot.astype(dtype, copy=False)).reshape(len(lot), -1)
-        bad = np.flatnonzero(~finite.all(axis=1))
-        if bad.size:
-            value = lot[bad[0]].reshape(-1)[np.flatnonzero(~finite[bad[0]])[0]]
-            raise DataError(
-                f"{name}[{start + bad[0]}] holds {value}: every number must be finite as {np.dtype(dtype)}"
-            )
+    if check is None or not isinstance(samples, np.ndarray):
+        return check
+    lot = max(1, _LOT_BYTES // max(1, math.prod(samples.shape[1:]) * samples.dtype.itemsize))
+    for start in range(0, len(samples), lot):
+        part = samples[start : start + lot]
+        check(part, np.arange(start, start + len(part)))
+    return None
+
+
+def check_finite(name: str, dtype: npt.DTypeLike, values: Array, rows: Rows) -> None:
+    """Raise DataError naming the first sample of floats [n, ...] that is not finite as `dtype`: `name[rows[i]]`."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = np.isfinite(values.astype(dtype, copy=False)).reshape(len(values), -1)
+    bad = np.flatnonzero(~finite.all(axis=1))
+    if bad.size:
+        value = values[bad[0]].reshape(-1)[np.flatnonzero(~finite[bad[0]])[0]]
+        raise DataError(
+            f"{name}[{rows[bad[0]]}] holds {value}: every number must be finite as {np.dtype(dtype)}"
+        )
+
+
+def _with_border(samples: Array, pad: int) -> Array:
+    axes = spatial_axes(samples.shape[1:]) or ()
+    return np.pad(samples, [(pad, pad) if axis - 1 in axes else (0, 0) for axis in range(samples.ndim)])
 
 
 def _padded(stored: Shape, pad: int, name: str) -> Shape:

@@ -27,6 +27,7 @@ Pattern = Sequence[int | None]
 
 # Numbers of channels an image can have; used only to find height and width in three-axis samples.
 _CHANNELS = (1, 3, 4)
+MOST_CHANNELS = max(_CHANNELS)
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Layout:
         """Return samples [N, *stored] as [N, *shape], a view where numpy can make one."""
         moved = np.transpose(samples, (0, *(axis + 1 for axis in self.axes)))
         return moved.reshape(len(samples), *self.shape)
+
+    def as_stored(self, served: Array, stored: Shape) -> Array:
+        """Return contiguous [N, *shape] seen as [N, *stored]: a view, to write samples into as they are stored."""
+        moved = served.reshape(len(served), *(stored[axis] for axis in self.axes))
+        return np.transpose(moved, (0, *(1 + int(axis) for axis in np.argsort(self.axes))))
 
 
 def find_layout(stored: Shape, wanted: Pattern) -> Layout | None:
@@ -59,14 +65,23 @@ def find_layout(stored: Shape, wanted: Pattern) -> Layout | None:
 def spatial_axes(stored: Shape) -> tuple[int, int] | None:
     """Return the axes of height and width in a stored sample, or None when that is not clear.
 
+    Of three axes, the one with as many entries as images have channels goes; where that does not tell, the two
+    neighbours of one size are height and width.
+
     >>> spatial_axes((28, 28)), spatial_axes((32, 32, 3)), spatial_axes((3, 32, 32)), spatial_axes((784,))
     ((0, 1), (0, 1), (1, 2), None)
+    >>> spatial_axes((12, 64, 64)), spatial_axes((12, 64, 48))
+    ((1, 2), None)
     """
     if len(stored) == 2:
         return (0, 1)
-    if len(stored) != 3 or (stored[0] in _CHANNELS) == (stored[2] in _CHANNELS):
+    if len(stored) != 3:
         return None
-    return (1, 2) if stored[0] in _CHANNELS else (0, 1)
+    if (stored[0] in _CHANNELS) != (stored[2] in _CHANNELS):
+        return (1, 2) if stored[0] in _CHANNELS else (0, 1)
+    if (stored[0] == stored[1]) == (stored[1] == stored[2]):
+        return None
+    return (1, 2) if stored[1] == stored[2] else (0, 1)
 
 
 def _matches(shape: Shape, wanted: Pattern) -> bool:

@@ -8,13 +8,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 
 from onnx_oto import data
-from onnx_oto.errors import UnsupportedError, UsageError
+from onnx_oto.errors import DataError, OtoError, StorageError, UnsupportedError, UsageError
 from onnx_oto.gradients import Backend, Preparation, TrainingSpec, choose_backend, prepare, require_trainable
-from onnx_oto.losses import DATA
 from onnx_oto.pipeline.feeding import read_feeding
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import TrainOptions
@@ -55,86 +53,78 @@ def make_ready(
         require_prunable(opened)
     backend = choose_backend(options.backend)
     require_computable(opened.origins.computed, options.limits)
-    preparation = _prepared(opened, options, backend)
+    opening, trouble = _opened_data(source)
+    preparation = _prepared(opened, options, backend, opening)
     require_trainable(preparation.refusals)
+    if opening is None:
+        raise trouble or DataError(f"{str(source)!r} holds no data")
     _say_ceiling(opened.analysis, say)
     for note in opened.notes:
         say(note)
     if options.prunes:
         _rehearse(opened.analysis, options, say)
-    raw = data.load(source)
-    target = raw.train.target
-    preparation = preparation.respecified(
-        sample_shapes=_sample_shapes(opened.model, preparation, raw),
-        target_shapes={} if target is None else {DATA: target.shape[1:]},
-    )
-    dataset = _dataset(preparation, raw, options)
+    dataset = _dataset(preparation, opening, options)
     for note in dataset.notes:
         say(note)
-    batch, shrunk = data.fit_batch(len(dataset.train), options.batch)
+    _, shrunk = data.fit_batch(opening.train.samples, options.batch)
     if shrunk:
         say(shrunk)
-    return Ready(opened, preparation.respecified(batch=batch, shards=min(options.shards, batch)), dataset)
+    return Ready(opened, preparation, dataset)
 
 
-def _prepared(opened: Opened, options: TrainOptions, backend: Backend) -> Preparation:
-    """Return the preparation for what is known before the data are."""
+def _opened_data(source: str | os.PathLike[str]) -> tuple[data.Opening | None, OtoError | None]:
+    """Return what the data say of themselves, or what is wrong with them: what is wrong with the model is told first."""
+    try:
+        return data.open_data(source), None
+    except (DataError, StorageError) as error:
+        return None, error
+
+
+def _prepared(
+    opened: Opened, options: TrainOptions, backend: Backend, opening: data.Opening | None
+) -> Preparation:
+    """Return the preparation for the sizes of the data, or for guessed ones where there are none."""
     names = trainable(opened.analysis)
     if not names:
         raise UnsupportedError(f"'{opened.path.name}' has no float32 parameters to train")
+    shapes = {
+        name: tuple(size or OPEN_SIZE for size in sizes) for name, sizes in _open_inputs(opened.model).items()
+    }
+    targets: dict[str, tuple[int, ...]] = {}
+    batch = options.batch
+    if opening is not None:
+        shapes.update(data.sample_shapes(opening.train, _open_inputs(opened.model)))
+        targets = {name: sample.shape for name, sample in opening.train.targets.items()}
+        batch, _ = data.fit_batch(opening.train.samples, options.batch)
     spec = TrainingSpec(
         trainable=names,
         loss=options.make_loss(),
-        batch=options.batch,
-        shards=min(options.shards, options.batch),
+        batch=batch,
+        shards=min(options.shards, batch),
         output=options.model_output,
         seed=options.seed,
-        sample_shapes=_guessed_shapes(opened.model),
+        sample_shapes=shapes,
+        target_shapes=targets,
         fixed_statistics=options.fixed_statistics,
     )
     return prepare(opened.model, spec, backend)
 
 
-def _guessed_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Return a sample shape for every input that leaves more than its first axis open."""
-    shapes = {}
-    for value in model.graph.input:
-        sizes = _pattern(value)
-        if None in sizes:
-            shapes[value.name] = tuple(size or OPEN_SIZE for size in sizes)
-    return shapes
+def _open_inputs(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
+    """Return the shape of one sample, None for open sizes, of every input that leaves more than its first axis open."""
+    patterns = {
+        value.name: tuple(dim.dim_value or None for dim in value.type.tensor_type.shape.dim)[1:]
+        for value in model.graph.input
+    }
+    return {name: pattern for name, pattern in patterns.items() if None in pattern}
 
 
-def _pattern(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
-    """Return the shape of one sample, None for open sizes."""
-    return tuple(dim.dim_value or None for dim in value.type.tensor_type.shape.dim)[1:]
-
-
-def _sample_shapes(
-    model: onnx.ModelProto, preparation: Preparation, raw: data.Raw
-) -> dict[str, tuple[int, ...]]:
-    """Return the open sizes of samples, taken from the data."""
-    values = {value.name: value for value in model.graph.input}
-    shapes = {}
-    for name in preparation.spec.sample_shapes:
-        key = name if name in raw.train.inputs else ""
-        if key not in raw.train.inputs:
-            continue
-        stored = raw.train.inputs[key][:1]
-        fitted, _ = data.fit(stored, _pattern(values[name]), np.float32, name=raw.train.key(key))
-        shapes[name] = fitted.shape
-    return shapes
-
-
-def _dataset(preparation: Preparation, raw: data.Raw, options: TrainOptions) -> data.Dataset:
+def _dataset(preparation: Preparation, opening: data.Opening, options: TrainOptions) -> data.Dataset:
     """Return the data as the inputs and the loss read them."""
-    target = preparation.targets.get(DATA)
     inputs = {feed.name: data.Input(feed.shape, feed.dtype) for feed in preparation.feeds}
-    labels = None
-    if target is not None:
-        labels = data.Labels(target.shape[1:], target.classes, target.low, target.high, target.ignored)
     pixels = data.Pixels(options.mean, options.std) if options.mean or options.std else None
-    return data.assemble(raw, inputs, labels, pixels=pixels)
+    augment = data.Augment(options.flip, options.crop)
+    return opening.fit(inputs, preparation.targets, pixels=pixels, augment=augment)
 
 
 def _rehearse(analysis: Analysis, options: TrainOptions, say: Say) -> None:

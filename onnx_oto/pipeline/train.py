@@ -166,7 +166,6 @@ def _optimizer(analysis: Analysis, session: GradientSession, options: TrainOptio
 
 def _recipe(ready: Ready, options: TrainOptions) -> Recipe:
     steps = _steps(ready, options)
-    augment = data.Augment(options.flip, options.crop) if options.flip or options.crop else None
     warm_up = min(round(steps * options.warm_up), steps)
     schedule = Schedule(options.schedule, options.learning_rate, steps, warm_up=warm_up)
     return Recipe(
@@ -175,7 +174,6 @@ def _recipe(ready: Ready, options: TrainOptions) -> Recipe:
         schedule,
         ready.preparation.loss,
         seed=options.seed,
-        augment=augment,
         metrics=tuple(options.metric),
     )
 

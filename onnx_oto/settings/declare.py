@@ -17,13 +17,13 @@ _KEY = "onnx_oto.setting"
 class About:
     """What is known of a setting beside its name, type and default.
 
-    help: a sentence. more: further words, where something slow to import says them. choices: gives the names to choose from, when somebody asks (registries may be slow to import).
-    check: the limits of a value. read: makes a value of the text that a person writes, where that has a form of its
-    own (8GB); raises ValueError with what to write. shown: the default in words, where the value itself says nothing.
-    metavar: what stands for the value in help. aliases: further flags that do the same, not shown. stands_for: flags,
-    not shown, that each mean one value (former switches). has_options: whether a name
-    may be followed by options of its own, as in "smooth-l1:beta=0.5". recorded: whether the setting belongs into the run.toml of
-    a run: what says where to write does not.
+    help: a sentence. more: further words, where something slow to import says them. choices: gives the names to choose
+    from, when somebody asks (registries may be slow to import). has_options: whether a name may be followed by options
+    of its own, as in "smooth-l1:beta=0.5". check: the limits of a value. read: makes a value of the text that a person
+    writes, where that has a form of its own (8GB); raises ValueError with what to write. shown: the default in words,
+    where the value itself says nothing. metavar: what stands for the value in help. aliases: further flags that do the
+    same, not shown. stands_for: flags, not shown, that each mean one value (former switches). recorded: whether the
+    setting belongs into the run.toml of a run: what says where to write does not.
     """
 
     help: str

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_oto.data import Examples, in_order
+from onnx_oto.data import Batch, Source, in_order, prefetched
 from onnx_oto.errors import DataError
-from onnx_oto.losses import DATA, Loss
+from onnx_oto.losses import Loss
 from onnx_oto.losses import make as make_loss
 from onnx_oto.metrics import Better, Metric, metrics_for
 from onnx_oto.metrics.loss import LossTally
 
 Array = npt.NDArray[Any]
-Batch = Mapping[str, Array]
-Predict = Callable[[Batch], Array | Sequence[Array]]
+Inputs = Mapping[str, Array]
+Predict = Callable[[Inputs], Array | Sequence[Array]]
 """A batch by input name -> what the loss reads of it (see `losses.read`); several tensors where it reads several."""
-Provider = Callable[[Batch], Array]
+Provider = Callable[[Inputs], Array]
 """A batch by input name -> a target that the data do not hold, such as what a teacher says of it."""
 
 
@@ -41,7 +41,7 @@ class Score:
 
 def evaluate(
     predict: Predict,
-    examples: Examples,
+    examples: Source,
     loss: str | Loss,
     metrics: Sequence[str | Metric] = (),
     *,
@@ -58,8 +58,8 @@ def evaluate(
     chosen = metrics_for(loss, metrics)
     total, samples = LossTally(), 0
     tallies = [metric.start() for metric in chosen]
-    for part in in_order(examples, batch):
-        targets = gather(part.inputs, part.target, providers or {})
+    for part in prefetched(in_order(examples, batch)):
+        targets = gather(part, providers or {})
         judged = loss.judge(_outputs(predict(part.inputs)), targets, len(part.rows))
         samples += len(part.rows)
         for tally in (total, *tallies):
@@ -73,10 +73,9 @@ def evaluate(
     )
 
 
-def gather(inputs: Batch, target: Array | None, providers: Mapping[str, Provider]) -> dict[str, Array]:
-    """Return the targets of a batch by name: the one of the data, and those of providers."""
-    targets = {} if target is None else {DATA: target}
-    return {**targets, **{name: provide(inputs) for name, provide in providers.items()}}
+def gather(batch: Batch, providers: Mapping[str, Provider]) -> dict[str, Array]:
+    """Return the targets of a batch by name: those of the data, and those of providers."""
+    return {**batch.targets, **{name: provide(batch.inputs) for name, provide in providers.items()}}
 
 
 def _outputs(found: Array | Sequence[Array]) -> Sequence[Array]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from onnx_oto.data import Augment, Batch, Dataset, batches
+from onnx_oto.data import Batch, Dataset, batches, prefetched
 from onnx_oto.errors import DataError, UsageError
 from onnx_oto.gradients import GradientSession
 from onnx_oto.losses import Loss, make
@@ -34,7 +34,6 @@ class Recipe:
     lr: Callable[[int], float]
     loss: str | Loss
     seed: int = 0
-    augment: Augment | None = None
     evaluate_every: int = 1
     evaluation_batch: int = 256
     metrics: tuple[str, ...] = ()
@@ -141,14 +140,10 @@ class _Training:
         """
         recipe = self.recipe
         self.epoch_begin = time.perf_counter()
-        for batch in batches(
-            self.data.train,
-            recipe.batch,
-            seed=recipe.seed,
-            epoch=progress.epoch,
-            start=progress.batch,
-            augment=recipe.augment,
-        ):
+        shuffled = batches(
+            self.data.train, recipe.batch, seed=recipe.seed, epoch=progress.epoch, start=progress.batch
+        )
+        for batch in prefetched(shuffled):
             if self.stop():
                 return progress, False
             progress = self.step(batch, progress)
@@ -158,7 +153,7 @@ class _Training:
         """Take one step; raise DivergedError instead of using a loss or gradient that is not finite."""
         begin = time.perf_counter()
         lr = self.recipe.lr(progress.step)
-        loss = self.session.step(batch.inputs, gather(batch.inputs, batch.target, self.recipe.providers))
+        loss = self.session.step(batch.inputs, gather(batch, self.recipe.providers))
         self.guard.check(loss, step=progress.step + 1, lr=lr)
         phase = self.optimizer.phase
         self.optimizer.step(self.session.params, self.session.grads, lr)

@@ -5,11 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnx_oto.data import Augment, Pixels, fit
+from onnx_oto.data import Augment, Input, Pixels, Source, Table, Tables, fit
 from onnx_oto.errors import DataError
 
 RNG = np.random.default_rng(0)
-ALL = slice(None)
+
+
+def images(stored: np.ndarray, shape: tuple[int, ...], dtype: type, augment: Augment) -> Source:
+    """Return images as a model input reads them, augmented."""
+    tables = Tables(Table("train", {"": stored}), Table("test", {"": stored}))
+    return tables.fit({"x": Input(shape, np.dtype(dtype))}, {}, augment=augment).train
+
+
+def shown(source: Source, *seed: int) -> np.ndarray:
+    """Return all images as one draw shows them."""
+    return source.batch(np.arange(len(source)), np.random.default_rng(seed)).inputs["x"]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +65,7 @@ def test_uint8_is_scaled_and_stays_uint8_in_memory() -> None:
     images = np.array([[[0, 51], [102, 255]]], np.uint8)
     source, note = fit(images, (1, 2, 2), np.float32, name="x_train")
     assert source.stored is images
-    batch = source.take(ALL)
+    batch = source.take(np.arange(len(source)))
     assert batch.dtype == np.float32
     np.testing.assert_allclose(batch, [[[[0, 0.2], [0.4, 1.0]]]], rtol=1e-6)
     assert (
@@ -65,7 +75,7 @@ def test_uint8_is_scaled_and_stays_uint8_in_memory() -> None:
 
 def test_uint8_for_an_integer_input_is_not_scaled() -> None:
     source, note = fit(np.array([[7]], np.uint8), (1,), np.int64)
-    assert source.take(ALL).tolist() == [[7]]
+    assert source.take(np.arange(len(source))).tolist() == [[7]]
     assert "scaled" not in note
 
 
@@ -74,16 +84,16 @@ def test_mean_and_std_per_channel(wanted: tuple[int, ...], view: tuple[int, ...]
     images = RNG.integers(0, 256, (5, 2, 2, 3), np.uint8)
     mean, std = (0.1, 0.2, 0.3), (0.5, 1.0, 2.0)
     source, note = fit(images, wanted, np.float32, pixels=Pixels(mean, std))
-    plain = fit(images, wanted, np.float64)[0].take(ALL)
+    plain = fit(images, wanted, np.float64)[0].take(np.arange(5))
     expected = (plain - np.reshape(mean, view)) / np.reshape(std, view)
-    np.testing.assert_allclose(source.take(ALL), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(source.take(np.arange(len(source))), expected, rtol=1e-5, atol=1e-6)
     assert "normalised with mean 0.1/0.2/0.3 and std 0.5/1/2" in note
 
 
 def test_padding_is_zero_in_stored_values_and_only_when_asked_for() -> None:
     images = RNG.integers(1, 256, (3, 28, 28), np.uint8)
     source, note = fit(images, (1, 32, 32), np.float32, pixels=Pixels(pad=2))
-    batch = source.take(ALL)
+    batch = source.take(np.arange(len(source)))
     assert batch.shape == (3, 1, 32, 32)
     np.testing.assert_allclose(batch[:, 0, 2:-2, 2:-2], images / 255, rtol=1e-6)
     assert not batch[:, :, :2].any()
@@ -143,8 +153,7 @@ def test_augmentation_makes_shifted_and_mirrored_copies(layout: str) -> None:
     plane = np.arange(1, 31, dtype=np.uint8).reshape(5, 6)
     one = {"HW": plane, "HWC": np.stack([plane] * 3, -1), "CHW": np.stack([plane] * 3)}[layout]
     stored = np.stack([one] * 200)
-    source, _ = fit(stored, one.shape, np.uint8)
-    batch = source.take(ALL, augment=Augment(flip=True, crop=2), seed=(1, 2))
+    batch = shown(images(stored, one.shape, np.uint8, Augment(flip=True, crop=2)), 1, 2)
     assert batch.shape == stored.shape
     planes = {"HW": batch, "HWC": batch[..., 0], "CHW": batch[:, 0]}[layout]
     possible = set()
@@ -162,9 +171,9 @@ def test_augmentation_makes_shifted_and_mirrored_copies(layout: str) -> None:
 def test_augmentation_depends_on_the_seed_alone_and_leaves_the_data() -> None:
     stored = RNG.integers(0, 256, (20, 6, 6), np.uint8)
     before = stored.copy()
-    source, _ = fit(stored, (1, 6, 6), np.float32)
     change = Augment(flip=True, crop=1)
-    first, again, other = (source.take(ALL, augment=change, seed=(s,)) for s in (1, 1, 2))
+    source = images(stored, (1, 6, 6), np.float32, change)
+    first, again, other = (shown(source, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
     np.testing.assert_array_equal(stored, before)
@@ -172,6 +181,5 @@ def test_augmentation_depends_on_the_seed_alone_and_leaves_the_data() -> None:
 
 
 def test_augmentation_of_vectors_is_refused() -> None:
-    source, _ = fit(np.ones((3, 7)), (7,), np.float32)
-    with pytest.raises(DataError, match="no clear height and width: no augmentation"):
-        source.take(ALL, augment=Augment(flip=True), seed=(0,))
+    with pytest.raises(DataError, match=r"no augmentation: .* no clear height and width: x_train \[7\]"):
+        images(np.ones((3, 7)), (7,), np.float32, Augment(flip=True))

@@ -71,7 +71,7 @@ def test_what_it_does_not_cover_is_refused_with_its_reason(toy: type[Toy]) -> No
     assert [(each.op, each.advice) for each in preparation.refusals] == [
         ("Softmax", "the toy has no gradient of Softmax")
     ]
-    with pytest.raises(UnsupportedError, match="training cannot handle .*Softmax"):
+    with pytest.raises(UnsupportedError, match=r"training cannot handle .*Softmax"):
         preparation.build()
 
 

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from onnx_oto.data import Input, assemble, load
+from onnx_oto.data import Input, open_data
 from onnx_oto.errors import DataError, UsageError
 from onnx_oto.gradients import TrainingSpec
 from onnx_oto.gradients.backends.ort_training import OrtBackend
@@ -154,7 +154,7 @@ def test_a_new_loss_is_one_entry(data, tmp_path, monkeypatch):
 def test_a_teacher_provides_the_target(data, tmp_path):
     """The target "teacher" is not in the data: what provides it sees every batch as the model does."""
     path = saved(tmp_path / "m.onnx", f"(float[N,6] x) => (float[N,3] y) {{ {BODY} y = Softmax(z) }}")
-    dataset = assemble(load(data), {"x": Input((6,), np.dtype(np.float32))}, None)
+    dataset = open_data(data).fit({"x": Input((6,), np.dtype(np.float32))}, {})
     matrix = np.random.default_rng(5).standard_normal((6, 3)).astype(np.float32) * 2
     spec = TrainingSpec(("w1", "w2", "w3"), Distilled(), batch=16, shards=2)
     session = OrtBackend().build(onnx.load(path), spec)

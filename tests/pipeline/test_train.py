@@ -179,3 +179,41 @@ def test_the_written_result_is_the_returned_one(model, data, tmp_path):
     written = json.loads((tmp_path / "run" / "result.json").read_text())
     assert written.pop("options") == TrainOptions(sparsity=0.3, **SHORT).as_json()
     assert written == result.as_json()
+
+
+COPIES = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[N,1,8,8] x) => (float[N,1,8,8] y) {
+    a = Conv<pads=[1,1,1,1]>(x, w0)
+    b = Relu(a)
+    y = Conv(b, w1)
+}
+"""
+
+
+def test_augmentation_changes_image_targets_with_their_images(tmp_path):
+    """The target is the input: what is learned on augmented samples is as good as without augmentation."""
+    model = parser.parse_model(COPIES)
+    rng = np.random.default_rng(0)
+    for name, shape in {"w0": (8, 1, 3, 3), "w1": (1, 8, 1, 1)}.items():
+        weight = (rng.standard_normal(shape) * 0.4).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(weight, name))
+    onnx.save(model, tmp_path / "copies.onnx")
+    images = {
+        split: rng.standard_normal((count, 1, 8, 8)).astype(np.float32)
+        for split, count in (("train", 128), ("test", 32))
+    }
+    arrays = {f"{letter}_{split}": x for split, x in images.items() for letter in "xy"}
+    np.savez(tmp_path / "same.npz", **arrays)
+    said: list[str] = []
+    losses = []
+    for name, more in (("plain", {}), ("augmented", {"flip": True, "crop": 2})):
+        options = TrainOptions(
+            optimizer="dense", sparsity=0.0, loss="mse", epochs=12, batch=16, lr=0.05, shards=1, **more
+        )
+        result = train(
+            tmp_path / "copies.onnx", tmp_path / "same.npz", tmp_path / name, options, say=said.append
+        )
+        losses.append(result.history.epochs[-1].loss)
+    assert max(losses) < 0.05
+    assert any("changes x_train, y_train; edges are repeated" in line for line in said)

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnx_oto.data import Dataset, Input, Labels, assemble
-from onnx_oto.data.npz import Raw, Table
+from onnx_oto.data import Dataset, Input, Labels, Table, Tables
 from onnx_oto.optim import Block, GroupIndex
 
 FEATURES, HIDDEN, CLASSES = 6, 8, 3
@@ -91,10 +90,10 @@ def dataset(samples: int = 100, **changes: Any) -> Dataset:
     def table(split: str, count: int) -> Table:
         y = rng.integers(0, CLASSES, count)
         x = (centres[y] + rng.standard_normal((count, FEATURES)) * 0.7).astype(np.float32)
-        return Table(split, {"": changes.get("x", x)}, changes.get("y", y))
+        return Table(split, {"": changes.get("x", x)}, {"y": changes.get("y", y)})
 
-    raw = Raw(table("train", samples), table("test", 60))
-    return assemble(raw, {"x": Input((FEATURES,), np.dtype(np.float32))}, Labels(classes=CLASSES))
+    tables = Tables(table("train", samples), table("test", 60))
+    return tables.fit({"x": Input((FEATURES,), np.dtype(np.float32))}, {"y": Labels(classes=CLASSES)})
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from onnx_oto.data import Examples, fit
+from onnx_oto.data import Column, Examples, fit
+from onnx_oto.data.layout import Layout
 from onnx_oto.errors import DataError, UsageError
 from onnx_oto.losses import Judged, make
 from onnx_oto.training import Score, evaluate
@@ -15,7 +16,11 @@ from onnx_oto.training import Score, evaluate
 
 def examples(outputs: np.ndarray, target: np.ndarray | None) -> Examples:
     """Return examples whose input is what the model shall answer."""
-    return Examples({"x": fit(outputs.astype(np.float32), outputs.shape[1:], np.float32)[0]}, target)
+    targets = {}
+    if target is not None:
+        same = Layout(tuple(range(target.ndim - 1)), target.shape[1:], "as stored")
+        targets["y"] = Column(target, same, target.dtype)
+    return Examples({"x": fit(outputs.astype(np.float32), outputs.shape[1:], np.float32)[0]}, targets)
 
 
 def answer(batch: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnx_oto.data import Augment, Dataset
+from onnx_oto.data import Dataset
 from onnx_oto.errors import DataError, DivergedError, StorageError, UsageError
 from onnx_oto.optim import Dense, Dhspg, GroupIndex, Optimizer, Plan, Sgd
 from onnx_oto.training import (
@@ -296,7 +296,5 @@ def test_metrics_that_cannot_be_written(tmp_path: Path) -> None:
 def test_what_cannot_be_trained_is_refused(make_session: Any, make_dataset: Callable[..., Dataset]) -> None:
     with pytest.raises(DataError, match="10 samples: not one batch of 16; choose a smaller batch"):
         train(make_session(), Dense(Sgd(), SIZE), make_dataset(10), recipe())
-    with pytest.raises(DataError, match="no clear height and width"):
-        train(make_session(), Dense(Sgd(), SIZE), make_dataset(), recipe(augment=Augment(flip=True)))
     with pytest.raises(UsageError, match="epochs is 0"):
         Recipe(0, 16, lambda step: 0.1, "cross-entropy")

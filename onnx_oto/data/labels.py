@@ -1,0 +1,104 @@
+"""Targets as a loss reads them: shape and type compared, every value looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_oto.data.fit import Column, Rows, Stored, check_finite, checked
+from onnx_oto.data.layout import Layout, Pattern, Shape, find_layout
+from onnx_oto.data.source import Target
+from onnx_oto.errors import DataError
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A target in its own words (see `source.Target`): class labels, or floats where `classes` is None."""
+
+    shape: Pattern = (None,)
+    classes: int | None = None
+    ignored: int | None = None
+    low: float = -np.inf
+    high: float = np.inf
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """int64 for labels, float32 for numbers."""
+        return np.dtype(np.float32 if self.classes is None else np.int64)
+
+
+def fit_target(name: str, samples: Stored, target: Target) -> Column:
+    """Return stored targets [N, ...] as the loss reads them. Raises DataError naming the sample, `name[17]`."""
+    kind = np.dtype(target.dtype)
+    layout = _layout(name, samples.shape[1:], tuple(target.shape[1:]))
+    if target.classes is not None:
+        if samples.dtype.kind not in "iu":
+            raise DataError(
+                f"{name} is {samples.dtype}: class labels are integers 0 to {target.classes - 1}{_or_ignored(target)}"
+            )
+        check = partial(_check_classes, name, target)
+    else:
+        if kind.kind != "f" and not np.can_cast(samples.dtype, kind, "safe"):
+            raise DataError(
+                f"{name} is {samples.dtype}, the loss reads {kind}: convert it before it is stored"
+            )
+        check = partial(_check_numbers, name, target)
+    return Column(samples, layout, kind, check=checked(samples, check))
+
+
+def _layout(name: str, found: Shape, wanted: Pattern) -> Layout:
+    """Return the way to the wanted shape; axes of size 1 at the end may come and go."""
+    sizes = tuple(size for size in wanted if size is not None)
+    if len(sizes) == len(wanted) and _core(found) == _core(sizes):
+        return Layout(tuple(range(len(found))), sizes, "as stored")
+    layout = find_layout(found, wanted)
+    if layout is None:
+        hint = ": one-hot labels? store their argmax" if not wanted and len(found) == 1 else ""
+        raise DataError(f"{name}: one target has shape {list(found)}, the loss reads {list(wanted)}{hint}")
+    return layout
+
+
+def _core(shape: Shape) -> Shape:
+    while shape and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
+
+
+def _check_classes(name: str, target: Target, values: Array, rows: Rows) -> None:
+    assert target.classes is not None
+    wrong = (values < 0) | (values >= target.classes)
+    if target.ignored is not None:
+        wrong &= values != target.ignored
+    if wrong.any():
+        at, value = _first(values, wrong, rows)
+        raise DataError(
+            f"{name}[{at}] is {value}: labels are 0 to {target.classes - 1}{_or_ignored(target)}, the model has "
+            f"{target.classes} classes"
+        )
+
+
+def _check_numbers(name: str, target: Target, values: Array, rows: Rows) -> None:
+    check_finite(name, target.dtype, values, rows)
+    if target.low == -np.inf and target.high == np.inf:
+        return
+    numbers = values.astype(target.dtype, copy=False)
+    wrong = (numbers < target.low) | (numbers > target.high)
+    if wrong.any():
+        at, value = _first(values, wrong, rows)
+        raise DataError(f"{name}[{at}] is {value:g}: targets lie in {target.low:g} to {target.high:g}")
+
+
+def _first(values: Array, wrong: Array, rows: Rows) -> tuple[int, Any]:
+    """Return the number of the first sample with a wrong value, and that value."""
+    at = tuple(int(i) for i in np.argwhere(wrong)[0])
+    return int(rows[at[0]]), values[at]
+
+
+def _or_ignored(target: Target) -> str:
+    return "" if target.ignored is None else f", or {target.ignored} (ignored)"

@@ -1,0 +1,135 @@
+"""Items made ahead on a thread: the same ones, no more than asked for, and no thread left behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from onnx_oto.data import prefetched
+
+
+class Maker:
+    """Numbers, noting how many were made, on which threads, and whether it was closed."""
+
+    def __init__(self, count: int = 20, fail_at: int = -1, error: type[BaseException] = ValueError) -> None:
+        self.made = 0
+        self.threads: set[int] = set()
+        self.closed = False
+        self.count, self.fail_at, self.error = count, fail_at, error
+
+    def __iter__(self) -> Iterator[int]:
+        try:
+            for number in range(self.count):
+                if number == self.fail_at:
+                    raise self.error(f"sample {number} is bad")
+                self.made += 1
+                self.threads.add(threading.get_ident())
+                yield number
+        finally:
+            self.closed = True
+
+
+def running() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "onnx-oto-batches"]
+
+
+def wait_until(true: Callable[[], bool]) -> bool:
+    """Return whether it became true within ten seconds."""
+    end = time.monotonic() + 10
+    while not true() and time.monotonic() < end:
+        time.sleep(0.001)
+    return true()
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 50])
+def test_the_same_items_in_the_same_order_made_elsewhere(ahead: int) -> None:
+    maker = Maker()
+    assert list(prefetched(iter(maker), ahead)) == list(range(20))
+    assert len(maker.threads) == 1
+    assert threading.get_ident() not in maker.threads
+    assert maker.closed
+    assert running() == []
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 5])
+def test_the_next_is_made_while_one_is_used_and_no_more(ahead: int) -> None:
+    maker = Maker()
+    items = prefetched(iter(maker), ahead)
+    for used in (1, 2, 3):
+        next(items)
+        assert wait_until(lambda used=used: maker.made >= used + ahead)  # type: ignore[misc]
+        time.sleep(0.02)
+        assert maker.made == used + ahead
+    items.close()  # type: ignore[attr-defined]
+
+
+def test_nothing_is_made_before_it_is_asked_for() -> None:
+    maker = Maker()
+    items = prefetched(iter(maker))
+    time.sleep(0.02)
+    assert maker.made == 0
+    assert running() == []
+    items.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, MemoryError])
+def test_errors_come_at_their_turn(error: type[BaseException]) -> None:
+    maker, seen = Maker(fail_at=3, error=error), []
+
+    def use() -> None:
+        for item in prefetched(iter(maker), 2):
+            seen.append(item)  # noqa: PERF402
+
+    with pytest.raises(error, match="sample 3 is bad"):
+        use()
+    assert seen == [0, 1, 2]
+    assert running() == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_loop_that_is_left_by_an_error_ends_the_thread(error: type[BaseException]) -> None:
+    maker = Maker()
+
+    def use() -> None:
+        for item in prefetched(iter(maker)):
+            if item == 4:
+                raise error
+
+    with pytest.raises(error):
+        use()
+    assert running() == []
+    assert maker.closed
+    assert maker.made <= 6
+
+
+def test_a_loop_that_is_left_early_ends_the_thread() -> None:
+    maker = Maker()
+
+    def use() -> int:
+        return next(item for item in prefetched(iter(maker)) if item == 4)
+
+    assert use() == 4
+    assert running() == []
+    assert maker.closed
+
+
+def test_leaving_waits_for_the_item_that_is_being_made() -> None:
+    """Whatever it reads (a file, a mapped array) is still used by it."""
+    entered, finished = threading.Event(), threading.Event()
+
+    def slow() -> Iterator[int]:
+        yield 0
+        entered.set()
+        time.sleep(0.1)
+        finished.set()
+        yield 1
+
+    items = prefetched(slow())
+    assert next(items) == 0
+    assert entered.wait(10)
+    items.close()  # type: ignore[attr-defined]
+    assert finished.is_set()
+    assert running() == []
