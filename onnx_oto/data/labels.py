@@ -39,9 +39,7 @@ def fit_target(name: str, samples: Stored, target: Target) -> Column:
     layout = _layout(name, samples.shape[1:], tuple(target.shape[1:]))
     if target.classes is not None:
         if samples.dtype.kind not in "iu":
-            raise DataError(
-                f"{name} is {samples.dtype}: class labels are integers 0 to {target.classes - 1}{_or_ignored(target)}"
-            )
+            raise DataError(f"{name} is {samples.dtype}: class labels are integers 0 to {target.classes - 1}")
         check = partial(_check_classes, name, target)
     else:
         if kind.kind != "f" and not np.can_cast(samples.dtype, kind, "safe"):
@@ -77,9 +75,12 @@ def _check_classes(name: str, target: Target, values: Array, rows: Rows) -> None
         wrong &= values != target.ignored
     if wrong.any():
         at, value = _first(values, wrong, rows)
+        hint = ""
+        if target.ignored is not None:
+            hint = f"; if {value} means 'no label', ignore it (--ignore-label {value})"
         raise DataError(
-            f"{name}[{at}] is {value}: labels are 0 to {target.classes - 1}{_or_ignored(target)}, the model has "
-            f"{target.classes} classes"
+            f"{name}[{at}] is {value}: labels are 0 to {target.classes - 1}, "
+            f"the model has {target.classes} classes{hint}"
         )
 
 
@@ -98,7 +99,3 @@ def _first(values: Array, wrong: Array, rows: Rows) -> tuple[int, Any]:
     """Return the number of the first sample with a wrong value, and that value."""
     at = tuple(int(i) for i in np.argwhere(wrong)[0])
     return int(rows[at[0]]), values[at]
-
-
-def _or_ignored(target: Target) -> str:
-    return "" if target.ignored is None else f", or {target.ignored} (ignored)"

@@ -261,13 +261,17 @@ def test_headers_give_the_sizes_that_a_model_leaves_open() -> None:
         (
             np.array([0, 255, 3]),
             Labels((None,), 3, 255),
-            r"y_train\[2\] is 3: labels are 0 to 2, or 255 \(ignored\)",
+            r"y_train\[2\] is 3: labels are 0 to 2, .*; if 3 means 'no label', ignore",
         ),
-        (np.array([0, -100, -1]), Labels((None,), 3, -100), r"y_train\[2\] is -1: .* or -100 \(ignored\)"),
+        (
+            np.array([0, -100, -1]),
+            Labels((None,), 3, -100),
+            r"y_train\[2\] is -1: .*ignore it \(--ignore-label -1\)",
+        ),
         (
             np.zeros((4, 3)),
             Labels((None, 3), 3, 9),
-            "y_train is float64: class labels are integers 0 to 2, or 9",
+            "y_train is float64: class labels are integers 0 to 2",
         ),
         (np.zeros((4, 2, 2), int), Labels((None, 2, 3), 3), r"has shape \[2, 2\], the loss reads \[2, 3\]"),
         (
