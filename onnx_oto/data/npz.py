@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.data.archive import read_arrays, read_headers
 from onnx_oto.data.augment import Augment
 from onnx_oto.data.dataset import Tables
-from onnx_oto.data.fit import Pixels
+from onnx_oto.data.fit import Pixels, Rows, Stored
 from onnx_oto.data.source import TARGET, Dataset, Header, Input, Target
 from onnx_oto.data.table import Table
 from onnx_oto.errors import DataError, StorageError
@@ -30,6 +31,20 @@ Array = npt.NDArray[Any]
 SPLITS = ("train", "test")
 EXPECTED = "expected x_train, y_train, x_test, y_test (or x_train__NAME and x_test__NAME per model input)"
 TEXT = "npz file with x_train, y_train, x_test, y_test"
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A column of which the header is known. Nobody asks for its values."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Rows) -> Array:
+        raise NotImplementedError("the values were not read")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +81,8 @@ class NpzFile:
         pixels: Pixels | None = None,
         augment: Augment | None = None,
     ) -> Dataset:
-        """Return the data as a model and a loss read them (see `Opening.fit`)."""
+        """Return the data as a model and a loss read them (see `Opening.fit`); shapes and types are compared first."""
+        self.blanks.fit(inputs, targets, pixels=pixels, augment=augment)
         return self.read().fit(inputs, targets, pixels=pixels, augment=augment)
 
 
@@ -88,18 +104,18 @@ def open_npz(path: str | os.PathLike[str]) -> NpzFile:
     foreign file, missing or unknown keys, arrays that are empty, hold objects or text, or disagree in
     length or shape.
     """
-    blanks = read_headers(path)
+    blanks = {key: Unread(blank.shape, blank.dtype) for key, blank in read_headers(path).items()}
     try:
         return NpzFile(path, _tables(blanks))
     except DataError as error:
         raise DataError(f"{str(path)!r}: {error}") from None
 
 
-def _tables(arrays: Mapping[str, Array]) -> Tables:
+def _tables(arrays: Mapping[str, Stored]) -> Tables:
     if not arrays:
         raise DataError(f"it holds no arrays: {EXPECTED}")
     used: set[str] = set()
-    columns = {}
+    columns: dict[tuple[str, str], dict[str, Stored]] = {}
     for split in SPLITS:
         for letter in ("x", "y"):
             found = _columns(arrays, f"{letter}_{split}")
@@ -115,7 +131,7 @@ def _tables(arrays: Mapping[str, Array]) -> Tables:
     return Tables(train, test)
 
 
-def _columns(arrays: Mapping[str, Array], single: str) -> dict[str, Array]:
+def _columns(arrays: Mapping[str, Stored], single: str) -> dict[str, Stored]:
     """Return the arrays of one letter and split by name, "" for the only one."""
     prefix = f"{single}__"
     named = {key[len(prefix) :]: value for key, value in arrays.items() if key.startswith(prefix)}
@@ -126,5 +142,5 @@ def _columns(arrays: Mapping[str, Array], single: str) -> dict[str, Array]:
     return {"": arrays[single]}
 
 
-def _named(targets: Mapping[str, Array]) -> dict[str, Array]:
+def _named(targets: Mapping[str, Stored]) -> dict[str, Stored]:
     return {name or TARGET: array for name, array in targets.items()}

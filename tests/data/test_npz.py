@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from onnx_oto.data import Tables
+from onnx_oto.data import Augment, Input, Labels, Tables
 from onnx_oto.data.archive import read_arrays
 from onnx_oto.data.npz import open_npz
 from onnx_oto.errors import DataError, StorageError
@@ -450,3 +450,39 @@ def test_targets_by_name(file: Path) -> None:
     np.savez(file, **arrays(y_train=None, y_train__a=np.ones(6)))
     with pytest.raises(DataError, match="'y_test__a' is missing, 'y_train__a' is there: both splits need it"):
         load(file)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "target", "augment", "message"),
+    [
+        (
+            Input((3,), np.dtype(np.float32)),
+            Labels(classes=3),
+            None,
+            r"x_train: samples have shape \[\], the model",
+        ),
+        (
+            Input((), np.dtype(np.float32)),
+            Labels((None, 2), 3),
+            None,
+            r"y_train: one target has shape \[\], the loss",
+        ),
+        (
+            Input((), np.dtype(np.float32)),
+            Labels(classes=3),
+            Augment(True),
+            "no augmentation: samples have no clear",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_values_are_read(
+    file: Path, wanted: Input, target: Labels, augment: Augment | None, message: str
+) -> None:
+    put_bomb(file, "x_train", 64, y_train=npy((64 << 20,)), y_test=npy((3,)), x_test=npy((3,)))
+    opening = open_npz(file)
+
+    def refused() -> None:
+        with pytest.raises(DataError, match=message):
+            opening.fit({"x": wanted}, {"y": target}, augment=augment)
+
+    assert peak_bytes(refused) < 10 << 20
