@@ -32,7 +32,7 @@ def inspect_command(options: InspectOptions, *, as_json: bool, model: Path) -> N
         return
     from onnx_oto.cli.screen import print_inspection
 
-    print_inspection(report.as_json())
+    print_inspection(report)
 
 
 @verb("prune", PruneOptions, MODEL, OUTPUT)

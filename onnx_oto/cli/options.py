@@ -56,7 +56,9 @@ class SettingOption(click.Option):
         self.shown = ", ".join([short, flag] if short else [flag])
         flags = [each for each in (short, flag, *setting.about.aliases) if each]
         if setting.kind.is_switch:
-            super().__init__([setting.name, f"{flag}/--no-{setting.key}", *flags[1:]], default=None)
+            super().__init__(
+                [setting.name, f"{flag}/--no-{setting.key}", *setting.about.aliases], default=None
+            )
         else:
             super().__init__(
                 [setting.name, *flags],

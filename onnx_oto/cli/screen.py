@@ -1,4 +1,4 @@
-"""What the user sees: results on stdout, progress on stderr, both by rich.
+"""What the user sees of results, on stdout: tables and lines, by rich.
 
 Rich gets no text that did not pass `shown`, and interprets none (no markup): names come from outside.
 """
@@ -6,40 +6,26 @@ Rich gets no text that did not pass `shown`, and interprets none (no markup): na
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as Bar
 from rich.table import Table
 
 from onnx_oto.cli.streams import PROGRESS, RESULTS, Stream
 from onnx_oto.cli.text import shown
-from onnx_oto.pipeline.folder import COMPACT
-from onnx_oto.pipeline.prune import Pruned
-from onnx_oto.pipeline.result import Gain, Trained
-from onnx_oto.pipeline.summary import Change, Summary
-from onnx_oto.runtime.comparing import Verdict, size_text
-from onnx_oto.training import EpochEnded, Event, Started, Stepped
+
+if TYPE_CHECKING:  # what is printed; looking at a model loads nothing that runs or trains one
+    from onnx_oto.pipeline.inspecting import Inspected, InspectedDimension
+    from onnx_oto.pipeline.prune import Pruned
+    from onnx_oto.pipeline.result import Gain, Trained
+    from onnx_oto.pipeline.summary import Change, Summary
+    from onnx_oto.runtime.comparing import Verdict
 
 MOST_SIZES = 4
 NARROW = 60
 """Columns below which dimensions are listed in lines, not in a table."""
-WIDE_BAR, BAR = 110, 72
-"""Columns that all figures of training with a bar take, and without."""
 
 
 def console(stream: Stream) -> Console:
@@ -80,109 +66,10 @@ def add_row(table: Table, *cells: str, style: str | None = None) -> None:
     table.add_row(*map(shown, cells), style=style)
 
 
-class Progress:
-    """A bar with loss, zero groups and time left on stderr, or lines where stderr is no terminal.
-
-    Also an observer of training. Without a terminal a line comes every `every` seconds, as one epoch may take
-    minutes.
-    """
-
-    def __init__(self, *, every: float = 10.0) -> None:
-        self._console = console(PROGRESS)
-        self._moves = self._console.is_terminal and not self._console.is_dumb_terminal
-        self._bar = Bar(
-            *_columns(self._console.width),
-            console=self._console,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-            disable=not self._moves,
-        )
-        self._task: TaskID | None = None
-        self._every = every
-        self._pace = Pace(0, 0.0)
-        self._spoke = 0.0
-
-    def __enter__(self) -> Progress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def say(self, text: str) -> None:
-        """Print a sentence above the bar."""
-        self._spoke = time.perf_counter()
-        self._console.print(shown(text))
-
-    def notice(self, event: Event) -> None:
-        """See `Observer.notice`."""
-        if isinstance(event, Started):
-            self._task = self._bar.add_task(
-                "training", total=event.total, completed=event.step, figures="", loss=""
-            )
-            self._pace = Pace(event.step, time.perf_counter())
-            self._spoke = self._pace.begin
-        elif isinstance(event, Stepped):
-            self._step(event)
-        elif isinstance(event, EpochEnded):
-            self.say(_epoch_line(event))
-
-    def _step(self, event: Stepped) -> None:
-        figures = _figures_of(event)
-        if self._moves and self._task is not None:
-            loss, _, _ = figures.partition(",")
-            self._bar.update(self._task, completed=event.step, figures=figures, loss=loss)
-        elif time.perf_counter() - self._spoke >= self._every and event.step < event.total:
-            left = self._pace.left(event.step, event.total, time.perf_counter())
-            self.say(f"step {event.step} of {event.total}: {figures}, about {left:.0f} s left")
-
-
-def _columns(width: int) -> list[ProgressColumn]:
-    """Return what fits into `width` columns; rich would cut the rest off."""
-    done, remaining, left = MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left")
-    figures = TextColumn("{task.fields[figures]}", markup=False)
-    if width >= WIDE_BAR:
-        name = TextColumn("{task.description}", markup=False)
-        return [name, BarColumn(24), done, figures, TimeElapsedColumn(), left, remaining]
-    if width >= BAR:
-        return [done, figures, left, remaining]
-    return [done, TextColumn("{task.fields[loss]}", markup=False), left, remaining]
-
-
-@dataclass(frozen=True)
-class Pace:
-    """When training began (seconds of a clock), and at which step."""
-
-    step: int
-    begin: float
-
-    def left(self, step: int, total: int, now: float) -> float:
-        """Return the seconds that are left at the pace so far."""
-        return (now - self.begin) * (total - step) / max(step - self.step, 1)
-
-
-def _figures_of(event: Stepped) -> str:
-    goal = "" if event.target is None else f" of {event.target}"
-    return f"loss {event.loss:.3f}, {event.phase}, zero groups {event.zeroed}{goal}"
-
-
-def _epoch_line(event: EpochEnded) -> str:
-    value = "" if event.value is None else f"  test {event.metric} {event.value:.4f}"
-    goal = "" if event.target is None else f" of {event.target}"
-    left = event.total - event.step
-    eta = event.seconds * left / max(event.step / event.epoch, 1)
-    remaining = f", about {eta:.0f} s left" if left else ""
-    return (
-        f"epoch {event.epoch}: loss {event.loss:.4f}{value}  {event.phase}, zero groups {event.zeroed}{goal} "
-        f"({event.seconds:.1f} s{remaining})"
-    )
-
-
 def print_trained(result: Trained, gain: Gain) -> None:
     """Print the table of full against compact model, and where the files are."""
+    from onnx_oto.pipeline.folder import COMPACT
+
     summary, (full, small) = gain.summary, gain.scores
     slow, fast = gain.latencies
     rows = _change_rows(summary)
@@ -229,29 +116,27 @@ def print_verdict(verdict: Verdict) -> None:
         print_line(line)
 
 
-def print_inspection(report: Mapping[str, Any]) -> None:
+def print_inspection(report: Inspected) -> None:
     """Print dimensions, what is frozen and why, the ceiling, quantized weights, and channel permutations that stay."""
-    print_notes(report["notes"])
-    dimensions = report["dimensions"]
-    _print_dimensions([(d["name"], d["size"], len(d["uses"]), _state(d), d["prunable"]) for d in dimensions])
-    share = report["prunable_params"] / max(report["params"], 1)
-    most = report["removable_params"] / max(report["params"], 1)
-    lanes = sum(d["size"] for d in dimensions if d["prunable"])
+    print_notes(report.notes)
+    dimensions = report.dimensions
+    _print_dimensions([(d.name, d.size, len(d.uses), _state(d), d.prunable) for d in dimensions])
+    share = report.prunable_params / max(report.params, 1)
+    most = report.removable_params / max(report.params, 1)
+    lanes = sum(d.size for d in dimensions if d.prunable)
     print_line(
-        f"{report['params']:,} parameters, {report['macs']:,} MACs{_at(report['macs_at'])}. {lanes:,} channels in "
-        f"{sum(d['prunable'] for d in dimensions)} of {len(dimensions)} dimensions are prunable; "
+        f"{report.params:,} parameters, {report.macs:,} MACs{_at(report.macs_at)}. {lanes:,} channels in "
+        f"{sum(d.prunable for d in dimensions)} of {len(dimensions)} dimensions are prunable; "
         f"{share:.1%} of the parameters lie in them, {most:.1%} can go at most."
     )
-    if quantized := report["quantized"]:
+    if quantized := report.quantized:
         others = f" and {len(quantized) - 1} more" if len(quantized) > 1 else ""
         print_line(
             f"'{quantized[0]}'{others}: quantized, so the channels that belong to it stay; prune the float model "
             "first, then quantize the compact one"
         )
-    for each in report["permutations"]:
-        print_line(
-            f"a permutation of {each['size']} channels stays as a Gather at '{each['node']}': {each['reason']}"
-        )
+    for each in report.permutations:
+        print_line(f"a permutation of {each.size} channels stays as a Gather at '{each.node}': {each.reason}")
 
 
 def _print_dimensions(rows: list[tuple[str, int, int, str, bool]]) -> None:
@@ -270,12 +155,12 @@ def _print_dimensions(rows: list[tuple[str, int, int, str, bool]]) -> None:
     out.print(table)
 
 
-def _state(dimension: Mapping[str, Any]) -> str:
+def _state(dimension: InspectedDimension) -> str:
     """Return whether a dimension is prunable, with constraints, or with what keeps it."""
-    note = "; ".join(dimension["constraints"][1:]) if dimension["prunable"] else dimension["reason"]
-    if chain := dimension.get("chain"):
+    note = "; ".join(dimension.constraints[1:]) if dimension.prunable else str(dimension.reason)
+    if chain := dimension.chain:
         note += " (through " + " <- ".join(chain) + ")"
-    if not dimension["prunable"]:
+    if not dimension.prunable:
         return f"no: {note}"
     return f"yes, {note}" if note else "yes"
 
@@ -323,6 +208,8 @@ def _times(full: float, small: float) -> str:
 
 
 def _verdict_lines(verdict: Verdict) -> Iterator[str]:
+    from onnx_oto.runtime.comparing import size_text
+
     if verdict.passed:
         yield (
             f"full and compact agree: largest difference {verdict.max_abs:.2g} "
@@ -349,6 +236,8 @@ def _verdict_lines(verdict: Verdict) -> Iterator[str]:
 
 
 def _sizes_line(verdict: Verdict) -> str:
+    from onnx_oto.runtime.comparing import size_text
+
     found = [size_text(sizes) for sizes in verdict.sizes]
     rest = f" and {len(found) - MOST_SIZES} more" if len(found) > MOST_SIZES else ""
     skipped = f" ({verdict.skipped} skipped: the full model does not run there)" if verdict.skipped else ""

@@ -45,12 +45,13 @@ def demo_command(options: DemoOptions, *, as_json: bool, run: Path) -> None:
 
 
 def _show(job: Callable[..., Trained], as_json: bool) -> None:
-    from onnx_oto.cli import screen
+    from onnx_oto.cli.progress import Progress
+    from onnx_oto.cli.screen import print_trained
     from onnx_oto.pipeline.folder import CHECKPOINT
     from onnx_oto.training import StopRequests
 
     stop = StopRequests()
-    with screen.Progress() as progress:
+    with Progress() as progress:
         result = job(observer=progress, say=progress.say, stop=stop, listening=stop)
     if stop.signal is not None:
         raise Interrupted(
@@ -59,4 +60,4 @@ def _show(job: Callable[..., Trained], as_json: bool) -> None:
     if as_json:
         print_json(result.as_json())
     elif result.gain is not None:
-        screen.print_trained(result, result.gain)
+        print_trained(result, result.gain)

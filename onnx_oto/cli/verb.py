@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from onnx_oto.cli.options import SettingOption, SettingType, StandsFor, options_
 from onnx_oto.cli.verbs import VERBS
 from onnx_oto.errors import UsageError
 from onnx_oto.settings import Setting, Settings, settings_of
+from onnx_oto.settings.base import flat, gathered
 from onnx_oto.settings.declare import About
 from onnx_oto.settings.files import read_settings
 from onnx_oto.settings.kinds import kind_of
 
+HELP = ["-h", "--help"]
 CONFIG = Setting(
     "config",
     kind_of(Path | None),
@@ -55,39 +57,56 @@ class Place:
         return click.Argument([self.name], type=kind, metavar=self.name.upper(), required=True)
 
 
-def verb(
-    name: str, settings: type[Settings], *places: Place
-) -> Callable[[Callable[..., None]], click.Command]:
+class Verb(click.Command):
+    """A command whose parameters are made when somebody asks: what they offer may take long to load."""
+
+    def __init__(
+        self, name: str, run: Callable[..., None], text: str, make: Callable[[], Iterable[click.Parameter]]
+    ) -> None:
+        super().__init__(name, callback=run, help=text, context_settings={"help_option_names": HELP})
+        self._make = make
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the parameters, --help among them."""
+        if not self.params:
+            self.params.extend(self._make())
+        return super().get_params(ctx)
+
+
+def verb(name: str, settings: type[Settings], *places: Place) -> Callable[[Callable[..., None]], Verb]:
     """Return what makes a command of a function: it is called with the settings, `as_json`, and the paths by name.
 
     Its first sentence of documentation is the short help. Values on the command line come before those of --config.
     """
-    known = (*(place.setting for place in places), *settings_of(settings))
+    fields = settings_of(settings)
 
     def configured(context: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
         if path is not None:
+            known = (*(place.setting for place in places), *flat(fields))
             context.default_map = read_settings(path, name, known, VERBS)
         return path
 
-    def made(function: Callable[..., None]) -> click.Command:
+    def parameters() -> Iterator[click.Parameter]:
+        yield from (place.parameter() for place in places)
+        for each in flat(fields):
+            yield from options_of(each)
+        config = SettingOption(CONFIG)
+        config.is_eager, config.callback = True, configured
+        yield config
+        yield click.Option(
+            ["--json", "as_json"], is_flag=True, help="Print one JSON object and nothing else."
+        )
+
+    def made(function: Callable[..., None]) -> Verb:
         def run(*, as_json: bool, config: Path | None, **values: Any) -> None:
             given = _given(click.get_current_context(), values)
             _require_apart(config, given.values())
             paths = {place.name: given.pop(place.name, place.default) for place in places}
-            function(settings(**given), as_json=as_json, **paths)
+            function(settings(**gathered(fields, given)), as_json=as_json, **paths)
 
-        config = SettingOption(CONFIG)
-        config.is_eager, config.callback = True, configured
-        params: list[click.Parameter] = [place.parameter() for place in places]
-        params += [option for each in settings_of(settings) for option in options_of(each)]
-        params += [config, _json_option()]
-        return click.Command(name, callback=run, params=params, help=inspect.cleandoc(function.__doc__ or ""))
+        return Verb(name, run, inspect.cleandoc(function.__doc__ or ""), parameters)
 
     return made
-
-
-def _json_option() -> click.Option:
-    return click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object and nothing else.")
 
 
 def _given(context: click.Context, values: dict[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,11 @@ class Record:
         """Write run.toml. settled: settings that say "what suits", with the value that did. Raises StorageError."""
         place = folder.place(SETTINGS)
         known = settings_of(type(self.settings))
-        values = {each.name: getattr(self.settings, each.name) for each in known if each.about.recorded}
+        values: dict[str, Any] = {}
+        for each in known:
+            value = getattr(self.settings, each.name)
+            if each.about.recorded:
+                values |= value if each.about.entries is not None else {each.key: value}
         heading = (
             f"onnx-oto {__version__}: the settings of this run. To repeat it:",
             f"onnx-oto {self.verb} --config {SETTINGS} --run ANOTHER-FOLDER",

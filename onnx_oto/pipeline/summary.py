@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from onnx_oto.runtime.comparing import Verdict
 from onnx_oto.zigs import Analysis, analyse
 from onnx_oto.zigs.cost import count_macs
+
+if TYPE_CHECKING:  # looking at a model needs no runtime
+    from onnx_oto.runtime.comparing import Verdict
 
 SCHEMA = 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import PurePath
 from typing import Any, get_type_hints
 
@@ -29,17 +29,17 @@ class Setting:
     @property
     def key(self) -> str:
         """Its name in a file, and behind -- on the command line."""
-        return self.name.replace("_", "-")
+        return self.about.called or self.name.replace("_", "-")
+
+    @property
+    def help(self) -> str:
+        """All that is said of it."""
+        return f"{self.about.help} {self.about.more()}" if self.about.more else self.about.help
 
     @property
     def choices(self) -> tuple[str, ...]:
         """The names to choose from, () when it is no choice."""
         return self.kind.choices or tuple(self.about.choices() if self.about.choices else ())
-
-    @property
-    def help(self) -> str:
-        """What there is to say of it."""
-        return " ".join([self.about.help, *([self.about.more()] if self.about.more else [])])
 
     @property
     def metavar(self) -> str:
@@ -52,7 +52,12 @@ class Setting:
         """The default as help tells it, "" for one that goes without saying."""
         if words := self.about.shown:
             return words if isinstance(words, str) else words()
-        if self.default in (None, (), "") or self.kind.is_switch or self.required:
+        if (
+            self.default in (None, (), "")
+            or self.about.entries is not None
+            or self.kind.is_switch
+            or self.required
+        ):
             return ""
         return str(self.default)
 
@@ -75,13 +80,26 @@ class Setting:
         if result is None:
             return None
         for item in result if isinstance(result, tuple) else (result,):
-            name = item.partition(":")[0] if self.about.has_options else item
+            name = item.partition(":")[0] if self.about.colon else item
             if self.about.choices is not None and name not in self.choices:
                 raise self._refused(item, self._wanted())
+        if self.about.entries is not None:
+            return self._entered(result)
         remedy = self.about.check(result) if self.about.check is not None else None
         if remedy:
             raise self._refused(result, remedy)
         return result
+
+    def _entered(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a mapping holds, each value checked; what is None is not given."""
+        entries = {each.name: each for each in self.entries}
+        given = {name: value for name, value in values.items() if value is not None}
+        return {name: entries[name].accept(value) for name, value in named(given, entries.values()).items()}
+
+    @property
+    def entries(self) -> tuple[Setting, ...]:
+        """The settings that it holds, () when it is no mapping."""
+        return tuple(self.about.entries()) if self.about.entries is not None else ()
 
     def _wanted(self) -> str:
         choices = self.choices
@@ -120,20 +138,51 @@ def settings_of(kind: type[Settings]) -> tuple[Setting, ...]:
     return _KNOWN[kind]
 
 
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
 def _read(kind: type[Settings]) -> tuple[Setting, ...]:
     types = get_type_hints(kind)
     depth = {name: i for i, base in enumerate(kind.__mro__) for name in inspect.get_annotations(base)}
     found = [
-        Setting(
-            each.name, kind_of(types[each.name]), about(each.metadata), each.default, each.default is MISSING
-        )
+        Setting(each.name, kind_of(types[each.name]), about(each.metadata), _default(each))
         for each in fields(kind)
     ]
     return tuple(sorted(found, key=lambda each: depth[each.name]))
 
 
+def flat(known: Iterable[Setting]) -> tuple[Setting, ...]:
+    """Return settings with what mappings hold in their place: those of the command line and of files."""
+    return tuple(
+        part for each in known for part in (each.entries if each.about.entries is not None else (each,))
+    )
+
+
+def gathered(
+    known: Iterable[Setting], values: Mapping[str, Any], held: Settings | None = None
+) -> dict[str, Any]:
+    """Return values by the names of fields, of values by the names of what `flat` gives (or of fields).
+
+    held: settings whose mappings hold what is not given.
+    """
+    result = dict(values)
+    for each in known:
+        inside = {entry.name for entry in each.entries} & result.keys()
+        if inside:
+            before = getattr(held, each.name) if held is not None else {}
+            result[each.name] = {
+                **before,
+                **result.get(each.name, {}),
+                **{name: result.pop(name) for name in inside},
+            }
+    return result
+
+
 def plain(value: Any) -> Any:
     """Return a value as JSON and TOML hold it."""
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
     if isinstance(value, tuple):
         return [plain(item) for item in value]
     return str(value) if isinstance(value, PurePath) else value
@@ -144,7 +193,7 @@ def named(values: Mapping[str, Any], known: Iterable[Setting], what: str = "sett
 
     Raises UsageError for a name that is not known, with the nearest one, and for one given twice.
     """
-    names = {spelling: each.name for each in known for spelling in (each.name, each.key)}
+    names = {each.name: each.name for each in known} | {each.key: each.name for each in known}
     found: dict[str, Any] = {}
     for key, value in values.items():
         if key not in names:

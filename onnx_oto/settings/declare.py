@@ -17,22 +17,27 @@ _KEY = "onnx_oto.setting"
 class About:
     """What is known of a setting beside its name, type and default.
 
-    help: a sentence. more: further words, where something slow to import says them. choices: gives the names to choose
-    from, when somebody asks (registries may be slow to import). has_options: whether a name may be followed by options
-    of its own, as in "smooth-l1:beta=0.5". check: the limits of a value. read: makes a value of the text that a person
-    writes, where that has a form of its own (8GB); raises ValueError with what to write. shown: the default in words,
-    where the value itself says nothing. metavar: what stands for the value in help. aliases: further flags that do the
-    same, not shown. stands_for: flags, not shown, that each mean one value (former switches). recorded: whether the
-    setting belongs into the run.toml of a run: what says where to write does not.
+    help: a sentence. What may take long to load (registries) is asked for when somebody reads it: `more`, further
+    sentences; `choices`, the names to choose from; `entries`, the settings that a mapping holds, each of them an
+    option and a key of its own; `shown`, the default in words, where the value itself says nothing.
+
+    colon: a name may go on behind a colon ("smooth-l1:beta=0.5"), with what is not judged here. called: its name on
+    the command line and in files, where it is not the field's. check: the limits of a value. read: makes a value of
+    the text that a person writes, where that has a form of its own (8GB); raises ValueError with what to write.
+    metavar: what stands for the value in help. aliases: further flags that do the same, not shown. stands_for: flags,
+    not shown, that each mean one value (former switches). recorded: whether the setting belongs into the run.toml of
+    a run: what says where to write does not.
     """
 
     help: str
-    choices: Names | None = None
     more: Callable[[], str] | None = None
-    has_options: bool = False
+    choices: Names | None = None
+    entries: Callable[[], Iterable[Any]] | None = None
+    shown: Callable[[], str] | str = ""
+    colon: bool = False
+    called: str = ""
     check: Check | None = None
     read: Callable[[str], Any] | None = None
-    shown: Callable[[], str] | str = ""
     metavar: str = ""
     aliases: tuple[str, ...] = ()
     stands_for: Mapping[str, Any] = field(default_factory=dict)
@@ -41,7 +46,10 @@ class About:
 
 def setting(default: Any, help: str, **about: Any) -> Any:
     """Return a dataclass field that is a setting, see `About` for the keywords. Its type is that of the annotation."""
-    return field(default=default, metadata={_KEY: About(help, **about)})
+    metadata = {_KEY: About(help, **about)}
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 def about(metadata: Mapping[str, Any]) -> About:

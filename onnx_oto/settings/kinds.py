@@ -46,6 +46,8 @@ def kind_of(annotation: Any) -> Kind:
         return _choice(inner)
     elif origin is Sequence or (origin is tuple and inner[1:] == (...,)):
         return _list_of(kind_of(inner[0]))
+    elif origin is Mapping:
+        return _MAPPING
     elif annotation in _PLAIN:
         return _PLAIN[annotation]
     raise TypeError(f"{annotation} is no type of a setting: add it to onnx_oto/settings/kinds.py")
@@ -85,7 +87,14 @@ def _no_text(text: str) -> bool:
     raise ValueError
 
 
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ValueError
+    return dict(value)
+
+
 _PATH = Kind("a path", "PATH", _path, _path, is_path=True)
+_MAPPING = Kind("a mapping of names to values", "", _no_text, _mapping)
 _PLAIN: Mapping[Any, Kind] = {
     str: Kind("a text", "TEXT", _text, _text),
     bool: Kind("true or false", "", _no_text, _switch, is_switch=True),

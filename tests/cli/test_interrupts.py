@@ -186,7 +186,7 @@ def test_native_code_that_does_not_come_back(model, data, tmp_path, training):
         where = "import onnx_oto.training.loop as loop\nloop.evaluate = hang"
         arguments = ["train", model, "--data", data, "--run", tmp_path / "run", "--epochs", 1]
     else:
-        where = "import onnx_oto.cli.models as models\nmodels.open_model = hang"
+        where = "import onnx_oto.pipeline.inspecting as inspecting\ninspecting.open_model = hang"
         arguments = ["inspect", model]
     process = start(*arguments, code=HANG + where)
     assert process.stdout is not None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from onnx_oto.cli.options import SettingOption
 from onnx_oto.cli.verb import Place, verb
 from onnx_oto.cli.verbs import VERBS
 from onnx_oto.errors import UsageError
+from onnx_oto.pipeline.folder import claim
 from onnx_oto.pipeline.options import (
     CompactOptions,
     DemoOptions,
@@ -23,8 +25,13 @@ from onnx_oto.pipeline.options import (
     TrainOptions,
     VerifyOptions,
 )
-from onnx_oto.settings import Settings, settings_of
+from onnx_oto.pipeline.recording import Record
+from onnx_oto.settings import Setting, Settings, setting, settings_of
+from onnx_oto.settings.base import flat
+from onnx_oto.settings.checks import share
+from onnx_oto.settings.declare import About
 from onnx_oto.settings.files import written
+from onnx_oto.settings.kinds import kind_of
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS: dict[str, type[Settings]] = {
@@ -67,14 +74,15 @@ def test_every_command_has_its_settings_here() -> None:
 @pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_every_field_is_an_option_with_its_help_and_stands_in_the_docs(name: str) -> None:
     command = VERBS[name].load()
-    options = {each.name: each for each in command.params if isinstance(each, SettingOption)}
+    parameters = command.get_params(click.Context(command))
+    options = {each.name: each for each in parameters if isinstance(each, SettingOption)}
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     section = " ".join(page.partition(f"## onnx-oto {name}\n")[2].partition("\n## ")[0].split())
-    for setting in settings_of(OPTIONS[name]):
-        assert options[setting.name].setting == setting
-        assert f"--{setting.key}" in options[setting.name].opts
-        assert f"--{setting.key}" in section
-        assert setting.help in section
+    for each in flat(settings_of(OPTIONS[name])):
+        assert options[each.name].setting == each
+        assert f"--{each.key}" in options[each.name].opts
+        assert f"--{each.key}" in section
+        assert " ".join(each.help.split()) in section
 
 
 @pytest.mark.parametrize("name", sorted(OPTIONS))
@@ -212,3 +220,67 @@ def test_flags_a_file_and_keywords_give_the_same_settings(
     (folder / "run.toml").write_bytes(written("train", {**seen, "model": "m", "out": "o"}, folder))
     by_file, _ = parsed("train", "--config", folder / "run.toml")
     assert by_file == TrainOptions(**seen)
+
+
+# --- settings that registries give ------------------------------------------------------------------------------------
+def _momentum() -> list[Setting]:
+    """Return what a registry would state, when somebody asks."""
+    return [
+        Setting("momentum", kind_of(float | None), About("Momentum.", check=share)),
+        Setting("amsgrad", kind_of(bool | None), About("Whether.")),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(Settings):
+    losses: tuple[str, ...] = setting(
+        (),
+        "Losses.",
+        called="loss",
+        choices=lambda: ["mse", "huber"],
+        colon=True,
+        more=lambda: "mse: squares.",
+    )
+    own: Mapping[str, Any] = setting({}, "Of the method.", entries=_momentum)
+
+
+def method(folder: Path, *arguments: str, text: str = "") -> Method:
+    got: list[Method] = []
+    command = verb("train", Method)(lambda options, *, as_json: got.append(options))
+    if text:
+        arguments = (*arguments, "--config", str(config(folder, text)))
+    with command.make_context("train", [*arguments]) as context:
+        command.invoke(context)
+    return got[0]
+
+
+def test_entries_of_a_mapping_are_options_and_keys(tmp_path: Path) -> None:
+    assert method(tmp_path) == Method(own={})
+    expected = Method(own={"momentum": 0.5, "amsgrad": False}, losses=("huber:delta=2", "mse"))
+    flags = ("--momentum", "0.5", "--no-amsgrad", "--loss", "huber:delta=2", "--loss", "mse")
+    assert method(tmp_path, *flags) == expected
+    text = "[train]\nmomentum = 0.5\namsgrad = true\nloss = ['huber:delta=2', 'mse']\n"
+    assert method(tmp_path, "--no-amsgrad", text=text) == expected
+    with pytest.raises(UsageError, match=r"momentum is 1.5: give a share"):
+        Method(own={"momentum": 1.5})
+    with pytest.raises(UsageError, match=r"there is no setting 'momentun': did you mean 'momentum'"):
+        Method(own={"momentun": 1})
+    with pytest.raises(click.UsageError, match="loss is 'hinge:x=1': choose one of mse, huber"):
+        method(tmp_path, "--loss", "hinge:x=1")
+
+
+def test_entries_lie_in_the_file_as_they_are_read(tmp_path: Path) -> None:
+    options = Method(own={"momentum": 0.5}, losses=("mse",))
+    with claim(tmp_path / "run", verb="train") as folder:
+        Record("train", options).write(folder)
+        text = (tmp_path / "run" / "run.toml").read_text()
+    assert "momentum = 0.5" in text
+    assert method(tmp_path, text=text) == options
+
+
+def test_help_tells_what_registries_say() -> None:
+    command = verb("train", Method)(lambda options, *, as_json: None)
+    text = " ".join(command.get_help(click.Context(command)).split())
+    assert "--loss [mse|huber] Losses. mse: squares." in text
+    assert "--momentum FLOAT Momentum." in text
+    assert "--own" not in text

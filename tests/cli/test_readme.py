@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import click
+
 from onnx_oto.cli.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,8 +25,12 @@ def test_links_lead_somewhere():
     assert missing == []
 
 
+def parameters(command: click.Command) -> list[click.Parameter]:
+    return command.get_params(click.Context(command))
+
+
 def test_options_in_examples_exist():
-    known = {option for entry in VERBS.values() for p in entry.load().params for option in p.opts}
+    known = {option for entry in VERBS.values() for p in parameters(entry.load()) for option in p.opts}
     for line in re.findall(r"^onnx-oto .*", TEXT, re.MULTILINE):
         used = set(re.findall(r"(?<=\s)--?[a-z-]+", line.partition("#")[0]))
         assert used <= known

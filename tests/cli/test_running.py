@@ -60,7 +60,7 @@ def test_verify_survives_what_it_runs(refused, tmp_path):
 def test_a_size_of_memory_is_a_number_with_a_unit(cli, model, text):
     done = cli("prune", model, "-o", "c.onnx", f"--limit-memory={text}")
     assert done.returncode == 2
-    assert "is no size of memory: write 8GB" in done.stderr
+    assert f"limit-memory is '{text}': write a size of memory such as 8GB" in done.stderr
 
 
 @pytest.mark.parametrize("optimizer", ["dense", "dhspg"])

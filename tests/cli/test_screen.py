@@ -8,6 +8,7 @@ import pytest
 
 from onnx_oto.cli import screen
 from onnx_oto.cli.objects import print_json
+from onnx_oto.cli.progress import Progress
 from onnx_oto.runtime.comparing import Verdict
 from onnx_oto.training import EpochEnded, Started, Stepped
 
@@ -20,12 +21,12 @@ def step(number: int, *, loss: float = 0.5) -> Stepped:
 def clock(monkeypatch) -> list[float]:
     """A clock that stands still until a test moves its only element."""
     now = [100.0]
-    monkeypatch.setattr(screen.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("onnx_oto.cli.progress.time.perf_counter", lambda: now[0])
     return now
 
 
 def test_without_a_terminal_a_line_comes_every_ten_seconds(capsys, clock):
-    with screen.Progress() as progress:
+    with Progress() as progress:
         progress.notice(Started(1, 1000, 1000, 0))
         for number in range(1, 301):
             clock[0] = 100.0 + number * 0.1
@@ -39,7 +40,7 @@ def test_without_a_terminal_a_line_comes_every_ten_seconds(capsys, clock):
 
 
 def test_a_run_that_goes_on_counts_its_own_steps_only(capsys, clock):
-    with screen.Progress() as progress:
+    with Progress() as progress:
         progress.notice(Started(1, 1000, 1000, 900))
         clock[0] = 120.0
         progress.notice(step(950))
@@ -48,7 +49,7 @@ def test_a_run_that_goes_on_counts_its_own_steps_only(capsys, clock):
 
 def test_the_end_of_an_epoch(capsys):
     ended = EpochEnded(2, 500, 1000, 0.25, 0.1, "done", 12, 12, "accuracy", 0.9, 0.3, 4.0)
-    with screen.Progress() as progress:
+    with Progress() as progress:
         progress.notice(ended)
     line = capsys.readouterr().err.strip()
     assert line == (

@@ -20,6 +20,7 @@ import pytest
 
 from onnx_oto.cli import commands, screen
 from onnx_oto.cli.ending import Trouble
+from onnx_oto.cli.progress import Progress
 from onnx_oto.cli.text import MOST_LINE
 from onnx_oto.training import Started, Stepped
 
@@ -142,7 +143,7 @@ def test_json_of_usage_and_of_defects(at_screen, model, monkeypatch):
     error = json.loads(printed)["error"]
     assert (code, error["code"], error["kind"]) == (2, 2, "UsageError")
     assert said == f"error: {error['message']}\n"
-    monkeypatch.setattr("onnx_oto.cli.models.open_model", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("onnx_oto.pipeline.inspecting.open_model", lambda *_, **__: 1 / 0)
     code, printed, said = at_screen("inspect", model, "--json")
     error = json.loads(printed)["error"]
     assert (code, error["code"], error["kind"]) == (1, 1, "Defect")
@@ -154,7 +155,7 @@ def test_not_enough_memory_is_no_defect(at_screen, model, monkeypatch):
     def fill(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("onnx_oto.cli.models.open_model", fill)
+    monkeypatch.setattr("onnx_oto.pipeline.inspecting.open_model", fill)
     assert at_screen("inspect", model) == (4, "", "error: there is not enough memory for this\n")
 
 
@@ -218,7 +219,7 @@ def test_the_bar_fits_its_terminal(monkeypatch, capsys, columns):
     for key, value in {"COLUMNS": str(columns), "FORCE_COLOR": "1", "TERM": "xterm"}.items():
         monkeypatch.setenv(key, value)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    with screen.Progress() as progress:
+    with Progress() as progress:
         progress.notice(Started(1, 9999, 9999, 0))
         progress.notice(Stepped(1, 9000, 9999, 0.5, 0.1, "shrink", 168, 280, 0.01))
     lines = re.split(r"[\r\n]", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err))
@@ -241,16 +242,16 @@ def test_streams_that_cannot_show_all_letters(named, process_environment, encodi
 # --- what others print ----------------------------------------------------------------------------------------------
 NOISE = """
 import os, warnings
-import onnx_oto.cli.models as models
+import onnx_oto.pipeline.inspecting as inspecting
 
-def noisy(*arguments, before=models.open_model, **options):
+def noisy(*arguments, before=inspecting.open_model, **options):
     os.write(1, b"NOISE of native code\\n")
     os.write(2, b"NOISE of native code\\n")
     warnings.simplefilter("always")
     warnings.warn("NOISE of Python", RuntimeWarning)
     return before(*arguments, **options)
 
-models.open_model = noisy
+inspecting.open_model = noisy
 from onnx_oto.cli import main
 main()
 """

@@ -247,6 +247,7 @@ def test_train_leaves_its_files(run):
     found, folder, progress = run
     assert {path.name for path in folder.iterdir()} == {
         "trained.onnx", "compact.onnx", "metrics.jsonl", "checkpoint.npz", "result.json", ".onnx-oto.json",
+        "run.toml",
     }  # fmt: skip
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     epochs = [line for line in lines if line["kind"] == "epoch"]
