@@ -63,7 +63,7 @@ class Verb(click.Command):
     def __init__(
         self, name: str, run: Callable[..., None], text: str, make: Callable[[], Iterable[click.Parameter]]
     ) -> None:
-        super().__init__(name, callback=run, help=text, context_settings={"help_option_names": HELP})
+        super().__init__(name, callback=run, help=text)
         self._make = make
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -71,6 +71,10 @@ class Verb(click.Command):
         if not self.params:
             self.params.extend(self._make())
         return super().get_params(ctx)
+
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:
+        """Return the flags that ask for help, whatever context it is asked in."""
+        return HELP
 
 
 def verb(name: str, settings: type[Settings], *places: Place) -> Callable[[Callable[..., None]], Verb]:

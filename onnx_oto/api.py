@@ -1,0 +1,191 @@
+"""The front door: what `onnx_oto` offers in Python, a function for every verb of the command line.
+
+Models are paths, or `onnx.ModelProto`s. Settings are given as keywords, or as one object of options, or both: keywords
+come first. All are checked alike, and in the words of the command line; for static types give the object.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect as inspection
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import onnx
+
+from onnx_oto.errors import OtoError, UsageError
+from onnx_oto.model import save
+from onnx_oto.pipeline import demo as _demo
+from onnx_oto.pipeline import inspecting as _inspecting
+from onnx_oto.pipeline import prune as _prune
+from onnx_oto.pipeline import train as _train
+from onnx_oto.pipeline import verifying as _verifying
+from onnx_oto.pipeline.inspecting import Inspected
+from onnx_oto.pipeline.options import (
+    CompactOptions,
+    DemoOptions,
+    InspectOptions,
+    PruneOptions,
+    TrainOptions,
+    VerifyOptions,
+)
+from onnx_oto.pipeline.prune import Pruned
+from onnx_oto.pipeline.result import Trained
+from onnx_oto.runtime.comparing import Verdict
+from onnx_oto.settings import AnalysisOptions, Settings, settings_of
+from onnx_oto.settings.base import flat, gathered, named
+from onnx_oto.training import Observer
+
+__all__ = [
+    "AnalysisOptions",
+    "CompactOptions",
+    "DemoOptions",
+    "InspectOptions",
+    "Inspected",
+    "OtoError",
+    "PruneOptions",
+    "Pruned",
+    "TrainOptions",
+    "Trained",
+    "Verdict",
+    "VerifyOptions",
+    "compact",
+    "demo",
+    "inspect",
+    "prune",
+    "train",
+    "verify",
+]
+
+PathLike = str | os.PathLike[str]
+Model = PathLike | onnx.ModelProto
+Function = TypeVar("Function", bound=Callable[..., Any])
+Options = TypeVar("Options", bound=Settings)
+
+
+def _settings(kind: type[Settings]) -> Callable[[Function], Function]:
+    """Write the keywords that a function takes as `settings` into its signature and its documentation."""
+
+    def told(function: Function) -> Function:
+        known = flat(settings_of(kind))
+        signature = inspection.signature(function)
+        named_ones = [each for each in signature.parameters.values() if each.name != "settings"]
+        keywords = [
+            inspection.Parameter(each.name, inspection.Parameter.KEYWORD_ONLY, default=each.default)
+            for each in known
+        ]
+        lines = [f"    {each.name}: {each.help}" for each in known]
+        text = inspection.cleandoc(function.__doc__ or "")
+        function.__doc__ = "\n".join([text, "", f"Settings, as in `{kind.__name__}`:", *lines])
+        described: Any = function
+        described.__signature__ = signature.replace(parameters=[*named_ones, *keywords])
+        return function
+
+    return told
+
+
+@_settings(InspectOptions)
+def inspect(model: Model, options: InspectOptions | None = None, **settings: Any) -> Inspected:
+    """Return what can be pruned in a model, and what is frozen and why. Nothing is run.
+
+    Raises ModelError, StorageError, and UsageError for a pattern that matches nothing.
+    """
+    with _on_disk(model) as path:
+        return _inspecting.inspect(path, _merged(InspectOptions, options, settings))
+
+
+@_settings(PruneOptions)
+def prune(model: Model, output: PathLike, options: PruneOptions | None = None, **settings: Any) -> Pruned:
+    """Remove the channels of lowest score, without training; verify; write the compact model to `output`.
+
+    Nothing is written unless the compact model computes what the full one with those groups zeroed computes. Raises
+    UnsupportedError when nothing can be pruned, or proved.
+    """
+    with _on_disk(model) as path:
+        return _prune.prune(path, output, _merged(PruneOptions, options, settings))
+
+
+@_settings(CompactOptions)
+def compact(model: Model, output: PathLike, options: CompactOptions | None = None, **settings: Any) -> Pruned:
+    """Remove the channels whose groups are exactly zero already; verify; write the compact model to `output`.
+
+    Raises UnsupportedError when no group is zero.
+    """
+    with _on_disk(model) as path:
+        return _prune.compact_zeros(path, output, _merged(CompactOptions, options, settings))
+
+
+@_settings(VerifyOptions)
+def verify(full: Model, compact: Model, options: VerifyOptions | None = None, **settings: Any) -> Verdict:
+    """Compare the outputs of two models: `passed` says whether they agree.
+
+    Raises DataError when their inputs or outputs differ, UnsupportedError when nothing could be proved.
+    """
+    with _on_disk(full, "full.onnx") as left, _on_disk(compact, "compact.onnx") as right:
+        return _verifying.verify_files(left, right, _merged(VerifyOptions, options, settings))
+
+
+@_settings(TrainOptions)
+def train(
+    model: Model,
+    data: PathLike,
+    run: PathLike,
+    options: TrainOptions | None = None,
+    *,
+    observer: Observer | None = None,
+    say: Callable[[str], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+    **settings: Any,
+) -> Trained:
+    """Train a model once, with groups driven to exactly zero; compact; verify; measure. Files go to the folder `run`.
+
+    observer: its `notice` gets the events of training. say: gets sentences about what is done. stop: asked between two
+    steps whether to leave it at a checkpoint. Raises whatever can be refused before the first step.
+    """
+    with _on_disk(model) as path:
+        chosen = _merged(TrainOptions, options, settings)
+        return _train.train(path, data, run, chosen, observer=observer, say=say or _say_nothing, stop=stop)
+
+
+@_settings(DemoOptions)
+def demo(
+    run: PathLike,
+    options: DemoOptions | None = None,
+    *,
+    observer: Observer | None = None,
+    say: Callable[[str], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+    **settings: Any,
+) -> Trained:
+    """Do the main job on embedded data: train a small CNN on Fashion-MNIST, compact, verify, measure. See `train`."""
+    chosen = _merged(DemoOptions, options, settings)
+    return _demo.demo(run, chosen, observer=observer, say=say or _say_nothing, stop=stop)
+
+
+def _merged(kind: type[Options], options: Options | None, settings: dict[str, Any]) -> Options:
+    """Return the options with keywords in the place of what they say. Raises UsageError for what is not known."""
+    if options is not None and not isinstance(options, kind):
+        raise UsageError(f"options are {options!r}: give {kind.__name__}, or its fields as keywords")
+    known = settings_of(kind)
+    values = gathered(known, named(settings, [*known, *flat(known)]), options)
+    return replace(options, **values) if options is not None else kind(**values)
+
+
+@contextlib.contextmanager
+def _on_disk(model: Model, name: str = "model.onnx") -> Iterator[Path]:
+    """Give the path of a model: its own, or that of a copy which lasts as long as the block."""
+    if not isinstance(model, onnx.ModelProto):
+        yield Path(model)
+        return
+    with tempfile.TemporaryDirectory(prefix="onnx-oto-") as folder:
+        path = Path(folder) / name
+        save(model, path)
+        yield path
+
+
+def _say_nothing(_: str) -> None:
+    pass
