@@ -1,6 +1,6 @@
 """Where the time of a training step goes: ONNX Runtime, gradient averaging, the optimizer, everything else.
 
-    python tools/bench_step.py [--stages 64,128,256,512] [--batch 64] [--steps 8] [--json]
+    python tools/bench_step.py [--stages 64,128,256,512] [--batch 64] [--steps 8] [--direction sgd] [--clip-norm N]
 
 Trains a CIFAR-style residual network (default: ResNet-18 with 11.2 million parameters, at 32x32) on random images with
 DHSPG through the real training loop, `--steps` steps in each phase, and prints medians per phase. All work in numpy
@@ -25,13 +25,16 @@ from onnx_oto.gradients import TrainingSpec
 from onnx_oto.gradients.backends.ort_training import OrtBackend
 from onnx_oto.gradients.session.shards import OrtSession
 from onnx_oto.model import normalise
-from onnx_oto.optim import Block, Dhspg, GroupIndex, Optimizer, Plan, Sgd
+from onnx_oto.optim import DIRECTIONS, Block, Dhspg, GroupIndex, Optimizer, Plan
+from onnx_oto.pipeline import TrainOptions
+from onnx_oto.pipeline.optimizing import decayed, selector
 from onnx_oto.training.events import Event, Stepped
 from onnx_oto.training.loop import Recipe, train
-from onnx_oto.zigs import Analysis, analyse, choose, trainable
-from onnx_oto.zigs.blocks import lane_scores, zig_blocks
+from onnx_oto.training.transforms import ClipNorm
+from onnx_oto.zigs import Analysis, analyse, trainable
+from onnx_oto.zigs.blocks import zig_blocks
 
-PHASES = ("warm-up", "shrink", "finish", "done")
+PHASES = ("observe", "shrink", "finish", "done")
 PARTS = ("onnxruntime", "averaging", "optimizer", "other")
 LIMIT = 0.08  # largest share of a step that numpy may take
 
@@ -89,15 +92,15 @@ class Stopwatch:
         self.last = now
 
 
-def optimizer_for(analysis: Analysis, session: OrtSession, plan: Plan, sparsity: float) -> Timed:
+def optimizer_for(
+    analysis: Analysis, session: OrtSession, plan: Plan, sparsity: float, direction: str
+) -> Timed:
     entries, lanes = zig_blocks(analysis, session.slices)
     groups = GroupIndex(tuple(Block(*entry) for entry in entries), int(lanes.size))
 
-    def select(scores: np.ndarray) -> np.ndarray:
-        return choose(analysis, lane_scores(analysis, lanes, scores), sparsity).drop[lanes]
-
-    direction = Sgd(momentum=0.9, weight_decay=5e-4)
-    return Timed(Dhspg(direction, session.params.size, groups, select, plan))
+    decay = decayed(analysis, session)
+    select = selector(analysis, lanes, TrainOptions(sparsity=sparsity, scope="dimension"))
+    return Timed(Dhspg(DIRECTIONS[direction](), session.params.size, groups, select, plan, decayed=decay))
 
 
 def random_images(session: OrtSession, count: int, image: tuple[int, int, int]) -> data.Dataset:
@@ -110,7 +113,9 @@ def random_images(session: OrtSession, count: int, image: tuple[int, int, int]) 
     return data.Tables(*tables).fit(inputs, {"y": data.Labels(classes=10)})
 
 
-def measure(stages: tuple[int, ...], batch: int, steps: int, size: int) -> tuple[int, int, Stopwatch]:
+def measure(
+    stages: tuple[int, ...], batch: int, steps: int, size: int, direction: str, clip: float | None
+) -> tuple[int, int, Stopwatch]:
     """Return parameters, shards, and the timed steps of a run with `steps` steps in every phase."""
     image = (3, size, size)
     model = normalise(models.residual(stages=stages, blocks=2, image=image))
@@ -118,9 +123,10 @@ def measure(stages: tuple[int, ...], batch: int, steps: int, size: int) -> tuple
     session = OrtBackend().build(model, TrainingSpec(trainable(analysis), "cross-entropy", batch))
     assert isinstance(session, OrtSession)
     try:
-        optimizer = optimizer_for(analysis, session, Plan(steps, steps, steps), 0.6)
+        optimizer = optimizer_for(analysis, session, Plan(steps, steps, steps), 0.6, direction)
         watch = Stopwatch(session, optimizer)
-        recipe = Recipe(1, batch, lambda step: 1e-3, "cross-entropy")
+        transforms = () if clip is None else (ClipNorm(clip),)
+        recipe = Recipe(1, batch, lambda step: 1e-3, "cross-entropy", transforms=transforms)
         train(session, optimizer, random_images(session, 4 * steps * batch, image), recipe, observer=watch)
         return session.params.size, session.shards, watch
     finally:
@@ -145,10 +151,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--size", type=int, default=32, help="height and width of the images")
     parser.add_argument("--steps", type=int, default=8, help="steps per phase")
+    parser.add_argument("--direction", choices=list(DIRECTIONS), default="sgd")
+    parser.add_argument("--clip-norm", type=float)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     stages = tuple(int(text) for text in options.stages.split(","))
-    parameters, shards, watch = measure(stages, options.batch, options.steps, options.size)
+    parameters, shards, watch = measure(
+        stages, options.batch, options.steps, options.size, options.direction, options.clip_norm
+    )
     phases = summary(watch)
     if options.json:
         result: dict[str, Any] = {"parameters": parameters, "shards": shards, "batch": options.batch}

@@ -20,7 +20,7 @@ from rich.progress import Progress as Bar
 from onnx_oto.cli.screen import console
 from onnx_oto.cli.streams import PROGRESS
 from onnx_oto.cli.text import shown
-from onnx_oto.training import EpochEnded, Event, Started, Stepped
+from onnx_oto.training import EpochEnded, Event, Skipped, Started, Stepped
 
 WIDE_BAR, BAR = 110, 72
 """Columns that all figures of training with a bar take, and without."""
@@ -73,6 +73,10 @@ class Progress:
             self._spoke = self._pace.begin
         elif isinstance(event, Stepped):
             self._step(event)
+        elif isinstance(event, Skipped):
+            self.say(
+                f"skipped a step behind step {event.step} ({event.skipped} of {event.allowed}): {event.reason}"
+            )
         elif isinstance(event, EpochEnded):
             self.say(_epoch_line(event))
 

@@ -4,18 +4,20 @@ groups.py      where each ZIG lies in the flat buffer; sums and edits over group
 directions.py  SGD, Adam, AdamW, and their application in cache-sized pieces
 saliency.py    which groups matter
 plan.py        which step does what
-base.py        the Optimizer protocol, and plain training
+options.py     options that directions and optimizers state themselves
+base.py        the Optimizer protocol, its task, and plain training
 dhspg.py       DHSPG with an exact finish
 registry.py    the optimizers by name
 workers.py     pieces over threads
 """
 
-from onnx_oto.optim.base import Dense, Optimizer
+from onnx_oto.optim.base import Dense, Optimizer, OptimizerOptions, Select, Task
 from onnx_oto.optim.dhspg import Dhspg
 from onnx_oto.optim.directions import DIRECTIONS, Adam, AdamW, Direction, Sgd
 from onnx_oto.optim.groups import Block, GroupIndex
+from onnx_oto.optim.options import Option, option
 from onnx_oto.optim.plan import Plan
-from onnx_oto.optim.registry import OPTIMIZERS, Task, make
+from onnx_oto.optim.registry import OPTIMIZERS, Method, method, options
 from onnx_oto.optim.saliency import SALIENCIES
 
 __all__ = [
@@ -29,9 +31,15 @@ __all__ = [
     "Dhspg",
     "Direction",
     "GroupIndex",
+    "Method",
     "Optimizer",
+    "OptimizerOptions",
+    "Option",
     "Plan",
+    "Select",
     "Sgd",
     "Task",
-    "make",
+    "method",
+    "option",
+    "options",
 ]

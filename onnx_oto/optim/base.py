@@ -1,17 +1,21 @@
-"""What every optimizer is, and the one that only trains."""
+"""What every optimizer is and is asked for, and the one that only trains."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.errors import OtoError
 from onnx_oto.optim.directions import Direction, Stepper
+from onnx_oto.optim.groups import GroupIndex
 
 Array = npt.NDArray[Any]
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
 State = dict[str, Array]
 
 
@@ -20,7 +24,7 @@ class Optimizer(Protocol):
 
     @property
     def phase(self) -> str:
-        """What the next step will do: "warm-up", "shrink", "finish" or "done"."""
+        """What the next step will do: "observe", "shrink", "finish" or "done"."""
         ...
 
     @property
@@ -49,6 +53,63 @@ class Optimizer(Protocol):
         ...
 
 
+class Select(Protocol):
+    """Which groups go, by their scores and under every constraint of the model."""
+
+    def __call__(self, scores: Floats, share: float = 1.0, gone: Bools | None = None) -> Bools:
+        """Return the groups to drop: bool [K].
+
+        scores: float64 [K], low = drop first. share: how much of what the run is to drop in the end, 0 to 1. gone: bool
+        [K], groups that are dropped for good: they are in the answer and count. May be asked as often as wanted; the
+        same question has the same answer.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What an optimizer is asked to do.
+
+    size: number P of parameters in the flat buffers. groups: K groups of them, and `select`, which chooses among them.
+    steps: optimizer steps of the run; at the end of them exactly what was selected is zero. decayed: stretches of the
+    buffers that weight decay is for, None = all.
+    """
+
+    direction: Direction
+    size: int
+    groups: GroupIndex
+    select: Select
+    steps: int
+    decayed: tuple[slice, ...] | None = None
+
+
+class OptimizerOptions(Protocol):
+    """A frozen dataclass whose fields, made by `option`, are what the user may set of an optimizer.
+
+    Raises UsageError when made from values out of range.
+    """
+
+    @property
+    def prunes(self) -> bool:
+        """Whether groups are driven to zero at all."""
+        ...
+
+    def build(self, task: Task) -> Optimizer:
+        """Return a new optimizer."""
+        ...
+
+
+@dataclass(frozen=True)
+class DenseOptions:
+    """Nothing can be set; see `OptimizerOptions`."""
+
+    prunes: ClassVar[bool] = False
+
+    def build(self, task: Task) -> Optimizer:
+        """See `OptimizerOptions.build`."""
+        return Dense(task.direction, task.size, decayed=task.decayed)
+
+
 class Dense:
     """Plain training: x <- x - lr * v. The baseline; no group is ever zeroed."""
 
@@ -56,8 +117,15 @@ class Dense:
     zeroed = 0
     target: int | None = 0
 
-    def __init__(self, direction: Direction, size: int, *, dtype: npt.DTypeLike = np.float32) -> None:
-        self._stepper = Stepper(direction, size, dtype=dtype)
+    def __init__(
+        self,
+        direction: Direction,
+        size: int,
+        *,
+        decayed: Iterable[slice] | None = None,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        self._stepper = Stepper(direction, size, dtype=dtype, decayed=decayed)
 
     def step(self, params: Array, grads: Array, lr: float) -> None:
         """See `Optimizer.step`."""

@@ -17,7 +17,7 @@ What differs from the published method, and why:
   step divided by the number of shrink steps: every group arrives in time, small or large. Where <x, v> < 0,
   lambda = low + min(that, 0.9 (high - low)): the shrinking that is left after the gradient's push is the
   same, and the bound on the descent of f is kept.
-- The saliency is averaged over the second half of the warm-up, not taken from one mini-batch.
+- The saliency is averaged over the second half of the observe phase, not taken from one mini-batch.
 - Exactly the groups that `select` returned are penalised and nothing else is ever projected, so the target
   cannot be overshot. What the shrinking did not finish is scaled by (T-t-1)/(T-t) in step t up to the
   deadline T (as HESSO does): norms fall linearly, there is no late cut, and the target is met at a step
@@ -27,23 +27,23 @@ What differs from the published method, and why:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.errors import OtoError, UsageError
-from onnx_oto.optim.base import State, part, prefixed
+from onnx_oto.optim.base import Bools, Floats, Optimizer, Select, State, Task, part, prefixed
 from onnx_oto.optim.directions import Direction, Stepper
 from onnx_oto.optim.groups import GroupIndex, Moments
-from onnx_oto.optim.plan import Plan
+from onnx_oto.optim.options import option
+from onnx_oto.optim.plan import FINISH, OBSERVE, SHRINK, Plan, require_shares
 from onnx_oto.optim.saliency import SALIENCIES, Average
 
 Array = npt.NDArray[Any]
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
-Select = Callable[[Floats], Bools]
 
 # Of the interval (low, high) this much at most, so that f keeps descending.
 DESCENT_SHARE = 0.9
@@ -52,10 +52,9 @@ DESCENT_SHARE = 0.9
 class Dhspg:
     """The optimizer; see the module. Parameters outside all groups, and groups not chosen, take plain steps.
 
-    size: number P of parameters in the flat buffers. groups: K groups. select: called once, at the
-    partition step, with the scores float64 [K] (low = drop first); returns bool [K], True for the groups to
-    drop. regularizer: lambda at the partition step, None for the pace that meets the end of the shrink
-    phase. eps: of the half-space, in [0, 1).
+    size: number P of parameters in the flat buffers. groups: K groups. select: asked once, at the partition step.
+    decayed: stretches of the buffers that weight decay is for, None = all. regularizer: lambda at the partition
+    step, None for the pace that meets the end of the shrink phase. eps: of the half-space, in [0, 1).
     """
 
     def __init__(
@@ -69,17 +68,11 @@ class Dhspg:
         saliency: str = "paper",
         regularizer: float | None = None,
         eps: float = 0.0,
+        decayed: Iterable[slice] | None = None,
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
-        if saliency not in SALIENCIES:
-            raise UsageError(f"saliency {saliency!r}: choose one of {', '.join(SALIENCIES)}")
-        if not 0 <= eps < 1:
-            raise UsageError(f"eps {eps}: the half-space needs a number in [0, 1)")
-        if regularizer is not None and regularizer <= 0:
-            raise UsageError(
-                f"regularizer {regularizer}: give a positive number, or none for the pace of the plan"
-            )
-        self._stepper = Stepper(direction, size, dtype=dtype)
+        _require(saliency, regularizer, eps)
+        self._stepper = Stepper(direction, size, dtype=dtype, decayed=decayed)
         self._groups = groups
         self._select = select
         self._plan = plan
@@ -93,7 +86,7 @@ class Dhspg:
 
     @property
     def phase(self) -> str:
-        """What the next step will do: "warm-up", "shrink", "finish" or "done"."""
+        """What the next step will do: "observe", "shrink", "finish" or "done"."""
         return self._plan.phase(self._stepper.taken)
 
     @property
@@ -114,7 +107,7 @@ class Dhspg:
     def step(self, params: Array, grads: Array, lr: float) -> None:
         """See `Optimizer.step`."""
         step = self._stepper.taken
-        if self._plan.warm_up // 2 <= step <= self._plan.partition:
+        if self._plan.observe // 2 <= step <= self._plan.partition:
             self._saliency.add(self._groups.moments(params, grads))
         if step == self._plan.partition:
             self._partition(params, lr)
@@ -207,6 +200,57 @@ class Dhspg:
         for array in (params, v, *self._stepper.slots.values()):
             self._penalised.zero(array, which)
         self._dead |= which
+
+
+def _require(saliency: str, regularizer: float | None, eps: float) -> None:
+    if saliency not in SALIENCIES:
+        raise UsageError(f"saliency {saliency!r}: choose one of {', '.join(SALIENCIES)}")
+    if not 0 <= eps < 1:
+        raise UsageError(f"eps {eps}: the half-space needs a number in [0, 1)")
+    if regularizer is not None and not 0 < regularizer < math.inf:
+        raise UsageError(
+            f"regularizer {regularizer}: give a positive number, or none for the pace of the plan"
+        )
+
+
+@dataclass(frozen=True)
+class DhspgOptions:
+    """What the user may set; see `OptimizerOptions`."""
+
+    prunes: ClassVar[bool] = True
+
+    saliency: str = option("paper", "What tells which groups matter.", choices=tuple(SALIENCIES))
+    regularizer: float | None = option(
+        None,
+        "Pull towards zero of the chosen groups, times the learning rate.  [default: the pace of the plan]",
+    )
+    half_space_eps: float = option(
+        0.0, "A shrinking group is dropped when a step leaves less than this share of it, 0 to below 1."
+    )
+    plan_observe: float = option(OBSERVE, "Share of steps that train in full, before groups are chosen.")
+    plan_shrink: float = option(SHRINK, "Share of steps in which the chosen groups shrink.")
+    plan_finish: float = option(FINISH, "Share of steps that scale what is left of them to zero.")
+
+    def __post_init__(self) -> None:
+        _require(self.saliency, self.regularizer, self.half_space_eps)
+        require_shares(self.plan_observe, self.plan_shrink, self.plan_finish)
+
+    def build(self, task: Task) -> Optimizer:
+        """See `OptimizerOptions.build`."""
+        plan = Plan.of(
+            task.steps, observe=self.plan_observe, shrink=self.plan_shrink, finish=self.plan_finish
+        )
+        return Dhspg(
+            task.direction,
+            task.size,
+            task.groups,
+            task.select,
+            plan,
+            saliency=self.saliency,
+            regularizer=self.regularizer,
+            eps=self.half_space_eps,
+            decayed=task.decayed,
+        )
 
 
 def shrink_distance(moments: Moments, pace: Floats, lr: float) -> Floats:

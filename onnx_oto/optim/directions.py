@@ -5,27 +5,57 @@ same stretch of its state arrays ("slots", flat arrays as long as the parameters
 be applied to any part of the buffers, which is what `Stepper` does: cache-sized pieces, in place, on a few
 threads.
 
+Weight decay is the stepper's, so that a direction knows nothing of parameters that are not decayed: with d the
+decay, on the decayed stretches alone, g <- g + d * x in front of `turn`, or v <- v + d * x behind it (decoupled).
+
 Where gradient, slots and parameter are exactly 0.0, v is exactly 0.0: a dead group that is fed a zero
 gradient stays dead, in every direction here (the contract suite checks it).
+
+A direction is a frozen dataclass: its fields, made by `option`, are options of the command line. A new one is
+one class and one entry in `DIRECTIONS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from onnx_oto.errors import OtoError
+from onnx_oto.errors import OtoError, UsageError
+from onnx_oto.optim.options import option
 from onnx_oto.optim.workers import PIECE, default_threads, spread
 
 Array = npt.NDArray[Any]
+Stretches = tuple[slice, ...]
+
+WEIGHT_DECAY = "Share of each weight that is added to its gradient (sgd, adam) or step (adamw)."
+BETA1 = "Share that the mean of the gradients keeps."
+BETA2 = "Share that the mean of the squared gradients keeps."
+EPS = "Added to the root of the mean square."
 
 
 class Direction(Protocol):
-    """An elementwise rule that turns gradients into a direction."""
+    """An elementwise rule that turns gradients into a direction. All values are read only."""
+
+    @property
+    def rate(self) -> float:
+        """The learning rate that is used unless one is given."""
+        ...
+
+    @property
+    def weight_decay(self) -> float:
+        """How much of a decayed parameter is added to its gradient, or to v."""
+        ...
+
+    @property
+    def decoupled(self) -> bool:
+        """Whether weight decay is added to v, behind the state, and not to the gradient."""
+        ...
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -47,9 +77,16 @@ class Sgd:
     d = g + weight_decay * x;  m <- momentum * m + d, from m = 0;  v = m, or d + momentum * m (nesterov).
     """
 
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 5e-4
+    rate: ClassVar[float] = 0.1
+    decoupled: ClassVar[bool] = False
+
+    momentum: float = option(0.9, "Share of the last step's direction that goes into the next.")
+    nesterov: bool = option(False, "Look ahead by the momentum.")
+    weight_decay: float = option(5e-4, WEIGHT_DECAY)
+
+    def __post_init__(self) -> None:
+        _require_shares(self, "momentum")
+        _require_decay(self.weight_decay)
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -58,9 +95,6 @@ class Sgd:
 
     def turn(self, x: Array, g: Array, slots: Sequence[Array], step: int, scratch: Array) -> None:
         """See `Direction.turn`."""
-        if self.weight_decay:
-            np.multiply(x, self.weight_decay, out=scratch)
-            np.add(g, scratch, out=g)
         if not self.momentum:
             return
         (m,) = slots
@@ -82,17 +116,20 @@ class Adam:
     """
 
     slots: ClassVar[tuple[str, ...]] = ("mean", "square")
+    rate: ClassVar[float] = 1e-3
+    decoupled: ClassVar[bool] = False
 
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.0
+    beta1: float = option(0.9, BETA1)
+    beta2: float = option(0.999, BETA2)
+    eps: float = option(1e-8, EPS)
+    weight_decay: float = option(0.0, WEIGHT_DECAY)
+
+    def __post_init__(self) -> None:
+        _require_adaptive(self)
+        _require_decay(self.weight_decay)
 
     def turn(self, x: Array, g: Array, slots: Sequence[Array], step: int, scratch: Array) -> None:
         """See `Direction.turn`."""
-        if self.weight_decay:
-            np.multiply(x, self.weight_decay, out=scratch)
-            np.add(g, scratch, out=g)
         _adaptive(g, slots, step, scratch, self.beta1, self.beta2, self.eps)
 
 
@@ -104,18 +141,21 @@ class AdamW:
     """
 
     slots: ClassVar[tuple[str, ...]] = ("mean", "square")
+    rate: ClassVar[float] = 1e-3
+    decoupled: ClassVar[bool] = True
 
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 1e-2
+    beta1: float = option(0.9, BETA1)
+    beta2: float = option(0.999, BETA2)
+    eps: float = option(1e-8, EPS)
+    weight_decay: float = option(1e-2, WEIGHT_DECAY)
+
+    def __post_init__(self) -> None:
+        _require_adaptive(self)
+        _require_decay(self.weight_decay)
 
     def turn(self, x: Array, g: Array, slots: Sequence[Array], step: int, scratch: Array) -> None:
         """See `Direction.turn`."""
         _adaptive(g, slots, step, scratch, self.beta1, self.beta2, self.eps)
-        if self.weight_decay:
-            np.multiply(x, self.weight_decay, out=scratch)
-            np.add(g, scratch, out=g)
 
 
 def _adaptive(
@@ -137,7 +177,45 @@ def _adaptive(
     np.multiply(g, 1 / (1 - b1 ** (step + 1)), out=g)
 
 
-DIRECTIONS: dict[str, Callable[..., Direction]] = {"sgd": Sgd, "adam": Adam, "adamw": AdamW}
+def _require_shares(direction: Direction, *names: str) -> None:
+    for name in names:
+        value = getattr(direction, name)
+        if not 0 <= value < 1:
+            raise UsageError(f"{name} is {value}: give a share from 0 to below 1")
+
+
+def _require_adaptive(direction: Adam | AdamW) -> None:
+    _require_shares(direction, "beta1", "beta2")
+    if not 0 < direction.eps < math.inf:
+        raise UsageError(f"eps is {direction.eps}: give a positive number")
+
+
+def _require_decay(value: float) -> None:
+    if not 0 <= value < math.inf:
+        raise UsageError(f"weight-decay is {value}: give a number from 0")
+
+
+DIRECTIONS: dict[str, type[Direction]] = {"sgd": Sgd, "adam": Adam, "adamw": AdamW}
+
+
+def merged(stretches: Iterable[slice], size: int) -> Stretches:
+    """Return stretches of a buffer of `size` in order, those that touch as one; OtoError where they do not fit.
+
+    >>> merged([slice(6, 8), slice(0, 2), slice(2, 5)], 8)
+    (slice(0, 5, None), slice(6, 8, None))
+    """
+    found: list[slice] = []
+    for each in sorted(stretches, key=lambda each: (each.start, each.stop)):
+        last = found[-1].stop if found else 0
+        if not last <= each.start <= each.stop <= size:
+            raise OtoError(
+                f"stretch {each.start}:{each.stop} overlaps another, or the {size} parameters end before"
+            )
+        if found and last == each.start:
+            found[-1] = slice(found[-1].start, each.stop)
+        elif each.start < each.stop:
+            found.append(each)
+    return tuple(found)
 
 
 @dataclass(eq=False)
@@ -145,7 +223,8 @@ class Stepper:
     """Owns the state arrays of a direction for P parameters and applies it in pieces.
 
     `turn` makes v in place of the gradients, `descend` takes x -= lr * v, `plain` does both piece by piece
-    so that each piece is read from memory once. Only turn and plain advance the step count.
+    so that each piece is read from memory once. Only turn and plain advance the step count. decayed: the stretches
+    of the buffer that weight decay is for; None = all of it.
     """
 
     direction: Direction
@@ -153,12 +232,15 @@ class Stepper:
     threads: int = field(default_factory=default_threads)
     dtype: npt.DTypeLike = np.float32
     taken: int = 0
+    decayed: Iterable[slice] | None = None
 
     def __post_init__(self) -> None:
         self.slots: dict[str, Array] = {
             name: np.zeros(self.size, self.dtype) for name in self.direction.slots
         }
-        self._parts = [slice(i, min(i + PIECE, self.size)) for i in range(0, self.size, PIECE)]
+        whole = (slice(0, self.size),)
+        stretches = merged(whole if self.decayed is None else self.decayed, self.size)
+        self._parts = list(_parts(self.size, stretches if self.direction.weight_decay else ()))
 
     def turn(self, x: Array, g: Array) -> None:
         """Overwrite the gradient g [P] with v [P]; x [P] is read only."""
@@ -171,10 +253,10 @@ class Stepper:
     def descend(self, x: Array, v: Array, lr: float) -> None:
         """Overwrite x [P] with x - lr * v; v [P] is read only."""
 
-        def work(parts: Sequence[slice]) -> None:
+        def work(parts: Sequence[Part]) -> None:
             scratch = np.empty(min(PIECE, self.size), x.dtype)
-            for part in parts:
-                _descend(x[part], v[part], lr, scratch)
+            for at, _ in parts:
+                _descend(x[at], v[at], lr, scratch)
 
         spread(work, self._parts, self.threads)
 
@@ -193,18 +275,50 @@ class Stepper:
         self.taken = int(state["taken"])
 
     def _sweep(self, x: Array, g: Array, lr: float | None) -> None:
-        step = self.taken
+        step, decay, behind = self.taken, self.direction.weight_decay, self.direction.decoupled
 
-        def work(parts: Sequence[slice]) -> None:
+        def work(parts: Sequence[Part]) -> None:
             scratch = np.empty(min(PIECE, self.size), x.dtype)
-            for part in parts:
-                slots = [slot[part] for slot in self.slots.values()]
-                self.direction.turn(x[part], g[part], slots, step, scratch[: part.stop - part.start])
+            for at, decayed in parts:
+                slots = [slot[at] for slot in self.slots.values()]
+                if not behind:
+                    _add_decay(x, g, decayed, decay, scratch)
+                self.direction.turn(x[at], g[at], slots, step, scratch[: at.stop - at.start])
+                if behind:
+                    _add_decay(x, g, decayed, decay, scratch)
                 if lr is not None:
-                    _descend(x[part], g[part], lr, scratch)
+                    _descend(x[at], g[at], lr, scratch)
 
         spread(work, self._parts, self.threads)
         self.taken = step + 1
+
+
+class Part(NamedTuple):
+    """A cache-sized part of the buffer, and the stretches inside it that are decayed."""
+
+    at: slice
+    decayed: Stretches
+
+
+def _parts(size: int, decayed: Stretches) -> Iterator[Part]:
+    """Yield the buffer in parts, in order; `decayed` is in order too."""
+    waiting = deque(decayed)
+    for start in range(0, size, PIECE):
+        stop = min(start + PIECE, size)
+        inside = []
+        while waiting and waiting[0].start < stop:
+            each = waiting.popleft()
+            inside.append(slice(each.start, min(each.stop, stop)))
+            if each.stop > stop:
+                waiting.appendleft(slice(stop, each.stop))
+        yield Part(slice(start, stop), tuple(inside))
+
+
+def _add_decay(x: Array, g: Array, stretches: Stretches, decay: float, scratch: Array) -> None:
+    """g += decay * x on the given stretches."""
+    for at in stretches:
+        change = np.multiply(x[at], decay, out=scratch[: at.stop - at.start])
+        np.add(g[at], change, out=g[at])
 
 
 def _descend(x: Array, v: Array, lr: float, scratch: Array) -> None:

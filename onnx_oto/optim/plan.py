@@ -1,4 +1,4 @@
-"""Which step of a training run does what: warm-up, shrink, finish, done."""
+"""Which step of a training run does what: observe, shrink, finish, done."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from onnx_oto.errors import UsageError
 
 # Shares of the whole run. An early choice leaves most of the run to the parameters that stay. Accuracy at 60 %
-# of the groups, the same share in every dimension, for warm-up / shrink: 0.05/0.3 0.8624, 0.1/0.2 0.8612,
+# of the groups, the same share in every dimension, for observe / shrink: 0.05/0.3 0.8624, 0.1/0.2 0.8612,
 # 0.2/0.1 0.8600, 0.1/0.5 0.8595, 0.2/0.3 0.8593; dense 0.8758; dense with the compact widths 0.8588. (Residual
 # net of 12-24-48 channels, 14x14 Fashion-MNIST, 10,000 training and all test images, 8 epochs, SGD with cosine
 # from 0.1, batch 64, means of seeds 0-2, standard error about 0.001.)
-WARM_UP = 0.05
+OBSERVE = 0.05
 SHRINK = 0.3
 FINISH = 0.05
 
@@ -20,54 +20,59 @@ FINISH = 0.05
 class Plan:
     """The phases of a sparsifying run, in optimizer steps.
 
-    Steps [0, warm_up) are plain. At step `partition` = warm_up the groups to drop are chosen; they are
+    Steps [0, observe) are plain. At step `partition` = observe the groups to drop are chosen; they are
     pushed towards zero for `shrink` steps; what is left then is scaled to zero over `finish` steps. From
     step `deadline` on, exactly the chosen groups are zero and the rest trains on.
     """
 
-    warm_up: int
+    observe: int
     shrink: int
     finish: int
 
     def __post_init__(self) -> None:
-        if self.warm_up < 0 or self.shrink < 0 or self.finish < 1:
-            raise UsageError(f"{self}: warm_up and shrink must be at least 0 and finish at least 1 steps")
+        if self.observe < 0 or self.shrink < 0 or self.finish < 1:
+            raise UsageError(f"{self}: observe and shrink must be at least 0 and finish at least 1 steps")
 
     @property
     def partition(self) -> int:
         """The step that chooses the groups to drop."""
-        return self.warm_up
+        return self.observe
 
     @property
     def deadline(self) -> int:
         """The first step that starts with every chosen group at zero."""
-        return self.warm_up + self.shrink + self.finish
+        return self.observe + self.shrink + self.finish
 
     def phase(self, step: int) -> str:
-        """Return "warm-up", "shrink", "finish" or "done" for a step counted from 0."""
-        if step < self.warm_up:
-            return "warm-up"
-        if step < self.warm_up + self.shrink:
+        """Return "observe", "shrink", "finish" or "done" for a step counted from 0."""
+        if step < self.observe:
+            return "observe"
+        if step < self.observe + self.shrink:
             return "shrink"
         return "finish" if step < self.deadline else "done"
 
     @classmethod
     def of(
-        cls, total: int, *, warm_up: float = WARM_UP, shrink: float = SHRINK, finish: float = FINISH
+        cls, total: int, *, observe: float = OBSERVE, shrink: float = SHRINK, finish: float = FINISH
     ) -> Plan:
         """Return the plan for a run of `total` steps from shares of it, which add up to at most 1.
 
-        >>> Plan.of(1000, warm_up=0.2, shrink=0.3, finish=0.05)
-        Plan(warm_up=200, shrink=300, finish=50)
+        >>> Plan.of(1000, observe=0.2, shrink=0.3, finish=0.05)
+        Plan(observe=200, shrink=300, finish=50)
         """
         if total < 1:
             raise UsageError(f"a run of {total} steps: at least 1 is needed")
-        if min(warm_up, shrink, finish) < 0 or warm_up + shrink + finish > 1 + 1e-9:
-            raise UsageError(
-                f"warm-up {warm_up:g}, shrink {shrink:g} and finish {finish:g} are shares of the run: "
-                "give numbers from 0 that add up to at most 1"
-            )
-        first = min(round(total * warm_up), total - 1)
-        last = min(max(round(total * (warm_up + shrink + finish)), first + 1), total)
+        require_shares(observe, shrink, finish)
+        first = min(round(total * observe), total - 1)
+        last = min(max(round(total * (observe + shrink + finish)), first + 1), total)
         tail = min(max(1, round(total * finish)), last - first)
         return cls(first, last - first - tail, tail)
+
+
+def require_shares(observe: float, shrink: float, finish: float) -> None:
+    """Raise UsageError unless these can be shares of a run."""
+    if not (min(observe, shrink, finish) >= 0 and observe + shrink + finish <= 1 + 1e-9):
+        raise UsageError(
+            f"plan: observe {observe:g}, shrink {shrink:g} and finish {finish:g} are shares of the run: "
+            "give numbers from 0 that add up to at most 1"
+        )

@@ -1,48 +1,42 @@
-"""The optimizers by name. A new one is one entry here."""
+"""The optimizers by name. A new one is one file with its options class, and one entry here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from onnx_oto.errors import UsageError
-from onnx_oto.optim.base import Dense, Optimizer
-from onnx_oto.optim.dhspg import Dhspg, Select
-from onnx_oto.optim.directions import Direction
-from onnx_oto.optim.groups import GroupIndex
-from onnx_oto.optim.plan import Plan
+from onnx_oto.optim.base import DenseOptions, OptimizerOptions
+from onnx_oto.optim.dhspg import DhspgOptions
+from onnx_oto.optim.directions import DIRECTIONS, Direction
+from onnx_oto.optim.options import Option, chosen, configured, listed, require_known, values
+
+OPTIMIZERS: dict[str, type[OptimizerOptions]] = {"dense": DenseOptions, "dhspg": DhspgOptions}
 
 
-@dataclass(frozen=True)
-class Task:
-    """What an optimizer is asked to do.
+class Method(NamedTuple):
+    """An optimizer and a direction, each with its options."""
 
-    size: parameters in the flat buffer. select: which groups to drop, from their scores
-    (low = drop first). options: keyword arguments of the optimizer itself.
-    """
-
+    optimizer: OptimizerOptions
     direction: Direction
-    size: int
-    groups: GroupIndex
-    select: Select
-    plan: Plan
-    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def values(self) -> dict[str, Any]:
+        """Return all options by name, defaults included."""
+        return values(self.optimizer, self.direction)
 
 
-def _dense(task: Task) -> Optimizer:
-    return Dense(task.direction, task.size, **task.options)
+def options() -> dict[str, Option]:
+    """Return what can be set of any registered optimizer or direction, by name."""
+    return listed(OPTIMIZERS, DIRECTIONS)
 
 
-def _dhspg(task: Task) -> Optimizer:
-    return Dhspg(task.direction, task.size, task.groups, task.select, task.plan, **task.options)
+def method(optimizer: str, direction: str, given: Mapping[str, Any]) -> Method:
+    """Return an optimizer and a direction by name, with the given options and defaults for the rest.
 
+    Raises UsageError for a name that is not registered, an option of neither, and values out of range.
 
-OPTIMIZERS: dict[str, Callable[[Task], Optimizer]] = {"dense": _dense, "dhspg": _dhspg}
-
-
-def make(name: str, task: Task) -> Optimizer:
-    """Return the optimizer `name` for a task; UsageError names the choices."""
-    if name not in OPTIMIZERS:
-        raise UsageError(f"optimizer {name!r}: choose one of {', '.join(OPTIMIZERS)}")
-    return OPTIMIZERS[name](task)
+    >>> method("dense", "sgd", {"momentum": 0.8}).direction
+    Sgd(momentum=0.8, nesterov=False, weight_decay=0.0005)
+    """
+    kinds = chosen("optimizer", OPTIMIZERS, optimizer), chosen("direction", DIRECTIONS, direction)
+    require_known(given, options(), optimizer, direction)
+    return Method(configured(kinds[0], given), configured(kinds[1], given))

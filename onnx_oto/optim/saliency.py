@@ -1,4 +1,4 @@
-"""How much each group matters, from its values and gradients during warm-up. The lowest are dropped first.
+"""How much each group matters, from its values and gradients while they are observed. The lowest are dropped first.
 
 A criterion maps the per-group sums of one step to float64 [K]; `Average` takes the mean over many steps,
 because the score of one mini-batch is mostly noise. With x the group, g its gradient, n its number of

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from onnx_oto.settings import AnalysisOptions, Settings, setting
+from onnx_oto.settings.base import Setting
 from onnx_oto.settings.checks import (
     all_finite,
     all_positive,
@@ -20,10 +21,13 @@ from onnx_oto.settings.checks import (
     share,
     share_below_one,
 )
+from onnx_oto.settings.declare import About
+from onnx_oto.settings.kinds import kind_of
 from onnx_oto.settings.memory import memory
 
 if TYPE_CHECKING:
     from onnx_oto.losses import Loss
+    from onnx_oto.optim import Method
     from onnx_oto.runtime.limits import Limits
 
 PathLike = str | os.PathLike[str]
@@ -100,16 +104,43 @@ def _least_seconds() -> str:
     return f"{LEAST_SECONDS:.0f}, and more for large weights and inputs"
 
 
-def _default_lr(direction: str) -> float:
-    """Return the learning rate that suits a direction."""
-    return 0.1 if direction == "sgd" else 1e-3
+def _of_whom(values: Mapping[str, Any]) -> str:
+    """Return what is the default of whom.
+
+    >>> _of_whom({"sgd": 0.1, "adam": 0.001, "adamw": 0.001})
+    '0.1 for sgd, 0.001 for adam and adamw'
+    """
+    owners: dict[Any, list[str]] = {}
+    for owner, value in values.items():
+        owners.setdefault(value, []).append(owner)
+    return ", ".join(f"{value:g} for {' and '.join(names)}" for value, names in owners.items())
 
 
-def _default_lrs() -> str:
-    rates: dict[float, list[str]] = {}
-    for name in _directions():
-        rates.setdefault(_default_lr(name), []).append(name)
-    return ", ".join(f"{rate:g} for {' and '.join(names)}" for rate, names in rates.items())
+def _default_rates() -> str:
+    from onnx_oto.optim import DIRECTIONS
+
+    return _of_whom({name: kind.rate for name, kind in DIRECTIONS.items()})
+
+
+def _default_decays() -> str:
+    from onnx_oto.optim import options
+
+    return _of_whom(options()["weight_decay"].defaults)
+
+
+def _method_settings() -> Iterable[Setting]:
+    """Return what optimizers and directions state themselves, but for the weight decay, which most have."""
+    from onnx_oto.optim import options
+
+    for each in options().values():
+        if each.name != "weight_decay":
+            values = set(each.defaults.values())
+            about = About(
+                f"Of {', '.join(each.defaults)}: {each.text}",
+                choices=each.choices.__iter__ if each.choices else None,
+                shown="" if values <= {None, False} else str(values.pop()),
+            )
+            yield Setting(each.name, kind_of(each.kind | None), about)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,11 +233,31 @@ class TrainOptions(CompactOptions):
 
     sparsity: float = setting(0.5, "Share of groups to drive to zero.", check=share_below_one)
     epochs: int = setting(10, "Passes over the training data.", check=at_least(1))
-    batch: int = setting(64, "Samples per step.", check=at_least(1))
-    lr: float | None = setting(None, "Largest learning rate.", check=positive, shown=_default_lrs)
+    batch: int = setting(64, "Samples per batch.", check=at_least(1))
+    lr: float | None = setting(None, "Largest learning rate.", check=positive, shown=_default_rates)
     optimizer: str = setting("dhspg", "Drives groups to zero, or only trains (dense).", choices=_optimizers)
     direction: str = setting("sgd", "Base method that the optimizer steps by.", choices=_directions)
-    weight_decay: float = setting(5e-4, "Weight decay of the base method.", check=not_negative)
+    weight_decay: float | None = setting(
+        None, "Weight decay of the base method.", check=not_negative, shown=_default_decays
+    )
+    decay_all: bool = setting(False, "Weight decay for norms and biases too.")
+    optimizer_options: Mapping[str, Any] = setting(
+        {}, "What the optimizer and the base method state themselves.", entries=_method_settings
+    )
+    freeze: Sequence[str] = setting(
+        (),
+        "Parameters, or all that nodes of this name read, do not train; may be pruned all the same (repeatable).",
+        metavar="PATTERN",
+    )
+    accumulate: int = setting(1, "Batches per step, whose gradients are averaged.", check=at_least(1))
+    clip_norm: float | None = setting(
+        None, "Largest norm of the gradient; a longer one is scaled down.", check=positive
+    )
+    skip_bad_steps: int = setting(
+        0,
+        "How many steps may be left out because loss or gradient are not finite.",
+        check=not_negative,
+    )
     schedule: str = setting("cosine", "How the learning rate falls.", choices=_schedules)
     warm_up: float = setting(0.05, "Share of steps in which the learning rate rises.", check=share)
     loss: str = setting(
@@ -247,6 +298,7 @@ class TrainOptions(CompactOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _ = self.method
         if self.metric or self.ignore_label is not None or ":" in self.loss:
             from onnx_oto.metrics import metrics_for
 
@@ -259,18 +311,33 @@ class TrainOptions(CompactOptions):
         return make(self.loss, **({} if self.ignore_label is None else {"ignore": self.ignore_label}))
 
     @property
+    def method(self) -> Method:
+        """The optimizer and the direction with their options. Raises UsageError for what they do not know."""
+        from onnx_oto.optim import method
+
+        decay = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
+        return method(self.optimizer, self.direction, {**self.optimizer_options, **decay})
+
+    @property
     def prunes(self) -> bool:
         """Whether groups are driven to zero at all."""
-        return self.optimizer != "dense"
+        return self.method.optimizer.prunes
 
     @property
     def learning_rate(self) -> float:
-        """The largest learning rate: `lr`, or what suits the direction."""
-        return _default_lr(self.direction) if self.lr is None else self.lr
+        """The largest learning rate: `lr`, or that of the direction."""
+        return self.method.direction.rate if self.lr is None else self.lr
 
     def resolved(self) -> TrainOptions:
         """Return the settings with every default filled in that depends on another one."""
-        return replace(self, lr=self.learning_rate)
+        method = self.method
+        own = {name: value for name, value in method.values().items() if name != "weight_decay"}
+        return replace(
+            self,
+            lr=self.learning_rate,
+            weight_decay=method.direction.weight_decay,
+            optimizer_options=own,
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the settings as JSON values. "output" is the name that `model_output` had first."""

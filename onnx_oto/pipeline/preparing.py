@@ -21,6 +21,7 @@ from onnx_oto.runtime.comparing import compare
 from onnx_oto.runtime.comparing.computable import require_computable
 from onnx_oto.surgery import cut, kept_inside
 from onnx_oto.zigs import Analysis, Choice, choose, score, trainable, zero_dropped
+from onnx_oto.zigs.freezing import frozen, held
 
 Say = Callable[[str], None]
 
@@ -84,9 +85,7 @@ def _prepared(
     opened: Opened, options: TrainOptions, backend: Backend, opening: data.Opening | None
 ) -> Preparation:
     """Return the preparation for the sizes of the data, or for guessed ones where there are none."""
-    names = trainable(opened.analysis)
-    if not names:
-        raise UnsupportedError(f"'{opened.path.name}' has no float32 parameters to train")
+    names = _names(opened, options)
     shapes = {
         name: tuple(size or OPEN_SIZE for size in sizes) for name, sizes in _open_inputs(opened.model).items()
     }
@@ -106,8 +105,21 @@ def _prepared(
         sample_shapes=shapes,
         target_shapes=targets,
         fixed_statistics=options.fixed_statistics,
+        held=held(opened.analysis, names) if options.prunes else (),
     )
     return prepare(opened.model, spec, backend)
+
+
+def _names(opened: Opened, options: TrainOptions) -> tuple[str, ...]:
+    """Return the parameters that train. Raises UnsupportedError and UsageError when there are none."""
+    every = trainable(opened.analysis)
+    if not every:
+        raise UnsupportedError(f"'{opened.path.name}' has no float32 parameters to train")
+    still = frozen(opened.analysis, options.freeze, every, origin=lambda name: opened.origins.of(name).name)
+    names = tuple(name for name in every if name not in still)
+    if not names:
+        raise UsageError("--freeze leaves no parameter to train: freeze fewer, or use 'prune'")
+    return names
 
 
 def _open_inputs(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:

@@ -9,14 +9,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from onnx_oto import data
 from onnx_oto.errors import DivergedError
 from onnx_oto.gradients import GradientSession
-from onnx_oto.lanes.solution import BoolArray
-from onnx_oto.optim import DIRECTIONS, Block, GroupIndex, Optimizer, Plan, Task, make
+from onnx_oto.optim import Optimizer
 from onnx_oto.pipeline.finishing import finish
 from onnx_oto.pipeline.folder import (
     CHECKPOINT,
@@ -30,6 +26,7 @@ from onnx_oto.pipeline.folder import (
     claim,
     write_json,
 )
+from onnx_oto.pipeline.optimizing import make_optimizer
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.places import Output, files_read, require_apart
 from onnx_oto.pipeline.preparing import Ready, Say, make_ready
@@ -38,6 +35,7 @@ from onnx_oto.pipeline.rescue import Rescue
 from onnx_oto.pipeline.result import Trained
 from onnx_oto.runtime.limits import UNLIMITED, limited
 from onnx_oto.training import (
+    ClipNorm,
     History,
     MetricsFile,
     Observer,
@@ -49,8 +47,6 @@ from onnx_oto.training import (
 )
 from onnx_oto.training import train as run_loop
 from onnx_oto.training.checkpoint import Progress
-from onnx_oto.zigs import Analysis, choose
-from onnx_oto.zigs.blocks import lane_scores, zig_blocks
 
 
 def train(
@@ -125,7 +121,7 @@ def _fit(
     with limited(options.limits):
         session = ready.preparation.build()
     try:
-        optimizer = _optimizer(ready.opened.analysis, session, options, _steps(ready, options))
+        optimizer = make_optimizer(ready.opened.analysis, session, options, _steps(ready, options))
         recipe = _recipe(ready, options)
         folder.begin()
         record.write(folder, shards=session.shards)
@@ -140,27 +136,8 @@ def _fit(
 
 
 def _steps(ready: Ready, options: TrainOptions) -> int:
-    return total_steps(len(ready.dataset.train), ready.preparation.spec.batch, options.epochs)
-
-
-def _optimizer(analysis: Analysis, session: GradientSession, options: TrainOptions, steps: int) -> Optimizer:
-    entries, lanes = zig_blocks(analysis, session.slices)
-    groups = GroupIndex(tuple(Block(*entry) for entry in entries), int(lanes.size))
-
-    def select(scores: npt.NDArray[np.float64]) -> BoolArray:
-        choice = choose(
-            analysis,
-            lane_scores(analysis, lanes, scores),
-            options.sparsity,
-            scope=options.scope,
-            round_to=options.round_to,
-            min_keep=options.min_keep,
-        )
-        return choice.drop[lanes]
-
-    direction = DIRECTIONS[options.direction](weight_decay=options.weight_decay)
-    return make(
-        options.optimizer, Task(direction, session.params.size, groups, select, Plan.of(max(steps, 1)))
+    return total_steps(
+        len(ready.dataset.train), ready.preparation.spec.batch, options.epochs, options.accumulate
     )
 
 
@@ -175,6 +152,9 @@ def _recipe(ready: Ready, options: TrainOptions) -> Recipe:
         ready.preparation.loss,
         seed=options.seed,
         metrics=tuple(options.metric),
+        accumulate=options.accumulate,
+        transforms=() if options.clip_norm is None else (ClipNorm(options.clip_norm),),
+        skip_bad_steps=options.skip_bad_steps,
     )
 
 

@@ -2,7 +2,8 @@
 
 schedule.py      learning rates
 loop.py          epochs, steps, evaluation
-guard.py         divergence noticed within the step
+transforms.py    what happens to a gradient before the optimizer has it
+guard.py         what is not finite, noticed within the step
 evaluate.py      accuracy and losses on the test data
 events.py        what a run tells its observers
 metrics.py       metrics.jsonl
@@ -18,16 +19,19 @@ from onnx_oto.training.checkpoint import (
     save_checkpoint,
 )
 from onnx_oto.training.evaluate import Score, evaluate
-from onnx_oto.training.events import EpochEnded, Event, Observer, Observers, Started, Stepped
+from onnx_oto.training.events import EpochEnded, Event, Observer, Observers, Skipped, Started, Stepped
 from onnx_oto.training.interruption import StopRequests
 from onnx_oto.training.loop import History, Recipe, total_steps, train
 from onnx_oto.training.metrics import MetricsFile
 from onnx_oto.training.schedule import Schedule
+from onnx_oto.training.transforms import ClipNorm, GradientTransform
 
 __all__ = [
     "Checkpoint",
+    "ClipNorm",
     "EpochEnded",
     "Event",
+    "GradientTransform",
     "History",
     "MetricsFile",
     "Observer",
@@ -36,6 +40,7 @@ __all__ = [
     "Recipe",
     "Schedule",
     "Score",
+    "Skipped",
     "Started",
     "Stepped",
     "StopRequests",

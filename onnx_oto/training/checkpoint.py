@@ -25,7 +25,7 @@ from onnx_oto.training.events import EpochEnded
 
 Array = npt.NDArray[Any]
 
-VERSION = 1
+VERSION = 2
 _OPTIMIZER = "optimizer."
 
 
@@ -33,26 +33,32 @@ _OPTIMIZER = "optimizer."
 class Progress:
     """Where a run stands.
 
-    The next batch is number `batch` of epoch `epoch` (both from 0), `step` steps were taken.
-    losses: sum of the losses of the current epoch so far; history: the epochs that are done.
+    The next batch is number `batch` of epoch `epoch` (both from 0), the first of a step; `step` steps were taken and
+    `skipped` left out. losses: sum of the losses of the current epoch's steps so far; history: the epochs that are
+    done.
     """
 
     epoch: int = 0
     batch: int = 0
     step: int = 0
     losses: float = 0.0
+    skipped: int = 0
     history: tuple[EpochEnded, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a file holds. run: what the caller stored to recognise the run, JSON values."""
+    """What a file holds. passes: `steps` of the session, one per batch that it has seen.
+
+    run: what the caller stored to recognise the run, JSON values.
+    """
 
     progress: Progress
     params: Array
     buffers: dict[str, Array]
     optimizer: dict[str, Array]
     slices: dict[str, tuple[int, tuple[int, ...]]]
+    passes: int
     run: dict[str, Any]
 
 
@@ -72,6 +78,7 @@ def save_checkpoint(
     meta = {
         "version": VERSION,
         "progress": asdict(progress),
+        "passes": session.steps,
         "buffers": [[name, list(value.shape)] for name, value in buffers.items()],
         "slices": [[name, offset, list(shape)] for name, (offset, shape) in session.slices.items()],
         "run": dict(run or {}),
@@ -114,7 +121,7 @@ def restore(checkpoint: Checkpoint, session: GradientSession, optimizer: Optimiz
     for name, value in checkpoint.buffers.items():
         np.copyto(session.buffers[name], value)
     optimizer.restore(checkpoint.optimizer)
-    session.steps = checkpoint.progress.step
+    session.steps = checkpoint.passes
     return checkpoint.progress
 
 
@@ -136,6 +143,7 @@ def _parse(arrays: dict[str, Array]) -> Checkpoint:
         buffers=buffers,
         optimizer={key[len(_OPTIMIZER) :]: a for key, a in arrays.items() if key.startswith(_OPTIMIZER)},
         slices={name: (offset, tuple(shape)) for name, offset, shape in meta["slices"]},
+        passes=meta["passes"],
         run=meta["run"],
     )
 

@@ -19,7 +19,10 @@ class Started:
 
 @dataclass(frozen=True)
 class Stepped:
-    """One optimizer step is done. step: steps taken so far; seconds: of this step; epoch counts from 1."""
+    """One optimizer step is done. step: steps taken so far; skipped: those left out; seconds: of this step.
+
+    loss: the mean over the batches of the step. Epoch counts from 1.
+    """
 
     epoch: int
     step: int
@@ -30,14 +33,30 @@ class Stepped:
     zeroed: int
     target: int | None
     seconds: float
+    skipped: int = 0
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A step was left out and its batches with it, because of `reason`: nothing has changed.
+
+    step: steps taken so far; skipped: those left out, with this one, of the `allowed`.
+    """
+
+    epoch: int
+    step: int
+    total: int
+    reason: str
+    skipped: int
+    allowed: int
 
 
 @dataclass(frozen=True)
 class EpochEnded:
-    """An epoch is done. loss: mean of its training losses; metric: the first one on the test data (see `metrics`).
+    """An epoch is done. loss: mean of the losses of its steps; skipped: steps left out so far.
 
-    value and test_loss are None in epochs without evaluation, `further` (the other metrics by name) is empty then;
-    seconds: of this epoch, evaluation included.
+    metric: the first one on the test data (see `metrics`); value and test_loss are None in epochs without evaluation,
+    `further` (the other metrics by name) is empty then; seconds: of this epoch, evaluation included.
     """
 
     epoch: int
@@ -53,9 +72,10 @@ class EpochEnded:
     test_loss: float | None
     seconds: float
     further: Mapping[str, float] = field(default_factory=dict)
+    skipped: int = 0
 
 
-Event = Started | Stepped | EpochEnded
+Event = Started | Stepped | Skipped | EpochEnded
 
 
 class Observer(Protocol):

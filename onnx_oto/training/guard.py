@@ -1,13 +1,15 @@
-"""Notices within the step that training diverged, and keeps the last parameters that were good."""
+"""Notices within the step that something is not finite, and keeps the last state that was good."""
 
 from __future__ import annotations
 
 import math
+from typing import NoReturn
 
 import numpy as np
 
 from onnx_oto.errors import DivergedError
 from onnx_oto.gradients import GradientSession
+from onnx_oto.training.transforms import square_norm
 
 
 class Guard:
@@ -17,54 +19,70 @@ class Guard:
         self._session = session
         self._params = session.params.copy()
         self._buffers = {name: value.copy() for name, value in session.buffers.items()}
+        self._steps = session.steps
 
-    def check(self, loss: float, *, step: int, lr: float) -> None:
-        """Accept a step, or put the last good parameters back and raise DivergedError.
-
-        To be called before the update. `step` counts from 1; `lr` is only for the message.
-        """
+    def fault(self, loss: float) -> str | None:
+        """Return what is not finite, the loss or a gradient; None when all is well."""
         if not math.isfinite(loss):
-            self._refuse(f"the loss is {loss}", step, lr)
+            return f"the loss is {loss}"
         bad = self._bad_gradient()
-        if bad is not None:
-            self._refuse(f"the gradient of {bad!r} is not finite", step, lr)
+        return None if bad is None else f"the gradient of {bad!r} is not finite"
+
+    def accept(self) -> None:
+        """Keep parameters and statistics as those of the last good step; to be called before its update."""
         np.copyto(self._params, self._session.params)
         for name, value in self._session.buffers.items():
             np.copyto(self._buffers[name], value)
+        self._steps = self._session.steps
+
+    def undo(self, *, rewind: bool) -> None:
+        """Put the running statistics back to what they were before the step that has begun.
+
+        rewind: the step will be taken again; its Dropout masks are to be the same.
+        """
+        for name, value in self._session.buffers.items():
+            np.copyto(value, self._buffers[name])
+        if rewind:
+            self._session.steps = self._steps
+        else:
+            self._steps = self._session.steps
+
+    def refuse(self, what: str, *, step: int, lr: float) -> NoReturn:
+        """Put the last good parameters and statistics back and raise DivergedError.
+
+        step: counted from 1; it and `lr` are only for the message.
+        """
+        np.copyto(self._session.params, self._params)
+        self.undo(rewind=False)
+        raise DivergedError(
+            f"training diverged: in step {step} {what}. The parameters of the step before are kept. "
+            f"Lower the learning rate (it is {lr:.3g}), lengthen its warm-up, clip the gradient, or look for "
+            "bad samples"
+        )
 
     def check_state(self, *, step: int, lr: float) -> None:
-        """Accept parameters and running statistics as the last step left them, or do as `check` does.
+        """Accept parameters and running statistics as the last step left them, or do as `refuse` does.
 
         To be called before they are written: no later step shows what that update did.
         """
         for name, (offset, shape) in self._session.slices.items():
             if not np.isfinite(self._session.params[offset : offset + math.prod(shape)]).all():
-                self._refuse(f"parameter {name!r} became nan or infinite", step, lr)
+                self.refuse(f"parameter {name!r} became nan or infinite", step=step, lr=lr)
         for name, value in self._session.buffers.items():
             if not np.isfinite(value).all():
-                self._refuse(f"the running statistic {name!r} became nan or infinite", step, lr)
+                self.refuse(f"the running statistic {name!r} became nan or infinite", step=step, lr=lr)
 
     def check_score(self, loss: float, *, step: int, lr: float) -> None:
-        """Accept what the trained model makes of the test data, or do as `check` does."""
+        """Accept what the trained model makes of the test data, or do as `refuse` does."""
         if not math.isfinite(loss):
-            self._refuse(f"the loss on the test data became {loss}", step, lr)
+            self.refuse(f"the loss on the test data became {loss}", step=step, lr=lr)
 
     def _bad_gradient(self) -> str | None:
-        """Return the first parameter whose gradient is not finite. One dot product when all is well."""
+        """Return the first parameter whose gradient is not finite. One sweep when all is well."""
         grads = self._session.grads
-        with np.errstate(over="ignore", invalid="ignore"):
-            if math.isfinite(float(np.dot(grads, grads))):
-                return None
+        if math.isfinite(square_norm(grads)):
+            return None
         for name, (offset, shape) in self._session.slices.items():
             if not np.isfinite(grads[offset : offset + math.prod(shape)]).all():
                 return name
         return None
-
-    def _refuse(self, what: str, step: int, lr: float) -> None:
-        np.copyto(self._session.params, self._params)
-        for name, value in self._session.buffers.items():
-            np.copyto(value, self._buffers[name])
-        raise DivergedError(
-            f"training diverged: in step {step} {what}. The parameters of the step before are kept. "
-            f"Lower the learning rate (it is {lr:.3g}), lengthen its warm-up, or look for bad samples"
-        )

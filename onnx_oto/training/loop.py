@@ -1,11 +1,17 @@
-"""The training loop: epochs over shuffled batches, an optimizer step per batch, evaluation every epoch."""
+"""The training loop: epochs over shuffled batches, evaluation every epoch.
+
+An optimizer step is: the mean gradient of its batches, the guard, the transforms, the optimizer.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from onnx_oto.data import Batch, Dataset, batches, prefetched
@@ -16,15 +22,19 @@ from onnx_oto.metrics import metrics_for
 from onnx_oto.optim import Optimizer
 from onnx_oto.training.checkpoint import Progress, save_checkpoint
 from onnx_oto.training.evaluate import Provider, Score, evaluate, gather
-from onnx_oto.training.events import EpochEnded, Observer, Observers, Started, Stepped
+from onnx_oto.training.events import EpochEnded, Observer, Observers, Skipped, Started, Stepped
 from onnx_oto.training.guard import Guard
+from onnx_oto.training.transforms import GradientTransform, Mean
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How to train.
 
-    lr: the learning rate of a step counted from 0 (see schedule.py). batch: samples per step.
+    lr: the learning rate of a step counted from 0 (see schedule.py). batch: samples per forward and backward pass;
+    accumulate: so many of them make a step, with the mean of their gradients. transforms: what is done to that before
+    the optimizer has it, in order. skip_bad_steps: how many steps may be left out, with all their batches, because the
+    loss or a gradient is not finite; the next one more ends training.
     evaluate_every: epochs from one evaluation to the next (the last epoch is always evaluated). metrics: by name, none
     for the loss's own. providers: of targets that the data do not hold, by name.
     """
@@ -38,18 +48,21 @@ class Recipe:
     evaluation_batch: int = 256
     metrics: tuple[str, ...] = ()
     providers: Mapping[str, Provider] = field(default_factory=dict)
+    accumulate: int = 1
+    transforms: tuple[GradientTransform, ...] = ()
+    skip_bad_steps: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "evaluate_every", "evaluation_batch"):
+        for name in ("epochs", "batch", "evaluate_every", "evaluation_batch", "accumulate"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}: it must be at least 1")
 
 
 @dataclass(frozen=True)
 class History:
-    """What happened. score: of the last evaluation, None when stopped before one; stopped.
+    """What happened. steps: those taken; skipped: those left out; stopped: before the last one.
 
-    Before the last step.
+    score: of the last evaluation, None when stopped before one.
     """
 
     epochs: tuple[EpochEnded, ...]
@@ -57,11 +70,22 @@ class History:
     seconds: float
     stopped: bool
     score: Score | None
+    skipped: int = 0
 
 
-def total_steps(samples: int, batch: int, epochs: int) -> int:
-    """Return the optimizer steps of a run: full batches only. Schedules and plans are made from it."""
-    return samples // batch * epochs
+def total_steps(samples: int, batch: int, epochs: int, accumulate: int = 1) -> int:
+    """Return the optimizer steps of a run: full ones only. Schedules and plans are made from it.
+
+    Raises DataError when not one step can be filled.
+    """
+    per_epoch = samples // (batch * accumulate)
+    if per_epoch == 0:
+        many = f", let alone {accumulate} of them, which make a step" if accumulate > 1 else ""
+        few = " or fewer of them per step" if accumulate > 1 else ""
+        raise DataError(
+            f"the training data have {samples} samples: not one batch of {batch}{many}; choose a smaller batch{few}"
+        )
+    return per_epoch * epochs
 
 
 def train(
@@ -78,11 +102,11 @@ def train(
 ) -> History:
     """Train the parameters of `session` in place and return what happened.
 
-    stop: asked between steps; when it says True, the state is saved and the history returned. checkpoint:
-    file that is replaced after every epoch and on stopping; `run` is stored in it. start: where to go on,
-    from `checkpoint.restore`. Raises DivergedError within the step in which loss or gradient stop being
-    finite (the parameters of the step before are back in the session), DataError when not one batch can be
-    filled.
+    stop: asked before every batch; when it says True, a step that has begun is undone, the state is saved and the
+    history returned. checkpoint: file that is replaced after every epoch and on stopping; `run` is stored in it.
+    start: where to go on, from `checkpoint.restore`. Raises DivergedError within the step in which loss or gradient
+    stop being finite and that may not be skipped (the parameters of the step before are back in the session),
+    DataError when not one step can be filled.
     """
     training = _Training(session, optimizer, data, recipe, observer or Observers(), stop or _never)
     begin = time.perf_counter()
@@ -99,7 +123,8 @@ def train(
         if not finished:
             break
     stopped = progress.epoch < recipe.epochs
-    return History(progress.history, progress.step, time.perf_counter() - begin, stopped, score)
+    seconds = time.perf_counter() - begin
+    return History(progress.history, progress.step, seconds, stopped, score, progress.skipped)
 
 
 def _never() -> bool:
@@ -120,14 +145,10 @@ class _Training:
     ) -> None:
         self.session, self.optimizer, self.data, self.recipe = session, optimizer, data, recipe
         self.observer, self.stop = observer, stop
-        self.per_epoch = len(data.train) // recipe.batch
-        if self.per_epoch == 0:
-            raise DataError(
-                f"the training data have {len(data.train)} samples: not one batch of {recipe.batch}; "
-                "choose a smaller batch"
-            )
-        self.total = self.per_epoch * recipe.epochs
+        self.total = total_steps(len(data.train), recipe.batch, recipe.epochs, recipe.accumulate)
+        self.per_epoch = self.total // recipe.epochs
         self.guard = Guard(session)
+        self.mean = Mean(session.grads, recipe.accumulate)
         self.epoch_begin = time.perf_counter()
 
     def announce(self, progress: Progress) -> None:
@@ -143,23 +164,45 @@ class _Training:
         shuffled = batches(
             self.data.train, recipe.batch, seed=recipe.seed, epoch=progress.epoch, start=progress.batch
         )
-        for batch in prefetched(shuffled):
-            if self.stop():
+        stream = prefetched(shuffled)
+        for _ in range(progress.batch // recipe.accumulate, self.per_epoch):
+            begin = time.perf_counter()
+            loss = self.gradient(islice(stream, recipe.accumulate))
+            if loss is None:
                 return progress, False
-            progress = self.step(batch, progress)
+            progress = self.step(loss, progress, begin)
         return progress, True
 
-    def step(self, batch: Batch, progress: Progress) -> Progress:
-        """Take one step; raise DivergedError instead of using a loss or gradient that is not finite."""
-        begin = time.perf_counter()
-        lr = self.recipe.lr(progress.step)
-        loss = self.session.step(batch.inputs, gather(batch, self.recipe.providers))
-        self.guard.check(loss, step=progress.step + 1, lr=lr)
-        phase = self.optimizer.phase
-        self.optimizer.step(self.session.params, self.session.grads, lr)
-        progress = replace(
-            progress, batch=progress.batch + 1, step=progress.step + 1, losses=progress.losses + loss
-        )
+    def gradient(self, group: Iterator[Batch]) -> float | None:
+        """Fill the session's gradients with the mean over the batches of a step; return their mean loss.
+
+        None when asked to stop: then it is as if the step had not begun. A loss that is not finite ends it early.
+        """
+        losses = 0.0
+        for number, batch in enumerate(group):
+            if self.stop():
+                self.guard.undo(rewind=True)
+                return None
+            losses += self.session.step(batch.inputs, gather(batch, self.recipe.providers))
+            if not math.isfinite(losses):
+                deque(group, maxlen=0)  # the batches of a step go together
+                return losses
+            self.mean.add(number)
+        return losses / self.recipe.accumulate
+
+    def step(self, loss: float, progress: Progress, begin: float) -> Progress:
+        """Take one step with the gradients as they are; leave it out, or raise, where something is not finite."""
+        recipe, session, optimizer = self.recipe, self.session, self.optimizer
+        progress = replace(progress, batch=progress.batch + recipe.accumulate)
+        fault = self.guard.fault(loss)
+        if fault is not None:
+            return self.skip(fault, progress)
+        self.guard.accept()
+        for transform in recipe.transforms:
+            transform(session.grads)
+        lr, phase = recipe.lr(progress.step), optimizer.phase
+        optimizer.step(session.params, session.grads, lr)
+        progress = replace(progress, step=progress.step + 1, losses=progress.losses + loss)
         self.observer.notice(
             Stepped(
                 epoch=progress.epoch + 1,
@@ -168,11 +211,23 @@ class _Training:
                 loss=loss,
                 lr=lr,
                 phase=phase,
-                zeroed=self.optimizer.zeroed,
-                target=self.optimizer.target,
+                zeroed=optimizer.zeroed,
+                target=optimizer.target,
                 seconds=time.perf_counter() - begin,
+                skipped=progress.skipped,
             )
         )
+        return progress
+
+    def skip(self, fault: str, progress: Progress) -> Progress:
+        """Leave a step out, its traces in the running statistics too; raise DivergedError when that is too often."""
+        allowed, step = self.recipe.skip_bad_steps, progress.step
+        if progress.skipped >= allowed:
+            before = f" ({allowed} steps were skipped before)" if allowed else ""
+            self.guard.refuse(f"{fault}{before}", step=step + 1, lr=self.recipe.lr(step))
+        self.guard.undo(rewind=False)
+        progress = replace(progress, skipped=progress.skipped + 1)
+        self.observer.notice(Skipped(progress.epoch + 1, step, self.total, fault, progress.skipped, allowed))
         return progress
 
     def check(self, progress: Progress) -> None:
@@ -194,13 +249,14 @@ class _Training:
                 providers=recipe.providers,
             )
         if score is not None and number == recipe.epochs:
-            self.guard.check_score(score.loss, step=progress.step, lr=recipe.lr(progress.step - 1))
+            self.guard.check_score(score.loss, step=progress.step, lr=recipe.lr(max(progress.step - 1, 0)))
+        taken = progress.step - (progress.history[-1].step if progress.history else 0)
         ended = EpochEnded(
             epoch=number,
             step=progress.step,
             total=self.total,
-            loss=progress.losses / self.per_epoch,
-            lr=recipe.lr(progress.step - 1),
+            loss=progress.losses / taken if taken else math.nan,
+            lr=recipe.lr(max(progress.step - 1, 0)),
             phase=self.optimizer.phase,
             zeroed=self.optimizer.zeroed,
             target=self.optimizer.target,
@@ -209,6 +265,7 @@ class _Training:
             test_loss=score.loss if due and score is not None else None,
             further=dict(score.further) if due and score is not None else {},
             seconds=time.perf_counter() - self.epoch_begin,
+            skipped=progress.skipped,
         )
         self.observer.notice(ended)
         following = replace(progress, epoch=number, batch=0, losses=0.0, history=(*progress.history, ended))

@@ -1,7 +1,8 @@
 """metrics.jsonl: one JSON object per line, appended and flushed, so that a killed training can be read too.
 
-Keys of both kinds: kind ("step" or "epoch"), epoch, step, loss, lr, phase, zeroed, target, seconds. An
-epoch line has metric, value, test_loss and further (the other metrics by name) too.
+Keys of a step and an epoch: kind ("step" or "epoch"), epoch, step, loss, lr, phase ("observe", "shrink", "finish"
+or "done"), zeroed, target, seconds, skipped. An epoch line has metric, value, test_loss and further (the other metrics
+by name) too. A line of kind "skipped", for a step that was left out: epoch, step, reason, skipped, allowed.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from types import TracebackType
 from typing import Any
 
 from onnx_oto.errors import StorageError
-from onnx_oto.training.events import EpochEnded, Event, Stepped
+from onnx_oto.training.events import EpochEnded, Event, Skipped, Stepped
 
 
 class MetricsFile:
-    """An observer that writes every epoch and every `every`-th step. Use it in a `with` statement.
+    """An observer that writes every epoch, every skipped step and every `every`-th step. Use it in a `with` statement.
 
     Raises StorageError when the file cannot be written.
     """
@@ -45,6 +46,8 @@ class MetricsFile:
         """See `Observer.notice`."""
         if isinstance(event, EpochEnded):
             self._write({"kind": "epoch", **asdict(event)})
+        elif isinstance(event, Skipped):
+            self._write({"kind": "skipped", **asdict(event)})
         elif isinstance(event, Stepped) and event.step % self._every == 0:
             self._write({"kind": "step", **asdict(event)})
 

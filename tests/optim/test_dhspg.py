@@ -191,7 +191,7 @@ DIRECTIONS: list[Direction] = [Sgd(weight_decay=0.01), Sgd(nesterov=True), Adam(
     st.integers(1, 5),
 )
 def test_a_whole_run_equals_the_naive_reference(
-    seed: int, direction: Direction, warm_up: int, shrink: int, finish: int
+    seed: int, direction: Direction, observe: int, shrink: int, finish: int
 ) -> None:
     """Random groups over three parameters, a random quadratic loss, decaying steps; float64, 1e-9."""
     rng = np.random.default_rng(seed)
@@ -204,7 +204,7 @@ def test_a_whole_run_equals_the_naive_reference(
     where[1:25], where[25:31], where[32:44] = np.repeat(labels[0], 4), labels[1], np.tile(labels[2], 3)
     groups = [np.flatnonzero(where == k) for k in range(count)]
     chosen = rng.random(count) < 0.6
-    plan = Plan(warm_up, shrink, finish)
+    plan = Plan(observe, shrink, finish)
     optimizer = Dhspg(direction, size, index, lambda _: chosen, plan, dtype=np.float64)
     naive = Naive(direction, groups, chosen, plan, size)
     goal, curvature = rng.standard_normal(size), rng.random(size) + 0.5
@@ -230,7 +230,7 @@ def test_exactly_the_target_is_zero_at_the_deadline_and_stays_zero(
     index = GroupIndex(
         (Block(0, 1, 8, 3, np.arange(8, dtype=np.int32)), Block(24, 2, 8, 1, np.arange(8, dtype=np.int32))), 8
     )
-    plan = Plan.of(steps, warm_up=0.2, shrink=0.5, finish=0.1)
+    plan = Plan.of(steps, observe=0.2, shrink=0.5, finish=0.1)
     due = int(share * 8)
 
     def lowest(scores: np.ndarray) -> np.ndarray:
@@ -250,7 +250,7 @@ def test_exactly_the_target_is_zero_at_the_deadline_and_stays_zero(
     assert not np.signbit(x[x == 0]).any()
 
 
-def test_saliency_is_the_mean_over_the_second_half_of_the_warm_up() -> None:
+def test_saliency_is_the_mean_over_the_second_half_of_the_observe_phase() -> None:
     """Gradients alternate, so one batch gives taylor scores 0 or 2; their mean is 1."""
     seen: list[np.ndarray] = []
 

@@ -89,6 +89,34 @@ def test_pieces_and_threads_do_not_change_a_bit(name: str) -> None:
     assert results[0].dtype == np.float32
 
 
+@pytest.mark.parametrize("direction", [Sgd(0.9, True, 0.1), Adam(weight_decay=0.1), AdamW(weight_decay=0.1)])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_decayed_stretches_may_lie_anywhere(direction: Direction, threads: int) -> None:
+    """Within a piece, over the edges of several, up to the end; element by element as with and without decay."""
+    size = 5 * PIECE + 3
+    stretches = [slice(7, 9), slice(0, 3), slice(100, 2 * PIECE + 5), slice(2 * PIECE + 5, 3 * PIECE)]
+    stretches += [slice(3 * PIECE + 1, 3 * PIECE + 2), slice(size - 1, size)]
+    marked = np.zeros(size, np.bool_)
+    for each in stretches:
+        marked[each] = True
+    start, first, second = np.random.default_rng(2).standard_normal((3, size), np.float32)
+    found = []
+    for decayed in (stretches, None, ()):
+        x = start.copy()
+        stepper = Stepper(direction, size, threads, decayed=decayed)
+        for g in (first, second):
+            stepper.plain(x, g.copy(), 0.05)
+        found.append(x)
+    np.testing.assert_array_equal(found[0], np.where(marked, found[1], found[2]))
+    assert (found[1] != found[2]).mean() > 0.9
+
+
+@pytest.mark.parametrize("stretches", [[slice(0, 3), slice(2, 4)], [slice(3, 6)], [slice(3, 2)]])
+def test_stretches_that_overlap_or_do_not_fit_are_refused(stretches: list[slice]) -> None:
+    with pytest.raises(OtoError, match="overlaps another, or the 5 parameters end before"):
+        Stepper(Sgd(), 5, decayed=stretches)
+
+
 def test_a_state_of_another_size_is_refused() -> None:
     state = Stepper(Sgd(), 3).state()
     with pytest.raises(OtoError, match=r"'momentum': found \(3,\), expected \(4,\)"):

@@ -13,7 +13,7 @@ from onnx_oto.optim.plan import Plan
 def test_the_phases_in_order() -> None:
     plan = Plan(2, 3, 1)
     phases = [plan.phase(step) for step in range(8)]
-    assert phases == ["warm-up"] * 2 + ["shrink"] * 3 + ["finish"] + ["done"] * 2
+    assert phases == ["observe"] * 2 + ["shrink"] * 3 + ["finish"] + ["done"] * 2
     assert (plan.partition, plan.deadline) == (2, 6)
 
 
@@ -21,7 +21,7 @@ def test_the_phases_in_order() -> None:
 @given(st.integers(1, 5000), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
 def test_shares_always_give_a_plan_that_ends_within_the_run(total: int, a: float, b: float, c: float) -> None:
     whole = max(a + b + c, 1.0)
-    plan = Plan.of(total, warm_up=a / whole, shrink=b / whole, finish=c / whole)
+    plan = Plan.of(total, observe=a / whole, shrink=b / whole, finish=c / whole)
     assert plan.deadline <= total
     assert plan.finish >= 1
 
@@ -29,7 +29,7 @@ def test_shares_always_give_a_plan_that_ends_within_the_run(total: int, a: float
 @pytest.mark.parametrize("shares", [(0.5, 0.5, 0.1), (-0.1, 0.5, 0.1)])
 def test_shares_beyond_the_run_are_refused(shares: tuple[float, float, float]) -> None:
     with pytest.raises(UsageError, match="shares of the run"):
-        Plan.of(100, warm_up=shares[0], shrink=shares[1], finish=shares[2])
+        Plan.of(100, observe=shares[0], shrink=shares[1], finish=shares[2])
 
 
 def test_a_plan_without_a_last_step_is_refused() -> None:

@@ -22,11 +22,40 @@ from onnx_oto.pipeline.options import TrainOptions
         ({"warm_up": 1.5}, "warm-up is 1.5: give a share from 0 to 1"),
         ({"min_keep": -0.5}, "min-keep is -0.5"),
         ({"direction": "north"}, "direction is 'north': choose one of sgd, adam"),
+        ({"optimizer": "sgd"}, "optimizer is 'sgd': choose one of dense, dhspg"),
+        ({"lr": 0.0}, "lr is 0.0: give a positive number"),
+        ({"weight_decay": -1.0}, "weight-decay is -1.0"),
+        ({"accumulate": 0}, "accumulate is 0: give at least 1"),
+        ({"clip_norm": 0.0}, "clip-norm is 0.0: give a positive number"),
+        ({"skip_bad_steps": -1}, "skip-bad-steps is -1: it cannot be negative"),
+        ({"direction": "adam", "optimizer_options": {"momentum": 0.9}}, "--momentum is an option of sgd"),
+        ({"optimizer_options": {"plan_shrink": 0.99}}, "shrink 0.99 and finish 0.05 are shares"),
     ],
 )
 def test_refused(options, message):
     with pytest.raises(UsageError, match=message):
         TrainOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("direction", "rate", "decay"), [("sgd", 0.1, 5e-4), ("adam", 1e-3, 0.0), ("adamw", 1e-3, 1e-2)]
+)
+def test_rates_and_decays_are_those_of_the_direction_unless_given(direction, rate, decay):
+    options = TrainOptions(direction=direction)
+    assert options.learning_rate == options.resolved().lr == rate
+    assert options.method.direction.weight_decay == options.resolved().weight_decay == decay
+    given = TrainOptions(direction=direction, lr=0.5, weight_decay=0.25)
+    assert (given.learning_rate, given.method.direction.weight_decay) == (0.5, 0.25)
+
+
+def test_what_is_stored_gives_the_same_method_again():
+    options = TrainOptions(direction="adam", optimizer_options={"beta1": 0.8, "saliency": "taylor"})
+    stored = options.resolved().as_json()
+    assert stored["optimizer_options"]["beta1"] == 0.8
+    assert stored["optimizer_options"]["plan_finish"] == 0.05
+    names = ("direction", "lr", "weight_decay", "optimizer_options")
+    again = TrainOptions(**{name: stored[name] for name in names})
+    assert (again.method, again.learning_rate) == (options.method, options.learning_rate)
 
 
 def test_options_are_plain_json():

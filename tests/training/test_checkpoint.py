@@ -21,7 +21,9 @@ SIZE = 6 * 8 + 8 + 8 * 3
 @pytest.fixture
 def file(tmp_path: Path, make_session: Any) -> Path:
     path = tmp_path / "state.npz"
-    save_checkpoint(path, make_session(), Dense(Sgd(), SIZE), Progress(1, 2, 3, 0.5))
+    session = make_session()
+    session.steps = 7
+    save_checkpoint(path, session, Dense(Sgd(), SIZE), Progress(1, 2, 3, 0.5, skipped=1))
     return path
 
 
@@ -65,8 +67,8 @@ def test_what_cannot_be_true_is_damage(file: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_another_version_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnx_oto.training.checkpoint.VERSION", 2)
-    with pytest.raises(StorageError, match="version 1, this program reads 2"):
+    monkeypatch.setattr("onnx_oto.training.checkpoint.VERSION", 3)
+    with pytest.raises(StorageError, match="version 2, this program reads 3"):
         load_checkpoint(file)
 
 
@@ -84,8 +86,8 @@ def test_restoring_fills_the_arrays_of_the_session_in_place(file: Path, make_ses
     session = make_session(seed=8)
     params, mean = session.params, session.buffers["mean"]
     mean[:] = 5
-    assert restore(load_checkpoint(file), session, Dense(Sgd(), SIZE)) == Progress(1, 2, 3, 0.5)
+    assert restore(load_checkpoint(file), session, Dense(Sgd(), SIZE)) == Progress(1, 2, 3, 0.5, skipped=1)
     assert session.params is params
     np.testing.assert_array_equal(params, make_session().params)
     np.testing.assert_array_equal(mean, np.zeros(6))
-    assert session.steps == 3
+    assert session.steps == 7

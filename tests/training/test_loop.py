@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from onnx_oto.data import Dataset
 from onnx_oto.errors import DataError, DivergedError, StorageError, UsageError
 from onnx_oto.optim import Dense, Dhspg, GroupIndex, Optimizer, Plan, Sgd
 from onnx_oto.training import (
+    ClipNorm,
     EpochEnded,
     Event,
     MetricsFile,
     Observers,
     Recipe,
     Schedule,
+    Skipped,
     Started,
     Stepped,
     load_checkpoint,
@@ -93,7 +95,7 @@ def test_the_target_is_met_and_the_rest_still_predicts(
     last = recorder.of(Stepped)[-1]
     assert (last.zeroed, last.target, last.phase) == (5, 5, "done")
     phases = [step.phase for step in recorder.of(Stepped)]
-    assert list(dict.fromkeys(phases)) == ["warm-up", "shrink", "finish", "done"]
+    assert list(dict.fromkeys(phases)) == ["observe", "shrink", "finish", "done"]
     assert history.score is not None
     assert history.score.value > 0.85
 
@@ -105,9 +107,13 @@ def test_evaluation_can_be_rare_but_the_last_epoch_has_one(
     assert [epoch.value is not None for epoch in history.epochs] == [False, True, False, True, True]
 
 
-@pytest.mark.parametrize("stop_at", [1, 5, 6, 13, 23])
+@pytest.mark.parametrize("stop_at", [1, 5, 6, 13, 19])
+@pytest.mark.parametrize("accumulate", [1, 2, 3])
+@pytest.mark.parametrize("bad", [(), (4, 15)])
 def test_stop_and_go_on_equals_an_uninterrupted_run(
     stop_at: int,
+    accumulate: int,
+    bad: tuple[int, ...],
     tmp_path: Path,
     make_session: Any,
     make_dataset: Callable[..., Dataset],
@@ -115,23 +121,37 @@ def test_stop_and_go_on_equals_an_uninterrupted_run(
 ) -> None:
     """Bit for bit: parameters, running statistics, optimizer state and history.
 
-    Stopped anywhere in an epoch.
+    Stopped before any batch: between the batches of a step too, and with steps that are skipped before and after.
     """
     data, path = make_dataset(), tmp_path / "state.npz"
-    whole, whole_optimizer = make_session(), dhspg(hidden_units)
-    expected = train(whole, whole_optimizer, data, recipe())
+    rules = recipe(accumulate=accumulate, skip_bad_steps=2, transforms=(ClipNorm(0.5),))
+    total = total_steps(100, 16, 4, accumulate) - 2
 
-    first, asked = make_session(), iter(range(1000))
+    def session(seed: int = 0) -> Any:
+        return Sick(make_session(seed), bad, loss=math.nan)
+
+    whole, whole_optimizer = session(), dhspg(hidden_units, total)
+    expected = train(whole, whole_optimizer, data, rules)
+    assert expected.skipped == len(bad)
+
+    first, asked = session(), iter(range(1000))
     stopped = train(
-        first, dhspg(hidden_units), data, recipe(), stop=lambda: next(asked) >= stop_at, checkpoint=path
+        first,
+        dhspg(hidden_units, total),
+        data,
+        rules,
+        stop=lambda: next(asked) >= stop_at,
+        checkpoint=path,
     )
     assert stopped.stopped
-    assert stopped.steps == stop_at
-    second, optimizer = make_session(seed=99), dhspg(hidden_units)
+    assert first.steps % accumulate == 0 or bad
+    second, optimizer = session(seed=99), dhspg(hidden_units, total)
     progress = restore(load_checkpoint(path), second, optimizer)
-    assert second.steps == stop_at
-    history = train(second, optimizer, data, recipe(), start=progress, checkpoint=path)
+    assert second.steps == first.steps
+    history = train(second, optimizer, data, rules, start=progress, checkpoint=path)
 
+    assert history.steps == expected.steps
+    assert history.skipped == expected.skipped
     np.testing.assert_array_equal(second.params, whole.params)
     np.testing.assert_array_equal(second.buffers["mean"], whole.buffers["mean"])
     for key, value in whole_optimizer.state().items():
@@ -139,6 +159,7 @@ def test_stop_and_go_on_equals_an_uninterrupted_run(
     for one, other in zip(history.epochs, expected.epochs, strict=True):
         assert (one.loss, one.value, one.test_loss) == (other.loss, other.value, other.test_loss)
     assert history.score == expected.score
+    assert second.steps == whole.steps
 
 
 def test_a_checkpoint_is_written_every_epoch_and_knows_the_run(
@@ -155,17 +176,25 @@ def test_a_checkpoint_is_written_every_epoch_and_knows_the_run(
 
 
 class Sick:
-    """A session that turns bad in its step number `when`: the loss, or one element of a gradient."""
+    """A session that turns bad in its step numbers `when`, from 1: the loss, or one element of a gradient."""
 
-    def __init__(self, session: Any, when: int, *, loss: float | None = None, gradient: float | None = None):
-        self._session, self._when, self._loss, self._gradient = session, when, loss, gradient
+    def __init__(
+        self,
+        session: Any,
+        when: int | Collection[int],
+        *,
+        loss: float | None = None,
+        gradient: float | None = None,
+    ):
+        self._session, self._loss, self._gradient = session, loss, gradient
+        self._when = {when} if isinstance(when, int) else set(when)
         self.params, self.grads, self.slices = session.params, session.grads, session.slices
         self.buffers, self.steps = session.buffers, 0
 
     def step(self, batch: Mapping[str, np.ndarray], target: np.ndarray | None) -> float:
         loss = float(self._session.step(batch, target))
         self.steps += 1
-        if self.steps != self._when:
+        if self.steps not in self._when:
             return loss
         if self._loss is not None:
             self.buffers["mean"][:] = np.nan
@@ -181,6 +210,155 @@ class Sick:
 
     def close(self) -> None:
         """Nothing runs."""
+
+
+class Linear:
+    """loss = mean(x w): a gradient that is the mean of x, whatever w is; the running mean is BatchNorm's."""
+
+    def __init__(self) -> None:
+        self.slices = {"w": (0, (6,))}
+        self.params, self.grads = np.zeros(6, np.float32), np.zeros(6, np.float32)
+        self.buffers, self.steps = {"mean": np.zeros(6, np.float32)}, 0
+        self.seen: list[np.ndarray] = []
+
+    def step(self, batch: Mapping[str, np.ndarray], target: np.ndarray | None) -> float:
+        self.seen.append(batch["x"])
+        self.grads[:] = batch["x"].mean(axis=0)
+        self.buffers["mean"][:] = 0.9 * self.buffers["mean"] + 0.1 * self.grads
+        self.steps += 1
+        return float((batch["x"] @ self.params).mean())
+
+    def predict(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        return np.zeros((len(batch["x"]), 3))
+
+    def weights(self) -> dict[str, np.ndarray]:
+        return {"w": self.params.copy()}
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+@pytest.mark.parametrize(("batch", "accumulate"), [(20, 1), (10, 2), (5, 4), (4, 5)])
+def test_accumulated_batches_are_one_large_batch(
+    batch: int, accumulate: int, make_dataset: Callable[..., Dataset]
+) -> None:
+    """The same samples in the same steps, the mean of their gradients; statistics are updated by every batch."""
+    sessions = Linear(), Linear()
+    histories = [
+        train(session, Dense(Sgd(weight_decay=0.0), 6), make_dataset(), rules)
+        for session, rules in zip(
+            sessions,
+            (recipe(2, batch=20), recipe(2, batch=batch, accumulate=accumulate)),
+            strict=True,
+        )
+    ]
+    np.testing.assert_allclose(sessions[1].params, sessions[0].params, rtol=1e-5)
+    assert histories[0].steps == histories[1].steps == 10
+    assert histories[1].epochs[1].loss == pytest.approx(histories[0].epochs[1].loss, rel=1e-4)
+    assert sessions[1].steps == 10 * accumulate
+    mean = np.zeros(6, np.float32)
+    for x in sessions[1].seen:
+        mean = 0.9 * mean + 0.1 * x.mean(axis=0)
+    np.testing.assert_allclose(sessions[1].buffers["mean"], mean, rtol=1e-4)
+
+
+def test_the_rest_of_a_step_is_dropped_and_none_at_all_is_refused(
+    make_dataset: Callable[..., Dataset],
+) -> None:
+    assert total_steps(100, 16, 3) == 18
+    assert total_steps(100, 16, 3, accumulate=4) == 3
+    session = Linear()
+    train(session, Dense(Sgd(), 6), make_dataset(), recipe(3, accumulate=4))
+    assert session.steps == 12
+    with pytest.raises(
+        DataError, match="100 samples: not one batch of 16, let alone 7 of them, which make a"
+    ):
+        train(Linear(), Dense(Sgd(), 6), make_dataset(), recipe(accumulate=7))
+
+
+def test_a_long_gradient_is_scaled_to_the_limit(make_dataset: Callable[..., Dataset]) -> None:
+    """Plain steps of rate 1 move by the mean gradient, or by `limit` in its direction."""
+    free, held, loose = Linear(), Linear(), Linear()
+    for session, transforms in ((free, ()), (held, (ClipNorm(0.01),)), (loose, (ClipNorm(1e3),))):
+        rules = recipe(1, batch=50, lr=lambda step: 1.0, transforms=transforms)
+        plain = Dense(Sgd(momentum=0.0, weight_decay=0.0), 6)
+        asked = iter(range(10))
+        train(session, plain, make_dataset(), rules, stop=lambda asked=asked: next(asked) >= 1)  # type: ignore[misc]
+    assert np.linalg.norm(free.params) > 0.1
+    np.testing.assert_allclose(held.params, free.params * (0.01 / np.linalg.norm(free.params)), rtol=1e-5)
+    np.testing.assert_array_equal(loose.params, free.params)
+
+
+def test_clipping_knows_gradients_whose_squares_overflow() -> None:
+    grads = np.array([3e25, 0.0, -4e25], np.float32)
+    ClipNorm(10.0)(grads)
+    np.testing.assert_allclose(grads, [6.0, 0.0, -8.0], rtol=1e-6)
+    with pytest.raises(UsageError, match="clip-norm 0: give a positive number"):
+        ClipNorm(0)
+
+
+@pytest.mark.parametrize("sickness", [{"loss": math.nan}, {"gradient": math.inf}])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_bad_steps_are_skipped_without_a_trace_as_often_as_is_allowed(
+    sickness: dict[str, float],
+    accumulate: int,
+    tmp_path: Path,
+    make_session: Any,
+    make_dataset: Callable[..., Dataset],
+) -> None:
+    """The first batch of the first step and one of the last are bad; statistics stay as they were before a bad step."""
+    session, recorder = Sick(make_session(), (1, 20), **sickness), Recorder()
+    before = session.params.copy()
+    rules = recipe(accumulate=accumulate, skip_bad_steps=2)
+
+    class Look(Recorder):
+        def notice(self, event: Event) -> None:
+            super().notice(event)
+            if isinstance(event, Skipped) and event.skipped == 1:
+                np.testing.assert_array_equal(session.params, before)
+                assert not session.buffers["mean"].any()
+
+    look = Look()
+    with MetricsFile(tmp_path / "m.jsonl", every=1) as metrics:
+        observers = Observers((recorder, look, metrics))
+        history = train(session, Dense(Sgd(), SIZE), make_dataset(), rules, observer=observers)
+    total = total_steps(100, 16, 4, accumulate)
+    assert (history.steps, history.skipped) == (total - 2, 2)
+    skipped = recorder.of(Skipped)
+    assert (skipped[0].step, skipped[0].skipped, skipped[0].allowed) == (0, 1, 2)
+    assert ("loss is nan" in skipped[0].reason) == ("loss" in sickness)
+    steps = recorder.of(Stepped)
+    assert [each.step for each in steps] == list(range(1, total - 1))
+    last = recorder.events[-2]
+    assert last.step + last.skipped == total  # type: ignore[union-attr]
+    assert [each.skipped for each in recorder.of(EpochEnded)][-1] == 2
+    first = recorder.of(EpochEnded)[0]
+    assert first.loss == pytest.approx(np.mean([each.loss for each in steps if each.epoch == 1]))
+    assert np.isfinite(session.buffers["mean"]).all()
+    lines = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
+    assert sum(line["kind"] == "skipped" for line in lines) == 2
+
+
+def test_one_bad_step_more_than_allowed_ends_training(
+    make_session: Any, make_dataset: Callable[..., Dataset]
+) -> None:
+    session = Sick(make_session(), (3, 4, 5), gradient=math.nan)
+    with pytest.raises(
+        DivergedError, match=r"in step 3 the gradient of 'b1' is not finite \(2 steps were sk"
+    ):
+        train(session, Dense(Sgd(), SIZE), make_dataset(), recipe(skip_bad_steps=2))
+    assert np.isfinite(session.params).all()
+    assert session.steps == 5
+
+
+def test_an_epoch_of_skipped_steps_alone_has_no_loss(
+    make_session: Any, make_dataset: Callable[..., Dataset]
+) -> None:
+    session = Sick(make_session(), range(1, 7), loss=math.nan)
+    history = train(session, Dense(Sgd(), SIZE), make_dataset(), recipe(2, skip_bad_steps=6))
+    assert math.isnan(history.epochs[0].loss)
+    assert math.isfinite(history.epochs[1].loss)
+    assert (history.steps, history.skipped) == (6, 6)
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
@@ -271,7 +449,8 @@ def test_metrics_are_one_json_object_per_line(
         ("step", 12),
         ("epoch", 12),
     ]
-    assert set(lines[0]) == {"kind", "epoch", "step", "loss", "lr", "phase", "zeroed", "target", "seconds"}
+    keys = "kind epoch step loss lr phase zeroed target seconds skipped"
+    assert set(lines[0]) == set(keys.split())
     assert set(lines[1]) == {*lines[0], "metric", "value", "test_loss", "further"}
     assert lines[1]["metric"] == "accuracy"
     with MetricsFile(path) as metrics:

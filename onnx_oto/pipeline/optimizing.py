@@ -1,0 +1,74 @@
+"""The optimizer of a run: which groups there are, which may go, and what weight decay is for."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_oto.gradients import GradientSession
+from onnx_oto.lanes.layout import IntArray
+from onnx_oto.lanes.solution import BoolArray
+from onnx_oto.optim import Block, GroupIndex, Optimizer, Select, Task
+from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.zigs import Analysis, choose
+from onnx_oto.zigs.blocks import lane_scores, zig_blocks
+from onnx_oto.zigs.decay import undecayed
+
+
+def make_optimizer(
+    analysis: Analysis, session: GradientSession, options: TrainOptions, steps: int
+) -> Optimizer:
+    """Return the optimizer of a run of `steps` steps over the flat buffers of `session`.
+
+    Steps that may be skipped are taken off for the plan: the groups are zero in time even if all of them are.
+    """
+    entries, lanes = zig_blocks(analysis, session.slices)
+    groups = GroupIndex(tuple(Block(*entry) for entry in entries), int(lanes.size))
+    method = options.method
+    task = Task(
+        method.direction,
+        session.params.size,
+        groups,
+        selector(analysis, lanes, options),
+        max(steps - options.skip_bad_steps, 1),
+        decayed(analysis, session, everything=options.decay_all),
+    )
+    return method.optimizer.build(task)
+
+
+def selector(analysis: Analysis, lanes: IntArray, options: TrainOptions) -> Select:
+    """Return the function that chooses ZIGs under every constraint of the model. lanes: int64 [K], of the ZIGs."""
+
+    def select(
+        scores: npt.NDArray[np.float64], share: float = 1.0, gone: BoolArray | None = None
+    ) -> BoolArray:
+        before = np.zeros(analysis.lanes.count, bool)
+        if gone is not None:
+            before[lanes] = gone
+        choice = choose(
+            analysis,
+            lane_scores(analysis, lanes, scores),
+            options.sparsity * share,
+            scope=options.scope,
+            round_to=options.round_to,
+            min_keep=options.min_keep,
+            gone=before,
+        )
+        return choice.drop[lanes]
+
+    return select
+
+
+def decayed(analysis: Analysis, session: GradientSession, *, everything: bool = False) -> tuple[slice, ...]:
+    """Return the stretches of the flat buffers that weight decay is for.
+
+    Not for norms and biases (see `zigs.decay`) unless `everything`, and never for what has no gradient.
+    """
+    spared = session.still if everything else session.still | undecayed(analysis)
+    return tuple(
+        slice(offset, offset + math.prod(shape))
+        for name, (offset, shape) in session.slices.items()
+        if name not in spared
+    )
