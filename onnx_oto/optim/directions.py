@@ -161,8 +161,13 @@ class AdamW:
 def _adaptive(
     g: Array, slots: Sequence[Array], step: int, scratch: Array, b1: float, b2: float, eps: float
 ) -> None:
-    """Overwrite g with Adam's bias-corrected m / (sqrt(s) + eps)."""
+    """Overwrite g with Adam's bias-corrected m / (sqrt(s) + eps).
+
+    The corrections are taken out of the arrays: m / c1 / (sqrt(s / c2) + eps) = m / (sqrt(s) + r eps) * r / c1 with
+    r = sqrt(c2) and ci = 1 - bi^t.
+    """
     mean, square = slots
+    root, first = math.sqrt(1 - b2 ** (step + 1)), 1 - b1 ** (step + 1)
     np.multiply(mean, b1, out=mean)
     np.multiply(g, 1 - b1, out=scratch)
     np.add(mean, scratch, out=mean)
@@ -170,11 +175,10 @@ def _adaptive(
     np.multiply(g, g, out=scratch)
     np.multiply(scratch, 1 - b2, out=scratch)
     np.add(square, scratch, out=square)
-    np.multiply(square, 1 / (1 - b2 ** (step + 1)), out=scratch)
-    np.sqrt(scratch, out=scratch)
-    np.add(scratch, eps, out=scratch)
+    np.sqrt(square, out=scratch)
+    np.add(scratch, eps * root, out=scratch)
     np.divide(mean, scratch, out=g)
-    np.multiply(g, 1 / (1 - b1 ** (step + 1)), out=g)
+    np.multiply(g, root / first, out=g)
 
 
 def _require_shares(direction: Direction, *names: str) -> None:
