@@ -249,6 +249,9 @@ class TrainOptions(CompactOptions):
         "Parameters, or all that nodes of this name read, do not train; may be pruned all the same (repeatable).",
         metavar="PATTERN",
     )
+    also_train: Sequence[str] = setting(
+        (), "Train initializers that look like constants, too (repeatable).", metavar="PATTERN"
+    )
     accumulate: int = setting(1, "Batches per step, whose gradients are averaged.", check=at_least(1))
     clip_norm: float | None = setting(
         None, "Largest norm of the gradient; a longer one is scaled down.", check=positive

@@ -20,7 +20,7 @@ from onnx_oto.pipeline.prune import require_passed
 from onnx_oto.runtime.comparing import compare
 from onnx_oto.runtime.comparing.computable import require_computable
 from onnx_oto.surgery import cut, kept_inside
-from onnx_oto.zigs import Analysis, Choice, choose, score, trainable, zero_dropped
+from onnx_oto.zigs import Analysis, Choice, choose, parameters, score, zero_dropped
 from onnx_oto.zigs.freezing import frozen, held
 
 Say = Callable[[str], None]
@@ -112,7 +112,7 @@ def _prepared(
 
 def _names(opened: Opened, options: TrainOptions) -> tuple[str, ...]:
     """Return the parameters that train. Raises UnsupportedError and UsageError when there are none."""
-    every = trainable(opened.analysis)
+    every = parameters(opened.analysis, opened.origins, also=options.also_train).trained
     if not every:
         raise UnsupportedError(f"'{opened.path.name}' has no float32 parameters to train")
     still = frozen(opened.analysis, options.freeze, every, origin=lambda name: opened.origins.of(name).name)

@@ -3,7 +3,8 @@
 from onnx_oto.settings import AnalysisOptions
 from onnx_oto.zigs.analysis import Analysis, Dimension, Use, analyse
 from onnx_oto.zigs.choose import Choice, choose
-from onnx_oto.zigs.groups import Group, group_slices, trainable, zero_dropped
+from onnx_oto.zigs.groups import Group, group_slices, zero_dropped
+from onnx_oto.zigs.learning import Parameters, parameters, trainable
 from onnx_oto.zigs.scores import SCORES, score
 from onnx_oto.zigs.why import reason, why
 
@@ -14,10 +15,12 @@ __all__ = [
     "Choice",
     "Dimension",
     "Group",
+    "Parameters",
     "Use",
     "analyse",
     "choose",
     "group_slices",
+    "parameters",
     "reason",
     "score",
     "trainable",

@@ -55,32 +55,6 @@ def loaded_slices(analysis: Analysis) -> Iterator[tuple[Group, npt.NDArray[Any]]
             yield piece, to_array(tensor)[piece.rows]
 
 
-def trainable(analysis: Analysis) -> tuple[str, ...]:
-    """Return the names of the float32 parameters that training changes, in graph order.
-
-    All weights, norm scales and shifts, embeddings; and constants added or multiplied elementwise whose lanes a
-    weight produces too (a bias written as Add, a layer scale). Not: running statistics, tables, scalars.
-    """
-    produced = np.zeros(analysis.lanes.count, bool)
-    elementwise: dict[str, list[IntArray]] = {}
-    buffers = {p for (p, _), role in analysis.trace.roles.items() if role is Role.BUFFER}
-    for use, labels in uses(analysis.trace):
-        of_axis = analysis.lanes.of_label[labels]
-        if use.role == Role.PRODUCER.value:
-            if use.param in analysis.trace.weights:
-                produced[of_axis] = True
-            else:
-                elementwise.setdefault(use.param, []).append(of_axis)
-    names = set(analysis.trace.weights) | {
-        p for p, axes in elementwise.items() if any(produced[lanes].any() for lanes in axes)
-    }
-    return tuple(
-        name
-        for name, tensor in analysis.graph.initializers.items()
-        if name in names - buffers and tensor.data_type == onnx.TensorProto.FLOAT
-    )
-
-
 def zero_dropped(analysis: Analysis, drop: BoolArray) -> onnx.ModelProto:
     """Return a copy of the full model in which the ZIGs of the dropped lanes are exactly zero. drop: bool [lanes]."""
     masks: dict[str, list[tuple[Group, BoolArray]]] = {}
