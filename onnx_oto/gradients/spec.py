@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from onnx_oto.errors import UsageError
 from onnx_oto.losses import Loss, make
+from onnx_oto.model.normal.origins import Tie
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -31,6 +32,7 @@ class TrainingSpec:
     target_shapes shape of one sample per target that is known, from which the loss sees how it is meant
     held          initializer names (float32) that do not train, but lie in the flat buffers behind the trainable ones:
                   a session reads what is written there
+    ties          which of them hold the same parameter: each gets the sum of their gradients
     fixed_statistics
                   whether BatchNormalization uses the running statistics it came with, which then stay as they are;
                   else those of each shard's samples
@@ -46,6 +48,7 @@ class TrainingSpec:
     target_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     held: tuple[str, ...] = ()
     fixed_statistics: bool = False
+    ties: tuple[Tie, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         make(self.loss)

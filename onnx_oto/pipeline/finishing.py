@@ -16,6 +16,8 @@ from onnx_oto.losses import Loss, read
 from onnx_oto.model import save
 from onnx_oto.model.graph.order import drop_dead
 from onnx_oto.model.graph.tensors import from_array
+from onnx_oto.model.normal.origins import Origins
+from onnx_oto.model.sharing import share_copies
 from onnx_oto.pipeline.feeding import read_feeding
 from onnx_oto.pipeline.folder import COMPACT, TRAINED
 from onnx_oto.pipeline.options import TrainOptions
@@ -36,6 +38,7 @@ Predict = Callable[[Arrays], Sequence[npt.NDArray[Any]]]
 
 def finish(
     model: onnx.ModelProto,
+    origins: Origins,
     weights: Arrays,
     dataset: data.Dataset,
     options: TrainOptions,
@@ -47,12 +50,12 @@ def finish(
     Raises OtoError, with trained.onnx already there, when the compact model does not compute the same.
     """
     full = with_weights(model, weights)
-    before = save(full, folder / TRAINED)
+    before = save(_shared(full, origins), folder / TRAINED)
     analysis = analyse(full, options)
     drop = choose_zeros(analysis).drop if options.prunes else np.zeros(analysis.lanes.count, bool)
     feeding = replace(read_feeding(full, options), limits=UNLIMITED)
     _, small, verdict = cut_and_verify(analysis, drop, options.seed, feeding)
-    after = save(small, folder / COMPACT)
+    after = save(_shared(small, origins), folder / COMPACT)
     removed = int(drop.sum())
     summary = summarise(analysis, small, removed, verdict, Change(before, after))
     outputs = named_outputs(model, options, loss)
@@ -64,6 +67,14 @@ def finish(
     feed = next(data.in_order(dataset.test, batch_size(lean) or 1)).inputs
     times = latency([lean, lean_small], feed)
     return removed, Gain(summary, (scores[0], scores[1]), (times[0], times[1]))
+
+
+def _shared(model: onnx.ModelProto, origins: Origins) -> onnx.ModelProto:
+    """Return the model with equal copies stored once; the argument is not modified."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    share_copies(result, origins)
+    return result
 
 
 def with_weights(model: onnx.ModelProto, weights: Arrays) -> onnx.ModelProto:

@@ -104,6 +104,7 @@ def _prepared(
         seed=options.seed,
         sample_shapes=shapes,
         target_shapes=targets,
+        ties=opened.origins.tied({name: _size(opened, name) for name in names}),
         fixed_statistics=options.fixed_statistics,
         held=held(opened.analysis, names) if options.prunes else (),
     )
@@ -120,6 +121,10 @@ def _names(opened: Opened, options: TrainOptions) -> tuple[str, ...]:
     if not names:
         raise UsageError("--freeze leaves no parameter to train: freeze fewer, or use 'prune'")
     return names
+
+
+def _size(opened: Opened, name: str) -> int:
+    return math.prod(opened.analysis.graph.initializers[name].dims)
 
 
 def _open_inputs(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:

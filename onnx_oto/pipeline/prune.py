@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx
@@ -13,6 +13,7 @@ from onnx_oto.errors import OtoError, UnsupportedError
 from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.model.files.replace import together
 from onnx_oto.model.files.saving import stage, storing
+from onnx_oto.model.sharing import share_copies
 from onnx_oto.pipeline.feeding import read_feeding
 from onnx_oto.pipeline.kept import stage_kept
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
@@ -169,6 +170,10 @@ def _cut(
     except UnsupportedError as error:
         raise UnsupportedError("; the model has ".join([str(error), *opened.notes])) from None
     end = time.perf_counter()
+    unwritten = Change(opened.file_bytes, 0)
+    summary = summarise(opened.analysis, small, int(drop.sum()), verdict, unwritten)
+    for each in (small, zeroed):
+        share_copies(each, opened.origins)
     with storing(output), together() as files:
         written = stage(small, output, files)
         if save_zeroed is not None:
@@ -177,6 +182,5 @@ def _cut(
         if kept is not None:
             with storing(kept):
                 stage_kept(opened, drop, result, kept, files)
-    size = Change(opened.file_bytes, written)
-    summary = summarise(opened.analysis, small, int(drop.sum()), verdict, size)
+    summary = replace(summary, size=replace(unwritten, after=written))
     return Pruned(summary, cut - begin, end - cut, opened.notes)

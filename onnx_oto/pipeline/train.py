@@ -95,6 +95,7 @@ def train(
             with limited(UNLIMITED):  # the model has proved itself, and nothing that was trained may be lost
                 removed, gain = finish(
                     ready.opened.model,
+                    ready.opened.origins,
                     rescue.weights,
                     ready.dataset,
                     options,

@@ -21,6 +21,7 @@ from onnx_oto.gradients.graph.training import Detached, TrainingGraph
 from onnx_oto.gradients.session.flat import Layout, aligned_zeros
 from onnx_oto.gradients.session.validation import check_batch, check_targets
 from onnx_oto.gradients.spec import TrainingSpec
+from onnx_oto.gradients.ties import Ties
 from onnx_oto.losses import LOSS, WEIGHT, Loss, Target, target_input
 from onnx_oto.runtime.runner import first_line
 from onnx_oto.runtime.training import open_light
@@ -210,6 +211,7 @@ class ShardedSession:
             for name, target in shards[0].targets.items()
         }
         workers = max(len(shards), os.cpu_count() or 1)
+        self._ties = Ties(spec.ties, self.slices)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="onnx-oto")
 
     def step(self, batch: Mapping[str, Array], target: Array | Mapping[str, Array] | None = None) -> float:
@@ -223,6 +225,7 @@ class ShardedSession:
         losses = self._run_all(arrays, Targets(targets, weight))
         ran = time.perf_counter()
         self._average()
+        self._ties.add_up(self.grads)
         self.seconds = StepSeconds(ran - begin, time.perf_counter() - ran)
         self.steps += 1
         return sum(losses)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from onnx import ModelProto, NodeProto
@@ -11,7 +11,7 @@ from onnx import ModelProto, NodeProto
 from onnx_oto.model.graph.node import read_node
 from onnx_oto.model.shapes.reference import evaluate_constant
 
-_MOVING = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+_MOVING = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Gather", "Expand", "Tile"})
 _PLACEWISE = frozenset({"Cast", "CastLike", "Identity", "Mul", "Div", "Neg"})
 
 
@@ -21,11 +21,23 @@ class Origin:
 
     index: int64, the shape of the initializer: which element of the flattened origin stands where. None: the
     initializer is the origin itself or a copy. folded: it was computed from it (normalised, say) and has its place.
+    apart: it only had the same values: one parameter of the file stands for several.
     """
 
     name: str
     index: np.ndarray | None = None
     folded: bool = False
+    apart: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Tie:
+    """Initializers that hold the same parameter. elements: int64 [n], for every element of all of them, one after the
+    other, which element of the parameter it is.
+    """
+
+    names: tuple[str, ...]
+    elements: np.ndarray
 
 
 @dataclass
@@ -42,9 +54,29 @@ class Origins:
         """Return where an initializer came from."""
         return self.found.get(name, Origin(name))
 
-    def copied(self, copy: str, name: str) -> None:
-        """Remember that an initializer was copied or renamed."""
-        self.found[copy] = self.of(name)
+    def copied(self, copy: str, name: str, *, apart: bool = False) -> None:
+        """Remember that an initializer was copied or renamed. apart: see `Origin`."""
+        origin = self.of(name)
+        self.found[copy] = replace(origin, apart=apart or origin.apart)
+
+    def tied(self, sizes: Mapping[str, int]) -> tuple[Tie, ...]:
+        """Return which elements of several initializers are one parameter of the file.
+
+        sizes: of the initializers to look at, in elements. A copy is its origin, and so is what was moved about or
+        looked up in it (then one initializer alone may hold an element several times). What was computed from a
+        parameter is another one.
+        """
+        groups: dict[str, list[tuple[str, np.ndarray]]] = {}
+        for name, size in sizes.items():
+            origin = self.of(name)
+            if not origin.folded and not origin.apart:
+                index = np.arange(size) if origin.index is None else origin.index.reshape(-1)
+                groups.setdefault(origin.name, []).append((name, index))
+        ties = (
+            Tie(tuple(n for n, _ in group), np.concatenate([i for _, i in group]))
+            for group in groups.values()
+        )
+        return tuple(tie for tie in ties if np.unique(tie.elements).size < tie.elements.size)
 
     def folded(self, name: str, source: str) -> None:
         """Remember that an initializer, now called `name`, was computed from an initializer of its size."""
@@ -68,6 +100,8 @@ class Origins:
             read, computed = 0, False
             places = self._places(node.input[0], inputs[0])
             index = (evaluate_constant(read_node(node, 0, opsets), [places, *inputs[1:]]) or [None])[0]
+            if index is not None and np.unique(index).size < np.unique(places).size:
+                index = None  # some of it is lost
         elif len(same) == 1:
             read, computed = same[0], node.op_type not in _PLACEWISE or len(large) > 1
             index = self._places(node.input[read], inputs[read])

@@ -7,7 +7,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 from onnx_oto.model.graph.budget import Budget
 from onnx_oto.model.graph.names import all_names, fresh
 from onnx_oto.model.graph.order import captured
-from onnx_oto.model.graph.tensors import FLOATS, byte_count
+from onnx_oto.model.graph.tensors import FLOATS, byte_count, is_external, to_array
 from onnx_oto.model.normal.origins import Origins
 from onnx_oto.model.shapes.inference import Knowledge
 
@@ -20,26 +20,37 @@ def private_vectors(model: ModelProto, origins: Origins | None = None) -> None:
 
     Exporters merge equal biases and scales of different layers, which would tie layers that have nothing to
     do with each other. Vector-like: more than one element and at most one axis longer than 1. Matrices stay
-    shared (tied weights), and so does what a body reads, and what would take more than the budget for copies.
+    shared (tied weights), and so does what a body reads, and what would take more than the budget for copies. Nodes
+    that read the same matrix, too, are one layer that is used several times: they read one vector.
+
+    `origins` gets to know whether a clone is the same parameter, which training keeps equal, or only had the same
+    value: a vector of one repeated number (fresh biases and scales are zeros and ones) is what exporters merge.
     """
     graph = model.graph
     vectors = {t.name: t for t in graph.initializer if _is_vector(t)}
+    matrices = {t.name for t in graph.initializer if t.name not in vectors and sum(n > 1 for n in t.dims) > 1}
     fixed = _fixed(model)
     taken = all_names(graph)
     budget = Budget()
     seen: set[str] = set()
+    of_layer: dict[tuple[object, ...], str] = {}
     for node in graph.node:
+        layer = (node.op_type, node.domain, *(n if n in matrices else "" for n in node.input))
         for position, name in enumerate(node.input):
             if name not in vectors or name in fixed:
                 continue
-            if name in seen and budget.take(byte_count(vectors[name])):
+            use = (*layer, position, name)
+            if any(layer[2:]) and use in of_layer:
+                node.input[position] = of_layer[use]
+            elif name in seen and budget.take(byte_count(vectors[name])):
                 clone = fresh(f"{name}__use", taken)
                 graph.initializer.add().CopyFrom(vectors[name])
                 graph.initializer[-1].name = clone
                 node.input[position] = clone
                 if origins is not None:
-                    origins.copied(clone, name)
+                    origins.copied(clone, name, apart=_is_uniform(vectors[name]))
             seen.add(name)
+            of_layer.setdefault(use, node.input[position])
 
 
 def private_fills(model: ModelProto, knowledge: Knowledge) -> None:
@@ -103,6 +114,14 @@ def _fixed(model: ModelProto) -> set[str]:
 def _may_carry(name: str, knowledge: Knowledge) -> bool:
     shape = knowledge.shapes.get(name) or ()
     return knowledge.dtypes.get(name) in FLOATS and any(isinstance(n, int) and n > 1 for n in shape)
+
+
+def _is_uniform(tensor: TensorProto) -> bool:
+    """Return whether all elements of a loaded tensor are the same number."""
+    if is_external(tensor):
+        return False
+    values = to_array(tensor).reshape(-1)
+    return bool((values == values[0]).all())
 
 
 def _is_vector(tensor: TensorProto) -> bool:

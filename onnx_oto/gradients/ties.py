@@ -1,0 +1,40 @@
+"""Parameters that several initializers hold: their gradients are added up, so that they stay equal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_oto.model.normal.origins import Tie
+
+Floats = NDArray[np.float32]
+Slices = Mapping[str, tuple[int, tuple[int, ...]]]
+
+
+class Ties:
+    """Where in a flat buffer the elements of shared parameters lie.
+
+    places: int64 [n], positions in the buffer; elements: int64 [n], which shared element lies there, over all ties.
+    """
+
+    def __init__(self, ties: Sequence[Tie], slices: Slices) -> None:
+        places: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        elements: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        count = 0
+        for tie in ties:
+            for name in tie.names:
+                offset, shape = slices[name]
+                places.append(np.arange(offset, offset + int(np.prod(shape))))
+            _, own = np.unique(tie.elements, return_inverse=True)
+            elements.append(own.reshape(-1) + count)
+            count += int(own.max()) + 1
+        self.places = np.concatenate(places)
+        self.elements = np.concatenate(elements)
+
+    def add_up(self, grads: Floats) -> None:
+        """Give every copy of an element the sum of the gradients of all copies, in place. grads: float32 [P]."""
+        if self.places.size:
+            totals = np.bincount(self.elements, grads[self.places])
+            grads[self.places] = totals[self.elements]
