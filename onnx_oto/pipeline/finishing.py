@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx
 
 from onnx_oto import data
+from onnx_oto.errors import OtoError
 from onnx_oto.losses import Loss, read
 from onnx_oto.model import save
 from onnx_oto.model.graph.order import drop_dead
@@ -25,6 +26,7 @@ from onnx_oto.pipeline.prune import cut_and_verify
 from onnx_oto.pipeline.result import Gain
 from onnx_oto.pipeline.summary import Change, summarise
 from onnx_oto.runtime.comparing.probes import only_outputs
+from onnx_oto.runtime.comparing.upcast import upcast, uses_bfloat16
 from onnx_oto.runtime.limits import UNLIMITED
 from onnx_oto.runtime.runner import runner
 from onnx_oto.runtime.timing import latency
@@ -59,12 +61,12 @@ def finish(
     removed = int(drop.sum())
     summary = summarise(analysis, small, removed, verdict, Change(before, after))
     outputs = named_outputs(model, options, loss)
-    lean, lean_small = (trimmed(each, outputs) for each in (full, small))
+    lean, lean_small = (_runnable(trimmed(each, outputs)) for each in (full, small))
     scores = tuple(
         evaluate(predictor(reading(each, outputs, loss)), dataset.test, loss, options.metric)
         for each in (lean, lean_small)
     )
-    feed = next(data.in_order(dataset.test, batch_size(lean) or 1)).inputs
+    feed = as_declared(lean, next(data.in_order(dataset.test, batch_size(lean) or 1)).inputs)
     times = latency([lean, lean_small], feed)
     return removed, Gain(summary, (scores[0], scores[1]), (times[0], times[1]))
 
@@ -78,12 +80,23 @@ def _shared(model: onnx.ModelProto, origins: Origins) -> onnx.ModelProto:
 
 
 def with_weights(model: onnx.ModelProto, weights: Arrays) -> onnx.ModelProto:
-    """Return a copy of `model` whose initializers named in `weights` hold those values."""
+    """Return a copy of `model` whose initializers named in `weights` hold those values, in their own types.
+
+    Raises OtoError where a value is too large for half precision.
+    """
     result = onnx.ModelProto()
     result.CopyFrom(model)
     for tensor in result.graph.initializer:
         if tensor.name in weights:
-            tensor.CopyFrom(from_array(np.ascontiguousarray(weights[tensor.name]), tensor.name))
+            kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+            with np.errstate(over="ignore"):
+                value = weights[tensor.name].astype(kind)
+            if not np.isfinite(value).all() and np.isfinite(weights[tensor.name]).all():
+                raise OtoError(
+                    f"a trained value of {tensor.name!r} is too large for {kind}, as which the model stores it: "
+                    "convert the model to float32 first"
+                )
+            tensor.CopyFrom(from_array(value, tensor.name))
     return result
 
 
@@ -116,6 +129,19 @@ def trimmed(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     return result
 
 
+def _runnable(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model, with float32 in place of bfloat16, for which runtimes lack kernels."""
+    return upcast(model) if uses_bfloat16(model) else model
+
+
+def as_declared(model: onnx.ModelProto, batch: Arrays) -> dict[str, npt.NDArray[Any]]:
+    """Return arrays in the types that the model's inputs have: data are kept as float32 where those are float16."""
+    kinds = {
+        v.name: onnx.helper.tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type) for v in model.graph.input
+    }
+    return {name: array.astype(kinds.get(name, array.dtype), copy=False) for name, array in batch.items()}
+
+
 def batch_size(model: onnx.ModelProto) -> int | None:
     """Return the number of samples a model is fixed to, None when it takes any."""
     sizes = {
@@ -131,7 +157,11 @@ def predictor(model: onnx.ModelProto) -> Predict:
 
     A model with a fixed batch runs several times; the last samples are repeated to fill it.
     """
-    run, size = runner(model), batch_size(model)
+    of_model, size = runner(model), batch_size(model)
+
+    def run(batch: Arrays) -> list[npt.NDArray[Any]]:
+        return of_model(as_declared(model, batch))
+
     if size is None:
         return run
 

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import onnx
@@ -17,6 +18,7 @@ from onnx_oto.model.files.finite import count_not_finite, told_not_finite
 from onnx_oto.model.graph.constants import constants
 from onnx_oto.model.normal.origins import Origins
 from onnx_oto.model.training_mode import told_training
+from onnx_oto.model.widen import HALVES, in_float32, uses
 from onnx_oto.zigs import Analysis, AnalysisOptions, analyse, reason
 
 UNREAD_BYTES = 1 << 50
@@ -42,6 +44,11 @@ class Opened:
     def model(self) -> onnx.ModelProto:
         """The model in normal form."""
         return self.analysis.model
+
+    @cached_property
+    def master(self) -> onnx.ModelProto:
+        """The model as it is trained: with float32 in place of half precision, itself where it has none."""
+        return in_float32(self.model) if uses(self.model, HALVES) else self.model
 
 
 def open_model(

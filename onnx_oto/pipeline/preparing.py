@@ -87,12 +87,13 @@ def _prepared(
     """Return the preparation for the sizes of the data, or for guessed ones where there are none."""
     names = _names(opened, options)
     shapes = {
-        name: tuple(size or OPEN_SIZE for size in sizes) for name, sizes in _open_inputs(opened.model).items()
+        name: tuple(size or OPEN_SIZE for size in sizes)
+        for name, sizes in _open_inputs(opened.master).items()
     }
     targets: dict[str, tuple[int, ...]] = {}
     batch = options.batch
     if opening is not None:
-        shapes.update(data.sample_shapes(opening.train, _open_inputs(opened.model)))
+        shapes.update(data.sample_shapes(opening.train, _open_inputs(opened.master)))
         targets = {name: sample.shape for name, sample in opening.train.targets.items()}
         batch, _ = data.fit_batch(opening.train.samples, options.batch)
     spec = TrainingSpec(
@@ -108,14 +109,14 @@ def _prepared(
         fixed_statistics=options.fixed_statistics,
         held=held(opened.analysis, names) if options.prunes else (),
     )
-    return prepare(opened.model, spec, backend)
+    return prepare(opened.master, spec, backend)
 
 
 def _names(opened: Opened, options: TrainOptions) -> tuple[str, ...]:
     """Return the parameters that train. Raises UnsupportedError and UsageError when there are none."""
     every = parameters(opened.analysis, opened.origins, also=options.also_train).trained
     if not every:
-        raise UnsupportedError(f"'{opened.path.name}' has no float32 parameters to train")
+        raise UnsupportedError(f"'{opened.path.name}' has no floating-point parameters to train")
     still = frozen(opened.analysis, options.freeze, every, origin=lambda name: opened.origins.of(name).name)
     names = tuple(name for name in every if name not in still)
     if not names:

@@ -7,12 +7,12 @@ import fnmatch
 from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
-import onnx
 
 from onnx_oto.errors import UsageError
 from onnx_oto.model.view import Graph
 from onnx_oto.zigs.analysis import Analysis
 from onnx_oto.zigs.groups import group_slices
+from onnx_oto.zigs.learning import TRAINED
 
 
 def frozen(
@@ -45,7 +45,7 @@ def frozen(
 
 
 def held(analysis: Analysis, trained: Collection[str]) -> tuple[str, ...]:
-    """Return the float32 parameters that do not train but lie in prunable groups, in graph order.
+    """Return the floating-point parameters that do not train but lie in prunable groups, in graph order.
 
     They get zero with their group, or the group could never go.
     """
@@ -56,7 +56,7 @@ def held(analysis: Analysis, trained: Collection[str]) -> tuple[str, ...]:
     return tuple(
         name
         for name, tensor in analysis.graph.initializers.items()
-        if name in inside and name not in trained and tensor.data_type == onnx.TensorProto.FLOAT
+        if name in inside and name not in trained and tensor.data_type in TRAINED
     )
 
 

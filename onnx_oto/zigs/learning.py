@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
+from onnx import TensorProto
 
 from onnx_oto.errors import UsageError
 from onnx_oto.lanes.layout import IntArray
@@ -34,6 +34,7 @@ from onnx_oto.model.graph.node import Node
 from onnx_oto.model.graph.tensors import FLOATS
 from onnx_oto.model.normal.origins import Origins
 from onnx_oto.model.view import Graph
+from onnx_oto.model.widen import HALVES
 from onnx_oto.zigs.analysis import Analysis, uses
 
 _NORMS = (
@@ -56,6 +57,8 @@ _LITERAL = re.compile(r"(^|/)Constant(_\d+)?_output_\d+$")
 _MADE_UP = re.compile(rf"{_LITERAL.pattern}|^(val_|onnx::[A-Za-z]+_|_)?\d+$|^(const|constant)_?\d*$")
 _DOTTED = re.compile(r"^[A-Za-z_]\w*(\.\w+)+$")
 _MASK = -1e4
+TRAINED = (TensorProto.FLOAT, *HALVES)
+"""Half precision is trained in float32 (see `model.widen`)."""
 _TOLERANCE = 1e-3
 WRITTEN = "it is written in the code of the model"
 TABLE = "its values are those of a table or a mask"
@@ -64,7 +67,7 @@ PLAIN = "its norm has no parameters: it scales by ones and shifts by zeros"
 
 @dataclass(frozen=True)
 class Parameters:
-    """Names of float32 initializers, in graph order each.
+    """Names of initializers, float32 or half precision, in graph order each.
 
     trained: what training changes. left: what has the role of a parameter and is none, with the reason.
     """
@@ -74,7 +77,7 @@ class Parameters:
 
 
 def trainable(analysis: Analysis) -> tuple[str, ...]:
-    """Return the names of the float32 parameters that training changes, in graph order (see `parameters`)."""
+    """Return the names of the parameters that training changes, in graph order (see `parameters`)."""
     return parameters(analysis).trained
 
 
@@ -82,8 +85,8 @@ def parameters(analysis: Analysis, origins: Origins | None = None, *, also: Sequ
     """Return what is trained, and what is left out of those that have the role of a parameter.
 
     origins: the names that initializers have in the model file, where normal form has changed them. also: patterns
-    (shell wildcards) of initializers to train whatever they look like. Raises UsageError for a pattern that matches no
-    float32 initializer.
+    (shell wildcards) of initializers to train whatever they look like. Raises UsageError for a pattern that matches
+    none of float32 or half precision.
     """
     statistics = analysis.statistics
     named = _Named(analysis, origins or Origins())
@@ -104,12 +107,12 @@ def parameters(analysis: Analysis, origins: Origins | None = None, *, also: Sequ
 
 
 class _Named:
-    """The float32 initializers of a model, and the names they have in its file."""
+    """The initializers of a model that can be trained, and the names they have in its file."""
 
     def __init__(self, analysis: Analysis, origins: Origins) -> None:
         self._origins = origins
         tensors = analysis.graph.initializers
-        self.floats = [name for name, t in tensors.items() if t.data_type == onnx.TensorProto.FLOAT]
+        self.floats = [name for name, t in tensors.items() if t.data_type in TRAINED]
 
     def in_file(self, name: str) -> str:
         return self._origins.of(name).name
@@ -124,9 +127,7 @@ class _Named:
             if not found:
                 near = difflib.get_close_matches(pattern, self.floats, 3, 0.5)
                 hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
-                raise UsageError(
-                    f"--also-train '{pattern}' matches no float32 initializer of the model{hint}"
-                )
+                raise UsageError(f"--also-train '{pattern}' matches no float initializer of the model{hint}")
             yield from found
 
 

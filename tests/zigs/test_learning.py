@@ -137,7 +137,5 @@ def test_asking_for_more() -> None:
     result = found("z = Add(h, t)", {"t": normal(6, 1, 1)}, names={"t": name}, also=("/layer/*",))
     assert name in result.trained
     assert not result.left
-    with pytest.raises(
-        UsageError, match=r"--also-train 'w9' matches no float32 initializer .*did you mean 'w"
-    ):
+    with pytest.raises(UsageError, match=r"--also-train 'w9' matches no float initializer .*did you mean 'w"):
         found("z = Relu(h)", {}, also=("w9",))

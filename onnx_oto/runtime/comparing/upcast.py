@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import numpy as np
-import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, numpy_helper
+from onnx import ModelProto, TensorProto
 
 from onnx_oto.errors import UnsupportedError
-from onnx_oto.model.graph.order import graphs
+from onnx_oto.model.widen import in_float32, uses
 from onnx_oto.runtime.runner import in_onnxruntime
 
-_TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
+BFLOAT16 = frozenset({TensorProto.BFLOAT16})
 
 
 def alike(full: ModelProto, compact: ModelProto) -> tuple[ModelProto, ModelProto, bool]:
@@ -43,68 +39,9 @@ def _runs(model: ModelProto) -> bool:
 
 def uses_bfloat16(model: ModelProto) -> bool:
     """Return whether a tensor of the model is stored or declared as bfloat16, or cast to it."""
-    every = list(graphs(model.graph))
-    nodes = [node for graph in every for node in graph.node]
-    stored = any(tensor.data_type == TensorProto.BFLOAT16 for graph in every for tensor in graph.initializer)
-    declared = any(
-        value.type.tensor_type.elem_type == TensorProto.BFLOAT16
-        for graph in every
-        for value in (*graph.input, *graph.output)
-    )
-    cast = any(
-        _names_bfloat16(attr) or attr.t.data_type == TensorProto.BFLOAT16
-        for node in nodes
-        for attr in node.attribute
-    )
-    return stored or declared or cast
+    return uses(model, BFLOAT16)
 
 
 def upcast(model: ModelProto) -> ModelProto:
     """Return a copy of the model with float32 wherever it has bfloat16, inputs and outputs included."""
-    result = ModelProto()
-    result.CopyFrom(model)
-    _widen_graph(result.graph)
-    for function in result.functions:
-        _widen_nodes(function.node)
-    return result
-
-
-def _widen_graph(graph: GraphProto) -> None:
-    for tensor in graph.initializer:
-        _widen_tensor(tensor)
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        _widen_type(value.type)
-    _widen_nodes(graph.node)
-
-
-def _widen_nodes(nodes: Iterable[NodeProto]) -> None:
-    for node in nodes:
-        for attr in node.attribute:
-            if _names_bfloat16(attr):
-                attr.i = TensorProto.FLOAT
-            elif attr.type == AttributeProto.TENSOR:
-                _widen_tensor(attr.t)
-            elif attr.type == AttributeProto.GRAPH:
-                _widen_graph(attr.g)
-            for body in attr.graphs:
-                _widen_graph(body)
-
-
-def _widen_tensor(tensor: TensorProto) -> None:
-    if tensor.data_type == TensorProto.BFLOAT16:
-        value = numpy_helper.to_array(tensor).astype(np.float32)
-        tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
-
-
-def _widen_type(kind: TypeProto) -> None:
-    if kind.HasField("tensor_type") and kind.tensor_type.elem_type == TensorProto.BFLOAT16:
-        kind.tensor_type.elem_type = TensorProto.FLOAT
-    elif kind.HasField("sequence_type"):
-        _widen_type(kind.sequence_type.elem_type)
-    elif kind.HasField("optional_type"):
-        _widen_type(kind.optional_type.elem_type)
-
-
-def _names_bfloat16(attr: AttributeProto) -> bool:
-    is_type = attr.type == AttributeProto.INT and attr.name in _TYPE_ATTRIBUTES
-    return bool(is_type and attr.i == onnx.TensorProto.BFLOAT16)
+    return in_float32(model, BFLOAT16)
