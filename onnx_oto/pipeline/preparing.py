@@ -22,6 +22,7 @@ from onnx_oto.runtime.comparing.computable import require_computable
 from onnx_oto.surgery import cut, kept_inside
 from onnx_oto.zigs import Analysis, Choice, choose, parameters, score, zero_dropped
 from onnx_oto.zigs.freezing import frozen, held
+from onnx_oto.zigs.learning import told
 
 Say = Callable[[str], None]
 
@@ -55,7 +56,7 @@ def make_ready(
     backend = choose_backend(options.backend)
     require_computable(opened.origins.computed, options.limits)
     opening, trouble = _opened_data(source)
-    preparation = _prepared(opened, options, backend, opening)
+    preparation = _prepared(opened, options, backend, opening, say)
     require_trainable(preparation.refusals)
     if opening is None:
         raise trouble or DataError(f"{str(source)!r} holds no data")
@@ -82,10 +83,10 @@ def _opened_data(source: str | os.PathLike[str]) -> tuple[data.Opening | None, O
 
 
 def _prepared(
-    opened: Opened, options: TrainOptions, backend: Backend, opening: data.Opening | None
+    opened: Opened, options: TrainOptions, backend: Backend, opening: data.Opening | None, say: Say
 ) -> Preparation:
     """Return the preparation for the sizes of the data, or for guessed ones where there are none."""
-    names = _names(opened, options)
+    names = _names(opened, options, say)
     shapes = {
         name: tuple(size or OPEN_SIZE for size in sizes)
         for name, sizes in _open_inputs(opened.master).items()
@@ -112,9 +113,12 @@ def _prepared(
     return prepare(opened.master, spec, backend)
 
 
-def _names(opened: Opened, options: TrainOptions) -> tuple[str, ...]:
+def _names(opened: Opened, options: TrainOptions, say: Say) -> tuple[str, ...]:
     """Return the parameters that train. Raises UnsupportedError and UsageError when there are none."""
-    every = parameters(opened.analysis, opened.origins, also=options.also_train).trained
+    found = parameters(opened.analysis, opened.origins, also=options.also_train)
+    for sentence in told(found, opened.origins):
+        say(sentence)
+    every = found.trained
     if not every:
         raise UnsupportedError(f"'{opened.path.name}' has no floating-point parameters to train")
     still = frozen(opened.analysis, options.freeze, every, origin=lambda name: opened.origins.of(name).name)

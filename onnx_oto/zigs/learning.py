@@ -106,6 +106,25 @@ def parameters(analysis: Analysis, origins: Origins | None = None, *, also: Sequ
     return Parameters(tuple(trained), left)
 
 
+def told(found: Parameters, origins: Origins) -> tuple[str, ...]:
+    """Return sentences about what a person may not expect: constants left untrained, a weight trained as two."""
+    sentences = []
+    if found.left:
+        name, reason = next(iter(found.left.items()))
+        rest = len(found.left) - 1
+        others = f" and {rest} more" if rest else ""
+        sentences.append(
+            f"not trained: '{name}' ({reason}){others}; --also-train PATTERN trains what matches all the same"
+        )
+    for name in found.trained:
+        origin = origins.of(name)
+        if origin.folded and origin.name != name and origin.name in found.trained:
+            sentences.append(
+                f"'{name}' is computed from '{origin.name}', which is also used as it is: trained as two parameters"
+            )
+    return tuple(sentences)
+
+
 class _Named:
     """The initializers of a model that can be trained, and the names they have in its file."""
 

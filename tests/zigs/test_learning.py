@@ -11,7 +11,7 @@ from onnx_oto.errors import UsageError
 from onnx_oto.model import normalise
 from onnx_oto.model.normal.origins import Origins
 from onnx_oto.zigs import Parameters, analyse, parameters
-from onnx_oto.zigs.learning import PLAIN, TABLE, WRITTEN, is_table
+from onnx_oto.zigs.learning import PLAIN, TABLE, WRITTEN, is_table, told
 
 RNG = np.random.default_rng(0)
 
@@ -139,3 +139,25 @@ def test_asking_for_more() -> None:
     assert not result.left
     with pytest.raises(UsageError, match=r"--also-train 'w9' matches no float initializer .*did you mean 'w"):
         found("z = Relu(h)", {}, also=("w9",))
+
+
+def test_a_weight_that_is_also_normalised_is_told() -> None:
+    """Normal form folds the normalised one, so that its channels may go: it is trained in its own right."""
+    text = """<ir_version: 8, opset_import: ["":17]> g (float[N,6] x) => (float[N,6] y)
+        { q = ReduceL2<axes=[1], keepdims=1>(w) n = Div(w, q) t = Transpose(n) a = MatMul(x, t) y = MatMul(a, w) }"""
+    model = parser.parse_model(text)
+    model.graph.initializer.append(numpy_helper.from_array(normal(10, 6), "w"))
+    origins = Origins()
+    result = parameters(analyse(normalise(model, origins=origins)), origins)
+    assert set(result.trained) == {"w", "t"}
+    assert told(result, origins) == (
+        "'t' is computed from 'w', which is also used as it is: trained as two parameters",
+    )
+
+
+def test_what_is_left_is_told() -> None:
+    assert told(Parameters(("w",), {}), Origins()) == ()
+    (sentence,) = told(Parameters(("w",), {"t": TABLE, "u": PLAIN}), Origins())
+    assert sentence.startswith(
+        "not trained: 't' (its values are those of a table or a mask) and 1 more; --also-train"
+    )
