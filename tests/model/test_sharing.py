@@ -48,6 +48,19 @@ def test_a_layer_that_is_used_twice_keeps_one_bias(parse):
     assert [node.input[2] for node in result.graph.node[:3]] == ["b", "b", "b__use1"]
 
 
+@pytest.mark.parametrize(("learned", "count"), [(True, 4), (False, 8)])
+def test_a_norm_that_is_used_twice_keeps_one_set_of_statistics(learned, count, parse):
+    """Statistics of data are never equal by accident; the zeros of a fresh norm are what exporters merge."""
+    text = """g (float[N,4] x) => (float[N,4] y)
+        { a = BatchNormalization(x, s, p, m, v) c = Relu(a) y = BatchNormalization(c, s, p, m, v) }"""
+    model = parse(text, s=(4,), p=(4,), **({"m": (4,)} if learned else {}))
+    for name, value in {"m": 0, "v": 1}.items():
+        if name == "v" or not learned:
+            model.graph.initializer.append(numpy_helper.from_array(np.full(4, value, np.float32), name))
+    result, _, _ = opened(model)
+    assert len(result.graph.initializer) == count
+
+
 def test_copies_that_differ_stay(parse):
     result, origins, _ = opened(parse(TWO, v=(3, 4), w=(3, 4), b=(4,)))
     for tensor in result.graph.initializer:

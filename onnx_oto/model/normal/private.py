@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from onnx import ModelProto, NodeProto, TensorProto
 
 from onnx_oto.model.graph.budget import Budget
@@ -21,21 +23,23 @@ def private_vectors(model: ModelProto, origins: Origins | None = None) -> None:
     Exporters merge equal biases and scales of different layers, which would tie layers that have nothing to
     do with each other. Vector-like: more than one element and at most one axis longer than 1. Matrices stay
     shared (tied weights), and so does what a body reads, and what would take more than the budget for copies. Nodes
-    that read the same matrix, too, are one layer that is used several times: they read one vector.
+    that read the same matrix, too, or the same running mean, are one layer that is used several times: they read one
+    vector.
 
     `origins` gets to know whether a clone is the same parameter, which training keeps equal, or only had the same
     value: a vector of one repeated number (fresh biases and scales are zeros and ones) is what exporters merge.
     """
     graph = model.graph
     vectors = {t.name: t for t in graph.initializer if _is_vector(t)}
-    matrices = {t.name for t in graph.initializer if t.name not in vectors and sum(n > 1 for n in t.dims) > 1}
+    telling = {t.name for t in graph.initializer if t.name not in vectors and sum(n > 1 for n in t.dims) > 1}
+    telling |= {name for name in _running_means(model) if name in vectors and not _is_uniform(vectors[name])}
     fixed = _fixed(model)
     taken = all_names(graph)
     budget = Budget()
     seen: set[str] = set()
     of_layer: dict[tuple[object, ...], str] = {}
     for node in graph.node:
-        layer = (node.op_type, node.domain, *(n if n in matrices else "" for n in node.input))
+        layer = (node.op_type, node.domain, *(n if n in telling else "" for n in node.input))
         for position, name in enumerate(node.input):
             if name not in vectors or name in fixed:
                 continue
@@ -114,6 +118,12 @@ def _fixed(model: ModelProto) -> set[str]:
 def _may_carry(name: str, knowledge: Knowledge) -> bool:
     shape = knowledge.shapes.get(name) or ()
     return knowledge.dtypes.get(name) in FLOATS and any(isinstance(n, int) and n > 1 for n in shape)
+
+
+def _running_means(model: ModelProto) -> Iterator[str]:
+    for node in model.graph.node:
+        if node.op_type == "BatchNormalization" and not node.domain:
+            yield node.input[3]
 
 
 def _is_uniform(tensor: TensorProto) -> bool:
