@@ -87,6 +87,7 @@ ARITHMETIC = [
     Row("Min", "y = Min(a, b)", {"a": (2, 3), "b": (3,)}),
     Row("Pow", "y = Pow(a, p)", POSITIVE, {"p": floats(2.0, 3.0, 0.5)}),
     Row("Pow", "y = Pow(a, p)", X, {"p": np.array(3)}, label="integer exponent"),
+    Row("Pow", "y = Pow(a, p)", X, {"p": floats(2, 3, 1, 2, 0, 4).reshape(2, 1, 3)}, label="broadcast base"),
     Row("Pow", "y = Pow(a, p)", POSITIVE | {"p": np.array(2.5)}, label="trained exponent"),
     Row("Where", "k = Greater(a, z) y = Where(k, a, b)", {"a": (2, 3), "b": (3,)}, {"z": scalar(0.1)}),
     Row(
@@ -359,6 +360,21 @@ CONVOLUTIONS = [
     Row("MaxPool", "y = MaxPool<kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1>(a)", IMAGE, label="ceil"),
     Row("MaxPool", "y = MaxPool<kernel_shape=[2, 2], dilations=[2, 2]>(a)", IMAGE, label="dilated"),
     Row("MaxPool", "y = MaxPool<kernel_shape=[2]>(a)", {"a": (2, 2, 5)}, label="1-D"),
+    Row(
+        "MaxPool",
+        "y, i = MaxPool<kernel_shape=[2, 2], storage_order=1>(a)",
+        IMAGE,
+        label="storage_order",
+    ),
+    Row(
+        "AveragePool",
+        "y = AveragePool<kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1, count_include_pad=1>(a)",
+        IMAGE,
+        label="ceil, count_include_pad",
+        twin="c = Pad(a, p) s = AveragePool<kernel_shape=[2, 2], strides=[2, 2]>(c) y = Mul(s, f)",
+        constants={"p": ints(0, 0, 0, 0, 0, 0, 1, 1), "f": np.outer([1, 1, 2], [1, 1, 2]).astype(np.float32)},
+        runs=False,
+    ),
     Row("MaxPool", "y = MaxPool<kernel_shape=[2, 2, 2]>(a)", {"a": (1, 2, 3, 3, 3)}, label="3-D"),
     Row("AveragePool", "y = AveragePool<kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]>(a)", IMAGE),
     Row(
@@ -425,6 +441,23 @@ MOVES = [
         {"a": (4, 3), "u": (2, 3)},
         {"i": np.array([[0, 1, 2], [2, 2, 3]])},
     ),
+    Row(
+        "ScatterElements",
+        'y = ScatterElements<axis=1, reduction="mul">(a, i, u)',
+        {"a": (2, 4), "u": (2, 3)},
+        {"i": np.array([[3, 1, 0], [-1, 0, 1]])},
+        opset=18,
+        label="mul",
+    ),
+    Row(
+        "ScatterND",
+        'y = ScatterND<reduction="add">(a, i, u)',
+        {"a": (4, 3), "u": (2, 3)},
+        {"i": np.array([[0], [2]])},
+        opset=18,
+        label="add",
+    ),
+    Row("Transpose", "y = Transpose(a)", {"a": (2, 3, 4)}, label="reversed"),
     Row(
         "Slice",
         "y = Slice(a, s, e, x, t)",

@@ -65,6 +65,28 @@ def test_training_ops_are_lowered_whatever_is_covered() -> None:
     assert len(lowered.masks) == 1
 
 
+def test_a_first_layer_keeps_its_grouped_convolution() -> None:
+    """Only the gradient of the input is wrong."""
+    (node,) = model_of("y = Conv<group=2>(x, w)").graph.node
+    assert covers(node, Facts(shapes={"w": (4, 2, 3)}, carried={"w"})) is None
+
+
+@pytest.mark.parametrize("op", ["ScatterElements", "ScatterND"])
+def test_places_named_twice_are_refused(op: str) -> None:
+    index = np.zeros((2, 4, 6, 6), np.int64) if op == "ScatterElements" else np.array([[0], [-2]])
+    updates = np.ones((2, 4, 6, 6), np.float32)
+    model = model_of(f'y = {op}<reduction="add">(x, i, u)', i=index, u=updates)
+    (refusal,) = unsupported(model, ["x"], covers)
+    assert "its indices name a place twice" in refusal.advice
+
+
+def test_indices_that_are_read_are_refused() -> None:
+    text = "(float[2, 4, 6, 6] x) => (float[2, C, H, W] y, int64[A, B, C, D] i)"
+    model = model_of("y, i = MaxPool<kernel_shape=[2, 2], storage_order=1>(x)", text)
+    (refusal,) = unsupported(model, ["x"], covers)
+    assert "its second output (indices) is read" in refusal.advice
+
+
 @pytest.mark.parametrize(
     ("body", "facts", "reason"),
     [
@@ -75,6 +97,18 @@ def test_training_ops_are_lowered_whatever_is_covered() -> None:
         ("y, z = Split<axis=0, num_outputs=2>(x)", Facts(read={"y"}), "not read"),
         ("y = Clip(x, l)", Facts(carried={"x", "l"}), "bounds"),
         ("y = Pow(x, p)", Facts(carried={"x", "p"}), "exponent"),
+        ("y = Pow(x, p)", Facts(shapes={"x": (2,), "y": (3, 2)}), "broadcast"),
+        ('y = ScatterND<reduction="add">(x, i, u)', Facts(), "ignores its reduction 'add'"),
+        ("y = Transpose(x)", Facts(), "perm"),
+        (
+            "y = Conv<group=2>(x, w)",
+            Facts(shapes={"w": (4, 2, 3)}, carried={"x"}),
+            "writes behind its memory",
+        ),
+        ("y = AveragePool<kernel_shape=[2, 2, 2]>(x)", Facts(), "3-D AveragePool"),
+        ("y = MaxPool<kernel_shape=[2, 2], ceil_mode=1>(x)", Facts(), "in the pads altogether"),
+        ("y = MaxPool<kernel_shape=[2], pads=[2, 0]>(x)", Facts(), "as large as the kernel"),
+        ("y = MaxPool<kernel_shape=[2], storage_order=1>(x)", Facts(), "row-major"),
         ("y = MatMul(x, v)", Facts(shapes={"v": (6,)}), "1-D"),
         ("y = MatMul(x, v)", Facts(), "unknown"),
         ("y = Gemm(x, v, c)", Facts(shapes={"c": ()}), "scalar"),

@@ -1,4 +1,4 @@
-"""A sample of `tools/gradients`: random convolutions and poolings against their exact gradients."""
+"""A sample of `tools/gradients`: random one-op models against their exact gradients."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from onnx_oto.gradients.backends.ort_covers import covers
 from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.gradients.graph.lowering import lower
 
+from . import sweep_rows
 from .harness import FLOAT32
 from .sweep_windows import OPS, RANKS, draw, errors
 
@@ -24,6 +25,13 @@ def test_windows(op: str, rank: int, seed: int) -> None:
     found = errors(case)
     assert found.keys() == {"loss", *("a.param" if name == "a" else name for name in case.wanted)}
     assert max(found.values()) <= FLOAT32, (case.text, found)
+
+
+@pytest.mark.parametrize("op", sweep_rows.FAMILIES)
+def test_rows(op: str) -> None:
+    row = sweep_rows.draw(op, seed=1)
+    found = sweep_rows.errors(row)
+    assert max(found.values()) <= FLOAT32, (row.body, found)
 
 
 def model_of(body: str, shape: tuple[int, ...], weight: tuple[int, ...] = ()) -> onnx.ModelProto:

@@ -17,8 +17,7 @@ _ELEMENTWISE = (
 )
 _LAYERS = "GlobalAveragePool LogSoftmax Softmax SoftmaxCrossEntropyLoss TopK"
 _MOVES = """
-    Concat Expand Flatten Gather GatherElements GatherND Reshape ScatterElements ScatterND Squeeze Tile Transpose
-    Trilu Unsqueeze
+    Concat Expand Flatten Gather GatherElements GatherND Reshape Squeeze Tile Trilu Unsqueeze
 """
 ALWAYS = frozenset(f"{_ELEMENTWISE} {_LAYERS} {_MOVES}".split())
 """Ops that are differentiated rightly in every form."""
@@ -171,11 +170,27 @@ def _clip(node: Node, facts: Facts) -> str | None:
 
 @_condition("Pow")
 def _power(node: Node, facts: Facts) -> str | None:
-    """its exponent is not trained and has the type of its base"""
+    """its exponent is not trained, has the type of its base, and does not broadcast it"""
     x, exponent = node.inputs
     if exponent in facts.carried:
         return "the gradient of an exponent is wrong"
+    shape = facts.shapes.get(node.outputs[0])
+    if shape is None or facts.shapes.get(x) != shape:
+        return "the gradient of a base that is broadcast has the wrong shape"
     return None if facts.dtypes.get(x) == facts.dtypes.get(exponent) else "its exponent is of another type"
+
+
+@_condition("ScatterElements", "ScatterND")
+def _scatter(node: Node, facts: Facts) -> str | None:
+    """it has no reduction"""
+    reduction = node.attrs.get("reduction", "none")
+    return None if reduction == "none" else f"the gradient ignores its reduction {reduction!r}"
+
+
+@_condition("Transpose")
+def _transpose(node: Node, facts: Facts) -> str | None:
+    """its perm is written out"""
+    return None if "perm" in node.attrs else "the gradient builder reads its perm"
 
 
 @_condition("Split")

@@ -31,13 +31,14 @@ def _added(node: Site) -> str:
 
 @register("Pow")
 def power(node: Site) -> Outcome:
-    """x^p: an integer exponent is cast, a trained one becomes exp(p log x), which needs x > 0."""
+    """x^p: an integer exponent is cast, x broadcast; a trained exponent becomes exp(p log x), which needs x > 0."""
     x, p = node.inputs
     if node.carries(p):
         return node.emit("Exp", node.emit("Mul", p, node.emit("Log", x)))
     if node.dtype(p) != node.dtype(x):
         return node.emit("Pow", x, node.cast_like(p, x))
-    return None
+    shape = node.shape(node.outputs[0])
+    return None if node.shape(x) == shape else node.emit("Pow", node.emit("Expand", x, node.ints(shape)), p)
 
 
 @register("Where")

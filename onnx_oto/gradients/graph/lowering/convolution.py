@@ -44,9 +44,16 @@ def written_out(node: Site) -> str | None:
     dilations = tuple(node.attribute("dilations", ones))
     attributes = {k: v for k, v in node.attributes.items() if k != "auto_pad"}
     attributes["pads"] = explicit_pads(mode, size, kernel, strides, dilations)
-    if node.has_output(1):
-        raise UnsupportedError("its second output (indices) cannot be kept while its pads are written out")
+    refuse_indices(node)
     return node.emit(node.op, *node.inputs, **attributes)
+
+
+def refuse_indices(node: Site) -> None:
+    """Raise UnsupportedError where the model reads the second output of a node that loses it."""
+    if node.has_output(1) and node.outputs[1] in node.draft.read:
+        raise UnsupportedError(
+            "its second output (indices) is read, and cannot be kept while it is rewritten"
+        )
 
 
 @register("Conv")

@@ -1,4 +1,4 @@
-"""Ops that only move elements: splits, slices and pads with constant indices."""
+"""Ops that only move elements: splits, slices, pads and scattering with constant indices."""
 
 from __future__ import annotations
 
@@ -94,6 +94,49 @@ def _pad_indices(size: int, before: int, after: int, mode: str) -> list[int]:
         index = np.abs((index + size - 1) % period - (size - 1))
     result: list[int] = index.tolist()
     return result
+
+
+@register("Transpose")
+def transpose(node: Site) -> Outcome:
+    """Its perm written out: the axes in reverse order."""
+    if node.attribute("perm") is not None:
+        return None
+    return node.emit("Transpose", node.inputs[0], perm=list(reversed(range(len(node.shape(node.inputs[0]))))))
+
+
+_REDUCTIONS = {"add": "Add", "mul": "Mul", "max": "Max", "min": "Min"}
+
+
+@register("ScatterElements", "ScatterND")
+def scatter(node: Site) -> Outcome:
+    """What lies at the places is gathered and reduced with the updates first; no place may come twice."""
+    op = _REDUCTIONS.get(node.attribute("reduction", "none"))
+    if op is None:
+        return None
+    x, index, updates = node.inputs
+    _refuse_repeated(node)
+    axis = {"axis": node.attribute("axis", 0)} if node.op == "ScatterElements" else {}
+    there = node.emit("GatherElements" if axis else "GatherND", x, index, **axis)
+    return node.emit(node.op, x, index, node.emit(op, there, updates), **axis)
+
+
+def _refuse_repeated(node: Site) -> None:
+    """Raise UnsupportedError where a place is computed by the model, or named twice."""
+    index, shape = node.constant(1, "indices"), node.shape(node.inputs[0])
+    assert index is not None
+    if node.op == "ScatterElements":
+        axis = node.attribute("axis", 0) % len(shape)
+        places = list(np.indices(index.shape))
+        places[axis] = index % shape[axis]
+        rows = np.stack(places, axis=-1).reshape(-1, len(shape))
+    else:
+        rows = index.reshape(-1, index.shape[-1]) % np.array(shape[: index.shape[-1]])
+    if len(np.unique(rows, axis=0)) < len(rows):
+        reduction = node.attribute("reduction")
+        raise UnsupportedError(
+            f"its indices name a place twice, which has no gradient with the reduction {reduction!r}: sum what belongs "
+            "together by MatMul"
+        )
 
 
 @register("Compress")

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_oto.errors import UnsupportedError
-from onnx_oto.gradients.graph.lowering.convolution import written_out
+from onnx_oto.gradients.graph.lowering.convolution import refuse_indices, written_out
 from onnx_oto.gradients.graph.lowering.registry import Outcome, Site, register
 
 _LOWEST = float(np.finfo(np.float32).min)
@@ -15,11 +15,10 @@ _LOWEST = float(np.finfo(np.float32).min)
 @register("MaxPool")
 def max_pool(node: Site) -> Outcome:
     """Pads written out, and as a Pad with the lowest number where a kernel could lie in them altogether."""
-    if node.has_output(1):
-        raise UnsupportedError("its second output (indices) cannot be kept while it is rewritten")
     padded = written_out(node)
     if padded is not None:
         return padded
+    refuse_indices(node)
     _refuse_empty_windows(node)
     kernel = node.attribute("kernel_shape")
     pads = list(node.attribute("pads", (0,) * (2 * len(kernel))))
