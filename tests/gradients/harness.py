@@ -19,6 +19,7 @@ from onnx_oto.gradients import TrainingSpec, prepare
 from onnx_oto.gradients.backends.ort_training import OrtTraining
 
 from .recurrent_reference import RECURRENT
+from .sampling_reference import SAMPLING
 
 Array = NDArray[Any]
 STEP = 1e-5  # of the central differences: error about STEP^2, and about 1e-16 / STEP from rounding
@@ -69,7 +70,7 @@ Erf64.__name__ = "Erf"
 
 
 def reference(model: onnx.ModelProto) -> ReferenceEvaluator:
-    return ReferenceEvaluator(model, new_ops=[Erf64, *RECURRENT])
+    return ReferenceEvaluator(model, new_ops=[Erf64, *RECURRENT, *SAMPLING])
 
 
 def model_of(row: Row, body: str = "") -> onnx.ModelProto:
@@ -79,7 +80,7 @@ def model_of(row: Row, body: str = "") -> onnx.ModelProto:
     shape = values[first].shape
     signature = ", ".join(f"float[{','.join(map(str, v.shape))}] {k}" for k, v in values.items())
     outputs = ", ".join(f"float {name}" for name in row.outputs)
-    text = f'<ir_version: 8, opset_import: ["": {row.opset}]> g ({signature}) => ({outputs}) {{ {body or row.body} }}'
+    text = f'<ir_version: 8, opset_import: ["": {row.opset}, "com.microsoft": 1]> g ({signature}) => ({outputs}) {{ {body or row.body} }}'
     model = onnx.parser.parse_model(text)
     graph = model.graph
     graph.initializer.extend(numpy_helper.from_array(np.asarray(v), k) for k, v in row.constants.items())

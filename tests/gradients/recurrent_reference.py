@@ -1,4 +1,4 @@
-"""LSTM, GRU and RNN in numpy, sample by sample, from the text of the ONNX standard: onnx.reference lacks most options."""
+"""LSTM, GRU and RNN in numpy, sample by sample, as the ONNX standard has them: onnx.reference lacks most options."""
 
 from __future__ import annotations
 

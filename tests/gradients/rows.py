@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .harness import Row
+from .rows_fused import FUSED
 from .rows_recurrent import RECURRENT
 
 X = {"a": (2, 3)}
@@ -23,6 +24,11 @@ def scalar(value: float) -> np.ndarray:
     return np.array(value, np.float32)
 
 
+INSIDE = {"a": np.array([[0.5, -0.9, 0.99], [-3e-4, 0.0, 0.1]])}
+HEADS = {"a": (2, 2, 3, 4), "k": (2, 2, 5, 4), "v": (2, 2, 5, 3)}
+_ANGLES = np.linspace(0, 2, 10).reshape(5, 2)
+ROTATION = {"c": np.cos(_ANGLES).astype(np.float32), "s": np.sin(_ANGLES).astype(np.float32)}
+GLOBAL_LP = "m = Abs(a) s = Mul(m, m) p = Mul(s, m) t = ReduceSum<keepdims=1>(p, x) y = Pow(t, third)"
 POSITIVE = {"a": np.array([[0.5, 1.5, 2.5], [0.7, 3.0, 0.2]])}
 
 ACTIVATIONS = [
@@ -72,6 +78,12 @@ ARITHMETIC = [
     Row("Cos", "y = Cos(a)", X),
     Row("Tan", "y = Tan(a)", POSITIVE, tolerance=1e-4),
     Row("Sinh", "y = Sinh(a)", X),
+    Row("Asin", "y = Asin(a)", INSIDE),
+    Row("Acos", "y = Acos(a)", INSIDE),
+    Row("Atan", "y = Atan(a)", {"a": np.array([[0.5, -1.5, 250.0], [-3e-4, 0.0, 9e8]])}),
+    Row("Asinh", "y = Asinh(a)", {"a": np.array([[0.5, -1.5, 250.0], [-3e-4, 0.0, 9e4]])}),
+    Row("Acosh", "y = Acosh(a)", {"a": np.array([[1.5, 1.01, 250.0], [3.0, 2.0, 9e4]])}),
+    Row("Atanh", "y = Atanh(a)", INSIDE),
     Row("Cosh", "y = Cosh(a)", X),
     Row("Identity", "y = Identity(a)", X),
     Row("Cast", "d = Cast<to=11>(a) e = Mul(d, d) y = Cast<to=1>(e)", X),
@@ -141,6 +153,29 @@ REDUCTIONS = [
     Row("ReduceLogSumExp", "y = ReduceLogSumExp<axes=[1, 2]>(a)", {"a": (2, 3, 4)}),
     Row(
         "ReduceLogSumExp",
+        "y = ReduceLogSumExp<axes=[0, -1], keepdims=0>(a)",
+        {"a": (2, 3, 4)},
+        label="dropped",
+    ),
+    Row("ReduceLogSumExp", "y = ReduceLogSumExp<keepdims=0>(a)", {"a": (2, 3, 4)}, label="all axes"),
+    Row(
+        "ReduceLogSumExp",
+        "y = ReduceLogSumExp<axes=[1]>(a)",
+        {"a": np.array([[-300.0, 200.0, 200.5], [-200.0, -201.0, -200.5]])},
+        label="large",
+        twin="y = ReduceLogSumExp<axes=[1]>(a)",
+    ),
+    Row(
+        "ReduceLogSumExp",
+        "y = ReduceLogSumExp<noop_with_empty_axes=1>(a)",
+        {"a": (2, 3)},
+        opset=18,
+        label="nothing",
+        twin="y = Identity(a)",
+        runs=False,
+    ),
+    Row(
+        "ReduceLogSumExp",
         "y = ReduceLogSumExp(a, x)",
         {"a": (2, 3, 4)},
         {"x": ints(1)},
@@ -157,13 +192,23 @@ REDUCTIONS = [
     Row("ReduceMin", "y = ReduceMin(a, x)", {"a": (2, 3, 4)}, {"x": ints(-1)}, opset=18),
     Row("ReduceProd", "y = ReduceProd<axes=[0, 2], keepdims=0>(a)", {"a": (2, 3, 2)}),
     Row("ReduceProd", "y = ReduceProd<axes=[1]>(a)", {"a": (2, 3, 2)}, label="kept"),
+    Row("ReduceProd", "y = ReduceProd<keepdims=0>(a)", {"a": np.linspace(0.8, 1.3, 77)[None]}, label="many"),
+    Row("ReduceProd", "y = ReduceProd<axes=[1]>(a)", {"a": np.array([[0.0, 2.0, 3.0]])}, label="a zero"),
     Row("CumSum", "y = CumSum(a, x)", {"a": (2, 4, 3)}, {"x": np.array(1)}),
+    Row(
+        "CumSum",
+        "y = CumSum<reverse=1>(a, x)",
+        {"a": (2, 4)},
+        {"x": np.array(0)},
+        label="reverse, first axis",
+    ),
+    Row("CumSum", "y = CumSum<exclusive=1>(a, x)", {"a": (2, 4)}, {"x": np.array(-1)}, label="exclusive"),
     Row(
         "CumSum",
         "y = CumSum<exclusive=1, reverse=1>(a, x)",
         {"a": (2, 4)},
         {"x": np.array(-1)},
-        label="reverse",
+        label="exclusive and reverse",
     ),
     Row("TopK", "y, i = TopK(a, k)", {"a": (2, 5)}, {"k": ints(2)}),
 ]
@@ -510,6 +555,176 @@ MOVES = [
     Row("SpaceToDepth", "y = SpaceToDepth<blocksize=2>(a)", {"a": (2, 2, 4, 6)}),
 ]
 
+# What the standard defines by other operators; those of opset 23 and newer are unknown to the runtime.
+DEFINITIONS = [
+    Row("CastLike", "d = Cast<to=11>(a) e = Mul(d, d) y = CastLike(e, z)", X, {"z": scalar(0)}),
+    Row(
+        "CenterCropPad",
+        "y = CenterCropPad<axes=[1, 2]>(a, s)",
+        {"a": (2, 5, 3)},
+        {"s": ints(2, 6)},
+        opset=18,
+    ),
+    Row(
+        "NegativeLogLikelihoodLoss",
+        'y = NegativeLogLikelihoodLoss<reduction="mean", ignore_index=1>(a, t, w)',
+        {"a": (4, 3)},
+        {"t": ints(0, 2, 1, 2), "w": floats(0.5, 1.0, 2.0)},
+    ),
+    Row("RMSNormalization", "y = RMSNormalization(a, s)", {"a": (2, 3, 4), "s": (4,)}, opset=23),
+    Row(
+        "RMSNormalization",
+        "y = RMSNormalization<axis=1, epsilon=0.1>(a, s)",
+        {"a": (2, 3, 4), "s": (3, 4)},
+        opset=23,
+        label="two axes",
+    ),
+    Row("Swish", "y = Swish<alpha=1.5>(a)", X, opset=24),
+    Row("SwiGLU", "y = SwiGLU(a, b)", {"a": (2, 3), "b": (2, 3)}, opset=28),
+    Row(
+        "RotaryEmbedding",
+        "y = RotaryEmbedding(a, c, s, p)",
+        {"a": (2, 2, 3, 4)},
+        {**ROTATION, "p": np.array([[0, 1, 2], [2, 3, 4]])},
+        opset=23,
+    ),
+    Row(
+        "RotaryEmbedding",
+        "y = RotaryEmbedding<num_heads=2, interleaved=1>(a, c, s, p)",
+        {"a": (2, 3, 8)},
+        {**ROTATION, "p": np.array([[0, 1, 2], [2, 3, 4]])},
+        opset=23,
+        label="interleaved, flat",
+    ),
+    Row("Attention", "y = Attention(a, k, v)", HEADS, opset=23),
+    Row(
+        "Attention",
+        "y = Attention<is_causal=1, scale=0.3>(a, k, v)",
+        HEADS,
+        opset=23,
+        label="causal",
+    ),
+    Row(
+        "Attention",
+        "y = Attention<q_num_heads=4, kv_num_heads=2, softcap=2.0>(a, k, v, m)",
+        {"a": (2, 3, 8), "k": (2, 5, 4), "v": (2, 5, 6)},
+        {"m": np.where(np.tri(3, 5), 0, -1e4).astype(np.float32)},
+        opset=23,
+        label="flat, grouped, masked",
+    ),
+]
+
+WINDOWS = [
+    Row("LpPool", "y = LpPool<kernel_shape=[2, 3], strides=[2, 1], pads=[0, 1, 1, 1]>(a)", IMAGE),
+    Row("LpPool", "y = LpPool<kernel_shape=[2], p=1>(a)", {"a": (2, 3, 5)}, label="p=1"),
+    Row(
+        "LpPool",
+        "y = LpPool<kernel_shape=[2, 2], dilations=[2, 1], p=3>(a)",
+        {"a": (1, 2, 4, 4)},
+        opset=18,
+        label="p=3",
+    ),
+    Row(
+        "LpPool",
+        'y = LpPool<kernel_shape=[2, 2], strides=[2, 2], auto_pad="SAME_UPPER">(a)',
+        {"a": (1, 2, 5, 4)},
+        label="SAME_UPPER",
+    ),
+    Row(
+        "GlobalLpPool",
+        "y = GlobalLpPool<p=3>(a)",
+        {"a": (2, 3, 4, 2)},
+        {"x": ints(2, 3), "third": scalar(1 / 3)},
+        twin=GLOBAL_LP,
+    ),
+    Row(
+        "GlobalLpPool",
+        "y = GlobalLpPool(a)",
+        {"a": (2, 3, 4)},
+        label="p=2",
+        twin="y = ReduceL2<axes=[2]>(a)",
+    ),
+    Row(
+        "MaxUnpool",
+        "p, i = MaxPool<kernel_shape=[2, 2], strides=[2, 2]>(a) q = Mul(p, p) "
+        "y = MaxUnpool<kernel_shape=[2, 2], strides=[2, 2]>(q, i)",
+        {"a": (2, 2, 4, 4)},
+    ),
+    Row(
+        "Col2Im",
+        "y = Col2Im<pads=[1, 0, 0, 1], strides=[2, 1], dilations=[1, 2]>(a, s, k)",
+        {"a": (2, 12, 12)},
+        {"s": ints(6, 5), "k": ints(3, 2)},
+        opset=18,
+    ),
+    Row(
+        "Col2Im", "y = Col2Im(a, s, k)", {"a": (1, 4, 3)}, {"s": ints(4), "k": ints(2)}, opset=18, label="1-D"
+    ),
+]
+
+
+def _grid(mode: str, padding: str, aligned: int, *, volume: bool = False, opset: int = 16) -> Row:
+    rng = np.random.default_rng(len(mode) + len(padding) + aligned)
+    size, places = ((2, 2, 3, 2, 4), (2, 2, 1, 3, 3)) if volume else ((2, 2, 3, 4), (2, 3, 3, 2))
+    return Row(
+        "GridSample",
+        f'y = GridSample<mode="{mode}", padding_mode="{padding}", align_corners={aligned}>(a, g)',
+        {"a": size, "g": rng.uniform(-1.9, 1.9, places)},
+        opset=opset,
+        label=f"{'3-D ' if volume else ''}{mode}, {padding}, {aligned}",
+    )
+
+
+SAMPLING = [
+    *(
+        _grid(mode, padding, aligned)
+        for mode in ("bilinear", "nearest", "bicubic")
+        for padding in ("zeros", "border", "reflection")
+        for aligned in (0, 1)
+    ),
+    *(
+        _grid(mode, padding, aligned, volume=True, opset=20)
+        for mode, padding, aligned in [
+            ("linear", "zeros", 0),
+            ("linear", "border", 1),
+            ("linear", "reflection", 0),
+            ("nearest", "zeros", 1),
+        ]
+    ),
+    Row("AffineGrid", "y = AffineGrid(a, s)", {"a": (2, 2, 3)}, {"s": ints(2, 3, 4, 5)}, opset=20),
+    Row(
+        "AffineGrid",
+        "y = AffineGrid<align_corners=1>(a, s)",
+        {"a": (2, 3, 4)},
+        {"s": ints(2, 3, 2, 3, 4)},
+        opset=20,
+        label="volume, aligned",
+    ),
+    Row(
+        "ReverseSequence",
+        "y = ReverseSequence<time_axis=1, batch_axis=0>(a, n)",
+        {"a": (2, 4, 3)},
+        {"n": ints(2, 4)},
+    ),
+    Row("ReverseSequence", "y = ReverseSequence(a, n)", {"a": (4, 2)}, {"n": ints(3, 1)}, label="time first"),
+    Row("OneHot", "y = OneHot<axis=0>(i, d, a)", {"a": (2,)}, {"i": ints(0, 2, 1), "d": np.array(3)}),
+    Row("EyeLike", "e = EyeLike(a) y = Mul(e, a)", {"a": (3, 4)}),
+    Row(
+        "RandomNormalLike",
+        "e = RandomNormalLike<scale=1e-30, mean=2.0>(a) y = Mul(e, a)",
+        X,
+        {"t": scalar(2.0)},
+        twin="y = Mul(a, t)",
+    ),
+    Row(
+        "RandomUniformLike",
+        "e = RandomUniformLike<low=2.0, high=2.0>(a) y = Mul(e, a)",
+        X,
+        {"t": scalar(2.0)},
+        twin="y = Mul(a, t)",
+    ),
+]
+
 EINSUMS = [
     Row("Einsum", f'y = Einsum<equation="{equation}">({", ".join(shapes)})', shapes, label=equation)
     for equation, shapes in [
@@ -519,6 +734,12 @@ EINSUMS = [
         ("...ij,...jk->...ik", {"a": (2, 2, 3), "b": (2, 3, 4)}),
         ("nchw,c->nhw", {"a": (2, 3, 2, 2), "b": (3,)}),
         ("ij->ji", {"a": (2, 3)}),
+        ("ii->i", {"a": (3, 3)}),
+        ("ii", {"a": (3, 3)}),
+        ("bii,bi->b", {"a": (2, 3, 3), "b": (2, 3)}),
+        ("iji,k->jk", {"a": (2, 3, 2), "k": (2,)}),
+        ("iii->i", {"a": (3, 3, 3)}),
+        ("ijij->ji", {"a": (2, 3, 2, 3)}),
         ("ijk->j", {"a": (2, 3, 2)}),
         ("i,j->ij", {"a": (2,), "b": (3,)}),
         ("ij,jk,kl->il", {"a": (2, 3), "b": (3, 2), "c": (2, 2)}),
@@ -665,5 +886,9 @@ ROWS = [
     *EINSUMS,
     *RESIZES,
     *FUSIONS,
+    *WINDOWS,
+    *SAMPLING,
+    *DEFINITIONS,
     *RECURRENT,
+    *FUSED,
 ]

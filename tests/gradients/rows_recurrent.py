@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .harness import Row
@@ -20,8 +22,7 @@ def layer(
     given: str = "abhc",
     outputs: tuple[str, ...] | None = None,
     constants: dict[str, np.ndarray] | None = None,
-    runs: bool = True,
-    **attributes: object,
+    **attributes: Any,
 ) -> Row:
     """Return a row; `given`: which inputs it has, b bias, h and c initial states, p peepholes."""
     gates, batch_first = GATES[op], attributes.get("layout", 0)
@@ -51,7 +52,6 @@ def layer(
         outputs or states,
         opset=14,
         label=label,
-        runs=runs,
     )
 
 
@@ -63,7 +63,13 @@ def _text(value: object) -> str:
     return str(value)
 
 
-BOTH = {"directions": 2, "direction": "bidirectional"}
+BATCH_FIRST = [
+    layer("LSTM", "batch first", layout=1, directions=2, direction="bidirectional"),
+    layer("GRU", "batch first", layout=1),
+    layer("RNN", "batch first", layout=1, constants=LENGTHS),
+]  # which ONNX Runtime has no kernel for
+
+BOTH: dict[str, Any] = {"directions": 2, "direction": "bidirectional"}
 
 RECURRENT = [
     layer("LSTM", "forward"),
@@ -80,7 +86,6 @@ RECURRENT = [
     layer("LSTM", "lengths", constants=LENGTHS, **BOTH),
     layer("LSTM", "reverse, lengths", constants=LENGTHS, direction="reverse"),
     layer("LSTM", "full lengths", constants={"n": np.array([T, T], np.int32)}),
-    layer("LSTM", "batch first", layout=1, runs=False, **BOTH),
     layer(
         "LSTM",
         "activations",
@@ -104,7 +109,6 @@ RECURRENT = [
     layer("GRU", "last state alone", outputs=("h",)),
     layer("GRU", "lengths", constants=LENGTHS, **BOTH),
     layer("GRU", "clip", clip=0.4, linear_before_reset=1),
-    layer("GRU", "batch first", layout=1, runs=False),
     layer("RNN", "forward"),
     layer("RNN", "bidirectional, lengths", constants=LENGTHS, **BOTH),
     layer("RNN", "relu", activations=["Relu"], given=""),

@@ -65,10 +65,12 @@ def test_newer_opset_of_known_operators(build: Build) -> None:
 
 def test_too_new() -> None:
     model = model_from(
-        "(float[N, 2] x) => (float[N, 2] y) { h = Mul(x, w) y = Swish(h) }", {"w": normal(2)}, opset=24
+        "(float[N, 2] x) => (float[N, 2] y) { h = Mul(x, w) y = CumProd(h, i) }",
+        {"w": normal(2), "i": np.array(1)},
+        opset=26,
     )
     with pytest.raises(
-        UnsupportedError, match="Swish is of opset 24, training reads up to 21: export the model"
+        UnsupportedError, match="CumProd is of opset 26, training reads up to 21: export the model"
     ):
         prepare(model, spec("w"))
 
@@ -100,29 +102,31 @@ def test_open_sample_sizes(build: Build) -> None:
 def test_only_one_output_is_trained(build: Build) -> None:
     """Inputs and nodes that only other outputs need are not asked for, not even an op without gradient."""
     model = model_from(
-        "(float[N, 3] x, float[N, 3] z) => (float[N, 3] p, float[N, 3] q) { p = Mul(x, w) a = Mul(z, w) q = Atan(a) }",
+        "(float[N, 3] x, float[N, 3] z) => (float[N, 3] p, float[N, 3] q) "
+        "{ p = Mul(x, w) a = Mul(z, w) q, i = Unique<axis=1>(a) }",
         {"w": normal(3)},
     )
     assert refusals(model, spec("w")) == []
     session = build(model, ("w",), batch=4)
     assert session.step({"x": normal(4, 3)}, normal(4, 3)) > 0
     (refusal,) = refusals(model, spec("w", output="q"))
-    assert refusal.op == "Atan"
+    assert refusal.op == "Unique"
 
 
 def test_refusals_name_node_op_and_remedy() -> None:
     model = model_from(
-        "(float[N, 3] x) => (float[N, 3] y) { a = Atan(x) b = Mul(a, w) c = Asin(b) d = Acos(c) y = Relu(d) }",
+        "(float[N, 3] x) => (float[N, 3] y) "
+        "{ a = Atan(x) b = Mul(a, w) c = Unique<axis=0>(b) d = Det(c) y = Relu(d) }",
         {"w": normal(3)},
     )
     for index, node in enumerate(model.graph.node):
         node.name = f"n{index}"
     found = refusals(model, spec("w"))
-    assert [(refusal.node, refusal.op) for refusal in found] == [("n2", "Asin"), ("n3", "Acos")]
+    assert [(refusal.node, refusal.op) for refusal in found] == [("n2", "Unique"), ("n3", "Det")]
     assert str(found[0]).startswith(
-        "node 'n2' (Asin): training has no gradient for this op; leave what feeds it"
+        "node 'n2' (Unique): the size of its output depends on its values: leave what feeds it untrained"
     )
-    with pytest.raises(UnsupportedError, match=r"node 'n2' \(Asin\): .*node 'n3' \(Acos\)"):
+    with pytest.raises(UnsupportedError, match=r"node 'n2' \(Unique\): .*node 'n3' \(Det\)"):
         require_trainable(prepare(model, spec("w")).refusals)
 
 

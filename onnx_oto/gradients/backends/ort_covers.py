@@ -121,7 +121,7 @@ def _layer_normalization(node: Node, facts: Facts) -> str | None:
     return f"what flows back to its output {read[0]!r} would be lost" if read else None
 
 
-@_condition("ReduceSum", "ReduceMean", "ReduceLogSumExp")
+@_condition("ReduceSum", "ReduceMean")
 def _reduction(node: Node, facts: Facts) -> str | None:
     """its axes are constants, and it reduces something"""
     axes = node.attrs.get("axes")

@@ -12,6 +12,7 @@ from onnx_oto.errors import UnsupportedError, UsageError
 from onnx_oto.gradients.graph.batching import Feed, feeds, set_batch
 from onnx_oto.gradients.graph.facts import Covers
 from onnx_oto.gradients.graph.lowering import Lowered, lower
+from onnx_oto.gradients.graph.lowering.definitions import write_out
 from onnx_oto.gradients.graph.lowering.engine import reads
 from onnx_oto.gradients.graph.open_batch import fixed_batch, open_batch
 from onnx_oto.gradients.graph.parameters import Weights, detach
@@ -120,10 +121,12 @@ def _modern(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model in an opset the gradient builder reads, in place where it is too new.
 
     An old one is converted upwards. A newer one is taken as opset RUNTIME_OPSET if that knows all its operators: what
-    opsets 22 to 24 changed in them are data types only.
+    opsets 22 to 24 changed in them are data types only. Operators that it does not know are written out as the
+    standard defines them.
     """
     opset = opset_of(model)
     if opset > RUNTIME_OPSET:
+        model = write_out(model, lambda op: not onnx.defs.has(op, RUNTIME_OPSET, ""))
         _refuse_unknown(model, opset)
         set_opset(model, RUNTIME_OPSET)
     if opset < _OLDEST:

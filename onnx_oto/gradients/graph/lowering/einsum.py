@@ -21,7 +21,9 @@ def einsum(node: Site) -> Outcome:
     """Operands are joined two at a time; labels that nothing later needs are summed away at once."""
     terms, output = _parse(node)
     sizes = _sizes(node, terms)
-    operands = [_Operand(name, term) for name, term in zip(node.inputs, terms, strict=True)]
+    operands = [
+        _diagonal(node, _Operand(name, term), sizes) for name, term in zip(node.inputs, terms, strict=True)
+    ]
     result = _reduced(node, operands[0], {*output, *"".join(terms[1:])})
     for position, operand in enumerate(operands[1:], start=2):
         needed = {*output, *"".join(terms[position:])}
@@ -51,10 +53,6 @@ def _parse(node: Site) -> tuple[list[str], str]:
         term.replace("...", batch[len(batch) - rank :] if rank else "")
         for term, rank in zip(terms, ranks, strict=True)
     ]
-    if any(len(set(term)) != len(term) for term in terms):
-        raise UnsupportedError(
-            f"equation {equation!r} repeats a label in one operand (a diagonal): write it out"
-        )
     return terms, right.replace("...", batch)
 
 
@@ -67,6 +65,24 @@ def _sizes(node: Site, terms: list[str]) -> dict[str, int]:
                     f"label {label!r} has sizes {sizes[label]} and {size}: expand the operand first"
                 )
     return sizes
+
+
+def _diagonal(node: Site, operand: _Operand, sizes: dict[str, int]) -> _Operand:
+    """Return the operand with one axis per label: of axes [n, n] seen as [n n], every (n + 1)-th element."""
+    name, labels = operand
+    for label in sorted(set(labels)):
+        while labels.count(label) > 1:
+            first = labels.index(label)
+            second = labels.index(label, first + 1)
+            others = [axis for axis in range(len(labels)) if axis not in (first, second)]
+            labels = "".join(labels[axis] for axis in others) + label
+            flat = node.reshape(
+                node.emit("Transpose", name, perm=[*others, first, second]),
+                [*(sizes[other] for other in labels[:-1]), sizes[label] ** 2],
+            )
+            start, end, axis, step = 0, sizes[label] ** 2, len(others), sizes[label] + 1
+            name = node.emit("Slice", flat, *(node.ints([value]) for value in (start, end, axis, step)))
+    return _Operand(name, labels)
 
 
 def _reduced(node: Site, operand: _Operand, needed: set[str]) -> _Operand:

@@ -148,3 +148,39 @@ def compress(node: Site) -> Outcome:
     axis = node.attribute("axis")
     x = node.inputs[0] if axis is not None else node.reshape(node.inputs[0], [-1])
     return node.emit("Gather", x, node.ints(np.flatnonzero(condition).tolist()), axis=axis or 0)
+
+
+@register("ReverseSequence")
+def reverse_sequence(node: Site) -> Outcome:
+    """y[t, n] = x[length[n] - 1 - t, n] where t < length[n], else x[t, n]."""
+    x = node.inputs[0]
+    shape = node.shape(x)
+    time, batch = node.attribute("time_axis", 0), node.attribute("batch_axis", 1)
+    places = [1] * len(shape)
+    places[time] = shape[time]
+    samples = [1] * len(shape)
+    samples[batch] = shape[batch]
+    t = node.value(np.arange(shape[time]).reshape(places), np.int64)
+    length = node.reshape(node.inputs[1], samples)
+    turned = node.emit("Sub", node.emit("Sub", length, node.value(1, np.int64)), t)
+    index = node.emit("Where", node.emit("Less", t, length), turned, t)
+    return node.emit("GatherElements", x, node.emit("Expand", index, node.ints(shape)), axis=time)
+
+
+@register("OneHot")
+def one_hot(node: Site) -> Outcome:
+    """off + (on - off) h, h one where the class is, zero elsewhere; the classes carry no gradient."""
+    indices, depth, values = node.inputs
+    whole = node.emit("Cast", indices, to=7)  # INT64
+    limits = node.number([0.0, 1.0], values)
+    hot = node.emit("OneHot", whole, depth, limits, axis=node.attribute("axis", -1))
+    off, on = node.emit_many("Split", [values, node.ints([1, 1])], 2, axis=0)
+    return node.emit("Add", node.emit("Mul", hot, node.emit("Sub", on, off)), off)
+
+
+@register("RandomNormalLike", "RandomUniformLike", "EyeLike")
+def like(node: Site) -> Outcome:
+    """The same, of zeros of that shape: these read a shape and no values."""
+    x = node.inputs[0]
+    nothing = node.number(np.zeros(node.shape(x)), x)
+    return node.emit(node.op, nothing, **node.attributes)

@@ -51,8 +51,8 @@ _NUMBERS: dict[str, tuple[float, ...]] = {
 class _Run:
     """The directions that run together, their weights and functions.
 
-    `r` is [D, H, G H], in the parts that a step multiplies by, `bias` the recurrent bias [D, 1, H] that a GRU multiplies by its reset gate, `peepholes` are
-    [D, 1, H] for the gates i, o, f.
+    `r` is [D, H, G H], in the parts that a step multiplies by; `bias` [D, 1, H] what a GRU adds before its reset gate;
+    `peepholes` are [D, 1, H] for the gates i, o, f.
     """
 
     node: Site
@@ -83,7 +83,7 @@ Step = Callable[[_Run, str, State], State]
 def lstm(node: Site) -> Outcome:
     """i, o, f = F(x W + h R + b + P c), c' = f c + i G(x W + h R + b), h' = o H(c'); o sees c' by its peephole.
 
-    `clip` bounds the gates and not c' before H: so ONNX Runtime does, where the standard says "the input of activations".
+    `clip` bounds the gates, not c' before H: so ONNX Runtime reads the standard's "input of activations".
     """
     return _unrolled(node, 4, ("Sigmoid", "Tanh", "Tanh"), 2, _lstm_step)
 

@@ -1,13 +1,11 @@
-"""Reductions from those with a right gradient (ReduceSum, ReduceMean, ReduceLogSumExp), and running sums."""
+"""Reductions from those with a right gradient (ReduceSum, ReduceMean), and running sums."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from onnx_oto.errors import UnsupportedError
 from onnx_oto.gradients.graph.lowering.registry import Outcome, Site, register
-
-_LONGEST_PRODUCT = 64  # factors of a ReduceProd that are written out
+from onnx_oto.gradients.graph.lowering.slopes import detached
 
 
 def _axes(node: Site) -> list[int] | None:
@@ -26,14 +24,24 @@ def _keepdims(node: Site) -> int:
     return int(node.attribute("keepdims", 1))
 
 
-@register("ReduceSum", "ReduceMean", "ReduceLogSumExp")
+@register("ReduceSum", "ReduceMean")
 def plain(node: Site) -> Outcome:
     """ORT's own gradient is right, but for the case that reduces nothing."""
-    axes = _axes(node)
+    return node.emit("Identity", node.inputs[0]) if _axes(node) is None else None
+
+
+@register("ReduceLogSumExp")
+def log_sum_exp(node: Site) -> Outcome:
+    """m + log sum exp(x - m), m near the largest x: a number, so that no gradient flows through it."""
+    x, axes = node.inputs[0], _axes(node)
     if axes is None:
-        same = node.emit("Identity", node.inputs[0])
-        return node.emit("Log", node.emit("Exp", same)) if node.op == "ReduceLogSumExp" else same
-    return None
+        return node.emit("Identity", x)
+    most = detached(node, node.reduce("ReduceMax", x, axes))
+    powers = node.emit("Exp", node.emit("Sub", x, most))
+    total = node.emit("Log", node.reduce("ReduceSum", powers, axes))
+    result = node.emit("Add", total, most)
+    kept = [size for axis, size in enumerate(node.shape(x)) if axis not in axes]
+    return result if _keepdims(node) else node.reshape(result, kept)
 
 
 @register("ReduceSumSquare")
@@ -89,23 +97,25 @@ def extreme(node: Site) -> Outcome:
 
 @register("ReduceProd")
 def product(node: Site) -> Outcome:
-    """The product written out, factor by factor, along one flattened axis."""
+    """One half of the factors times the other, until one is left: log2(n) Muls along one flattened axis."""
     x, axes = node.inputs[0], _axes(node)
     if axes is None:
         return node.emit("Identity", x)
     shape = node.shape(x)
     count = int(np.prod([shape[axis] for axis in axes]))
-    if count > _LONGEST_PRODUCT:
-        raise UnsupportedError(
-            f"it multiplies {count} numbers, training writes out {_LONGEST_PRODUCT}: take exp(sum(log))"
-        )
     rest = [axis for axis in range(len(shape)) if axis not in axes]
-    flat = node.reshape(node.emit("Transpose", x, perm=[*axes, *rest]), [count, -1])
-    factors = [node.emit("Gather", flat, node.value(i, np.int64), axis=0) for i in range(count)]
-    result = factors[0]
-    for factor in factors[1:]:
-        result = node.emit("Mul", result, factor)
     kept = [1 if axis in axes else size for axis, size in enumerate(shape)]
+    if count == 0:
+        return node.number(np.ones(kept if _keepdims(node) else [shape[axis] for axis in rest]), x)
+    result = node.reshape(node.emit("Transpose", x, perm=[*axes, *rest]), [count, -1])
+    while count > 1:
+        half = count // 2
+        sizes = [half, half, *([1] if count % 2 else [])]
+        first, second, *odd = node.emit_many("Split", [result, node.ints(sizes)], len(sizes), axis=0)
+        result = node.emit("Mul", first, second)
+        if odd:
+            result = node.emit("Concat", result, *odd, axis=0)
+        count = half + count % 2
     return node.reshape(result, kept if _keepdims(node) else [shape[axis] for axis in rest])
 
 

@@ -166,7 +166,7 @@ class Site:
         return names
 
     def keep_needed(self, results: Iterable[str]) -> None:
-        """Drop the nodes that none of the results needs: a Split of which such a node reads a part would count as whole."""
+        """Drop the nodes that no result needs: a part of a Split that only they read counts as used otherwise."""
         needed = set(results)
         kept: list[onnx.NodeProto] = []
         for node in reversed(self.nodes):
