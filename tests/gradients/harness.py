@@ -80,7 +80,8 @@ def model_of(row: Row, body: str = "") -> onnx.ModelProto:
     shape = values[first].shape
     signature = ", ".join(f"float[{','.join(map(str, v.shape))}] {k}" for k, v in values.items())
     outputs = ", ".join(f"float {name}" for name in row.outputs)
-    text = f'<ir_version: 8, opset_import: ["": {row.opset}, "com.microsoft": 1]> g ({signature}) => ({outputs}) {{ {body or row.body} }}'
+    header = f'<ir_version: 8, opset_import: ["": {row.opset}, "com.microsoft": 1]>'
+    text = f"{header} g ({signature}) => ({outputs}) {{ {body or row.body} }}"
     model = onnx.parser.parse_model(text)
     graph = model.graph
     graph.initializer.extend(numpy_helper.from_array(np.asarray(v), k) for k, v in row.constants.items())

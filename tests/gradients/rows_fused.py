@@ -137,7 +137,7 @@ FUSED = [
     fused(
         "MultiHeadAttention",
         "y = MultiHeadAttention<num_heads=2>(a, e, f, b, mask, d)",
-        TOKENS | {"e": (2, 3, 4), "f": (2, 3, 4), "b": (12,), "d": (1, 2, 3, 3)},
+        TOKENS | {"e": (2, 3, 4), "f": (2, 3, 4), "b": (12,), "d": (2, 2, 3, 3)},
         "c0, c1, c2 = Split<axis=0>(b, thirds) q = Add(a, c0) k = Add(e, c1) v = Add(f, c2) "
         + attention(SCALE, "sy = Add(sc, add) sx = Add(sy, d)"),
         constants={**SHAPES, **MASK, **ADDED, "thirds": np.array([4, 4, 4])},

@@ -186,6 +186,10 @@ def multi_head_attention(node: Site) -> Outcome:
         parts = [node.emit("Add", *pair) for pair in zip(parts, biases, strict=True)]
     samples, queries, _ = node.shape(node.inputs[0])
     keys = node.shape(node.inputs[1])[1]
+    if node.has_input(5) and node.shape(node.inputs[5])[0] != samples:
+        raise UnsupportedError(
+            "ONNX Runtime 1.19.2 misreads a bias that all samples share: expand it to the batch"
+        )
     return _Attention(node, samples, queries, keys, mask=4, bias=5).result(parts, sizes)
 
 
