@@ -22,13 +22,14 @@ def layer(
     given: str = "abhc",
     outputs: tuple[str, ...] | None = None,
     constants: dict[str, np.ndarray] | None = None,
+    steps: int = T,
     **attributes: Any,
 ) -> Row:
     """Return a row; `given`: which inputs it has, b bias, h and c initial states, p peepholes."""
     gates, batch_first = GATES[op], attributes.get("layout", 0)
     state = (N, directions, H) if batch_first else (directions, N, H)
     shapes = {
-        "a": (N, T, I) if batch_first else (T, N, I),
+        "a": (N, steps, I) if batch_first else (steps, N, I),
         "w": (directions, gates * H, I),
         "r": (directions, gates * H, H),
         "b": (directions, 2 * gates * H),
@@ -74,6 +75,7 @@ BOTH: dict[str, Any] = {"directions": 2, "direction": "bidirectional"}
 RECURRENT = [
     layer("LSTM", "forward"),
     layer("LSTM", "reverse", direction="reverse"),
+    layer("LSTM", "long", steps=6, **BOTH),
     layer("LSTM", "bidirectional", **BOTH),
     layer("LSTM", "without bias and states", given=""),
     layer("LSTM", "all outputs but the cell", outputs=("y", "h"), **BOTH),
@@ -109,7 +111,9 @@ RECURRENT = [
     layer("GRU", "last state alone", outputs=("h",)),
     layer("GRU", "lengths", constants=LENGTHS, **BOTH),
     layer("GRU", "clip", clip=0.4, linear_before_reset=1),
+    layer("GRU", "long", steps=5),
     layer("RNN", "forward"),
+    layer("RNN", "long", steps=6, direction="reverse"),
     layer("RNN", "bidirectional, lengths", constants=LENGTHS, **BOTH),
     layer("RNN", "relu", activations=["Relu"], given=""),
     layer("RNN", "elu", activations=["Elu"], activation_alpha=[0.7]),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from onnx_oto.gradients.graph.lowering import unsupported
-from onnx_oto.gradients.graph.lowering.refused import REASONS
+from onnx_oto.gradients.graph.lowering.registry import REFUSED
 
 from .conftest import Array, model_from, normal
 
@@ -87,6 +87,6 @@ def test_refused_with_a_way_out(name: str) -> None:
 
 
 def test_every_reason_says_what_to_do() -> None:
-    for op, reason in REASONS.items():
+    for op, reason in REFUSED.items():
         advice = reason.split(":", 1)[1]
         assert any(word in advice for word in ("train", "use", "make", "export", "write", "read", "put")), op

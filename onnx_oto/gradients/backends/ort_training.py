@@ -12,6 +12,7 @@ import onnx
 
 from onnx_oto.errors import RuntimeMissingError, UnsupportedError, one_line
 from onnx_oto.gradients.backends import ort_covers
+from onnx_oto.gradients.backends.ort_products import join_products
 from onnx_oto.gradients.backends.ort_rewrites import tune
 from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.gradients.graph.types import types
@@ -50,5 +51,7 @@ class OrtTraining:
                 f"ONNX Runtime cannot build the gradient of this model: {one_line(error)}"
             ) from error
         gradient = onnx.load_from_string(built)
-        tune(gradient, {name: kind.static for name, kind in types(graph).items() if kind.static is not None})
+        shapes = {name: kind.static for name, kind in types(graph).items() if kind.static is not None}
+        tune(gradient, shapes)
+        join_products(gradient, shapes)
         return gradient

@@ -29,14 +29,6 @@ def _added(node: Site) -> str:
     return result if len(node.inputs) > 1 else node.emit("Identity", result)
 
 
-@register("Cast")
-def cast(node: Site) -> Outcome:
-    """x itself where it has the type already: fusions of ONNX Runtime trip over such a Cast."""
-    x = node.inputs[0]
-    known = node.draft.types.get(x)
-    return node.emit("Identity", x) if known and known.dtype == node.attribute("to") else None
-
-
 @register("Pow")
 def power(node: Site) -> Outcome:
     """x^p: an integer exponent is cast, x broadcast; a trained exponent becomes exp(p log x), which needs x > 0."""

@@ -65,7 +65,19 @@ def _inlined(model: onnx.ModelProto, chosen: list[str]) -> onnx.ModelProto:
             f"({str(error).splitlines()[0]}): replace it by simpler operators"
         ) from error
     del result.graph.value_info[:]
+    _drop_idle_casts(result)
     return result
+
+
+def _drop_idle_casts(model: onnx.ModelProto) -> None:
+    """Turn casts to the type that a tensor has already into Identity: fusions of ONNX Runtime trip over them."""
+    known = types(model)
+    for node in model.graph.node:
+        if node.op_type == "Cast" and node.input[0] in known:
+            wanted = next(attribute.i for attribute in node.attribute if attribute.name == "to")
+            if known[node.input[0]].dtype == wanted:
+                node.op_type = "Identity"
+                del node.attribute[:]
 
 
 @register("CastLike", "CenterCropPad", "NegativeLogLikelihoodLoss")

@@ -32,6 +32,8 @@ Lowering = Callable[["Site"], Outcome]
 _TABLE: dict[str, Lowering] = {}
 ALWAYS_LOWERED: set[str] = set()
 """Ops that do something else in training: they go to their lowering whatever the backend says."""
+REFUSED: dict[str, str] = {}
+"""Ops that training cannot pass through, and why."""
 
 
 def register(*ops: str, always: bool = False) -> Callable[[Lowering], Lowering]:
@@ -56,9 +58,19 @@ def lowering_of(node: onnx.NodeProto) -> Lowering | None:
     return _TABLE.get(key(node))
 
 
+def refuse(reason: str, *ops: str) -> None:
+    """Enter ops that training cannot pass through, and why: "what is wrong: what to do"."""
+
+    def refused(node: Site) -> Outcome:
+        raise UnsupportedError(reason)
+
+    register(*ops)(refused)
+    REFUSED.update(dict.fromkeys(ops, reason))
+
+
 def registered() -> tuple[str, ...]:
     """Return all op keys with a lowering, sorted."""
-    return tuple(sorted(_TABLE))
+    return tuple(sorted(_TABLE.keys() - REFUSED.keys()))
 
 
 def key(node: onnx.NodeProto) -> str:
