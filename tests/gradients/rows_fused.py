@@ -120,6 +120,37 @@ FUSED = [
         constants=EPSILON,
     ),
     fused(
+        "EmbedLayerNormalization",
+        "y, n, t = EmbedLayerNormalization<epsilon=0.001>(i, g, a, p, q, s, c, mask) z = Add(y, t)",
+        {"a": (5, 4), "p": (3, 4), "q": (2, 4), "s": (4,), "c": (4,)},
+        f"k0 = Gather(a, i) k1 = Gather(q, g) k2 = Add(k0, p) t = Add(k2, k1) {NORM} y = Add(w, c) z = Add(y, t)",
+        constants={
+            **EPSILON,
+            **MASK,
+            "i": np.array([[0, 4, 2], [1, 1, 3]], np.int32),
+            "g": np.array([[0, 1, 1], [0, 0, 0]], np.int32),
+        },
+        outputs=("z",),
+    ),
+    fused(
+        "Attention",
+        "e0, n, e1 = com.microsoft.EmbedLayerNormalization(i, , a, p, , s, s, mask) "
+        "y = Attention<num_heads=2>(e1, w, b, n)",
+        {"a": (5, 4), "p": (3, 4), "w": (4, 12), "b": (12,)},
+        "k0 = Gather(a, i) e1 = Add(k0, p) "
+        + PACKED.replace("MatMul(a", "MatMul(e1")
+        + attention(SCALE, ADD),
+        constants={
+            **SHAPES,
+            "mask": np.array([[1, 1, 0], [1, 0, 1]], np.int32),
+            "i": np.array([[0, 4, 2], [1, 1, 3]], np.int32),
+            "s": np.ones(4, np.float32),
+            "add": np.where([[1, 1, 0], [1, 1, 0]], 0, -1e4).astype(np.float32)[:, None, None],
+            "thirds": np.array([4, 4, 4]),
+        },
+        label="lengths",
+    ),
+    fused(
         "Attention",
         "y = Attention<num_heads=2>(a, w, b, mask)",
         TOKENS | {"w": (4, 12), "b": (12,)},
@@ -149,6 +180,14 @@ FUSED = [
         "q = Identity(a) k = Identity(e) v = Identity(f) " + attention(0.3),
         constants=SHAPES,
         label="crosswise",
+    ),
+    fused(
+        "Inverse",
+        "y = Inverse(a)",
+        {"a": (2, 2, 2)},
+        "f = Reshape(a, flat) p, q, r, s = Split<axis=1>(f) ps = Mul(p, s) qr = Mul(q, r) d = Sub(ps, qr) "
+        "nq = Neg(q) nr = Neg(r) j = Concat<axis=1>(s, nq, nr, p) k = Div(j, d) y = Reshape(k, square)",
+        constants={"flat": np.array([2, 4]), "square": np.array([2, 2, 2])},
     ),
     fused(
         "GridSample",

@@ -20,8 +20,9 @@ _NESTING = 4  # definitions that use each other; in the standard there are two
 def write_out(model: onnx.ModelProto, wanted: Callable[[str], bool]) -> onnx.ModelProto:
     """Return the model with its wanted standard operators replaced by their definitions, where they have one.
 
-    The argument keeps its nodes, but is given the default values of attributes and stored types, which the definitions
-    need. Raises UnsupportedError when onnx cannot do it.
+    What comes back is in normal form, its shape arithmetic folded. The argument keeps its nodes, but is given the
+    default values of attributes and stored types, which the definitions need. Raises UnsupportedError when onnx cannot
+    do it.
     """
     for _ in range(_NESTING):
         opset = opset_of(model)
@@ -32,7 +33,7 @@ def write_out(model: onnx.ModelProto, wanted: Callable[[str], bool]) -> onnx.Mod
         for node in model.graph.node:
             if not node.domain and node.op_type in chosen:
                 _write_defaults(node, opset)
-        model = _inlined(model, chosen)
+        model = normalise(_inlined(model, chosen))
     return model
 
 
@@ -86,14 +87,13 @@ def definition(node: Site) -> Outcome:
     body = write_out(_alone(node), lambda op: op == node.op)
     if any(inner.op_type == node.op for inner in body.graph.node):
         raise UnsupportedError(f"the standard does not define {node.op} for such inputs: write it out")
-    graph = normalise(body).graph
     names = {name: name for name in node.inputs}
-    for tensor in graph.initializer:
+    for tensor in body.graph.initializer:
         if tensor.name not in names:
             names[tensor.name] = node.value(
                 numpy_helper.to_array(tensor), numpy_helper.to_array(tensor).dtype
             )
-    for inner in graph.node:
+    for inner in body.graph.node:
         attributes = {a.name: helper.get_attribute_value(a) for a in inner.attribute}
         inputs = [names.get(name, "") for name in inner.input]
         names.update(

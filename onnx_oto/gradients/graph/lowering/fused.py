@@ -113,9 +113,9 @@ def rms_normalization(node: Site) -> Outcome:
     x = node.inputs[0]
     if node.has_output(1) and node.outputs[1] in node.draft.read:
         raise UnsupportedError("its deviation is read by the model: compute it by ReduceMean")
-    return _normalised(
-        node, x, node.inputs[1], "", node.attribute("axis", -1), node.attribute("epsilon", 1e-5)
-    )
+    rank = len(node.shape(x))
+    axes = range(node.attribute("axis", -1) % rank, rank)
+    return _normalised(node, x, node.inputs[1], "", axes, node.attribute("epsilon", 1e-5))
 
 
 @register(MS + "SkipLayerNormalization")
@@ -141,17 +141,43 @@ def _skip(node: Site, bias: int, shift: str) -> Outcome:
     centred = total
     if node.op == "SkipLayerNormalization":
         centred = node.emit("Sub", total, node.reduce("ReduceMean", total, [-1]))
-    return [_normalised(node, centred, node.inputs[2], shift, -1, epsilon), "", "", total]
+    return [_normalised(node, centred, node.inputs[2], shift, [-1], epsilon), "", "", total]
 
 
-def _normalised(node: Site, x: str, scale: str, shift: str, axis: int, epsilon: float) -> str:
-    """x / sqrt(mean x^2 + epsilon) scale + shift over the axes from `axis` on."""
-    like = node.inputs[0]
-    rank = len(node.shape(like))
-    square = node.reduce("ReduceMean", node.emit("Mul", x, x), list(range(axis % rank, rank)))
+def _normalised(
+    node: Site, x: str, scale: str, shift: str, axes: Sequence[int], epsilon: float, like: str = ""
+) -> str:
+    """x / sqrt(mean x^2 + epsilon) scale + shift over some axes; the numbers have the type of `like`, or input 0."""
+    like = like or node.inputs[0]
+    square = node.reduce("ReduceMean", node.emit("Mul", x, x), axes)
     deviation = node.emit("Sqrt", node.emit("Add", square, node.number(epsilon, like)))
     y = node.emit("Mul", node.emit("Div", x, deviation), scale)
     return node.emit("Add", y, shift) if shift else y
+
+
+@register(MS + "EmbedLayerNormalization")
+def embed_layer_normalization(node: Site) -> Outcome:
+    """y[n, t] = LayerNorm(words[i[n, t]] + positions[t] + segments[s[n, t]]), how many tokens count, and the sum."""
+    tokens, segment, words, positions, segments, scale, shift, mask = (*node.inputs, "", "")[:8]
+    samples, length = node.shape(tokens)
+    total = node.emit("Gather", words, tokens)
+    place = node.inputs[8] if node.has_input(8) else node.ints(range(length))
+    total = node.emit("Add", total, node.emit("Gather", positions, place))
+    if segments:
+        total = node.emit("Add", total, node.emit("Gather", segments, segment))
+    centred = node.emit("Sub", total, node.reduce("ReduceMean", total, [-1]))
+    y = _normalised(node, centred, scale, shift, [-1], node.attribute("epsilon", 1e-12), like=words)
+    results = [y, _ones(node, mask, samples), total]
+    node.keep_needed(results)
+    return results
+
+
+def _ones(node: Site, mask: str, samples: int) -> str:
+    """Return how many ones there are in each row of a mask [N, L], int32 [N]; zeros without a mask."""
+    if not mask:
+        return node.value(np.zeros(samples), np.int32)
+    counted = node.emit("Cast", node.emit("Equal", mask, node.value(1, np.int32)), to=6)  # INT32
+    return node.reduce("ReduceSum", counted, [1], keepdims=0)
 
 
 @register(MS + "Attention")
@@ -242,8 +268,11 @@ class _Attention:
             yield node.inputs[self.bias]
 
     def seen(self, mask: str) -> str:
-        """Return a mask of 0 and 1, [N, keys] or [N, queries, keys], with the axes of the scores."""
+        """Return a mask of 0 and 1 with the axes of the scores, from [N, keys], [N, queries, keys] or lengths [N]."""
         shape = self.node.shape(mask)
+        if shape == (self.samples,):
+            places = self.node.value(np.arange(self.keys).reshape(1, 1, 1, -1), np.int32)
+            return self.node.emit("Less", places, self.node.reshape(mask, [self.samples, 1, 1, 1]))
         if shape == (self.samples, self.keys):
             return self.node.reshape(mask, [self.samples, 1, 1, self.keys])
         if shape == (self.samples, self.queries, self.keys):

@@ -25,6 +25,16 @@ def tangent(node: Site, value: str, point: str, slope: str) -> str:
     return node.emit("Add", value, node.emit("Mul", node.emit("Sub", node.inputs[0], point), slope))
 
 
+@register("com.microsoft::Inverse")
+def inverse_matrix(node: Site) -> Outcome:
+    """Y = P^-1 - P^-1 (X - P) P^-1."""
+    x = node.inputs[0]
+    p = detached(node, x)
+    y = node.emit("Inverse", p, domain="com.microsoft")
+    change = node.emit("MatMul", node.emit("MatMul", y, node.emit("Sub", x, p)), y)
+    return node.emit("Sub", y, change)
+
+
 @register("Asin", "Acos", "Atan", "Asinh", "Acosh", "Atanh")
 def inverse(node: Site) -> Outcome:
     """asin' = 1/sqrt(1 - x^2) = -acos', atan' = 1/(1 + x^2), asinh' = 1/sqrt(1 + x^2), acosh' = 1/sqrt(x^2 - 1),
