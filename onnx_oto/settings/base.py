@@ -29,7 +29,7 @@ class Setting:
     @property
     def key(self) -> str:
         """Its name in a file, and behind -- on the command line."""
-        return self.about.called or self.name.replace("_", "-")
+        return self.name.replace("_", "-")
 
     @property
     def help(self) -> str:
@@ -80,7 +80,7 @@ class Setting:
         if result is None:
             return None
         for item in result if isinstance(result, tuple) else (result,):
-            name = item.partition(":")[0] if self.about.colon else item
+            name = item.partition(":")[0] if self.about.has_options else item
             if self.about.choices is not None and name not in self.choices:
                 raise self._refused(item, self._wanted())
         if self.about.entries is not None:

@@ -21,9 +21,9 @@ class About:
     sentences; `choices`, the names to choose from; `entries`, the settings that a mapping holds, each of them an
     option and a key of its own; `shown`, the default in words, where the value itself says nothing.
 
-    colon: a name may go on behind a colon ("smooth-l1:beta=0.5"), with what is not judged here. called: its name on
-    the command line and in files, where it is not the field's. check: the limits of a value. read: makes a value of
-    the text that a person writes, where that has a form of its own (8GB); raises ValueError with what to write.
+    has_options: a name may be followed by options of its own ("smooth-l1:beta=0.5"), which are not judged here. check:
+    the limits of a value. read: makes a value of the text that a person writes, where that has a form of its own
+    (8GB); raises ValueError with what to write.
     metavar: what stands for the value in help. aliases: further flags that do the same, not shown. stands_for: flags,
     not shown, that each mean one value (former switches). recorded: whether the setting belongs into the run.toml of
     a run: what says where to write does not.
@@ -34,8 +34,7 @@ class About:
     choices: Names | None = None
     entries: Callable[[], Iterable[Any]] | None = None
     shown: Callable[[], str] | str = ""
-    colon: bool = False
-    called: str = ""
+    has_options: bool = False
     check: Check | None = None
     read: Callable[[str], Any] | None = None
     metavar: str = ""

@@ -233,12 +233,11 @@ def _momentum() -> list[Setting]:
 
 @dataclass(frozen=True, kw_only=True)
 class Method(Settings):
-    losses: tuple[str, ...] = setting(
+    loss: tuple[str, ...] = setting(
         (),
         "Losses.",
-        called="loss",
         choices=lambda: ["mse", "huber"],
-        colon=True,
+        has_options=True,
         more=lambda: "mse: squares.",
     )
     own: Mapping[str, Any] = setting({}, "Of the method.", entries=_momentum)
@@ -256,7 +255,7 @@ def method(folder: Path, *arguments: str, text: str = "") -> Method:
 
 def test_entries_of_a_mapping_are_options_and_keys(tmp_path: Path) -> None:
     assert method(tmp_path) == Method(own={})
-    expected = Method(own={"momentum": 0.5, "amsgrad": False}, losses=("huber:delta=2", "mse"))
+    expected = Method(own={"momentum": 0.5, "amsgrad": False}, loss=("huber:delta=2", "mse"))
     flags = ("--momentum", "0.5", "--no-amsgrad", "--loss", "huber:delta=2", "--loss", "mse")
     assert method(tmp_path, *flags) == expected
     text = "[train]\nmomentum = 0.5\namsgrad = true\nloss = ['huber:delta=2', 'mse']\n"
@@ -270,7 +269,7 @@ def test_entries_of_a_mapping_are_options_and_keys(tmp_path: Path) -> None:
 
 
 def test_entries_lie_in_the_file_as_they_are_read(tmp_path: Path) -> None:
-    options = Method(own={"momentum": 0.5}, losses=("mse",))
+    options = Method(own={"momentum": 0.5}, loss=("mse",))
     with claim(tmp_path / "run", verb="train") as folder:
         Record("train", options).write(folder)
         text = (tmp_path / "run" / "run.toml").read_text()
