@@ -49,9 +49,12 @@ class Trouble(NamedTuple):
 
 def leave_at_once(code: int) -> NoReturn:
     """End the process and its worker, without waiting for threads or what the interpreter does at its end."""
-    worker = sys.modules.get("onnx_oto.runtime.worker")  # which most commands do not load
-    if worker is not None:
-        worker.end_shared()
+    worker = sys.modules.get(
+        "onnx_oto.runtime.worker"
+    )  # which some commands do not load, or not yet to its end
+    end = getattr(worker, "end_shared", None)
+    if end is not None:
+        end()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, AttributeError):
             stream.flush()

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from onnx_oto.pipeline.folder import CHECKPOINT, MANIFEST, METRICS
+from onnx_oto.pipeline.folder import CHECKPOINT, MANIFEST, METRICS, SETTINGS
 
 CODES = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143}
 OLD = b"what was there before"
@@ -145,7 +145,7 @@ def test_a_signal_in_the_last_step_is_heard(model, data, tmp_path):
     err = check(process, [signal.SIGTERM])
     assert process.returncode == 143
     assert "everything up to here is in" in err
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {MANIFEST, CHECKPOINT, METRICS}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {MANIFEST, CHECKPOINT, METRICS, SETTINGS}
 
 
 @pytest.mark.parametrize("second", CODES)
@@ -198,6 +198,13 @@ def test_native_code_that_does_not_come_back(model, data, tmp_path, training):
         process.send_signal(signal.SIGTERM)
     check(process, [signal.SIGTERM])
     assert process.returncode == 143
+
+
+def test_a_worker_that_is_being_imported_does_not_hold_up_the_end():
+    half = "import sys, types\nsys.modules['onnx_oto.runtime.worker'] = types.ModuleType('half')\n"
+    code = f"{half}from onnx_oto.cli.ending import leave_at_once\nleave_at_once(143)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (143, "")
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
