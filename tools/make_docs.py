@@ -95,7 +95,7 @@ def training(op: str) -> str:
     if op in ALWAYS_LOWERED:
         return "lowered"
     if op in CONDITIONS:
-        condition = " ".join((CONDITIONS[op].__doc__ or "").split())
+        condition = " ".join((CONDITIONS[op].__doc__ or "").split("\n\n")[0].split())
         return f"native if {condition}; else {'lowered' if op in registered() else 'no'}"
     return "native" if op in differentiable() else "lowered" if op in registered() else "no"
 

@@ -53,10 +53,19 @@ def _condition(*ops: str) -> Callable[[Condition], Condition]:
 
 @_condition("Conv")
 def _conv(node: Node, facts: Facts) -> str | None:
-    """its pads are written out; 1-D and 3-D: it has no groups, or no gradient flows on to its input"""
-    rank = len(node.attrs.get("kernel_shape") or facts.shapes.get(node.input(1), ())[2:])
-    if rank != 2 and node.attrs.get("group", 1) != 1 and node.input(0) in facts.carried:
+    """its pads are written out and it is 2-D, or 1-D without groups, strides and dilations
+
+    Not wrong, but slow: 3-D ones take two to three times as long as sums of 2-D ones, forward and back (15 instead of
+    43 ms for [4, 32, 8, 16, 16] with a kernel of 3 and 32 filters, one thread), 1-D ones with dilations 1.6 times.
+    """
+    kernel = node.attrs.get("kernel_shape") or facts.shapes.get(node.input(1), ())[2:]
+    if len(kernel) == 2:
+        return _padded_by_name(node)
+    if node.attrs.get("group", 1) != 1:
         return "the gradient of a grouped 1-D or 3-D convolution writes behind its memory"
+    steps = (*node.attrs.get("strides", ()), *node.attrs.get("dilations", ()))
+    if len(kernel) != 1 or any(step != 1 for step in steps):
+        return "its gradient is slower than that of 2-D convolutions"
     return _padded_by_name(node)
 
 
