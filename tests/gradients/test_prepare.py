@@ -80,7 +80,8 @@ def test_new_operators_are_written_out(build: Build) -> None:
     """Several of a kind: onnx leaves the nodes of a definition unnamed, which ONNX Runtime's fusions mix up."""
     model = model_from(
         "(float[N, 2, 3, 4] x) => (float[N, 2, 3, 4] y) "
-        "{ a = Mul(x, w) b = Attention<is_causal=1>(a, a, a) c = RMSNormalization(b, s) d = Swish(c) y = Attention<is_causal=1>(d, d, d) }",
+        "{ a = Mul(x, w) b = Attention<is_causal=1>(a, a, a) c = RMSNormalization(b, s) d = Swish(c) "
+        "y = Attention<is_causal=1>(d, d, d) }",
         {"w": normal(4), "s": normal(4)},
         opset=24,
     )
