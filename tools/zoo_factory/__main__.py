@@ -29,7 +29,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--only", metavar="PATTERN", action="append", help="names to make (wildcards; repeatable)"
     )
-    parser.add_argument("--bn", choices=("folded", "kept"), default="folded", help="BatchNormalization")
+    parser.add_argument(
+        "--bn",
+        choices=("folded", "kept", "training"),
+        default="folded",
+        help="BatchNormalization; training: kept, and exported in training mode (with --exporter torchscript)",
+    )
     parser.add_argument(
         "--exporter", choices=("dynamo", "torchscript"), default="dynamo", help="of torch sets"
     )
@@ -48,6 +53,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """Make what is asked for and missing; return 1 if a model of this run failed."""
     args = parse()
+    if args.bn == "training" and args.exporter != "torchscript":
+        print("--bn training needs --exporter torchscript: dynamo has no training mode", file=sys.stderr)
+        return 2
     python = args.python or str(environment(FRAMEWORK_OF_SET[args.set], args.cache))
     names = _names(python, args.set, args.only, args.limit)
     if args.list:

@@ -29,6 +29,7 @@ FRAMEWORK_OF_SET = {
     "transformers": "torch",
     "extra": "torch",
     "open": "torch",
+    "trained": "torch",
     "keras": "keras",
     "jax": "jax",
     "paddle": "paddle",

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Options:
-    """bn: BatchNormalization "folded" into its neighbours or "kept" as nodes. exporter: "dynamo" or
-    "torchscript" (torch sets only). static: fix the batch at 2. seed: of weights and statistics."""
+    """bn: BatchNormalization "folded" into its neighbours or "kept" as nodes; "training": kept, and the whole model
+    exported in training mode (torchscript only). exporter: "dynamo" or "torchscript" (torch sets only). static: fix
+    the batch at 2. seed: of weights and statistics."""
 
     bn: str = "folded"
     exporter: str = "dynamo"

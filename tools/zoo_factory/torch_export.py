@@ -192,7 +192,7 @@ def _torchscript(example: Example, path: Path, bn: str, static: bool) -> None:
         dynamo=False,
         dynamic_axes=axes,
         opset_version=OPSET,
-        training=mode.EVAL if bn == "folded" else mode.PRESERVE,
+        training={"folded": mode.EVAL, "kept": mode.PRESERVE, "training": mode.TRAINING}[bn],
         do_constant_folding=bn == "folded",
     )
 
