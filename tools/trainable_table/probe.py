@@ -1,0 +1,181 @@
+"""One model: look at it, draw a batch, train, judge; a JSON line on stdout after every stage.
+
+    python -m trainable_table.probe TASK       TASK: JSON of `Task`
+
+The last line holds `result`, one of `table.RESULTS`. The steps are taken by the command that users have, `onnx-oto
+train`: one step per epoch, all of the batch in each. Where the loss does not fall another learning rate is tried.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnx_oto.errors import OtoError
+from onnx_oto.model import load
+from trainable_table.batch import Batch, CannotFeed, draw
+
+RATES = (1e-3, 1e-4, 1e-2)
+LAST = 4
+"""Losses at the end that are averaged: Dropout makes them noisy."""
+SPARSITY = 0.3
+WORDS = 600
+FLOATS = {
+    onnx.TensorProto.FLOAT: "float32",
+    onnx.TensorProto.FLOAT16: "float16",
+    onnx.TensorProto.BFLOAT16: "bfloat16",
+    onnx.TensorProto.DOUBLE: "float64",
+    onnx.TensorProto.INT8: "int8",
+    onnx.TensorProto.UINT8: "uint8",
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the parent asks for. folder: an empty one, for files that nobody keeps."""
+
+    path: str
+    folder: str
+    samples: int
+    steps: int
+    seed: int
+
+
+def say(**facts: Any) -> None:
+    """Print facts for the parent."""
+    print(json.dumps(facts), flush=True)
+
+
+def probe(task: Task) -> None:
+    """Carry out the task; every result is said."""
+    say(stage="load")
+    try:
+        model = load(task.path)
+    except OtoError as error:
+        return say(result="refused", reason=f"{type(error).__name__}: {error}")
+    say(kind=kind_of(model), stage="inspect")
+    seen = _command("inspect", task.path, "--json")
+    if seen.returncode:
+        return say(result="refused", reason=_words(seen))
+    facts = json.loads(seen.stdout)
+    lanes = sum(d["size"] for d in facts["dimensions"] if d["prunable"])
+    say(params=facts["params"], lanes=lanes)
+    if not lanes:
+        return say(result="nothing", reason="nothing prunable")
+    say(stage="batch")
+    try:
+        batch = draw(model, task.samples, task.seed)
+    except (CannotFeed, OtoError) as error:
+        return say(result="unfed", reason=str(error))
+    say(loss=batch.loss, samples=len(batch), stage="train")
+    batch.save(str(Path(task.folder, "batch.npz")))
+    _train(task, batch)
+
+
+def kind_of(model: onnx.ModelProto) -> str:
+    """Return the type of most weights: "float32", another, or "none"."""
+    count: Counter[str] = Counter()
+    for tensor in model.graph.initializer:
+        if tensor.data_type in FLOATS:
+            count[FLOATS[tensor.data_type]] += int(np.prod(tensor.dims))
+    for node in model.graph.node:
+        for attribute in node.attribute if node.op_type == "Constant" else ():
+            if attribute.t.data_type in FLOATS:
+                count[FLOATS[attribute.t.data_type]] += int(np.prod(attribute.t.dims))
+    return count.most_common(1)[0][0] if count else "none"
+
+
+def _train(task: Task, batch: Batch) -> None:
+    """Say how training ends at the first learning rate that lowers the loss, else at the first one of all."""
+    first: dict[str, Any] | None = None
+    for rate in RATES:
+        found = _attempt(task, batch, rate)
+        if found["result"] not in ("not lowered", "diverged"):
+            return say(**found)
+        first = first or found
+    assert first is not None
+    say(**first)
+
+
+def _attempt(task: Task, batch: Batch, rate: float) -> dict[str, Any]:
+    run = Path(task.folder, f"run-{rate:g}")
+    options = [
+        "--loss",
+        batch.loss,
+        "--lr",
+        f"{rate:g}",
+        "--direction",
+        "adam",
+        "--sparsity",
+        f"{SPARSITY:g}",
+    ]
+    options += [
+        "--epochs",
+        str(task.steps),
+        "--batch",
+        str(len(batch)),
+        "--shards",
+        "1",
+        "--seed",
+        str(task.seed),
+    ]
+    options += ["--model-output", batch.output] if batch.output else []
+    data = str(Path(task.folder, "batch.npz"))
+    done = _command("train", task.path, "--data", data, "--run", str(run), *options, "--json")
+    losses = _losses(run / "metrics.jsonl")
+    facts: dict[str, Any] = {"rate": rate, "steps": len(losses)}
+    if losses:
+        facts.update(first=losses[0], last=float(np.mean(losses[-LAST:])))
+    if done.returncode:
+        words = {4: "refused", 5: "refused", 3: "refused", 2: "refused", 6: "diverged"}
+        return {**facts, "result": words.get(done.returncode, "crash"), "reason": _words(done)}
+    return {**facts, **_judged(json.loads(done.stdout), losses, run)}
+
+
+def _judged(result: dict[str, Any], losses: list[float], run: Path) -> dict[str, Any]:
+    before, after = result["params"]["before"], result["params"]["after"]
+    facts: dict[str, Any] = {"removed": round(1 - after / before, 4)}
+    if not (run / "compact.onnx").exists() or not result["verify"]["passed"]:
+        return {**facts, "result": "wrong", "reason": "the compact model is not verified"}
+    last = float(np.mean(losses[-LAST:]))
+    if not last < losses[0]:
+        return {**facts, "result": "not lowered", "reason": f"loss {losses[0]:.6g}, in the end {last:.6g}"}
+    return {**facts, "result": "trained"}
+
+
+def _losses(path: Path) -> list[float]:
+    """Return the training loss of every epoch."""
+    if not path.exists():
+        return []
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [row["loss"] for row in rows if row["kind"] == "epoch"]
+
+
+def _command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "onnx_oto", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def _words(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the product's own words: of its error object, or the last line of a process that had none."""
+    try:
+        error = json.loads(done.stdout)["error"]
+        return f"{error['kind']}: {error['message']}"[:WORDS]
+    except (ValueError, KeyError):
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        ending = f" ({signal.Signals(-done.returncode).name})" if done.returncode < 0 else ""
+        return f"exit {done.returncode}{ending}: {lines[-1] if lines else ''}"[:WORDS]
+
+
+if __name__ == "__main__":
+    probe(Task(**json.loads(sys.argv[1])))
