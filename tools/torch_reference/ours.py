@@ -1,0 +1,77 @@
+"""Our side: gradients, running statistics and steps of the product on the exported file.
+
+    python -m torch_reference.ours FOLDER
+
+The only file here that knows the inside of the product.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_oto.gradients import TrainingSpec
+from onnx_oto.gradients.backends.ort_training import OrtBackend
+from onnx_oto.gradients.spec import GradientSession
+from onnx_oto.model import load, normalise
+from onnx_oto.optim import DIRECTIONS
+from onnx_oto.optim.base import Dense
+from onnx_oto.zigs import analyse, trainable
+from torch_reference.steps import STEPS, WAYS, Way
+
+Array = npt.NDArray[Any]
+
+
+def main(folder: str) -> None:
+    """Write ours.npz: "start|NAME", "loss", "gradient|NAME", "statistic|NAME", and "WAY|NAME" after all steps."""
+    place = Path(folder)
+    facts = json.loads((place / "facts.json").read_text(encoding="utf-8"))
+    with np.load(place / "batch.npz") as arrays:
+        x, target = arrays["input"], arrays["target"]
+    session, name = _session(place / "model.onnx", facts["loss"], len(x))
+    start, buffers = session.params.copy(), {key: value.copy() for key, value in session.buffers.items()}
+    result = {f"start|{key}": value for key, value in _named(session, start).items()}
+    result.update({f"start|{key}": value for key, value in buffers.items()})
+    result["loss"] = np.asarray(session.step({name: x}, target))
+    result.update({f"gradient|{key}": value for key, value in _named(session, session.grads).items()})
+    result.update({f"statistic|{key}": value.copy() for key, value in session.buffers.items()})
+    for title, way in WAYS.items():
+        session.params[:] = start
+        for key, value in buffers.items():
+            session.buffers[key][...] = value
+        _train(session, way, {name: x}, target)
+        result.update({f"{title}|{key}": value for key, value in _named(session, session.params).items()})
+    session.close()
+    np.savez(place / "ours.npz", **result)
+
+
+def _session(path: Path, loss: str, samples: int) -> tuple[GradientSession, str]:
+    """Return a session of one shard over all that the product would train, and the name of the input."""
+    model = normalise(load(path), in_place=True)
+    names = trainable(analyse(model))
+    spec = TrainingSpec(trainable=names, loss=loss, batch=samples, shards=1)
+    return OrtBackend().build(model, spec), model.graph.input[0].name
+
+
+def _train(session: GradientSession, way: Way, batch: dict[str, Array], target: Array) -> None:
+    optimizer = Dense(DIRECTIONS[way.direction](weight_decay=way.weight_decay), session.params.size)
+    for _ in range(STEPS):
+        session.step(batch, target)
+        optimizer.step(session.params, session.grads, way.lr)
+
+
+def _named(session: GradientSession, flat: Array) -> dict[str, Array]:
+    """Return copies of the parts of a flat buffer by parameter."""
+    return {
+        key: flat[offset : offset + int(np.prod(shape))].reshape(shape).copy()
+        for key, (offset, shape) in session.slices.items()
+    }
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
