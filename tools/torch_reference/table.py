@@ -29,10 +29,10 @@ def troubles(row: Row) -> list[str]:
         for kind, title in KINDS.items()
         if kind in row and not row[kind]["ratio"] <= ALLOWED
     ]
+    if row["untrained"]:
+        found.append(f"not trained: {', '.join(row['untrained'][:4])}")
     if row["found"] < LEAST_FOUND:
-        found.append(
-            f"only {row['found']:.2%} of the numbers are trained, not {', '.join(row['untrained'][:4])}"
-        )
+        found.append(f"only {row['found']:.2%} of the numbers are trained")
     if row["copied"] > 0:
         found.append(f"{row['copied']:.2%} of the numbers are trained in copies")
     if row["foreign"]:

@@ -20,6 +20,7 @@ from zoo_factory.options import Options
 from zoo_factory.set_trained import CASES
 from zoo_factory.torch_export import Example, export, randomise
 
+from torch_reference.distinct import distinct
 from torch_reference.steps import MOMENTUM, SAMPLES, STEPS, WAYS, Way
 
 Arrays = dict[str, Any]
@@ -68,14 +69,8 @@ def make_distinct(module: nn.Module) -> None:
     Then every number is found again by its value, wherever and in whatever order an exporter stores it.
     """
     parameters = [p for p in module.parameters() if p.is_floating_point()]
-    flat = torch.cat([p.detach().flatten() for p in parameters]).numpy()
-    keys = flat.view(np.int32).astype(np.int64)
-    keys = np.where(keys < 0, -(keys & 0x7FFFFFFF), keys)  # integers in the order of the numbers
-    order = np.argsort(keys, kind="stable")
-    steps = np.arange(len(keys))
-    keys[order] = np.maximum.accumulate(keys[order] - steps) + steps
-    bits = np.where(keys < 0, -keys | 0x80000000, keys).astype(np.uint32)
-    values = torch.from_numpy(bits.view(np.float32).copy())
+    flat = torch.cat([p.detach().flatten() for p in parameters])
+    values = torch.from_numpy(distinct(flat.numpy()))
     with torch.no_grad():
         for parameter, part in zip(parameters, values.split([p.numel() for p in parameters]), strict=True):
             parameter.copy_(part.view_as(parameter))

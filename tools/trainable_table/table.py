@@ -95,7 +95,7 @@ def alike(row: Row) -> str:
     >>> alike({"result": "refused", "reason": "node 'a.1' (LSTM): no gradient; and 3 more nodes"})
     'refused: node * (LSTM): no gradient'
     """
-    reason = str(row.get("reason", "")).split("; and ")[0]
+    reason = re.split("; (?:and|node) ", str(row.get("reason", "")))[0]
     reason = re.sub(r"'[^']*'", "*", reason)
     reason = re.sub(r"\[[^\]]*\]", "[]", reason)
     return f"{row['result']}: {re.sub(r'[-+]?[0-9][-+0-9.e]*', '0', reason)[:160]}"

@@ -1,0 +1,149 @@
+"""Run with `pytest tools/torch_reference`: the comparison tells right from wrong, without torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from torch_reference import ours
+from torch_reference.distinct import distinct
+from torch_reference.measure import compare, locate
+from torch_reference.steps import MOMENTUM, SAMPLES, STEPS, WAYS, Way
+from torch_reference.table import page, troubles
+
+Arrays = dict[str, Any]
+
+LINEAR = """
+<ir_version: 8, opset_import: ["": 17]>
+g (float[N, 4] x) => (float[N, 3, 2] y) <float[4, 6] w, float[6] b, int64[3] shape = {0, 3, 2}>
+{ h = MatMul(x, w)  s = Add(h, b)  y = Reshape(s, shape) }
+"""
+
+
+def test_numbers_become_distinct_and_hardly_move() -> None:
+    rng = np.random.default_rng(0)
+    values = np.concatenate([np.float32([0, 0, -1, -1, 1, 1]), rng.integers(-9, 9, 500).astype(np.float32)])
+    changed = distinct(values)
+    assert len(np.unique(changed)) == len(values)
+    assert np.abs(changed - values).max() < 1e-4
+
+
+def test_numbers_are_found_transposed_split_and_copied() -> None:
+    rng = np.random.default_rng(0)
+    w, b = rng.standard_normal((4, 6)).astype(np.float32), rng.standard_normal(6).astype(np.float32)
+    places = locate({"t": w.T[:3], "b": b, "again": b, "other": np.ones(2)}, {"w": w, "b": b})
+    assert places.found["t"].tolist() == np.arange(24).reshape(4, 6).T[:3].ravel().tolist()
+    assert places.found["other"].tolist() == [-1, -1]
+    assert places.covered.tolist() == [1, 1, 1, 0, 0, 0] * 4 + [2] * 6
+    assert places.parameter(23) == "w"
+    assert places.parameter(24) == "b"
+
+
+def theirs(w: Any, b: Any, x: Any, t: Any, kind: str) -> Arrays:
+    """Return what PyTorch would: loss, gradients, and parameters after the steps of every way (mean squared error)."""
+    x, t = x.astype(kind), t.astype(kind).reshape(len(x), 6)
+
+    def gradients(w: Any, b: Any) -> tuple[Any, Any, Any]:
+        error = x @ w + b - t
+        return (error**2).mean(), x.T @ error * 2 / error.size, error.sum(0) * 2 / error.size
+
+    w, b = w.astype(kind), b.astype(kind)
+    loss, dw, db = gradients(w, b)
+    bits = kind.removeprefix("float")
+    result: Arrays = {f"loss|{bits}": loss, f"gradient|w|{bits}": dw, f"gradient|b|{bits}": db}
+    for name, way in WAYS.items():
+        pair, state = [w.copy(), b.copy()], [[np.zeros_like(p), np.zeros_like(p)] for p in (w, b)]
+        for step in range(1, STEPS + 1):
+            for p, g, slots in zip(pair, gradients(*pair)[1:], state, strict=True):
+                take(p, g, slots, step, way)
+        result.update({f"{name}|w|{bits}": pair[0], f"{name}|b|{bits}": pair[1]})
+    return result
+
+
+def take(p: Any, g: Any, slots: list[Any], step: int, way: Way) -> None:
+    """Take one step in place, as torch.optim documents it."""
+    if way.direction == "adamw":
+        p *= 1 - way.lr * way.weight_decay
+    else:
+        g = g + way.weight_decay * p
+    if way.direction == "sgd":
+        slots[0][...] = MOMENTUM * slots[0] + g
+        p -= way.lr * slots[0]
+        return
+    slots[0][...] = 0.9 * slots[0] + 0.1 * g
+    slots[1][...] = 0.999 * slots[1] + 0.001 * g * g
+    p -= way.lr * slots[0] / (1 - 0.9**step) / (np.sqrt(slots[1] / (1 - 0.999**step)) + 1e-8)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Arrays, Arrays]:
+    """Return what the product and what a numpy twin of PyTorch make of one linear model."""
+    folder: Path = tmp_path_factory.mktemp("linear")
+    rng = np.random.default_rng(0)
+    w, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((4, 6), 6))
+    model = onnx.parser.parse_model(LINEAR)
+    model.graph.initializer.extend([numpy_helper.from_array(w, "w"), numpy_helper.from_array(b, "b")])
+    del model.graph.value_info[:]
+    onnx.save(model, folder / "model.onnx")
+    x = rng.standard_normal((SAMPLES, 4)).astype(np.float32)
+    t = rng.standard_normal((SAMPLES, 3, 2)).astype(np.float32)
+    np.savez(folder / "batch.npz", input=x, target=t)
+    (folder / "facts.json").write_text(json.dumps({"loss": "mse"}), encoding="utf-8")
+    ours.main(str(folder))
+    with np.load(folder / "ours.npz") as arrays:
+        mine = dict(arrays)
+    start = {"start|w": w, "start|b": b}
+    return mine, {**start, **theirs(w, b, x, t, "float32"), **theirs(w, b, x, t, "float64")}
+
+
+def judged(mine: Arrays, twin: Arrays) -> list[str]:
+    return troubles({"model": "linear", "params": 30, **compare(mine, twin, ["w", "b"])})
+
+
+def test_the_product_steps_as_the_formulas_of_torch(both: tuple[Arrays, Arrays]) -> None:
+    assert judged(*both) == []
+
+
+@pytest.mark.parametrize("kind", ["loss", "gradient|w", *(f"{way}|b" for way in WAYS)])
+def test_an_error_in_the_fifth_digit_is_seen(both: tuple[Arrays, Arrays], kind: str) -> None:
+    mine, twin = both
+    assert judged({**mine, kind: mine[kind] * np.float32(1 + 5e-5)}, twin) != []
+
+
+def test_what_is_not_trained_is_named_however_small(both: tuple[Arrays, Arrays]) -> None:
+    mine, twin = both
+    missing = {key: value for key, value in mine.items() if not key.endswith("|b")}
+    assert "not trained: b" in judged(missing, twin)
+
+
+def test_what_is_trained_twice_or_is_foreign_is_named(both: tuple[Arrays, Arrays]) -> None:
+    mine, twin = both
+    copy = {key.replace("|b", "|c"): value for key, value in mine.items() if key.endswith("|b")}
+    assert any("copies" in word for word in judged({**mine, **copy}, twin))
+    ones = {key: np.ones_like(value) for key, value in copy.items()}
+    assert any("no parameter of PyTorch: c" in word for word in judged({**mine, **ones}, twin))
+
+
+def test_statistics_count_by_how_far_they_moved(both: tuple[Arrays, Arrays]) -> None:
+    mine, twin = both
+    start, exact = np.full(3, 100.0, np.float32), np.full(3, 100.001)
+    key = "bn.running_var"
+    twin = {**twin, f"start|{key}": start, f"statistic|{key}|64": exact, f"statistic|{key}|32": exact}
+    mine = {**mine, "start|v": start, "statistic|v": exact}
+    assert judged(mine, twin) == []
+    assert any("running statistics" in word for word in judged({**mine, "statistic|v": start}, twin))
+    del mine["statistic|v"]
+    assert any("not held" in word for word in judged(mine, twin))
+
+
+def test_a_page_has_a_row_for_a_side_that_failed() -> None:
+    text = page([{"model": "m", "error": "ours: UnsupportedError: no gradient for LSTM"}])
+    assert "0 of 1 models" in text
+    assert "| m |" in text
+    assert "no gradient for LSTM" in text
