@@ -147,3 +147,11 @@ def test_a_page_has_a_row_for_a_side_that_failed() -> None:
     assert "0 of 1 models" in text
     assert "| m |" in text
     assert "no gradient for LSTM" in text
+
+
+def test_steps_on_noise_do_not_count(both: tuple[Arrays, Arrays]) -> None:
+    mine, twin = both
+    noisy = {**twin, "gradient|b|32": twin["gradient|b|64"] * 1.2}
+    wrong = {**mine, "Adam|b": mine["Adam|b"] + np.float32(1e-3)}
+    assert any("Adam" in word for word in judged(wrong, twin))
+    assert not any("Adam" in word for word in judged(wrong, noisy))
