@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from onnx_oto.errors import OtoError
 from onnx_oto.model import load
@@ -146,10 +147,27 @@ def _judged(result: dict[str, Any], losses: list[float], run: Path) -> dict[str,
     facts: dict[str, Any] = {"removed": round(1 - after / before, 4)}
     if not (run / "compact.onnx").exists() or not result["verify"]["passed"]:
         return {**facts, "result": "wrong", "reason": "the compact model is not verified"}
+    if trouble := in_training(load(run / "compact.onnx")):
+        return {**facts, "result": "wrong", "reason": trouble}
     last = float(np.mean(losses[-LAST:]))
     if not last < losses[0]:
         return {**facts, "result": "not lowered", "reason": f"loss {losses[0]:.6g}, in the end {last:.6g}"}
     return {**facts, "result": "trained"}
+
+
+def in_training(model: onnx.ModelProto) -> str:
+    """Return which node of a result would still behave as in training, or has statistics that nothing fits; else ""."""
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        read = [constants.get(name) for name in node.input]
+        training = any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute)
+        if node.op_type == "Dropout" and len(read) > 2 and node.input[2]:
+            training = read[2] is None or bool(read[2])
+        if training:
+            return f"in the compact model node '{node.name}' ({node.op_type}) is in training mode"
+        if node.op_type == "BatchNormalization" and read[4] is not None and not (read[4] > 0).any():
+            return f"in the compact model every running variance of node '{node.name}' is zero"
+    return ""
 
 
 def _losses(path: Path) -> list[float]:

@@ -122,9 +122,29 @@ def test_the_type_of_most_weights_is_told() -> None:
 def test_every_end_of_a_run_is_judged(
     tmp_path: Path, losses: list[float], verified: bool, result: str
 ) -> None:
-    (tmp_path / "compact.onnx").touch()
+    onnx.save(model(CLASSIFIER), tmp_path / "compact.onnx")
     told = {"params": {"before": 4, "after": 3}, "verify": {"passed": verified}}
     assert probe._judged(told, losses, tmp_path)["result"] == result
+
+
+def test_a_result_that_would_train_on_is_told() -> None:
+    drop = """
+    <ir_version: 8, opset_import: ["": 17]>
+    g (float[N, 4] x) => (float[N, 4] y) <float half = {0.5}, bool mode = {MODE}> { y = Dropout(x, half, mode) }
+    """
+    norm = """
+    <ir_version: 8, opset_import: ["": 17]>
+    g (float[N, 2] x) => (float[N, 2] y) <float[2] s = {1, 1}, float[2] b = {0, 0}, float[2] v = {VARIANCE}>
+    { y, m2, v2 = BatchNormalization<training_mode = MODE>(x, s, b, b, v) }
+    """
+    quiet = norm.replace("y, m2, v2 =", "y =").replace("MODE", "0")
+    assert probe.in_training(model(drop.replace("MODE", "0"))) == ""
+    assert "Dropout" in probe.in_training(model(drop.replace("MODE", "1")))
+    assert "in training mode" in probe.in_training(
+        model(norm.replace("MODE", "1").replace("VARIANCE", "1, 1"))
+    )
+    assert probe.in_training(model(quiet.replace("VARIANCE", "1, 0"))) == ""
+    assert "is zero" in probe.in_training(model(quiet.replace("VARIANCE", "0, 0")))
 
 
 def tool(*arguments: str) -> subprocess.CompletedProcess[str]:
