@@ -47,7 +47,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, help="environments of tools/zoo")
     parser.add_argument("--limit", type=int, help="at most this many models of each set")
     parser.add_argument(
-        "--only", metavar="PATTERN", default="*", help="FOLDER/NAME of the models (wildcards)"
+        "--only", metavar="PATTERN", default="*", help="NAME or FOLDER/NAME of the models (wildcards)"
     )
     parser.add_argument(
         "-o", "--output", type=Path, default=ROOT / "docs" / "trainable.md", help="markdown page"
@@ -81,7 +81,7 @@ def main() -> int:
                 rows[row["model"]] = row
                 _append(args.log, row)
                 print(f"[{i}/{len(missing)}] {_progress(row)}", file=sys.stderr, flush=True)
-    shown = [rows[name] for name in sorted(rows) if fnmatch.fnmatchcase(name, args.only)]
+    shown = [rows[name] for name in sorted(rows) if is_meant(name, args.only)]
     args.output.parent.mkdir(parents=True, exist_ok=True)
     _write(args.output, page(shown, "tools/trainable"))
     print(f"{summary(shown)} -> {args.output}")
@@ -100,12 +100,21 @@ def _models(args: argparse.Namespace) -> Iterator[tuple[str, Path]]:
             print(f"no .onnx files in '{folder}'", file=sys.stderr)
         for path in files:
             name = f"{path.parent.name}/{path.stem}"
-            if fnmatch.fnmatchcase(name, args.only):
+            if is_meant(name, args.only):
                 yield name, path
 
 
+def is_meant(name: str, pattern: str) -> bool:
+    """Say whether a pattern names FOLDER/NAME, or NAME in whatever folder.
+
+    >>> is_meant("extra/unet", "unet*"), is_meant("extra/unet", "extra/*"), is_meant("extra/unet", "extra")
+    (True, True, False)
+    """
+    return fnmatch.fnmatchcase(name if "/" in pattern else name.split("/")[1], pattern)
+
+
 def _may_match(part: str, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(part, pattern.split("/")[0])
+    return "/" not in pattern or fnmatch.fnmatchcase(part, pattern.split("/")[0])
 
 
 def read(log: Path) -> dict[str, Row]:

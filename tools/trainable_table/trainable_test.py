@@ -14,6 +14,7 @@ from onnx import numpy_helper
 
 from onnx_oto.data.npz import load as load_npz
 from trainable_table import probe
+from trainable_table.__main__ import is_meant
 from trainable_table.batch import CannotFeed, draw
 from trainable_table.table import page, summary
 
@@ -177,6 +178,11 @@ def test_a_run_tells_every_model_and_goes_on_where_it_stopped(tmp_path: Path) ->
     again = tool(*arguments, "--timeout", "0.1", "--redo", "refused")
     assert "[1/1] set/refused" in again.stderr
     assert "timeout" in again.stderr
+
+
+def test_models_are_named_with_or_without_their_folder() -> None:
+    patterns = ("*", "unet*", "extra/*", "*/unet", "extra", "tcn")
+    assert [is_meant("extra/unet", pattern) for pattern in patterns] == [True, True, True, True, False, False]
 
 
 def test_a_page_groups_reasons_by_what_they_have_in_common() -> None:
