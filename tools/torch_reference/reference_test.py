@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from torch_reference import ours
 from torch_reference.distinct import distinct
 from torch_reference.measure import compare, locate
-from torch_reference.steps import MOMENTUM, SAMPLES, STEPS, WAYS, Way
+from torch_reference.steps import EXACT, MOMENTUM, SAMPLES, SINGLE, STEPS, WAYS, Way
 from torch_reference.table import page, troubles
 
 Arrays = dict[str, Any]
@@ -45,7 +45,7 @@ def test_numbers_are_found_transposed_split_and_copied() -> None:
     assert places.parameter(24) == "b"
 
 
-def theirs(w: Any, b: Any, x: Any, t: Any, kind: str) -> Arrays:
+def theirs(w: Any, b: Any, x: Any, t: Any, kind: str, label: str) -> Arrays:
     """Return what PyTorch would: loss, gradients, and parameters after the steps of every way (mean squared error)."""
     x, t = x.astype(kind), t.astype(kind).reshape(len(x), 6)
 
@@ -55,14 +55,13 @@ def theirs(w: Any, b: Any, x: Any, t: Any, kind: str) -> Arrays:
 
     w, b = w.astype(kind), b.astype(kind)
     loss, dw, db = gradients(w, b)
-    bits = kind.removeprefix("float")
-    result: Arrays = {f"loss|{bits}": loss, f"gradient|w|{bits}": dw, f"gradient|b|{bits}": db}
+    result: Arrays = {f"loss|{label}": loss, f"gradient|w|{label}": dw, f"gradient|b|{label}": db}
     for name, way in WAYS.items():
         pair, state = [w.copy(), b.copy()], [[np.zeros_like(p), np.zeros_like(p)] for p in (w, b)]
         for step in range(1, STEPS + 1):
             for p, g, slots in zip(pair, gradients(*pair)[1:], state, strict=True):
                 take(p, g, slots, step, way)
-        result.update({f"{name}|w|{bits}": pair[0], f"{name}|b|{bits}": pair[1]})
+        result.update({f"{name}|w|{label}": pair[0], f"{name}|b|{label}": pair[1]})
     return result
 
 
@@ -99,7 +98,10 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Arrays, Arrays]:
     with np.load(folder / "ours.npz") as arrays:
         mine = dict(arrays)
     start = {"start|w": w, "start|b": b}
-    return mine, {**start, **theirs(w, b, x, t, "float32"), **theirs(w, b, x, t, "float64")}
+    twin = {**start, **theirs(w, b, x, t, "float64", EXACT)}
+    for first, label in enumerate(SINGLE):
+        twin.update(theirs(w, b, np.roll(x, first, 0), np.roll(t, first, 0), "float32", label))
+    return mine, twin
 
 
 def judged(mine: Arrays, twin: Arrays) -> list[str]:
@@ -134,7 +136,8 @@ def test_statistics_count_by_how_far_they_moved(both: tuple[Arrays, Arrays]) -> 
     mine, twin = both
     start, exact = np.full(3, 100.0, np.float32), np.full(3, 100.001)
     key = "bn.running_var"
-    twin = {**twin, f"start|{key}": start, f"statistic|{key}|64": exact, f"statistic|{key}|32": exact}
+    twin = {**twin, f"start|{key}": start}
+    twin.update({f"statistic|{key}|{label}": exact for label in (EXACT, *SINGLE)})
     mine = {**mine, "start|v": start, "statistic|v": exact}
     assert judged(mine, twin) == []
     assert any("running statistics" in word for word in judged({**mine, "statistic|v": start}, twin))

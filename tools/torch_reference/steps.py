@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+EXACT, SINGLE = "64", ("32", "32b", "32c")
+"""Labels of PyTorch's runs in float64 and in float32."""
 STEPS = 20
 SAMPLES = 8
 

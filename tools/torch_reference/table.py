@@ -75,11 +75,12 @@ INTRODUCTION = f"""\
 The same weights, batch ({SAMPLES} samples) and loss here and in PyTorch, Dropout off, BatchNormalization in training:
 loss, gradients and running statistics of one step, and the parameters after {STEPS} steps of {_ways()},
 with decay of all parameters. Every cell: our error / PyTorch's own float32 error (ratio), both measured against PyTorch
-in float64: for gradients ||g - g64|| / ||g64|| over all parameters, for parameters after steps relative to how far they
-moved, for statistics the worst one, relative to how far it moved. Numbers whose gradient is nothing but noise in
-PyTorch's float32 (a bias in front of a normalisation: more than {NOISE:.0%} off in the first step) do not count after
-steps. At least {LEAST_FOUND:.1%} of the numbers that PyTorch trains must be trained here, each once, every parameter at
-least in part, and nothing else."""
+in float64; PyTorch's own is the largest of three runs with the samples in other orders. For gradients
+||g - g64|| / ||g64|| over all parameters, for parameters after steps relative to how far they moved, for statistics the
+worst one, relative to how far it moved. Numbers whose gradient is nothing but noise in PyTorch's float32 (a bias in
+front of a normalisation: more than {NOISE:.0%} off in the first step) do not count after steps. At least
+{LEAST_FOUND:.1%} of the numbers that PyTorch trains must be trained here, each once, every parameter at least in part,
+and nothing else."""
 
 
 def _cells(row: Row) -> list[str]:

@@ -21,9 +21,11 @@ from zoo_factory.set_trained import CASES
 from zoo_factory.torch_export import Example, export, randomise
 
 from torch_reference.distinct import distinct
-from torch_reference.steps import MOMENTUM, SAMPLES, STEPS, WAYS, Way
+from torch_reference.steps import EXACT, MOMENTUM, SAMPLES, SINGLE, STEPS, WAYS, Way
 
 Arrays = dict[str, Any]
+RUNS = [(EXACT, torch.float64, 0), *((label, torch.float32, i) for i, label in enumerate(SINGLE))]
+"""In float32 with the samples in several orders, which changes nothing but the rounding."""
 Loss = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -44,8 +46,10 @@ def main(name: str, folder: str, seed: str) -> None:
     target = torch.randint(0, classes, shape[:1]) if classes else spread * torch.randn(shape)
     np.savez(place / "batch.npz", input=x.numpy(), target=target.numpy())
     arrays = {f"start|{key}": value for key, value in _state(module).items()}
-    for bits, kind in ((32, torch.float32), (64, torch.float64)):
-        arrays.update({f"{key}|{bits}": value for key, value in _trained(module, x, target, kind).items()})
+    for label, kind, first in RUNS:
+        order = torch.arange(SAMPLES).roll(first)
+        found = _trained(module, x[order], target[order], kind)
+        arrays.update({f"{key}|{label}": value for key, value in found.items()})
     np.savez(place / "theirs.npz", **arrays)
     facts = {
         "loss": "cross-entropy" if classes else "mse",
