@@ -9,6 +9,7 @@ train`: one step per epoch, all of the batch in each. Where the loss does not fa
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -62,11 +63,11 @@ def probe(task: Task) -> None:
     try:
         model = load(task.path)
     except OtoError as error:
-        return say(result="refused", reason=f"{type(error).__name__}: {error}")
+        return say(result="refused", reason=placeless(f"{type(error).__name__}: {error}", task))
     say(kind=kind_of(model), stage="inspect")
     seen = _command("inspect", task.path, "--json")
     if seen.returncode:
-        return say(result="refused", reason=_words(seen))
+        return say(result="refused", reason=placeless(_words(seen), task))
     facts = json.loads(seen.stdout)
     lanes = sum(d["size"] for d in facts["dimensions"] if d["prunable"])
     say(params=facts["params"], lanes=lanes)
@@ -76,7 +77,7 @@ def probe(task: Task) -> None:
     try:
         batch = draw(model, task.samples, task.seed)
     except (CannotFeed, OtoError) as error:
-        return say(result="unfed", reason=str(error))
+        return say(result="unfed", reason=placeless(str(error), task))
     say(loss=batch.loss, samples=len(batch), stage="train")
     batch.save(str(Path(task.folder, "batch.npz")))
     _train(task, batch)
@@ -100,7 +101,8 @@ def _train(task: Task, batch: Batch) -> None:
     first: dict[str, Any] | None = None
     for rate in RATES:
         found = _attempt(task, batch, rate)
-        if found["result"] not in ("not lowered", "diverged"):
+        after_steps = found["result"] == "refused" and found["steps"]  # a model that died is refused, too
+        if found["result"] not in ("not lowered", "diverged") and not after_steps:
             return say(**found)
         first = first or found
     assert first is not None
@@ -138,7 +140,11 @@ def _attempt(task: Task, batch: Batch, rate: float) -> dict[str, Any]:
         facts.update(first=losses[0], last=float(np.mean(losses[-LAST:])))
     if done.returncode:
         words = {4: "refused", 5: "refused", 3: "refused", 2: "refused", 6: "diverged"}
-        return {**facts, "result": words.get(done.returncode, "crash"), "reason": _words(done)}
+        return {
+            **facts,
+            "result": words.get(done.returncode, "crash"),
+            "reason": placeless(_words(done), task),
+        }
     return {**facts, **_judged(json.loads(done.stdout), losses, run)}
 
 
@@ -176,6 +182,13 @@ def _losses(path: Path) -> list[float]:
         return []
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [row["loss"] for row in rows if row["kind"] == "epoch"]
+
+
+def placeless(text: str, task: Task) -> str:
+    """Return the text without the folders of this machine."""
+    for folder in (task.folder, str(Path(task.path).parent)):
+        text = text.replace(folder + os.sep, "")
+    return text
 
 
 def _command(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -16,6 +16,7 @@ from onnx_oto.data.npz import load as load_npz
 from trainable_table import probe
 from trainable_table.__main__ import is_meant
 from trainable_table.batch import CannotFeed, draw
+from trainable_table.probe import Task
 from trainable_table.table import page, summary
 
 TOOL = Path(__file__).parents[1] / "trainable"
@@ -146,6 +147,12 @@ def test_a_result_that_would_train_on_is_told() -> None:
     )
     assert probe.in_training(model(quiet.replace("VARIANCE", "1, 0"))) == ""
     assert "is zero" in probe.in_training(model(quiet.replace("VARIANCE", "0, 0")))
+
+
+def test_a_reason_names_no_place_of_this_machine() -> None:
+    task = Task("/models/set/m.onnx", "/scratch/t-1", 5, 24, 0)
+    told = "'/models/set/m.onnx': the weights are in '/scratch/t-1/run/trained.onnx'"
+    assert probe.placeless(told, task) == "'m.onnx': the weights are in 'run/trained.onnx'"
 
 
 def tool(*arguments: str) -> subprocess.CompletedProcess[str]:
