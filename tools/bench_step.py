@@ -21,8 +21,7 @@ import models
 import numpy as np
 
 from onnx_oto import data
-from onnx_oto.gradients import TrainingSpec
-from onnx_oto.gradients.backends.ort_training import OrtBackend
+from onnx_oto.gradients import TrainingSpec, choose_backend, prepare
 from onnx_oto.gradients.session.shards import OrtSession
 from onnx_oto.model import normalise
 from onnx_oto.optim import DIRECTIONS, Block, Dhspg, GroupIndex, Optimizer, Plan
@@ -120,7 +119,9 @@ def measure(
     image = (3, size, size)
     model = normalise(models.residual(stages=stages, blocks=2, image=image))
     analysis = analyse(model)
-    session = OrtBackend().build(model, TrainingSpec(trainable(analysis), "cross-entropy", batch))
+    session = prepare(
+        model, TrainingSpec(trainable(analysis), "cross-entropy", batch), choose_backend()
+    ).build()
     assert isinstance(session, OrtSession)
     try:
         optimizer = optimizer_for(analysis, session, Plan(steps, steps, steps), 0.6, direction)

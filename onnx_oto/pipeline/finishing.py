@@ -18,7 +18,7 @@ from onnx_oto.model import save
 from onnx_oto.model.graph.order import drop_dead
 from onnx_oto.model.graph.tensors import from_array
 from onnx_oto.model.normal.origins import Origins
-from onnx_oto.model.sharing import share_copies
+from onnx_oto.model.normal.sharing import share_copies
 from onnx_oto.pipeline.feeding import read_feeding
 from onnx_oto.pipeline.folder import COMPACT, TRAINED
 from onnx_oto.pipeline.options import TrainOptions

@@ -17,8 +17,8 @@ from onnx_oto.model import load, normalise, stored_bytes
 from onnx_oto.model.files.finite import count_not_finite, told_not_finite
 from onnx_oto.model.graph.constants import constants
 from onnx_oto.model.normal.origins import Origins
-from onnx_oto.model.training_mode import told_training
-from onnx_oto.model.widen import HALVES, in_float32, uses
+from onnx_oto.model.normal.training_mode import told_training
+from onnx_oto.model.normal.widen import HALVES, in_float32, uses
 from onnx_oto.zigs import Analysis, AnalysisOptions, analyse, reason
 
 UNREAD_BYTES = 1 << 50

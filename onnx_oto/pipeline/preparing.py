@@ -75,7 +75,7 @@ def make_ready(
 
 
 def _opened_data(source: str | os.PathLike[str]) -> tuple[data.Opening | None, OtoError | None]:
-    """Return what the data say of themselves, or what is wrong with them: what is wrong with the model is told first."""
+    """Return what the data say of themselves, or what is wrong with them: faults of the model are told first."""
     try:
         return data.open_data(source), None
     except (DataError, StorageError) as error:

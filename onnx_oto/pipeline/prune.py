@@ -13,7 +13,7 @@ from onnx_oto.errors import OtoError, UnsupportedError
 from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.model.files.replace import together
 from onnx_oto.model.files.saving import stage, storing
-from onnx_oto.model.sharing import share_copies
+from onnx_oto.model.normal.sharing import share_copies
 from onnx_oto.pipeline.feeding import read_feeding
 from onnx_oto.pipeline.kept import stage_kept
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable

@@ -6,7 +6,7 @@ import os
 
 from onnx_oto.errors import DataError
 from onnx_oto.model import load
-from onnx_oto.model.training_mode import leave_training
+from onnx_oto.model.normal.training_mode import leave_training
 from onnx_oto.pipeline.feeding import inputs_of, parse_shapes, read_examples
 from onnx_oto.pipeline.options import VerifyOptions
 from onnx_oto.runtime.comparing import Feeding, Verdict, compare

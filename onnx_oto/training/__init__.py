@@ -6,7 +6,7 @@ transforms.py    what happens to a gradient before the optimizer has it
 guard.py         what is not finite, noticed within the step
 evaluate.py      accuracy and losses on the test data
 events.py        what a run tells its observers
-metrics.py       metrics.jsonl
+records.py       metrics.jsonl
 checkpoint.py    the state of a run in one file
 interruption.py  SIGINT and SIGTERM between two steps
 """
@@ -22,7 +22,7 @@ from onnx_oto.training.evaluate import Score, evaluate
 from onnx_oto.training.events import EpochEnded, Event, Observer, Observers, Skipped, Started, Stepped
 from onnx_oto.training.interruption import StopRequests
 from onnx_oto.training.loop import History, Recipe, total_steps, train
-from onnx_oto.training.metrics import MetricsFile
+from onnx_oto.training.records import MetricsFile
 from onnx_oto.training.schedule import Schedule
 from onnx_oto.training.transforms import ClipNorm, GradientTransform
 

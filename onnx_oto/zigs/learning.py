@@ -33,8 +33,8 @@ from onnx_oto.lanes.trace import Role
 from onnx_oto.model.graph.node import Node
 from onnx_oto.model.graph.tensors import FLOATS
 from onnx_oto.model.normal.origins import Origins
+from onnx_oto.model.normal.widen import HALVES
 from onnx_oto.model.view import Graph
-from onnx_oto.model.widen import HALVES
 from onnx_oto.zigs.analysis import Analysis, uses
 
 _NORMS = (

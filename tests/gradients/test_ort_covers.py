@@ -70,14 +70,14 @@ def test_places_named_twice_are_refused(op: str) -> None:
     index = np.zeros((2, 4, 6, 6), np.int64) if op == "ScatterElements" else np.array([[0], [-2]])
     updates = np.ones((2, 4, 6, 6), np.float32)
     model = model_of(f'y = {op}<reduction="add">(x, i, u)', i=index, u=updates)
-    (refusal,) = unsupported(model, ["x"], covers)
+    (refusal,) = lower(model, ["x"], covers).refusals
     assert "its indices name a place twice" in refusal.advice
 
 
 def test_indices_that_are_read_are_refused() -> None:
     text = "(float[2, 4, 6, 6] x) => (float[2, C, H, W] y, int64[A, B, C, D] i)"
     model = model_of("y, i = MaxPool<kernel_shape=[2, 2], storage_order=1>(x)", text)
-    (refusal,) = unsupported(model, ["x"], covers)
+    (refusal,) = lower(model, ["x"], covers).refusals
     assert "its second output (indices) is read" in refusal.advice
 
 

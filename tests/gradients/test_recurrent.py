@@ -7,7 +7,8 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-from onnx_oto.gradients.graph.lowering import lower, recurrent, unsupported
+from onnx_oto.gradients.backends.ort_covers import covers
+from onnx_oto.gradients.graph.lowering import lower, recurrent
 
 from .conftest import model_from, normal
 from .harness import Row, model_of, reference, trainable
@@ -30,7 +31,7 @@ def test_batch_first(row: Row) -> None:
 def refusal(row: Row) -> str:
     model = model_of(row)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = row.values()["a"].shape[0]
-    return str(unsupported(model, trainable(row))[0])
+    return str(lower(model, trainable(row), covers).refusals[0])
 
 
 def test_too_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +44,7 @@ def test_wrong_number_of_activations() -> None:
     node = next(node for node in model.graph.node if node.op_type == "LSTM")
     node.attribute.append(helper.make_attribute("activations", ["Sigmoid", "Tanh"]))
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 3
-    assert "names 2 activations, 3 are needed" in str(unsupported(model, ("w",))[0])
+    assert "names 2 activations, 3 are needed" in str(lower(model, ("w",), covers).refusals[0])
 
 
 def test_unknown_activation() -> None:
@@ -51,7 +52,7 @@ def test_unknown_activation() -> None:
     node = next(node for node in model.graph.node if node.op_type == "RNN")
     node.attribute.append(helper.make_attribute("activations", ["Gelu"]))
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 3
-    assert "activation 'gelu' is unknown" in str(unsupported(model, ("w",))[0])
+    assert "activation 'gelu' is unknown" in str(lower(model, ("w",), covers).refusals[0])
 
 
 def test_open_length() -> None:
@@ -59,4 +60,4 @@ def test_open_length() -> None:
         "(float[T, 2, 2] x) => (float[T, 1, 2, 3] y) { y = RNN<hidden_size=3>(x, w, r) }",
         {"w": normal(1, 3, 2), "r": normal(1, 3, 3)},
     )
-    assert "not known before the run" in str(unsupported(model, ("w",))[0])
+    assert "not known before the run" in str(lower(model, ("w",), covers).refusals[0])

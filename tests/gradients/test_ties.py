@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnx_oto.gradients.ties import Ties
+from onnx_oto.gradients.session.ties import Ties
 from onnx_oto.model.normal.origins import Tie
 
 from .conftest import Build, gradient_of, model_from, normal

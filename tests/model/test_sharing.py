@@ -8,7 +8,7 @@ from onnx import numpy_helper
 
 from onnx_oto.model import normalise
 from onnx_oto.model.normal.origins import Origins
-from onnx_oto.model.sharing import share_copies
+from onnx_oto.model.normal.sharing import share_copies
 
 
 def opened(model):

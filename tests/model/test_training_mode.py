@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from onnx_oto.model import normalise
-from onnx_oto.model.training_mode import RANDOM_FACTOR, leave_training, told_training
+from onnx_oto.model.normal.training_mode import RANDOM_FACTOR, leave_training, told_training
 
 X = {"x": np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 3, 4)}
 STATISTICS = dict.fromkeys("sbmv", (3,))

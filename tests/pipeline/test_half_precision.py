@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from onnx_oto.errors import OtoError
-from onnx_oto.model.widen import in_float32
+from onnx_oto.model.normal.widen import in_float32
 from onnx_oto.pipeline import TrainOptions, train
 from onnx_oto.pipeline.finishing import with_weights
 from onnx_oto.runtime.comparing import compare

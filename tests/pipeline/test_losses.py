@@ -14,8 +14,7 @@ from onnx import numpy_helper, parser
 
 from onnx_oto.data import Input, open_data
 from onnx_oto.errors import DataError, UsageError
-from onnx_oto.gradients import TrainingSpec
-from onnx_oto.gradients.backends.ort_training import OrtBackend
+from onnx_oto.gradients import TrainingSpec, choose_backend, prepare
 from onnx_oto.losses import LOSSES, Judged
 from onnx_oto.metrics import METRICS
 from onnx_oto.optim import Dense
@@ -157,7 +156,7 @@ def test_a_teacher_provides_the_target(data, tmp_path):
     dataset = open_data(data).fit({"x": Input((6,), np.dtype(np.float32))}, {})
     matrix = np.random.default_rng(5).standard_normal((6, 3)).astype(np.float32) * 2
     spec = TrainingSpec(("w1", "w2", "w3"), Distilled(), batch=16, shards=2)
-    session = OrtBackend().build(onnx.load(path), spec)
+    session = prepare(onnx.load(path), spec, choose_backend()).build()
     providers = {"teacher": lambda batch: batch["x"] @ matrix}
     recipe = Recipe(30, 16, lambda step: 0.2, Distilled(), providers=providers)
     history = run_loop(session, Dense(Sgd(), session.params.size), dataset, recipe)

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_oto.gradients import TrainingSpec
-from onnx_oto.gradients.backends.ort_training import OrtBackend
+from onnx_oto.gradients import TrainingSpec, choose_backend, prepare
 from onnx_oto.gradients.spec import GradientSession
 from onnx_oto.model import load, normalise
 from onnx_oto.optim import DIRECTIONS
@@ -64,7 +63,7 @@ def _session(path: Path, loss: str, samples: int) -> tuple[GradientSession, str]
     model = normalise(load(path), in_place=True)
     names = trainable(analyse(model))
     spec = TrainingSpec(trainable=names, loss=loss, batch=samples, shards=1)
-    return OrtBackend().build(model, spec), model.graph.input[0].name
+    return prepare(model, spec, choose_backend()).build(), model.graph.input[0].name
 
 
 def _train(session: GradientSession, way: Way, batch: dict[str, Array], target: Array) -> None:

@@ -19,9 +19,9 @@ from onnx_oto.gradients.graph.batching import Feed
 from onnx_oto.gradients.graph.parameters import Weights
 from onnx_oto.gradients.graph.training import Detached, TrainingGraph
 from onnx_oto.gradients.session.flat import Layout, aligned_zeros
+from onnx_oto.gradients.session.ties import Ties
 from onnx_oto.gradients.session.validation import check_batch, check_targets
 from onnx_oto.gradients.spec import TrainingSpec
-from onnx_oto.gradients.ties import Ties
 from onnx_oto.losses import LOSS, WEIGHT, Loss, Target, target_input
 from onnx_oto.runtime.runner import first_line
 from onnx_oto.runtime.training import open_light

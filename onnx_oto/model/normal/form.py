@@ -22,10 +22,10 @@ from onnx_oto.model.normal.folded import constant_part
 from onnx_oto.model.normal.origins import Origins
 from onnx_oto.model.normal.private import private_fills, private_vectors
 from onnx_oto.model.normal.sequences import split_sequences
+from onnx_oto.model.normal.training_mode import leave_training
 from onnx_oto.model.shapes.inference import Knowledge, infer, small_constants
 from onnx_oto.model.shapes.supposed import keep_stored, without
 from onnx_oto.model.shapes.types import agree, tensor_type, type_shape
-from onnx_oto.model.training_mode import leave_training
 
 MAX_FOLDED_BYTES = 65536
 MAX_SCALES = 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 from onnx import ModelProto, TensorProto
 
 from onnx_oto.errors import UnsupportedError
-from onnx_oto.model.widen import in_float32, uses
+from onnx_oto.model.normal.widen import in_float32, uses
 from onnx_oto.runtime.runner import in_onnxruntime
 
 BFLOAT16 = frozenset({TensorProto.BFLOAT16})
