@@ -22,7 +22,7 @@ import numpy as np
 
 from onnx_oto import data
 from onnx_oto.gradients import TrainingSpec, choose_backend, prepare
-from onnx_oto.gradients.session.shards import OrtSession
+from onnx_oto.gradients.session.shards import ShardedSession
 from onnx_oto.model import normalise
 from onnx_oto.optim import DIRECTIONS, Block, Dhspg, GroupIndex, Optimizer, Plan
 from onnx_oto.pipeline import TrainOptions
@@ -73,7 +73,7 @@ class Timed:
 class Stopwatch:
     """Notes the parts of every step, by phase; a step lasts from the end of the one before."""
 
-    session: OrtSession
+    session: ShardedSession
     optimizer: Timed
     steps: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     last: float = 0.0
@@ -92,7 +92,7 @@ class Stopwatch:
 
 
 def optimizer_for(
-    analysis: Analysis, session: OrtSession, plan: Plan, sparsity: float, direction: str
+    analysis: Analysis, session: ShardedSession, plan: Plan, sparsity: float, direction: str
 ) -> Timed:
     entries, lanes = zig_blocks(analysis, session.slices)
     groups = GroupIndex(tuple(Block(*entry) for entry in entries), int(lanes.size))
@@ -102,7 +102,7 @@ def optimizer_for(
     return Timed(Dhspg(DIRECTIONS[direction](), session.params.size, groups, select, plan, decayed=decay))
 
 
-def random_images(session: OrtSession, count: int, image: tuple[int, int, int]) -> data.Dataset:
+def random_images(session: ShardedSession, count: int, image: tuple[int, int, int]) -> data.Dataset:
     rng = np.random.default_rng(0)
     tables = [
         data.Table(split, {"": rng.integers(0, 256, (n, *image), np.uint8)}, {"y": rng.integers(0, 10, n)})
@@ -122,7 +122,7 @@ def measure(
     session = prepare(
         model, TrainingSpec(trainable(analysis), "cross-entropy", batch), choose_backend()
     ).build()
-    assert isinstance(session, OrtSession)
+    assert isinstance(session, ShardedSession)
     try:
         optimizer = optimizer_for(analysis, session, Plan(steps, steps, steps), 0.6, direction)
         watch = Stopwatch(session, optimizer)

@@ -264,7 +264,7 @@ class TrainOptions(CompactOptions):
     schedule: str = setting("cosine", "How the learning rate falls.", choices=_schedules)
     warm_up: float = setting(0.05, "Share of steps in which the learning rate rises.", check=share)
     loss: str = setting(
-        "cross-entropy", "What is made small.", more=_losses_told, choices=_losses, colon=True
+        "cross-entropy", "What is made small.", more=_losses_told, choices=_losses, has_options=True
     )
     ignore_label: int | None = setting(
         None, "Label that counts for nothing, in loss and metrics.", shown="-100"
@@ -274,7 +274,7 @@ class TrainOptions(CompactOptions):
         "What is reported of the test data (repeatable).",
         more=_metrics_told,
         choices=_metrics,
-        colon=True,
+        has_options=True,
         metavar="NAME",
         shown="the loss's own",
     )

@@ -8,6 +8,7 @@ The only file here that knows the inside of the product.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ import numpy.typing as npt
 
 from onnx_oto.gradients import TrainingSpec, choose_backend, prepare
 from onnx_oto.gradients.spec import GradientSession
-from onnx_oto.model import load, normalise
 from onnx_oto.optim import DIRECTIONS
 from onnx_oto.optim.base import Dense
-from onnx_oto.zigs import analyse, trainable
+from onnx_oto.pipeline.opening import open_model
+from onnx_oto.zigs import parameters
 from torch_reference.distinct import nudged
 from torch_reference.steps import SINGLE, STEPS, WAYS, Way
 
@@ -60,10 +61,11 @@ def _restore(session: GradientSession, start: Array, buffers: dict[str, Array]) 
 
 def _session(path: Path, loss: str, samples: int) -> tuple[GradientSession, str]:
     """Return a session of one shard over all that the product would train, and the name of the input."""
-    model = normalise(load(path), in_place=True)
-    names = trainable(analyse(model))
-    spec = TrainingSpec(trainable=names, loss=loss, batch=samples, shards=1)
-    return prepare(model, spec, choose_backend()).build(), model.graph.input[0].name
+    opened = open_model(path)
+    names = parameters(opened.analysis, opened.origins).trained
+    sizes = {name: math.prod(opened.analysis.graph.initializers[name].dims) for name in names}
+    spec = TrainingSpec(trainable=names, loss=loss, batch=samples, shards=1, ties=opened.origins.tied(sizes))
+    return prepare(opened.master, spec, choose_backend()).build(), opened.model.graph.input[0].name
 
 
 def _train(session: GradientSession, way: Way, batch: dict[str, Array], target: Array) -> None:

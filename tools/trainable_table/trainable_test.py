@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from onnx_oto.data.npz import load as load_npz
+from onnx_oto.data import open_data
 from trainable_table import probe
 from trainable_table.__main__ import is_meant
 from trainable_table.batch import CannotFeed, draw
@@ -66,10 +66,10 @@ def test_scores_get_labels_and_the_batch_is_read_by_the_product(tmp_path: Path) 
     batch = draw(model(CLASSIFIER), 5, 0)
     assert (batch.loss, batch.output, len(batch)) == ("cross-entropy", None, 5)
     batch.save(str(tmp_path / "b.npz"))
-    raw = load_npz(tmp_path / "b.npz")
-    assert raw.train.inputs[""].shape == (5, 6)
-    assert raw.train.target is not None
-    assert raw.train.target.max() < 4
+    train = open_data(tmp_path / "b.npz").train
+    assert (train.samples, train.inputs[""].shape) == (5, (6,))
+    with np.load(tmp_path / "b.npz") as arrays:
+        assert arrays["y_train"].max() < 4
 
 
 def test_a_fixed_batch_is_fed_often_enough_and_the_first_float_output_is_read() -> None:
