@@ -116,6 +116,7 @@ ARITHMETIC = [
     Row("MatMul", "y = MatMul(a, b)", {"a": (2, 5), "b": (5,)}, label="vector right"),
     Row("MatMul", "y = MatMul(b, a)", {"a": (5, 3), "b": (5,)}, label="vector left"),
     Row("MatMul", "y = MatMul(b, a)", {"a": (5,), "b": (5,)}, label="vectors"),
+    Row("MatMul", "y = MatMul(b, a)", {"a": (2, 5, 3), "b": (5,)}, label="vector left of a batch"),
     Row(
         "Gemm",
         "y = Gemm<alpha=0.5, beta=0.3, transA=1, transB=1>(a, b, c)",

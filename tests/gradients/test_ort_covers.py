@@ -101,7 +101,7 @@ def test_indices_that_are_read_are_refused() -> None:
         ("y = MaxPool<kernel_shape=[2, 2], ceil_mode=1>(x)", Facts(), "in the pads altogether"),
         ("y = MaxPool<kernel_shape=[2], pads=[2, 0]>(x)", Facts(), "as large as the kernel"),
         ("y = MaxPool<kernel_shape=[2], storage_order=1>(x)", Facts(), "row-major"),
-        ("y = MatMul(x, v)", Facts(shapes={"v": (6,)}), "1-D"),
+        ("y = MatMul(x, v)", Facts(shapes={"x": (6, 6), "v": (6,)}), "1-D"),
         ("y = MatMul(x, v)", Facts(), "unknown"),
         ("y = Gemm(x, v, c)", Facts(shapes={"c": ()}), "scalar"),
         ("y = Slice(x, s, e, a, t)", Facts(constants={"t": np.array([-1])}), "negative"),

@@ -144,9 +144,10 @@ def _reduction(node: Node, facts: Facts) -> str | None:
 
 @_condition("MatMul")
 def _matmul(node: Node, facts: Facts) -> str | None:
-    """its right operand is no vector"""
-    shape = facts.shapes.get(node.input(1))
-    return "the shape of its right operand is 1-D or unknown" if shape is None or len(shape) < 2 else None
+    """neither operand is a vector"""
+    shapes = [facts.shapes.get(name) for name in node.inputs]
+    vector = any(shape is None or len(shape) < 2 for shape in shapes)
+    return "the shape of an operand is 1-D or unknown" if vector else None
 
 
 @_condition("Gemm")

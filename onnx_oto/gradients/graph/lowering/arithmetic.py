@@ -84,13 +84,16 @@ def gemm(node: Site) -> Outcome:
 
 @register("MatMul")
 def matmul(node: Site) -> Outcome:
-    """A vector on the right becomes a column and the column axis is dropped again."""
+    """A vector on the right becomes a column, one on the left a row, and that axis is dropped again."""
     a, b = node.inputs
-    shape = node.shape(b)
-    if len(shape) > 1:
-        return None
-    column = node.emit("MatMul", a, node.reshape(b, (*shape, 1)))
-    return node.emit("Squeeze", column, node.ints([-1]))
+    left, right = node.shape(a), node.shape(b)
+    if len(right) == 1:
+        column = node.emit("MatMul", a, node.reshape(b, (*right, 1)))
+        return node.emit("Squeeze", column, node.ints([-1]))
+    if len(left) == 1:
+        row = node.emit("MatMul", node.reshape(a, (1, *left)), b)
+        return node.emit("Squeeze", row, node.ints([-2]))
+    return None
 
 
 @register("Floor")
