@@ -455,6 +455,13 @@ CONVOLUTIONS = [
         opset=19,
         label="dilated, count_include_pad",
     ),
+    Row(
+        "AveragePool",
+        "y = AveragePool<kernel_shape=[1, 2, 1], strides=[2, 1, 1], dilations=[1, 2, 1]>(a)",
+        {"a": (2, 2, 2, 4, 2)},
+        opset=19,
+        label="3-D, dilated, with a rest",
+    ),
     Row("GlobalAveragePool", "y = GlobalAveragePool(a)", IMAGE),
     Row("GlobalMaxPool", "y = GlobalMaxPool(a)", IMAGE),
 ]

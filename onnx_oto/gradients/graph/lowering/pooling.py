@@ -116,7 +116,7 @@ def _dilated_mean(node: Site) -> str:
     x = node.inputs[0]
     shape, kernel = node.shape(x), tuple(node.attribute("kernel_shape"))
     begin = list(node.attribute("pads", (0,) * len(kernel)))[: len(kernel)]
-    ends = [int(place.max()) + 1 - n for place, n in zip(_places(node), shape[2:], strict=True)]
+    ends = [max(int(place.max()) + 1 - n, 0) for place, n in zip(_places(node), shape[2:], strict=True)]
     steps = {key: node.attribute(key, (1,) * len(kernel)) for key in ("strides", "dilations")}
     ones = node.number(np.ones((shape[1], 1, *kernel)), x)
     sums = node.emit("Conv", x, ones, group=shape[1], pads=[*begin, *ends], **steps)
