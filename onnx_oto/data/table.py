@@ -40,6 +40,7 @@ class Table:
     def key(self, name: str) -> str:
         """Return what messages call an input; the key of an npz file.
 
+        >>> import numpy as np
         >>> Table("test", {"": np.ones((1, 2))}).key("image")
         'x_test__image'
         """
