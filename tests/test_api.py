@@ -14,7 +14,7 @@ from onnx import numpy_helper, parser
 import onnx_oto
 from onnx_oto.cli.verbs import VERBS
 from onnx_oto.errors import UsageError
-from onnx_oto.settings import settings_of
+from onnx_oto.settings.base import flat, settings_of
 
 OPTIONS = {
     "compact": onnx_oto.CompactOptions,
@@ -67,7 +67,7 @@ def test_all_names_are_there_and_documented() -> None:
 def test_signature_and_documentation_name_every_setting(name: str) -> None:
     function = getattr(onnx_oto, name)
     parameters = inspection.signature(function).parameters
-    for each in settings_of(OPTIONS[name]):
+    for each in flat(settings_of(OPTIONS[name])):
         assert parameters[each.name].default == each.default
         assert parameters[each.name].kind is inspection.Parameter.KEYWORD_ONLY
         assert f"{each.name}: {each.about.help}" in function.__doc__

@@ -25,8 +25,8 @@ from onnx_oto.gradients import TrainingSpec, choose_backend, prepare
 from onnx_oto.gradients.session.shards import ShardedSession
 from onnx_oto.model import normalise
 from onnx_oto.optim import DIRECTIONS, Block, Dhspg, GroupIndex, Optimizer, Plan
-from onnx_oto.pipeline import TrainOptions
 from onnx_oto.pipeline.optimizing import decayed, selector
+from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.training.events import Event, Stepped
 from onnx_oto.training.loop import Recipe, train
 from onnx_oto.training.transforms import ClipNorm

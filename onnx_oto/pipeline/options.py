@@ -128,10 +128,11 @@ def _default_decays() -> str:
     return _of_whom(options()["weight_decay"].defaults)
 
 
-def _method_settings() -> Iterable[Setting]:
+def _method_settings() -> tuple[Setting, ...]:
     """Return what optimizers and directions state themselves, but for the weight decay, which most have."""
     from onnx_oto.optim import options
 
+    found = []
     for each in options().values():
         if each.name != "weight_decay":
             values = set(each.defaults.values())
@@ -140,7 +141,8 @@ def _method_settings() -> Iterable[Setting]:
                 choices=each.choices.__iter__ if each.choices else None,
                 shown="" if values <= {None, False} else str(values.pop()),
             )
-            yield Setting(each.name, kind_of(each.kind | None), about)
+            found.append(Setting(each.name, kind_of(each.kind | None), about))
+    return tuple(found)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ import os
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
@@ -34,6 +35,7 @@ class Kind:
     is_switch: bool = False
 
 
+@cache
 def kind_of(annotation: Any) -> Kind:
     """Return the kind that a resolved annotation stands for. Raises TypeError for one that has none."""
     origin, inner = get_origin(annotation), get_args(annotation)

@@ -130,7 +130,7 @@ def test_a_signal_before_training_leaves_the_earlier_run(model, data, tmp_path):
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     process = start(
         *train, "--overwrite",
-        code=f"{STOPS}\nstop_at('onnx_oto.pipeline.train', '_session', {int(signal.SIGTERM)})",
+        code=f"{STOPS}\nstop_at('onnx_oto.pipeline.train', 'make_optimizer', {int(signal.SIGTERM)})",
     )  # fmt: skip
     check(process, [signal.SIGTERM])
     assert process.returncode == 143

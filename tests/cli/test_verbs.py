@@ -19,7 +19,7 @@ from onnx_oto.runtime.comparing import compare
 CUT = {"schema", "params", "macs", "bytes", "lanes", "verify", "seconds"}
 COMPACTED = CUT | {"notes"}
 PRUNED = COMPACTED | {"original"}
-TRAINED = CUT | {"metric", "latency_ms", "sparsity", "run"}
+TRAINED = CUT | {"metric", "metrics", "latency_ms", "sparsity", "run"}
 VERDICT = {"passed", "max_abs", "max_rel", "samples", "runtime", "sizes", "skipped"}
 
 

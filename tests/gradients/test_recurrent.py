@@ -20,7 +20,7 @@ def test_batch_first(row: Row) -> None:
     model = model_of(row)
     size = row.values()["a"].shape
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = size[0]
-    lowered = lower(model, trainable(row)).model
+    lowered = lower(model, trainable(row), covers).model
     assert not {node.op_type for node in lowered.graph.node} & {"LSTM", "GRU", "RNN"}
     data = {"data": np.zeros(size, np.float32)}
     session = onnxruntime.InferenceSession(lowered.SerializeToString(), providers=["CPUExecutionProvider"])

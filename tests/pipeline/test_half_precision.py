@@ -11,8 +11,9 @@ from onnx import TensorProto, helper, numpy_helper, parser
 
 from onnx_oto.errors import OtoError
 from onnx_oto.model.normal.widen import in_float32
-from onnx_oto.pipeline import TrainOptions, train
 from onnx_oto.pipeline.finishing import with_weights
+from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.pipeline.train import train
 from onnx_oto.runtime.comparing import compare
 
 TEXT = """

@@ -14,7 +14,8 @@ from onnx import numpy_helper, parser
 
 from onnx_oto import data
 from onnx_oto.data import OPENERS, Opener
-from onnx_oto.pipeline import TrainOptions, train
+from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.pipeline.train import train
 
 SHORT = {"epochs": 30, "batch": 16, "lr": 0.05, "sparsity": 0.4}
 

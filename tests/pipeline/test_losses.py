@@ -19,7 +19,8 @@ from onnx_oto.losses import LOSSES, Judged
 from onnx_oto.metrics import METRICS
 from onnx_oto.optim import Dense
 from onnx_oto.optim.directions import Sgd
-from onnx_oto.pipeline import TrainOptions, train
+from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.pipeline.train import train
 from onnx_oto.training import Recipe
 from onnx_oto.training import train as run_loop
 from tests.losses.toys import Both, Distilled
@@ -83,7 +84,7 @@ def test_tokens_have_their_classes_on_the_last_axis(tmp_path, shards):
     y[rng.random(y.shape) < 0.3] = -100
     np.savez(tmp_path / "tokens.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     options = TrainOptions(
-        **{**SHORT, "epochs": 60, "lr": 0.1}, shards=shards, metrics=("token-accuracy", "perplexity", "loss")
+        **{**SHORT, "epochs": 60, "lr": 0.1}, shards=shards, metric=("token-accuracy", "perplexity", "loss")
     )
     result = train(model, tmp_path / "tokens.npz", tmp_path / "run", options)
     full, small = result.gain.scores
@@ -94,7 +95,7 @@ def test_tokens_have_their_classes_on_the_last_axis(tmp_path, shards):
 
 
 def test_metrics_are_reported_under_their_names(model, data, tmp_path):
-    options = TrainOptions(**SHORT, metrics=("f1", "top-1"))
+    options = TrainOptions(**SHORT, metric=("f1", "top-1"))
     result = train(model, data, tmp_path / "run", options)
     written = json.loads((tmp_path / "run" / "result.json").read_text())
     full, small = result.gain.scores
@@ -118,10 +119,10 @@ def test_an_ignored_label_is_asked_for(model, data, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"loss": "hinge"}, "unknown loss 'hinge'"),
+        ({"loss": "hinge"}, "loss is 'hinge': choose one of"),
         ({"loss": "mse", "ignore_label": 255}, "loss 'mse' has no option 'ignore'"),
         (
-            {"loss": "mse", "metrics": ("accuracy",)},
+            {"loss": "mse", "metric": ("accuracy",)},
             "metric 'accuracy' cannot be computed for the loss 'mse'",
         ),
     ],
@@ -139,7 +140,7 @@ def test_a_new_loss_is_one_entry(data, tmp_path, monkeypatch):
     model = saved(tmp_path / "m.onnx", text, w4=(10, 3))
     hot = with_targets(data, lambda y: np.eye(3, dtype=np.float32)[y])
     options = TrainOptions(
-        **{**SHORT, "epochs": 60, "lr": 0.02, "sparsity": 0.1}, loss="both:share=0.25", metrics=("r2", "loss")
+        **{**SHORT, "epochs": 60, "lr": 0.02, "sparsity": 0.1}, loss="both:share=0.25", metric=("r2", "loss")
     )
     result = train(model, hot, tmp_path / "run", options)
     losses = [epoch.loss for epoch in result.history.epochs]
@@ -189,7 +190,7 @@ class WorstTally:
 
 def test_a_new_metric_is_one_entry(model, data, tmp_path, monkeypatch):
     monkeypatch.setitem(METRICS, "worst", Worst)
-    result = train(model, data, tmp_path / "run", TrainOptions(**SHORT, metrics=("worst", "loss")))
+    result = train(model, data, tmp_path / "run", TrainOptions(**SHORT, metric=("worst", "loss")))
     full, small = result.gain.scores
     assert full.metric == "worst"
     assert full.value > full.loss

@@ -11,7 +11,8 @@ from onnx import numpy_helper, parser
 
 from onnx_oto.errors import DataError, UsageError
 from onnx_oto.optim import DIRECTIONS, OPTIMIZERS
-from onnx_oto.pipeline import TrainOptions, train
+from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.pipeline.train import train
 from onnx_oto.runtime.comparing import compare
 from onnx_oto.training import Skipped, Stepped
 from tests.optim.progressive import ProgressiveOptions, Sign

@@ -10,7 +10,9 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from onnx_oto.pipeline import PruneOptions, TrainOptions, prune, train
+from onnx_oto.pipeline.options import PruneOptions, TrainOptions
+from onnx_oto.pipeline.prune import prune
+from onnx_oto.pipeline.train import train
 from onnx_oto.runtime.comparing import compare
 
 TEXT = """

@@ -9,7 +9,8 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from onnx_oto.pipeline import TrainOptions, train
+from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.pipeline.train import train
 from onnx_oto.runtime.comparing import compare
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}

@@ -9,8 +9,10 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from onnx_oto.pipeline import TrainOptions, prune, train
 from onnx_oto.pipeline.opening import open_model
+from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.pipeline.prune import prune
+from onnx_oto.pipeline.train import train
 from onnx_oto.pipeline.verifying import verify_files
 from onnx_oto.runtime.runner import runner
 
