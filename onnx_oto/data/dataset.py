@@ -101,7 +101,10 @@ def assigned(table: Table, inputs: Iterable[str]) -> dict[str, str]:
         return {wanted[0]: ""}
     for name in wanted:
         if name not in table.inputs:
-            raise DataError(f"{table.key(name)!r} is missing: the model reads {', '.join(wanted)}")
+            raise DataError(
+                f"{table.key(name)!r} is missing: the model reads {', '.join(wanted)}; an input that is always the same "
+                f"number needs no data (--set-input {name}:0)"
+            )
     for name in table.inputs:
         if name not in wanted:
             raise DataError(f"{table.key(name)!r}: the model has no such input, it reads {', '.join(wanted)}")

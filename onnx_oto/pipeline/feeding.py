@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from onnx_oto.pipeline.options import FeedOptions
 from onnx_oto.runtime.comparing import Feeding
 
 Array = npt.NDArray[Any]
+Number = TypeVar("Number", int, float)
 Path = str | os.PathLike[str]
 
 
@@ -40,6 +41,25 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
             name = ""
         if not name or any(size < 1 for size in found[name]):
             raise UsageError(f"'{text}' is no shape of an input: write NAME:d0,d1,... such as x:1,16000")
+    return found
+
+
+def parse_numbers(option: str, texts: Sequence[str], kind: Callable[[str], Number]) -> dict[str, Number]:
+    """Return numbers by input name, for an option that is given as NAME:NUMBER. Raises UsageError.
+
+    >>> parse_numbers("batch-axis", ["x:1", "a:b:0"], int)
+    {'x': 1, 'a:b': 0}
+    """
+    found = {}
+    for text in texts:
+        name, _, number = text.rpartition(":")
+        try:
+            found[name] = kind(number)
+        except ValueError:
+            name = ""
+        if not name:
+            what = "a whole number" if kind is int else "a number"
+            raise UsageError(f"{option} is '{text}': write NAME:NUMBER, with the name of an input and {what}")
     return found
 
 

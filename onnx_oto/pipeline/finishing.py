@@ -18,6 +18,7 @@ from onnx_oto.model import save
 from onnx_oto.model.graph.order import drop_dead
 from onnx_oto.model.graph.tensors import from_array
 from onnx_oto.model.normal.origins import Origins
+from onnx_oto.model.normal.serving import Serving
 from onnx_oto.model.normal.sharing import share_copies
 from onnx_oto.pipeline.feeding import read_feeding
 from onnx_oto.pipeline.folder import COMPACT, TRAINED
@@ -46,6 +47,7 @@ def finish(
     options: TrainOptions,
     folder: Path,
     loss: Loss,
+    serving: Serving,
 ) -> tuple[int, Gain]:
     """Return how many lanes were removed, and what was gained; writes trained.onnx and compact.onnx.
 
@@ -61,7 +63,7 @@ def finish(
     removed = int(drop.sum())
     summary = summarise(analysis, small, removed, verdict, Change(before, after))
     outputs = named_outputs(model, options, loss)
-    lean, lean_small = (_runnable(trimmed(each, outputs)) for each in (full, small))
+    lean, lean_small = (serving.served(_runnable(trimmed(each, outputs))) for each in (full, small))
     scores = tuple(
         evaluate(predictor(reading(each, outputs, loss)), dataset.test, loss, options.metric)
         for each in (lean, lean_small)

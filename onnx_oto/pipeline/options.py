@@ -281,6 +281,18 @@ class TrainOptions(CompactOptions):
         shown="the loss's own",
     )
     model_output: str | None = setting(None, "Output that the loss reads.", shown="the first")
+    batch_axis: Sequence[str] = setting(
+        (),
+        "Axis of an input that counts samples; the data have them first all the same (repeatable).",
+        metavar="NAME:AXIS",
+        shown="the one that is called so, or the first",
+    )
+    set_input: Sequence[str] = setting(
+        (),
+        "Train with this number in an input that the data do not hold (repeatable).",
+        metavar="NAME:NUMBER",
+        shown="0 for first states of recurrent layers",
+    )
     scope: Literal["dimension", "global"] = setting(
         "global",
         "Take the same share of every dimension (fewer MACs, faster models), or rank groups over the whole model.",

@@ -13,7 +13,8 @@ import onnx
 from onnx_oto import data
 from onnx_oto.errors import DataError, OtoError, StorageError, UnsupportedError, UsageError
 from onnx_oto.gradients import Backend, Preparation, TrainingSpec, choose_backend, prepare, require_trainable
-from onnx_oto.pipeline.feeding import read_feeding
+from onnx_oto.model.normal.serving import Serving, serving
+from onnx_oto.pipeline.feeding import parse_numbers, read_feeding
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.prune import require_passed
@@ -35,6 +36,7 @@ class Ready:
     """A model, data that fit it, and how to train: nothing is left that could be refused."""
 
     opened: Opened
+    serving: Serving
     preparation: Preparation
     dataset: data.Dataset
 
@@ -56,7 +58,10 @@ def make_ready(
     backend = choose_backend(options.backend)
     require_computable(opened.origins.computed, options.limits)
     opening, trouble = _opened_data(source)
-    preparation = _prepared(opened, options, backend, opening, say)
+    served = _serving(opened, options, opening)
+    for name, number in served.values.items():
+        say(f"input {name!r} is {number:g} in training")
+    preparation = _prepared(opened, served, options, backend, opening, say)
     require_trainable(preparation.refusals)
     if opening is None:
         raise trouble or DataError(f"{str(source)!r} holds no data")
@@ -71,7 +76,7 @@ def make_ready(
     _, shrunk = data.fit_batch(opening.train.samples, options.batch)
     if shrunk:
         say(shrunk)
-    return Ready(opened, preparation, dataset)
+    return Ready(opened, served, preparation, dataset)
 
 
 def _opened_data(source: str | os.PathLike[str]) -> tuple[data.Opening | None, OtoError | None]:
@@ -83,18 +88,22 @@ def _opened_data(source: str | os.PathLike[str]) -> tuple[data.Opening | None, O
 
 
 def _prepared(
-    opened: Opened, options: TrainOptions, backend: Backend, opening: data.Opening | None, say: Say
+    opened: Opened,
+    serving: Serving,
+    options: TrainOptions,
+    backend: Backend,
+    opening: data.Opening | None,
+    say: Say,
 ) -> Preparation:
     """Return the preparation for the sizes of the data, or for guessed ones where there are none."""
     names = _names(opened, options, say)
-    shapes = {
-        name: tuple(size or OPEN_SIZE for size in sizes)
-        for name, sizes in _open_inputs(opened.master).items()
-    }
+    model = serving.served(opened.master)
+    patterns = _open_inputs(model)
+    shapes = {name: tuple(size or OPEN_SIZE for size in sizes) for name, sizes in patterns.items()}
     targets: dict[str, tuple[int, ...]] = {}
     batch = options.batch
     if opening is not None:
-        shapes.update(data.sample_shapes(opening.train, _open_inputs(opened.master)))
+        shapes.update(data.sample_shapes(opening.train, patterns))
         targets = {name: sample.shape for name, sample in opening.train.targets.items()}
         batch, _ = data.fit_batch(opening.train.samples, options.batch)
     spec = TrainingSpec(
@@ -110,7 +119,29 @@ def _prepared(
         fixed_statistics=options.fixed_statistics,
         held=held(opened.analysis, names) if options.prunes else (),
     )
-    return prepare(opened.master, spec, backend)
+    preparation = prepare(model, spec, backend)
+    _require_samples(preparation)
+    return preparation
+
+
+def _serving(opened: Opened, options: TrainOptions, opening: data.Opening | None) -> Serving:
+    """Return how data are served to the model. Raises UsageError."""
+    return serving(
+        opened.master,
+        None if opening is None else set(opening.train.inputs),
+        axes=parse_numbers("batch-axis", options.batch_axis, int),
+        values=parse_numbers("set-input", options.set_input, float),
+    )
+
+
+def _require_samples(preparation: Preparation) -> None:
+    """Raise UsageError for an input that holds no samples: data are samples in every input."""
+    for feed in preparation.feeds:
+        if not feed.batched:
+            raise UsageError(
+                f"input {feed.name!r} has no axis that counts samples: say which one does with --batch-axis "
+                f"{feed.name}:AXIS, or which number it is with --set-input {feed.name}:NUMBER"
+            )
 
 
 def _names(opened: Opened, options: TrainOptions, say: Say) -> tuple[str, ...]:

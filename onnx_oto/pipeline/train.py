@@ -101,6 +101,7 @@ def train(
                     options,
                     folder.path,
                     ready.preparation.loss,
+                    ready.serving,
                 )
             seconds = time.perf_counter() - begin
             result = Trained(folder.path, options.sparsity, removed / groups, seconds, history, gain)
