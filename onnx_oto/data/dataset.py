@@ -102,7 +102,7 @@ def assigned(table: Table, inputs: Iterable[str]) -> dict[str, str]:
     for name in wanted:
         if name not in table.inputs:
             raise DataError(
-                f"{table.key(name)!r} is missing: the model reads {', '.join(wanted)}; an input that is always the same "
+                f"{table.key(name)!r} is missing: the model reads {', '.join(wanted)}; an input that is always one "
                 f"number needs no data (--set-input {name}:0)"
             )
     for name in table.inputs:
