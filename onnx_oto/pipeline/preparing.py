@@ -65,6 +65,7 @@ def make_ready(
     require_trainable(preparation.refusals)
     if opening is None:
         raise trouble or DataError(f"{str(source)!r} holds no data")
+    _say_outputs(opened, preparation, options, say)
     _say_ceiling(opened.analysis, say)
     for note in opened.notes:
         say(note)
@@ -225,6 +226,16 @@ def _rehearsed_choice(analysis: Analysis, options: TrainOptions, say: Say) -> Ch
             f"not {wanted}"
         )
     return choice
+
+
+def _say_outputs(opened: Opened, preparation: Preparation, options: TrainOptions, say: Say) -> None:
+    """Say that other outputs are not trained, where there are any."""
+    names = [value.name for value in opened.model.graph.output]
+    read = [options.model_output] if options.model_output else names[: preparation.loss.outputs]
+    others = [name for name in names if name not in read]
+    if others:
+        listed = ", ".join(map(repr, others[:3])) + (" and others" if len(others) > 3 else "")
+        say(f"the loss reads output {', '.join(map(repr, read))}: what only {listed} need does not learn")
 
 
 def _say_ceiling(analysis: Analysis, say: Say) -> None:

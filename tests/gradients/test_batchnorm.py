@@ -194,3 +194,18 @@ def test_computed_statistics_are_refused(build: Build) -> None:
     )
     with pytest.raises(UnsupportedError, match="running statistic 'var' is no float32 initializer"):
         build(model, ("scale", "shift"), batch=2)
+
+
+def test_statistics_of_a_branch_that_is_not_trained_stay(build: Build) -> None:
+    """The loss reads the first output; the norm in front of the second one sees no batch."""
+    text = f"""(float[N, 3, 2, 2] x) => (float[N, 3, 2, 2] y, float[N, 3, 2, 2] other) {{
+        {BODY} other = BatchNormalization(x, scale2, shift2, mean2, var2)
+    }}"""
+    second = {f"{name}2": value for name, value in WEIGHTS.items()}
+    session = build(
+        model_from(text, {**WEIGHTS, **second}), ("scale", "shift", "scale2", "shift2"), batch=4, shards=1
+    )
+    x = normal(4, 3, 2, 2)
+    session.step({"x": x}, x)
+    assert set(session.buffers) == {"mean", "var"}
+    assert session.buffers["var"].all()

@@ -217,3 +217,15 @@ def test_augmentation_changes_image_targets_with_their_images(tmp_path):
         losses.append(result.history.epochs[-1].loss)
     assert max(losses) < 0.05
     assert any("changes x_train, y_train; edges are repeated" in line for line in said)
+
+
+def test_outputs_that_the_loss_does_not_read_are_named(model, data, tmp_path):
+    loaded = onnx.load(model)
+    extra = onnx.helper.make_node("Neg", [loaded.graph.output[0].name], ["extra"], name="extra")
+    loaded.graph.node.append(extra)
+    loaded.graph.output.append(onnx.helper.make_tensor_value_info("extra", onnx.TensorProto.FLOAT, None))
+    onnx.save(loaded, tmp_path / "two.onnx")
+    said = []
+    train(tmp_path / "two.onnx", data, tmp_path / "run", TrainOptions(sparsity=0.3, **SHORT), say=said.append)
+    name = loaded.graph.output[0].name
+    assert f"the loss reads output '{name}': what only 'extra' need does not learn" in said

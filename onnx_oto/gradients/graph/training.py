@@ -64,6 +64,9 @@ def detached(model: onnx.ModelProto, spec: TrainingSpec) -> Detached:
     loss = loss.settle(shapes, spec.target_shapes)
     outputs = tuple(read(light, name, loss.activations) for name in named)
     _cut(light, outputs)
+    alive = {value.name for value in light.graph.input}
+    moved = {name: value for name, value in weights.statistics.items() if name in alive}
+    weights = weights._replace(statistics=moved)  # a norm of another output's branch sees no batch
     bound = weights.all()
     fixed = None
     if fixed_batch(light, bound) is not None and loss.per_sample:
