@@ -33,13 +33,14 @@ class Record:
             value = getattr(self.settings, each.name)
             if each.about.recorded:
                 values |= value if each.about.entries is not None else {each.key: value}
+        suited = {each.key: settled[each.name] for each in known if each.name in settled}
         heading = (
             f"onnx-oto {__version__}: the settings of this run. To repeat it:",
             f"onnx-oto {self.verb} --config {SETTINGS} --run ANOTHER-FOLDER",
         )
         content = written(
             self.verb,
-            {name: Path(path) for name, path in self.reads.items()} | values | settled,
+            {name: Path(path) for name, path in self.reads.items()} | values | suited,
             folder.path,
             heading,
         )

@@ -126,7 +126,7 @@ def _fit(
         optimizer = make_optimizer(ready.opened.analysis, session, options, _steps(ready, options))
         recipe = _recipe(ready, options)
         folder.begin()
-        record.write(folder, shards=session.shards)
+        record.write(folder, shards=session.shards, backend=ready.preparation.backend.name)
         with MetricsFile(folder.place(METRICS)) as metrics:
             watching = Observers((rescue, metrics, observer) if observer else (rescue, metrics))
             with listening:
