@@ -1,4 +1,4 @@
-"""README.md names every command, what it links to is there, and what it shows runs."""
+"""README.md names every command, what it links to is there, and what pages for users show runs."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
+import numpy as np
+import onnx
 import pytest
 
 from onnx_oto.cli.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", "docs/settings.md")
+PAGES = ("README.md", "docs/settings.md", "docs/training.md")
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -33,6 +35,58 @@ def test_links_lead_somewhere():
     assert missing == []
 
 
+# What the recipes of docs/training.md are about: the next token, a mask, an image of twice the size.
+RECIPES = {
+    "tokens": (
+        """ <ir_version: 8, opset_import: ["" : 17]>
+        tokens (int64[N,6] ids) => (float[N,6,10] logits) {
+            e = Gather(table, ids)
+            n = LayerNormalization(e, s1, b1)
+            u = MatMul(n, w1)
+            g = Relu(u)
+            d = MatMul(g, w2)
+            r = Add(d, e)
+            logits = MatMul(r, w3)
+        }""",
+        {"table": (10, 8), "s1": (8,), "b1": (8,), "w1": (8, 16), "w2": (16, 8), "w3": (8, 10)},
+    ),
+    "segment": (
+        """ <ir_version: 8, opset_import: ["" : 17]>
+        segment (float[N,3,8,8] image) => (float[N,2,8,8] logits) {
+            a = Conv<pads = [1,1,1,1]>(image, w1, b1)
+            b = Relu(a)
+            logits = Conv(b, w2, b2)
+        }""",
+        {"w1": (8, 3, 3, 3), "b1": (8,), "w2": (2, 8, 1, 1), "b2": (2,)},
+    ),
+    "enlarge": (
+        """ <ir_version: 8, opset_import: ["" : 17]>
+        enlarge (float[N,3,8,8] small) => (float[N,3,16,16] large) {
+            a = Conv<pads = [1,1,1,1]>(small, w1, b1)
+            b = Relu(a)
+            c = Conv<pads = [1,1,1,1]>(b, w2, b2)
+            large = DepthToSpace<blocksize = 2, mode = "CRD">(c)
+        }""",
+        {"w1": (8, 3, 3, 3), "b1": (8,), "w2": (12, 8, 3, 3), "b2": (12,)},
+    ),
+}
+
+
+def samples() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yield a small set of samples and targets for each recipe."""
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 10, (48, 6))
+    following = np.roll(ids, -1, axis=1)
+    following[:, -1] = -100
+    yield "tokens", ids, following
+    images = rng.integers(0, 256, (48, 8, 8, 3), np.uint8)
+    masks = (images[..., 0] > 127).astype(np.uint8)
+    masks[:, 0] = 255
+    yield "segment", images, masks
+    large = rng.random((48, 3, 16, 16), np.float32)
+    yield "enlarge", large.reshape(48, 3, 8, 2, 8, 2).mean((3, 5)), large
+
+
 def parameters(command: click.Command) -> list[click.Parameter]:
     return command.get_params(click.Context(command))
 
@@ -42,6 +96,13 @@ def test_options_in_examples_exist():
     for line in re.findall(r"^onnx-oto .*", TEXT, re.MULTILINE):
         used = set(re.findall(r"(?<=\s)--?[a-z-]+", line.partition("#")[0]))
         assert used <= known
+
+
+def test_options_that_training_is_told_with_exist() -> None:
+    """In words too: docs/training.md speaks of more options than its commands use."""
+    text = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+    known = {option for entry in VERBS.values() for p in parameters(entry.load()) for option in p.opts}
+    assert set(re.findall(r"(?<=[`\s])--[a-z][a-z0-9-]*", text)) <= known
 
 
 def snippets(text: str) -> Iterator[list[str]]:
@@ -55,9 +116,14 @@ def snippets(text: str) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_is_shown_runs(page: str, model: Path, data: Path, tmp_path: Path) -> None:
+def test_what_is_shown_runs(
+    page: str, model: Path, data: Path, models: Callable[..., onnx.ModelProto], tmp_path: Path
+) -> None:
     shutil.copy(model, tmp_path / "model.onnx")
     shutil.copy(data, tmp_path / "data.npz")
+    for name, x, y in samples():
+        onnx.save(models(*RECIPES[name]), tmp_path / f"{name}.onnx")
+        np.savez(tmp_path / f"{name}.npz", x_train=x, y_train=y, x_test=x[:16], y_test=y[:16])
     found = list(snippets((ROOT / page).read_text(encoding="utf-8")))
     assert {command[0] for command in found} == {"-m", "-c"}
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])

@@ -159,8 +159,8 @@ def _unrolled(node: Site, gates: int, functions: Sequence[str], states: int, ste
     steps, samples, _ = _sequence(node)
     if steps > MOST_STEPS:
         raise UnsupportedError(
-            f"it runs over {steps} steps, training unrolls up to {MOST_STEPS}: train on shorter pieces "
-            "(--sample-shape, or export the model for them)"
+            f"it runs over {steps} steps, training unrolls up to {MOST_STEPS}: train on shorter samples "
+            "(or export the model for them, where it fixes their length)"
         )
     hidden = node.shape(node.inputs[2])[2]
     chosen = _functions(node, functions)
