@@ -11,13 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import onnx
 
 from onnx_oto.cli.commands import cli
 from onnx_oto.errors import OtoError
 from onnx_oto.gradients.backends.ort_covers import CONDITIONS, differentiable
+from onnx_oto.gradients.graph.lowering.definitions import is_defined
 from onnx_oto.gradients.graph.lowering.registry import ALWAYS_LOWERED, registered
 from onnx_oto.losses import LOSSES
 from onnx_oto.metrics import ALIASES, METRICS
+from onnx_oto.model.files.loading import RUNTIME_OPSET
 from onnx_oto.ops import RULES
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -103,7 +106,11 @@ def training(op: str) -> str:
     if op in CONDITIONS:
         condition = " ".join((CONDITIONS[op].__doc__ or "").split("\n\n")[0].split())
         return f"native if {condition}; else {'lowered' if op in registered() else 'no'}"
-    return "native" if op in differentiable() else "lowered" if op in registered() else "no"
+    if op in differentiable():
+        return "native"
+    newest = onnx.defs.onnx_opset_version()
+    defined = not onnx.defs.has(op, RUNTIME_OPSET, "") and is_defined(op, newest)
+    return "lowered" if op in registered() or defined else "no"
 
 
 def operators() -> str:

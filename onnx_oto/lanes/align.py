@@ -116,7 +116,7 @@ def combine(
     """Return the layout of an elementwise op: `state` maps the operands' states to the result's.
 
     roles[i]: what a parameter does as operand i. Only a producer may count as zero. elementwise: the operands are
-    all of the node's inputs, so that shadows can be told (see `shadow.py`).
+    all of the node's inputs, so that shadows can be told (see `repairs/shadow.py`).
     """
     aligned = align(trace, node, layouts)
     blocks = []

@@ -6,7 +6,7 @@ a *block*. A block labels the positions of one factor, or of several factors **j
 [C] into [heads, head-dim] the label of position (h, d) is one entry of a rank-2 array, on two axes. So a reshape,
 a transpose and a reshape back are only index arithmetic on labels.
 
-Labels are integers; which of them are the same lane is decided later (`solve.py`).
+Labels are integers; which of them are the same lane is decided later (`components.py`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What one walk over the graph collects: layouts, ties, frozen labels, roles, constraints, repairs, MACs.
 
 The rules in `onnx_oto.ops` write into a `Trace`; `onnx_oto.zigs` reads it. How layouts of several tensors are
-brought together is in `align.py` and `contract.py`, reshapes are in `reshape.py`.
+brought together is in `align.py` and `contract.py`, how one is reshaped in `regroup.py`.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ _MADE_UP = re.compile(rf"{_LITERAL.pattern}|^(val_|onnx::[A-Za-z]+_|_)?\d+$|^(co
 _DOTTED = re.compile(r"^[A-Za-z_]\w*(\.\w+)+$")
 _MASK = -1e4
 TRAINED = (TensorProto.FLOAT, *HALVES)
-"""Half precision is trained in float32 (see `model.widen`)."""
+"""Half precision is trained in float32 (see `model.normal.widen`)."""
 _TOLERANCE = 1e-3
 WRITTEN = "it is written in the code of the model"
 TABLE = "its values are those of a table or a mask"
