@@ -1,8 +1,9 @@
-"""The generated pages are up to date, and every command is documented."""
+"""The generated pages are up to date, and what pages link to and name is there."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -30,3 +31,70 @@ def test_every_rule_has_a_docstring() -> None:
     from onnx_oto.ops import RULES
 
     assert [op for op, entries in RULES.items() for e in entries if not (e.rule.__doc__ or "").strip()] == []
+
+
+PAGES = sorted(["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+"""What links to other files, by path below the root."""
+
+
+def _anchor(heading: str) -> str:
+    """Return the anchor that GitHub gives a heading.
+
+    >>> _anchor("The terminal and `signals`")
+    'the-terminal-and-signals'
+    """
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_and_headings(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    missing = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith("https://"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / name if name else ROOT / page
+        if not target.exists():
+            missing.append(link)
+        elif anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            missing += [] if anchor in map(_anchor, headings) else [link]
+    assert missing == []
+
+
+def test_every_page_is_linked() -> None:
+    links = {
+        (ROOT / page).parent.joinpath(link.partition("#")[0]).resolve()
+        for page in PAGES
+        for link in re.findall(r"\]\(([^)\s]+)\)", (ROOT / page).read_text(encoding="utf-8"))
+        if not link.startswith("https://")
+    }
+    unread = [page for page in PAGES if page != "README.md" and (ROOT / page).resolve() not in links]
+    assert unread == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_modules_that_are_named_are_there(page: str) -> None:
+    """Modules by their path below the package, other files by theirs below the root; of a test its function too."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    missing = []
+    for path, function in re.findall(r"`([a-z_]+(?:/\w+)*/\w+\.py)(?:::(\w+))?`", text):
+        place = next((base / path for base in (ROOT / "onnx_oto", ROOT) if (base / path).is_file()), None)
+        if place is None:
+            missing.append(path)
+        elif function and f"def {function}(" not in place.read_text(encoding="utf-8"):
+            missing.append(f"{path}::{function}")
+    assert missing == []
+
+
+def test_folders_that_design_names_are_there() -> None:
+    text = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    paths = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)*/?)`", text))
+    named = [path for path in paths if "/" in path]
+    assert "gradients/" in named
+    assert [
+        path
+        for path in named
+        if not any((base / path).is_dir() or (base / path).exists() for base in (ROOT / "onnx_oto", ROOT))
+    ] == []
