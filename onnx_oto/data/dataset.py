@@ -120,6 +120,9 @@ def _examples(
     scene: Scene | None,
 ) -> tuple[Examples, list[str]]:
     columns, notes = {}, []
+    if pixels is not None and all(len(table.inputs[key].shape) < 3 for key in names.values()):
+        key = table.key(next(iter(names.values())))
+        raise DataError(f"{key}: its samples are vectors, mean and std are for images: normalise them before")
     for name, key in names.items():
         stored, wanted = table.inputs[key], inputs[name]
         prepared = pixels if len(stored.shape) > 2 else None
@@ -129,7 +132,11 @@ def _examples(
     for name, target in targets.items():
         if name not in table.targets:
             raise DataError(f"{table.target_key(name)!r} is missing: the loss needs a target")
-        labels[name] = fit_target(table.target_key(name), table.targets[name], target)
+        stored = table.targets[name]
+        labels[name] = fit_target(table.target_key(name), stored, target)
+        if stored.dtype == np.uint8 and np.dtype(target.dtype).kind == "f":
+            key = table.target_key(name)
+            notes.append(f"{key}: targets {list(stored.shape[1:])} uint8, numbers from 0 to 255 as they are")
     return Examples(columns, labels, scene), notes
 
 

@@ -20,12 +20,12 @@ from onnx_oto.model.graph.tensors import from_array
 from onnx_oto.model.normal.origins import Origins
 from onnx_oto.model.normal.serving import Serving
 from onnx_oto.model.normal.sharing import share_copies
-from onnx_oto.pipeline.feeding import read_feeding
 from onnx_oto.pipeline.folder import COMPACT, TRAINED
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.prune import cut_and_verify
 from onnx_oto.pipeline.result import Gain
 from onnx_oto.pipeline.summary import Change, summarise
+from onnx_oto.runtime.comparing import Feeding
 from onnx_oto.runtime.comparing.probes import only_outputs
 from onnx_oto.runtime.comparing.upcast import upcast, uses_bfloat16
 from onnx_oto.runtime.limits import UNLIMITED
@@ -48,6 +48,7 @@ def finish(
     folder: Path,
     loss: Loss,
     serving: Serving,
+    feeding: Feeding,
 ) -> tuple[int, Gain]:
     """Return how many lanes were removed, and what was gained; writes trained.onnx and compact.onnx.
 
@@ -57,8 +58,7 @@ def finish(
     before = save(_shared(full, origins), folder / TRAINED)
     analysis = analyse(full, options)
     drop = choose_zeros(analysis).drop if options.prunes else np.zeros(analysis.lanes.count, bool)
-    feeding = replace(read_feeding(full, options), limits=UNLIMITED)
-    _, small, verdict = cut_and_verify(analysis, drop, options.seed, feeding)
+    _, small, verdict = cut_and_verify(analysis, drop, options.seed, replace(feeding, limits=UNLIMITED))
     after = save(_shared(small, origins), folder / COMPACT)
     removed = int(drop.sum())
     summary = summarise(analysis, small, removed, verdict, Change(before, after))

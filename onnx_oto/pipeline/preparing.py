@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 
@@ -18,7 +18,7 @@ from onnx_oto.pipeline.feeding import parse_numbers, read_feeding
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.prune import require_passed
-from onnx_oto.runtime.comparing import compare
+from onnx_oto.runtime.comparing import Feeding, compare
 from onnx_oto.runtime.comparing.computable import require_computable
 from onnx_oto.surgery import cut, kept_inside
 from onnx_oto.zigs import Analysis, Choice, choose, parameters, score, zero_dropped
@@ -39,6 +39,7 @@ class Ready:
     serving: Serving
     preparation: Preparation
     dataset: data.Dataset
+    feeding: Feeding
 
 
 def make_ready(
@@ -69,15 +70,16 @@ def make_ready(
     _say_ceiling(opened.analysis, say)
     for note in opened.notes:
         say(note)
+    feeding = read_feeding(opened.model, options)
     if options.prunes:
-        _rehearse(opened.analysis, options, say)
+        feeding = _rehearse(opened, served, opening, feeding, options, say)
     dataset = _dataset(preparation, opening, options)
     for note in dataset.notes:
         say(note)
     _, shrunk = data.fit_batch(opening.train.samples, options.batch)
     if shrunk:
         say(shrunk)
-    return Ready(opened, served, preparation, dataset)
+    return Ready(opened, served, preparation, dataset, feeding)
 
 
 def _opened_data(source: str | os.PathLike[str]) -> tuple[data.Opening | None, OtoError | None]:
@@ -181,18 +183,47 @@ def _dataset(preparation: Preparation, opening: data.Opening, options: TrainOpti
     return opening.fit(inputs, preparation.targets, pixels=pixels, augment=augment)
 
 
-def _rehearse(analysis: Analysis, options: TrainOptions, say: Say) -> None:
-    """Cut random groups out and verify: what cannot be compacted is refused now, not after training."""
+def _rehearse(
+    opened: Opened,
+    serving: Serving,
+    opening: data.Opening,
+    feeding: Feeding,
+    options: TrainOptions,
+    say: Say,
+) -> Feeding:
+    """Cut random groups out and verify: what cannot be compacted is refused now, not after training.
+
+    Returns what it was verified on: `feeding`, or, where the model does not run so, at the sizes of the data too.
+    """
     begin = time.perf_counter()
+    analysis = opened.analysis
     choice = _rehearsed_choice(analysis, options, say)
-    feeding = read_feeding(analysis.model, options)
     result = cut(analysis, choice.drop)
     inside = kept_inside(analysis, choice.drop, result)
-    verdict = compare(zero_dropped(analysis, choice.drop), result.model, feeding=feeding, inside=inside)
+    full = zero_dropped(analysis, choice.drop)
+    try:
+        verdict = compare(full, result.model, feeding=feeding, inside=inside)
+    except UnsupportedError:
+        shapes = _shapes_of_data(opened, serving, opening)
+        if not shapes.keys() - feeding.shapes.keys():
+            raise
+        feeding = replace(feeding, shapes={**shapes, **feeding.shapes})
+        verdict = compare(full, result.model, feeding=feeding, inside=inside)
     require_passed(verdict, "training was not started")
     say(
         f"rehearsal of the cut on random groups: exact in {verdict.runtime} ({time.perf_counter() - begin:.1f} s)"
     )
+    return feeding
+
+
+def _shapes_of_data(opened: Opened, serving: Serving, opening: data.Opening) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that inputs with open sizes have for two samples of the data, as the model counts axes."""
+    shapes = {}
+    found = data.sample_shapes(opening.train, _open_inputs(serving.served(opened.master)))
+    for name, sample in found.items():
+        axis = serving.axes.get(name, 0)
+        shapes[name] = (*sample[:axis], 2, *sample[axis:])
+    return shapes
 
 
 def _rehearsed_choice(analysis: Analysis, options: TrainOptions, say: Say) -> Choice:

@@ -84,11 +84,12 @@ def train(
             history, zeroed = _fit(
                 ready, options, folder, rescue, observer, stop, listening or nullcontext(), record
             )
+            target = options.sparsity if options.prunes else 0.0
             groups = max(sum(d.size for d in ready.opened.analysis.prunable), 1)
             if history.stopped or (stop is not None and stop()):
                 history = replace(history, stopped=True)
                 seconds = time.perf_counter() - begin
-                return Trained(folder.path, options.sparsity, zeroed / groups, seconds, history)
+                return Trained(folder.path, target, zeroed / groups, seconds, history)
             say("compacting, verifying, measuring")
             for name in MODELS:
                 folder.place(name)
@@ -102,9 +103,10 @@ def train(
                     folder.path,
                     ready.preparation.loss,
                     ready.serving,
+                    ready.feeding,
                 )
             seconds = time.perf_counter() - begin
-            result = Trained(folder.path, options.sparsity, removed / groups, seconds, history, gain)
+            result = Trained(folder.path, target, removed / groups, seconds, history, gain)
             write_json(folder.place(RESULT), {**result.as_json(), "options": options.as_json()})
             return result
 

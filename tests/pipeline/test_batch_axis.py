@@ -65,3 +65,24 @@ def test_an_input_that_counts_no_samples_is_asked_about(model: Path, data: Path,
         train(model, data, tmp_path / "run", TrainOptions(epochs=1, batch=16))
     with pytest.raises(UsageError, match="set-input is 'rate:x': write NAME:NUMBER"):
         train(model, data, tmp_path / "run", TrainOptions(set_input=("rate:x",)))
+
+
+def test_a_model_that_runs_at_the_sizes_of_the_data_alone_is_verified_there(tmp_path: Path) -> None:
+    """Every axis of the input is open, and the first layer wants three channels."""
+    rng = np.random.default_rng(0)
+    parsed = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 17]> g (float[N, C, L] x) => (float[N, 2] y) {
+            a = Conv(x, w) b = Relu(a) c = Conv(b, v) d = GlobalAveragePool(c) y = Flatten(d)
+        }"""
+    )
+    for name, shape in {"w": (8, 3, 3), "v": (2, 8, 1)}.items():
+        value = rng.standard_normal(shape).astype(np.float32)
+        parsed.graph.initializer.append(numpy_helper.from_array(value, name))
+    onnx.save(parsed, tmp_path / "m.onnx")
+    x, y = rng.standard_normal((32, 3, 11)).astype(np.float32), rng.integers(0, 2, 32)
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    options = TrainOptions(epochs=1, batch=16, lr=0.01, sparsity=0.25)
+    result = train(tmp_path / "m.onnx", tmp_path / "d.npz", tmp_path / "run", options)
+    assert result.gain is not None
+    assert result.gain.summary.removed == 2
+    assert {size["C"] for size in result.gain.summary.verdict.sizes} == {3}
