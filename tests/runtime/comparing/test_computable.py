@@ -56,3 +56,13 @@ def test_shape_arithmetic_and_no_weights_are_tried() -> None:
 
 def test_nothing_computed_is_nothing_to_try() -> None:
     assert computed("y = Relu(x)") is None
+
+
+def test_what_no_runtime_hands_over_is_tried_all_the_same() -> None:
+    """PyTorch writes the transposed weight of a bfloat16 layer as a node."""
+    weight = "<bfloat16[2,3] w = {1,2,3,4,5,6}>"
+    text = f"g (bfloat16[N,3] x) => (bfloat16[N,2] y) {weight} {{ t = Transpose(w) y = MatMul(x, t) }}"
+    origins = Origins()
+    normalise(build(text), origins=origins)
+    assert origins.computed is not None
+    require_computable(origins.computed, SENSIBLE)
