@@ -39,6 +39,19 @@ def test_vectors_of_one_number_were_merged_by_an_exporter(number, parse):
     assert not origins.tied(sizes)
 
 
+@pytest.mark.parametrize("fresh", [True, False])
+def test_the_same_holds_for_a_vector_that_every_reader_reshapes(fresh, parse):
+    """Fresh GroupNorms as PyTorch exports them: one vector of ones, unsqueezed for each."""
+    text = """g (float[N,4,6] x) => (float[N,4,6] y) <int64[1] i = {1}> {
+        p = Unsqueeze(s, i) a = Mul(x, p) b = Tanh(a) q = Unsqueeze(s, i) y = Mul(b, q) }"""
+    model = parse(text, **({} if fresh else {"s": (4,)}))
+    if fresh:
+        model.graph.initializer.append(numpy_helper.from_array(np.ones(4, np.float32), "s"))
+    _, origins, sizes = opened(model)
+    assert {"p", "q"} <= set(sizes)
+    assert [set(tie.names) for tie in origins.tied({n: sizes[n] for n in "pq"})] == [{"p", "q"}][fresh:]
+
+
 def test_a_layer_that_is_used_twice_keeps_one_bias(parse):
     """Whatever its values: that it also shares the matrix says that it is one layer."""
     text = "g (float[N,4] x) => (float[N,4] y) { a = Gemm(x, v, b) c = Gemm(a, v, b) d = Gemm(c, w, b) y = Relu(d) }"

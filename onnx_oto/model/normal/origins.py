@@ -81,7 +81,7 @@ class Origins:
     def folded(self, name: str, source: str) -> None:
         """Remember that an initializer, now called `name`, was computed from an initializer of its size."""
         origin = self.of(source)
-        self.found[name] = Origin(origin.name, origin.index, folded=True)
+        self.found[name] = Origin(origin.name, origin.index, folded=True, apart=origin.apart)
 
     def moved(self, node: NodeProto, values: Mapping[str, np.ndarray], opsets: Mapping[str, int]) -> None:
         """Follow the initializer of the result's size through a node that moves its elements or computes from them.
@@ -107,9 +107,19 @@ class Origins:
             index = self._places(node.input[read], inputs[read])
         if index is not None and index.shape == result.shape:
             origin = self.of(node.input[read])
-            self.found[node.output[0]] = Origin(origin.name, index, origin.folded or computed)
+            apart = origin.apart or _was_merged(result, index)
+            self.found[node.output[0]] = Origin(origin.name, index, origin.folded or computed, apart)
 
     def _places(self, name: str, value: np.ndarray | None) -> np.ndarray:
         shape = () if value is None else value.shape
         index = self.of(name).index
         return np.arange(int(np.prod(shape))).reshape(shape) if index is None else index
+
+
+def _was_merged(values: np.ndarray, index: np.ndarray) -> bool:
+    """Say whether a tensor that was moved about is what exporters merge (see `private_vectors`), each element once."""
+    return bool(
+        sum(size > 1 for size in values.shape) == 1
+        and (values == values.flat[0]).all()
+        and np.unique(index).size == index.size
+    )
