@@ -7,8 +7,8 @@ constant has the role of a parameter:
 - weights of layers, embeddings, scales and shifts of norms, biases, slopes are parameters;
 - so is what is added or multiplied elementwise where a weight produces the channels (a bias written as Add, a layer
   scale, a position embedding); other numbers of arithmetic are not;
-- and what is added or multiplied anywhere behind the inputs under a name like those of parameters (`block.0.scale`),
-  or computed from such;
+- and what is added or multiplied anywhere behind the inputs, in a norm too, under a name like those of parameters
+  (`block.0.scale`), or computed from such;
 - a norm that scales by ones and shifts by zeros under names that exporters make up has no parameters;
 - nor is a parameter what such a name says to be written in the code (`/layer/Constant_output_0`), or what is a table by
   its values: whole or half numbers, masks, sines and cosines or straight lines of the position.
@@ -182,17 +182,22 @@ def _single(graph: Graph) -> Iterator[str]:
 def _dotted(graph: Graph, named: _Named) -> Iterator[str]:
     """Yield what has a dotted name and is added to data or multiplied with it, itself or what is computed from it.
 
-    Not what meets an input of the model as it is fed: that is preprocessing.
+    Scales and shifts of norms are. Not what meets an input of the model as it is fed: that is preprocessing.
     """
     sources = {name: {name} if graph.dtypes.get(name) in FLOATS else set() for name in graph.initializers}
     fed = set(graph.inputs)
     for node in graph.nodes:
         own = [sources[name] for name in node.inputs if name in sources]
-        if node.inputs and len(own) == sum(map(bool, node.inputs)) and not node.captured:
+        if node.op in ("Shape", "Size") and not node.domain:
+            sources[node.outputs[0]] = set()  # sizes are no data
+        elif node.inputs and len(own) == sum(map(bool, node.inputs)) and not node.captured:
             for name in node.outputs:
                 sources[name] = set().union(*own) if graph.dtypes.get(name) in FLOATS else set()
-        elif node.op in ("Add", "Sub", "Mul") and not node.domain and fed.isdisjoint(node.inputs):
-            for name in set().union(*own):
+        elif not node.domain and fed.isdisjoint(node.inputs):
+            applied = own if node.op in ("Add", "Sub", "Mul") else ()
+            if node.op in _NORMS:
+                applied = [sources.get(name, set()) for name in node.inputs[1:3]]
+            for name in set().union(*applied):
                 if _elements(graph, name) > 1 and _DOTTED.match(named.in_file(name)):
                     yield name
 

@@ -123,6 +123,21 @@ def test_what_a_dotted_parameter_is_computed_to_is_trained_through_it() -> None:
     assert set(parameters(analyse(model)).trained) == {"w1", "qkv.bias"}
 
 
+def test_the_scale_of_a_norm_is_trained_through_what_it_is_computed_to() -> None:
+    """InstanceNorm2d with running statistics, as PyTorch exports it: one BatchNormalization over all samples."""
+    text = """<ir_version: 8, opset_import: ["":18]> g (float[N,3,4,4] x) => (float[N,2,4,4] y)
+        <int64[4] flat = {1,-1,4,4}, int64[4] back = {-1,6,4,4}> { h = Conv(x, w1) n = Shape<end=1>(h)
+          f = Reshape(h, flat) p = Tile(s, n) q = Tile(b, n) r = Tile(m, n) t = Tile(v, n)
+          u = BatchNormalization(f, p, q, r, t) z = Reshape(u, back) y = Conv(z, w2) }"""
+    model = parser.parse_model(text)
+    shapes = {"w1": (6, 3, 1, 1), "w2": (2, 6, 1, 1), "s": (6,), "b": (6,), "m": (6,), "v": (6,)}
+    for name, shape in shapes.items():
+        model.graph.initializer.append(numpy_helper.from_array(abs(normal(*shape)) + 0.1, name))
+    for old, new in {"s": "n.weight", "b": "n.bias", "m": "n.running_mean", "v": "n.running_var"}.items():
+        _rename(model, old, new)
+    assert set(parameters(analyse(normalise(model))).trained) == {"w1", "w2", "n.weight", "n.bias"}
+
+
 def test_preprocessing_is_left() -> None:
     text = """<ir_version: 8, opset_import: ["":17]> g (float[N,3,4,4] x) => (float[N,6,4,4] y)
         { a = Sub(x, m) b = Mul(a, s) y = Conv(b, w1) }"""
