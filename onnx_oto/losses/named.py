@@ -24,11 +24,19 @@ def named(kind: str, entries: Mapping[str, Callable[..., T]], text: str, **more:
     options: dict[str, Any] = {}
     for part in rest.split(",") if rest else []:
         option, _, value = part.partition("=")
-        options[option.strip()] = value.strip()
+        option = option.strip()
+        if option in options:
+            raise UsageError(f"{option} of {kind} {name!r} is given twice: leave one out")
+        options[option] = value.strip()
     for option in {**options, **more}:
         if option not in known:
             has = f"it has {', '.join(known)}" if known else "it has none"
             raise UsageError(f"{kind} {name!r} has no option {option!r}: {has}")
+    twice = next((option for option in options if option in more), None)
+    if twice is not None:
+        raise UsageError(
+            f"{twice} of {kind} {name!r} is given twice, as {options[twice]} and as {more[twice]}: leave one out"
+        )
     read = {option: _number(kind, name, known[option], value) for option, value in options.items()}
     return entries[name](**{**read, **more})
 

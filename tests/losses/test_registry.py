@@ -42,6 +42,7 @@ def test_other_options_make_another_loss() -> None:
         ("smooth-l1:beta=0", r"beta of smooth-l1 is 0: give a positive number \(0 would be 'l1'\)"),
         ("smooth-l1:beta=nan", "beta of smooth-l1 is nan: give a positive number"),
         ("cross-entropy:ignore=0.5", "ignore of loss 'cross-entropy' is '0.5': give an integer"),
+        ("cross-entropy:ignore=1,ignore=2", "ignore of loss 'cross-entropy' is given twice"),
         ("cross-entropy:smoothing=1", "smoothing of cross-entropy is 1: give a share from 0 to below 1"),
         ("cross-entropy:class_axis=0", "class_axis of cross-entropy is 0, the batch"),
     ],
