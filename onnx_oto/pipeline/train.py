@@ -47,6 +47,7 @@ from onnx_oto.training import (
 )
 from onnx_oto.training import train as run_loop
 from onnx_oto.training.checkpoint import Progress
+from onnx_oto.training.evaluate import require_measurable
 
 
 def train(
@@ -127,6 +128,9 @@ def _fit(
     try:
         optimizer = make_optimizer(ready.opened.analysis, session, options, _steps(ready, options))
         recipe = _recipe(ready, options)
+        require_measurable(
+            session.predict, ready.dataset.test, recipe.loss, recipe.metrics, providers=recipe.providers
+        )
         folder.begin()
         record.write(folder, shards=session.shards, backend=ready.preparation.backend.name)
         with MetricsFile(folder.place(METRICS)) as metrics:

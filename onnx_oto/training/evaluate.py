@@ -22,6 +22,8 @@ Predict = Callable[[Inputs], Array | Sequence[Array]]
 """A batch by input name -> what the loss reads of it (see `losses.read`); several tensors where it reads several."""
 Provider = Callable[[Inputs], Array]
 """A batch by input name -> a target that the data do not hold, such as what a teacher says of it."""
+_FEW = 2
+"""Examples that show whether metrics can be computed."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,22 @@ def evaluate(
     return Score(
         first, values[first], total.value, samples, {name: values[name] for name in rest}, chosen[0].better
     )
+
+
+def require_measurable(
+    predict: Predict,
+    examples: Source,
+    loss: str | Loss,
+    metrics: Sequence[str | Metric] = (),
+    *,
+    providers: Mapping[str, Provider] | None = None,
+) -> None:
+    """Evaluate a few examples: raises what `evaluate` would, but for labels that count, before anything is trained."""
+    loss = make_loss(loss)
+    part = examples.batch(np.arange(min(_FEW, len(examples))), None)
+    judged = loss.judge(_outputs(predict(part.inputs)), gather(part, providers or {}), len(part.rows))
+    for metric in metrics_for(loss, metrics):
+        metric.start().add(judged)
 
 
 def gather(batch: Batch, providers: Mapping[str, Provider]) -> dict[str, Array]:

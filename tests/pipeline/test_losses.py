@@ -122,6 +122,10 @@ def test_an_ignored_label_is_asked_for(model, data, tmp_path):
         ({"loss": "hinge"}, "loss is 'hinge': choose one of"),
         ({"loss": "mse", "ignore_label": 255}, "loss 'mse' has no option 'ignore'"),
         (
+            {"loss": "cross-entropy:ignore=1", "ignore_label": 2},
+            "is given twice, as 1 and as 2: leave one out",
+        ),
+        (
             {"loss": "mse", "metric": ("accuracy",)},
             "metric 'accuracy' cannot be computed for the loss 'mse'",
         ),
@@ -130,6 +134,15 @@ def test_an_ignored_label_is_asked_for(model, data, tmp_path):
 def test_what_does_not_go_together_is_refused_at_once(options, message):
     with pytest.raises(UsageError, match=message):
         TrainOptions(**options)
+
+
+def test_a_metric_that_cannot_be_computed_is_refused_before_the_first_step(model, tmp_path):
+    x = np.zeros((40, 6), np.float32)
+    np.savez(tmp_path / "data.npz", x_train=x, y_train=x[:, :3], x_test=x, y_test=x[:, :3])
+    options = TrainOptions(loss="mse", metric=("ssim",), batch=16)
+    with pytest.raises(DataError, match=r"ssim: images have shape \[3\]"):
+        train(model, tmp_path / "data.npz", tmp_path / "run", options)
+    assert not (tmp_path / "run" / "run.toml").exists(), "no run has begun"
 
 
 def test_a_new_loss_is_one_entry(data, tmp_path, monkeypatch):
