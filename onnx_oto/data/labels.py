@@ -47,7 +47,10 @@ def fit_target(name: str, samples: Stored, target: Target) -> Column:
                 f"{name} is {samples.dtype}, the loss reads {kind}: convert it before it is stored"
             )
         check = partial(_check_numbers, name, target)
-    return Column(samples, layout, kind, check=checked(samples, check))
+    column = Column(samples, layout, kind, check=checked(samples, check))
+    if target.classes is not None and isinstance(samples, np.ndarray):
+        _require_one(name, samples, target.ignored)
+    return column
 
 
 def _layout(name: str, found: Shape, wanted: Pattern) -> Layout:
@@ -81,6 +84,14 @@ def _check_classes(name: str, target: Target, values: Array, rows: Rows) -> None
         raise DataError(
             f"{name}[{at}] is {value}: labels are 0 to {target.classes - 1}, "
             f"the model has {target.classes} classes{hint}"
+        )
+
+
+def _require_one(name: str, labels: Array, ignored: int | None) -> None:
+    """Raise DataError unless a label counts."""
+    if ignored is not None and not any((label != ignored).any() for label in labels):
+        raise DataError(
+            f"{name}: every label is {ignored}, which is ignored: there is nothing to learn or evaluate"
         )
 
 

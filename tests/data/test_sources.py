@@ -280,6 +280,7 @@ def test_headers_give_the_sizes_that_a_model_leaves_open() -> None:
             r"y_train\[0\] is -0.5: targets lie in 0 to 1",
         ),
         (np.array([1.0, np.inf, 0, 0]), Labels(), r"y_train\[1\] holds inf"),
+        (np.full((4, 3), 255), Labels((None, 3), 3, 255), "y_train: every label is 255, which is ignored"),
     ],
 )
 def test_targets_that_a_loss_cannot_read(y: Array, target: Labels, message: str) -> None:
@@ -306,6 +307,9 @@ def test_labels_are_served_as_they_are_or_the_first_wrong_one_is_named(
 
     if kind is np.float32:
         with pytest.raises(DataError, match="class labels are integers"):
+            served()
+    elif set(labels) == {ignored}:
+        with pytest.raises(DataError, match=f"every label is {ignored}, which is ignored"):
             served()
     elif wrong:
         with pytest.raises(DataError, match=rf"y_train\[{wrong[0]}\] is {labels[wrong[0]]}:"):
