@@ -206,10 +206,10 @@ def _require(saliency: str, regularizer: float | None, eps: float) -> None:
     if saliency not in SALIENCIES:
         raise UsageError(f"saliency {saliency!r}: choose one of {', '.join(SALIENCIES)}")
     if not 0 <= eps < 1:
-        raise UsageError(f"eps {eps}: the half-space needs a number in [0, 1)")
+        raise UsageError(f"half-space-eps is {eps}: give a share from 0 to below 1")
     if regularizer is not None and not 0 < regularizer < math.inf:
         raise UsageError(
-            f"regularizer {regularizer}: give a positive number, or none for the pace of the plan"
+            f"regularizer is {regularizer}: give a positive number, or none for the pace of the plan"
         )
 
 

@@ -272,8 +272,8 @@ def test_arguments_that_make_no_sense_are_refused() -> None:
 
     for options, message in (
         ({"saliency": "luck"}, "saliency 'luck': choose one of magnitude"),
-        ({"eps": 1.0}, "eps 1.0"),
-        ({"regularizer": 0.0}, "regularizer 0.0"),
+        ({"eps": 1.0}, "half-space-eps is 1.0"),
+        ({"regularizer": 0.0}, "regularizer is 0.0"),
     ):
         with pytest.raises(UsageError, match=message):
             build(**options)()
