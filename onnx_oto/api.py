@@ -34,6 +34,7 @@ from onnx_oto.pipeline.options import (
     VerifyOptions,
 )
 from onnx_oto.pipeline.prune import Pruned
+from onnx_oto.pipeline.recording import Record
 from onnx_oto.pipeline.result import Trained
 from onnx_oto.runtime.comparing import Verdict
 from onnx_oto.settings import AnalysisOptions, Settings, settings_of
@@ -106,7 +107,7 @@ def prune(model: Model, output: PathLike, options: PruneOptions | None = None, *
     UnsupportedError when nothing can be pruned, or proved.
     """
     with _on_disk(model) as path:
-        return _prune.prune(path, output, _merged(PruneOptions, options, settings))
+        return _prune.prune(path, _path("output", output), _merged(PruneOptions, options, settings))
 
 
 @_settings(CompactOptions)
@@ -116,7 +117,7 @@ def compact(model: Model, output: PathLike, options: CompactOptions | None = Non
     Raises UnsupportedError when no group is zero.
     """
     with _on_disk(model) as path:
-        return _prune.compact_zeros(path, output, _merged(CompactOptions, options, settings))
+        return _prune.compact_zeros(path, _path("output", output), _merged(CompactOptions, options, settings))
 
 
 @_settings(VerifyOptions)
@@ -146,9 +147,15 @@ def train(
     observer: its `notice` gets the events of training. say: gets sentences about what is done. stop: asked between two
     steps whether to leave it at a checkpoint. Raises whatever can be refused before the first step.
     """
+    data, run = _path("data", data), _path("run", run)
     with _on_disk(model) as path:
         chosen = _merged(TrainOptions, options, settings)
-        return _train.train(path, data, run, chosen, observer=observer, say=say or _say_nothing, stop=stop)
+        record = None
+        if isinstance(model, onnx.ModelProto):
+            record = Record("train", chosen.resolved(), {"data": data}, anew=("MODEL",))
+        return _train.train(
+            path, data, run, chosen, observer=observer, say=say or _say_nothing, stop=stop, record=record
+        )
 
 
 @_settings(DemoOptions)
@@ -163,7 +170,7 @@ def demo(
 ) -> Trained:
     """Do the main job on embedded data: train a small CNN on Fashion-MNIST, compact, verify, measure. See `train`."""
     chosen = _merged(DemoOptions, options, settings)
-    return _demo.demo(run, chosen, observer=observer, say=say or _say_nothing, stop=stop)
+    return _demo.demo(_path("run", run), chosen, observer=observer, say=say or _say_nothing, stop=stop)
 
 
 def _merged(kind: type[Options], options: Options | None, settings: dict[str, Any]) -> Options:
@@ -179,12 +186,18 @@ def _merged(kind: type[Options], options: Options | None, settings: dict[str, An
 def _on_disk(model: Model, name: str = "model.onnx") -> Iterator[Path]:
     """Give the path of a model: its own, or that of a copy which lasts as long as the block."""
     if not isinstance(model, onnx.ModelProto):
-        yield Path(model)
+        yield _path("model", model, "a path or an onnx.ModelProto")
         return
     with tempfile.TemporaryDirectory(prefix="onnx-oto-") as folder:
         path = Path(folder) / name
         save(model, path)
         yield path
+
+
+def _path(name: str, value: Any, wanted: str = "a path") -> Path:
+    if not isinstance(value, str | os.PathLike):
+        raise UsageError(f"{name} is of type {type(value).__name__}: give {wanted}")
+    return Path(value)
 
 
 def _say_nothing(_: str) -> None:

@@ -127,6 +127,10 @@ def test_train_returns_what_it_gained(model: Path, tmp_path: Path) -> None:
     text = (tmp_path / "run" / "run.toml").read_text()
     assert "lr = 0.001" in text, "what follows from the direction is resolved"
     assert 'model = "../model.onnx"' in text
+    onnx_oto.train(onnx.load(model), tmp_path / "data.npz", tmp_path / "memory", **settings)
+    text = (tmp_path / "memory" / "run.toml").read_text()
+    assert "onnx-oto train MODEL --config run.toml" in text
+    assert "model =" not in text, "a model in memory has no file"
 
 
 @pytest.mark.parametrize(
@@ -143,3 +147,25 @@ def test_what_is_no_setting_is_refused(model: Path, tmp_path: Path, settings, me
         onnx_oto.prune(model, tmp_path / "out.onnx", **settings)
     assert message in str(caught.value)
     assert not (tmp_path / "out.onnx").exists()
+
+
+@pytest.mark.parametrize("model", [None, b"model.onnx", onnx.GraphProto(), 3])
+def test_what_is_no_model_is_refused(model, tmp_path: Path) -> None:
+    said = rf"model is of type {type(model).__name__}: give a path or an onnx.ModelProto"
+    for call in (
+        lambda: onnx_oto.inspect(model),
+        lambda: onnx_oto.prune(model, tmp_path / "out.onnx"),
+        lambda: onnx_oto.train(model, "data.npz", tmp_path / "run"),
+        lambda: onnx_oto.verify(model, model),
+    ):
+        with pytest.raises(UsageError, match=said):
+            call()
+
+
+def test_what_is_no_path_is_refused(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="data is of type dict: give a path"):
+        onnx_oto.train(model, {"x": 1}, tmp_path / "run")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="run is of type NoneType: give a path"):
+        onnx_oto.train(model, "data.npz", None)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="output is of type NoneType: give a path"):
+        onnx_oto.compact(model, None)  # type: ignore[arg-type]

@@ -18,11 +18,15 @@ from onnx_oto.settings.files import written
 
 @dataclass(frozen=True)
 class Record:
-    """What is written down of a run: the command, what it was asked for, and the files that it reads, by name."""
+    """What is written down of a run: the command, what it was asked for, and the files that it reads, by name.
+
+    anew: arguments that have no file to write down, such as a model in memory.
+    """
 
     verb: str
     settings: Settings
     reads: Mapping[str, str | os.PathLike[str]] = field(default_factory=dict)
+    anew: tuple[str, ...] = ()
 
     def write(self, folder: RunFolder, **settled: Any) -> None:
         """Write run.toml. settled: settings that say "what suits", with the value that did. Raises StorageError."""
@@ -36,7 +40,7 @@ class Record:
         suited = {each.key: settled[each.name] for each in known if each.name in settled}
         heading = (
             f"onnx-oto {__version__}: the settings of this run. To repeat it:",
-            f"onnx-oto {self.verb} --config {SETTINGS} --run ANOTHER-FOLDER",
+            " ".join(("onnx-oto", self.verb, *self.anew, "--config", SETTINGS, "--run ANOTHER-FOLDER")),
         )
         content = written(
             self.verb,
