@@ -53,6 +53,24 @@ CASES = {
         }""",
         {"split": ints(2, 4, 2, 3), "merge": ints(2, 4, 6)},
     ),
+    "initial state of zeros": (
+        4,
+        """(float[4, 5, 3] x) => (float[4, 2] y) { a = Mul(x, w) t = Transpose<perm=[1, 0, 2]>(a)
+            o, h = GRU<hidden_size=2>(t, gw, gr, "", "", h0) y = Squeeze(h, zero) }""",
+        {
+            "gw": normal(1, 6, 3, seed=3), "gr": normal(1, 6, 2, seed=4), "h0": np.zeros((1, 4, 2), np.float32),
+            "zero": ints(0),
+        },
+    ),
+    "initial states that all samples share": (
+        2,
+        """(float[2, 5, 3] x) => (float[2, 2] y) { a = Mul(x, w) t = Transpose<perm=[1, 0, 2]>(a)
+            o, h, c = LSTM<hidden_size=2>(t, gw, gr, "", "", h0, c0) y = Squeeze(h, zero) }""",
+        {
+            "gw": normal(1, 8, 3, seed=3), "gr": normal(1, 8, 2, seed=4), "zero": ints(0),
+            "h0": np.repeat(normal(1, 1, 2, seed=5), 2, 1), "c0": np.repeat(normal(1, 1, 2, seed=6), 2, 1),
+        },
+    ),
     "class token": (
         1,
         "(float[1, 2, 3] x) => (float[1, 3, 3] y) { c = Concat<axis=1>(token, x) y = Mul(c, w) }",
@@ -66,7 +84,7 @@ CASES = {
         {"s": ints(1, 2, 4, 6)},
     ),
     "nothing to change": (1, "(float[1, 2, 3] x) => (float[1, 2, 3] y) { y = Mul(x, w) }", {}),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -174,4 +174,46 @@ def _concat(
     return nodes
 
 
-_REWRITES = {"Reshape": _reshape, "Resize": _resize, "Concat": _concat}
+def _recurrent(
+    opener: _Opener, node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]
+) -> list[onnx.NodeProto]:
+    """A constant initial state that is the same for all samples is left out if it is zero, else expanded."""
+    axis = 0 if any(attr.name == "layout" and attr.i for attr in node.attribute) else 1
+    if opener.batch_axis(node.input[0]) != axis:
+        return []
+    key = next(filter(None, node.output))
+    nodes = []
+    for place, name in enumerate(node.input[_STATES:_PEEPHOLES], _STATES):
+        if name not in constants:
+            continue
+        state = numpy_helper.to_array(constants[name])
+        one = state.take([0], axis)
+        if state.shape[axis] != opener.size or (state != one).any():
+            continue
+        opener.done.add(key)
+        if not one.any():
+            node.input[place] = ""
+            continue
+        wide = f"{key}.{place}"
+        opener.model.graph.initializer.append(numpy_helper.from_array(one, f"{wide}.one"))
+        sizes = [opener.constant(f"{wide}.{i}", [n]) for i, n in enumerate(one.shape)]
+        sizes[axis] = f"{wide}.batch"
+        nodes += [
+            helper.make_node(
+                "Shape", [node.input[0]], [f"{wide}.batch"], f"{wide}.batch", start=axis, end=axis + 1
+            ),
+            helper.make_node("Concat", sizes, [f"{wide}.shape"], f"{wide}.shape", axis=0),
+            helper.make_node("Expand", [f"{wide}.one", f"{wide}.shape"], [wide], wide),
+        ]
+        node.input[place] = wide
+    return nodes
+
+
+_STATES, _PEEPHOLES = 5, 7
+"""Inputs of an LSTM, GRU or RNN: initial states from the first to before the second."""
+_REWRITES = {
+    "Reshape": _reshape,
+    "Resize": _resize,
+    "Concat": _concat,
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
+}
