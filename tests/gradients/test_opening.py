@@ -71,6 +71,15 @@ CASES = {
             "h0": np.repeat(normal(1, 1, 2, seed=5), 2, 1), "c0": np.repeat(normal(1, 1, 2, seed=6), 2, 1),
         },
     ),
+    "an initial state of one row that trains": (
+        1,
+        """(float[1, 5, 3] x) => (float[1, 2] y) { a = Mul(x, w) t = Transpose<perm=[1, 0, 2]>(a)
+            o, h = RNN<hidden_size=2>(t, gw, gr, "", "", w0) y = Squeeze(h, zero) }""",
+        {
+            "gw": normal(1, 2, 3, seed=3), "gr": normal(1, 2, 2, seed=4), "w0": normal(1, 1, 2, seed=5),
+            "zero": ints(0),
+        },
+    ),
     "class token": (
         1,
         "(float[1, 2, 3] x) => (float[1, 3, 3] y) { c = Concat<axis=1>(token, x) y = Mul(c, w) }",
@@ -114,6 +123,17 @@ def test_opened_model_equals_the_fixed_one(build: Build, name: str) -> None:
             "(float[1, 3] x, float[2, 3] z) => (float[2, 3] y) { a = Add(x, z) y = Mul(a, w) }",
             "first axes differ",
         ),
+        (
+            """(float[1, 9, 6] x) => (float[1, 9, 6] y) { a = MatMul(x, v) t = Transpose<perm=[1, 0, 2]>(a)
+                r = Reshape(t, flat) g = Gemm(r, v) s = Reshape(g, apart) u = Transpose<perm=[1, 0, 2]>(s)
+                y = Add(u, x) }""",
+            "fixed to a batch of 1, and the shapes in it contradict each other with another one: export it with",
+        ),
+        (
+            """(float[2, 5, 3] x) => (float[2, 3] y) { t = Transpose<perm=[1, 0, 2]>(x)
+                o, h = RNN<hidden_size=3>(t, gw, gw, "", "", w) y = Squeeze(h, zero) }""",
+            "fixed to a batch of 2, and the initial state 'w' has a row for each sample: export it with",
+        ),
         # the mean over the batch is invisible with one sample
         (
             "(float[1, 3] x) => (float[1, 3] y) { a = Mul(x, w) m = ReduceMean<axes=[0]>(a) y = Sub(a, m) }",
@@ -122,9 +142,14 @@ def test_opened_model_equals_the_fixed_one(build: Build, name: str) -> None:
     ],
 )
 def test_refusals(build: Build, text: str, message: str) -> None:
-    model = model_from(text, {**W, "zero": ints(0)})
+    more: dict[str, np.ndarray] = {}
+    if "RNN" in text:
+        more = {"w": normal(1, 2, 3, seed=3), "gw": normal(1, 3, 3, seed=4)}
+    elif "flat" in text:
+        more = {"v": normal(6, 6, seed=2), "flat": ints(9, 6), "apart": ints(9, 1, 6)}
+    model = model_from(text, {**W, "zero": ints(0), **more})
     with pytest.raises(UnsupportedError, match=message):
-        build(model, ("w",), batch=4)
+        build(model, ("v" if "v" in more else "w",), batch=4)
 
 
 def test_refusals_before_any_data() -> None:

@@ -14,7 +14,7 @@ from onnx_oto.gradients.graph.types import Type, types
 
 BATCH = "onnx_oto_batch"
 
-_ADVICE = "export it with a dynamic first axis"
+ADVICE = "export it with a dynamic first axis"
 
 
 def fixed_batch(model: onnx.ModelProto, weights: Collection[str]) -> int | None:
@@ -33,7 +33,7 @@ def fixed_batch(model: onnx.ModelProto, weights: Collection[str]) -> int | None:
     if len(set(sizes.values())) != 1:
         found = ", ".join(f"{name} {size}" for name, size in sizes.items()) or "none"
         raise UnsupportedError(
-            f"no input has an open batch axis and their first axes differ ({found}): {_ADVICE}"
+            f"no input has an open batch axis and their first axes differ ({found}): {ADVICE}"
         )
     return next(iter(sizes.values()))
 
@@ -63,7 +63,7 @@ def open_batch(model: onnx.ModelProto, weights: Collection[str], outputs: Sequen
         if shape is None or not shape or shape[0] != BATCH:
             raise UnsupportedError(
                 f"the model is fixed to a batch of {size}, and its batch axis cannot be followed to output "
-                f"{output!r}: {_ADVICE}"
+                f"{output!r}: {ADVICE}"
             )
     return copy
 
@@ -75,6 +75,7 @@ class _Opener:
         self.model = model
         self.fixed = fixed
         self.size = size
+        self.given = {value.name for value in model.graph.input}
         self.done: set[str] = set()
         self.known: dict[str, Type] = {}
 
@@ -177,33 +178,47 @@ def _concat(
 def _recurrent(
     opener: _Opener, node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]
 ) -> list[onnx.NodeProto]:
-    """A constant initial state that is the same for all samples is left out if it is zero, else expanded."""
+    """A constant initial state that is the same for all samples is left out if it is zero, else expanded.
+
+    So is a parameter of one row.
+    """
     axis = 0 if any(attr.name == "layout" and attr.i for attr in node.attribute) else 1
     if opener.batch_axis(node.input[0]) != axis:
         return []
     key = next(filter(None, node.output))
     nodes = []
     for place, name in enumerate(node.input[_STATES:_PEEPHOLES], _STATES):
-        if name not in constants:
+        shape = opener.static(name)
+        if shape is None or shape[axis] != opener.size or opener.batch_axis(name) is not None:
             continue
-        state = numpy_helper.to_array(constants[name])
-        one = state.take([0], axis)
-        if state.shape[axis] != opener.size or (state != one).any():
+        one = name
+        if name in constants:
+            state = numpy_helper.to_array(constants[name])
+            row = state.take([0], axis)
+            if (state != row).any():
+                continue
+            if not row.any():
+                opener.done.add(key)
+                node.input[place] = ""
+                continue
+            one = f"{key}.{place}.one"
+            opener.model.graph.initializer.append(numpy_helper.from_array(row, one))
+        elif opener.size != 1:
+            if name in opener.given:
+                raise UnsupportedError(
+                    f"the model is fixed to a batch of {opener.size}, and the initial state {name!r} has a row for "
+                    f"each sample: {ADVICE}"
+                )
             continue
         opener.done.add(key)
-        if not one.any():
-            node.input[place] = ""
-            continue
         wide = f"{key}.{place}"
-        opener.model.graph.initializer.append(numpy_helper.from_array(one, f"{wide}.one"))
-        sizes = [opener.constant(f"{wide}.{i}", [n]) for i, n in enumerate(one.shape)]
+        sizes = [opener.constant(f"{wide}.{i}", [n]) for i, n in enumerate(shape)]
         sizes[axis] = f"{wide}.batch"
+        batch = helper.make_node("Shape", [node.input[0]], sizes[axis : axis + 1], start=axis, end=axis + 1)
         nodes += [
-            helper.make_node(
-                "Shape", [node.input[0]], [f"{wide}.batch"], f"{wide}.batch", start=axis, end=axis + 1
-            ),
-            helper.make_node("Concat", sizes, [f"{wide}.shape"], f"{wide}.shape", axis=0),
-            helper.make_node("Expand", [f"{wide}.one", f"{wide}.shape"], [wide], wide),
+            batch,
+            helper.make_node("Concat", sizes, [f"{wide}.shape"], axis=0),
+            helper.make_node("Expand", [one, f"{wide}.shape"], [wide]),
         ]
         node.input[place] = wide
     return nodes

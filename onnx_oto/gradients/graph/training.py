@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import onnx
 from onnx import TensorProto, helper, version_converter
 
-from onnx_oto.errors import UnsupportedError, UsageError
+from onnx_oto.errors import ModelError, UnsupportedError, UsageError
 from onnx_oto.gradients.graph.batching import Feed, feeds, set_batch
 from onnx_oto.gradients.graph.facts import Covers
 from onnx_oto.gradients.graph.lowering import Lowered, lower
 from onnx_oto.gradients.graph.lowering.definitions import write_out
 from onnx_oto.gradients.graph.lowering.engine import reads
-from onnx_oto.gradients.graph.open_batch import fixed_batch, open_batch
+from onnx_oto.gradients.graph.open_batch import ADVICE, fixed_batch, open_batch
 from onnx_oto.gradients.graph.parameters import Weights, detach
 from onnx_oto.gradients.graph.types import types
 from onnx_oto.gradients.spec import TrainingSpec
@@ -84,7 +84,15 @@ def feeds_of(light: onnx.ModelProto, weights: Collection[str], spec: TrainingSpe
 
 def lowered_for(what: Detached, spec: TrainingSpec, size: int, covers: Covers) -> Lowered:
     """Return the model of `size` samples in what a backend differentiates; refused nodes are listed in it."""
-    static = set_batch(what.model, what.feeds, size)
+    try:
+        static = set_batch(what.model, what.feeds, size)
+    except ModelError:
+        if what.fixed is None:
+            raise
+        raise UnsupportedError(
+            f"the model is fixed to a batch of {fixed_batch(what.fixed, what.weights.all())}, and the shapes in it "
+            f"contradict each other with another one: {ADVICE}"
+        ) from None
     return lower(static, spec.trainable, covers, fixed_statistics=spec.fixed_statistics)
 
 

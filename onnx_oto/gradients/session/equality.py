@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnx_oto.errors import UnsupportedError
+from onnx_oto.errors import DataError, UnsupportedError
 from onnx_oto.gradients.graph.batching import Feed
+from onnx_oto.gradients.graph.open_batch import ADVICE
 from onnx_oto.gradients.session.shards import Array, Evaluator
 
 _TOLERANCE = 1e-4  # relative to the largest output: float32 sums in another order
@@ -26,7 +27,13 @@ def require_equal(opened: Evaluator, fixed: Evaluator) -> None:
         for start in range(0, size * _BATCHES, size)
     ]
     separate = zip(*(fixed.outputs(part) for part in parts), strict=True)
-    for found, rows in zip(opened.outputs(whole), separate, strict=True):
+    try:
+        together = opened.outputs(whole)
+    except DataError as error:
+        raise UnsupportedError(
+            f"the model is fixed to a batch of {size} and does not run with more samples at once ({error}): {ADVICE}"
+        ) from None
+    for found, rows in zip(together, separate, strict=True):
         expected = np.concatenate(rows)
         scale = max(float(np.abs(expected).max(initial=0.0)), 1e-6)
         if found.shape != expected.shape or not np.allclose(
@@ -34,7 +41,7 @@ def require_equal(opened: Evaluator, fixed: Evaluator) -> None:
         ):
             raise UnsupportedError(
                 f"the model is fixed to a batch of {size} and computes something else with more samples at "
-                "once: export it with a dynamic first axis"
+                f"once: {ADVICE}"
             )
 
 
