@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from onnx_oto.model.graph.order import nodes_inside
 from onnx_oto.runtime.comparing.inputs import Slot, slots
 from onnx_oto.runtime.runner import Runner, runner
 
@@ -56,6 +57,9 @@ def draw(model: onnx.ModelProto, samples: int, seed: int) -> Batch:
     rng = np.random.default_rng(seed)
     inputs, run = slots(model), runner(model)
     outputs = [value.name for value in model.graph.output]
+    read = {
+        name for node in nodes_inside(model.graph.node) for name in node.input
+    }  # exporters leave others behind
     trouble: Exception | None = None
     for feed in _feeds(inputs, model, samples, rng):
         try:
@@ -66,6 +70,7 @@ def draw(model: onnx.ModelProto, samples: int, seed: int) -> Batch:
         axis = _axis_of_samples(values.shape, _count(inputs, samples))
         columns, output = _collect(inputs, run, feed, index, axis, samples, rng)
         target, loss = _target(output, rng)
+        columns = {name: column for name, column in columns.items() if name in read}
         return Batch(columns, target, loss, outputs[index] if index else None)
     words = " ".join(str(trouble or "it has no inputs").split())
     raise CannotFeed(f"no random inputs fit: {words[:300]}")
