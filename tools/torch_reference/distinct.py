@@ -1,4 +1,4 @@
-"""Numbers that are all different, so that each is found again by its value; and inputs that are rounded otherwise."""
+"""Numbers that are all different, so that each is found again by its value; and numbers that are rounded otherwise."""
 
 from __future__ import annotations
 
@@ -27,8 +27,6 @@ def distinct(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def nudged(values: npt.NDArray[Any], seed: int) -> npt.NDArray[Any]:
-    """Return floats of which half are the next larger float32, at random; integers, and all for seed 0, as they are."""
-    if seed == 0 or values.dtype.kind != "f":
-        return values
+    """Return float32 of which half, drawn at random, are the next larger number."""
     up = np.random.default_rng(seed).random(values.shape) < 0.5
     return np.where(up, np.nextafter(values, np.float32(np.inf)), values)

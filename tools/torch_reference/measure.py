@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from torch_reference.steps import EXACT, SINGLE, WAYS
+from torch_reference.steps import EXACT, MOVED, SINGLE, WAYS
 
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
+Errors = dict[str, Any]
 
 LEAST = 2.0**-24
 """No error counts as less than half a unit in the last place of float32."""
@@ -32,13 +34,11 @@ class Places:
     offsets: Array
     found: Mapping[str, Array]
 
-    @property
+    @cached_property
     def covered(self) -> Array:
         """How often each of PyTorch's numbers is held by ours: int64 [all]."""
-        count = np.zeros(int(self.offsets[-1]), np.int64)
-        for index in self.found.values():
-            np.add.at(count, index[index >= 0], 1)
-        return count
+        known = np.concatenate([index[index >= 0] for index in self.found.values()])
+        return np.bincount(known, minlength=int(self.offsets[-1]))
 
     def parameter(self, index: int) -> str:
         """Return the name of the parameter that a number lies in."""
@@ -60,28 +60,59 @@ def locate(ours: Arrays, theirs: Arrays) -> Places:
     return Places(names, offsets, found)
 
 
-def compare(ours: Arrays, theirs: Arrays, parameters: list[str]) -> dict[str, Any]:
-    """Return facts: shares found, and of everything measured the errors of ours and theirs, and the ratio."""
-    start = {name: theirs[f"start|{name}"] for name in parameters}
-    mine = {key.split("|")[1]: value for key, value in ours.items() if key.startswith("start|")}
-    trained = {name: value for name, value in mine.items() if f"gradient|{name}|{SINGLE[0]}" in ours}
-    places = locate(trained, start)
+def compare(
+    ours: Arrays, theirs: Arrays, parameters: list[str], places: Places | None = None
+) -> dict[str, Any]:
+    """Return facts of one batch: shares found, and of everything measured the errors of ours and of theirs.
+
+    places: where `places_of` found our numbers, the same in every batch.
+    """
+    mine = _starts(ours)
+    places = places or places_of(ours, theirs, parameters)
     facts: dict[str, Any] = {
         "found": float((places.covered > 0).mean()),
         "copied": float((places.covered > 1).mean()),
         "foreign": [name for name, index in places.found.items() if (index < 0).all()],
         "untrained": _untrained(places, theirs),
-        "loss": _errors(*(_labelled(arrays, "loss") for arrays in (ours, theirs)), theirs[f"loss|{EXACT}"]),
+        "decay": _decayed_otherwise(places, ours, theirs),
+        "loss": _errors(ours["loss"], theirs, "loss", theirs[f"loss|{EXACT}"]),
     }
     for kind in ("gradient", *WAYS):
-        facts[kind] = _of_parameters(kind, ours, theirs, places)
-    statistics = _of_statistics(ours, theirs, mine)
-    return {**facts, "statistic": statistics} if statistics else facts
+        if f"{kind}|{parameters[0]}|{EXACT}" in theirs or kind == "gradient":
+            facts[kind] = _of_parameters(kind, ours, theirs, places)
+    for kind in ("statistic", "later"):
+        if statistics := _of_statistics(kind, ours, theirs, mine):
+            facts[kind] = statistics
+    return facts
 
 
-def _labelled(arrays: Arrays, key: str) -> dict[str, Array]:
-    """Return what was measured in every run, by label; PyTorch's exact one too where it is there."""
-    return {label: arrays[f"{key}|{label}"] for label in (EXACT, *SINGLE) if f"{key}|{label}" in arrays}
+def places_of(ours: Arrays, theirs: Arrays, parameters: list[str]) -> Places:
+    """Return where the numbers that we train lie among PyTorch's parameters."""
+    trained = {name: value for name, value in _starts(ours).items() if f"gradient|{name}" in ours}
+    return locate(trained, {name: theirs[f"start|{name}"] for name in parameters})
+
+
+def _starts(ours: Arrays) -> Arrays:
+    return {key.split("|")[1]: value for key, value in ours.items() if key.startswith("start|")}
+
+
+def combined(batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the facts of a model: of all errors the median over the batches, and the ratio of the two medians."""
+    facts = dict(batches[0])
+    for kind in ("loss", "gradient", *WAYS, "statistic", "later"):
+        of = [batch[kind] for batch in batches if kind in batch]
+        if not of:
+            continue
+        middle = {
+            key: float(np.median([each[key] for each in of]))
+            for key in ("ours", "theirs", "moved", "left_out")
+            if all(key in each for each in of)
+        }
+        ratio = max(middle["ours"], LEAST) / max(middle["theirs"], LEAST)
+        nearest = min(of, key=lambda each: abs(each["ours"] - middle["ours"]))
+        spread = {key: [each[key] for each in of] for key in ("ours", "theirs")}
+        facts[kind] = {**nearest, **middle, "ratio": ratio, "all": spread}
+    return facts
 
 
 def _untrained(places: Places, theirs: Arrays) -> list[str]:
@@ -91,34 +122,49 @@ def _untrained(places: Places, theirs: Arrays) -> list[str]:
     return [n for n, a, b in pairs if b > a and not covered[a:b].any() and f"gradient|{n}|{EXACT}" in theirs]
 
 
-def _of_parameters(kind: str, ours: Arrays, theirs: Arrays, places: Places) -> dict[str, Any]:
+def _decayed_otherwise(places: Places, ours: Arrays, theirs: Arrays) -> list[str]:
+    """Return our parameters that weight decay is for here and not there, or the other way round."""
+    return [
+        name
+        for name, index in places.found.items()
+        if (index >= 0).any()
+        and f"decayed|{name}" in ours
+        and bool(ours[f"decayed|{name}"]) != bool(theirs[f"decayed|{places.parameter(index.max())}"])
+    ]
+
+
+def _of_parameters(kind: str, ours: Arrays, theirs: Arrays, places: Places) -> Errors:
     """Return errors over all numbers that both hold. Of copies, gradients add up and values are averaged."""
     sizes = np.diff(places.offsets)
-    values = {label: _flat(kind, label, theirs, places.names, sizes) for label in (EXACT, *SINGLE)}
+    labels = [label for label in (EXACT, SINGLE, MOVED) if f"{kind}|{places.names[0]}|{label}" in theirs]
+    values = {label: _flat(kind, label, theirs, places.names, sizes) for label in labels or (EXACT, SINGLE)}
     exact = scale = values[EXACT]
-    mine = {label: _gathered(kind, label, ours, places) for label in SINGLE}
+    mine = _gathered(kind, ours, places)
     both = (places.covered > 0) & np.isfinite(exact)
+    more: Errors = {}
     if kind != "gradient":
         scale = exact - _flat("start", "", theirs, places.names, sizes)
-        both &= ~_is_noise(theirs, places.names, sizes)
-    held, known = ({label: value[both] for label, value in runs.items()} for runs in (mine, values))
-    facts = _errors(held, known, scale[both], np.median if kind == "gradient" else np.min)
-    return {**facts, "worst": _worst(mine[SINGLE[0]], exact, both, places)} if both.any() else facts
+        quiet = both & ~_is_noise(theirs, places.names, sizes)
+        more["left_out"] = 1 - float(quiet.sum() / max(both.sum(), 1))
+        both = quiet
+    known = {f"{kind}|{label}": value[both] for label, value in values.items()}
+    facts = {**_errors(mine[both], known, kind, scale[both]), **more}
+    return {**facts, **_worst(mine, values, both, places)} if both.any() else facts
 
 
-def _gathered(kind: str, label: str, ours: Arrays, places: Places) -> Array:
+def _gathered(kind: str, ours: Arrays, places: Places) -> Array:
     """Return our numbers in PyTorch's flat order: of copies the sum of gradients, else the mean."""
     total = np.zeros(int(places.offsets[-1]))
     for name, index in places.found.items():
         known = index >= 0
-        np.add.at(total, index[known], ours[f"{kind}|{name}|{label}"].ravel()[known].astype(np.float64))
+        np.add.at(total, index[known], ours[f"{kind}|{name}"].ravel()[known].astype(np.float64))
     return total if kind == "gradient" else total / np.maximum(places.covered, 1)
 
 
 def _is_noise(theirs: Arrays, names: tuple[str, ...], sizes: Array) -> Array:
     """Say of every number whether its first gradient is lost in PyTorch's own rounding: bool [all]."""
-    exact, *single = (_flat("gradient", label, theirs, names, sizes) for label in (EXACT, *SINGLE))
-    noise: Array = np.max([np.abs(values - exact) for values in single], axis=0) > NOISE * np.abs(exact)
+    exact, single = (_flat("gradient", label, theirs, names, sizes) for label in (EXACT, SINGLE))
+    noise: Array = np.abs(single - exact) > NOISE * np.abs(exact)
     return noise
 
 
@@ -132,55 +178,63 @@ def _flat(kind: str, label: str, theirs: Arrays, names: tuple[str, ...], sizes: 
     return np.concatenate(parts).astype(np.float64)
 
 
-def _worst(ours: Array, exact: Array, both: Array, places: Places) -> str:
-    """Return the parameter that holds most of the error, and its own relative error."""
-    square = np.where(both, (ours - exact) ** 2, 0.0)
-    sums = np.add.reduceat(square, places.offsets[:-1][np.diff(places.offsets) > 0])
+def _worst(ours: Array, values: Mapping[str, Array], both: Array, places: Places) -> Errors:
+    """Return the parameter that holds most of our error, and its error and PyTorch's relative to its own norm.
+
+    Also the parameter whose error is the largest multiple of PyTorch's own, and that.
+    """
+    at = places.offsets[:-1][np.diff(places.offsets) > 0]
     names = [n for n, size in zip(places.names, np.diff(places.offsets), strict=True) if size]
-    name = names[int(sums.argmax())]
-    at = places.names.index(name)
-    part = slice(places.offsets[at], places.offsets[at + 1])
-    norm = np.linalg.norm(np.where(both[part], exact[part], 0.0))
-    return f"{name} {np.sqrt(sums.max()) / max(norm, 1e-30):.1e}"
+    exact, single = values[EXACT], values[SINGLE]
+    sums = [
+        np.sqrt(np.add.reduceat(np.where(both, square, 0.0), at))
+        for square in ((ours - exact) ** 2, (single - exact) ** 2, exact**2)
+    ]
+    mine, own, norm = sums[0], sums[1], np.maximum(sums[2], 1e-30)
+    most = int(mine.argmax())
+    times = np.maximum(mine / norm, LEAST) / np.maximum(own / norm, LEAST)
+    farthest = int(times.argmax())
+    return {
+        "worst": f"{names[most]} {mine[most] / norm[most]:.1e}, PyTorch's {own[most] / norm[most]:.1e}",
+        "farthest": [
+            names[farthest],
+            float(mine[farthest] / norm[farthest]),
+            float(own[farthest] / norm[farthest]),
+        ],
+    }
 
 
-def _of_statistics(ours: Arrays, theirs: Arrays, mine: Arrays) -> dict[str, Any] | None:
-    """Return the errors of the worst running mean or variance, relative to how far it moved; None without any."""
-    rows = []
-    for name in (
-        key.split("|")[1] for key in theirs if key.startswith("statistic|") and key.endswith(f"|{EXACT}")
-    ):
+def _of_statistics(kind: str, ours: Arrays, theirs: Arrays, mine: Arrays) -> Errors:
+    """Return the largest errors of a running mean or variance, relative to how far it moved; nothing without any."""
+    rows: list[tuple[Errors, str]] = []
+    wanted = [key.split("|")[1] for key in theirs if key.startswith(f"{kind}|") and key.endswith(f"|{EXACT}")]
+    for name in wanted:
         start = theirs[f"start|{name}"]
         match = next((n for n, v in mine.items() if v.shape == start.shape and np.array_equal(v, start)), "")
-        found = _labelled(ours, f"statistic|{match}")
-        if not found:
-            return {"ours": np.inf, "theirs": 0.0, "ratio": np.inf, "worst": f"{name} is not held"}
-        known = _labelled(theirs, f"statistic|{name}")
-        rows.append((_errors(found, known, known[EXACT] - start), name))
+        if f"{kind}|{match}" not in ours:
+            return {"ours": np.inf, "theirs": 0.0, "worst": f"{name} is not held"}
+        known = {f"{kind}|{label}": theirs[f"{kind}|{name}|{label}"] for label in (EXACT, SINGLE)}
+        rows.append((_errors(ours[f"{kind}|{match}"], known, kind, known[f"{kind}|{EXACT}"] - start), name))
     if not rows:
-        return None
+        return {}
     worst, name = max(rows, key=lambda row: float(row[0]["ours"]))
-    return {**_ratio(worst["ours"], max(row["theirs"] for row, _ in rows)), "worst": name}
+    return {"ours": worst["ours"], "theirs": max(row["theirs"] for row, _ in rows), "worst": name}
 
 
-def _errors(ours: Arrays, theirs: Arrays, scale: Array, of: Callable[..., Any] = np.median) -> dict[str, Any]:
-    """Return one error of our runs, and the largest of PyTorch's in float32.
-
-    of: which one of ours. After many steps it is the smallest: a ReLU that turns in another step, or a direction that
-    amplifies, makes some runs worse by orders of magnitude, a fault makes all of them so.
-    """
+def _errors(ours: Array, theirs: Arrays, kind: str, scale: Array) -> Errors:
+    """Return the errors of ours, of PyTorch in float32, and what moving the weights does, where that was measured."""
     norm = float(np.linalg.norm(scale))
-    mine, single = (
-        [_relative(runs[label], theirs[EXACT], norm) for label in SINGLE] for runs in (ours, theirs)
-    )
-    return _ratio(float(of(mine)), max(single))
+    exact = theirs[f"{kind}|{EXACT}"]
+    result = {
+        "ours": _relative(ours, exact, norm),
+        "theirs": _relative(theirs[f"{kind}|{SINGLE}"], exact, norm),
+    }
+    if f"{kind}|{MOVED}" in theirs:
+        result["moved"] = _relative(theirs[f"{kind}|{MOVED}"], exact, norm)
+    return result
 
 
 def _relative(values: Array, exact: Array, norm: float) -> float:
     """Return ||values - exact|| / norm; infinite when something is not finite."""
     error = float(np.linalg.norm(np.asarray(values, np.float64) - exact)) / max(norm, 1e-30)
     return error if np.isfinite(error) else float("inf")
-
-
-def _ratio(ours: float, theirs: float) -> dict[str, Any]:
-    return {"ours": ours, "theirs": theirs, "ratio": max(ours, LEAST) / max(theirs, LEAST)}

@@ -20,37 +20,54 @@ from onnx_oto.gradients import TrainingSpec, choose_backend, prepare
 from onnx_oto.gradients.spec import GradientSession
 from onnx_oto.optim import DIRECTIONS
 from onnx_oto.optim.base import Dense
-from onnx_oto.pipeline.opening import open_model
+from onnx_oto.pipeline.opening import Opened, open_model
+from onnx_oto.pipeline.optimizing import decayed
 from onnx_oto.zigs import parameters
-from torch_reference.distinct import nudged
-from torch_reference.steps import SINGLE, STEPS, WAYS, Way
+from torch_reference.steps import FIRST, STEPS, WAYS, Way
 
 Array = npt.NDArray[Any]
 
 
 def main(folder: str) -> None:
-    """Write ours.npz: "start|NAME", and by label of the order of samples "loss|LABEL", "gradient|NAME|LABEL",
-    "statistic|NAME|LABEL" after one step, "WAY|NAME|LABEL" after all."""
+    """For every batch-I.npz write ours-I.npz.
+
+    In it are "start|NAME", whether weight decay is for it by default "decayed|NAME"; "loss", "gradient|NAME" and
+    "statistic|NAME" of one step; and of the batches that steps are taken with "WAY|NAME" and "later|NAME", the running
+    statistics after the steps of the first way.
+    """
     place = Path(folder)
     facts = json.loads((place / "facts.json").read_text(encoding="utf-8"))
-    with np.load(place / "batch.npz") as arrays:
-        x, target = arrays["input"], arrays["target"]
-    session, name = _session(place / "model.onnx", facts["loss"], len(x))
+    opened = open_model(place / "model.onnx")
+    session = _session(opened, facts["loss"], facts["samples"])
     start, buffers = session.params.copy(), {key: value.copy() for key, value in session.buffers.items()}
-    result = {f"start|{key}": value for key, value in (_named(session, start) | buffers).items()}
-    for first, label in enumerate(SINGLE):
-        batch, labels = {name: nudged(np.roll(x, first, 0), first)}, np.roll(target, first, 0)
+    spared = decayed(opened.analysis, session), decayed(opened.analysis, session, everything=True)
+    mask = np.zeros(start.size, np.bool_)
+    for stretch in spared[0]:
+        mask[stretch] = True
+    begin = {f"start|{key}": value for key, value in (_named(session, start) | buffers).items()}
+    begin |= {f"decayed|{key}": value.all() for key, value in _named(session, mask).items()}
+    for index in range(facts["batches"]):
+        with np.load(place / f"batch-{index}.npz") as arrays:
+            batch, target = {opened.model.graph.input[0].name: arrays["input"]}, arrays["target"]
         _restore(session, start, buffers)
-        found = {"loss": np.asarray(session.step(batch, labels))}
+        found = {**begin, "loss": np.asarray(session.step(batch, target))}
         found.update({f"gradient|{key}": value for key, value in _named(session, session.grads).items()})
         found.update({f"statistic|{key}": value.copy() for key, value in session.buffers.items()})
-        for title, way in WAYS.items():
+        for title, way in WAYS.items() if index < facts["stepped"] else ():
             _restore(session, start, buffers)
-            _train(session, way, batch, labels)
+            optimizer = Dense(_direction(way), start.size, decayed=spared[way.everything])
+            for _ in range(STEPS):
+                session.step(batch, target)
+                optimizer.step(session.params, session.grads, way.lr)
             found.update({f"{title}|{key}": value for key, value in _named(session, session.params).items()})
-        result.update({f"{key}|{label}": value for key, value in found.items()})
+            if title == FIRST:
+                found.update({f"later|{key}": value.copy() for key, value in session.buffers.items()})
+        np.savez(place / f"ours-{index}.npz", **found)
     session.close()
-    np.savez(place / "ours.npz", **result)
+
+
+def _direction(way: Way) -> Any:
+    return DIRECTIONS[way.direction](weight_decay=way.weight_decay)
 
 
 def _restore(session: GradientSession, start: Array, buffers: dict[str, Array]) -> None:
@@ -59,20 +76,12 @@ def _restore(session: GradientSession, start: Array, buffers: dict[str, Array]) 
         session.buffers[key][...] = value
 
 
-def _session(path: Path, loss: str, samples: int) -> tuple[GradientSession, str]:
-    """Return a session of one shard over all that the product would train, and the name of the input."""
-    opened = open_model(path)
+def _session(opened: Opened, loss: str, samples: int) -> GradientSession:
+    """Return a session of one shard over all that the product would train."""
     names = parameters(opened.analysis, opened.origins).trained
     sizes = {name: math.prod(opened.analysis.graph.initializers[name].dims) for name in names}
     spec = TrainingSpec(trainable=names, loss=loss, batch=samples, shards=1, ties=opened.origins.tied(sizes))
-    return prepare(opened.master, spec, choose_backend()).build(), opened.model.graph.input[0].name
-
-
-def _train(session: GradientSession, way: Way, batch: dict[str, Array], target: Array) -> None:
-    optimizer = Dense(DIRECTIONS[way.direction](weight_decay=way.weight_decay), session.params.size)
-    for _ in range(STEPS):
-        session.step(batch, target)
-        optimizer.step(session.params, session.grads, way.lr)
+    return prepare(opened.master, spec, choose_backend()).build()
 
 
 def _named(session: GradientSession, flat: Array) -> dict[str, Array]:
