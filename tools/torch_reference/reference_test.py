@@ -170,7 +170,7 @@ def test_statistics_count_by_how_far_they_moved(both: tuple[Arrays, Arrays], kin
 
 def test_a_page_has_a_row_for_a_side_that_failed() -> None:
     text = page([{"model": "m", "error": "ours: UnsupportedError: no gradient for LSTM"}])
-    assert "0 of 1 models" in text
+    assert "Of 1 models, 0" in text
     assert "| m |" in text
     assert "no gradient for LSTM" in text
 

@@ -65,7 +65,7 @@ def summary(rows: Sequence[Row]) -> str:
     good = sum(not troubles(row) for row in rows)
     apart = sum(str(row["model"]).endswith(SMOOTH) for row in rows)
     what = f"{len(rows) - apart} models and {apart} smooth forms" if apart else f"{len(rows)} models"
-    return f"{good} of {what} are within {ALLOWED:g} times PyTorch's own float32 error"
+    return f"Of {what}, {good} are within {ALLOWED:g} times PyTorch's own float32 error"
 
 
 def page(rows: Sequence[Row]) -> str:

@@ -123,12 +123,8 @@ def averaged(average: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor
 
 
 def smooth_prelu(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Return PReLU with Softplus for the ReLU in it; weight: [C] or [1], of the second axis.
-
-    In a form that leaves an exporter nothing to compute beforehand of the weight.
-    """
-    positive = F.softplus(x)
-    return positive + weight.view(-1, *[1] * (x.dim() - 2)) * (x - positive)
+    """Return softplus(x) - weight * softplus(-x): the PReLU in it sees no positive numbers, and its slope stays one."""
+    return F.softplus(x) + torch.prelu(-F.softplus(-x), weight)
 
 
 SMOOTHED: dict[str, Callable[..., torch.Tensor]] = {
