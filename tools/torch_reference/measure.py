@@ -123,13 +123,17 @@ def _untrained(places: Places, theirs: Arrays) -> list[str]:
 
 
 def _decayed_otherwise(places: Places, ours: Arrays, theirs: Arrays) -> list[str]:
-    """Return our parameters that weight decay is for here and not there, or the other way round."""
+    """Return our parameters that weight decay is for here and not there, or the other way round.
+
+    Those that the loss does not depend on are not stepped in PyTorch, decay or not, and not asked.
+    """
     return [
         name
         for name, index in places.found.items()
         if (index >= 0).any()
         and f"decayed|{name}" in ours
-        and bool(ours[f"decayed|{name}"]) != bool(theirs[f"decayed|{places.parameter(index.max())}"])
+        and f"gradient|{(key := places.parameter(index.max()))}|{EXACT}" in theirs
+        and bool(ours[f"decayed|{name}"]) != bool(theirs[f"decayed|{key}"])
     ]
 
 
@@ -210,7 +214,8 @@ def _of_statistics(kind: str, ours: Arrays, theirs: Arrays, mine: Arrays) -> Err
     wanted = [key.split("|")[1] for key in theirs if key.startswith(f"{kind}|") and key.endswith(f"|{EXACT}")]
     for name in wanted:
         start = theirs[f"start|{name}"]
-        match = next((n for n, v in mine.items() if v.shape == start.shape and np.array_equal(v, start)), "")
+        same = [n for n, v in mine.items() if v.shape == start.shape and np.array_equal(v, start)]
+        match = name if name in same else same[0] if len(same) == 1 else ""
         if f"{kind}|{match}" not in ours:
             return {"ours": np.inf, "theirs": 0.0, "worst": f"{name} is not held"}
         known = {f"{kind}|{label}": theirs[f"{kind}|{name}|{label}"] for label in (EXACT, SINGLE)}

@@ -181,3 +181,15 @@ def test_steps_on_noise_do_not_count(both: tuple[Arrays, Arrays]) -> None:
     wrong = {**mine, "Adam|b": mine["Adam|b"] + np.float32(1e-3)}
     assert any("Adam" in word for word in judged((wrong, twin)))
     assert not any("Adam" in word for word in judged((wrong, noisy)))
+
+
+def test_many_steps_with_kinks_judge_nothing_and_those_of_the_smooth_form_do(
+    both: tuple[Arrays, Arrays],
+) -> None:
+    mine, twin = both
+    facts = combined([compare({**mine, "SGD|w": mine["SGD|w"] * 1.1}, twin, ["w", "b"])])
+    assert troubles({"model": "m", "params": 30, "kinks": ["relu"], **facts}) == []
+    assert any("SGD" in word for word in troubles({"model": "m", "params": 30, "kinks": [], **facts}))
+    assert any(
+        "SGD" in word for word in troubles({"model": "m+smooth", "params": 30, "kinks": ["relu"], **facts})
+    )

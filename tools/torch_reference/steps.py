@@ -18,7 +18,7 @@ MODELS = (
     "shufflenet_v2_x0_5",
     "vit",
     "unet",
-    "stacked_unets",
+    "unet_bilinear",
     "nafnet",
     "densenet",
     "resnet_groupnorm",
