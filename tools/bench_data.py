@@ -19,7 +19,7 @@ from itertools import islice
 import numpy as np
 
 from onnx_oto.data import Augment, Batch, Dataset, Input, Labels, Pixels, Table, Tables, batches, prefetched
-from onnx_oto.data.augment import View, draw, write_changed
+from onnx_oto.data.augment import Framed, draw, write_changed
 
 CROP = 4
 NORMAL = Pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -75,7 +75,7 @@ def augmentation(images: np.ndarray, channels_last: bool, repeat: int) -> dict[s
     """Return milliseconds per way of changing one batch, after proving that all ways give the same."""
     drawn = draw(len(images), np.random.default_rng(0), flip=True, steps=CROP)
     mirror, shifts = drawn.mirrored, np.stack([drawn.down, drawn.right]) + CROP
-    view = View((0, 1) if channels_last else (1, 2))
+    view = Framed((0, 1) if channels_last else (1, 2))
     planes = np.moveaxis(images, (1, 2), (-2, -1)) if channels_last else images
 
     def written() -> np.ndarray:

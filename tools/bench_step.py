@@ -24,7 +24,7 @@ from onnx_oto import data
 from onnx_oto.gradients import TrainingSpec, choose_backend, prepare
 from onnx_oto.gradients.session.shards import ShardedSession
 from onnx_oto.model import normalise
-from onnx_oto.optim import DIRECTIONS, Block, Dhspg, GroupIndex, Optimizer, Plan
+from onnx_oto.optim import DIRECTIONS, Dhspg, GroupIndex, Optimizer, Plan, Stretch
 from onnx_oto.pipeline.optimizing import decayed, selector
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.training.events import Event, Stepped
@@ -95,7 +95,7 @@ def optimizer_for(
     analysis: Analysis, session: ShardedSession, plan: Plan, sparsity: float, direction: str
 ) -> Timed:
     entries, lanes = zig_blocks(analysis, session.slices)
-    groups = GroupIndex(tuple(Block(*entry) for entry in entries), int(lanes.size))
+    groups = GroupIndex(tuple(Stretch(*entry) for entry in entries), int(lanes.size))
 
     decay = decayed(analysis, session)
     select = selector(analysis, lanes, TrainOptions(sparsity=sparsity, scope="dimension"))

@@ -17,7 +17,7 @@ from onnx_oto.cli.commands import cli
 from onnx_oto.errors import OtoError
 from onnx_oto.gradients.backends.ort_covers import CONDITIONS, differentiable
 from onnx_oto.gradients.graph.lowering.definitions import is_defined
-from onnx_oto.gradients.graph.lowering.registry import ALWAYS_LOWERED, registered
+from onnx_oto.gradients.graph.lowering.lowerings import ALWAYS_LOWERED, registered
 from onnx_oto.losses import LOSSES
 from onnx_oto.metrics import ALIASES, METRICS
 from onnx_oto.model.files.loading import RUNTIME_OPSET

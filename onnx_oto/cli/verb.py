@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from onnx_oto.cli.options import SettingOption, SettingType, StandsFor, options_of
+from onnx_oto.cli.setting_option import SettingOption, SettingType, StandsFor, options_of
 from onnx_oto.cli.verbs import VERBS
 from onnx_oto.errors import UsageError
 from onnx_oto.settings import Setting, Settings, settings_of

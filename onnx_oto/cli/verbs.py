@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import click
 
 
-class Entry(NamedTuple):
+class VerbEntry(NamedTuple):
     """Where a command is. runs: whether it soon runs a model: the process for that loads its runtime meanwhile."""
 
     module: str
@@ -23,10 +23,10 @@ class Entry(NamedTuple):
 
 _MODELS, _TRAINING = "onnx_oto.cli.models", "onnx_oto.cli.training"
 VERBS = {
-    "compact": Entry(_MODELS, "compact_command"),
-    "demo": Entry(_TRAINING, "demo_command"),
-    "inspect": Entry(_MODELS, "inspect_command", runs=False),
-    "prune": Entry(_MODELS, "prune_command"),
-    "train": Entry(_TRAINING, "train_command"),
-    "verify": Entry(_MODELS, "verify_command"),
+    "compact": VerbEntry(_MODELS, "compact_command"),
+    "demo": VerbEntry(_TRAINING, "demo_command"),
+    "inspect": VerbEntry(_MODELS, "inspect_command", runs=False),
+    "prune": VerbEntry(_MODELS, "prune_command"),
+    "train": VerbEntry(_TRAINING, "train_command"),
+    "verify": VerbEntry(_MODELS, "verify_command"),
 }

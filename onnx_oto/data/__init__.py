@@ -5,7 +5,7 @@ openers.py   the kinds of data, by the kind of path
 npz.py       x_train, y_train, x_test, y_test in an npz file
 archive.py   npz files that nobody vouches for
 table.py     data in columns
-layout.py    from the stored sample shape to the model's
+arrangement.py  from the stored sample shape to the model's
 fit.py       conversion of inputs per batch, and the sentence that says what is done
 labels.py    targets as the loss reads them, checked
 scene.py     which columns show the same image
@@ -22,7 +22,7 @@ from onnx_oto.data.fit import Column, Pixels, Stored, fit
 from onnx_oto.data.labels import Labels, fit_target
 from onnx_oto.data.openers import OPENERS, Opener, open_data
 from onnx_oto.data.prefetch import prefetched
-from onnx_oto.data.source import TARGET, Batch, Dataset, Header, Input, Opening, Sample, Source, Target
+from onnx_oto.data.source import TARGET, Batch, Dataset, Header, Input, Opening, Sample, Source, Wanted
 from onnx_oto.data.table import Table
 
 __all__ = [
@@ -44,7 +44,7 @@ __all__ = [
     "Stored",
     "Table",
     "Tables",
-    "Target",
+    "Wanted",
     "batches",
     "fit",
     "fit_batch",

@@ -34,7 +34,7 @@ class Augment:
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class Moves:
     """What happens to each of n samples: mirrored bool [n]; down, right int64 [n], steps to read from further on."""
 
     mirrored: npt.NDArray[np.bool_]
@@ -42,15 +42,15 @@ class Drawn:
     right: npt.NDArray[np.int64]
 
 
-def draw(count: int, rng: np.random.Generator, *, flip: bool, steps: int) -> Drawn:
+def draw(count: int, rng: np.random.Generator, *, flip: bool, steps: int) -> Moves:
     """Return what happens to `count` samples: mirrored half of the time, shifted by -steps to steps."""
     mirrored = rng.random(count) < 0.5
     shifts = rng.integers(0, 2 * steps + 1, (2, count)) - steps
-    return Drawn(mirrored & flip, shifts[0], shifts[1])
+    return Moves(mirrored & flip, shifts[0], shifts[1])
 
 
 @dataclass(frozen=True)
-class View:
+class Framed:
     """How one array shows what is changed.
 
     axes: of height and width in one stored sample. unit: its pixels per step of a shift. fill: what moves in; None:
@@ -62,7 +62,7 @@ class View:
     fill: int | None = 0
 
 
-def write_changed(samples: Array, sink: Array, view: View, drawn: Drawn) -> None:
+def write_changed(samples: Array, sink: Array, view: Framed, drawn: Moves) -> None:
     """Write changed samples [n, *stored] into `sink`, of the same shape and any dtype and strides.
 
     sink[r, c] = mirrored[r + down * unit, c + right * unit], per sample. One copy per image: sliding windows and

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from onnx_oto.data.arrangement import Pattern, Shape
 from onnx_oto.data.augment import Augment
 from onnx_oto.data.fit import Column, Pixels, Rows, fit, input_layout
 from onnx_oto.data.labels import fit_target
-from onnx_oto.data.layout import Pattern, Shape
 from onnx_oto.data.scene import Part, Scene, see
-from onnx_oto.data.source import Batch, Dataset, Header, Input, Target
+from onnx_oto.data.source import Batch, Dataset, Header, Input, Wanted
 from onnx_oto.data.table import Table, check_alike
 from onnx_oto.errors import DataError
 
@@ -62,7 +62,7 @@ class Tables:
     def fit(
         self,
         inputs: Mapping[str, Input],
-        targets: Mapping[str, Target],
+        targets: Mapping[str, Wanted],
         *,
         pixels: Pixels | None = None,
         augment: Augment | None = None,
@@ -115,7 +115,7 @@ def _examples(
     table: Table,
     names: Mapping[str, str],
     inputs: Mapping[str, Input],
-    targets: Mapping[str, Target],
+    targets: Mapping[str, Wanted],
     pixels: Pixels | None,
     scene: Scene | None,
 ) -> tuple[Examples, list[str]]:
@@ -140,7 +140,7 @@ def _examples(
     return Examples(columns, labels, scene), notes
 
 
-def _scene(table: Table, names: Mapping[str, str], targets: Mapping[str, Target], augment: Augment) -> Scene:
+def _scene(table: Table, names: Mapping[str, str], targets: Mapping[str, Wanted], augment: Augment) -> Scene:
     parts = {name: Part(table.key(key), tuple(table.inputs[key].shape[1:])) for name, key in names.items()}
     labels = {
         name: Part(

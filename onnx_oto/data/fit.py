@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from onnx_oto.data.augment import Drawn, View, write_changed
-from onnx_oto.data.layout import Layout, Pattern, Shape, find_layout, spatial_axes
+from onnx_oto.data.arrangement import Arrangement, Pattern, Shape, find_layout, spatial_axes
+from onnx_oto.data.augment import Framed, Moves, write_changed
 from onnx_oto.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -66,7 +66,7 @@ class Column:
     """
 
     stored: Stored
-    layout: Layout
+    layout: Arrangement
     dtype: np.dtype[Any]
     pad: int = 0
     factor: Array | None = (
@@ -83,7 +83,7 @@ class Column:
         """The shape of one sample as served."""
         return self.layout.shape
 
-    def take(self, rows: Rows, view: View | None = None, drawn: Drawn | None = None) -> Array:
+    def take(self, rows: Rows, view: Framed | None = None, drawn: Moves | None = None) -> Array:
         """Return the samples at `rows`, converted; changed as `drawn` says where `view` tells how they show it."""
         samples = self.stored[rows]
         if self.check is not None:
@@ -115,7 +115,7 @@ def fit(
 
     `input_shape` is the shape of one sample, without the batch axis, None for open sizes. uint8 for a
     floating-point input is scaled to [0, 1]; other numbers are converted where nothing is lost but
-    float64's last digits. The layout follows `layout.py`. Raises DataError: no way to the shape, floats for
+    float64's last digits. The layout follows `arrangement.py`. Raises DataError: no way to the shape, floats for
     an integer input, or a value that is not finite (the message names the sample, `name[17]`).
     """
     pixels = pixels or Pixels()
@@ -138,7 +138,7 @@ def fit(
     return Column(samples, layout, kind, pixels.pad, factor, shift, check), ", ".join(steps)
 
 
-def input_layout(name: str, stored: Shape, wanted: Pattern, pad: int = 0) -> Layout:
+def input_layout(name: str, stored: Shape, wanted: Pattern, pad: int = 0) -> Arrangement:
     """Return how samples of a shape become what a model reads. Raises DataError when there is no way."""
     layout = find_layout(_padded(stored, pad, name), wanted)
     if layout is None:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnx_oto.data.arrangement import Arrangement, Pattern, Shape, find_layout
 from onnx_oto.data.fit import Column, Rows, Stored, check_finite, checked
-from onnx_oto.data.layout import Layout, Pattern, Shape, find_layout
-from onnx_oto.data.source import Target
+from onnx_oto.data.source import Wanted
 from onnx_oto.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -33,7 +33,7 @@ class Labels:
         return np.dtype(np.float32 if self.classes is None else np.int64)
 
 
-def fit_target(name: str, samples: Stored, target: Target) -> Column:
+def fit_target(name: str, samples: Stored, target: Wanted) -> Column:
     """Return stored targets [N, ...] as the loss reads them. Raises DataError naming the sample, `name[17]`."""
     kind = np.dtype(target.dtype)
     layout = _layout(name, samples.shape[1:], tuple(target.shape[1:]))
@@ -53,11 +53,11 @@ def fit_target(name: str, samples: Stored, target: Target) -> Column:
     return column
 
 
-def _layout(name: str, found: Shape, wanted: Pattern) -> Layout:
+def _layout(name: str, found: Shape, wanted: Pattern) -> Arrangement:
     """Return the way to the wanted shape; axes of size 1 at the end may come and go."""
     sizes = tuple(size for size in wanted if size is not None)
     if len(sizes) == len(wanted) and _core(found) == _core(sizes):
-        return Layout(tuple(range(len(found))), sizes, "as stored")
+        return Arrangement(tuple(range(len(found))), sizes, "as stored")
     layout = find_layout(found, wanted)
     if layout is None:
         hint = ": one-hot labels? store their argmax" if not wanted and len(found) == 1 else ""
@@ -71,7 +71,7 @@ def _core(shape: Shape) -> Shape:
     return shape
 
 
-def _check_classes(name: str, target: Target, values: Array, rows: Rows) -> None:
+def _check_classes(name: str, target: Wanted, values: Array, rows: Rows) -> None:
     assert target.classes is not None
     wrong = (values < 0) | (values >= target.classes)
     if target.ignored is not None:
@@ -95,7 +95,7 @@ def _require_one(name: str, labels: Array, ignored: int | None) -> None:
         )
 
 
-def _check_numbers(name: str, target: Target, values: Array, rows: Rows) -> None:
+def _check_numbers(name: str, target: Wanted, values: Array, rows: Rows) -> None:
     check_finite(name, target.dtype, values, rows)
     if target.low == -np.inf and target.high == np.inf:
         return

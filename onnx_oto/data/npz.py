@@ -21,7 +21,7 @@ from onnx_oto.data.archive import read_arrays, read_headers
 from onnx_oto.data.augment import Augment
 from onnx_oto.data.dataset import Tables
 from onnx_oto.data.fit import Pixels, Rows, Stored
-from onnx_oto.data.source import TARGET, Dataset, Header, Input, Target
+from onnx_oto.data.source import TARGET, Dataset, Header, Input, Wanted
 from onnx_oto.data.table import Table
 from onnx_oto.errors import DataError, StorageError
 from onnx_oto.model.files.loading import open_regular
@@ -76,7 +76,7 @@ class NpzFile:
     def fit(
         self,
         inputs: Mapping[str, Input],
-        targets: Mapping[str, Target],
+        targets: Mapping[str, Wanted],
         *,
         pixels: Pixels | None = None,
         augment: Augment | None = None,

@@ -16,8 +16,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from onnx_oto.data.augment import Augment, Drawn, View, draw
-from onnx_oto.data.layout import MOST_CHANNELS, Shape, spatial_axes
+from onnx_oto.data.arrangement import MOST_CHANNELS, Shape, spatial_axes
+from onnx_oto.data.augment import Augment, Framed, Moves, draw
 from onnx_oto.errors import DataError
 
 
@@ -37,11 +37,11 @@ class Scene:
 
     augment: Augment
     steps: int
-    inputs: Mapping[str, View]
-    targets: Mapping[str, View]
+    inputs: Mapping[str, Framed]
+    targets: Mapping[str, Framed]
     note: str
 
-    def draw(self, count: int, rng: np.random.Generator) -> Drawn:
+    def draw(self, count: int, rng: np.random.Generator) -> Moves:
         """Return what happens to `count` samples."""
         return draw(count, rng, flip=self.augment.flip, steps=self.steps)
 
@@ -145,11 +145,11 @@ def _check_shifts(crop: int, step: int, main: Part, inputs: Mapping[str, _Seen])
         )
 
 
-def _view(seen: _Seen, step: int, fill: int | None) -> View:
-    return View(seen.axes, int((seen.scale or 0) * step), fill)
+def _view(seen: _Seen, step: int, fill: int | None) -> Framed:
+    return Framed(seen.axes, int((seen.scale or 0) * step), fill)
 
 
-def _described(parts: Mapping[str, Part], views: Mapping[str, View], step: int) -> list[str]:
+def _described(parts: Mapping[str, Part], views: Mapping[str, Framed], step: int) -> list[str]:
     """Return the parts that are changed, each with its size where that is not the image's."""
     texts = []
     for name, view in views.items():
@@ -170,7 +170,7 @@ def _note(augment: Augment, main: Part, inputs: list[str], targets: list[str]) -
     return f"augmentation, {what}: changes {', '.join(inputs + targets)}{edges}"
 
 
-def _of_targets(augment: Augment, targets: Mapping[str, Part], dense: Mapping[str, View]) -> str:
+def _of_targets(augment: Augment, targets: Mapping[str, Part], dense: Mapping[str, Framed]) -> str:
     """Return what has to be said of targets: labels that move in, and what stays as it is."""
     text = ""
     for name, part in targets.items():

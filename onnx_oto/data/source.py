@@ -17,9 +17,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from onnx_oto.data.arrangement import Pattern, Shape
 from onnx_oto.data.augment import Augment
 from onnx_oto.data.fit import Pixels, Rows
-from onnx_oto.data.layout import Pattern, Shape
 from onnx_oto.losses.loss import DATA
 
 Array = npt.NDArray[Any]
@@ -64,7 +64,7 @@ class Input:
     dtype: np.dtype[Any]
 
 
-class Target(Protocol):
+class Wanted(Protocol):
     """What a loss reads.
 
     shape: of the whole batch, samples first (None = any size). classes: labels are integers in [0, classes), or
@@ -127,7 +127,7 @@ class Opening(Protocol):
     def fit(
         self,
         inputs: Mapping[str, Input],
-        targets: Mapping[str, Target],
+        targets: Mapping[str, Wanted],
         *,
         pixels: Pixels | None = None,
         augment: Augment | None = None,

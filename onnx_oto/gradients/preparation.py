@@ -14,7 +14,8 @@ from onnx_oto.gradients.backends import Backend
 from onnx_oto.gradients.graph.batching import Feed
 from onnx_oto.gradients.graph.lowering import Lowered, Refusal
 from onnx_oto.gradients.graph.lowering.engine import path
-from onnx_oto.gradients.graph.training import (
+from onnx_oto.gradients.graph.static_types import types
+from onnx_oto.gradients.graph.training_graph import (
     Detached,
     TrainingGraph,
     detached,
@@ -22,7 +23,6 @@ from onnx_oto.gradients.graph.training import (
     lowered_for,
     with_loss,
 )
-from onnx_oto.gradients.graph.types import types
 from onnx_oto.gradients.spec import GradientSession, TrainingSpec
 from onnx_oto.losses import Loss, Target, make
 from onnx_oto.model.files.loading import runnable_bytes

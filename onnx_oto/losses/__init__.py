@@ -1,7 +1,7 @@
 """Losses: what target each needs, its subgraph, its value in numpy. ONNX and numpy alone, no runtime.
 
 loss.py         the seam: Loss, Target, Judged
-registry.py     the losses by name
+losses.py       the losses by name
 cross_entropy.py, mse.py, l1.py, smooth_l1.py, bce.py, output.py
 elementwise.py  what the losses per element share
 reading.py      which tensor a loss reads
@@ -13,8 +13,8 @@ from onnx_oto.losses.attach import LOSS, WEIGHT, attach, target_input
 from onnx_oto.losses.cross_entropy import CrossEntropy
 from onnx_oto.losses.elementwise import Elementwise
 from onnx_oto.losses.loss import DATA, Judged, Kind, Loss, Target
+from onnx_oto.losses.losses import LOSSES, make
 from onnx_oto.losses.reading import read
-from onnx_oto.losses.registry import LOSSES, make
 
 __all__ = [
     "DATA",

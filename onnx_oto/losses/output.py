@@ -16,7 +16,7 @@ from onnx_oto.model.graph.writer import GraphWriter
 
 
 @dataclass(frozen=True)
-class Output:
+class OwnLoss:
     """A loss (see `Loss`) that is the output itself, taken as a mean over the samples of the batch."""
 
     name: ClassVar[str] = "output"
@@ -27,7 +27,7 @@ class Output:
     per_sample: ClassVar[bool] = False
     activations: Mapping[str, int | None] = field(default_factory=dict, init=False)
 
-    def settle(self, shapes: Sequence[Shape | None], given: Mapping[str, tuple[int, ...]]) -> Output:
+    def settle(self, shapes: Sequence[Shape | None], given: Mapping[str, tuple[int, ...]]) -> OwnLoss:
         """Return itself: nothing is open."""
         return self
 

@@ -18,7 +18,7 @@ from onnx_oto.ops import (
     scatter,
     views,
 )
-from onnx_oto.ops.registry import RULES, apply
+from onnx_oto.ops.rules import RULES, apply
 
 __all__ = [
     "RULES",

@@ -15,7 +15,7 @@ from onnx_oto.lanes.layout import FloatArray, IntArray, Layout, explicit, relabe
 from onnx_oto.lanes.repairs.cut import Cut
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.graph.node import Node
-from onnx_oto.ops.registry import NotCovered, given, inputs, rule
+from onnx_oto.ops.rules import NotCovered, given, inputs, rule
 from onnx_oto.ops.sample import read_whole
 
 

@@ -17,7 +17,7 @@ from onnx_oto.model.graph.node import Node
 from onnx_oto.ops.elementwise import UNARY
 from onnx_oto.ops.linear import conv, matrix_product, scaled_product
 from onnx_oto.ops.norm import HALVES, SWITCHED_OFF, affine, corrected_norm, give_statistics
-from onnx_oto.ops.registry import NotCovered, given, inputs, rule
+from onnx_oto.ops.rules import NotCovered, given, inputs, rule
 
 
 @rule("com.microsoft::Gelu", "com.microsoft::QuickGelu", orderless=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from onnx_oto.lanes.contract import contract
 from onnx_oto.lanes.trace import Trace
 from onnx_oto.model.graph.node import Node
-from onnx_oto.ops.registry import NotCovered, given, inputs, rule
+from onnx_oto.ops.rules import NotCovered, given, inputs, rule
 
 ELLIPSIS = "αβγδεζηθικ"
 """Letters that stand for the axes under an ellipsis; no equation has them."""

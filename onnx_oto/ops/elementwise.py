@@ -19,7 +19,7 @@ from onnx_oto.lanes.layout import FloatArray, with_blocks
 from onnx_oto.lanes.trace import Role, Trace
 from onnx_oto.model.graph.node import Node
 from onnx_oto.model.graph.tensors import FLOATS
-from onnx_oto.ops.registry import NotCovered, given, inputs, rule
+from onnx_oto.ops.rules import NotCovered, given, inputs, rule
 
 Attrs = dict[str, Any]
 

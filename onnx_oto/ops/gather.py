@@ -12,8 +12,8 @@ from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.graph.node import Node
 from onnx_oto.ops.affine import affine, is_row_major
 from onnx_oto.ops.index import free_axis, pick, single
-from onnx_oto.ops.registry import NotCovered, given, inputs, rule
 from onnx_oto.ops.reshaping import reshape_by_indices
+from onnx_oto.ops.rules import NotCovered, given, inputs, rule
 from onnx_oto.ops.sample import read_whole
 
 

@@ -13,7 +13,7 @@ from onnx_oto.lanes.repairs.cut import Cut
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.graph.node import Node
 from onnx_oto.ops.index import alone
-from onnx_oto.ops.registry import NotCovered
+from onnx_oto.ops.rules import NotCovered
 
 
 def grouped(node: Node, trace: Trace, x: Layout, w: Layout, groups: int, order: str) -> Layout:

@@ -10,7 +10,7 @@ from onnx_oto.lanes.layout import Block, IntArray, Layout, explicit, fresh_key, 
 from onnx_oto.lanes.repairs.cut import Cut, kept_along
 from onnx_oto.lanes.trace import Trace, describe
 from onnx_oto.model.graph.node import Node
-from onnx_oto.ops.registry import NotCovered, given, inputs, rule
+from onnx_oto.ops.rules import NotCovered, given, inputs, rule
 
 
 def single(trace: Trace, node: Node, layout: Layout, axis: int) -> Layout:

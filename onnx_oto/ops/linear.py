@@ -15,7 +15,7 @@ from onnx_oto.lanes.repairs.cut import Cut
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.graph.node import Node
 from onnx_oto.ops.grouped import grouped, grouped_products
-from onnx_oto.ops.registry import given, inputs, rule
+from onnx_oto.ops.rules import given, inputs, rule
 
 
 def spatial_free(trace: Trace, node: Node, layout: Layout, passing: Iterable[int] = ()) -> Layout:

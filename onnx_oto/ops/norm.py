@@ -22,7 +22,7 @@ from onnx_oto.lanes.repairs.expression import Array, Expression, Tensor, apply
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.graph.node import Node
 from onnx_oto.ops.index import alone
-from onnx_oto.ops.registry import NotCovered, given, inputs, rule
+from onnx_oto.ops.rules import NotCovered, given, inputs, rule
 
 HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 SWITCHED_OFF = "removing channels from normalised axes is switched off"

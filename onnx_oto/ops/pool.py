@@ -13,7 +13,7 @@ from onnx_oto.lanes.repairs.cut import Cut
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.graph.node import Node
 from onnx_oto.ops.linear import spatial_free, untouched_axes, with_windows
-from onnx_oto.ops.registry import NotCovered, given, inputs, rule
+from onnx_oto.ops.rules import NotCovered, given, inputs, rule
 
 
 def pooled(node: Node, trace: Trace, *, exact: bool) -> None:

@@ -16,7 +16,7 @@ from onnx_oto.lanes.layout import IntArray, Layout, relabel_axis
 from onnx_oto.lanes.repairs.cut import Cut
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.graph.node import Node
-from onnx_oto.ops.registry import NotCovered, given, inputs, rule
+from onnx_oto.ops.rules import NotCovered, given, inputs, rule
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 DEFAULT: dict[str, tuple[str, ...]] = {

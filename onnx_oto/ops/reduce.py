@@ -16,7 +16,7 @@ from onnx_oto.lanes.repairs.expression import tensors
 from onnx_oto.lanes.trace import Repair, Role, Trace, describe
 from onnx_oto.model.graph.node import Node
 from onnx_oto.model.graph.tensors import FLOATS
-from onnx_oto.ops.registry import NotCovered, given, inputs, listed_axes, rule
+from onnx_oto.ops.rules import NotCovered, given, inputs, listed_axes, rule
 
 EXTREMES = {"ReduceMax": "Max", "ReduceMin": "Min"}
 """Reductions that a removed zero takes part in: the compact graph compares the result with zero."""

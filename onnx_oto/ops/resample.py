@@ -14,7 +14,7 @@ from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.graph.node import Node
 from onnx_oto.model.graph.tensors import FLOATS
 from onnx_oto.ops.index import alone, free_axis, repeated_axis, single
-from onnx_oto.ops.registry import given, inputs, rule
+from onnx_oto.ops.rules import given, inputs, rule
 
 
 @rule("Resize", "Upsample", orderless=True)

@@ -10,7 +10,7 @@ from onnx_oto.lanes.contract import zero_or_unknown
 from onnx_oto.lanes.layout import Layout
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.graph.node import Node
-from onnx_oto.ops.registry import given, inputs, rule
+from onnx_oto.ops.rules import given, inputs, rule
 
 
 def read_whole(node: Node, trace: Trace, layouts: Sequence[Layout | None], what: str = "places") -> None:

@@ -12,7 +12,7 @@ from onnx_oto.lanes.layout import Block, FloatArray, Layout
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.graph.node import Node
 from onnx_oto.ops.index import free_axis
-from onnx_oto.ops.registry import NotCovered, given, inputs, rule
+from onnx_oto.ops.rules import NotCovered, given, inputs, rule
 from onnx_oto.ops.sample import read_whole
 
 

@@ -12,8 +12,8 @@ from onnx_oto.lanes.repairs.cut import Cut, NewSize, Share, sizes_of
 from onnx_oto.lanes.trace import Trace
 from onnx_oto.model.graph.node import Node
 from onnx_oto.model.graph.tensors import FLOATS
-from onnx_oto.ops.registry import given, inputs, listed_axes, rule
 from onnx_oto.ops.reshaping import reshape, resize
+from onnx_oto.ops.rules import given, inputs, listed_axes, rule
 
 
 @rule("Reshape", "Flatten", orderless=True)

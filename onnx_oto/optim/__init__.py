@@ -4,21 +4,21 @@ groups.py      where each ZIG lies in the flat buffer; sums and edits over group
 directions.py  SGD, Adam, AdamW, and their application in cache-sized pieces
 saliency.py    which groups matter
 plan.py        which step does what
-options.py     options that directions and optimizers state themselves
+stated.py      options that directions and optimizers state themselves
 base.py        the Optimizer protocol, its task, and plain training
 dhspg.py       DHSPG with an exact finish
-registry.py    the optimizers by name
+optimizers.py  the optimizers by name
 workers.py     pieces over threads
 """
 
 from onnx_oto.optim.base import Dense, Optimizer, OptimizerOptions, Select, Task
 from onnx_oto.optim.dhspg import Dhspg
 from onnx_oto.optim.directions import DIRECTIONS, Adam, AdamW, Direction, Sgd
-from onnx_oto.optim.groups import Block, GroupIndex
-from onnx_oto.optim.options import Option, option
+from onnx_oto.optim.groups import GroupIndex, Stretch
+from onnx_oto.optim.optimizers import OPTIMIZERS, Method, method, options
 from onnx_oto.optim.plan import Plan
-from onnx_oto.optim.registry import OPTIMIZERS, Method, method, options
 from onnx_oto.optim.saliency import SALIENCIES
+from onnx_oto.optim.stated import Option, option
 
 __all__ = [
     "DIRECTIONS",
@@ -26,7 +26,6 @@ __all__ = [
     "SALIENCIES",
     "Adam",
     "AdamW",
-    "Block",
     "Dense",
     "Dhspg",
     "Direction",
@@ -38,6 +37,7 @@ __all__ = [
     "Plan",
     "Select",
     "Sgd",
+    "Stretch",
     "Task",
     "method",
     "option",

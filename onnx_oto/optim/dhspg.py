@@ -39,9 +39,9 @@ from onnx_oto.errors import OtoError, UsageError
 from onnx_oto.optim.base import Bools, Floats, Optimizer, Select, State, Task, part, prefixed
 from onnx_oto.optim.directions import Direction, Stepper
 from onnx_oto.optim.groups import GroupIndex, Moments
-from onnx_oto.optim.options import option
 from onnx_oto.optim.plan import FINISH, OBSERVE, SHRINK, Plan, require_shares
 from onnx_oto.optim.saliency import SALIENCIES, Average
+from onnx_oto.optim.stated import option
 
 Array = npt.NDArray[Any]
 

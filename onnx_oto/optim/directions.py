@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.errors import OtoError, UsageError
-from onnx_oto.optim.options import option
+from onnx_oto.optim.stated import option
 from onnx_oto.optim.workers import PIECE, default_threads, spread
 
 Array = npt.NDArray[Any]
@@ -257,7 +257,7 @@ class Stepper:
     def descend(self, x: Array, v: Array, lr: float) -> None:
         """Overwrite x [P] with x - lr * v; v [P] is read only."""
 
-        def work(parts: Sequence[Part]) -> None:
+        def work(parts: Sequence[CachePart]) -> None:
             scratch = np.empty(min(PIECE, self.size), x.dtype)
             for at, _ in parts:
                 _descend(x[at], v[at], lr, scratch)
@@ -281,7 +281,7 @@ class Stepper:
     def _sweep(self, x: Array, g: Array, lr: float | None) -> None:
         step, decay, behind = self.taken, self.direction.weight_decay, self.direction.decoupled
 
-        def work(parts: Sequence[Part]) -> None:
+        def work(parts: Sequence[CachePart]) -> None:
             scratch = np.empty(min(PIECE, self.size), x.dtype)
             for at, decayed in parts:
                 slots = [slot[at] for slot in self.slots.values()]
@@ -297,14 +297,14 @@ class Stepper:
         self.taken = step + 1
 
 
-class Part(NamedTuple):
+class CachePart(NamedTuple):
     """A cache-sized part of the buffer, and the stretches inside it that are decayed."""
 
     at: slice
     decayed: Stretches
 
 
-def _parts(size: int, decayed: Stretches) -> Iterator[Part]:
+def _parts(size: int, decayed: Stretches) -> Iterator[CachePart]:
     """Yield the buffer in parts, in order; `decayed` is in order too."""
     waiting = deque(decayed)
     for start in range(0, size, PIECE):
@@ -315,7 +315,7 @@ def _parts(size: int, decayed: Stretches) -> Iterator[Part]:
             inside.append(slice(each.start, min(each.stop, stop)))
             if each.stop > stop:
                 waiting.appendleft(slice(stop, each.stop))
-        yield Part(slice(start, stop), tuple(inside))
+        yield CachePart(slice(start, stop), tuple(inside))
 
 
 def _add_decay(x: Array, g: Array, stretches: Stretches, decay: float, scratch: Array) -> None:

@@ -27,7 +27,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class Stretch:
     """The producer slices of one parameter.
 
     Elements [offset, offset + outer*size*inner) of the flat buffer.
@@ -80,7 +80,7 @@ class GroupIndex:
     overlap (the groups of a model are disjoint, so a parameter has one block).
     """
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[Stretch, ...]
     count: int
     threads: int = field(default_factory=default_threads)
 
@@ -219,7 +219,7 @@ def _row_dots(a: Array, b: Array, out: npt.NDArray[np.float64]) -> None:
         out[:] = np.einsum("oki,oki->k", a, b)
 
 
-def _cut(block: Block) -> list[tuple[int, int, int, int]]:
+def _cut(block: Stretch) -> list[tuple[int, int, int, int]]:
     """Return (start, outer, first row, rows) of contiguous parts of about `PIECE` elements."""
     if block.outer * block.size * block.inner == 0:
         return []

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from onnx_oto.gradients import GradientSession
 from onnx_oto.lanes.layout import IntArray
 from onnx_oto.lanes.solution import BoolArray
-from onnx_oto.optim import Block, GroupIndex, Optimizer, Select, Task
+from onnx_oto.optim import GroupIndex, Optimizer, Select, Stretch, Task
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.zigs import Analysis, choose
 from onnx_oto.zigs.blocks import lane_scores, zig_blocks
@@ -25,7 +25,7 @@ def make_optimizer(
     Steps that may be skipped are taken off for the plan: the groups are zero in time even if all of them are.
     """
     entries, lanes = zig_blocks(analysis, session.slices)
-    groups = GroupIndex(tuple(Block(*entry) for entry in entries), int(lanes.size))
+    groups = GroupIndex(tuple(Stretch(*entry) for entry in entries), int(lanes.size))
     method = options.method
     task = Task(
         method.direction,

@@ -46,7 +46,7 @@ from onnx_oto.training import (
     total_steps,
 )
 from onnx_oto.training import train as run_loop
-from onnx_oto.training.checkpoint import Progress
+from onnx_oto.training.checkpoint import Position
 from onnx_oto.training.evaluate import require_measurable
 
 
@@ -190,5 +190,5 @@ def _run(
         )
     except DivergedError as error:
         place = folder.place(LAST_GOOD)
-        save_checkpoint(place, session, optimizer, Progress(), run=options.as_json())
+        save_checkpoint(place, session, optimizer, Position(), run=options.as_json())
         raise DivergedError(f"{error}; the parameters before it are in '{place}'") from None

@@ -20,7 +20,7 @@ from onnx_oto.runtime.limits import Allowance, allowance
 from onnx_oto.runtime.sessions import (
     LEAST_ROUNDS,
     WARM_UP,
-    Opened,
+    OpenSession,
     open_onnxruntime,
     open_reference,
     run_session,
@@ -29,7 +29,7 @@ from onnx_oto.runtime.sessions import (
 from onnx_oto.runtime.worker import Worker, shared
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-Opening = Callable[[Worker, Allowance, Any], Opened]
+Opening = Callable[[Worker, Allowance, Any], OpenSession]
 
 _SHARE_OF_OUTPUTS = 0.25
 """Of the memory that a run may take: outputs are copied to this process."""
@@ -88,7 +88,7 @@ def in_onnxruntime(model: onnx.ModelProto, *, threads: int = 0, optimise: bool =
 def in_reference(model: onnx.ModelProto, refusal: str) -> Runner:
     """Return a runner by onnx's reference evaluator; `refusal` says why onnxruntime is not asked."""
 
-    def opened(worker: Worker, allowed: Allowance, content: Any) -> Opened:
+    def opened(worker: Worker, allowed: Allowance, content: Any) -> OpenSession:
         return worker.call(allowed, open_reference, content, worker.to_forget())
 
     try:
@@ -151,7 +151,7 @@ def first_line(error: BaseException | None) -> str:
 def _opening_onnxruntime(model: onnx.ModelProto, threads: int, optimise: bool) -> Opening:
     disabled = _wrong_optimizers(model)
 
-    def opened(worker: Worker, allowed: Allowance, content: Any) -> Opened:
+    def opened(worker: Worker, allowed: Allowance, content: Any) -> OpenSession:
         return worker.call(
             allowed, open_onnxruntime, content, threads, optimise, disabled, worker.to_forget()
         )

@@ -22,7 +22,7 @@ _sessions: dict[int, Run] = {}
 _numbers = itertools.count()
 
 
-class Opened(NamedTuple):
+class OpenSession(NamedTuple):
     """A session: its number, and the runtime with its version."""
 
     number: int
@@ -31,7 +31,7 @@ class Opened(NamedTuple):
 
 def open_onnxruntime(
     content: bytes, threads: int, optimise: bool, disabled: Sequence[str], forget: Iterable[int]
-) -> Opened:
+) -> OpenSession:
     """Open a serialised model in onnxruntime. Raises RuntimeMissingError, and what onnxruntime raises.
 
     threads: 0 = the default of onnxruntime. disabled: optimizers that are left out. forget: sessions to close.
@@ -59,7 +59,7 @@ def open_onnxruntime(
     return _keep(run, f"ONNX Runtime {onnxruntime.__version__}")
 
 
-def open_reference(content: bytes, forget: Iterable[int]) -> Opened:
+def open_reference(content: bytes, forget: Iterable[int]) -> OpenSession:
     """Open a serialised model in onnx's reference evaluator. Raises what that raises."""
     _forget(forget)
     import onnx
@@ -106,10 +106,10 @@ def time_sessions(numbers: Sequence[int], inputs: Arrays, seconds: float, most: 
     return times
 
 
-def _keep(run: Run, runtime: str) -> Opened:
+def _keep(run: Run, runtime: str) -> OpenSession:
     number = next(_numbers)
     _sessions[number] = run
-    return Opened(number, runtime)
+    return OpenSession(number, runtime)
 
 
 def _forget(numbers: Iterable[int]) -> None:

@@ -24,7 +24,7 @@ from onnx_oto.model.graph.order import drop_dead
 from onnx_oto.model.graph.tensors import FLOATS, from_array, to_array
 from onnx_oto.model.view import Graph, graph
 from onnx_oto.ops.index import single
-from onnx_oto.ops.registry import ORDERLESS, apply, key
+from onnx_oto.ops.rules import ORDERLESS, apply, key
 from onnx_oto.zigs.analysis import Analysis
 
 MOST = 200
@@ -44,7 +44,7 @@ class Permutation:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Folding:
     """What is to be done about the permutations of a graph.
 
     orders: by parameter and axis, the position that comes to every place, int64 [n]. folded: the nodes that are
@@ -128,9 +128,9 @@ def permutations(view: Graph) -> dict[str, Permutation]:
     return found
 
 
-def plan(view: Graph, nodes: Sequence[Node], found: Mapping[str, Permutation]) -> Plan:
+def plan(view: Graph, nodes: Sequence[Node], found: Mapping[str, Permutation]) -> Folding:
     """Return which permutations can be folded, and how. nodes: those of the graph, in topological order."""
-    result = Plan()
+    result = Folding()
     if not found:
         return result
     order = _Order(view, nodes, found)
@@ -158,7 +158,7 @@ def _is_identity(index: IntArray) -> bool:
 class _Order:
     """A graph whose permutations are loose: the labels in front of one and behind it are not tied.
 
-    index: what each permutation gathers now; orders: see `Plan`.
+    index: what each permutation gathers now; orders: see `Folding`.
     """
 
     def __init__(self, view: Graph, nodes: Sequence[Node], found: Mapping[str, Permutation]) -> None:

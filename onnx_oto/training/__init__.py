@@ -13,7 +13,7 @@ interruption.py  SIGINT and SIGTERM between two steps
 
 from onnx_oto.training.checkpoint import (
     Checkpoint,
-    Progress,
+    Position,
     load_checkpoint,
     restore,
     save_checkpoint,
@@ -36,7 +36,7 @@ __all__ = [
     "MetricsFile",
     "Observer",
     "Observers",
-    "Progress",
+    "Position",
     "Recipe",
     "Schedule",
     "Score",

@@ -30,7 +30,7 @@ _OPTIMIZER = "optimizer."
 
 
 @dataclass(frozen=True)
-class Progress:
+class Position:
     """Where a run stands.
 
     The next batch is number `batch` of epoch `epoch` (both from 0), the first of a step; `step` steps were taken and
@@ -53,7 +53,7 @@ class Checkpoint:
     run: what the caller stored to recognise the run, JSON values.
     """
 
-    progress: Progress
+    progress: Position
     params: Array
     buffers: dict[str, Array]
     optimizer: dict[str, Array]
@@ -66,7 +66,7 @@ def save_checkpoint(
     path: str | os.PathLike[str],
     session: GradientSession,
     optimizer: Optimizer,
-    progress: Progress,
+    progress: Position,
     *,
     run: Mapping[str, Any] | None = None,
 ) -> None:
@@ -107,7 +107,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     raise StorageError(f"checkpoint {str(path)!r} is damaged ({reason}): use an older one, or start again")
 
 
-def restore(checkpoint: Checkpoint, session: GradientSession, optimizer: Optimizer) -> Progress:
+def restore(checkpoint: Checkpoint, session: GradientSession, optimizer: Optimizer) -> Position:
     """Put the state into a session and an optimizer built as for the first start; return where to go on.
 
     Raises UsageError when the checkpoint is of another model.
@@ -138,7 +138,7 @@ def _parse(arrays: dict[str, Array]) -> Checkpoint:
         buffers[name] = arrays["buffers"][used : used + size].reshape(shape)
         used += size
     return Checkpoint(
-        progress=Progress(**fields, history=history),
+        progress=Position(**fields, history=history),
         params=arrays["params"],
         buffers=buffers,
         optimizer={key[len(_OPTIMIZER) :]: a for key, a in arrays.items() if key.startswith(_OPTIMIZER)},

@@ -20,7 +20,7 @@ from onnx_oto.gradients import GradientSession
 from onnx_oto.losses import Loss, make
 from onnx_oto.metrics import metrics_for
 from onnx_oto.optim import Optimizer
-from onnx_oto.training.checkpoint import Progress, save_checkpoint
+from onnx_oto.training.checkpoint import Position, save_checkpoint
 from onnx_oto.training.evaluate import Provider, Score, evaluate, gather
 from onnx_oto.training.events import EpochEnded, Observer, Observers, Skipped, Started, Stepped
 from onnx_oto.training.guard import Guard
@@ -98,7 +98,7 @@ def train(
     stop: Callable[[], bool] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     run: Mapping[str, Any] | None = None,
-    start: Progress | None = None,
+    start: Position | None = None,
 ) -> History:
     """Train the parameters of `session` in place and return what happened.
 
@@ -110,7 +110,7 @@ def train(
     """
     training = _Training(session, optimizer, data, recipe, observer or Observers(), stop or _never)
     begin = time.perf_counter()
-    progress = start or Progress()
+    progress = start or Position()
     training.announce(progress)
     score: Score | None = None
     while progress.epoch < recipe.epochs:
@@ -151,10 +151,10 @@ class _Training:
         self.mean = Mean(session.grads, recipe.accumulate)
         self.epoch_begin = time.perf_counter()
 
-    def announce(self, progress: Progress) -> None:
+    def announce(self, progress: Position) -> None:
         self.observer.notice(Started(self.recipe.epochs, self.per_epoch, self.total, progress.step))
 
-    def epoch(self, progress: Progress) -> tuple[Progress, bool]:
+    def epoch(self, progress: Position) -> tuple[Position, bool]:
         """Train from the batch where `progress` stands to the end of its epoch.
 
         False when asked to stop before.
@@ -190,7 +190,7 @@ class _Training:
             self.mean.add(number)
         return losses / self.recipe.accumulate
 
-    def step(self, loss: float, progress: Progress, begin: float) -> Progress:
+    def step(self, loss: float, progress: Position, begin: float) -> Position:
         """Take one step with the gradients as they are; leave it out, or raise, where something is not finite."""
         recipe, session, optimizer = self.recipe, self.session, self.optimizer
         progress = replace(progress, batch=progress.batch + recipe.accumulate)
@@ -219,7 +219,7 @@ class _Training:
         )
         return progress
 
-    def skip(self, fault: str, progress: Progress) -> Progress:
+    def skip(self, fault: str, progress: Position) -> Position:
         """Leave a step out, its traces in the running statistics too; raise DivergedError when that is too often."""
         allowed, step = self.recipe.skip_bad_steps, progress.step
         if progress.skipped >= allowed:
@@ -230,12 +230,12 @@ class _Training:
         self.observer.notice(Skipped(progress.epoch + 1, step, self.total, fault, progress.skipped, allowed))
         return progress
 
-    def check(self, progress: Progress) -> None:
+    def check(self, progress: Position) -> None:
         """Raise DivergedError when the last step left what is not finite."""
         if progress.step:
             self.guard.check_state(step=progress.step, lr=self.recipe.lr(progress.step - 1))
 
-    def close_epoch(self, progress: Progress, score: Score | None) -> tuple[Progress, Score | None]:
+    def close_epoch(self, progress: Position, score: Score | None) -> tuple[Position, Score | None]:
         """Evaluate when it is due, report the epoch, and move to the next; returns the newest score too."""
         recipe, number = self.recipe, progress.epoch + 1
         due = number % recipe.evaluate_every == 0 or number == recipe.epochs

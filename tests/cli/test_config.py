@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_oto.cli.options import SettingOption
+from onnx_oto.cli.setting_option import SettingOption
 from onnx_oto.cli.verb import Place, verb
 from onnx_oto.cli.verbs import VERBS
 from onnx_oto.errors import UsageError

@@ -15,7 +15,7 @@ from onnx_oto.cli.ending import Trouble
 from onnx_oto.cli.objects import print_json
 from onnx_oto.cli.streams import RESULTS
 from onnx_oto.cli.verb import Place, verb
-from onnx_oto.cli.verbs import VERBS, Entry
+from onnx_oto.cli.verbs import VERBS, VerbEntry
 from onnx_oto.errors import DataError
 from onnx_oto.settings import Settings, setting
 
@@ -41,7 +41,7 @@ def weigh(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     module: Any = types.ModuleType("a_new_verb")
     module.weigh_command = weigh_command
     monkeypatch.setitem(sys.modules, "a_new_verb", module)
-    monkeypatch.setitem(VERBS, "weigh", Entry("a_new_verb", "weigh_command", runs=False))
+    monkeypatch.setitem(VERBS, "weigh", VerbEntry("a_new_verb", "weigh_command", runs=False))
     written: list[str] = []
     monkeypatch.setattr(RESULTS, "write", lambda text: written.append(text) or len(text))
     return written

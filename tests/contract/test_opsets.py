@@ -14,7 +14,7 @@ from onnx import ModelProto, TensorProto
 
 from onnx_oto.model.graph.node import Node
 from onnx_oto.ops import RULES
-from onnx_oto.ops.registry import NEWEST, OLDEST, Entry, rule_of
+from onnx_oto.ops.rules import NEWEST, OLDEST, Entry, rule_of
 
 from .builder import build, in_form, in_precision
 from .exactness import assert_prunable, check

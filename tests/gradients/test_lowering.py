@@ -8,7 +8,7 @@ import pytest
 
 from onnx_oto.gradients.backends.ort_covers import differentiable
 from onnx_oto.gradients.graph.lowering import registered
-from onnx_oto.gradients.graph.lowering.registry import REFUSED
+from onnx_oto.gradients.graph.lowering.lowerings import REFUSED
 from onnx_oto.model.files.loading import RUNTIME_OPSET
 
 from .harness import FLOAT32, Row, differences, ours

@@ -13,8 +13,8 @@ from onnx_oto.gradients import prepare as prepare_for
 from onnx_oto.gradients.backends.ort_covers import covers
 from onnx_oto.gradients.backends.ort_training import OrtTraining
 from onnx_oto.gradients.graph.lowering import Refusal
-from onnx_oto.gradients.graph.training import detached, lowered_for
-from onnx_oto.gradients.graph.types import UNKNOWN, types
+from onnx_oto.gradients.graph.static_types import UNKNOWN, types
+from onnx_oto.gradients.graph.training_graph import detached, lowered_for
 
 from .conftest import Build, model_from, normal
 

@@ -9,7 +9,7 @@ import pytest
 
 from onnx_oto.gradients.backends.ort_covers import covers
 from onnx_oto.gradients.graph.lowering import lower
-from onnx_oto.gradients.graph.lowering.registry import REFUSED
+from onnx_oto.gradients.graph.lowering.lowerings import REFUSED
 
 from .conftest import Array, model_from, normal
 

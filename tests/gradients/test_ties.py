@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnx_oto.gradients.session.ties import Ties
+from onnx_oto.gradients.session.tied import TiedPlaces
 from onnx_oto.model.normal.origins import Tie
 
 from .conftest import Build, gradient_of, model_from, normal
@@ -32,7 +32,7 @@ def test_gradients_of_copies_are_added_up(build: Build) -> None:
 
 def test_elements_that_one_initializer_repeats_are_added_up() -> None:
     """A table that was looked up: dense [3, 2] of a table with 4 elements, and the table itself."""
-    ties = Ties(
+    ties = TiedPlaces(
         [Tie(("dense", "table"), np.array([0, 1, 1, 3, 3, 3, 0, 1, 2, 3]))],
         {"other": (0, (2,)), "table": (2, (4,)), "dense": (6, (3, 2))},
     )
@@ -47,5 +47,5 @@ def test_elements_that_one_initializer_repeats_are_added_up() -> None:
 @pytest.mark.parametrize("count", [0, 1])
 def test_without_ties_nothing_changes(count: int) -> None:
     grads = np.arange(3, dtype=np.float32)
-    Ties([Tie(("a",), np.arange(3))] * count, {"a": (0, (3,))}).add_up(grads)
+    TiedPlaces([Tie(("a",), np.arange(3))] * count, {"a": (0, (3,))}).add_up(grads)
     np.testing.assert_array_equal(grads, [0, 1, 2])

@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_oto.gradients.graph.facts import Facts
-from onnx_oto.gradients.graph.types import types
+from onnx_oto.gradients.graph.static_types import types
 
 
 class Writer:

@@ -10,7 +10,7 @@ import pytest
 from onnx import helper
 
 from onnx_oto.model.graph.node import Node
-from onnx_oto.model.shapes.claims import CLAIMS, Facts, broadcast
+from onnx_oto.model.shapes.claims import CLAIMS, Claimed, broadcast
 from onnx_oto.model.shapes.dims import Dim, Shape, value_at
 from onnx_oto.model.shapes.symbols import Symbols
 
@@ -124,7 +124,7 @@ def claim(row, symbols: Symbols | None = None) -> Shape | None:
     names = names[: max([len(shapes) - 1, *values]) + 1]
     node = Node("n", op, "", names, ("o",), attrs, 0, (), version(op))
     known = {names[k]: np.array(v, F if isinstance(v[0], float) else object) for k, v in values.items()}
-    facts = Facts(dict(zip(names, shapes, strict=False)), {}, known, symbols or Symbols())
+    facts = Claimed(dict(zip(names, shapes, strict=False)), {}, known, symbols or Symbols())
     return CLAIMS[op](node, facts)
 
 

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnx_oto.errors import OtoError, UsageError
-from onnx_oto.optim import Adam, AdamW, Block, Dhspg, Direction, GroupIndex, Plan, Sgd
+from onnx_oto.optim import Adam, AdamW, Dhspg, Direction, GroupIndex, Plan, Sgd, Stretch
 from onnx_oto.optim.dhspg import shrink_distance
 from onnx_oto.optim.directions import Stepper
 from onnx_oto.optim.groups import Moments
 
 PLAIN = Sgd(momentum=0.0, weight_decay=0.0)
-TWO = GroupIndex((Block(0, 1, 2, 2, np.array([0, 1], np.int32)),), 2)
+TWO = GroupIndex((Stretch(0, 1, 2, 2, np.array([0, 1], np.int32)),), 2)
 FIRST = np.array([True, False])
 
 
@@ -198,7 +198,8 @@ def test_a_whole_run_equals_the_naive_reference(
     count, size = 5, 44
     labels = [rng.integers(-1, count, n).astype(np.int32) for n in (6, 6, 4)]
     index = GroupIndex(
-        (Block(1, 1, 6, 4, labels[0]), Block(25, 1, 6, 1, labels[1]), Block(32, 3, 4, 1, labels[2])), count
+        (Stretch(1, 1, 6, 4, labels[0]), Stretch(25, 1, 6, 1, labels[1]), Stretch(32, 3, 4, 1, labels[2])),
+        count,
     )
     where = np.full(size, -1)
     where[1:25], where[25:31], where[32:44] = np.repeat(labels[0], 4), labels[1], np.tile(labels[2], 3)
@@ -228,7 +229,11 @@ def test_exactly_the_target_is_zero_at_the_deadline_and_stays_zero(
     """Whatever the gradients do: from the deadline on the chosen groups are 0.0 and no other is."""
     rng = np.random.default_rng(seed)
     index = GroupIndex(
-        (Block(0, 1, 8, 3, np.arange(8, dtype=np.int32)), Block(24, 2, 8, 1, np.arange(8, dtype=np.int32))), 8
+        (
+            Stretch(0, 1, 8, 3, np.arange(8, dtype=np.int32)),
+            Stretch(24, 2, 8, 1, np.arange(8, dtype=np.int32)),
+        ),
+        8,
     )
     plan = Plan.of(steps, observe=0.2, shrink=0.5, finish=0.1)
     due = int(share * 8)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from onnx_oto.errors import OtoError
 from onnx_oto.optim import groups as module
-from onnx_oto.optim.groups import Block, GroupIndex
+from onnx_oto.optim.groups import GroupIndex, Stretch
 
 
 def members(index: GroupIndex, group: int) -> np.ndarray:
@@ -32,7 +32,7 @@ def indices(draw: st.DrawFn) -> tuple[GroupIndex, int]:
     for _ in range(draw(st.integers(0, 4))):
         outer, size, inner = draw(st.integers(1, 4)), draw(st.integers(1, 6)), draw(st.integers(1, 5))
         labels = draw(st.lists(st.integers(-1, count - 1), min_size=size, max_size=size))
-        blocks.append(Block(at, outer, size, inner, np.array(labels, np.int32)))
+        blocks.append(Stretch(at, outer, size, inner, np.array(labels, np.int32)))
         at = blocks[-1].stop + draw(st.integers(0, 3))
     return GroupIndex(tuple(blocks), count, draw(st.integers(1, 3))), at
 
@@ -86,7 +86,7 @@ def test_a_subset_keeps_the_numbers_and_forgets_the_rest(case: tuple[GroupIndex,
 
 
 def test_zero_means_positive_zero_and_replaces_nan() -> None:
-    index = GroupIndex((Block(0, 1, 2, 2, np.array([0, 1], np.int32)),), 2)
+    index = GroupIndex((Stretch(0, 1, 2, 2, np.array([0, 1], np.int32)),), 2)
     x = np.array([-1.0, np.nan, -2.0, 3.0], np.float32)
     index.zero(x, np.array([True, False]))
     np.testing.assert_array_equal(x, np.array([0.0, 0.0, -2.0, 3.0], np.float32))
@@ -97,8 +97,8 @@ def test_threads_do_not_change_a_bit() -> None:
     """Large enough for many pieces: 40 * 9 * 1000 float32 elements in rows, 300 x 300 in columns."""
     rng = np.random.default_rng(0)
     blocks = (
-        Block(0, 1, 400, 1000, rng.integers(-1, 50, 400).astype(np.int32)),
-        Block(400_000, 300, 300, 1, rng.integers(-1, 50, 300).astype(np.int32)),
+        Stretch(0, 1, 400, 1000, rng.integers(-1, 50, 400).astype(np.int32)),
+        Stretch(400_000, 300, 300, 1, rng.integers(-1, 50, 300).astype(np.int32)),
     )
     x, y = rng.standard_normal((2, 490_000), np.float32)
     one, three = (GroupIndex(blocks, 50, threads).moments(x, y) for threads in (1, 3))
@@ -109,22 +109,25 @@ def test_threads_do_not_change_a_bit() -> None:
 def test_float32_sums_are_as_good_as_float32_allows() -> None:
     """A group of 3 * 4608 elements, the largest filter of a ResNet-18 and more: relative error below 1e-6."""
     x = np.random.default_rng(1).standard_normal(3 * 4608).astype(np.float32)
-    index = GroupIndex((Block(0, 1, 3, 4608, np.zeros(3, np.int32)),), 1)
+    index = GroupIndex((Stretch(0, 1, 3, 4608, np.zeros(3, np.int32)),), 1)
     np.testing.assert_allclose(index.square_norms(x)[0], np.sum(x.astype(np.float64) ** 2), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("blocks", "message"),
     [
-        ([Block(0, 1, 2, 1, np.array([0], np.int32))], r"block 0: labels of shape \(1,\) for 2 indices"),
-        ([Block(0, 1, 2, 1, np.array([0, 2], np.int32))], r"block 0: labels 0\.\.2, expected -1\.\.1"),
-        ([Block(0, 1, 2, 1, np.array([-2, 0], np.int32))], r"block 0: labels -2\.\.0"),
+        ([Stretch(0, 1, 2, 1, np.array([0], np.int32))], r"block 0: labels of shape \(1,\) for 2 indices"),
+        ([Stretch(0, 1, 2, 1, np.array([0, 2], np.int32))], r"block 0: labels 0\.\.2, expected -1\.\.1"),
+        ([Stretch(0, 1, 2, 1, np.array([-2, 0], np.int32))], r"block 0: labels -2\.\.0"),
         (
-            [Block(1, 1, 2, 3, np.array([0, 1], np.int32)), Block(0, 1, 2, 1, np.array([0, 1], np.int32))],
+            [
+                Stretch(1, 1, 2, 3, np.array([0, 1], np.int32)),
+                Stretch(0, 1, 2, 1, np.array([0, 1], np.int32)),
+            ],
             "blocks at 0 and 1 overlap",
         ),
     ],
 )
-def test_blocks_that_cannot_be_are_refused(blocks: list[Block], message: str) -> None:
+def test_blocks_that_cannot_be_are_refused(blocks: list[Stretch], message: str) -> None:
     with pytest.raises(OtoError, match=message):
         GroupIndex(tuple(blocks), 2)

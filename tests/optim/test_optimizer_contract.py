@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from onnx_oto.errors import OtoError
-from onnx_oto.optim import DIRECTIONS, OPTIMIZERS, Block, GroupIndex, Optimizer, Task, method
+from onnx_oto.optim import DIRECTIONS, OPTIMIZERS, GroupIndex, Optimizer, Stretch, Task, method
 from onnx_oto.optim.base import OptimizerOptions
 from tests.optim.progressive import ProgressiveOptions, Sign
 
 SIZE, GROUPS, STEPS = 50, 10, 40
 # Group k owns the elements [4k, 4k + 4); those from 40 on are in no group.
-INDEX = GroupIndex((Block(0, 1, 10, 4, np.arange(10, dtype=np.int32)),), GROUPS)
+INDEX = GroupIndex((Stretch(0, 1, 10, 4, np.arange(10, dtype=np.int32)),), GROUPS)
 # Decayed: the first two elements of every group, and [40, 45).
 DECAYED = (*(slice(4 * k, 4 * k + 2) for k in range(GROUPS)), slice(40, 45))
 IS_DECAYED = np.zeros(SIZE, np.bool_)

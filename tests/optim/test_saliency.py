@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnx_oto.optim.groups import Block, GroupIndex, Moments
+from onnx_oto.optim.groups import GroupIndex, Moments, Stretch
 from onnx_oto.optim.saliency import SALIENCIES, Average, cosine, magnitude, paper, taylor
 
 # Groups: (3, 4) with gradient (-3, -4); (1, 0) with (2, 0); (0, 0) with (1, 1).
 X = np.array([3.0, 4.0, 1.0, 0.0, 0.0, 0.0])
 G = np.array([-3.0, -4.0, 2.0, 0.0, 1.0, 1.0])
-INDEX = GroupIndex((Block(0, 1, 3, 2, np.arange(3, dtype=np.int32)),), 3)
+INDEX = GroupIndex((Stretch(0, 1, 3, 2, np.arange(3, dtype=np.int32)),), 3)
 
 
 def test_criteria_by_hand() -> None:
@@ -28,7 +28,7 @@ def test_criteria_by_hand() -> None:
 def test_magnitude_does_not_prefer_large_groups() -> None:
     """Sixteen ones are as important as four."""
     labels = np.array([0] * 16 + [1] * 4, np.int32)
-    index = GroupIndex((Block(0, 1, 20, 1, labels),), 2)
+    index = GroupIndex((Stretch(0, 1, 20, 1, labels),), 2)
     x = np.ones(20)
     scores = magnitude(index.moments(x, x), index.sizes)
     assert scores[0] == scores[1] == 1.0

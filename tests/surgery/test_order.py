@@ -18,7 +18,7 @@ from onnx import ModelProto, numpy_helper
 
 from onnx_oto.model import normalise
 from onnx_oto.model.view import graph
-from onnx_oto.ops.registry import ORDERLESS
+from onnx_oto.ops.rules import ORDERLESS
 from onnx_oto.runtime.comparing import random_inputs
 from onnx_oto.surgery import compact, cut, kept_positions, standing
 from onnx_oto.surgery.order import fold, permutations

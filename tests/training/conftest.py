@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from onnx_oto.data import Dataset, Input, Labels, Table, Tables
-from onnx_oto.optim import Block, GroupIndex
+from onnx_oto.optim import GroupIndex, Stretch
 
 FEATURES, HIDDEN, CLASSES = 6, 8, 3
 
@@ -78,7 +78,7 @@ def groups() -> GroupIndex:
     """Return one group per hidden unit: its column of w1 and its element of b1."""
     units = np.arange(HIDDEN, dtype=np.int32)
     return GroupIndex(
-        (Block(0, FEATURES, HIDDEN, 1, units), Block(FEATURES * HIDDEN, 1, HIDDEN, 1, units)), HIDDEN
+        (Stretch(0, FEATURES, HIDDEN, 1, units), Stretch(FEATURES * HIDDEN, 1, HIDDEN, 1, units)), HIDDEN
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from onnx_oto.errors import OtoError, StorageError, UsageError
 from onnx_oto.optim import Adam, Dense, Sgd
-from onnx_oto.training import Progress, load_checkpoint, restore, save_checkpoint
+from onnx_oto.training import Position, load_checkpoint, restore, save_checkpoint
 
 SIZE = 6 * 8 + 8 + 8 * 3
 
@@ -23,7 +23,7 @@ def file(tmp_path: Path, make_session: Any) -> Path:
     path = tmp_path / "state.npz"
     session = make_session()
     session.steps = 7
-    save_checkpoint(path, session, Dense(Sgd(), SIZE), Progress(1, 2, 3, 0.5, skipped=1))
+    save_checkpoint(path, session, Dense(Sgd(), SIZE), Position(1, 2, 3, 0.5, skipped=1))
     return path
 
 
@@ -38,14 +38,14 @@ def test_a_failing_write_leaves_the_old_file_alone(
 
     monkeypatch.setattr(os, broken, fail)
     with pytest.raises(StorageError, match=r"cannot write .*state\.npz.*No space left"):
-        save_checkpoint(file, make_session(seed=4), Dense(Sgd(), SIZE), Progress())
+        save_checkpoint(file, make_session(seed=4), Dense(Sgd(), SIZE), Position())
     assert file.read_bytes() == before
     assert [path.name for path in file.parent.iterdir()] == ["state.npz"]
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path, make_session: Any) -> None:
     with pytest.raises(StorageError, match="cannot write"):
-        save_checkpoint(tmp_path / "no" / "state.npz", make_session(), Dense(Sgd(), SIZE), Progress())
+        save_checkpoint(tmp_path / "no" / "state.npz", make_session(), Dense(Sgd(), SIZE), Position())
 
 
 def test_damage_is_one_line(file: Path) -> None:
@@ -86,7 +86,7 @@ def test_restoring_fills_the_arrays_of_the_session_in_place(file: Path, make_ses
     session = make_session(seed=8)
     params, mean = session.params, session.buffers["mean"]
     mean[:] = 5
-    assert restore(load_checkpoint(file), session, Dense(Sgd(), SIZE)) == Progress(1, 2, 3, 0.5, skipped=1)
+    assert restore(load_checkpoint(file), session, Dense(Sgd(), SIZE)) == Position(1, 2, 3, 0.5, skipped=1)
     assert session.params is params
     np.testing.assert_array_equal(params, make_session().params)
     np.testing.assert_array_equal(mean, np.zeros(6))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from onnx_oto.data import Column, Examples, fit
-from onnx_oto.data.layout import Layout
+from onnx_oto.data.arrangement import Arrangement
 from onnx_oto.errors import DataError, UsageError
 from onnx_oto.losses import Judged, make
 from onnx_oto.training import Score, evaluate
@@ -18,7 +18,7 @@ def examples(outputs: np.ndarray, target: np.ndarray | None) -> Examples:
     """Return examples whose input is what the model shall answer."""
     targets = {}
     if target is not None:
-        same = Layout(tuple(range(target.ndim - 1)), target.shape[1:], "as stored")
+        same = Arrangement(tuple(range(target.ndim - 1)), target.shape[1:], "as stored")
         targets["y"] = Column(target, same, target.dtype)
     return Examples({"x": fit(outputs.astype(np.float32), outputs.shape[1:], np.float32)[0]}, targets)
 

@@ -15,10 +15,10 @@ from onnx_oto.gradients.backends import ort_covers
 from onnx_oto.gradients.backends.ort_products import join_products
 from onnx_oto.gradients.backends.ort_rewrites import tune
 from onnx_oto.gradients.graph.facts import Facts
-from onnx_oto.gradients.graph.types import types
+from onnx_oto.gradients.graph.static_types import types
+from onnx_oto.runtime.gradient_jobs import build_gradient
 from onnx_oto.runtime.installed import require_training
 from onnx_oto.runtime.limits import generous
-from onnx_oto.runtime.training import build_gradient
 from onnx_oto.runtime.worker import JobFailed, shared
 
 

@@ -10,7 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnx_oto.errors import UnsupportedError
-from onnx_oto.gradients.graph.types import Type, types
+from onnx_oto.gradients.graph.static_types import Type, types
 
 BATCH = "onnx_oto_batch"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from onnx_oto.gradients.graph.training import Detached, TrainingGraph
+from onnx_oto.gradients.graph.training_graph import Detached, TrainingGraph
 from onnx_oto.gradients.session.equality import require_equal
 from onnx_oto.gradients.session.flat import layout
 from onnx_oto.gradients.session.shards import Evaluator, Memory, Shard, ShardedSession

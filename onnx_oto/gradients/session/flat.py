@@ -14,7 +14,7 @@ _ALIGNMENT = 64  # bytes: a cache line, and what ONNX Runtime's own allocator gi
 
 
 @dataclass(frozen=True)
-class Layout:
+class FlatLayout:
     """Where each array lies: name -> (offset in elements, shape), in order and without gaps."""
 
     slices: dict[str, tuple[int, tuple[int, ...]]]
@@ -35,14 +35,14 @@ class Layout:
         return flat
 
 
-def layout(values: Mapping[str, Floats]) -> Layout:
+def layout(values: Mapping[str, Floats]) -> FlatLayout:
     """Return the layout of the given arrays, in their order."""
     slices: dict[str, tuple[int, tuple[int, ...]]] = {}
     offset = 0
     for name, value in values.items():
         slices[name] = (offset, value.shape)
         offset += value.size
-    return Layout(slices, offset)
+    return FlatLayout(slices, offset)
 
 
 def aligned_zeros(size: int) -> Floats:

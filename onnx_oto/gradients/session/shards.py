@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from onnx_oto.errors import DataError, UnsupportedError
 from onnx_oto.gradients.graph.batching import Feed
 from onnx_oto.gradients.graph.parameters import Weights
-from onnx_oto.gradients.graph.training import Detached, TrainingGraph
-from onnx_oto.gradients.session.flat import Layout, aligned_zeros
-from onnx_oto.gradients.session.ties import Ties
+from onnx_oto.gradients.graph.training_graph import Detached, TrainingGraph
+from onnx_oto.gradients.session.flat import FlatLayout, aligned_zeros
+from onnx_oto.gradients.session.tied import TiedPlaces
 from onnx_oto.gradients.session.validation import check_batch, check_targets
 from onnx_oto.gradients.spec import TrainingSpec
 from onnx_oto.losses import LOSS, WEIGHT, Loss, Target, target_input
+from onnx_oto.runtime.gradient_jobs import open_light
 from onnx_oto.runtime.runner import first_line
-from onnx_oto.runtime.training import open_light
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -47,7 +47,9 @@ def _share(array: Array) -> Any:
 class Memory:
     """All arrays that native code reads and writes, and the OrtValues over them."""
 
-    def __init__(self, *, parameters: Layout, statistics: Layout, weights: Weights, shards: int) -> None:
+    def __init__(
+        self, *, parameters: FlatLayout, statistics: FlatLayout, weights: Weights, shards: int
+    ) -> None:
         self.layout = parameters
         self.params = parameters.pack(weights.trainable)
         self.statistics = statistics.pack(weights.statistics)
@@ -211,7 +213,7 @@ class ShardedSession:
             for name, target in shards[0].targets.items()
         }
         workers = max(len(shards), os.cpu_count() or 1)
-        self._ties = Ties(spec.ties, self.slices)
+        self._ties = TiedPlaces(spec.ties, self.slices)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="onnx-oto")
 
     def step(self, batch: Mapping[str, Array], target: Array | Mapping[str, Array] | None = None) -> float:

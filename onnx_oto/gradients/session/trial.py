@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_oto.gradients.graph.batching import Feed
+from onnx_oto.runtime.gradient_jobs import try_once
 from onnx_oto.runtime.limits import generous
-from onnx_oto.runtime.training import try_once
 from onnx_oto.runtime.worker import JobFailed, shared
 
 

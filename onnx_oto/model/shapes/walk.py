@@ -13,7 +13,7 @@ from onnx_oto.model.graph.budget import EVALUATION, Budget
 from onnx_oto.model.graph.node import Node
 from onnx_oto.model.graph.order import bodies, label
 from onnx_oto.model.graph.tensors import from_array
-from onnx_oto.model.shapes.claims import CLAIMS, FOREIGN, Facts, merge, needed
+from onnx_oto.model.shapes.claims import CLAIMS, FOREIGN, Claimed, merge, needed
 from onnx_oto.model.shapes.dims import MOST_SIZE, Shape, known_size, product
 from onnx_oto.model.shapes.evaluators import EVALUATORS
 from onnx_oto.model.shapes.reference import evaluate_constant
@@ -62,7 +62,7 @@ class Walk:
         self._strict = strict
         self._types: dict[str, TypeProto] = {}
         self._tensors: dict[str, TensorProto] = {}
-        self._facts = Facts(self.shapes, self.dtypes, self.values, symbols)
+        self._facts = Claimed(self.shapes, self.dtypes, self.values, symbols)
         self._budget = Budget()
 
     def give(self, name: str, kind: TypeProto) -> None:

@@ -2,6 +2,6 @@
 
 from onnx_oto.runtime.comparing.compare import Feeding, compare
 from onnx_oto.runtime.comparing.inputs import random_inputs
-from onnx_oto.runtime.comparing.verdict import Change, Verdict, size_text
+from onnx_oto.runtime.comparing.verdict import Departure, Verdict, size_text
 
-__all__ = ["Change", "Feeding", "Verdict", "compare", "random_inputs", "size_text"]
+__all__ = ["Departure", "Feeding", "Verdict", "compare", "random_inputs", "size_text"]

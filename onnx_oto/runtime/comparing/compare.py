@@ -15,11 +15,11 @@ from onnx_oto.runtime.comparing.difference import BFLOAT16
 from onnx_oto.runtime.comparing.inputs import (
     MANNERS,
     NORMAL,
+    Feeder,
     Given,
     Manner,
     Sizes,
     Slot,
-    Source,
     open_axes,
     sizes_of,
     slots,
@@ -149,7 +149,7 @@ class _Probing:
         self._count = 0
         trial.sources = self.sources
 
-    def sources(self) -> list[Source]:
+    def sources(self) -> list[Feeder]:
         """Return where the next feed may come from: integers of unknown meaning are 0 and 1 every other time."""
         self._count += 1
         if self.examples:
@@ -235,7 +235,7 @@ class _Probing:
     def _only_samples_differ(self, one: Sizes, other: Sizes) -> bool:
         return all(counts or one[axis] == other[axis] for axis, counts in self.axes.items())
 
-    def _drawn(self, manner: Manner) -> Source:
+    def _drawn(self, manner: Manner) -> Feeder:
         return Drawn(self.inputs, self.ranges, manner)
 
     def _better_manner(

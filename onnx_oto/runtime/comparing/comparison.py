@@ -13,10 +13,10 @@ import onnx
 from onnx_oto.errors import CrashedError, LimitError, RuntimeMissingError, UnsupportedError
 from onnx_oto.runtime.comparing.difference import DIFFERENT, SLICE_SLACK, Difference, difference, varies
 from onnx_oto.runtime.comparing.examine import Examiner, Finding
-from onnx_oto.runtime.comparing.inputs import Array, Sizes, Source
+from onnx_oto.runtime.comparing.inputs import Array, Feeder, Sizes
 from onnx_oto.runtime.comparing.probes import cut_tensors, in_front, only_outputs, probes, with_outputs
 from onnx_oto.runtime.comparing.sizes import Ran
-from onnx_oto.runtime.comparing.verdict import Change, Verdict, size_text
+from onnx_oto.runtime.comparing.verdict import Departure, Verdict, size_text
 from onnx_oto.runtime.runner import Arrays, first_line, in_onnxruntime, in_reference, runner
 
 Inside = Callable[[str], "Mapping[int, npt.NDArray[np.int64]] | None"]
@@ -75,7 +75,7 @@ class Comparison:
         self._parts: set[str] = set()
         self.outputs = [value.name for value in full.graph.output]
         self.cut = cut_tensors(full, compact)
-        self.sources: Callable[[], Sequence[Source]] = list
+        self.sources: Callable[[], Sequence[Feeder]] = list
         self.first: Shown | None = None
         self.largest: Shown | None = None
         self.latest: Shown | None = None
@@ -89,7 +89,7 @@ class Comparison:
         self._judged: list[Sizes] = []
         self._unstable: list[Sizes] = []
         self._findings: list[Finding] = []
-        self._change: Change | None = None
+        self._change: Departure | None = None
         self._deaths = 0
         self._use(probes(full, compact))
 
@@ -246,7 +246,7 @@ class Comparison:
         for sizes in list(self._judged):
             self.again(sizes)
 
-    def run(self, source: Source, sizes: Sizes) -> Shown | None:
+    def run(self, source: Feeder, sizes: Sizes) -> Shown | None:
         """Run only the full model; None when it does not run."""
         feed = source.feed(sizes, self.rng)
         try:
@@ -292,7 +292,7 @@ class Comparison:
                 whole = whole.take(positions, axis=axis)
         return whole
 
-    def change_from(self, original: onnx.ModelProto) -> Change | None:
+    def change_from(self, original: onnx.ModelProto) -> Departure | None:
         """Return how far the outputs are from those of the original model, on the first feed."""
         if self.first is None:
             return None
@@ -300,7 +300,7 @@ class Comparison:
             return self._change
         before = runner(original)(self.first.feed)
         found = [difference(a, b) for a, b in zip(before, self.first.outputs, strict=False)]
-        self._change = Change(
+        self._change = Departure(
             max((f.absolute for f in found), default=0.0), max((f.relative for f in found), default=0.0)
         )
         return self._change

@@ -126,7 +126,7 @@ def _terms(dim: str, plain: set[str]) -> bool:
     return size_of(dim, dict.fromkeys(plain - {dim}, 1)) is not None
 
 
-class Source(Protocol):
+class Feeder(Protocol):
     """Where the values of a feed come from."""
 
     def feed(self, sizes: Sizes, rng: np.random.Generator) -> dict[str, Array]:
@@ -168,7 +168,7 @@ class Given:
     examples: Mapping[str, Array]
 
     def feed(self, sizes: Sizes, rng: np.random.Generator) -> dict[str, Array]:
-        """See `Source.feed`; nothing is random."""
+        """See `Feeder.feed`; nothing is random."""
         result = {}
         for slot in self.inputs:
             array = self.examples[slot.name]

@@ -10,7 +10,7 @@ from onnx_oto.runtime.comparing.inputs import Sizes
 
 
 @dataclass(frozen=True)
-class Change:
+class Departure:
     """How far the outputs of two models differ: at most, and relative to each output's largest magnitude."""
 
     max_abs: float
@@ -47,7 +47,7 @@ class Verdict:
     noise: float = 0.0
     upcast: bool = False
     trouble: str = ""
-    original: Change | None = None
+    original: Departure | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the verdict under its public names; what does not apply is left out."""

@@ -23,7 +23,7 @@ from onnx_oto.gradients.graph.lowering import (
     windows,
 )
 from onnx_oto.gradients.graph.lowering.engine import Lowered, Refusal, lower
-from onnx_oto.gradients.graph.lowering.registry import Mask, registered
+from onnx_oto.gradients.graph.lowering.lowerings import Mask, registered
 
 __all__ = ["Lowered", "Mask", "Refusal", "lower", "registered"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from onnx_oto.gradients.graph.lowering.registry import Outcome, Site, register
+from onnx_oto.gradients.graph.lowering.lowerings import Outcome, Site, register
 
 
 def _negative_part(node: Site, x: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnx_oto.errors import UnsupportedError
-from onnx_oto.gradients.graph.lowering.registry import Outcome, Site, register
+from onnx_oto.gradients.graph.lowering.lowerings import Outcome, Site, register
 
 _FLOAT_TO_INT = 7  # TensorProto.INT64: gradient never flows through an integer tensor
 

@@ -9,8 +9,8 @@ import onnx.inliner
 from onnx import helper, numpy_helper
 
 from onnx_oto.errors import UnsupportedError
-from onnx_oto.gradients.graph.lowering.registry import Outcome, Site, register
-from onnx_oto.gradients.graph.types import types
+from onnx_oto.gradients.graph.lowering.lowerings import Outcome, Site, register
+from onnx_oto.gradients.graph.static_types import types
 from onnx_oto.model import normalise
 from onnx_oto.model.graph.node import opset_of
 

@@ -6,7 +6,7 @@ import string
 from typing import NamedTuple
 
 from onnx_oto.errors import UnsupportedError
-from onnx_oto.gradients.graph.lowering.registry import Outcome, Site, register
+from onnx_oto.gradients.graph.lowering.lowerings import Outcome, Site, register
 
 
 class _Operand(NamedTuple):

@@ -10,8 +10,8 @@ from onnx import TensorProto, helper
 
 from onnx_oto.errors import UnsupportedError
 from onnx_oto.gradients.graph.facts import Covers, Facts
-from onnx_oto.gradients.graph.lowering.registry import ALWAYS_LOWERED, Draft, Mask, Site, key, lowering_of
-from onnx_oto.gradients.graph.types import Type, constants, types
+from onnx_oto.gradients.graph.lowering.lowerings import ALWAYS_LOWERED, Draft, Mask, Site, key, lowering_of
+from onnx_oto.gradients.graph.static_types import Type, constants, types
 from onnx_oto.model.graph.node import opset_of
 
 _ROUNDS = 8  # a lowering may build on another; deeper nesting than this is a defect of ours

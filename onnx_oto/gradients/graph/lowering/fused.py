@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_oto.errors import UnsupportedError
-from onnx_oto.gradients.graph.lowering.registry import Outcome, Site, register
+from onnx_oto.gradients.graph.lowering.lowerings import Outcome, Site, register
 
 MS = "com.microsoft::"
 _MASKED = -10000.0  # mask_filter_value, the default of both attentions

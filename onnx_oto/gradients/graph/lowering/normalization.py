@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnx_oto.gradients.graph.lowering.lowerings import Outcome, Site, register
 from onnx_oto.gradients.graph.lowering.reductions import root
-from onnx_oto.gradients.graph.lowering.registry import Outcome, Site, register
 
 
 def _standardised(node: Site, x: str, axes: list[int], epsilon: float) -> str:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from onnx_oto.errors import UnsupportedError
 from onnx_oto.gradients.graph.lowering.convolution import refuse_indices, written_out
-from onnx_oto.gradients.graph.lowering.registry import Outcome, Site, register
+from onnx_oto.gradients.graph.lowering.lowerings import Outcome, Site, register
 
 _LOWEST = float(np.finfo(np.float32).min)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onnx_oto.gradients.graph.lowering.registry import refuse
+from onnx_oto.gradients.graph.lowering.lowerings import refuse
 
 refuse(
     "its body is a graph of its own, which training does not enter: export the model with fixed lengths and branches, "

@@ -6,7 +6,7 @@ of the operator itself and the derivative is the slope that is written down here
 
 from __future__ import annotations
 
-from onnx_oto.gradients.graph.lowering.registry import Outcome, Site, register
+from onnx_oto.gradients.graph.lowering.lowerings import Outcome, Site, register
 
 _INT64 = 7  # TensorProto.INT64: gradient never flows through an integer tensor
 _BITS = 30  # binary places that stay: numbers up to 2^33 fit

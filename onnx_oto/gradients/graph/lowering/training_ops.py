@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from onnx_oto.errors import UnsupportedError
-from onnx_oto.gradients.graph.lowering.registry import Mask, Outcome, Site, register
+from onnx_oto.gradients.graph.lowering.lowerings import Mask, Outcome, Site, register
 
 
 @register("BatchNormalization", always=True)

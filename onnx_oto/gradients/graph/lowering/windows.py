@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from onnx_oto.errors import UnsupportedError
-from onnx_oto.gradients.graph.lowering.registry import Outcome, Site, register
+from onnx_oto.gradients.graph.lowering.lowerings import Outcome, Site, register
 
 
 @register("LpPool")

@@ -2,12 +2,12 @@
 
 from onnx_oto.model.shapes.claims import arithmetic, contrib, dtypes, needs, windows
 from onnx_oto.model.shapes.claims.needs import needed
-from onnx_oto.model.shapes.claims.table import CLAIMS, FOREIGN, Facts, Foreign, broadcast, merge
+from onnx_oto.model.shapes.claims.table import CLAIMS, FOREIGN, Claimed, Foreign, broadcast, merge
 
 __all__ = [
     "CLAIMS",
     "FOREIGN",
-    "Facts",
+    "Claimed",
     "Foreign",
     "arithmetic",
     "broadcast",

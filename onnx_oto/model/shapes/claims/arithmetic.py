@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from onnx_oto.model.graph.node import Node
-from onnx_oto.model.shapes.claims.table import Facts, broadcast, claims
+from onnx_oto.model.shapes.claims.table import Claimed, broadcast, claims
 from onnx_oto.model.shapes.dims import (
     Dim,
     Shape,
@@ -28,7 +28,7 @@ HUGE = 2**31 - 1
 
 
 @claims("Reshape")
-def _reshape(node: Node, facts: Facts) -> Shape | None:
+def _reshape(node: Node, facts: Claimed) -> Shape | None:
     """One open size follows from the element count, whether it is written -1 or just unknown."""
     source = facts.shape(node, 0)
     target = facts.sizes(node, 1)
@@ -49,14 +49,14 @@ def _reshape(node: Node, facts: Facts) -> Shape | None:
 
 
 @claims("Add", "Sub", "Mul", "Div", "Pow", "Where", "Sum", "Max", "Min", "Mean", "And", "Or", "Equal")
-def _elementwise(node: Node, facts: Facts) -> Shape | None:
+def _elementwise(node: Node, facts: Claimed) -> Shape | None:
     """A named size broadcast against one that is not known is the named one: symbols are taken not to be 1."""
     shapes = [facts.shapes.get(name) for name in node.inputs if name]
     return functools.reduce(broadcast, shapes) if shapes else None
 
 
 @claims("Flatten")
-def _flatten(node: Node, facts: Facts) -> Shape | None:
+def _flatten(node: Node, facts: Claimed) -> Shape | None:
     source = facts.shape(node, 0)
     if source is None:
         return None
@@ -66,19 +66,19 @@ def _flatten(node: Node, facts: Facts) -> Shape | None:
 
 
 @claims("Expand")
-def _expand(node: Node, facts: Facts) -> Shape | None:
+def _expand(node: Node, facts: Claimed) -> Shape | None:
     target = facts.sizes(node, 1)
     return None if target is None else broadcast(facts.shape(node, 0), tuple(target))
 
 
 @claims("ConstantOfShape")
-def _constant_of_shape(node: Node, facts: Facts) -> Shape | None:
+def _constant_of_shape(node: Node, facts: Claimed) -> Shape | None:
     target = facts.sizes(node, 0)
     return None if target is None else tuple(target)
 
 
 @claims("Tile")
-def _tile(node: Node, facts: Facts) -> Shape | None:
+def _tile(node: Node, facts: Claimed) -> Shape | None:
     source, repeats = facts.shape(node, 0), facts.sizes(node, 1)
     if source is None or repeats is None or len(source) != len(repeats):
         return None
@@ -86,7 +86,7 @@ def _tile(node: Node, facts: Facts) -> Shape | None:
 
 
 @claims("Range")
-def _range(node: Node, facts: Facts) -> Shape | None:
+def _range(node: Node, facts: Claimed) -> Shape | None:
     start, limit, delta = (facts.sizes(node, i) for i in range(3))
     if not (start and limit and delta) or not isinstance(delta[0], int) or delta[0] <= 0:
         return None
@@ -94,7 +94,7 @@ def _range(node: Node, facts: Facts) -> Shape | None:
 
 
 @claims("TopK")
-def _top_k(node: Node, facts: Facts) -> Shape | None:
+def _top_k(node: Node, facts: Claimed) -> Shape | None:
     source, count = facts.shape(node, 0), facts.sizes(node, 1)
     if source is None or count is None or len(count) != 1:
         return None
@@ -104,7 +104,7 @@ def _top_k(node: Node, facts: Facts) -> Shape | None:
 
 
 @claims("Compress")
-def _compress(node: Node, facts: Facts) -> Shape | None:
+def _compress(node: Node, facts: Claimed) -> Shape | None:
     """As many positions as a known condition has that hold."""
     source, condition = facts.shape(node, 0), facts.value(node, 1)
     if source is None or condition is None or not is_known(condition):
@@ -118,7 +118,7 @@ def _compress(node: Node, facts: Facts) -> Shape | None:
 
 
 @claims("OneHot")
-def _one_hot(node: Node, facts: Facts) -> Shape | None:
+def _one_hot(node: Node, facts: Claimed) -> Shape | None:
     indices, depth = facts.shape(node, 0), facts.sizes(node, 1)
     if indices is None or depth is None or len(depth) != 1:
         return None
@@ -129,7 +129,7 @@ def _one_hot(node: Node, facts: Facts) -> Shape | None:
 
 
 @claims("Concat")
-def _concat(node: Node, facts: Facts) -> Shape | None:
+def _concat(node: Node, facts: Claimed) -> Shape | None:
     """The sum of open sizes along the axis; other axes are equal, so the best known of each is taken."""
     sources = [facts.shapes.get(name) for name in node.inputs]
     found = [source for source in sources if source is not None]
@@ -147,7 +147,7 @@ def _known(equal: tuple[Dim, ...]) -> Dim:
 
 
 @claims("Pad")
-def _pad(node: Node, facts: Facts) -> Shape | None:
+def _pad(node: Node, facts: Claimed) -> Shape | None:
     source = facts.shape(node, 0)
     pads = node.attrs.get("pads") or sizes(facts.value(node, 1))
     if source is None or pads is None:
@@ -163,7 +163,7 @@ def _pad(node: Node, facts: Facts) -> Shape | None:
 
 
 @claims("Slice")
-def _slice(node: Node, facts: Facts) -> Shape | None:
+def _slice(node: Node, facts: Claimed) -> Shape | None:
     """Axes that a slice does not mention, or takes as a whole, keep their size."""
     source = facts.shape(node, 0)
     given = [None, *(facts.value(node, position) for position in range(1, 5))]
@@ -181,7 +181,7 @@ def _slice(node: Node, facts: Facts) -> Shape | None:
     return tuple(result)
 
 
-def _cut(size: Dim, start: Dim, end: Dim, step: int, facts: Facts) -> Dim:
+def _cut(size: Dim, start: Dim, end: Dim, step: int, facts: Claimed) -> Dim:
     if size is None or start is None or end is None:
         return None
     if step == -1 and start in (-1, size) and isinstance(end, int) and end <= -HUGE:
@@ -222,7 +222,7 @@ def _surely_there(bound: Dim, size: Dim) -> bool:
 
 
 @claims("Resize", "Upsample")
-def _resize(node: Node, facts: Facts) -> Shape | None:
+def _resize(node: Node, facts: Claimed) -> Shape | None:
     """`sizes` as given; scales as far as they are known: 1 keeps an axis."""
     source = facts.shape(node, 0)
     plain = node.attrs.get("keep_aspect_ratio_policy", "stretch") == "stretch" and "axes" not in node.attrs
@@ -239,7 +239,7 @@ def _resize(node: Node, facts: Facts) -> Shape | None:
     return tuple(_scaled(size, scale, facts) for size, scale in zip(source, scales, strict=True))
 
 
-def _scaled(size: Dim, given: float | str | None, facts: Facts) -> Dim:
+def _scaled(size: Dim, given: float | str | None, facts: Claimed) -> Dim:
     """Return the size of an axis after scaling, None for a scale that is not a known number."""
     if given is None or isinstance(given, str):
         return None
@@ -252,7 +252,7 @@ def _scaled(size: Dim, given: float | str | None, facts: Facts) -> Dim:
 
 
 @claims("DepthToSpace", "SpaceToDepth")
-def _pixel_shuffle(node: Node, facts: Facts) -> Shape | None:
+def _pixel_shuffle(node: Node, facts: Claimed) -> Shape | None:
     source, block = facts.shape(node, 0), node.attrs.get("blocksize", 1)
     if source is None or len(source) != 4:
         return None
@@ -263,7 +263,7 @@ def _pixel_shuffle(node: Node, facts: Facts) -> Shape | None:
 
 
 @claims("Einsum")
-def _einsum(node: Node, facts: Facts) -> Shape | None:
+def _einsum(node: Node, facts: Claimed) -> Shape | None:
     """One size per letter; an ellipsis is left to others."""
     equation = node.attrs.get("equation", "").replace(" ", "")
     left, arrow, right = equation.partition("->")

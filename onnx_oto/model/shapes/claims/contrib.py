@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from onnx import TensorProto
 
 from onnx_oto.model.graph.node import Node
-from onnx_oto.model.shapes.claims.table import Facts, broadcast, foreign
+from onnx_oto.model.shapes.claims.table import Claimed, broadcast, foreign
 from onnx_oto.model.shapes.claims.windows import conv_shape
 from onnx_oto.model.shapes.dims import Dim, Shape, divide, multiply
 
@@ -19,19 +19,19 @@ MS = "com.microsoft"
 @foreign(MS, "QuantizeLinear", like=2)
 @foreign(MS, "DequantizeLinear", like=1)
 @foreign("", "SimplifiedLayerNormalization", "LayerNormalization")
-def _as_input(node: Node, facts: Facts) -> Sequence[Shape | None]:
+def _as_input(node: Node, facts: Claimed) -> Sequence[Shape | None]:
     """The first output has the shape of the first input."""
     return [facts.shape(node, 0)]
 
 
 @foreign(MS, "SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
-def _skip_norm(node: Node, facts: Facts) -> Sequence[Shape | None]:
+def _skip_norm(node: Node, facts: Claimed) -> Sequence[Shape | None]:
     """Result, mean, inverse deviation, and the sum that was normalised."""
     return [facts.shape(node, 0), None, None, facts.shape(node, 0)]
 
 
 @foreign(MS, "EmbedLayerNormalization", like=2, others={1: TensorProto.INT32})
-def _embed(node: Node, facts: Facts) -> Sequence[Shape | None]:
+def _embed(node: Node, facts: Claimed) -> Sequence[Shape | None]:
     """Result, how many tokens count (a place per sample), and the sum that was normalised."""
     tokens, words = facts.shape(node, 0), facts.shape(node, 2)
     if tokens is None or words is None:
@@ -40,7 +40,7 @@ def _embed(node: Node, facts: Facts) -> Sequence[Shape | None]:
 
 
 @foreign(MS, "GridSample")
-def _grid_sample(node: Node, facts: Facts) -> Sequence[Shape | None]:
+def _grid_sample(node: Node, facts: Claimed) -> Sequence[Shape | None]:
     """[N, C, H, W] read at the places of a grid [N, height, width, 2]."""
     source, grid = facts.shape(node, 0), facts.shape(node, 1)
     if source is None or grid is None or len(source) != len(grid):
@@ -49,17 +49,17 @@ def _grid_sample(node: Node, facts: Facts) -> Sequence[Shape | None]:
 
 
 @foreign(MS, "QLinearAdd", "QLinearMul")
-def _quantized_pair(node: Node, facts: Facts) -> Sequence[Shape | None]:
+def _quantized_pair(node: Node, facts: Claimed) -> Sequence[Shape | None]:
     return [broadcast(facts.shape(node, 0), facts.shape(node, 3))]
 
 
 @foreign(MS, "FusedConv")
-def _fused_conv(node: Node, facts: Facts) -> Sequence[Shape | None]:
+def _fused_conv(node: Node, facts: Claimed) -> Sequence[Shape | None]:
     return [conv_shape(node, facts)]
 
 
 @foreign(MS, "FusedGemm")
-def _fused_gemm(node: Node, facts: Facts) -> Sequence[Shape | None]:
+def _fused_gemm(node: Node, facts: Claimed) -> Sequence[Shape | None]:
     a, b = facts.shape(node, 0), facts.shape(node, 1)
     if a is None or b is None or len(a) != 2 or len(b) != 2:
         return [None]
@@ -68,7 +68,7 @@ def _fused_gemm(node: Node, facts: Facts) -> Sequence[Shape | None]:
 
 @foreign(MS, "FusedMatMul", "TransposeMatMul", "DynamicQuantizeMatMul")
 @foreign(MS, "MatMulIntegerToFloat", like=2)
-def _fused_matmul(node: Node, facts: Facts) -> Sequence[Shape | None]:
+def _fused_matmul(node: Node, facts: Claimed) -> Sequence[Shape | None]:
     """Matrices in the last two axes; `transBatch*` moves batch axes about and is left alone."""
     a, b = facts.shape(node, 0), facts.shape(node, 1)
     moved = node.attrs.get("transBatchA") or node.attrs.get("transBatchB")
@@ -79,13 +79,13 @@ def _fused_matmul(node: Node, facts: Facts) -> Sequence[Shape | None]:
 
 
 @foreign(MS, "MatMulNBits")
-def _few_bits(node: Node, facts: Facts) -> Sequence[Shape | None]:
+def _few_bits(node: Node, facts: Claimed) -> Sequence[Shape | None]:
     source = facts.shape(node, 0)
     return [None if not source else (*source[:-1], node.attrs.get("N"))]
 
 
 @foreign(MS, "Attention")
-def _attention(node: Node, facts: Facts) -> Sequence[Shape | None]:
+def _attention(node: Node, facts: Claimed) -> Sequence[Shape | None]:
     """[batch, tokens, value size]: one weight [in, q + k + v] makes all three."""
     source, weight = facts.shape(node, 0), facts.shape(node, 1)
     if source is None or weight is None or len(source) != 3:
@@ -95,7 +95,7 @@ def _attention(node: Node, facts: Facts) -> Sequence[Shape | None]:
 
 
 @foreign(MS, "MultiHeadAttention")
-def _multi_head(node: Node, facts: Facts) -> Sequence[Shape | None]:
+def _multi_head(node: Node, facts: Claimed) -> Sequence[Shape | None]:
     """[batch, tokens, value size]; value as [b, t, h d] or [b, h, t, d], or packed as [b, t, h, 2 or 3, d]."""
     query, key, value = (facts.shape(node, position) for position in range(3))
     if query is None:
@@ -112,7 +112,7 @@ def _multi_head(node: Node, facts: Facts) -> Sequence[Shape | None]:
 
 
 @foreign(MS, "GroupQueryAttention")
-def _grouped_query(node: Node, facts: Facts) -> Sequence[Shape | None]:
+def _grouped_query(node: Node, facts: Claimed) -> Sequence[Shape | None]:
     """[batch, tokens, query size], then the key and value caches [batch, groups, places, head size]."""
     query, heads, groups = facts.shape(node, 0), node.attrs.get("num_heads"), node.attrs.get("kv_num_heads")
     if query is None or len(query) != 3 or not heads or not groups:

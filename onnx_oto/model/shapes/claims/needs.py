@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from onnx_oto.model.graph.node import Node
-from onnx_oto.model.shapes.claims.table import Facts
+from onnx_oto.model.shapes.claims.table import Claimed
 from onnx_oto.model.shapes.dims import Shape, multiply
 
-Need: TypeAlias = "Callable[[Node, Facts], Shape | None]"
+Need: TypeAlias = "Callable[[Node, Claimed], Shape | None]"
 NEEDS: dict[tuple[str, str], Need] = {}
 """Rules by (domain, operator)."""
 MS = "com.microsoft"
@@ -25,7 +25,7 @@ def needs(domain: str, *ops: str) -> Callable[[Need], Need]:
     return register
 
 
-def needed(node: Node, facts: Facts) -> Shape | None:
+def needed(node: Node, facts: Claimed) -> Shape | None:
     """Return what the first input of a node must be, None where it may have any rank."""
     rule = NEEDS.get((node.domain, node.op))
     return None if rule is None else rule(node, facts)
@@ -33,7 +33,7 @@ def needed(node: Node, facts: Facts) -> Shape | None:
 
 @needs("", "Conv")
 @needs(MS, "FusedConv")
-def _conv(node: Node, facts: Facts) -> Shape | None:
+def _conv(node: Node, facts: Claimed) -> Shape | None:
     """[N, C, ...] for a weight [O, C / groups, ...]"""
     weight = facts.shape(node, 1)
     if weight is None or len(weight) < 2:
@@ -42,7 +42,7 @@ def _conv(node: Node, facts: Facts) -> Shape | None:
 
 
 @needs("", "ConvTranspose")
-def _conv_transpose(node: Node, facts: Facts) -> Shape | None:
+def _conv_transpose(node: Node, facts: Claimed) -> Shape | None:
     """[N, C, ...] for a weight [C, O / groups, ...]"""
     weight = facts.shape(node, 1)
     return None if weight is None or len(weight) < 2 else (None, weight[0], *(None,) * (len(weight) - 2))
@@ -50,7 +50,7 @@ def _conv_transpose(node: Node, facts: Facts) -> Shape | None:
 
 @needs("", "Gemm")
 @needs(MS, "FusedGemm")
-def _gemm(node: Node, facts: Facts) -> Shape | None:
+def _gemm(node: Node, facts: Claimed) -> Shape | None:
     """[m, k] or, transposed, [k, m]"""
     weight = facts.shape(node, 1)
     if weight is None or len(weight) != 2:
@@ -60,34 +60,34 @@ def _gemm(node: Node, facts: Facts) -> Shape | None:
 
 
 @needs("", "LSTM", "GRU", "RNN")
-def _recurrent(node: Node, facts: Facts) -> Shape | None:
+def _recurrent(node: Node, facts: Claimed) -> Shape | None:
     """[steps, batch, inputs] for a weight [directions, gates, inputs]"""
     weight = facts.shape(node, 1)
     return None if weight is None or len(weight) != 3 else (None, None, weight[2])
 
 
 @needs(MS, "Attention")
-def _attention(node: Node, facts: Facts) -> Shape | None:
+def _attention(node: Node, facts: Claimed) -> Shape | None:
     """[batch, tokens, inputs] for a weight [inputs, all heads]"""
     weight = facts.shape(node, 1)
     return None if weight is None or len(weight) != 2 else (None, None, weight[0])
 
 
 @needs("", "MaxPool", "AveragePool", "LpPool")
-def _pool(node: Node, facts: Facts) -> Shape | None:
+def _pool(node: Node, facts: Claimed) -> Shape | None:
     """[N, C, ...] with as many axes behind as the window has."""
     kernel = node.attrs.get("kernel_shape")
     return None if kernel is None else (None,) * (len(kernel) + 2)
 
 
 @needs("", "DepthToSpace", "SpaceToDepth", "MaxRoiPool", "RoiAlign")
-def _map(node: Node, facts: Facts) -> Shape | None:
+def _map(node: Node, facts: Claimed) -> Shape | None:
     """[N, C, H, W]"""
     return (None,) * 4
 
 
 @needs("", "Transpose")
-def _transpose(node: Node, facts: Facts) -> Shape | None:
+def _transpose(node: Node, facts: Claimed) -> Shape | None:
     """As many axes as are permuted."""
     order = node.attrs.get("perm")
     return None if order is None else (None,) * len(order)

@@ -22,7 +22,7 @@ from onnx_oto.model.shapes.values import sizes
 
 
 @dataclass(frozen=True)
-class Facts:
+class Claimed:
     """What is known before a node: shapes and dtypes (TensorProto) of tensors, small values, symbols to draw.
 
     proved: every symbolic size that some axis has; it is not negative, whatever its symbols are.
@@ -54,8 +54,8 @@ class Facts:
         return size if not isinstance(size, str) or size in self.proved or grows(size) else None
 
 
-Claim: TypeAlias = "Callable[[Node, Facts], Shape | None]"
-ForeignShapes: TypeAlias = "Callable[[Node, Facts], Sequence[Shape | None]]"
+Claim: TypeAlias = "Callable[[Node, Claimed], Shape | None]"
+ForeignShapes: TypeAlias = "Callable[[Node, Claimed], Sequence[Shape | None]]"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Foreign:
     dtype: int
     others: Mapping[int, int]
 
-    def types(self, node: Node, facts: Facts) -> list[tuple[int, Shape | None]]:
+    def types(self, node: Node, facts: Claimed) -> list[tuple[int, Shape | None]]:
         """Return (element type or 0, shape) per output that the rule covers."""
         kind = self.dtype or facts.dtypes.get(node.input(self.like), TensorProto.UNDEFINED)
         return [

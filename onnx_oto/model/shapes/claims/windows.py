@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onnx_oto.model.graph.node import Node
-from onnx_oto.model.shapes.claims.table import Facts, claims
+from onnx_oto.model.shapes.claims.table import Claimed, claims
 from onnx_oto.model.shapes.dims import Dim, Shape, add, divide, multiply, quotient, subtract
 
 
@@ -50,7 +50,7 @@ def _windows(node: Node, kernel: list[int]) -> list[_Window]:
     ]
 
 
-def _slide(size: Dim, window: _Window, facts: Facts) -> Dim:
+def _slide(size: Dim, window: _Window, facts: Claimed) -> Dim:
     if size is None:
         return None
     if window.same:
@@ -72,7 +72,7 @@ def _kernel(node: Node, weight: Shape | None) -> list[int] | None:
 
 
 @claims("Conv")
-def conv_shape(node: Node, facts: Facts) -> Shape | None:
+def conv_shape(node: Node, facts: Claimed) -> Shape | None:
     """Return [batch, filters, places...] of a convolution of input 0 with the weight of input 1."""
     source, weight = facts.shape(node, 0), facts.shape(node, 1)
     kernel = _kernel(node, weight)
@@ -84,7 +84,7 @@ def conv_shape(node: Node, facts: Facts) -> Shape | None:
 
 
 @claims("MaxPool", "AveragePool", "LpPool")
-def _pool(node: Node, facts: Facts) -> Shape | None:
+def _pool(node: Node, facts: Claimed) -> Shape | None:
     source, kernel = facts.shape(node, 0), _kernel(node, None)
     if source is None or kernel is None or len(source) != len(kernel) + 2:
         return None
@@ -94,7 +94,7 @@ def _pool(node: Node, facts: Facts) -> Shape | None:
 
 
 @claims("MaxUnpool")
-def _max_unpool(node: Node, facts: Facts) -> Shape | None:
+def _max_unpool(node: Node, facts: Claimed) -> Shape | None:
     """The size that is given; else what a pool without overlap has read: s (n - 1) + k - p places."""
     source, kernel, value = facts.shape(node, 0), _kernel(node, None), facts.value(node, 2)
     if source is None or kernel is None or len(source) != len(kernel) + 2:
@@ -107,7 +107,7 @@ def _max_unpool(node: Node, facts: Facts) -> Shape | None:
 
 
 @claims("ConvTranspose")
-def _conv_transpose(node: Node, facts: Facts) -> Shape | None:
+def _conv_transpose(node: Node, facts: Claimed) -> Shape | None:
     """s (n - 1) + output_padding + r - p places; s n when padded to SAME."""
     source, weight = facts.shape(node, 0), facts.shape(node, 1)
     kernel = _kernel(node, weight)

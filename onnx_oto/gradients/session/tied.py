@@ -13,7 +13,7 @@ Floats = NDArray[np.float32]
 Slices = Mapping[str, tuple[int, tuple[int, ...]]]
 
 
-class Ties:
+class TiedPlaces:
     """Where in a flat buffer the elements of shared parameters lie.
 
     places: int64 [n], positions in the buffer; elements: int64 [n], which shared element lies there, over all ties.

@@ -16,7 +16,7 @@ from onnx_oto.gradients.graph.lowering.definitions import write_out
 from onnx_oto.gradients.graph.lowering.engine import reads
 from onnx_oto.gradients.graph.open_batch import ADVICE, fixed_batch, open_batch
 from onnx_oto.gradients.graph.parameters import Weights, detach
-from onnx_oto.gradients.graph.types import types
+from onnx_oto.gradients.graph.static_types import types
 from onnx_oto.gradients.spec import TrainingSpec
 from onnx_oto.losses import LOSS, Loss, Target, attach, make, read
 from onnx_oto.model import Shape

@@ -31,7 +31,7 @@ MOST_CHANNELS = max(_CHANNELS)
 
 
 @dataclass(frozen=True)
-class Layout:
+class Arrangement:
     """How samples are rearranged: axes of one sample permuted, then reshaped to `shape`; `text` says it."""
 
     axes: tuple[int, ...]
@@ -49,7 +49,7 @@ class Layout:
         return np.transpose(moved, (0, *(1 + int(axis) for axis in np.argsort(self.axes))))
 
 
-def find_layout(stored: Shape, wanted: Pattern) -> Layout | None:
+def find_layout(stored: Shape, wanted: Pattern) -> Arrangement | None:
     """Return the first way from sample shape `stored` to `wanted` (None = any size); None: there is none.
 
     >>> find_layout((28, 28), (1, 28, 28)).text
@@ -88,23 +88,23 @@ def _matches(shape: Shape, wanted: Pattern) -> bool:
     return len(shape) == len(wanted) and all(w in (None, s) for s, w in zip(shape, wanted, strict=True))
 
 
-def _ways(stored: Shape, wanted: Pattern) -> Iterator[Layout]:
+def _ways(stored: Shape, wanted: Pattern) -> Iterator[Arrangement]:
     rank = len(stored)
     same = tuple(range(rank))
-    yield Layout(same, stored, "as stored")
+    yield Arrangement(same, stored, "as stored")
     if rank == 2:
-        yield Layout(same, (1, *stored), "channel axis added")
-        yield Layout(same, (*stored, 1), "channel axis added")
+        yield Arrangement(same, (1, *stored), "channel axis added")
+        yield Arrangement(same, (*stored, 1), "channel axis added")
     if rank == 3 and stored[0] == 1:
-        yield Layout(same, stored[1:], "channel axis dropped")
+        yield Arrangement(same, stored[1:], "channel axis dropped")
     if rank == 3 and stored[2] == 1:
-        yield Layout(same, stored[:2], "channel axis dropped")
+        yield Arrangement(same, stored[:2], "channel axis dropped")
     if rank == 3:
-        yield Layout((2, 0, 1), (stored[2], *stored[:2]), "channels last moved to first")
-        yield Layout((1, 2, 0), (*stored[1:], stored[0]), "channels first moved to last")
+        yield Arrangement((2, 0, 1), (stored[2], *stored[:2]), "channels last moved to first")
+        yield Arrangement((1, 2, 0), (*stored[1:], stored[0]), "channels first moved to last")
     if rank > 1:
-        yield Layout(same, (math.prod(stored),), "flattened")
+        yield Arrangement(same, (math.prod(stored),), "flattened")
     sizes = tuple(size for size in wanted if size is not None)
     one_channel = len(sizes) == len(wanted) and sum(size > 1 for size in sizes) <= 2
     if rank == 1 and one_channel and math.prod(sizes) == stored[0]:
-        yield Layout(same, sizes, "rows read as images in C order")
+        yield Arrangement(same, sizes, "rows read as images in C order")

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from onnx_oto.errors import UnsupportedError
-from onnx_oto.gradients.graph.types import UNKNOWN, Type
+from onnx_oto.gradients.graph.static_types import UNKNOWN, Type
 from onnx_oto.model.graph.forms import form
 
 Outcome = str | Sequence[str] | None

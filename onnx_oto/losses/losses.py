@@ -11,7 +11,7 @@ from onnx_oto.losses.l1 import l1
 from onnx_oto.losses.loss import Loss
 from onnx_oto.losses.mse import mse
 from onnx_oto.losses.named import named
-from onnx_oto.losses.output import Output
+from onnx_oto.losses.output import OwnLoss
 from onnx_oto.losses.smooth_l1 import smooth_l1
 
 LOSSES: dict[str, Callable[..., Loss]] = {
@@ -20,7 +20,7 @@ LOSSES: dict[str, Callable[..., Loss]] = {
     "l1": l1,
     "smooth-l1": smooth_l1,
     "bce-with-logits": bce_with_logits,
-    "output": Output,
+    "output": OwnLoss,
 }
 """Name -> function of the loss's options, all of which have defaults."""
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from onnx_oto.optim.base import DenseOptions, OptimizerOptions
 from onnx_oto.optim.dhspg import DhspgOptions
 from onnx_oto.optim.directions import DIRECTIONS, Direction
-from onnx_oto.optim.options import Option, chosen, configured, listed, require_known, values
+from onnx_oto.optim.stated import Option, chosen, configured, listed, require_known, values
 
 OPTIMIZERS: dict[str, type[OptimizerOptions]] = {"dense": DenseOptions, "dhspg": DhspgOptions}
 
