@@ -65,6 +65,11 @@ def see(augment: Augment, inputs: Mapping[str, Part], targets: Mapping[str, Part
     step = math.lcm(
         *(seen.scale.denominator for seen in (*seen_inputs.values(), *seen_targets.values()) if seen.scale)
     )
+    if augment.crop >= min(image):
+        raise DataError(
+            f"crop {augment.crop}: {main.key} is {image[0]} pixels high and {image[1]} wide, nothing may be left of it: "
+            "shift by less"
+        )
     if augment.crop:
         _check_shifts(
             augment.crop, step, main, {inputs[name].key: seen for name, seen in seen_inputs.items()}

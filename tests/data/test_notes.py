@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onnx_oto.data import Input, Labels, Pixels, open_data
+from onnx_oto.data import Augment, Input, Labels, Pixels, open_data
 from onnx_oto.errors import DataError
 
 FLOAT = np.dtype(np.float32)
@@ -34,3 +34,12 @@ def test_mean_and_std_of_vectors_are_refused(tmp_path: Path) -> None:
     opening = open_data(save(tmp_path / "d.npz", x=np.zeros((4, 5), np.float32), y=np.zeros(4, np.int64)))
     with pytest.raises(DataError, match="x_train: its samples are vectors, mean and std are for images"):
         opening.fit({"x": Input((5,), FLOAT)}, {"y": Labels(classes=2)}, pixels=Pixels((0.5,), (0.5,)))
+
+
+def test_a_crop_that_may_leave_nothing_is_refused(tmp_path: Path) -> None:
+    images = np.zeros((4, 1, 6, 8), np.uint8)
+    opening = open_data(save(tmp_path / "d.npz", x=images, y=np.zeros(4, np.int64)))
+    inputs = {"x": Input((1, 6, 8), FLOAT)}
+    opening.fit(inputs, {"y": Labels(classes=2)}, augment=Augment(crop=5))
+    with pytest.raises(DataError, match="crop 6: x_train is 6 pixels high and 8 wide, nothing may be left"):
+        opening.fit(inputs, {"y": Labels(classes=2)}, augment=Augment(crop=6))
