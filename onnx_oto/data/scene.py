@@ -67,7 +67,7 @@ def see(augment: Augment, inputs: Mapping[str, Part], targets: Mapping[str, Part
     )
     if augment.crop >= min(image):
         raise DataError(
-            f"crop {augment.crop}: {main.key} is {image[0]} pixels high and {image[1]} wide, nothing may be left of it: "
+            f"crop {augment.crop}: {main.key} is {image[0]} pixels high and {image[1]} wide, nothing may be left: "
             "shift by less"
         )
     if augment.crop:
