@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -66,12 +66,13 @@ class Tables:
         *,
         pixels: Pixels | None = None,
         augment: Augment | None = None,
+        needless: Collection[str] = (),
     ) -> Dataset:
         """Return the data as a model and a loss read them (see `Opening.fit`).
 
         `pixels` applies to inputs with two or three axes. uint8 for a floating-point target is not scaled.
         """
-        names = assigned(self.train_table, inputs)
+        names = assigned(self.train_table, inputs, needless)
         scene = _scene(self.train_table, names, targets, augment) if augment else None
         train, train_notes = _examples(self.train_table, names, inputs, targets, pixels, scene)
         test, test_notes = _examples(self.test_table, names, inputs, targets, pixels, None)
@@ -91,8 +92,11 @@ def sample_shapes(header: Header, patterns: Mapping[str, Pattern], *, pad: int =
     return found
 
 
-def assigned(table: Table, inputs: Iterable[str]) -> dict[str, str]:
-    """Return the stored name ("" = unnamed) per model input. Raises DataError when they do not match."""
+def assigned(table: Table, inputs: Iterable[str], needless: Collection[str] = ()) -> dict[str, str]:
+    """Return the stored name ("" = unnamed) per model input. Raises DataError when they do not match.
+
+    needless: names that may be there and are not read.
+    """
     wanted = list(inputs)
     if list(table.inputs) == [""]:
         if len(wanted) != 1:
@@ -106,7 +110,7 @@ def assigned(table: Table, inputs: Iterable[str]) -> dict[str, str]:
                 f"number needs no data (--set-input {name}:0)"
             )
     for name in table.inputs:
-        if name not in wanted:
+        if name not in wanted and name not in needless:
             raise DataError(f"{table.key(name)!r}: the model has no such input, it reads {', '.join(wanted)}")
     return {name: name for name in wanted}
 

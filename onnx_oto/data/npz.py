@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,10 +80,11 @@ class NpzFile:
         *,
         pixels: Pixels | None = None,
         augment: Augment | None = None,
+        needless: Collection[str] = (),
     ) -> Dataset:
         """Return the data as a model and a loss read them (see `Opening.fit`); shapes and types are compared first."""
-        self.blanks.fit(inputs, targets, pixels=pixels, augment=augment)
-        return self.read().fit(inputs, targets, pixels=pixels, augment=augment)
+        self.blanks.fit(inputs, targets, pixels=pixels, augment=augment, needless=needless)
+        return self.read().fit(inputs, targets, pixels=pixels, augment=augment, needless=needless)
 
 
 def takes(path: Path) -> bool:

@@ -10,7 +10,7 @@ columns of samples (arrays, files that are decoded one by one) builds on `Tables
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -131,11 +131,13 @@ class Opening(Protocol):
         *,
         pixels: Pixels | None = None,
         augment: Augment | None = None,
+        needless: Collection[str] = (),
     ) -> Dataset:
         """Return the data as a model with these inputs and a loss with these targets read them.
 
         pixels: how numbers of images are prepared. augment: what is done to training samples where `batch` is given a
-        generator. What is wrong with values that can be looked at is found now, the rest when a batch is asked for.
-        Raises DataError naming key and sample, StorageError when a file cannot be read.
+        generator. needless: inputs that the data may hold and nobody reads. What is wrong with values that can be
+        looked at is found now, the rest when a batch is asked for. Raises DataError naming key and sample, StorageError
+        when a file cannot be read.
         """
         ...

@@ -13,7 +13,7 @@ import onnx
 from onnx_oto import data
 from onnx_oto.errors import DataError, OtoError, StorageError, UnsupportedError, UsageError
 from onnx_oto.gradients import Backend, Preparation, TrainingSpec, choose_backend, prepare, require_trainable
-from onnx_oto.model.normal.serving import Serving, serving
+from onnx_oto.model.normal.serving import Serving, data_inputs, serving
 from onnx_oto.pipeline.feeding import parse_numbers, read_feeding
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import TrainOptions
@@ -73,7 +73,7 @@ def make_ready(
     feeding = read_feeding(opened.model, options)
     if options.prunes:
         feeding = _rehearse(opened, served, opening, feeding, options, say)
-    dataset = _dataset(preparation, opening, options)
+    dataset = _dataset(opened, preparation, opening, options)
     for note in dataset.notes:
         say(note)
     _, shrunk = data.fit_batch(opening.train.samples, options.batch)
@@ -175,12 +175,16 @@ def _open_inputs(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
     return {name: pattern for name, pattern in patterns.items() if None in pattern}
 
 
-def _dataset(preparation: Preparation, opening: data.Opening, options: TrainOptions) -> data.Dataset:
+def _dataset(
+    opened: Opened, preparation: Preparation, opening: data.Opening, options: TrainOptions
+) -> data.Dataset:
     """Return the data as the inputs and the loss read them."""
     inputs = {feed.name: data.Input(feed.shape, feed.dtype) for feed in preparation.feeds}
     pixels = data.Pixels(options.mean, options.std) if options.mean or options.std else None
     augment = data.Augment(options.flip, options.crop)
-    return opening.fit(inputs, preparation.targets, pixels=pixels, augment=augment)
+    declared = {value.name for value in data_inputs(opened.model)}
+    needless = declared - set(inputs)  # what only other outputs read, or nothing at all
+    return opening.fit(inputs, preparation.targets, pixels=pixels, augment=augment, needless=needless)
 
 
 def _rehearse(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,10 +118,11 @@ class Corpus:
     def fit(
         self,
         inputs: Mapping[str, data.Input],
-        targets: Mapping[str, data.Target],
+        targets: Mapping[str, data.Wanted],
         *,
         pixels: data.Pixels | None = None,
         augment: data.Augment | None = None,
+        needless: Collection[str] = (),
     ) -> data.Dataset:
         self.fitted += 1
         assert {name: each.shape for name, each in inputs.items()} == {"ids": (LENGTH,), "mask": (LENGTH,)}
