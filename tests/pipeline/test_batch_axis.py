@@ -90,14 +90,14 @@ def test_a_model_that_runs_at_the_sizes_of_the_data_alone_is_verified_there(tmp_
 
 def test_data_may_hold_what_only_another_output_reads(model: Path, data: Path, tmp_path: Path) -> None:
     loaded = onnx.load(model)
-    loaded.graph.input.append(onnx.helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, ["batch", 4]))
-    loaded.graph.node.append(onnx.helper.make_node("Neg", ["z"], ["other"], name="neg"))
+    loaded.graph.input.append(onnx.helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, ["batch", 4]))
+    loaded.graph.node.append(onnx.helper.make_node("Neg", ["more"], ["other"], name="neg"))
     loaded.graph.output.append(onnx.helper.make_tensor_value_info("other", onnx.TensorProto.FLOAT, None))
     onnx.save(loaded, tmp_path / "two.onnx")
     with np.load(data) as stored:
         arrays = dict(stored)
     for split in ("train", "test"):
-        arrays[f"x_{split}__z"] = np.zeros((len(arrays[f"y_{split}"]), 4), np.float32)
+        arrays[f"x_{split}__more"] = np.zeros((len(arrays[f"y_{split}"]), 4), np.float32)
     np.savez(tmp_path / "e.npz", **arrays)
     options = TrainOptions(epochs=1, batch=16, sparsity=0.25, lr=0.01, set_input=("rate:2",))
     result = train(tmp_path / "two.onnx", tmp_path / "e.npz", tmp_path / "run", options)
