@@ -113,3 +113,34 @@ def test_a_model_is_prepared_and_lowered_once(
     train(tmp_path / "m.onnx", tmp_path / "d.npz", tmp_path / "run", options)
     assert counts == {"detached": 1, "lower": 1}
     assert toy.built == 1
+
+
+def test_other_sizes_make_only_what_they_touch(toy: type[Toy], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice the batch in twice the shards is the same graph; another batch, or other samples, are not."""
+    from onnx_oto.gradients.graph import training_graph
+
+    made: list[int] = []
+    real = training_graph.lower
+
+    def lower(model: onnx.ModelProto, *arguments: object, **more: object) -> object:
+        made.append(model.graph.input[0].type.tensor_type.shape.dim[0].dim_value)
+        return real(model, *arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training_graph, "lower", lower)
+    body = PERCEPTRON.replace("float[N, 6] x", "float[N, S] x")
+    spec = TrainingSpec(tuple(WEIGHTS), "mse", batch=4, shards=1, sample_shapes={"x": (6,)})
+    first = prepare(perceptron(body), spec, toy())
+    assert first.refusals == ()
+    assert first.targets["y"].shape == (4, 2)
+    double = first.respecified(batch=8, shards=2)
+    assert double.targets["y"].shape == (8, 2)
+    assert made == [4]
+    session = double.build()
+    assert session.step({"x": normal(8, 6)}, normal(8, 2)) > 0
+    session.close()
+    assert made == [4]
+    assert first.respecified(batch=6).targets["y"].shape == (6, 2)
+    assert made == [4, 6]
+    assert first.feeds[0].shape == (6,)
+    with pytest.raises(UsageError, match="sample shape given for 'z': the model has no such input"):
+        first.respecified(sample_shapes={"z": (6,)})

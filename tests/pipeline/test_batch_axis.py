@@ -90,7 +90,9 @@ def test_a_model_that_runs_at_the_sizes_of_the_data_alone_is_verified_there(tmp_
 
 def test_data_may_hold_what_only_another_output_reads(model: Path, data: Path, tmp_path: Path) -> None:
     loaded = onnx.load(model)
-    loaded.graph.input.append(onnx.helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, ["batch", 4]))
+    loaded.graph.input.append(
+        onnx.helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, ["batch", 4])
+    )
     loaded.graph.node.append(onnx.helper.make_node("Neg", ["more"], ["other"], name="neg"))
     loaded.graph.output.append(onnx.helper.make_tensor_value_info("other", onnx.TensorProto.FLOAT, None))
     onnx.save(loaded, tmp_path / "two.onnx")
