@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import onnx
 
-from onnx_oto.errors import RuntimeMissingError, UnsupportedError, one_line
+from onnx_oto.errors import RuntimeMissingError, UnsupportedError
 from onnx_oto.gradients.backends import ort_covers
 from onnx_oto.gradients.backends.ort_products import join_products
 from onnx_oto.gradients.backends.ort_rewrites import tune
@@ -19,6 +19,7 @@ from onnx_oto.gradients.graph.static_types import types
 from onnx_oto.runtime.gradient_jobs import build_gradient
 from onnx_oto.runtime.installed import require_training
 from onnx_oto.runtime.limits import generous
+from onnx_oto.runtime.runner import first_line
 from onnx_oto.runtime.worker import JobFailed, shared
 
 
@@ -48,7 +49,7 @@ class OrtTraining:
             )
         except JobFailed as error:
             raise UnsupportedError(
-                f"ONNX Runtime cannot build the gradient of this model: {one_line(error)}"
+                f"ONNX Runtime cannot build the gradient of this model: {first_line(error)}"
             ) from error
         gradient = onnx.load_from_string(built)
         shapes = {name: kind.static for name, kind in types(graph).items() if kind.static is not None}
