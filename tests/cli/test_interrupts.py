@@ -54,8 +54,9 @@ def check(process: subprocess.Popen[str], sent: list[signal.Signals], *, as_json
     """Wait for the end, check it, and return what stderr has."""
     out, err = process.communicate(timeout=300)
     code = process.returncode
-    if "KeyboardInterrupt" in err and f"{os.sep}onnx_oto{os.sep}" not in err:
-        return err  # the interpreter had not come to us yet
+    ours = err.replace(f"{os.sep}onnx_oto{os.sep}__init__.py", "")
+    if "KeyboardInterrupt" in err and f"{os.sep}onnx_oto{os.sep}" not in ours:
+        return err  # the interpreter had not come to us yet, at most to the face of the package
     assert code in {0, *(CODES[number] for number in sent), *(-number for number in sent)}, err
     assert "Traceback" not in err
     assert "ignored" not in err
