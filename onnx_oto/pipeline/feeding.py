@@ -12,6 +12,7 @@ import onnx
 
 from onnx_oto.data.archive import read_arrays
 from onnx_oto.errors import DataError, UsageError
+from onnx_oto.model.graph.order import fed_inputs
 from onnx_oto.pipeline.options import FeedOptions
 from onnx_oto.runtime.comparing import Feeding
 
@@ -65,8 +66,7 @@ def parse_numbers(option: str, texts: Sequence[str], kind: Callable[[str], Numbe
 
 def inputs_of(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
     """Return the inputs that must be fed, by name."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-    return {value.name: value for value in model.graph.input if value.name not in constants}
+    return {value.name: value for value in fed_inputs(model.graph)}
 
 
 def read_examples(path: Path, model: onnx.ModelProto) -> list[dict[str, Array]]:

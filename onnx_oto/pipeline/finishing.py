@@ -15,7 +15,7 @@ from onnx_oto import data
 from onnx_oto.errors import OtoError
 from onnx_oto.losses import Loss, read
 from onnx_oto.model import save
-from onnx_oto.model.graph.order import drop_dead
+from onnx_oto.model.graph.order import drop_unneeded
 from onnx_oto.model.graph.tensors import from_array
 from onnx_oto.model.normal.origins import Origins
 from onnx_oto.model.normal.serving import Serving
@@ -122,12 +122,7 @@ def trimmed(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     The data have no inputs for the rest.
     """
     result = only_outputs(model, names)
-    graph = result.graph
-    drop_dead(graph)
-    read = {source for node in graph.node for source in node.input} | set(names)
-    inputs = [value for value in model.graph.input if value.name in read]
-    del graph.input[:]
-    graph.input.extend(inputs)
+    drop_unneeded(result.graph)
     return result
 
 

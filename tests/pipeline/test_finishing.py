@@ -37,6 +37,20 @@ def test_what_another_output_needs_is_not_asked_for():
     assert predictor(lean)({"x": x})[0].shape == (2, 4)
 
 
+def test_an_input_that_only_a_body_reads_stays():
+    model = parser.parse_model(
+        HEADER + "g (float[N,3] x, float[N,3] z, bool c) => (float[N,3] y, float[N,3] other) {"
+        " a = If(c) <then_branch = t () => (float[N,3] p) { p = Relu(x) },"
+        " else_branch = e () => (float[N,3] q) { q = Neg(x) }>"
+        " y = Abs(a) other = Relu(z) }"
+    )
+    lean = trimmed(model, ["y"])
+    assert [value.name for value in lean.graph.input] == ["x", "c"]
+    onnx.checker.check_model(lean)
+    x = -np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(predictor(lean)({"x": x, "c": np.array(False)})[0], -x)
+
+
 @pytest.mark.parametrize(("batch", "size"), [("N", None), (4, 4), (1, 1)])
 def test_batch_size(batch, size):
     assert batch_size(two_outputs(batch)) == size

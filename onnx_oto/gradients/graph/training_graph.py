@@ -13,7 +13,6 @@ from onnx_oto.gradients.graph.batching import Feed, feeds, set_batch
 from onnx_oto.gradients.graph.facts import Covers
 from onnx_oto.gradients.graph.lowering import Lowered, lower
 from onnx_oto.gradients.graph.lowering.definitions import write_out
-from onnx_oto.gradients.graph.lowering.engine import reads
 from onnx_oto.gradients.graph.open_batch import ADVICE, fixed_batch, open_batch
 from onnx_oto.gradients.graph.parameters import Weights, detach
 from onnx_oto.gradients.graph.static_types import types
@@ -22,6 +21,7 @@ from onnx_oto.losses import LOSS, Loss, Target, attach, make, read
 from onnx_oto.model import Shape
 from onnx_oto.model.files.loading import RUNTIME_IR, RUNTIME_OPSET
 from onnx_oto.model.graph.node import opset_of, set_opset
+from onnx_oto.model.graph.order import drop_unneeded
 
 _OLDEST = 15  # BatchNormalization has its training mode since 15
 
@@ -188,15 +188,4 @@ def _cut(model: onnx.ModelProto, outputs: Sequence[str]) -> None:
     ]
     del graph.output[:]
     graph.output.extend(bare)
-    needed = set(outputs)
-    kept: list[onnx.NodeProto] = []
-    for node in reversed(graph.node):
-        if any(name in needed for name in node.output if name):
-            kept.append(node)
-            needed |= reads(node)
-    del graph.node[:]
-    graph.node.extend(reversed(kept))
-    for field in (graph.initializer, graph.input):
-        alive = [item for item in field if item.name in needed]
-        del field[:]
-        field.extend(alive)
+    drop_unneeded(graph)

@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Iterator, MutableSequence, Sequ
 from dataclasses import dataclass
 from typing import Any
 
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 from onnx_oto.errors import ModelError
 
@@ -55,6 +55,12 @@ def captured(node: NodeProto) -> tuple[str, ...]:
 def initializer_names(graph: GraphProto) -> list[str]:
     """Return the names of dense and sparse initializers, in file order."""
     return [t.name for t in graph.initializer] + [s.values.name for s in graph.sparse_initializer]
+
+
+def fed_inputs(graph: GraphProto) -> list[ValueInfoProto]:
+    """Return the inputs that must be fed: no initializer gives them a value."""
+    constants = set(initializer_names(graph))
+    return [value for value in graph.input if value.name not in constants]
 
 
 def check_and_sort(model: ModelProto) -> None:
@@ -250,18 +256,25 @@ def _refuse_duplicates(names: list[str], kind: str, where: str) -> None:
         raise ModelError(f"{kind} {twice[0]!r} of {where} is listed twice: names must be unique")
 
 
-def drop_dead(graph: GraphProto) -> None:
-    """Remove nodes and initializers that no graph output depends on, in place."""
+def drop_dead(graph: GraphProto) -> set[str]:
+    """Remove nodes and initializers that no graph output depends on, in place; return the tensors that they do."""
     needed = {value.name for value in graph.output}
     keep = [False] * len(graph.node)
     for index in range(len(graph.node) - 1, -1, -1):
         node = graph.node[index]
-        if any(name in needed for name in node.output):
+        if any(name in needed for name in node.output if name):
             keep[index] = True
             needed.update(node.input)
             needed.update(captured(node))
     delete(graph.node, [index for index, kept in enumerate(keep) if not kept])
     delete(graph.initializer, [i for i, tensor in enumerate(graph.initializer) if tensor.name not in needed])
+    return needed
+
+
+def drop_unneeded(graph: GraphProto) -> None:
+    """Remove nodes, initializers and inputs that no graph output depends on, in place."""
+    needed = drop_dead(graph)
+    delete(graph.input, [i for i, value in enumerate(graph.input) if value.name not in needed])
 
 
 def delete(field: MutableSequence[Any], indices: Sequence[int]) -> None:

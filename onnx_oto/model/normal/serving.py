@@ -17,7 +17,7 @@ from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 
 from onnx_oto.errors import UnsupportedError, UsageError
 from onnx_oto.model.graph.node import opset_of
-from onnx_oto.model.graph.order import initializer_names, nodes_inside
+from onnx_oto.model.graph.order import fed_inputs, nodes_inside
 from onnx_oto.model.graph.writer import GraphWriter
 from onnx_oto.model.shapes.inference import infer
 
@@ -99,9 +99,8 @@ def serving(
 
 
 def data_inputs(model: ModelProto) -> list[ValueInfoProto]:
-    """Return the inputs that are tensors and no initializers."""
-    constants = set(initializer_names(model.graph))
-    return [v for v in model.graph.input if v.name not in constants and v.type.HasField("tensor_type")]
+    """Return the inputs that must be fed and are tensors."""
+    return [value for value in fed_inputs(model.graph) if value.type.HasField("tensor_type")]
 
 
 def _open(value: ValueInfoProto) -> dict[int, str]:
