@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from onnx_oto.lanes.layout import Block, IntArray
 from onnx_oto.model.graph.node import Node
+from onnx_oto.model.shapes.dims import Dim
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,19 @@ class Rectangle:
     labels: IntArray
     node: str
     even: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """Multiply-accumulates of a node: `size` times, for each of `counted`, how many of its positions stay.
+
+    counted: labels of one axis, or of several that are labelled jointly; int64 of any shape. per_group: labels
+    [groups, n] of which those of one group that stays count.
+    """
+
+    size: Dim
+    counted: tuple[IntArray, ...] = ()
+    per_group: tuple[IntArray, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnx_oto.lanes.align import Aligned, Joined, align
-from onnx_oto.lanes.layout import Block, FloatArray, Layout, Size, with_blocks
+from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, Size, with_blocks
 from onnx_oto.lanes.trace import Role, Trace, describe, unknown
 from onnx_oto.model.graph.node import Node
 
@@ -77,7 +77,7 @@ def contract(
         if summed:
             block = replace(block, state=zero_or_unknown(block.state))
         blocks.append(block)
-    trace.count_macs(node, [*_sizes(aligned.layout), *macs])
+    count_products(trace, node, aligned.layout, [group.first for group in aligned.joined], macs)
     return with_blocks(replace(aligned.layout, axes=aligned.layout.axes[: len(out)]), blocks)
 
 
@@ -113,8 +113,18 @@ def _meets_parameters(operands: Sequence[Layout], index: int, axis: int) -> bool
     return all(op.constant for i, op in enumerate(operands) if i != index and op.axes[axis])
 
 
-def _sizes(layout: Layout) -> list[int | str | None]:
-    return [layout.sizes[k] for axis in layout.axes for k in axis]
+def count_products(
+    trace: Trace,
+    node: Node,
+    layout: Layout,
+    blocks: Sequence[Block],
+    sizes: Sequence[Size],
+    per_group: Sequence[IntArray] = (),
+) -> None:
+    """Count the positions of all axes of `layout`, those that `blocks` label by what stays of them, times `sizes`."""
+    labelled = {key for block in blocks for key in block.keys}
+    free = [layout.sizes[k] for axis in layout.axes for k in axis if k not in labelled]
+    trace.count_macs(node, [*free, *sizes], [block.labels for block in blocks], per_group)
 
 
 def _spread(layout: Layout, letters: str, over: str) -> Layout:

@@ -13,7 +13,7 @@ from enum import Enum
 
 import numpy as np
 
-from onnx_oto.lanes.constraints import Balanced, Frozen, Groups, Rectangle, Reordering
+from onnx_oto.lanes.constraints import Balanced, Frozen, Groups, Product, Rectangle, Reordering
 from onnx_oto.lanes.layout import (
     Block,
     FloatArray,
@@ -30,7 +30,7 @@ from onnx_oto.lanes.repairs.shadow import Shadow
 from onnx_oto.model.graph.budget import LANE_BYTES, MAX_AXIS, Budget
 from onnx_oto.model.graph.node import Node
 from onnx_oto.model.graph.tensors import FLOATS
-from onnx_oto.model.shapes.dims import Dim, add, product
+from onnx_oto.model.shapes.dims import product
 from onnx_oto.model.view import Graph
 
 
@@ -88,7 +88,7 @@ class Trace:
     balanced: list[Balanced] = field(default_factory=list)
     groups: list[Groups] = field(default_factory=list)
     repairs: list[tuple[str, Repair]] = field(default_factory=list)
-    macs: dict[str, Dim] = field(default_factory=dict)
+    macs: dict[str, list[Product]] = field(default_factory=dict)
     shadows: dict[str, Shadow] = field(default_factory=dict)
     composed: dict[str, tuple[Size, ...]] = field(default_factory=dict)
     budget: Budget = field(default_factory=lambda: Budget(LANE_BYTES))
@@ -388,10 +388,19 @@ class Trace:
                 self.causes[name] = reason
                 self.put(name, self.shaped(name))
 
-    def count_macs(self, node: Node, sizes: Iterable[Size]) -> None:
-        """Count the product of sizes as further multiply-accumulates of a node; sizes that nobody knows as 1."""
-        more = product(1 if size is None else size for size in sizes)
-        self.macs[node.name] = add(self.macs.get(node.name, 0), more) or 0
+    def count_macs(
+        self,
+        node: Node,
+        sizes: Iterable[Size],
+        counted: Iterable[IntArray] = (),
+        per_group: Iterable[IntArray] = (),
+    ) -> None:
+        """Count the product of sizes and of positions as further multiply-accumulates of a node (see `Product`).
+
+        Sizes that nobody knows count as 1.
+        """
+        size = product(1 if size is None else size for size in sizes)
+        self.macs.setdefault(node.name, []).append(Product(size, tuple(counted), tuple(per_group)))
 
     def repair(self, node: Node, action: Repair) -> None:
         """Register what the compact graph needs at `node`; run only when something was cut."""

@@ -96,9 +96,13 @@ def count_repair(
     trace.repair(node, repair)
 
 
-def attention_macs(trace: Trace, node: Node, query: Sequence[int | str | None], width: int) -> None:
-    """Count scores and weighted sum: 2 x queries x keys x width, keys as many as queries."""
-    trace.count_macs(node, [2, query[0], query[-2], query[-2], width])
+def attention_macs(
+    trace: Trace, node: Node, query: Sequence[int | str | None], width: int, heads: Heads | None
+) -> None:
+    """Count scores and weighted sum: 2 x queries x keys x width, keys as many as queries; heads: that share `width`."""
+    counted = () if heads is None else (heads.labels,)
+    each = width if heads is None else width // heads.labels.size
+    trace.count_macs(node, [2, query[0], query[-2], query[-2], each], counted)
 
 
 def _put_values(node: Node, trace: Trace, out: int, axis: int, values: Heads | None) -> None:
@@ -136,7 +140,7 @@ def attention(node: Node, trace: Trace) -> None:
         count_repair(trace, node, parts[0], [("q_num_heads", queries // keys), ("kv_num_heads", 1)])
     width = trace.shape(node.inputs[0])[-1]
     if isinstance(width, int):
-        attention_macs(trace, node, trace.shape(node.inputs[0]), width * (1 if flat else queries))
+        attention_macs(trace, node, trace.shape(node.inputs[0]), width * (1 if flat else queries), parts[0])
     _put_values(node, trace, 0, axis, parts[2])
     for index, name in enumerate(node.outputs[1:], 1):
         if name:
@@ -162,7 +166,7 @@ def multi_head_attention(node: Node, trace: Trace) -> None:
     count_repair(trace, node, parts[0], [("num_heads", 1)])
     width = trace.shape(node.inputs[0])[-1]
     if isinstance(width, int):
-        attention_macs(trace, node, trace.shape(node.inputs[0]), width)
+        attention_macs(trace, node, trace.shape(node.inputs[0]), width, parts[0])
     _put_values(node, trace, 0, 2, parts[2])
     for name in node.outputs[1:]:
         if name:
@@ -205,7 +209,7 @@ def group_query_attention(node: Node, trace: Trace) -> None:
     count_repair(trace, node, parts[0], [("num_heads", queries // keys), ("kv_num_heads", 1)])
     width = trace.shape(node.inputs[0])[-1]
     if isinstance(width, int):
-        attention_macs(trace, node, trace.shape(node.inputs[0]), width)
+        attention_macs(trace, node, trace.shape(node.inputs[0]), width, parts[0])
     _put_values(node, trace, 0, 2, parts[2])
     for part, name in zip(parts[1:3], node.outputs[1:3], strict=False):
         if name:  # behind a past, and rotated
@@ -237,6 +241,7 @@ def packed_attention(node: Node, trace: Trace) -> None:
         trace.tie(bias.blocks[0].labels, labels.reshape(-1))
     values = Heads(rows[2], np.zeros(heads))
     count_repair(trace, node, values, [("num_heads", 1)])
+    attention_macs(trace, node, trace.shape(node.inputs[0]), labels.size // 3, values)
     _put_values(node, trace, 0, 2, values)
     for name in node.outputs[1:]:
         if name:

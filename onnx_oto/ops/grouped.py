@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from onnx_oto.lanes.constraints import Groups
-from onnx_oto.lanes.contract import zero_or_unknown
+from onnx_oto.lanes.contract import count_products, zero_or_unknown
 from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, Size, fresh_key
 from onnx_oto.lanes.repairs.cut import Cut
 from onnx_oto.lanes.trace import Role, Trace, describe
@@ -16,12 +17,14 @@ from onnx_oto.ops.index import alone
 from onnx_oto.ops.rules import NotCovered
 
 
-def grouped(node: Node, trace: Trace, x: Layout, w: Layout, groups: int, order: str) -> Layout:
+def grouped(
+    node: Node, trace: Trace, x: Layout, w: Layout, groups: int, order: str, macs: Sequence[Size]
+) -> Layout:
     """Return the layout [N, C, ...] of a grouped convolution of x [N, C, ...]: channels as [groups, channels of one].
 
     order: "oc" for a weight [outputs, channels of a group], "co" for [channels, outputs of a group] (transposed).
     Which channels go is settled when all lanes are known (`Groups`). If a group has one output channel, or its weight
-    is not a parameter that only such convolutions read, a group is one lane.
+    is not a parameter that only such convolutions read, a group is one lane. macs: further sizes that count products.
     """
     channels, outputs = trace.shape(node.inputs[0])[1], trace.shape(node.outputs[0])[1]
     if not isinstance(channels, int) or not isinstance(outputs, int):
@@ -52,14 +55,11 @@ def grouped(node: Node, trace: Trace, x: Layout, w: Layout, groups: int, order: 
         trace.tie(block.labels[:, :1], block.labels)
         trace.tie(block.labels[:, :1], made)
     zero = (block.state == 0).all(1) | (weight.state == 0).all(1)
-    return _with_channels(x, made, np.where(zero, 0.0, np.nan))
-
-
-def grouped_products(trace: Trace, node: Node, result: Layout, groups: int) -> list[Size]:
-    """Return the sizes whose product is how many pairs of channels are multiplied, over samples and axes that pass."""
-    channels = trace.shape(node.inputs[0])[1]
-    sizes = [result.sizes[key] for keys in result.axes for key in keys]
-    return [*sizes, channels // groups if isinstance(channels, int) else 1]
+    result = _with_channels(x, made, np.where(zero, 0.0, np.nan))
+    # Of a convolution that slides over outputs these count, of a transposed one inputs: channels of a group times all
+    # outputs is as many pairs as outputs of a group times all channels.
+    count_products(trace, node, result, result.blocks, macs, [block.labels])
+    return result
 
 
 def _in_groups(node: Node, trace: Trace, layout: Layout, axis: int, size: int, groups: int) -> Block:

@@ -14,7 +14,7 @@ from onnx_oto.lanes.layout import FloatArray, Layout, Size, explicit, without_ax
 from onnx_oto.lanes.repairs.cut import Cut
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.graph.node import Node
-from onnx_oto.ops.grouped import grouped, grouped_products
+from onnx_oto.ops.grouped import grouped
 from onnx_oto.ops.rules import given, inputs, rule
 
 
@@ -91,8 +91,7 @@ def _convolve(node: Node, trace: Trace, order: str, over: str) -> None:
         if fold:
             _fold_constants(node, trace, x, 1, produced=0, bias=2)
     else:
-        result = grouped(node, trace, x, w, groups, order)
-        trace.count_macs(node, [*macs, *grouped_products(trace, node, result, groups)])
+        result = grouped(node, trace, x, w, groups, order, macs)
     result = with_windows(trace, node.outputs[0], result, passing)
     trace.put(node.outputs[0], add_bias(trace, node, result, bias))
 

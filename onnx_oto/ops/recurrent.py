@@ -60,9 +60,7 @@ def recurrent(node: Node, trace: Trace) -> None:
         trace.freeze(units, f"{describe(node)} has activations that are not zero at zero")
     _read_input(node, trace, x, w)
     _put_outputs(node, trace, units)
-    width = trace.shape(node.inputs[1])[2]
-    reads = (width if isinstance(width, int) else 0) + hidden
-    trace.count_macs(node, [*trace.shape(node.inputs[0])[:2], directions * gates * hidden * reads])
+    trace.count_macs(node, [*trace.shape(node.inputs[0])[:2], directions * gates], [units, units])
     trace.repair(node, lambda cut: _resize(cut, node, units))
 
 

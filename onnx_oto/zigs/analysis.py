@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -80,13 +81,25 @@ class Analysis:
     def macs_at(self, sizes: Mapping[str, int]) -> int:
         """Return multiply-accumulates where open sizes are the given ones, by symbol; others count as 1."""
         at = Estimated(sizes, self.graph.about)
-        return sum(max(value_at(count, at), 0) for count in self.trace.macs.values() if count is not None)
+        return sum(
+            max(value_at(each.size, at), 0)
+            * math.prod(labels.size for labels in each.counted)
+            * math.prod(labels.shape[1] for labels in each.per_group)
+            for products in self.trace.macs.values()
+            for each in products
+            if each.size is not None
+        )
 
     @cached_property
     def params(self) -> int:
         """Return the number of elements of all floating-point initializers but running statistics."""
-        return sum(
-            _elements(tensor)
+        return sum(_elements(self.graph.initializers[name]) for name in self.counted_parameters)
+
+    @cached_property
+    def counted_parameters(self) -> tuple[str, ...]:
+        """The floating-point initializers but running statistics."""
+        return tuple(
+            name
             for name, tensor in self.graph.initializers.items()
             if tensor.data_type in FLOATS and name not in self.statistics
         )

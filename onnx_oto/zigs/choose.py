@@ -1,4 +1,4 @@
-"""Which lanes to drop: by score, under every constraint of the model.
+"""Which lanes to drop: by score, for a number of lanes or under budgets, under every constraint of the model.
 
 Used by `prune` (scores of the weights as they are), by the optimizers (saliency after warm-up), so that training
 never asks for a model that cannot be built, and for what is zero already (`compact`, and after training).
@@ -7,7 +7,8 @@ never asks for a model that cannot be built, and for what is zero already (`comp
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,84 +17,84 @@ import numpy.typing as npt
 from onnx_oto.errors import UsageError
 from onnx_oto.lanes.layout import IntArray
 from onnx_oto.lanes.solution import BoolArray
-from onnx_oto.zigs.analysis import Analysis, Dimension
+from onnx_oto.zigs.analysis import Analysis
+from onnx_oto.zigs.budgets import Budget
+from onnx_oto.zigs.counting import Costs
 from onnx_oto.zigs.groups import zero_lanes
+from onnx_oto.zigs.solving import descended, everything, filled, fits, under_budgets
+from onnx_oto.zigs.totals import (
+    at_price,
+    at_share,
+    nearest_total,
+    quotas,
+    share_for,
+    to_total,
+    unevenness,
+)
+from onnx_oto.zigs.units import Family, families
+from onnx_oto.zigs.widths import Multiple, automatic, fixed, rounded, told_apart
+
+_DEAREST, _HALVINGS = 1e9, 12
 
 Scope = Literal["dimension", "global"]
+RoundTo = int | Literal["auto"]
 
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """Lanes to drop, bool [lanes], and how many of the prunable ones that is."""
+    """Lanes to drop, bool [lanes], and how many of the prunable ones that is. wanted: how many were asked for, if so."""
 
     drop: BoolArray
     dropped: int
     prunable: int
+    wanted: int | None = None
 
     @property
     def share(self) -> float:
+        """The share of the prunable lanes."""
         return self.dropped / max(self.prunable, 1)
-
-
-@dataclass(frozen=True, eq=False)
-class _Ranking:
-    """The lanes of one dimension in units that may be dropped, lowest score first.
-
-    units: int64 [units, lanes per unit]; a unit takes one lane of every balanced cell. gone: how many units, the
-    first ones, are dropped for good.
-    """
-
-    dimension: Dimension
-    units: IntArray
-    scores: npt.NDArray[np.float64]
-    gone: int
-
-    @property
-    def step(self) -> int:
-        return int(self.units.shape[1])
 
 
 def choose(
     analysis: Analysis,
     scores: npt.NDArray[np.floating],
-    sparsity: float,
+    sparsity: float | None = None,
     *,
+    budgets: Sequence[Budget] = (),
     scope: Scope = "dimension",
-    round_to: int = 1,
+    round_to: RoundTo = 1,
     min_keep: float = 0.0,
     gone: BoolArray | None = None,
+    part: float = 1.0,
 ) -> Choice:
-    """Return round(sparsity * prunable lanes) lanes to drop, the lowest-scored ones, or as near as is allowed.
+    """Return the lanes to drop: round(sparsity * prunable lanes) of them, or as many as budgets ask for, or both.
 
-    scores: [lanes], larger is more important.
-    scope "dimension": the same share in every dimension (largest remainders get the odd lanes); "global": ranked
-    together by the share of what is left in the dimension (see `_shares`), every dimension keeping at least the
-    share `min_keep`.
-    round_to: every dimension keeps a multiple of it (or all), which may miss the share.
+    scores: [lanes], larger is more important; ties are broken by lane number. budgets: each is kept, and no further
+    lane that constraints let stay would fit; with a sparsity besides, its number of lanes goes as near as they allow.
+    scope "dimension": the same share in every dimension, as near as whole lanes allow; "global": so that least is lost
+    (see `units.Family.loss`), every dimension keeping at least the share `min_keep`.
+    round_to: what every axis that an operator sees keeps a multiple of, if it loses any; "auto": what kernels like.
     gone: bool [lanes], what an earlier choice dropped for good: it stays dropped, whatever its scores, and counts.
-    Ties are broken by lane number. Raises UsageError for a share outside [0, 1).
+    part: the share of all this that is to go by now.
+    Raises UsageError for a share outside [0, 1), for budgets that cannot be kept, and for two that contradict.
     """
-    if not 0 <= sparsity < 1:
+    if sparsity is not None and not 0 <= sparsity < 1:
         raise UsageError(
             f"sparsity {sparsity} is not a share: give a number from 0 up to, but not including, 1"
         )
-    if round_to < 1:
-        raise UsageError(f"--round-to {round_to} is not a count: give 1 or more")
+    prunable = sum(dimension.size for dimension in analysis.prunable)
     values = np.asarray(scores, np.float64)
-    before = np.zeros(values.size, bool) if gone is None else gone
-    rankings = [_rank(analysis, d, values, before) for d in analysis.prunable]
-    total = sum(r.dimension.size for r in rankings)
-    target = math.floor(sparsity * total + 0.5)
-    if scope == "global":
-        counts = _global_counts(rankings, target, min_keep)
-    else:
-        counts = _equal_counts(rankings, target, sparsity)
-    drop = before.copy()
-    for ranking, count in zip(rankings, _with_gone(rankings, counts), strict=True):
-        count = max(_rounded(ranking, count, round_to), ranking.gone)
-        drop[ranking.units[:count].reshape(-1)] = True
-    _restore(analysis, drop, np.where(before, -np.inf, values))
-    return Choice(drop, int(drop.sum()), total)
+    offered = _offered(analysis, values, gone, min_keep if scope == "global" else 0.0, round_to)
+    wanted = None if sparsity is None else math.floor(sparsity * part * prunable + 0.5)
+    costs = Costs(offered, [each.part(part) for each in budgets])
+    if not fits(costs, everything(offered)):
+        raise _impossible(analysis, values, gone, budgets, min_keep if scope == "global" else 0.0, round_to)
+    counts = _even(offered, costs, wanted) if scope == "dimension" else _best(offered, costs, wanted)
+    drop = _dropped(analysis, offered, counts)
+    choice = Choice(drop, int(drop.sum()), prunable, wanted)
+    if sparsity is not None and part == 1.0:
+        _require_both(budgets, drop, sparsity, choice, scope)
+    return choice
 
 
 def choose_zeros(analysis: Analysis) -> Choice:
@@ -103,103 +104,138 @@ def choose_zeros(analysis: Analysis) -> Choice:
     return Choice(drop, int(drop.sum()), sum(d.size for d in analysis.prunable))
 
 
-def _rank(
-    analysis: Analysis, dimension: Dimension, scores: npt.NDArray[np.float64], gone: BoolArray
-) -> _Ranking:
-    scores = np.where(gone, scores[dimension.lanes].min(), scores)
-    lanes = dimension.lanes[np.lexsort((scores[dimension.lanes], ~gone[dimension.lanes]))]
-    cells = analysis.lanes.cells[lanes]
-    names = np.unique(cells)
-    columns = [lanes[cells == name] for name in names]
-    depth = min(c.size for c in columns)
-    units = np.stack([c[:depth] for c in columns], axis=1)
-    return _Ranking(dimension, units, scores[units].mean(1), int(gone[units].all(1).sum()))
+def _offered(
+    analysis: Analysis, scores: npt.NDArray[np.float64], gone: BoolArray | None, min_keep: float, round_to: RoundTo
+) -> tuple[Family, ...]:
+    """Return the families, each with what it may lose."""
+    if round_to == "auto":
+        multiple: Multiple = automatic
+    elif round_to >= 1:
+        multiple = fixed(round_to)
+    else:
+        raise UsageError(f"--round-to {round_to} is not a count: give 1 or more")
+    if round_to == 1:
+        return families(analysis, scores, gone, min_keep)
+    return rounded(analysis, families(analysis, scores, gone, min_keep, told_apart(analysis)), multiple)
 
 
-def _limit(ranking: _Ranking, min_keep: float = 0.0) -> int:
-    """Return how many units of a dimension may go: at least one unit, and the share `min_keep`, stay."""
-    size = ranking.dimension.size
-    return max(0, min(len(ranking.units) - 1, math.floor((size - min_keep * size) / ranking.step)))
+def _even(offered: tuple[Family, ...], costs: Costs, wanted: int | None) -> IntArray:
+    """Return counts at the same share of every family."""
+    if wanted is not None:
+        total = nearest_total(offered, wanted)
+        share = share_for(offered, total)
+        return to_total(offered, unevenness(offered, share), at_share(offered, share), total)
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if fits(costs, at_share(offered, middle)) else (middle, high)
+    return filled(costs, descended(costs, at_share(offered, high)), quota=quotas(offered, high))
 
 
-def _equal_counts(rankings: list[_Ranking], target: int, sparsity: float) -> list[int]:
-    """Return units to drop per dimension: the same share everywhere, `target` lanes together if possible."""
-    counts = [0] * len(rankings)
-    open_ = list(range(len(rankings)))
-    for i in sorted(open_, key=lambda i: -rankings[i].step):
-        if rankings[i].step == 1:
-            break
-        share = sparsity * rankings[i].dimension.size / rankings[i].step
-        counts[i] = min(math.floor(share + 0.5), _limit(rankings[i]))
-        open_.remove(i)
-    left = target - sum(c * r.step for c, r in zip(counts, rankings, strict=True))
-    while left > 0 and open_:
-        size = sum(rankings[i].dimension.size for i in open_)
-        quotas = {i: rankings[i].dimension.size * left / size for i in open_}
-        capped = [i for i in open_ if _limit(rankings[i]) <= quotas[i]]
-        if capped:
-            for i in capped:
-                counts[i] = _limit(rankings[i])
-                left -= counts[i]
-                open_.remove(i)
-            continue
-        for i in open_:
-            counts[i] = math.floor(quotas[i])
-        rest = left - sum(counts[i] for i in open_)
-        by_remainder = sorted(open_, key=lambda i: -(quotas[i] - counts[i]))
-        for i in by_remainder[:rest]:
-            counts[i] += 1
-        break
-    return counts
+def _best(offered: tuple[Family, ...], costs: Costs, wanted: int | None) -> IntArray:
+    """Return the counts at which least is lost."""
+    if wanted is None:
+        return under_budgets(costs)
+    total = nearest_total(offered, wanted)
+    counts = to_total(offered, [f.loss for f in offered], at_price(offered, total), total)
+    return counts if fits(costs, counts) else _both(offered, costs, total)
 
 
-def _global_counts(rankings: list[_Ranking], target: int, min_keep: float) -> list[int]:
-    """Return units to drop per dimension: lowest scores of all dimensions first, never more than `target` lanes."""
-    entries = [
-        (float(score), i, k)
-        for i, r in enumerate(rankings)
-        for k, score in enumerate(_shares(r.scores)[: _limit(r, min_keep)])
-    ]
-    counts, left = [0] * len(rankings), target
-    for _, i, k in sorted(entries):
-        step = rankings[i].step
-        if counts[i] == k and step <= left:
-            counts[i] += 1
-            left -= step
-    return counts
+def _both(offered: tuple[Family, ...], costs: Costs, total: int) -> IntArray:
+    """Return counts under budgets with at most `total` lanes, and as many as that if it can be.
 
-
-def _with_gone(rankings: list[_Ranking], counts: list[int]) -> list[int]:
-    """Return counts that take in what is gone; what that adds is taken where most units go that are not gone yet."""
-    result = [max(count, r.gone) for r, count in zip(rankings, counts, strict=True)]
-    excess = sum((more - count) * r.step for r, more, count in zip(rankings, result, counts, strict=True))
-    while excess > 0:
-        able = [i for i, r in enumerate(rankings) if result[i] > r.gone and r.step <= excess]
-        if not able:
-            break
-        most = max(able, key=lambda i: (result[i] - rankings[i].gone) * rankings[i].step)
-        result[most] -= 1
-        excess -= rankings[most].step
-    return result
-
-
-def _shares(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return what share of the remaining energy each unit of a dimension holds when it is the next to go.
-
-    s[k]^2 / sum_{j >= k} s[j]^2 of ascending scores: comparable between dimensions of any scale and size, and
-    ascending; the last unit holds all (LAMP, Lee et al., ICLR 2021, there for single weights).
+    The loss of a lane is raised until few enough go; those that are missing then go on top, and cost nothing.
     """
-    squares = np.square(scores - min(float(scores.min(initial=0.0)), 0.0))
-    left = np.cumsum(squares[::-1])[::-1]
-    return np.maximum.accumulate(np.divide(squares, left, out=np.zeros_like(squares), where=left > 0))
+    low, high = 0.0, 1.0
+    found = _with_lanes_dear(offered, costs, np.inf)
+    if _lanes(offered, found) > total:
+        return found
+    while _lanes(offered, trial := _with_lanes_dear(offered, costs, high)) > total and high < _DEAREST:
+        low, high = high, 4 * high
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        trial = _with_lanes_dear(offered, costs, middle)
+        if _lanes(offered, trial) <= total:
+            found, high = trial, middle
+        else:
+            low = middle
+    more = [f.allowing(f.steps[f.steps >= count], least=int(count)) for f, count in zip(offered, found, strict=True)]
+    start = at_price(more, nearest_total(more, total))
+    return to_total(more, [f.loss for f in more], start, nearest_total(more, total))
 
 
-def _rounded(ranking: _Ranking, count: int, multiple: int) -> int:
-    """Return the largest number of units, at most `count`, that leaves a multiple of `multiple` lanes."""
-    size = ranking.dimension.size
-    while count > 0 and (size - count * ranking.step) % multiple:
-        count -= 1
-    return count
+def _with_lanes_dear(offered: tuple[Family, ...], costs: Costs, price: float) -> IntArray:
+    """Return counts under budgets where every lane costs `price` beside its loss; inf: nothing but its price."""
+    lanes = [np.arange(len(f.units) + 1, dtype=np.float64) * f.step for f in offered]
+    losses = [
+        1e-6 * f.loss + each if price == np.inf else f.loss + price * each
+        for f, each in zip(offered, lanes, strict=True)
+    ]
+    dear = tuple(replace(f, loss=loss) for f, loss in zip(offered, losses, strict=True))
+    return under_budgets(costs.of(dear))
+
+
+def _lanes(offered: Sequence[Family], counts: IntArray) -> int:
+    return int(sum(f.step * k for f, k in zip(offered, counts, strict=True)))
+
+
+def _dropped(analysis: Analysis, offered: Sequence[Family], counts: IntArray) -> BoolArray:
+    drop = np.zeros(analysis.lanes.count, bool)
+    for family, count in zip(offered, counts, strict=True):
+        drop[family.units[:count].reshape(-1)] = True
+    return drop
+
+
+def _require_both(
+    budgets: Sequence[Budget], drop: BoolArray, sparsity: float, choice: Choice, scope: Scope
+) -> None:
+    """Raise UsageError when a budget is not kept by the number of lanes that was asked for."""
+    for each in budgets:
+        if (cost := each.cost(drop)) > each.most * (1 + 1e-9):
+            how = "the same share of every dimension" if scope == "dimension" else "the lanes that save most"
+            raise UsageError(
+                f"--sparsity {sparsity:g} and --{each.name} {each.asked} contradict: without {how}, "
+                f"{choice.dropped} of {choice.prunable} groups, {each.told(cost)} stay"
+                + (": try --scope global, or drop one of the two" if scope == "dimension" else ": drop one of the two")
+            )
+
+
+def _impossible(
+    analysis: Analysis,
+    scores: npt.NDArray[np.float64],
+    gone: BoolArray | None,
+    budgets: Sequence[Budget],
+    min_keep: float,
+    round_to: RoundTo,
+) -> UsageError:
+    """Return what stands against a budget, and what could be asked for."""
+    offered = _offered(analysis, scores, gone, min_keep, round_to)
+    least = _dropped(analysis, offered, everything(offered))
+    each = max(budgets, key=lambda b: b.cost(least) / b.most)
+    without = _offered(analysis, scores, gone, 0.0, round_to)
+    if min_keep and each.cost(_dropped(analysis, without, everything(without))) <= each.most:
+        cause = f"--min-keep {min_keep:g} keeps them: lower it"
+    else:
+        cause = _largest_cause(analysis, each, least)
+    share = math.ceil(1000 * each.cost(least) / each.full) / 1000
+    return UsageError(
+        f"--{each.name} {each.asked} cannot be reached: {each.told(each.cost(least))} stay when all goes that may go; "
+        f"{cause}, or give --{each.name} {share:g} or more"
+    )
+
+
+def _largest_cause(analysis: Analysis, budget: Budget, least: BoolArray) -> str:
+    """Return which frozen dimension would save most of a budget if it could go, and why it is frozen."""
+    best, saved = None, 0.0
+    for dimension in analysis.dimensions:
+        if not dimension.prunable:
+            drop = least.copy()
+            drop[dimension.lanes] = True
+            if (more := budget.cost(least) - budget.cost(drop)) > saved:
+                best, saved = dimension, more
+    if best is None:
+        return "every dimension keeps a channel"
+    return f"most of it is kept by '{best.name}' ({best.size} channels): {best.reason}"
 
 
 def _restore(analysis: Analysis, drop: BoolArray, scores: npt.NDArray[np.float64]) -> None:

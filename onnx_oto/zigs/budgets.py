@@ -1,0 +1,72 @@
+"""What a compact model may cost at most, and saying so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onnx_oto.lanes.solution import BoolArray
+from onnx_oto.settings.amounts import quantity
+from onnx_oto.zigs.terms import Terms
+
+Amount = float | str
+"""The share that is kept, or a quantity with its unit: 0.5, "300M", "2MB", "3.5ms"."""
+WORDS = {"params": "parameters", "macs": "MACs", "bytes": "bytes", "latency": "ms"}
+
+
+@dataclass(frozen=True, eq=False)
+class Budget:
+    """What a model may cost at most in one currency, the name of which is that of the setting.
+
+    asked: as the user wrote it. most: that, counted. full: what the full model costs. terms: what a model costs by the
+    lanes that stay, to which `fixed` is added, which no lane changes.
+    """
+
+    name: str
+    asked: Amount
+    most: float
+    full: float
+    terms: Terms
+    fixed: float = 0.0
+
+    def cost(self, drop: BoolArray) -> float:
+        """Return what the model costs without these lanes: bool [lanes]."""
+        return self.terms.at(~drop) + self.fixed
+
+    def part(self, share: float = 1.0) -> tuple[Terms, float]:
+        """Return terms, and what they may be at most when `share` of what is to go has gone."""
+        most = self.full - share * (self.full - self.most) if self.most < self.full else self.most
+        return self.terms, max(most - self.fixed, float(np.finfo(np.float64).tiny))
+
+    def tightened(self, measured: float, predicted: float) -> Budget:
+        """Return the budget for a model that turned out to cost `measured` where `predicted` was counted."""
+        return replace(self, fixed=self.fixed + measured - predicted)
+
+    def told(self, cost: float) -> str:
+        """Return a cost as people read it, and what share of the full model's it is."""
+        share = cost / self.full if self.full else 1.0
+        return f"{share:.1%} of the {WORDS[self.name]} ({shown(self.name, cost)})"
+
+
+def budget(name: str, asked: Amount, full: float, terms: Terms, fixed: float = 0.0) -> Budget:
+    """Return the budget that a user asked for; a bare number is a share of `full`."""
+    most = quantity(name, asked) if isinstance(asked, str) else asked * full
+    return Budget(name, asked, float(most), float(full), terms, float(fixed))
+
+
+def shown(name: str, cost: float) -> str:
+    """Return a cost with its unit, to three digits or more.
+
+    >>> shown("macs", 1_814_073_344), shown("latency", 3.5041), shown("bytes", 46_850_048), shown("params", 960)
+    ('1.81G', '3.50 ms', '46.9 MB', '960')
+    """
+    if name == "latency":
+        return f"{cost:.3g} ms" if cost >= 100 else f"{cost:#.3g} ms"
+    size, prefix = cost, ""
+    for prefix in ("", "k", "M", "G", "T"):
+        if size < 999.5 or prefix == "T":
+            break
+        size /= 1000
+    number = f"{size:.0f}" if not prefix else f"{size:#.3g}".rstrip(".")
+    return f"{number} {prefix}B" if name == "bytes" else f"{number}{prefix}"

@@ -1,0 +1,219 @@
+"""What can go, in the order in which it goes: units of lanes, and what it is worth that they stay.
+
+A unit is the least that constraints let go: one lane, or one of every group where all groups keep equally many. The
+units of a family go one after the other, the lowest scores first; how many have gone is all that a choice decides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onnx_oto.lanes.components import components
+from onnx_oto.lanes.layout import FloatArray, IntArray
+from onnx_oto.lanes.solution import BoolArray
+from onnx_oto.zigs.analysis import Analysis
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """Lanes of a dimension (or of several that must keep equally many) in units, the first to go first.
+
+    units: int64 [units, lanes per unit]. lanes: int64, all of them, those in no unit too. gone: units that are dropped for good,
+    the first ones. limit: how many may be dropped at most. loss: float64 [units + 1], what it costs that so many are
+    dropped, convex. steps: int64, the numbers that may be dropped, ascending. name: of the dimension.
+    """
+
+    name: str
+    units: IntArray
+    lanes: IntArray
+    gone: int
+    limit: int
+    loss: FloatArray
+    steps: IntArray
+
+    @property
+    def size(self) -> int:
+        """How many lanes there are."""
+        return int(self.lanes.size)
+
+    @property
+    def step(self) -> int:
+        """How many lanes a unit has."""
+        return int(self.units.shape[1])
+
+    def allowing(self, steps: IntArray, least: int | None = None) -> Family:
+        """Return the family with those of `steps` that it may lose; `least` (what is gone) may be all that it loses."""
+        first = self.gone if least is None else least
+        inside = steps[(steps >= first) & (steps <= self.limit)]
+        return replace(self, steps=np.union1d(inside, [first]))
+
+
+def families(
+    analysis: Analysis,
+    scores: FloatArray,
+    gone: BoolArray | None = None,
+    min_keep: float = 0.0,
+    apart: IntArray | None = None,
+) -> tuple[Family, ...]:
+    """Return the families of all prunable lanes.
+
+    scores: float64 [lanes], larger is more important; equal ones go by lane number. gone: bool [lanes], dropped for
+    good. min_keep: the share of its lanes that every family keeps. apart: int64 [lanes], lanes of one dimension that
+    differ in it are families of their own where no constraint balances them.
+    """
+    before = np.zeros(analysis.lanes.count, bool) if gone is None else gone
+    cells, families_of = _cells(analysis, apart)
+    protected = _protected(analysis, scores, before, cells)
+    result = []
+    for name, columns, balanced in families_of:
+        units = _units(columns, scores, before, protected)
+        lanes = np.concatenate(columns)
+        size = int(lanes.size)
+        held = int(protected[units].any(1).sum())
+        step = units.shape[1]
+        done = int(before[units].all(1).sum())
+        limit = min(len(units) - max(held, int(balanced)), math.floor(size * (1 - min_keep) / step + 1e-9))
+        limit = max(limit, done, 0)
+        values = np.where(before[units], -np.inf, scores[units])
+        loss = _loss(values, done, size)
+        result.append(Family(name, units, lanes, done, limit, loss, np.arange(done, limit + 1)))
+    return tuple(result)
+
+
+def _cells(
+    analysis: Analysis, apart: IntArray | None
+) -> tuple[IntArray, tuple[tuple[str, tuple[IntArray, ...], bool], ...]]:
+    """Return the cell of every lane and, per family, its name, the lanes of its cells, and whether it is balanced.
+
+    One lane of every cell of a family goes at a time. Cells are told apart by dimension where each dimension is
+    balanced by itself, so that each has its own share; else lanes of several dimensions go together.
+    """
+    of_dimension = np.full(analysis.lanes.count, -1, np.int64)
+    for number, dimension in enumerate(analysis.prunable):
+        of_dimension[dimension.lanes] = number
+    part = of_dimension
+    if apart is not None:
+        kinds = np.stack([of_dimension, np.where(analysis.lanes.cells > 0, 0, apart)])
+        part = np.unique(kinds, axis=1, return_inverse=True)[1].reshape(-1)
+    cells = _numbered(analysis, part, analysis.lanes.cells)
+    group = _linked(analysis, cells, of_dimension)
+    if not _even(analysis, cells, group):
+        merged = np.where(analysis.lanes.cells > 0, 0, part + 1)
+        cells = _numbered(analysis, merged, analysis.lanes.cells)
+        group = _linked(analysis, cells, np.zeros_like(of_dimension))
+    return cells, tuple(_listed(analysis, cells, group, of_dimension))
+
+
+def _numbered(analysis: Analysis, of_dimension: IntArray, cells: IntArray) -> IntArray:
+    """Return cells numbered from 0, in the order of dimensions: int64 [lanes], -1 for lanes that cannot go."""
+    result = np.full(analysis.lanes.count, -1, np.int64)
+    parts = [dimension.lanes for dimension in analysis.prunable]
+    if parts:
+        lanes = np.concatenate(parts)
+        pairs = of_dimension[lanes] * (int(cells.max(initial=0)) + 1) + cells[lanes]
+        _, first, number = np.unique(pairs, return_index=True, return_inverse=True)
+        result[lanes] = np.argsort(np.argsort(first, kind="stable"), kind="stable")[number.reshape(-1)]
+    return result
+
+
+def _linked(analysis: Analysis, cells: IntArray, of_dimension: IntArray) -> IntArray:
+    """Return the family of every cell: those that a constraint balances, of one dimension, or of all that are uneven."""
+    count = int(cells.max(initial=-1)) + 1
+    ties: list[tuple[IntArray, IntArray]] = []
+    for rows, _ in analysis.lanes.balanced:
+        if (cells[rows] < 0).any():
+            continue
+        uneven: list[IntArray] = []
+        for number in np.unique(of_dimension[rows]):
+            inside = [np.unique(cells[row[of_dimension[row] == number]]) for row in rows]
+            together = np.concatenate(inside)
+            if len({each.size for each in inside}) == 1:
+                ties.append((np.repeat(together[:1], together.size), together))
+            else:
+                uneven.append(together)
+        if uneven:
+            every = np.concatenate(uneven)
+            ties.append((np.repeat(every[:1], every.size), every))
+    return components(count, ties)
+
+
+def _even(analysis: Analysis, cells: IntArray, group: IntArray) -> bool:
+    """Return whether one lane of every cell of a family takes equally many from every row of every constraint."""
+    for rows, _ in analysis.lanes.balanced:
+        if (cells[rows] < 0).any():
+            continue
+        counts = [np.unique(group[np.unique(cells[row])], return_counts=True) for row in rows]
+        if any(
+            not (np.array_equal(a, counts[0][0]) and np.array_equal(b, counts[0][1])) for a, b in counts[1:]
+        ):
+            return False
+    return True
+
+
+def _listed(
+    analysis: Analysis, cells: IntArray, group: IntArray, of_dimension: IntArray
+) -> Iterator[tuple[str, tuple[IntArray, ...], bool]]:
+    balanced = np.zeros(group.size, bool)
+    for rows, _ in analysis.lanes.balanced:
+        inside = cells[rows]
+        balanced[inside[inside >= 0]] = True
+    lanes = np.flatnonzero(cells >= 0)
+    lanes = lanes[np.argsort(cells[lanes], kind="stable")]
+    columns = np.split(lanes, np.flatnonzero(np.diff(cells[lanes])) + 1) if lanes.size else []
+    members: dict[int, list[int]] = {}
+    for cell in range(len(columns)):
+        members.setdefault(int(group[cell]), []).append(cell)
+    for inside_cells in members.values():
+        first = columns[inside_cells[0]]
+        name = analysis.prunable[int(of_dimension[first[0]])].name
+        yield name, tuple(columns[cell] for cell in inside_cells), bool(balanced[inside_cells].any())
+
+
+def _protected(analysis: Analysis, scores: FloatArray, gone: BoolArray, cells: IntArray) -> BoolArray:
+    """Return lanes that never go, so that no dimension and no part of a split axis is emptied: bool [lanes].
+
+    Of every such set the one of highest score: it would be the last to go.
+    """
+    result = np.zeros(analysis.lanes.count, bool)
+    for lanes in (*analysis.nonempty, *(d.lanes for d in analysis.prunable)):
+        if not result[lanes].any():
+            stays = lanes[~gone[lanes]] if not gone[lanes].all() else lanes
+            best = stays[np.argmax(scores[stays])]
+            result[best] = True
+    return result
+
+
+def _units(
+    columns: Sequence[IntArray], scores: FloatArray, gone: BoolArray, protected: BoolArray
+) -> IntArray:
+    ordered = [
+        column[np.lexsort((column, scores[column], ~gone[column], protected[column]))] for column in columns
+    ]
+    depth = min(column.size for column in columns)
+    # What a longer column has too much stays: its first lanes may go, its last ones would only pair off.
+    return np.stack([column[:depth] for column in ordered], axis=1)
+
+
+def _loss(values: FloatArray, gone: int, size: int) -> FloatArray:
+    """Return what it costs that so many units of a family are dropped: float64 [units + 1], 0 for those gone already.
+
+    size * log(E / E[k]), E[k] the energy (sum of squared scores) that stays after k units, E that of k = gone. Units
+    that are equal cost size / (what is left) each, whatever their scale and number: in a model whose dimensions all
+    look alike the same share goes of each. In place of a unit's energy the largest of it and of those before it, so
+    that the loss is convex.
+    """
+    alive = values[gone:].mean(1) if len(values) > gone else np.zeros(0)
+    floor = min(float(alive.min(initial=0.0)), 0.0)
+    squares = np.square(alive - floor)
+    if not squares.any():
+        squares = np.ones_like(squares)
+    left = np.append(np.cumsum(squares[::-1])[::-1], 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        each = size * np.log(left[:-1] / left[1:])
+    each = np.where(np.isfinite(each), each, size * 700.0)  # all that is left; e^-700 is the least float64
+    each = np.maximum.accumulate(np.maximum(each, 0.0))
+    return np.concatenate([np.zeros(gone + 1), np.cumsum(each)])

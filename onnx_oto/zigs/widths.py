@@ -1,0 +1,169 @@
+"""Widths that kernels like: how many units may go so that what an operator sees is a multiple of something.
+
+An operator does not see lanes but axes: the channels of a convolution, which several dimensions may make together, or
+heads times their size. A lane may take several positions of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_oto.lanes.layout import IntArray
+from onnx_oto.model.shapes.dims import value_at
+from onnx_oto.model.shapes.symbols import Estimated
+from onnx_oto.zigs.analysis import Analysis
+from onnx_oto.zigs.units import Family
+
+Multiple = Callable[[int], int]
+"""Which multiple an axis of so many positions should keep."""
+
+ALIGNMENT = 4
+"""Channel counts that are no multiple of it leave the blocked kernels of ONNX Runtime, on every processor."""
+BLOCK = 8
+"""What kernels of CPUs compute channels by, or half of it (AVX2: 8, AVX-512: 16, NEON: 4)."""
+FEW = 32
+"""Axes shorter than this keep multiples of ALIGNMENT: with blocks they would have too few widths to choose from."""
+
+_PASSES = 3
+
+
+def fixed(multiple: int) -> Multiple:
+    """Return the rule that is the same for every axis."""
+    return lambda size: multiple
+
+
+def automatic(size: int, block: int = BLOCK) -> int:
+    """Return the multiple that an axis of `size` positions should keep where nothing was measured.
+
+    >>> automatic(16), automatic(64), automatic(6)
+    (4, 8, 4)
+    """
+    return block if size >= FEW else min(ALIGNMENT, block)
+
+
+@dataclass(frozen=True, eq=False)
+class _Axis:
+    """An axis that an operator sees. weight: multiply-accumulates. base: positions that no family takes.
+
+    times: by family, how many positions one of its lanes takes.
+    """
+
+    weight: float
+    multiple: int
+    base: int
+    times: dict[int, int]
+
+
+def rounded(analysis: Analysis, families: Sequence[Family], multiple: Multiple) -> tuple[Family, ...]:
+    """Return families that may only lose so many units that the axes operators see keep a multiple, or lose nothing.
+
+    Where several families make one axis each keeps a fixed remainder, so that any of them may be cut alone. Remainders
+    are chosen so that most multiply-accumulates are by axes that keep their multiple.
+    """
+    axes = list(_axes(analysis, families, multiple))
+    of_family: list[list[_Axis]] = [[] for _ in families]
+    for axis in axes:
+        for number in axis.times:
+            of_family[number].append(axis)
+    modulus = [
+        max((_modulus(axis, number) for axis in own), default=1) for number, own in enumerate(of_family)
+    ]
+    remainder = [0 for _ in families]
+    for number, family in enumerate(families):
+        reachable = _reachable(family, modulus[number])
+        remainder[number] = 0 if 0 in reachable else min(reachable, key=lambda r: (r != family.size % modulus[number], r))
+    for _ in range(_PASSES):
+        before = list(remainder)
+        for axis in sorted(axes, key=lambda axis: -axis.weight):
+            if _keeps(axis, remainder):
+                continue
+            for number in axis.times:
+                options = sorted(_reachable(families[number], modulus[number]))
+                remainder[number] = max(
+                    options, key=lambda r: _worth(of_family[number], remainder, number, r)
+                )
+        if remainder == before:
+            break
+    return tuple(
+        family.allowing(_steps(family, modulus[number], remainder[number]))
+        for number, family in enumerate(families)
+    )
+
+
+def _worth(axes: Sequence[_Axis], remainder: Sequence[int], number: int, value: int) -> tuple[float, bool]:
+    changed = [*remainder[:number], value, *remainder[number + 1 :]]
+    kept = sum(axis.weight for axis in axes if _keeps(axis, changed))
+    return kept, value == remainder[number]
+
+
+def _keeps(axis: _Axis, remainder: Sequence[int]) -> bool:
+    total = axis.base + sum(times * remainder[number] for number, times in axis.times.items())
+    return total % axis.multiple == 0
+
+
+def _modulus(axis: _Axis, number: int) -> int:
+    return axis.multiple // math.gcd(axis.multiple, axis.times[number])
+
+
+def _reachable(family: Family, modulus: int) -> set[int]:
+    return {(family.size - k * family.step) % modulus for k in range(family.limit + 1)}
+
+
+def _steps(family: Family, modulus: int, remainder: int) -> IntArray:
+    counts = np.arange(family.limit + 1)
+    return counts[(counts == 0) | ((family.size - counts * family.step) % modulus == remainder)]
+
+
+def told_apart(analysis: Analysis) -> IntArray:
+    """Return which axes every lane lies on that operators see, as a number: int64 [lanes].
+
+    Lanes of one dimension that differ in it make up axes of their own (the parts of a Split).
+    """
+    rng = np.random.default_rng(0)
+    result = np.zeros(analysis.lanes.count, np.uint64)
+    for _, lanes in _seen(analysis):
+        names, counts = np.unique(lanes, return_counts=True)
+        result[names] += rng.integers(1, 2**63, dtype=np.uint64) * counts.astype(np.uint64)
+    return result.astype(np.int64)
+
+
+def _seen(analysis: Analysis) -> list[tuple[float, IntArray]]:
+    """Return the axes that products are summed or made over, lanes int64 [positions], each once with its work.
+
+    Open sizes count as 1: only the shares that axes have of the work matter.
+    """
+    at = Estimated({}, analysis.graph.about)
+    found: dict[bytes, tuple[float, IntArray]] = {}
+    for product in itertools.chain.from_iterable(analysis.trace.macs.values()):
+        work = float(math.prod(labels.size for labels in product.counted))
+        work *= 1 if product.size is None else max(value_at(product.size, at), 0)
+        for labels in product.counted:
+            if labels.ndim == 1:
+                lanes = analysis.lanes.of_label[labels]
+                before, _ = found.get(lanes.tobytes(), (0.0, lanes))
+                found[lanes.tobytes()] = (before + work, lanes)
+    return list(found.values())
+
+
+def _axes(analysis: Analysis, families: Sequence[Family], multiple: Multiple) -> Iterator[_Axis]:
+    family_of = np.full(analysis.lanes.count, -1, np.int64)
+    for number, family in enumerate(families):
+        family_of[family.lanes] = number
+    for weight, lanes in _seen(analysis):
+        names, counts = np.unique(lanes, return_counts=True)
+        owners = family_of[names]
+        times: dict[int, int] = {}
+        for number in np.unique(owners[owners >= 0]).tolist():
+            own = counts[owners == number]
+            if own.size != families[number].size or (own != own[0]).any():
+                break  # a part of a family: how much of it stays is not said by how many lanes stay
+            times[number] = int(own[0])
+        else:
+            if times:
+                base = lanes.size - sum(families[n].size * t for n, t in times.items())
+                yield _Axis(weight, multiple(lanes.size), base, times)
