@@ -79,10 +79,15 @@ def print_trained(result: Trained, gain: Gain) -> None:
     for name, value in full.further.items():
         rows.append((f"test {name}", f"{value:.4f}", f"{small.further[name]:.4f}", ""))
     _print_changes(rows)
+    target = "" if result.target is None else f", target {result.target:.1%}"
+    besides = summary.removed - result.chosen
+    more = f"; {besides} of them were zero besides those that were chosen" if besides > 0 else ""
     print_line(
-        f"groups zeroed and removed: {summary.removed} of {summary.prunable} "
-        f"({result.achieved:.1%}, target {result.target:.1%})"
+        f"groups zeroed and removed: {summary.removed} of {summary.prunable} ({result.achieved:.1%}{target}){more}"
     )
+    for budget, cost in result.costs():
+        kept = "kept" if cost <= budget.most else "MISSED"
+        print_line(f"budget {kept}: {budget.told(cost)}, asked for {budget.asked}")
     print_verdict(summary.verdict)
     print_line(f"compact model: {result.run / COMPACT}   ({result.seconds:.0f} s in all)")
 
@@ -102,6 +107,11 @@ def print_pruned(result: Pruned, output: Path) -> None:
     print_line(
         f"compact model: {output}   (cut {result.cut_seconds:.2f} s, verification {result.verify_seconds:.2f} s)"
     )
+
+
+def say(text: str) -> None:
+    """Print a sentence about what is being done on stderr."""
+    console(PROGRESS).print(shown(text))
 
 
 def print_notes(notes: Iterable[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +15,16 @@ from onnx_oto.optim import GroupIndex, Optimizer, Select, Stretch, Task
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.zigs import Analysis, choose
 from onnx_oto.zigs.blocks import lane_scores, zig_blocks
+from onnx_oto.zigs.budgets import Budget
 from onnx_oto.zigs.decay import undecayed
 
 
 def make_optimizer(
-    analysis: Analysis, session: GradientSession, options: TrainOptions, steps: int
+    analysis: Analysis,
+    session: GradientSession,
+    options: TrainOptions,
+    steps: int,
+    budgets: Sequence[Budget] = (),
 ) -> Optimizer:
     """Return the optimizer of a run of `steps` steps over the flat buffers of `session`.
 
@@ -31,14 +37,16 @@ def make_optimizer(
         method.direction,
         session.params.size,
         groups,
-        selector(analysis, lanes, options),
+        selector(analysis, lanes, options, budgets),
         max(steps - options.skip_bad_steps, 1),
         decayed(analysis, session, everything=options.decay_all),
     )
     return method.optimizer.build(task)
 
 
-def selector(analysis: Analysis, lanes: IntArray, options: TrainOptions) -> Select:
+def selector(
+    analysis: Analysis, lanes: IntArray, options: TrainOptions, budgets: Sequence[Budget] = ()
+) -> Select:
     """Return the function that chooses ZIGs under every constraint of the model. lanes: int64 [K], of the ZIGs."""
 
     def select(
@@ -50,7 +58,9 @@ def selector(analysis: Analysis, lanes: IntArray, options: TrainOptions) -> Sele
         choice = choose(
             analysis,
             lane_scores(analysis, lanes, scores),
-            options.sparsity * share,
+            options.share,
+            budgets=budgets,
+            part=share,
             scope=options.scope,
             round_to=options.round_to,
             min_keep=options.min_keep,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from onnx_oto.settings import AnalysisOptions, Settings, setting
+from onnx_oto.settings.amounts import EXAMPLES, amount, amount_limits
 from onnx_oto.settings.base import Setting
 from onnx_oto.settings.checks import (
     all_finite,
@@ -31,6 +32,16 @@ if TYPE_CHECKING:
     from onnx_oto.runtime.limits import Limits
 
 PathLike = str | os.PathLike[str]
+
+DEFAULT_SPARSITY = 0.5
+BUDGETS = ("params", "macs", "bytes")
+"""The settings that say what the compact model may cost at most."""
+
+
+def _round_to(text: str) -> int | str:
+    if text != "auto" and not text.strip().lstrip("-").isdigit():
+        raise ValueError("give a whole number, or auto")
+    return text if text == "auto" else int(text)
 
 
 def _scores() -> Iterable[str]:
@@ -206,18 +217,60 @@ class VerifyOptions(FeedOptions):
     seed: int = setting(0, "Seed of everything random.", check=not_negative)
 
 
+def _budget(name: str, what: str) -> Any:
+    """Return the field of a budget: None, a share that is kept, or a quantity."""
+    return setting(
+        None,
+        f"{what} of the compact model at most: the share to keep, or a number with its unit ({EXAMPLES[name]}).",
+        read=amount(name),
+        check=amount_limits(name),
+        metavar="AMOUNT",
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
-class PruneOptions(CompactOptions):
+class BudgetOptions(CompactOptions):
+    """How much is to go, and in what steps; see `onnx_oto.zigs.choose`."""
+
+    sparsity: float | None = setting(
+        None,
+        "Share of groups (channels and what belongs to them) to remove.",
+        check=share_below_one,
+        shown="0.5 without another budget",
+    )
+    params: float | str | None = _budget("params", "Parameters")
+    macs: float | str | None = _budget("macs", "Multiply-accumulates")
+    bytes: float | str | None = _budget("bytes", "File size")
+    round_to: int | Literal["auto"] = setting(
+        "auto",
+        "Widths that operators see keep a multiple of this: a number, 1 for any width, or auto for what kernels like.",
+        read=_round_to,
+        check=lambda value: None if value == "auto" else at_least(1)(value),
+        metavar="N|auto",
+    )
+
+    @property
+    def budgets(self) -> dict[str, float | str]:
+        """What the compact model may cost at most, by name, of those budgets that are given."""
+        given = {name: getattr(self, name) for name in BUDGETS}
+        return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def share(self) -> float | None:
+        """The share of groups to remove; None where other budgets say how much goes."""
+        return DEFAULT_SPARSITY if self.sparsity is None and not self.budgets else self.sparsity
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneOptions(BudgetOptions):
     """What `prune` is asked for."""
 
-    sparsity: float = setting(0.5, "Share of channels to remove.", check=share_below_one)
     by: str = setting("magnitude", "Score that channels are ranked by.", choices=_scores)
     scope: Literal["dimension", "global"] = setting(
         "dimension",
         "Take the same share of every dimension, or rank channels over the whole model.",
         stands_for={"--global": "global"},
     )
-    round_to: int = setting(1, "Keep a multiple of this in every dimension.", check=at_least(1))
     seed: int = setting(0, "Seed of everything random.", check=not_negative)
     save_zeroed: PathLike | None = setting(
         None,
@@ -230,10 +283,9 @@ class PruneOptions(CompactOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(CompactOptions):
+class TrainOptions(BudgetOptions):
     """How to train. A default that depends on another setting is None until `resolved`."""
 
-    sparsity: float = setting(0.5, "Share of groups to drive to zero.", check=share_below_one)
     epochs: int = setting(10, "Passes over the training data.", check=at_least(1))
     batch: int = setting(64, "Samples per batch.", check=at_least(1))
     lr: float | None = setting(None, "Largest learning rate.", check=positive, shown=_default_rates)
@@ -298,7 +350,6 @@ class TrainOptions(CompactOptions):
         "Take the same share of every dimension (fewer MACs, faster models), or rank groups over the whole model.",
     )
     min_keep: float = setting(0.1, "Share that every dimension keeps (scope global).", check=share)
-    round_to: int = setting(1, "Keep a multiple of this in every dimension.", check=at_least(1))
     flip: bool = setting(False, "Augment: mirror half of the images.")
     crop: int = setting(0, "Augment: shift images by up to this many pixels.", check=not_negative)
     mean: tuple[float, ...] = setting(
@@ -351,6 +402,7 @@ class TrainOptions(CompactOptions):
         own = {name: value for name, value in method.values().items() if name != "weight_decay"}
         return replace(
             self,
+            sparsity=self.share,
             lr=self.learning_rate,
             weight_decay=method.direction.weight_decay,
             optimizer_options=own,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import onnx
@@ -14,14 +14,16 @@ from onnx_oto import data
 from onnx_oto.errors import DataError, OtoError, StorageError, UnsupportedError, UsageError
 from onnx_oto.gradients import Backend, Preparation, TrainingSpec, choose_backend, prepare, require_trainable
 from onnx_oto.model.normal.serving import Serving, data_inputs, serving
+from onnx_oto.pipeline.budgeting import budgets_of, plan, within
 from onnx_oto.pipeline.feeding import parse_numbers, read_feeding
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
-from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.pipeline.options import DEFAULT_SPARSITY, TrainOptions
 from onnx_oto.pipeline.prune import require_passed
 from onnx_oto.runtime.comparing import Feeding, compare
 from onnx_oto.runtime.comparing.computable import require_computable
-from onnx_oto.surgery import cut, kept_inside
+from onnx_oto.surgery import Compacted, kept_inside
 from onnx_oto.zigs import Analysis, Choice, choose, parameters, score, zero_dropped
+from onnx_oto.zigs.budgets import Budget
 from onnx_oto.zigs.freezing import frozen, held
 from onnx_oto.zigs.learning import told
 
@@ -40,6 +42,7 @@ class Ready:
     preparation: Preparation
     dataset: data.Dataset
     feeding: Feeding
+    budgets: tuple[Budget, ...] = ()
 
 
 def make_ready(
@@ -71,15 +74,16 @@ def make_ready(
     for note in opened.notes:
         say(note)
     feeding = read_feeding(opened.model, options)
+    budgets: tuple[Budget, ...] = ()
     if options.prunes:
-        feeding = _rehearse(opened, served, opening, feeding, options, say)
+        feeding, budgets = _rehearse(opened, served, opening, feeding, options, say)
     dataset = _dataset(opened, preparation, opening, options)
     for note in dataset.notes:
         say(note)
     _, shrunk = data.fit_batch(opening.train.samples, options.batch)
     if shrunk:
         say(shrunk)
-    return Ready(opened, served, preparation, dataset, feeding)
+    return Ready(opened, served, preparation, dataset, feeding, budgets)
 
 
 def _opened_data(source: str | os.PathLike[str]) -> tuple[data.Opening | None, OtoError | None]:
@@ -194,15 +198,15 @@ def _rehearse(
     feeding: Feeding,
     options: TrainOptions,
     say: Say,
-) -> Feeding:
+) -> tuple[Feeding, tuple[Budget, ...]]:
     """Cut random groups out and verify: what cannot be compacted is refused now, not after training.
 
-    Returns what it was verified on: `feeding`, or, where the model does not run so, at the sizes of the data too.
+    Returns what it was verified on: `feeding`, or, where the model does not run so, at the sizes of the data too; and
+    the budgets, with what surgery adds taken into account.
     """
     begin = time.perf_counter()
     analysis = opened.analysis
-    choice = _rehearsed_choice(analysis, options, say)
-    result = cut(analysis, choice.drop)
+    choice, result, budgets = _rehearsed(opened, options, say)
     inside = kept_inside(analysis, choice.drop, result)
     full = zero_dropped(analysis, choice.drop)
     try:
@@ -217,7 +221,7 @@ def _rehearse(
     say(
         f"rehearsal of the cut on random groups: exact in {verdict.runtime} ({time.perf_counter() - begin:.1f} s)"
     )
-    return feeding
+    return feeding, budgets
 
 
 def _shapes_of_data(opened: Opened, serving: Serving, opening: data.Opening) -> dict[str, tuple[int, ...]]:
@@ -230,37 +234,40 @@ def _shapes_of_data(opened: Opened, serving: Serving, opening: data.Opening) -> 
     return shapes
 
 
-def _rehearsed_choice(analysis: Analysis, options: TrainOptions, say: Say) -> Choice:
-    """Return random groups under the options of the run; say when constraints keep it from the exact target.
+def _rehearsed(
+    opened: Opened, options: TrainOptions, say: Say
+) -> tuple[Choice, Compacted, tuple[Budget, ...]]:
+    """Return random groups under the options of the run, cut; says what will go, as far as that is known by now.
 
-    Raises UsageError when it is `min_keep` that does.
+    Raises UsageError when `min_keep` keeps the run from its target.
     """
+    analysis = opened.analysis
     scores = score(analysis, "random", options.seed)
-    share = options.sparsity or 0.5  # at sparsity 0 there is still a cut to rehearse
+    share = DEFAULT_SPARSITY if options.share == 0 else options.share  # at 0 there is still a cut to rehearse
 
-    def chosen(min_keep: float) -> Choice:
+    def chosen(budgets: Sequence[Budget], min_keep: float = options.min_keep) -> Choice:
         return choose(
             analysis,
             scores,
             share,
+            budgets=budgets,
             scope=options.scope,
             round_to=options.round_to,
             min_keep=min_keep,
         )
 
-    choice = chosen(options.min_keep if options.sparsity else 0.0)
-    if choice.dropped < (most := chosen(0.0).dropped):
+    kept = within(opened, budgets_of(opened, options), chosen)
+    choice = kept.choice
+    if options.share is not None and choice.dropped < (most := chosen(kept.budgets, 0.0).dropped):
         raise UsageError(
-            f"sparsity {options.sparsity:g} asks for {most} of {choice.prunable} groups, min-keep "
+            f"sparsity {options.share:g} asks for {most} of {choice.prunable} groups, min-keep "
             f"{options.min_keep:g} leaves only {choice.dropped} of them: lower one of the two"
         )
-    wanted = math.floor(share * choice.prunable + 0.5)
-    if choice.dropped != wanted:
-        say(
-            f"constraints between groups: about {choice.dropped} of {choice.prunable} groups will be removed, "
-            f"not {wanted}"
-        )
-    return choice
+    if options.share != 0:
+        planned = plan(analysis, choice, kept.budgets, options)
+        for sentence in (*planned.sentences(), *planned.warnings()):
+            say(sentence)
+    return choice, kept.result, kept.budgets
 
 
 def _say_outputs(opened: Opened, preparation: Preparation, options: TrainOptions, say: Say) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.model.files.replace import together
 from onnx_oto.model.files.saving import stage, storing
 from onnx_oto.model.normal.sharing import share_copies
+from onnx_oto.pipeline.budgeting import Plan, budgets_of, plan, within
 from onnx_oto.pipeline.feeding import read_feeding
 from onnx_oto.pipeline.kept import stage_kept
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
@@ -23,26 +25,34 @@ from onnx_oto.pipeline.summary import Change, Summary, summarise
 from onnx_oto.runtime.comparing import Feeding, Verdict, compare
 from onnx_oto.runtime.comparing.computable import require_computable
 from onnx_oto.runtime.worker import start_early
-from onnx_oto.surgery import Inside, kept_inside
+from onnx_oto.surgery import Compacted, Inside, kept_inside
 from onnx_oto.surgery import cut as cut_out
-from onnx_oto.zigs import Analysis, choose, score, zero_dropped
+from onnx_oto.zigs import Analysis, Choice, choose, score, zero_dropped
+from onnx_oto.zigs.budgets import Budget
 from onnx_oto.zigs.choose import choose_zeros
 from onnx_oto.zigs.groups import zero_lanes
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """The result of a cut. seconds: of analysis and cut, and of verification. notes: see `Opened`."""
+    """The result of a cut. seconds: of analysis and cut, and of verification. notes: see `Opened`.
+
+    plan: what was to go, where that was chosen.
+    """
 
     summary: Summary
     cut_seconds: float
     verify_seconds: float
     notes: tuple[str, ...] = ()
+    plan: Plan | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the result under its public names."""
         return {
             **self.summary.as_json(),
+            **({} if self.plan is None else self.plan.as_json()),
             **({"original": original.as_json()} if (original := self.summary.verdict.original) else {}),
             "seconds": {"cut": round(self.cut_seconds, 4), "verify": round(self.verify_seconds, 4)},
             "notes": list(self.notes),
@@ -50,9 +60,15 @@ class Pruned:
 
 
 def prune(
-    path: str | os.PathLike[str], output: str | os.PathLike[str], options: PruneOptions | None = None
+    path: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    options: PruneOptions | None = None,
+    *,
+    say: Say = lambda text: None,
 ) -> Pruned:
     """Cut the lanes of lowest score out of the model at `path`, verify, and write the compact model to `output`.
+
+    `say` gets sentences about what will go, before it goes.
 
     Nothing is written unless the compact model computes what the zeroed full one computes. Raises
     UnsupportedError when nothing is prunable, or when no inputs were found that prove anything.
@@ -69,16 +85,20 @@ def prune(
     opened = open_model(path, options)
     require_prunable(opened)
     analysis = opened.analysis
-    choice = choose(
-        analysis,
-        score(analysis, options.by, options.seed),
-        options.sparsity,
-        scope=options.scope,
-        round_to=options.round_to,
-    )
-    return _cut(
+    scores = score(analysis, options.by, options.seed)
+
+    def choosing(budgets: Sequence[Budget]) -> Choice:
+        return choose(
+            analysis, scores, options.share, budgets=budgets, scope=options.scope, round_to=options.round_to
+        )
+
+    kept = within(opened, budgets_of(opened, options), choosing)
+    planned = plan(analysis, kept.choice, kept.budgets, options)
+    for sentence in (*planned.sentences(), *planned.warnings()):
+        say(sentence)
+    pruned = _cut(
         opened,
-        choice.drop,
+        kept.choice.drop,
         output,
         begin,
         feeding=read_feeding(opened.model, options),
@@ -86,7 +106,9 @@ def prune(
         kept=options.kept,
         seed=options.seed,
         is_original=True,
+        result=kept.result,
     )
+    return replace(pruned, plan=planned)
 
 
 def compact_zeros(
@@ -156,9 +178,13 @@ def _cut(
     kept: str | os.PathLike[str] | None = None,
     seed: int = 0,
     is_original: bool = False,
+    result: Compacted | None = None,
 ) -> Pruned:
-    """Cut, verify and write. begin: when work began. is_original: whether zeroing groups changes the model."""
-    result = cut_out(opened.analysis, drop)
+    """Cut (or take `result`), verify and write.
+
+    begin: when work began. is_original: whether zeroing groups changes the model.
+    """
+    result = cut_out(opened.analysis, drop) if result is None else result
     small = result.model
     cut = time.perf_counter()
     zeroed = zero_dropped(opened.analysis, drop)

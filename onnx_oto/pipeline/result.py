@@ -10,6 +10,7 @@ from typing import Any
 from onnx_oto.pipeline.summary import SCHEMA, Summary
 from onnx_oto.runtime.timing import Latency
 from onnx_oto.training import History, Score
+from onnx_oto.zigs.budgets import Budget
 
 
 @dataclass(frozen=True)
@@ -46,21 +47,39 @@ def _finite(value: float) -> float | None:
 
 @dataclass(frozen=True)
 class Trained:
-    """The result of a run. target, achieved: shares of groups that are zero. `gain` is None when it was stopped."""
+    """The result of a run. target, achieved: shares of groups that are zero. `gain` is None when it was stopped.
+
+    target: None where budgets said how many. chosen: groups that the optimizer drove to zero; what is zero besides was
+    so before, or became so by itself.
+    """
 
     run: Path
-    target: float
+    target: float | None
     achieved: float
     seconds: float
     history: History
     gain: Gain | None = None
+    chosen: int = 0
+    budgets: tuple[Budget, ...] = ()
+
+    def costs(self) -> list[tuple[Budget, float]]:
+        """Return what the compact model costs in the currency of every budget."""
+        if self.gain is None:
+            return []
+        summary = self.gain.summary
+        found = {"params": summary.params, "macs": summary.macs, "bytes": summary.size}
+        return [(each, float(found[each.name].after)) for each in self.budgets]
 
     def as_json(self) -> dict[str, Any]:
         """Return the result under its public names."""
         result = self.gain.as_json() if self.gain is not None else {"schema": SCHEMA, "stopped": True}
         return {
             **result,
-            "sparsity": {"target": self.target, "achieved": self.achieved},
+            "sparsity": {"target": self.target, "achieved": self.achieved, "chosen": self.chosen},
+            "budgets": {
+                each.name: {"asked": each.asked, "most": each.most, "compact": cost}
+                for each, cost in self.costs()
+            },
             "seconds": round(self.seconds, 2),
             "run": str(self.run),
         }

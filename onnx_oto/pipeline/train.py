@@ -85,12 +85,12 @@ def train(
             history, zeroed = _fit(
                 ready, options, folder, rescue, observer, stop, listening or nullcontext(), record
             )
-            target = options.sparsity if options.prunes else 0.0
+            target = options.share if options.prunes else 0.0
             groups = max(sum(d.size for d in ready.opened.analysis.prunable), 1)
             if history.stopped or (stop is not None and stop()):
                 history = replace(history, stopped=True)
                 seconds = time.perf_counter() - begin
-                return Trained(folder.path, target, zeroed / groups, seconds, history)
+                return Trained(folder.path, target, zeroed / groups, seconds, history, chosen=zeroed)
             say("compacting, verifying, measuring")
             for name in MODELS:
                 folder.place(name)
@@ -107,7 +107,9 @@ def train(
                     ready.feeding,
                 )
             seconds = time.perf_counter() - begin
-            result = Trained(folder.path, target, removed / groups, seconds, history, gain)
+            result = Trained(
+                folder.path, target, removed / groups, seconds, history, gain, zeroed, ready.budgets
+            )
             write_json(folder.place(RESULT), {**result.as_json(), "options": options.as_json()})
             return result
 
@@ -126,7 +128,9 @@ def _fit(
     with limited(options.limits):
         session = ready.preparation.build()
     try:
-        optimizer = make_optimizer(ready.opened.analysis, session, options, _steps(ready, options))
+        optimizer = make_optimizer(
+            ready.opened.analysis, session, options, _steps(ready, options), ready.budgets
+        )
         recipe = _recipe(ready, options)
         require_measurable(
             session.predict, ready.dataset.test, recipe.loss, recipe.metrics, providers=recipe.providers

@@ -44,6 +44,9 @@ def kind_of(annotation: Any) -> Kind:
         if len(rest) == 1 or any(os.PathLike in (each, get_origin(each)) for each in rest):
             kind = kind_of(rest[0]) if len(rest) == 1 else _PATH
             return _optional(kind) if len(rest) < len(inner) else kind
+        if len(rest) == 2:
+            kind = _either(*map(kind_of, rest))
+            return _optional(kind) if len(rest) < len(inner) else kind
     elif origin is Literal:
         return _choice(inner)
     elif origin is Sequence or (origin is tuple and inner[1:] == (...,)):
@@ -113,6 +116,22 @@ def _choice(names: tuple[str, ...]) -> Kind:
         return str(value)
 
     return Kind("a name", "", chosen, chosen, choices=names)
+
+
+def _either(number: Kind, other: Kind) -> Kind:
+    """Return the kind of a number or a text: what is no number is the text."""
+
+    def of_text(text: str) -> Any:
+        try:
+            return number.of_text(text)
+        except ValueError:
+            return other.of_text(text)
+
+    def of_value(value: Any) -> Any:
+        return other.of_value(value) if isinstance(value, str) else number.of_value(value)
+
+    words = " or ".join(other.choices) or other.wanted
+    return Kind(f"{number.wanted} or {words}", number.metavar, of_text, of_value)
 
 
 def _optional(kind: Kind) -> Kind:

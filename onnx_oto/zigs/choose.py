@@ -42,7 +42,7 @@ RoundTo = int | Literal["auto"]
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """Lanes to drop, bool [lanes], and how many of the prunable ones that is. wanted: how many were asked for, if so."""
+    """Lanes to drop, bool [lanes], and how many of the prunable ones that is. wanted: how many were asked for."""
 
     drop: BoolArray
     dropped: int
@@ -105,7 +105,11 @@ def choose_zeros(analysis: Analysis) -> Choice:
 
 
 def _offered(
-    analysis: Analysis, scores: npt.NDArray[np.float64], gone: BoolArray | None, min_keep: float, round_to: RoundTo
+    analysis: Analysis,
+    scores: npt.NDArray[np.float64],
+    gone: BoolArray | None,
+    min_keep: float,
+    round_to: RoundTo,
 ) -> tuple[Family, ...]:
     """Return the families, each with what it may lose."""
     if round_to == "auto":
@@ -159,7 +163,10 @@ def _both(offered: tuple[Family, ...], costs: Costs, total: int) -> IntArray:
             found, high = trial, middle
         else:
             low = middle
-    more = [f.allowing(f.steps[f.steps >= count], least=int(count)) for f, count in zip(offered, found, strict=True)]
+    more = [
+        f.allowing(f.steps[f.steps >= count], least=int(count))
+        for f, count in zip(offered, found, strict=True)
+    ]
     start = at_price(more, nearest_total(more, total))
     return to_total(more, [f.loss for f in more], start, nearest_total(more, total))
 
@@ -172,7 +179,7 @@ def _with_lanes_dear(offered: tuple[Family, ...], costs: Costs, price: float) ->
         for f, each in zip(offered, lanes, strict=True)
     ]
     dear = tuple(replace(f, loss=loss) for f, loss in zip(offered, losses, strict=True))
-    return under_budgets(costs.of(dear))
+    return under_budgets(costs.of(dear), polish=price == np.inf)
 
 
 def _lanes(offered: Sequence[Family], counts: IntArray) -> int:
@@ -192,11 +199,15 @@ def _require_both(
     """Raise UsageError when a budget is not kept by the number of lanes that was asked for."""
     for each in budgets:
         if (cost := each.cost(drop)) > each.most * (1 + 1e-9):
-            how = "the same share of every dimension" if scope == "dimension" else "the lanes that save most"
+            how = (
+                "the same share of every dimension goes"
+                if scope == "dimension"
+                else "those that save most go"
+            )
+            remedy = "try --scope global, or " if scope == "dimension" else ""
             raise UsageError(
-                f"--sparsity {sparsity:g} and --{each.name} {each.asked} contradict: without {how}, "
-                f"{choice.dropped} of {choice.prunable} groups, {each.told(cost)} stay"
-                + (": try --scope global, or drop one of the two" if scope == "dimension" else ": drop one of the two")
+                f"--sparsity {sparsity:g} and --{each.name} {each.asked} contradict: {each.told(cost)} stay when "
+                f"{choice.dropped} of {choice.prunable} groups go, and {how}: {remedy}leave one of the two out"
             )
 
 
@@ -213,8 +224,11 @@ def _impossible(
     least = _dropped(analysis, offered, everything(offered))
     each = max(budgets, key=lambda b: b.cost(least) / b.most)
     without = _offered(analysis, scores, gone, 0.0, round_to)
+    any_width = _offered(analysis, scores, gone, min_keep, 1)
     if min_keep and each.cost(_dropped(analysis, without, everything(without))) <= each.most:
         cause = f"--min-keep {min_keep:g} keeps them: lower it"
+    elif each.cost(_dropped(analysis, any_width, everything(any_width))) <= each.most:
+        cause = f"widths that are multiples (--round-to {round_to}) keep them: give --round-to 1"
     else:
         cause = _largest_cause(analysis, each, least)
     share = math.ceil(1000 * each.cost(least) / each.full) / 1000

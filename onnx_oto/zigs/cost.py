@@ -27,7 +27,12 @@ class Macs:
 def count_macs(analysis: Analysis, at: Mapping[str, int] | None = None) -> Macs:
     """Return the multiply-accumulates of one sample of a model at open sizes `at` (None: as `stated_sizes` says)."""
     at = stated_sizes(analysis) if at is None else at
-    return Macs(analysis.macs_at({symbol: at[name] for name, symbol, *_ in _open(analysis)}), at)
+    return Macs(analysis.macs_at(symbol_sizes(analysis, at)), at)
+
+
+def symbol_sizes(analysis: Analysis, at: Mapping[str, int]) -> dict[str, int]:
+    """Return the open sizes by symbol, as the graph names them, of those by name for people."""
+    return {symbol: at[name] for name, symbol, *_ in _open(analysis)}
 
 
 def stated_sizes(analysis: Analysis) -> dict[str, int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_oto.lanes.layout import FloatArray, IntArray
-from onnx_oto.zigs.terms import Terms
+from onnx_oto.zigs.terms import Terms, in_blocks
 from onnx_oto.zigs.units import Family
 
 
@@ -78,7 +78,10 @@ def _compile(families: Sequence[Family], terms: Terms) -> _Compiled:
     for number, family in enumerate(families):
         family_of[family.units] = number
         turn_of[family.units] = np.arange(len(family.units))[:, None]
-    tables, starts, of_family, of_axis = [], [], [], []
+    tables: list[FloatArray] = []
+    starts: list[int] = []
+    of_family: list[int] = []
+    of_axis: list[int] = []
     places: list[dict[int, int]] = []
     length = 0
     for axis, members in enumerate(terms.axes):
@@ -94,10 +97,11 @@ def _compile(families: Sequence[Family], terms: Terms) -> _Compiled:
             tables.append(np.concatenate([[0.0], np.cumsum(taken)]))
             length += len(tables[-1])
         places.append(here)
-    pairs: list[tuple[int, int, list[int]]] = []
-    for term, factors in enumerate(terms.index.tolist()):
-        for number in sorted({f for axis in factors for f in places[axis]}):
-            pairs.append((number, term, [places[axis].get(number, -1) for axis in factors]))
+    pairs: list[tuple[int, int, list[int]]] = [
+        (number, term, [places[axis].get(number, -1) for axis in factors])
+        for term, factors in enumerate(terms.index.tolist())
+        for number in sorted({f for axis in factors for f in places[axis]})
+    ]
     return _Compiled(
         terms,
         np.array([1.0, *(float(members.size) for members in terms.axes[1:])]),
@@ -117,7 +121,8 @@ def _widths(cost: _Compiled, counts: IntArray) -> FloatArray:
 
 
 def _value(cost: _Compiled, counts: IntArray) -> float:
-    return float(cost.terms.weight @ _widths(cost, counts)[cost.terms.index].prod(1))
+    widths = in_blocks(_widths(cost, counts), cost.terms.block)
+    return float(cost.terms.weight @ widths[cost.terms.index].prod(1))
 
 
 def _changes(cost: _Compiled, counts: IntArray, to: IntArray, number: int) -> FloatArray:
@@ -126,7 +131,10 @@ def _changes(cost: _Compiled, counts: IntArray, to: IntArray, number: int) -> Fl
     factors = _widths(cost, counts)[cost.terms.index]
     moved = cost.table[cost.start + counts[cost.of_family]] - cost.table[cost.start + to[cost.of_family]]
     moved = np.append(moved, 0.0)  # place -1: untouched
+    block = cost.terms.block[cost.terms.index][cost.pair_term]
     before = factors[cost.pair_term]
     after = before + moved[cost.pair_place]
-    change = cost.terms.weight[cost.pair_term] * (after.prod(1) - before.prod(1))
-    return np.bincount(cost.pair_family, change, number)
+    change = in_blocks(after, block).prod(1) - in_blocks(before, block).prod(1)
+    change *= cost.terms.weight[cost.pair_term]
+    result: FloatArray = np.bincount(cost.pair_family, change, number)
+    return result

@@ -50,20 +50,20 @@ def fits(costs: Costs, counts: IntArray) -> bool:
     return bool((costs.at(counts) <= 1 + _SLACK).all())
 
 
-def under_budgets(costs: Costs, start: IntArray | None = None) -> IntArray:
+def under_budgets(costs: Costs, *, polish: bool = True) -> IntArray:
     """Return counts of the least loss under budgets that can be kept: int64 [F]. No step back would fit.
 
-    start: counts that stay dropped at least.
+    polish: whether exchanges are tried, which take most of the time.
     """
     families = costs.families
-    counts = nothing(families) if start is None else start
+    counts = nothing(families)
     if not families or fits(costs, counts):
         return counts
     found = filled(costs, descended(costs, _priced(costs)))
     greedy = filled(costs, descended(costs, counts))
     if total_loss(families, greedy) < total_loss(families, found):
         found = greedy
-    return improved(costs, found)
+    return improved(costs, found) if polish else found
 
 
 def _priced(costs: Costs) -> IntArray:
@@ -143,9 +143,7 @@ def descended(costs: Costs, counts: IntArray, held: int = _NONE) -> IntArray:
         counts[best] = on[best]
 
 
-def filled(
-    costs: Costs, counts: IntArray, held: int = _NONE, quota: FloatArray | None = None
-) -> IntArray:
+def filled(costs: Costs, counts: IntArray, held: int = _NONE, quota: FloatArray | None = None) -> IntArray:
     """Return counts with steps taken back as long as one fits, those first that win most for what they cost.
 
     held: a family that takes nothing back. quota: units of every family that should go; instead those come first that

@@ -27,17 +27,23 @@ class Terms:
     """cost = sum over t of weight[t] * product over r of width(axes[index[t, r]]), a missing factor being 1.
 
     axes: the lanes of every axis; the first one is empty and stands for a missing factor. index: int64 [T, R].
-    weight: float64 [T].
+    weight: float64 [T]. block: float64 [axes], what widths are counted in: 30 channels cost what 32 do in blocks of 16.
     """
 
     axes: tuple[Factor, ...]
     index: IntArray
     weight: FloatArray
+    block: FloatArray
 
     def at(self, keep: BoolArray) -> float:
         """Return the cost where these lanes stay: bool [lanes]."""
         widths = np.array([1.0, *(np.count_nonzero(keep[axis]) for axis in self.axes[1:])])
-        return float(self.weight @ widths[self.index].prod(1))
+        return float(self.weight @ in_blocks(widths, self.block)[self.index].prod(1))
+
+
+def in_blocks(widths: FloatArray, block: FloatArray) -> FloatArray:
+    """Return widths rounded up to whole blocks."""
+    return np.ceil(widths / block) * block
 
 
 def terms(products: Iterable[tuple[float, Sequence[Factor]]]) -> Terms:
@@ -58,7 +64,7 @@ def terms(products: Iterable[tuple[float, Sequence[Factor]]]) -> Terms:
     for row, key in zip(index, weights, strict=True):
         row[: len(key)] = key
     listed = tuple(lanes for _, lanes in axes.values())
-    return Terms(listed, index, np.array(list(weights.values()), np.float64))
+    return Terms(listed, index, np.array(list(weights.values()), np.float64), np.ones(len(listed)))
 
 
 def parameter_terms(analysis: Analysis, size_of: Mapping[str, float] | None = None) -> Terms:

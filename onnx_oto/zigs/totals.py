@@ -71,7 +71,8 @@ def quotas(families: Sequence[Family], share: float) -> FloatArray:
     wanted = [share * family.size / family.step for family in families]
     least = [float(family.steps[0]) for family in families]
     most = [float(family.steps[-1]) for family in families]
-    return np.clip(np.array(wanted), np.array(least), np.array(most))
+    result: FloatArray = np.clip(np.array(wanted), np.array(least), np.array(most))
+    return result
 
 
 def share_for(families: Sequence[Family], total: int) -> float:
@@ -95,7 +96,7 @@ def at_share(families: Sequence[Family], share: float) -> IntArray:
 
 
 def unevenness(families: Sequence[Family], share: float) -> list[FloatArray]:
-    """Return, for every family and number of dropped units, how far that is from its quota: a loss, as `to_total` takes."""
+    """Return, for every family and number of dropped units, how far that is from its quota, as a loss."""
     found = []
     for number, (family, quota) in enumerate(zip(families, quotas(families, share), strict=True)):
         units = np.arange(len(family.units) + 1)
@@ -124,14 +125,12 @@ def to_total(
 def _within(
     families: Sequence[Family], losses: Sequence[FloatArray], counts: IntArray, wanted: int, reach: int
 ) -> IntArray | None:
-    """Return counts with `wanted` lanes more than `counts`, no family more than `reach` steps away; None if there are none."""
+    """Return counts with `wanted` lanes more, no family more than `reach` steps from `counts`; None: there are none."""
     options = []
     for family, count in zip(families, counts, strict=True):
         at = int(np.searchsorted(family.steps, count))
         options.append(family.steps[max(at - reach, 0) : at + reach + 1])
-    spans = [
-        (o - c) * f.step for o, c, f in zip(options, counts, families, strict=True)
-    ]
+    spans = [(o - c) * f.step for o, c, f in zip(options, counts, families, strict=True)]
     longest = max((int(np.abs(span).max(initial=0)) for span in spans), default=0)
     half = abs(wanted) + 2 * longest + 1
     best = np.full(2 * half + 1, np.inf)

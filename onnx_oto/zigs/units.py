@@ -22,9 +22,9 @@ from onnx_oto.zigs.analysis import Analysis
 class Family:
     """Lanes of a dimension (or of several that must keep equally many) in units, the first to go first.
 
-    units: int64 [units, lanes per unit]. lanes: int64, all of them, those in no unit too. gone: units that are dropped for good,
-    the first ones. limit: how many may be dropped at most. loss: float64 [units + 1], what it costs that so many are
-    dropped, convex. steps: int64, the numbers that may be dropped, ascending. name: of the dimension.
+    units: int64 [units, lanes per unit]. lanes: int64, all of them, those in no unit too. gone: units that are dropped
+    for good, the first ones. limit: how many may be dropped at most. loss: float64 [units + 1], what it costs that so
+    many are dropped, convex. steps: int64, the numbers that may be dropped, ascending. name: of the dimension.
     """
 
     name: str
@@ -121,7 +121,7 @@ def _numbered(analysis: Analysis, of_dimension: IntArray, cells: IntArray) -> In
 
 
 def _linked(analysis: Analysis, cells: IntArray, of_dimension: IntArray) -> IntArray:
-    """Return the family of every cell: those that a constraint balances, of one dimension, or of all that are uneven."""
+    """Return the family of every cell: cells that a constraint balances, of one dimension, or of all uneven ones."""
     count = int(cells.max(initial=-1)) + 1
     ties: list[tuple[IntArray, IntArray]] = []
     for rows, _ in analysis.lanes.balanced:

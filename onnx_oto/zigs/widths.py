@@ -76,7 +76,7 @@ def rounded(analysis: Analysis, families: Sequence[Family], multiple: Multiple) 
     remainder = [0 for _ in families]
     for number, family in enumerate(families):
         reachable = _reachable(family, modulus[number])
-        remainder[number] = 0 if 0 in reachable else min(reachable, key=lambda r: (r != family.size % modulus[number], r))
+        remainder[number] = 0 if 0 in reachable else family.size % modulus[number]
     for _ in range(_PASSES):
         before = list(remainder)
         for axis in sorted(axes, key=lambda axis: -axis.weight):
@@ -129,7 +129,8 @@ def told_apart(analysis: Analysis) -> IntArray:
     for _, lanes in _seen(analysis):
         names, counts = np.unique(lanes, return_counts=True)
         result[names] += rng.integers(1, 2**63, dtype=np.uint64) * counts.astype(np.uint64)
-    return result.astype(np.int64)
+    numbers: IntArray = result.astype(np.int64)
+    return numbers
 
 
 def _seen(analysis: Analysis) -> list[tuple[float, IntArray]]:

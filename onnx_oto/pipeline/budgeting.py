@@ -1,0 +1,214 @@
+"""The budgets of a verb: what its settings ask for, counted for a model, and how a choice keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import onnx
+
+from onnx_oto.errors import OtoError
+from onnx_oto.model.graph.tensors import byte_count
+from onnx_oto.model.normal.sharing import share_copies
+from onnx_oto.pipeline.opening import Opened
+from onnx_oto.pipeline.options import BudgetOptions
+from onnx_oto.surgery import Compacted, cut
+from onnx_oto.zigs import Analysis, Choice, analyse
+from onnx_oto.zigs.budgets import Amount, Budget, budget, shown
+from onnx_oto.zigs.choose import RoundTo
+from onnx_oto.zigs.cost import count_macs, symbol_sizes
+from onnx_oto.zigs.groups import zero_lanes
+from onnx_oto.zigs.terms import Terms, mac_terms, parameter_terms
+
+MOSTLY = 0.95
+"""The share of groups above which a cut is surely a mistake."""
+_ROUNDS = 5
+"""How often a choice is made anew because the model that came out costs other than was counted."""
+
+
+def budgets_of(opened: Opened, options: BudgetOptions) -> tuple[Budget, ...]:
+    """Return the budgets that are asked for."""
+    return tuple(_COUNTED[name](opened, asked) for name, asked in options.budgets.items())
+
+
+def _params(opened: Opened, asked: Amount) -> Budget:
+    return budget("params", asked, opened.analysis.params, parameter_terms(opened.analysis))
+
+
+def _macs(opened: Opened, asked: Amount) -> Budget:
+    macs = count_macs(opened.analysis)
+    return budget(
+        "macs", asked, macs.count, mac_terms(opened.analysis, symbol_sizes(opened.analysis, macs.at))
+    )
+
+
+def _bytes(opened: Opened, asked: Amount) -> Budget:
+    terms, rest = _byte_terms(opened)
+    return budget("bytes", asked, opened.file_bytes, terms, rest)
+
+
+def _byte_terms(opened: Opened) -> tuple[Terms, float]:
+    """Return the bytes of all weights by the lanes that stay, copies of one counted once, and those of the rest."""
+    size_of: dict[str, float] = {}
+    known: set[str] = set()
+    weights = 0
+    for name, tensor in opened.analysis.graph.initializers.items():
+        elements = 1
+        for size in tensor.dims:
+            elements *= size
+        weights += byte_count(tensor)
+        origin = opened.origins.of(name)
+        is_copy = origin.index is None and not origin.folded and origin.name in known
+        if elements and not is_copy:
+            size_of[name] = byte_count(tensor) / elements
+            known.add(origin.name)
+    return parameter_terms(opened.analysis, size_of), float(opened.model.ByteSize() - weights)
+
+
+_COUNTED: dict[str, Callable[[Opened, Amount], Budget]] = {"params": _params, "macs": _macs, "bytes": _bytes}
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """A choice whose compact model keeps the budgets. costs: of that model, by name."""
+
+    choice: Choice
+    result: Compacted
+    costs: dict[str, float]
+    budgets: tuple[Budget, ...]
+
+
+def within(opened: Opened, budgets: Sequence[Budget], choosing: Callable[[Sequence[Budget]], Choice]) -> Kept:
+    """Return the choice under budgets, cut, where the compact model is found to keep them.
+
+    What surgery adds (pads around a norm) is not counted when lanes are chosen: the difference is, the next time.
+    """
+    best: Kept | None = None
+    seen: set[bytes] = set()
+    for _ in range(_ROUNDS):
+        choice = choosing(budgets)
+        if (key := choice.drop.tobytes()) in seen:
+            break
+        seen.add(key)
+        result = cut(opened.analysis, choice.drop)
+        costs = measured(opened, result.model, budgets)
+        kept = Kept(choice, result, costs, tuple(budgets))
+        if all(costs[each.name] <= each.most for each in budgets) and (
+            best is None or sum(costs.values()) > sum(best.costs.values())
+        ):
+            best = kept
+        off = [costs[each.name] - each.cost(choice.drop) for each in budgets]
+        if not any(off):
+            break
+        budgets = [replace(b, fixed=b.fixed + more) for b, more in zip(budgets, off, strict=True)]
+    if best is None:
+        raise OtoError(
+            "no choice of channels kept the budgets in the compact model; this is a defect of onnx-oto"
+        )
+    return best
+
+
+def measured(opened: Opened, small: onnx.ModelProto, budgets: Sequence[Budget]) -> dict[str, float]:
+    """Return what a compact model costs, by the names of budgets; read from the model itself."""
+    found: dict[str, float] = {}
+    names = {each.name for each in budgets}
+    if names & {"params", "macs"}:
+        analysis: Analysis = analyse(small)
+        found["params"] = float(analysis.params)
+        found["macs"] = float(count_macs(analysis, count_macs(opened.analysis).at).count)
+    if "bytes" in names:
+        stored = onnx.ModelProto()
+        stored.CopyFrom(small)
+        share_copies(stored, opened.origins)
+        found["bytes"] = float(stored.ByteSize())
+    return {name: value for name, value in found.items() if name in names}
+
+
+def plan(analysis: Analysis, choice: Choice, budgets: Sequence[Budget], options: BudgetOptions) -> Plan:
+    """Return what is known of a choice before anything is cut or trained."""
+    zeros = zero_lanes(analysis)
+    params, macs = parameter_terms(analysis), count_macs(analysis)
+    left = mac_terms(analysis, symbol_sizes(analysis, macs.at)).at(~choice.drop)
+    return Plan(
+        choice,
+        tuple(budgets),
+        analysis.params,
+        params.at(~choice.drop),
+        macs.count,
+        left,
+        int((zeros & choice.drop).sum()),
+        int((zeros & ~choice.drop).sum()),
+        options.round_to,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A choice, and what will be left of the model.
+
+    zeros: groups that go and are zero already; zeros_kept: groups that are zero and stay.
+    """
+
+    choice: Choice
+    budgets: tuple[Budget, ...]
+    params: float
+    params_left: float
+    macs: float
+    macs_left: float
+    zeros: int
+    zeros_kept: int
+    round_to: RoundTo
+
+    def sentences(self) -> Iterator[str]:
+        """Yield what a person should know before the start."""
+        choice = self.choice
+        zeros = f", {self.zeros} of them zero already" if self.zeros else ""
+        yield (
+            f"plan: {choice.dropped:,} of {choice.prunable:,} groups go ({choice.share:.1%}{zeros}); "
+            f"{self.params_left / max(self.params, 1):.1%} of the parameters ({shown('params', self.params_left)}) and "
+            f"{self.macs_left / max(self.macs, 1):.1%} of the MACs ({shown('macs', self.macs_left)}) stay"
+        )
+        for each in self.budgets:
+            yield f"budget: {each.told(each.cost(choice.drop))} of at most {shown(each.name, each.most)}"
+        if choice.wanted is not None and choice.dropped != choice.wanted:
+            rounding = "" if self.round_to == 1 else f" and --round-to {self.round_to}"
+            yield (
+                f"asked for were {choice.wanted:,} groups; {choice.dropped:,} is the nearest that "
+                f"constraints{rounding} allow"
+            )
+        if self.zeros_kept:
+            yield f"{self.zeros_kept} groups that are zero already stay: others of their dimension go with the plan"
+
+    def warnings(self) -> Iterator[str]:
+        """Yield what is surely not what anybody wants."""
+        choice = self.choice
+        if not choice.dropped:
+            if any(each.most >= each.full for each in self.budgets):
+                yield "nothing is removed: the model keeps every budget as it is"
+            elif choice.wanted:
+                rounding = "" if self.round_to == 1 else ": try --round-to 1, or remove more"
+                yield f"nothing is removed: no number of groups near {choice.wanted} can go{rounding}"
+            else:
+                yield "nothing is removed: no group was asked for"
+        elif choice.share >= MOSTLY:
+            yield (
+                f"{choice.share:.1%} of the groups go: little more than one channel stays in every dimension, which "
+                "seldom computes anything of use"
+            )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it under its public names."""
+        choice = self.choice
+        return {
+            "sparsity": {
+                "target": None if choice.wanted is None else choice.wanted / max(choice.prunable, 1),
+                "achieved": choice.share,
+            },
+            "budgets": {
+                each.name: {"asked": each.asked, "most": each.most, "planned": each.cost(choice.drop)}
+                for each in self.budgets
+            },
+            "zeros": {"removed": self.zeros, "kept": self.zeros_kept},
+            "round_to": self.round_to,
+        }
