@@ -136,5 +136,4 @@ def _changes(cost: _Compiled, counts: IntArray, to: IntArray, number: int) -> Fl
     after = before + moved[cost.pair_place]
     change = in_blocks(after, block).prod(1) - in_blocks(before, block).prod(1)
     change *= cost.terms.weight[cost.pair_term]
-    result: FloatArray = np.bincount(cost.pair_family, change, number)
-    return result
+    return np.bincount(cost.pair_family, change, number).astype(np.float64)

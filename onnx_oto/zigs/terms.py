@@ -52,12 +52,12 @@ def terms(products: Iterable[tuple[float, Sequence[Factor]]]) -> Terms:
     axes: dict[bytes, tuple[int, Factor]] = {b"": (0, empty)}
     weights: dict[tuple[int, ...], float] = {}
     for weight, factors in products:
-        key = []
+        numbers = []
         for lanes in factors:
             ordered = np.sort(lanes.reshape(-1))
             number, _ = axes.setdefault(ordered.tobytes(), (len(axes), ordered))
-            key.append(number)
-        place = tuple(sorted(key, reverse=True))
+            numbers.append(number)
+        place = tuple(sorted(numbers, reverse=True))
         weights[place] = weights.get(place, 0.0) + weight
     longest = max((len(key) for key in weights), default=1) or 1
     index = np.zeros((len(weights), longest), np.int64)

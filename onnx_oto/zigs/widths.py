@@ -115,7 +115,7 @@ def _reachable(family: Family, modulus: int) -> set[int]:
 
 
 def _steps(family: Family, modulus: int, remainder: int) -> IntArray:
-    counts = np.arange(family.limit + 1)
+    counts: IntArray = np.arange(family.limit + 1)
     return counts[(counts == 0) | ((family.size - counts * family.step) % modulus == remainder)]
 
 
