@@ -250,7 +250,8 @@ def measure(engine: Any, request: dict[str, Any]) -> list[dict[str, Any]]:
         return [{"times": its, "nodes": []} for its in times]
     sessions, runs = _runs(engine, request, feed, request["folder"])
     interleaved(runs, seconds / 2, least, min(most, MOST_PROFILED))
-    nodes = [medians(session.nodes()) for session in sessions]
+    uncounted = 1 if len(runs) > 1 else 0
+    nodes = [medians(session.nodes()[WARM_UP + uncounted :: 1 + uncounted]) for session in sessions]
     return [{"times": its, "nodes": nodes[place]} for place, its in enumerate(times)]
 
 
@@ -321,16 +322,13 @@ def runs_in_profile(events: list[dict[str, Any]]) -> list[list[Node]]:
 
 
 def medians(runs: list[list[Node]]) -> list[Node]:
-    """Return each node with its median over all runs but the first WARM_UP.
+    """Return each node with its median over all runs.
 
     A run that has other nodes than most of them counts for nothing: its profile is not whole.
     """
     orders = [tuple(node[:2] for node in run) for run in runs]
-    if not runs:
-        return []
-    usual = collections.Counter(orders[WARM_UP:] or orders).most_common(1)[0][0]
+    usual = collections.Counter(orders).most_common(1)[0][0]
     whole = [run for run, order in zip(runs, orders) if order == usual]  # noqa: B905
-    whole = whole[WARM_UP:] or whole
     return [(*key, statistics.median(run[place][2] for run in whole)) for place, key in enumerate(usual)]
 
 
