@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnx_oto.errors import OtoError, StorageError, UnsupportedError
+from onnx_oto.errors import OtoError, StorageError, UnsupportedError, UsageError
 from onnx_oto.model.files.external import all_tensors
 from onnx_oto.model.files.saving import save, storing
 from onnx_oto.model.graph.tensors import byte_count
@@ -46,6 +46,9 @@ class Serving:
     def __init__(
         self, python: str | os.PathLike[str] | None = None, engine: str = "auto", threads: int = 0
     ) -> None:
+        if engine not in ENGINES:
+            *names, last = ENGINES
+            raise UsageError(f"'{engine}' is no engine: choose {', '.join(names)} or {last}")
         self._python, self._engine, self._threads = python, engine, threads
         self._process: Process | None = None
         self._host: Host | None = None
@@ -135,7 +138,7 @@ class Serving:
         assert process is not None
         answer = process.ask({**request, "engine": self._engine}, seconds=seconds)
         if "error" in answer:
-            raise _error(process, answer)
+            raise _error(process, answer, len(request.get("models", ())))
         return answer["done"]
 
 
@@ -157,11 +160,12 @@ def _seconds_for(
     return (1 + nodes) * (len(models) * (2 * least + _UNCOUNTED) * one.seconds + seconds)
 
 
-def _error(process: Process, answer: dict[str, Any]) -> OtoError:
+def _error(process: Process, answer: dict[str, Any], models: int) -> OtoError:
     kind = answer["error"]
     if kind in ("missing", "broken"):
         return unanswerable(process, answer)
     said = first_line(RuntimeError(answer["text"]))
     if kind == "refused":
-        return UnsupportedError(f"the runtime of '{process.python}' does not run the model: {said}")
+        which = f"model {answer['model'] + 1} of {models}" if models > 1 else "the model"
+        return UnsupportedError(f"the runtime of '{process.python}' does not run {which}: {said}")
     return StorageError(f"'{process.python}' cannot measure: {said}")

@@ -129,7 +129,7 @@ class Process:
 def _parsed(line: str) -> dict[str, Any] | None:
     with contextlib.suppress(ValueError):
         answer = json.loads(line)
-        if isinstance(answer, dict):
+        if isinstance(answer, dict) and ("done" in answer or "error" in answer):
             return answer
     return None
 

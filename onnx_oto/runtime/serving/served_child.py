@@ -222,18 +222,17 @@ def describe(engine: Any) -> dict[str, Any]:
 
 def _processor() -> tuple[str, str]:
     """Return the name of the processor and the features that the system lists, "" where it lists none."""
-    name, features = platform.processor() or platform.machine(), ""
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-        pairs = (line.partition(":") for line in file)
-        facts = {key.strip().lower(): value.strip() for key, _, value in pairs}
-        return facts.get("model name", name), facts.get("flags") or facts.get("features", "")
+    name = platform.processor() or platform.machine()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            pairs = (line.partition(":") for line in file)
+            facts = {key.strip().lower(): value.strip() for key, _, value in pairs}
+            return facts.get("model name", name), facts.get("flags") or facts.get("features", "")
     if sys.platform == "darwin":
         with contextlib.suppress(OSError):
-            said = subprocess.run(
-                ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True
-            )
-            name = said.stdout.strip() or name
-    return name, features
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            name = subprocess.run(command, capture_output=True, text=True).stdout.strip() or name
+    return name, ""
 
 
 def measure(engine: Any, request: dict[str, Any]) -> list[dict[str, Any]]:
