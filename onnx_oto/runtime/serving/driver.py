@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnx_oto.errors import OtoError, StorageError, UnsupportedError, UsageError
+from onnx_oto.errors import OtoError, UnsupportedError, UsageError
 from onnx_oto.model.files.external import all_tensors
 from onnx_oto.model.files.saving import save, storing
 from onnx_oto.model.graph.tensors import byte_count
@@ -99,9 +100,9 @@ class Serving:
         """
         if not models:
             return []
-        with storing(tempfile.gettempdir()), tempfile.TemporaryDirectory(prefix="onnx-oto-") as name:
-            folder = Path(name)
-            np.savez(folder / "inputs.npz", *feed.values())
+        process = self._alive()
+        with storing(tempfile.gettempdir()), _temporary_folder() as folder:
+            np.savez(folder / "inputs.npz", *map(_storable, feed.values()))
             request = {
                 "do": "measure",
                 "models": [_written(model, folder / f"{n}.onnx") for n, model in enumerate(models)],
@@ -112,34 +113,43 @@ class Serving:
                 "least": least,
                 "most": most,
                 "nodes": nodes,
-                "folder": name,
+                "folder": str(folder),
             }
-            answers = self._asked(request, _seconds_for(models, feed, seconds, least, nodes))
+            answers = self._answer(process, request, _seconds_for(models, feed, seconds, least, nodes))
         return [
             Measured(timing(answer["times"]), tuple(NodeTime(*node) for node in answer["nodes"]))
             for answer in answers
         ]
 
     def _alive(self) -> Process:
+        """Return the process, started when there is none, or none any more."""
         if self._process is not None and self._process.is_alive:
             return self._process
-        if self._process is not None:
-            self._process.kill()
+        self.close()
         self._process = Process(self._python)
         try:
-            self._host = Host(**self._asked({"do": "describe"}, START_SECONDS))
+            self._host = Host(**self._answer(self._process, {"do": "describe"}, START_SECONDS))
         except BaseException:
             self.close()
             raise
         return self._process
 
-    def _asked(self, request: dict[str, Any], seconds: float) -> Any:
-        process = self._process if request["do"] == "describe" else self._alive()
-        assert process is not None
+    def _answer(self, process: Process, request: dict[str, Any], seconds: float) -> Any:
         answer = process.ask({**request, "engine": self._engine}, seconds=seconds)
         if "error" in answer:
             raise _error(process, answer, len(request.get("models", ())))
         return answer["done"]
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="onnx-oto-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+def _storable(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array whose strings, if it holds such, are not objects: these would be pickled."""
+    return array.astype(str) if array.dtype == object else array
 
 
 def _written(model: onnx.ModelProto, path: Path) -> str:
@@ -168,4 +178,4 @@ def _error(process: Process, answer: dict[str, Any], models: int) -> OtoError:
     if kind == "refused":
         which = f"model {answer['model'] + 1} of {models}" if models > 1 else "the model"
         return UnsupportedError(f"the runtime of '{process.python}' does not run {which}: {said}")
-    return StorageError(f"'{process.python}' cannot measure: {said}")
+    return UnsupportedError(f"'{process.python}' cannot measure: {said}")

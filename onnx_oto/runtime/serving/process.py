@@ -56,7 +56,7 @@ class Process:
         """Return the answer to a request, {"done": ...} or {"error": ...}.
 
         Raises LimitError when it takes longer than `seconds`, CrashedError when it brings the process down, and
-        RuntimeMissingError when the process is no Python that can do this at all. It is not alive then.
+        RuntimeMissingError when the process never was a Python that can do this. It is not alive then.
         """
         alarm = threading.Timer(min(seconds, threading.TIMEOUT_MAX), self._stop_late)
         alarm.daemon = True
@@ -65,17 +65,17 @@ class Process:
             with contextlib.suppress(BrokenPipeError):
                 self._pipe("stdin").write(json.dumps(request) + "\n")
                 self._pipe("stdin").flush()
-            line = self._pipe("stdout").readline()
+            for line in self._pipe("stdout"):
+                answer = _parsed(line)
+                if answer is not None:
+                    self._answered = True
+                    return answer
         except BaseException:  # interrupted: nobody knows what comes through the pipe next
             self.kill()
             raise
         finally:
             alarm.cancel()
-        answer = _parsed(line)
-        if answer is None:
-            raise self._death(seconds)
-        self._answered = True
-        return answer
+        raise self._death(seconds)
 
     def end(self) -> None:
         """End the process; when it is done with a job it goes by itself, else it is killed."""
@@ -104,29 +104,26 @@ class Process:
             self._process.kill()
 
     def _death(self, seconds: float) -> OtoError:
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        with contextlib.suppress(subprocess.TimeoutExpired):  # who closes its output ends soon, or never
             self._process.wait(timeout=1.0)
-        code = self._process.poll()
         self.kill()
+        code = self._process.returncode
         if self._is_late and self._answered:
             return LimitError(
                 f"measuring on '{self.python}' takes longer than {seconds:.3g} s: allow more with --limit-time "
                 "SECONDS, or give smaller inputs"
             )
         if not self._answered:
-            ended = f"ended with {cause(code or 0)}"
-            if self._is_late:
-                ended = f"said nothing for {seconds:.3g} s"
-            elif code is None:
-                ended = "said something else"
+            did = f"did not answer for {seconds:.3g} s" if self._is_late else f"ended with {cause(code)}"
             return RuntimeMissingError(
                 f"'{self.python}', which is to serve models, does not answer as Python 3.9 or newer does: it "
-                f"{ended}. Give the path of such a Python"
+                f"{did}. Give the path of such a Python"
             )
-        return CrashedError(f"measuring brings the runtime of '{self.python}' down ({cause(code or 0)})")
+        return CrashedError(f"measuring brings the runtime of '{self.python}' down ({cause(code)})")
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
+    """Return the answer in a line, None for what somebody else printed: a wrapper of Python, or its start-up files."""
     with contextlib.suppress(ValueError):
         answer = json.loads(line)
         if isinstance(answer, dict) and ("done" in answer or "error" in answer):

@@ -97,7 +97,7 @@ class OpenVino:
     def __init__(self) -> None:
         self._module = _imported(self.package)
         self._core = self._module.Core()
-        self.version = str(self._module.__version__)
+        self.version = str(self._module.__version__).partition("-")[0]
 
     def open(self, path: str, threads: int, folder: str | None) -> _OpenVinoRequest:
         """Open a model; a `folder` that is named asks for a profile of its runs, which needs no file here."""
@@ -250,7 +250,9 @@ def measure(engine: Any, request: dict[str, Any]) -> list[dict[str, Any]]:
     sessions, runs = _runs(engine, request, feed, request["folder"])
     interleaved(runs, seconds / 2, least, min(most, MOST_PROFILED))
     uncounted = 1 if len(runs) > 1 else 0
-    nodes = [medians(session.nodes()[WARM_UP + uncounted :: 1 + uncounted]) for session in sessions]
+    counted = slice(WARM_UP + uncounted, None, 1 + uncounted)
+    profiles = [session.nodes() for session in sessions]
+    nodes = [medians(profile[counted] or profile[-1:]) for profile in profiles]
     return [{"times": its, "nodes": nodes[place]} for place, its in enumerate(times)]
 
 
@@ -321,10 +323,12 @@ def runs_in_profile(events: list[dict[str, Any]]) -> list[list[Node]]:
 
 
 def medians(runs: list[list[Node]]) -> list[Node]:
-    """Return each node with its median over all runs.
+    """Return each node with its median over all runs; nothing for no runs.
 
     A run that has other nodes than most of them counts for nothing: its profile is not whole.
     """
+    if not runs:
+        return []
     orders = [tuple(node[:2] for node in run) for run in runs]
     usual = collections.Counter(orders).most_common(1)[0][0]
     whole = [run for run, order in zip(runs, orders) if order == usual]  # noqa: B905

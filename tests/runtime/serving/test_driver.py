@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from importlib import metadata
 from pathlib import Path
@@ -16,8 +17,7 @@ from onnx import parser
 
 from onnx_oto.errors import CrashedError, LimitError, RuntimeMissingError, UnsupportedError, UsageError
 from onnx_oto.runtime.limits import Limits, limited
-from onnx_oto.runtime.serving import Serving
-from onnx_oto.runtime.serving.process import Process
+from onnx_oto.runtime.serving import Serving, driver
 
 pytest.importorskip("onnxruntime")
 
@@ -100,10 +100,27 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not processes() & started
 
 
-def test_it_ends_with_its_parent() -> None:
-    process = Process(None)
-    process._process.stdin.close()  # as the system does when the parent is killed
-    assert process._process.wait(timeout=60) == 0
+def test_it_ends_with_its_parent_even_in_the_middle_of_a_run() -> None:
+    with Serving() as serving:
+        pipe = serving._alive()._process.stdin
+        closing = threading.Timer(0.5, pipe.close)  # as the system does when the parent is killed
+        closing.start()
+        with pytest.raises(CrashedError, match="exit code 0"):
+            serving.measure([model(LOOPS)], {"n": np.array(10**12)}, seconds=0.0)
+
+
+def test_weights_may_lie_beside_a_large_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "_EXTERNAL_ABOVE", 0)
+    large = model("g (float[N,400] x) => (float[N,4] y) { y = MatMul(x, w) }")
+    large.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((400, 4), np.float32), "w"))
+    with Serving() as serving:
+        assert serving.measure([large], {"x": np.ones((1, 400), np.float32)}, seconds=0.0)
+
+
+def test_texts_are_fed() -> None:
+    texts = model("g (string[N] x) => (string[N] y) { y = Identity(x) }")
+    with Serving() as serving:
+        assert serving.measure([texts], {"x": np.array(["a", "longer"], object)}, seconds=0.0)
 
 
 @pytest.mark.parametrize(
@@ -155,18 +172,30 @@ def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 @posix
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "did"),
     [
-        ("exit 3", "it ended with exit code 3"),
-        ("echo hello; exec sleep 60", "it said something else"),
-        ("exec cat", "it said something else"),
-        ("kill -9 $$", "it ended with SIGKILL"),
+        ("exit 3", "ended with exit code 3"),
+        ("echo hello", "ended with exit code 0"),
+        ("kill -9 $$", "ended with SIGKILL"),
+        ("exec sleep 60", "did not answer for 1 s"),
+        ("exec cat", "did not answer for 1 s"),
     ],
 )
-def test_what_is_no_python_is_told(tmp_path: Path, script: str, said: str) -> None:
-    with pytest.raises(RuntimeMissingError, match=f"Python 3.9 or newer does: {said}"):
+def test_what_is_no_python_is_told(
+    tmp_path: Path, script: str, did: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "START_SECONDS", 1.0)
+    before = processes()
+    with pytest.raises(RuntimeMissingError, match=f"does not answer as Python 3.9 or newer does: it {did}"):
         Serving(interpreter(tmp_path, script)).__enter__()
-    assert not [p for p in psutil.Process().children() if p.name() in ("sleep", "cat", "python")]
+    assert processes() <= before
+
+
+@posix
+def test_a_python_that_prints_when_it_starts_is_one(tmp_path: Path) -> None:
+    script = f"echo Welcome; echo '{{}}'; exec '{sys.executable}' \"$@\""
+    with Serving(interpreter(tmp_path, script)) as serving:
+        assert serving.measure([model(ONE_NODE)], X, seconds=0.0)
 
 
 @posix
