@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from typing import IO, Any, cast
 
-from onnx_oto.errors import CrashedError, LimitError, OtoError, RuntimeMissingError
+from onnx_oto.errors import CrashedError, LimitError, OtoError, RuntimeMissingError, one_line
 from onnx_oto.runtime.worker import cause
 
 SCRIPT = Path(__file__).with_name("served_child.py")
@@ -136,8 +136,9 @@ def unanswerable(process: Process, answer: dict[str, Any]) -> OtoError:
     package = answer["package"]
     command = f"{process.python} -m pip install"
     if answer["error"] == "broken":
+        said = one_line(RuntimeError(answer["text"]))
         return RuntimeMissingError(
-            f"{package} is installed for '{process.python}' but does not load ({answer['text']}): "
+            f"{package} is installed for '{process.python}' but does not load ({said}): "
             f"run `{command} --force-reinstall --no-deps {package}`"
         )
     if process.is_own and package == "onnxruntime":

@@ -196,15 +196,15 @@ def _engine(name: str) -> Any:
 
 
 def _imported(package: str) -> Any:
-    try:
-        importlib.import_module("numpy")
-        return importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name in (package, "numpy"):
-            raise Trouble("missing", package=error.name) from error
-        raise Trouble("broken", package=package, text=_said(error)) from error
-    except Exception as error:  # a half-removed package fails in many ways
-        raise Trouble("broken", package=package, text=_said(error)) from error
+    module = None
+    for needed in ("numpy", package):
+        try:
+            module = importlib.import_module(needed)
+        except Exception as error:  # a half-removed package fails in many ways
+            if isinstance(error, ModuleNotFoundError) and error.name == needed:
+                raise Trouble("missing", package=needed) from error
+            raise Trouble("broken", package=needed, text=_said(error)) from error
+    return module
 
 
 def describe(engine: Any) -> dict[str, Any]:

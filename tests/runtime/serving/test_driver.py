@@ -210,7 +210,7 @@ def test_a_python_that_prints_when_it_starts_is_one(tmp_path: Path) -> None:
             "auto",
             "does not load .*gone_with_it.*--force-reinstall --no-deps onnxruntime`",
         ),
-        ("raise OSError('libx.so')", "auto", "does not load .libx.so.*--force-reinstall"),
+        ("raise OSError('libx.so\\nis gone')", "auto", "does not load .libx.so is gone.*--force-reinstall"),
     ],
 )
 def test_a_runtime_that_is_missing_or_broken_comes_with_the_command_that_mends_it(
