@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import psutil
 
 from onnx_oto.errors import OtoError, UnsupportedError, UsageError
 from onnx_oto.model.files.external import all_tensors
@@ -115,10 +117,17 @@ class Serving:
                 "nodes": nodes,
                 "folder": str(folder),
             }
-            answers = self._answer(process, request, _seconds_for(models, feed, seconds, least, nodes))
+            begin, busy = time.perf_counter(), _busy_seconds()
+            answer = self._answer(process, request, _seconds_for(models, feed, seconds, least, nodes))
+            of_others = _busy_seconds() - busy - answer["cpu"]
+            share = of_others / (time.perf_counter() - begin) / (psutil.cpu_count() or 1)
         return [
-            Measured(timing(answer["times"]), tuple(NodeTime(*node) for node in answer["nodes"]))
-            for answer in answers
+            Measured(
+                timing(each["times"]),
+                tuple(NodeTime(*node) for node in each["nodes"]),
+                min(max(share, 0.0), 1.0),
+            )
+            for each in answer["models"]
         ]
 
     def _alive(self) -> Process:
@@ -139,6 +148,12 @@ class Serving:
         if "error" in answer:
             raise _error(process, answer, len(request.get("models", ())))
         return answer["done"]
+
+
+def _busy_seconds() -> float:
+    """Return how long the machine's processors have worked, or were taken from it by another machine."""
+    times = psutil.cpu_times()._asdict()
+    return float(sum(times.get(name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal")))
 
 
 @contextmanager

@@ -59,10 +59,13 @@ class Measured:
     """One model: whole runs, and its nodes in the order in which they ran, () when nobody asked for them.
 
     Nodes were timed in other runs, under a profile: their sum is about the median of whole runs, not equal to it.
+    others: the share of the machine's processors that other work had meanwhile, 0 to 1. The threads of a run wait for
+    each other, so a busy machine slows models down by factors, and not all by the same; no interval tells of that.
     """
 
     timing: Timing
     nodes: tuple[NodeTime, ...] = ()
+    others: float = 0.0
 
 
 def timing(times: Sequence[float]) -> Timing:

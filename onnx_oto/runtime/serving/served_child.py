@@ -235,25 +235,28 @@ def _processor() -> tuple[str, str]:
     return name, ""
 
 
-def measure(engine: Any, request: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return for each model {"times": milliseconds of every counted run, "nodes": [name, operator, milliseconds]}.
+def measure(engine: Any, request: dict[str, Any]) -> dict[str, Any]:
+    """Return {"models": ..., "cpu": seconds that processors worked for it, all threads together}.
 
-    Nodes are timed in sessions of their own, in half of the time again: a profile makes a model slower.
+    Each model is {"times": milliseconds of every counted run, "nodes": [name, operator, milliseconds]}. Nodes are timed
+    in sessions of their own, in half of the time again: a profile makes a model slower.
     """
+    begin = time.process_time()
     numpy = importlib.import_module("numpy")
     with numpy.load(request["inputs"], allow_pickle=False) as arrays:
         feed = {name: arrays[f"arr_{place}"] for place, name in enumerate(request["names"])}
     least, most, seconds = request["least"], request["most"], request["seconds"]
     times = interleaved(_runs(engine, request, feed, None)[1], seconds, least, most)
-    if not request["nodes"]:
-        return [{"times": its, "nodes": []} for its in times]
-    sessions, runs = _runs(engine, request, feed, request["folder"])
-    interleaved(runs, seconds / 2, least, min(most, MOST_PROFILED))
-    uncounted = 1 if len(runs) > 1 else 0
-    counted = slice(WARM_UP + uncounted, None, 1 + uncounted)
-    profiles = [session.nodes() for session in sessions]
-    nodes = [medians(profile[counted] or profile[-1:]) for profile in profiles]
-    return [{"times": its, "nodes": nodes[place]} for place, its in enumerate(times)]
+    nodes: list[list[Node]] = [[] for _ in times]
+    if request["nodes"]:
+        sessions, runs = _runs(engine, request, feed, request["folder"])
+        interleaved(runs, seconds / 2, least, min(most, MOST_PROFILED))
+        uncounted = 1 if len(runs) > 1 else 0
+        counted = slice(WARM_UP + uncounted, None, 1 + uncounted)
+        profiles = [session.nodes() for session in sessions]
+        nodes = [medians(profile[counted] or profile[-1:]) for profile in profiles]
+    models = [{"times": its, "nodes": nodes[place]} for place, its in enumerate(times)]
+    return {"models": models, "cpu": time.process_time() - begin}
 
 
 def _runs(

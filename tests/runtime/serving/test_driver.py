@@ -70,6 +70,7 @@ def test_models_are_timed_equally_often_and_their_nodes_in_the_order_they_run() 
     for each in (two, one):
         assert 0 < min(each.timing.times) <= each.timing.low <= each.timing.median <= each.timing.high
         assert all(node.ms >= 0 for node in each.nodes)
+        assert 0 <= each.others <= 1
     assert [(node.name, node.op) for node in two.nodes] == [("first", "Relu"), ("second", "Softmax")]
     assert [(node.name, node.op) for node in one.nodes] == [("only", "Erf")]
 
@@ -107,6 +108,16 @@ def test_it_ends_with_its_parent_even_in_the_middle_of_a_run() -> None:
         closing.start()
         with pytest.raises(CrashedError, match="exit code 0"):
             serving.measure([model(LOOPS)], {"n": np.array(10**12)}, seconds=0.0)
+
+
+@pytest.mark.parametrize(("busy", "share"), [([5.0, 1e9], 1.0), ([5.0, 5.0], 0.0)])
+def test_the_share_of_other_work_is_told(
+    busy: list[float], share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "_busy_seconds", lambda: busy.pop(0))
+    with Serving() as serving:
+        (one,) = serving.measure([model(ONE_NODE)], X, seconds=0.0)
+    assert one.others == share
 
 
 def test_weights_may_lie_beside_a_large_model(monkeypatch: pytest.MonkeyPatch) -> None:
