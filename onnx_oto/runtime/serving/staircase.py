@@ -40,7 +40,7 @@ class Staircase:
 
 
 def probe_block(serving: Serving) -> Staircase:
-    """Return the staircase of the runtime, in about six seconds. Raises what `Serving.measure` raises.
+    """Return the staircase of the runtime, in about five seconds. Raises what `Serving.measure` raises.
 
     Chains of four 3x3 convolutions with Relu at 28x28, 32 -> C -> C -> C -> 32 channels, run in turn on one thread; the
     shortest of many runs counts, because other work on the machine only ever adds. See `staircase` for what follows.
