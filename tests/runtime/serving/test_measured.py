@@ -15,7 +15,22 @@ HOST = Host("ONNX Runtime", "1.32.0", "onnxruntime", "A processor", "0123456789a
 
 @pytest.mark.parametrize(
     ("n", "k"),
-    [(1, 1), (2, 1), (5, 1), (6, 1), (8, 1), (9, 2), (11, 2), (12, 3), (20, 6), (25, 8), (50, 18), (100, 40)],
+    [
+        (1, 1),
+        (2, 1),
+        (5, 1),
+        (6, 1),
+        (8, 1),
+        (9, 2),
+        (11, 2),
+        (12, 3),
+        (20, 6),
+        (22, 6),
+        (25, 8),
+        (27, 8),
+        (50, 18),
+        (100, 40),
+    ],
 )
 def test_the_interval_has_the_ranks_of_the_binomial_tables(n: int, k: int) -> None:
     shuffled = np.random.default_rng(0).permutation(np.arange(1.0, n + 1))
