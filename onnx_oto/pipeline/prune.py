@@ -15,7 +15,7 @@ from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.model.files.replace import together
 from onnx_oto.model.files.saving import stage, storing
 from onnx_oto.model.normal.sharing import share_copies
-from onnx_oto.pipeline.budgeting import Plan, budgets_of, plan, within
+from onnx_oto.pipeline.budgeting import Plan, budgets_of, plan, rounding_of, within
 from onnx_oto.pipeline.feeding import read_feeding
 from onnx_oto.pipeline.kept import stage_kept
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
@@ -87,13 +87,16 @@ def prune(
     analysis = opened.analysis
     scores = score(analysis, options.by, options.seed)
 
+    budgets = budgets_of(opened, options)
+    rounding = rounding_of(analysis, options, budgets, options.scope)
+
     def choosing(budgets: Sequence[Budget]) -> Choice:
         return choose(
-            analysis, scores, options.share, budgets=budgets, scope=options.scope, round_to=options.round_to
+            analysis, scores, options.share, budgets=budgets, scope=options.scope, round_to=rounding
         )
 
-    kept = within(opened, budgets_of(opened, options), choosing)
-    planned = plan(analysis, kept.choice, kept.budgets, options)
+    kept = within(opened, budgets, choosing)
+    planned = plan(analysis, kept.choice, kept.budgets, rounding)
     for sentence in (*planned.sentences(), *planned.warnings()):
         say(sentence)
     pruned = _cut(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from onnx_oto.pipeline.budgeting import Goal
 from onnx_oto.pipeline.summary import SCHEMA, Summary
 from onnx_oto.runtime.timing import Latency
 from onnx_oto.training import History, Score
@@ -60,7 +61,7 @@ class Trained:
     history: History
     gain: Gain | None = None
     chosen: int = 0
-    budgets: tuple[Budget, ...] = ()
+    goal: Goal = field(default_factory=Goal)
 
     def costs(self) -> list[tuple[Budget, float]]:
         """Return what the compact model costs in the currency of every budget."""
@@ -68,7 +69,7 @@ class Trained:
             return []
         summary = self.gain.summary
         found = {"params": summary.params, "macs": summary.macs, "bytes": summary.size}
-        return [(each, float(found[each.name].after)) for each in self.budgets]
+        return [(each, float(found[each.name].after)) for each in self.goal.budgets]
 
     def as_json(self) -> dict[str, Any]:
         """Return the result under its public names."""
@@ -80,6 +81,7 @@ class Trained:
                 each.name: {"asked": each.asked, "most": each.most, "compact": cost}
                 for each, cost in self.costs()
             },
+            "round_to": self.goal.rounding.block,
             "seconds": round(self.seconds, 2),
             "run": str(self.run),
         }

@@ -18,8 +18,9 @@ from onnx_oto.runtime.comparing import compare
 
 CUT = {"schema", "params", "macs", "bytes", "lanes", "verify", "seconds"}
 COMPACTED = CUT | {"notes"}
-PRUNED = COMPACTED | {"original"}
-TRAINED = CUT | {"metric", "metrics", "latency_ms", "sparsity", "run"}
+PLANNED = {"sparsity", "budgets", "round_to"}
+PRUNED = COMPACTED | PLANNED | {"original", "zeros"}
+TRAINED = CUT | PLANNED | {"metric", "metrics", "latency_ms", "run"}
 VERDICT = {"passed", "max_abs", "max_rel", "samples", "runtime", "sizes", "skipped"}
 
 
@@ -71,12 +72,12 @@ def test_weights_that_are_not_finite_are_said(cli, model, tmp_path):
     assert done.stderr.startswith(f"note: the model has {note}")
     assert only_json(cli("inspect", tmp_path / "odd.onnx", "--json"))["notes"][0].startswith(note)
     done = cli("prune", tmp_path / "odd.onnx", "-o", tmp_path / "small.onnx")
-    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+    assert (done.returncode, done.stderr.count("note: ")) == (0, 1)
     weights["w1"].CopyFrom(numpy_helper.from_array(np.full((8, 1, 3, 3), np.nan, np.float32), "w1"))
     onnx.save(full, tmp_path / "odd.onnx")
     done = cli("prune", tmp_path / "odd.onnx", "-o", tmp_path / "small.onnx")
-    assert (done.returncode, done.stderr.count("\n")) == (4, 1)
-    assert "72 of 'w1'" in done.stderr
+    assert done.returncode == 4
+    assert "72 of 'w1'" in done.stderr.splitlines()[-1]
 
 
 def test_inspect_for_people(cli, model):
@@ -169,7 +170,7 @@ def test_heads_stay_with_head_dims(cli, models, tmp_path):
 
     assert lanes("prune", source) == {"prunable": 4, "removed": 2}
     found = lanes("prune", source, "--head-dims", "--sparsity", 0.6, "--save-zeroed", zeroed)
-    assert found == {"prunable": 24, "removed": 16}
+    assert found == {"prunable": 24, "removed": 12}  # 14 are asked for; 4 go at a time
     assert lanes("compact", zeroed, "--head-dims") == found
     assert only_json(cli("inspect", source, "--head-dims", "--json"))["lanes"] == 24
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from onnx_oto.runtime.serving import served_child
-from onnx_oto.runtime.serving.driver import ENGINES
-from onnx_oto.runtime.serving.served_child import interleaved, medians, runs_in_profile
+from onnx_oto.runtime.bench import bench_child
+from onnx_oto.runtime.bench.bench_child import interleaved, medians, runs_in_profile
+from onnx_oto.runtime.bench.driver import ENGINES
 
-SOURCE = Path(served_child.__file__).read_text(encoding="utf-8")
+SOURCE = Path(bench_child.__file__).read_text(encoding="utf-8")
 
 
 def test_it_imports_nothing_but_the_standard_library_and_is_python_3_9() -> None:
@@ -23,7 +23,7 @@ def test_it_imports_nothing_but_the_standard_library_and_is_python_3_9() -> None
 
 
 def test_both_sides_know_the_same_engines() -> None:
-    assert tuple(served_child.ENGINES) == ENGINES[1:]
+    assert tuple(bench_child.ENGINES) == ENGINES[1:]
 
 
 def test_each_round_begins_with_the_next_and_everyone_runs_once_uncounted_before() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_oto.runtime.serving.driver import Serving
+from onnx_oto.runtime.bench.driver import Bench
 
 CHANNELS = (24, 26, 28, 30, 32, 33, 34, 36, 38, 40, 44, 47, 48, 52, 56, 60, 62, 63, 64, 65, 80, 96)
 """Some of every kind: odd ones, and odd multiples of 2, 4, 8, 16 and 32."""
@@ -39,15 +39,15 @@ class Staircase:
     times: Mapping[int, float]
 
 
-def probe_block(serving: Serving) -> Staircase:
-    """Return the staircase of the runtime, in about five seconds. Raises what `Serving.measure` raises.
+def probe_block(bench: Bench) -> Staircase:
+    """Return the staircase of the runtime, in about five seconds. Raises what `Bench.measure` raises.
 
     Chains of four 3x3 convolutions with Relu at 28x28, 32 -> C -> C -> C -> 32 channels, run in turn on one thread; the
     shortest of many runs counts, because other work on the machine only ever adds. See `staircase` for what follows.
     """
     x = np.random.default_rng(0).random((1, _ENDS, _SIDE, _SIDE), np.float32)
     models = [chain(channels) for channels in CHANNELS]
-    measured = serving.measure(models, {"x": x}, seconds=_SECONDS, most=_MOST, threads=1)
+    measured = bench.measure(models, {"x": x}, seconds=_SECONDS, most=_MOST, threads=1)
     return staircase({c: min(each.timing.times) for c, each in zip(CHANNELS, measured, strict=True)})
 
 

@@ -16,8 +16,8 @@ import pytest
 from onnx import parser
 
 from onnx_oto.errors import CrashedError, LimitError, RuntimeMissingError, UnsupportedError, UsageError
+from onnx_oto.runtime.bench import Bench, driver
 from onnx_oto.runtime.limits import Limits, limited
-from onnx_oto.runtime.serving import Serving, driver
 
 pytest.importorskip("onnxruntime")
 
@@ -50,8 +50,8 @@ def processes() -> set[int]:
 
 
 def test_the_host_is_told() -> None:
-    with Serving() as serving, Serving(sys.executable, "onnxruntime") as other:
-        host = serving.host
+    with Bench() as bench, Bench(sys.executable, "onnxruntime") as other:
+        host = bench.host
         assert (host.runtime, host.engine) == ("ONNX Runtime", "onnxruntime")
         assert host.version == metadata.version("onnxruntime-training-cpu")
         assert host.processor
@@ -61,11 +61,9 @@ def test_the_host_is_told() -> None:
 
 
 def test_models_are_timed_equally_often_and_their_nodes_in_the_order_they_run() -> None:
-    with Serving(threads=1) as serving:
+    with Bench(threads=1) as bench:
         feed = X | {"unused": np.zeros(3, np.float32)}
-        two, one = serving.measure(
-            [model(TWO_NODES), model(ONE_NODE)], feed, seconds=0.01, nodes=True, most=9
-        )
+        two, one = bench.measure([model(TWO_NODES), model(ONE_NODE)], feed, seconds=0.01, nodes=True, most=9)
     assert 6 <= two.timing.runs == one.timing.runs <= 9
     for each in (two, one):
         assert 0 < min(each.timing.times) <= each.timing.low <= each.timing.median <= each.timing.high
@@ -76,38 +74,38 @@ def test_models_are_timed_equally_often_and_their_nodes_in_the_order_they_run() 
 
 
 def test_nodes_are_timed_only_when_they_are_asked_for_and_no_model_takes_no_time() -> None:
-    with Serving() as serving:
-        (one,) = serving.measure([model(ONE_NODE)], X, seconds=0.0, least=3, most=3)
+    with Bench() as bench:
+        (one,) = bench.measure([model(ONE_NODE)], X, seconds=0.0, least=3, most=3)
         assert one.nodes == ()
         assert one.timing.runs == 3
-        assert serving.measure([], X, seconds=9.0) == []
+        assert bench.measure([], X, seconds=9.0) == []
 
 
 def test_models_of_newer_ir_versions_and_other_names_of_inputs_are_served() -> None:
     newer = model(ONE_NODE.replace("x", "file"))
     newer.ir_version = 13
-    with Serving() as serving:
-        assert serving.measure([newer], {"file": X["x"]}, seconds=0.0)
+    with Bench() as bench:
+        assert bench.measure([newer], {"file": X["x"]}, seconds=0.0)
 
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = processes()
-    with Serving() as serving:
+    with Bench() as bench:
         started = processes() - before
         assert len(started) == 1
-        serving.measure([model(ONE_NODE)], X, seconds=0.0, nodes=True)
+        bench.measure([model(ONE_NODE)], X, seconds=0.0, nodes=True)
         assert not list(tmp_path.iterdir())
     assert not processes() & started
 
 
 def test_it_ends_with_its_parent_even_in_the_middle_of_a_run() -> None:
-    with Serving() as serving:
-        pipe = serving._alive()._process.stdin
+    with Bench() as bench:
+        pipe = bench._alive()._process.stdin
         closing = threading.Timer(0.5, pipe.close)  # as the system does when the parent is killed
         closing.start()
         with pytest.raises(CrashedError, match="exit code 0"):
-            serving.measure([model(LOOPS)], {"n": np.array(10**12)}, seconds=0.0)
+            bench.measure([model(LOOPS)], {"n": np.array(10**12)}, seconds=0.0)
 
 
 @pytest.mark.parametrize(("busy", "share"), [([5.0, 1e9], 1.0), ([5.0, 5.0], 0.0)])
@@ -115,8 +113,8 @@ def test_the_share_of_other_work_is_told(
     busy: list[float], share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(driver, "_busy_seconds", lambda: busy.pop(0))
-    with Serving() as serving:
-        (one,) = serving.measure([model(ONE_NODE)], X, seconds=0.0)
+    with Bench() as bench:
+        (one,) = bench.measure([model(ONE_NODE)], X, seconds=0.0)
     assert one.others == share
 
 
@@ -124,14 +122,14 @@ def test_weights_may_lie_beside_a_large_model(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(driver, "_EXTERNAL_ABOVE", 0)
     large = model("g (float[N,400] x) => (float[N,4] y) { y = MatMul(x, w) }")
     large.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((400, 4), np.float32), "w"))
-    with Serving() as serving:
-        assert serving.measure([large], {"x": np.ones((1, 400), np.float32)}, seconds=0.0)
+    with Bench() as bench:
+        assert bench.measure([large], {"x": np.ones((1, 400), np.float32)}, seconds=0.0)
 
 
 def test_texts_are_fed() -> None:
     texts = model("g (string[N] x) => (string[N] y) { y = Identity(x) }")
-    with Serving() as serving:
-        assert serving.measure([texts], {"x": np.array(["a", "longer"], object)}, seconds=0.0)
+    with Bench() as bench:
+        assert bench.measure([texts], {"x": np.array(["a", "longer"], object)}, seconds=0.0)
 
 
 @pytest.mark.parametrize(
@@ -143,42 +141,42 @@ def test_texts_are_fed() -> None:
     ],
 )
 def test_a_refusal_is_one_line_and_the_next_model_is_served(text: str, feed: dict, said: str) -> None:
-    with Serving() as serving:
+    with Bench() as bench:
         with pytest.raises(UnsupportedError, match=f"does not run the model: .*{said}") as caught:
-            serving.measure([model(text)], feed, seconds=0.0)
+            bench.measure([model(text)], feed, seconds=0.0)
         assert "\n" not in str(caught.value)
         with pytest.raises(UnsupportedError, match="does not run model 2 of 2"):
-            serving.measure([model(ONE_NODE), model(UNKNOWN)], X, seconds=0.0)
-        assert serving.measure([model(ONE_NODE)], X, seconds=0.0)
+            bench.measure([model(ONE_NODE), model(UNKNOWN)], X, seconds=0.0)
+        assert bench.measure([model(ONE_NODE)], X, seconds=0.0)
 
 
 def test_what_takes_too_long_is_stopped_and_the_next_model_is_served() -> None:
-    with Serving() as serving:
+    with Bench() as bench:
         begin = time.monotonic()
         with (
             limited(Limits(seconds=0.05)),
             pytest.raises(LimitError, match=r"longer than 0\.8 s.*--limit-time"),
         ):
-            serving.measure([model(LOOPS)], {"n": np.array(10**12)}, seconds=0.0)
+            bench.measure([model(LOOPS)], {"n": np.array(10**12)}, seconds=0.0)
         assert time.monotonic() - begin < 30
-        assert serving.measure([model(ONE_NODE)], X, seconds=0.0)
+        assert bench.measure([model(ONE_NODE)], X, seconds=0.0)
 
 
 def test_a_crash_is_an_error_and_the_next_model_is_served() -> None:
-    with Serving() as serving:
+    with Bench() as bench:
         with pytest.raises(CrashedError, match=r"brings the runtime of '.*' down \("):
-            serving.measure([model(DIVIDES)], {"x": np.array([1, 2]), "d": np.array([1, 0])}, seconds=0.0)
-        assert serving.measure([model(ONE_NODE)], X, seconds=0.0)
+            bench.measure([model(DIVIDES)], {"x": np.array([1, 2]), "d": np.array([1, 0])}, seconds=0.0)
+        assert bench.measure([model(ONE_NODE)], X, seconds=0.0)
 
 
 def test_an_engine_that_is_unknown_is_refused_at_once() -> None:
     with pytest.raises(UsageError, match="'tflite' is no engine: choose auto, onnxruntime or openvino"):
-        Serving(engine="tflite")
+        Bench(engine="tflite")
 
 
 def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(RuntimeMissingError, match=r"no_python'.*cannot be started \(.*give the path"):
-        Serving(tmp_path / "no_python").__enter__()
+        Bench(tmp_path / "no_python").__enter__()
 
 
 @posix
@@ -198,15 +196,15 @@ def test_what_is_no_python_is_told(
     monkeypatch.setattr(driver, "START_SECONDS", 1.0)
     before = processes()
     with pytest.raises(RuntimeMissingError, match=f"does not answer as Python 3.9 or newer does: it {did}"):
-        Serving(interpreter(tmp_path, script)).__enter__()
+        Bench(interpreter(tmp_path, script)).__enter__()
     assert processes() <= before
 
 
 @posix
 def test_a_python_that_prints_when_it_starts_is_one(tmp_path: Path) -> None:
     script = f"echo Welcome; echo '{{}}'; exec '{sys.executable}' \"$@\""
-    with Serving(interpreter(tmp_path, script)) as serving:
-        assert serving.measure([model(ONE_NODE)], X, seconds=0.0)
+    with Bench(interpreter(tmp_path, script)) as bench:
+        assert bench.measure([model(ONE_NODE)], X, seconds=0.0)
 
 
 @posix
@@ -235,11 +233,11 @@ def test_a_runtime_that_is_missing_or_broken_comes_with_the_command_that_mends_i
         (packages / "onnxruntime.py").write_text(module, encoding="utf-8")
     bare = f"PYTHONPATH='{packages}' exec '{sys.executable}' -S \"$@\""
     with pytest.raises(RuntimeMissingError, match=said):
-        Serving(interpreter(tmp_path, bare), engine).__enter__()
+        Bench(interpreter(tmp_path, bare), engine).__enter__()
 
 
 def test_an_engine_that_is_not_installed_here_is_named() -> None:
     if any(name.lower() == "openvino" for name in metadata.packages_distributions()):
         pytest.skip("it is installed")
     with pytest.raises(RuntimeMissingError, match="pip install openvino"):
-        Serving(engine="openvino").__enter__()
+        Bench(engine="openvino").__enter__()

@@ -20,10 +20,10 @@ from onnx_oto.errors import OtoError, UnsupportedError, UsageError
 from onnx_oto.model.files.external import all_tensors
 from onnx_oto.model.files.saving import save, storing
 from onnx_oto.model.graph.tensors import byte_count
+from onnx_oto.runtime.bench.measured import Host, Measured, NodeTime, timing
+from onnx_oto.runtime.bench.process import START_SECONDS, Process, unanswerable
 from onnx_oto.runtime.limits import allowance
 from onnx_oto.runtime.runner import first_line
-from onnx_oto.runtime.serving.measured import Host, Measured, NodeTime, timing
-from onnx_oto.runtime.serving.process import START_SECONDS, Process, unanswerable
 
 ENGINES = ("auto", "onnxruntime", "openvino")
 """What can measure. `auto` is the first of the others that is installed there."""
@@ -35,15 +35,15 @@ _UNCOUNTED = 4
 """Runs, or openings, that a model has beside its rounds: opened, warmed up twice."""
 
 
-class Serving:
+class Bench:
     """A process that measures models by the interpreter `python` (a path; None: the one that runs this).
 
     engine: one of ENGINES. threads: how many a run may use; 0 = the default of the runtime. As a context manager it
     starts the process and ends it. Where a model brought the process down, or took too long, the next request starts
     another.
 
-        with Serving("/srv/venv/bin/python", threads=2) as serving:
-            full, compact = serving.measure([model, smaller], feed, seconds=2.0)
+        with Bench("/srv/venv/bin/python", threads=2) as bench:
+            full, compact = bench.measure([model, smaller], feed, seconds=2.0)
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Serving:
         self._process: Process | None = None
         self._host: Host | None = None
 
-    def __enter__(self) -> Serving:
+    def __enter__(self) -> Bench:
         """Start the process. Raises RuntimeMissingError where there is no such Python, or no runtime for it."""
         self._alive()
         return self
@@ -93,7 +93,7 @@ class Serving:
         """Return how long each model takes on the same inputs, models in turn, for about `seconds` in all.
 
         Two rounds warm up and are not counted; at least `least` are, at most `most`. nodes: time the nodes too, in
-        half of the time again. threads: others than those of this Serving. Inputs that a model does not have are
+        half of the time again. threads: others than those of this Bench. Inputs that a model does not have are
         not fed.
 
         Raises UnsupportedError when the runtime refuses a model, LimitError when measuring takes much longer than runs

@@ -14,7 +14,7 @@ from typing import IO, Any, cast
 from onnx_oto.errors import CrashedError, LimitError, OtoError, RuntimeMissingError, one_line
 from onnx_oto.runtime.worker import cause
 
-SCRIPT = Path(__file__).with_name("served_child.py")
+SCRIPT = Path(__file__).with_name("bench_child.py")
 START_SECONDS = 60.0
 """What Python may take to start and to import the runtime, from a cold disk too."""
 

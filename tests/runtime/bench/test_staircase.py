@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnx_oto.runtime.serving.staircase import CHANNELS, chain, staircase, work
+from onnx_oto.runtime.bench.staircase import CHANNELS, chain, staircase, work
 
 ORT = {
     28: 301,
