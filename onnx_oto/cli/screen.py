@@ -80,8 +80,7 @@ def print_trained(result: Trained, gain: Gain) -> None:
         rows.append((f"test {name}", f"{value:.4f}", f"{small.further[name]:.4f}", ""))
     _print_changes(rows)
     target = "" if result.target is None else f", target {result.target:.1%}"
-    besides = summary.removed - result.chosen
-    more = f"; {besides} of them were zero besides those that were chosen" if besides > 0 else ""
+    more = f"; {result.besides} of them were zero besides those that were chosen" if result.besides else ""
     print_line(
         f"groups zeroed and removed: {summary.removed} of {summary.prunable} ({result.achieved:.1%}{target}){more}"
     )

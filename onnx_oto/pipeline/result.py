@@ -63,6 +63,11 @@ class Trained:
     chosen: int = 0
     goal: Goal = field(default_factory=Goal)
 
+    @property
+    def besides(self) -> int:
+        """How many groups were removed that the optimizer did not choose: they were zero all the same."""
+        return 0 if self.gain is None else max(self.gain.summary.removed - self.chosen, 0)
+
     def costs(self) -> list[tuple[Budget, float]]:
         """Return what the compact model costs in the currency of every budget."""
         if self.gain is None:
@@ -76,12 +81,13 @@ class Trained:
         result = self.gain.as_json() if self.gain is not None else {"schema": SCHEMA, "stopped": True}
         return {
             **result,
-            "sparsity": {"target": self.target, "achieved": self.achieved, "chosen": self.chosen},
+            "sparsity": {"target": self.target, "achieved": self.achieved},
             "budgets": {
                 each.name: {"asked": each.asked, "most": each.most, "compact": cost}
                 for each, cost in self.costs()
             },
             "round_to": self.goal.rounding.block,
+            "zeros": {"besides": self.besides},
             "seconds": round(self.seconds, 2),
             "run": str(self.run),
         }

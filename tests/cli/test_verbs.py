@@ -18,8 +18,8 @@ from onnx_oto.runtime.comparing import compare
 
 CUT = {"schema", "params", "macs", "bytes", "lanes", "verify", "seconds"}
 COMPACTED = CUT | {"notes"}
-PLANNED = {"sparsity", "budgets", "round_to"}
-PRUNED = COMPACTED | PLANNED | {"original", "zeros"}
+PLANNED = {"sparsity", "budgets", "round_to", "zeros"}
+PRUNED = COMPACTED | PLANNED | {"original"}
 TRAINED = CUT | PLANNED | {"metric", "metrics", "latency_ms", "run"}
 VERDICT = {"passed", "max_abs", "max_rel", "samples", "runtime", "sizes", "skipped"}
 
