@@ -16,6 +16,7 @@ from onnx_oto.model.files.saving import stage, storing
 from onnx_oto.model.normal.sharing import share_copies
 from onnx_oto.pipeline.feeding import read_feeding
 from onnx_oto.pipeline.kept import stage_kept
+from onnx_oto.pipeline.measuring import measure_cut, warnings_of
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import CompactOptions, PruneOptions
 from onnx_oto.pipeline.places import Output, files_read, require_apart
@@ -32,19 +33,24 @@ from onnx_oto.zigs.groups import zero_lanes
 
 @dataclass(frozen=True)
 class Pruned:
-    """The result of a cut. seconds: of analysis and cut, and of verification. notes: see `Opened`."""
+    """The result of a cut. seconds: of analysis and cut, of verification, and of timing. notes: see `Opened`."""
 
     summary: Summary
     cut_seconds: float
     verify_seconds: float
     notes: tuple[str, ...] = ()
+    latency_seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         """Return the result under its public names."""
         return {
             **self.summary.as_json(),
             **({"original": original.as_json()} if (original := self.summary.verdict.original) else {}),
-            "seconds": {"cut": round(self.cut_seconds, 4), "verify": round(self.verify_seconds, 4)},
+            "seconds": {
+                "cut": round(self.cut_seconds, 4),
+                "verify": round(self.verify_seconds, 4),
+                "latency": round(self.latency_seconds, 4),
+            },
             "notes": list(self.notes),
         }
 
@@ -86,6 +92,8 @@ def prune(
         kept=options.kept,
         seed=options.seed,
         is_original=True,
+        is_timed=not options.skip_latency,
+        round_to=options.round_to,
     )
 
 
@@ -109,7 +117,8 @@ def compact_zeros(
             f"of the {choice.prunable} groups of '{opened.path.name}', {what} is exactly zero: train it with "
             "`onnx-oto train`, or remove channels by their weights with `onnx-oto prune`"
         )
-    return _cut(opened, choice.drop, output, begin, feeding=read_feeding(opened.model, options))
+    feeding = read_feeding(opened.model, options)
+    return _cut(opened, choice.drop, output, begin, feeding=feeding, is_timed=not options.skip_latency)
 
 
 def cut_and_verify(
@@ -156,8 +165,13 @@ def _cut(
     kept: str | os.PathLike[str] | None = None,
     seed: int = 0,
     is_original: bool = False,
+    is_timed: bool = True,
+    round_to: object = None,
 ) -> Pruned:
-    """Cut, verify and write. begin: when work began. is_original: whether zeroing groups changes the model."""
+    """Cut, verify, measure and write. begin: when work began. is_original: whether zeroing groups changes the model.
+
+    round_to: see `warnings_of`.
+    """
     result = cut_out(opened.analysis, drop)
     small = result.model
     cut = time.perf_counter()
@@ -172,6 +186,10 @@ def _cut(
     end = time.perf_counter()
     unwritten = Change(opened.file_bytes, 0)
     summary = summarise(opened.analysis, small, int(drop.sum()), verdict, unwritten)
+    if is_timed:
+        latency = measure_cut(opened.analysis, small, summary, feeding, worked=end - begin)
+        summary = replace(summary, latency=latency, warnings=warnings_of(latency, round_to))
+    timed = time.perf_counter()
     for each in (small, zeroed):
         share_copies(each, opened.origins)
     with storing(output), together() as files:
@@ -183,4 +201,4 @@ def _cut(
             with storing(kept):
                 stage_kept(opened, drop, result, kept, files)
     summary = replace(summary, size=replace(unwritten, after=written))
-    return Pruned(summary, cut - begin, end - cut, opened.notes)
+    return Pruned(summary, cut - begin, end - cut, opened.notes, timed - end)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from onnx_oto.pipeline.summary import SCHEMA, Summary
-from onnx_oto.runtime.timing import Latency
 from onnx_oto.training import History, Score
 
 
@@ -16,22 +15,19 @@ from onnx_oto.training import History, Score
 class Gain:
     """Full against compact model, after training.
 
-    scores and latencies: of the full model and of the compact one.
+    scores: of the full model and of the compact one.
     """
 
     summary: Summary
     scores: tuple[Score, Score]
-    latencies: tuple[Latency, Latency]
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures under their public names."""
         full, small = self.scores
-        slow, fast = self.latencies
         return {
             **self.summary.as_json(),
             "metric": _metric(full.metric, full.value, small.value),
             "metrics": [_metric(name, value, small.further[name]) for name, value in full.further.items()],
-            "latency_ms": {"full": round(slow.median, 4), "compact": round(fast.median, 4)},
         }
 
 
