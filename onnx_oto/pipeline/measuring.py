@@ -20,7 +20,7 @@ Feed: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 SHARE_OF_WORK = 0.25
 """Of the time that a verb took, what timing may take where that is more than some seconds."""
-PATIENCE = 5.0
+MOST_SECONDS = 5.0
 """Seconds that one run may take at sizes that verification did not try."""
 MOST_TRIED = 3
 """How many of the sizes that verification tried are tried again, largest first."""
@@ -70,7 +70,7 @@ def warnings_of(latency: Latencies | Untimed | None, round_to: object) -> tuple[
 def _running_feed(run: Runner, full: Analysis, summary: Summary, feeding: Feeding) -> Feed | None:
     """Return the first feed that the full model runs on."""
     allowed = allowance(weights=0, fed=0).seconds
-    usual = Limits(feeding.limits.memory, min(allowed, PATIENCE))
+    usual = Limits(feeding.limits.memory, min(allowed, MOST_SECONDS))
     tried = sorted(summary.verdict.sizes, key=_extent, reverse=True)[:MOST_TRIED]
     for sizes, limits in ((summary.macs_at, usual), *((sizes, feeding.limits) for sizes in tried)):
         with limited(limits):

@@ -24,7 +24,8 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 FEWEST_RUNS = 3
 """With fewer, an interval says nothing: three slow runs follow three fast ones by chance once in twenty times."""
 MARGIN = 1.03
-"""How many times as long one model takes at least where it is called slower: less is nothing to anybody."""
+"""How many times as long one model takes at least where it is called slower. Runs are not quite independent: of a model
+that takes 4 us and is timed against itself the intervals are apart in 7 of 40 cases, the medians by 1.3 % at most."""
 ONE_IN = 40
 """How seldom the median lies below its interval, and how seldom above: 2.5 % each."""
 TROUBLES = (UnsupportedError, RuntimeMissingError, LimitError, CrashedError, JobFailed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import numpy as np
@@ -115,6 +116,7 @@ def test_without_an_axis_there_is_no_batch():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads as Linux does")
 def test_the_default_number_of_threads_is_the_one_that_is_used():
+    gc.collect()  # sessions of other tests are closed with the next one that opens
     first = runner(model(HEALTHY))
     process = psutil.Process(shared()._process.pid)
     before = process.num_threads()
