@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # what is printed; looking at a model loads nothing that runs
     from onnx_oto.runtime.timing import Latencies
 
 MOST_SIZES = 4
+ALIKE = 1.1
+"""How many times as long a model may take for both to be called about the same where noise hides which is faster."""
 LEAST_NAME = 30
 """Characters that the names of figures are folded to in a table, before there are lines in its place."""
 NARROW = 60
@@ -240,7 +242,9 @@ def _times(latency: Latencies) -> str:
     full, small = latency.full.median, latency.compact.median
     if latency.is_faster:
         return f"{full / small:.2f}x faster"
-    return f"{small / full:.2f}x slower" if latency.is_slower else "about the same"
+    if latency.is_slower:
+        return f"{small / full:.2f}x slower"
+    return "about the same" if 1 / ALIKE <= small / full <= ALIKE else "within the noise"
 
 
 def _verdict_lines(verdict: Verdict) -> Iterator[str]:

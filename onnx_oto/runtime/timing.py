@@ -25,7 +25,7 @@ FEWEST_RUNS = 3
 """With fewer, an interval says nothing: three slow runs follow three fast ones by chance once in twenty times."""
 MARGIN = 1.03
 """How many times as long one model takes at least where it is called slower. Runs are not quite independent: of a model
-that takes 4 us and is timed against itself the intervals are apart in 7 of 40 cases, the medians by 1.3 % at most."""
+that takes 4 us and is timed against itself intervals are apart in 7 of 40 cases, the medians by 1.3 % at most."""
 ONE_IN = 40
 """How seldom the median lies below its interval, and how seldom above: 2.5 % each."""
 TROUBLES = (UnsupportedError, RuntimeMissingError, LimitError, CrashedError, JobFailed)
@@ -50,13 +50,16 @@ class Latency:
 
 @dataclass(frozen=True)
 class Latencies:
-    """Full against compact model on one feed. at: the sizes that open axes had in it.
+    """Full against compact model on one feed, in turn. at: the sizes that open axes had in it.
 
+    ratio: the 95 % interval of how many times as long as the full model the compact one took in the same round. What
+    else the machine does in a round disturbs both, so it is narrower than their own intervals tell.
     batch: the size of the first axis of what was fed, None when nothing that was fed has one.
     """
 
     full: Latency
     compact: Latency
+    ratio: tuple[float, float]
     runtime: str
     threads: int
     batch: int | None = None
@@ -64,13 +67,13 @@ class Latencies:
 
     @property
     def is_faster(self) -> bool:
-        """Whether the compact model is faster beyond the intervals."""
-        return _is_beyond(self.compact, self.full)
+        """Whether the compact model is faster beyond the interval, and by more than nobody notices."""
+        return self.ratio[1] < 1 and self.full.median > MARGIN * self.compact.median
 
     @property
     def is_slower(self) -> bool:
-        """Whether the compact model is slower beyond the intervals."""
-        return _is_beyond(self.full, self.compact)
+        """Whether the compact model is slower beyond the interval, and by more than nobody notices."""
+        return self.ratio[0] > 1 and self.compact.median > MARGIN * self.full.median
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures under their public names."""
@@ -80,6 +83,7 @@ class Latencies:
             "compact": round(small.median, 4),
             "full_interval": [round(full.low, 4), round(full.high, 4)],
             "compact_interval": [round(small.low, 4), round(small.high, 4)],
+            "ratio_interval": [round(bound, 4) for bound in self.ratio],
             "runs": full.runs,
             "runtime": self.runtime,
             "threads": self.threads,
@@ -99,10 +103,6 @@ class Untimed:
         return {"full": None, "compact": None, "not_measured": self.reason}
 
 
-def _is_beyond(fast: Latency, slow: Latency) -> bool:
-    return slow.low > fast.high and slow.median > MARGIN * fast.median
-
-
 def latency(
     models: Sequence[onnx.ModelProto],
     feed: Arrays,
@@ -116,7 +116,8 @@ def latency(
     Two rounds warm up and are not counted; at least five are. threads: of onnxruntime, 0 = its default.
     """
     patience = Patience(short=seconds, many=LEAST_ROUNDS, long=seconds, most=most, longest=math.inf)
-    return _timed([runner(model, threads=threads) for model in models], feed, patience)
+    runners = [runner(model, threads=threads) for model in models]
+    return [_latency(times) for times in time_runners(runners, feed, patience)]
 
 
 def measure(
@@ -134,14 +135,17 @@ def measure(
     """
     try:
         first = opened or in_onnxruntime(full, threads=threads)
-        times = _timed([first, in_onnxruntime(compact, threads=threads)], feed, patience)
+        times = time_runners([first, in_onnxruntime(compact, threads=threads)], feed, patience)
     except TROUBLES as error:
         return Untimed(first_line(error))
-    if times[0].runs < FEWEST_RUNS:
+    if len(times[0]) < FEWEST_RUNS:
         return Untimed(f"{FEWEST_RUNS} runs of both models take longer than {patience.longest:.0f} s")
     batch = next((len(array) for array in feed.values() if np.ndim(array)), None)
     at = sizes_of(slots(full), feed)
-    return Latencies(times[0], times[1], first.runtime, threads or default_threads(), batch, at)
+    ratio = median_interval([small / large for large, small in zip(*times, strict=True)])
+    return Latencies(
+        _latency(times[0]), _latency(times[1]), ratio, first.runtime, threads or default_threads(), batch, at
+    )
 
 
 def median_interval(times: Sequence[float]) -> tuple[float, float]:
@@ -168,11 +172,5 @@ def default_threads() -> int:
     return psutil.cpu_count(logical=False) or os.cpu_count() or 1
 
 
-def _timed(runners: Sequence[Runner], feed: Arrays, patience: Patience) -> list[Latency]:
-    times = time_runners(runners, feed, patience)
-    return [
-        Latency(float(np.median(t)), *median_interval(t), len(t))
-        if t
-        else Latency(math.nan, math.nan, math.nan, 0)
-        for t in times
-    ]
+def _latency(times: Sequence[float]) -> Latency:
+    return Latency(float(np.median(times)), *median_interval(times), len(times))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,8 @@ def screens(capsys, latency: Latencies | Untimed | None, *warnings: str) -> tupl
 
 def latencies(compact: float, at: Mapping[str, int]) -> Latencies:
     full, small = (Latency(x, 0.99 * x, 1.01 * x, 25) for x in (3.214, compact))
-    return Latencies(full, small, "ONNX Runtime 1.19.2", 2, 1, at)
+    ratio = compact / 3.214
+    return Latencies(full, small, (0.98 * ratio, 1.02 * ratio), "ONNX Runtime 1.19.2", 2, 1, at)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +108,12 @@ def test_latency_says_what_it_was_measured_in(capsys, monkeypatch, compact, row)
     out, _ = screens(capsys, latencies(compact, {"N": 1}))
     assert f"latency (ONNX Runtime 1.19.2, 2 threads, batch 1): {row}\n" in out
     assert "latency was measured at" not in out
+
+
+def test_noise_that_hides_much_is_no_likeness(capsys, monkeypatch):
+    monkeypatch.setattr(screen.out, "_width", 40)
+    noisy = replace(latencies(6.4, {"N": 1}), ratio=(0.9, 2.5))
+    assert "3.21 ms -> 6.40 ms (within the noise)" in screens(capsys, noisy)[0]
 
 
 def test_a_long_name_is_folded_and_the_table_stays(capsys, monkeypatch):

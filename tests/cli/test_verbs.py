@@ -21,7 +21,8 @@ COMPACTED = CUT | {"notes"}
 PRUNED = COMPACTED | {"original"}
 TRAINED = CUT | {"metric", "metrics", "sparsity", "run"}
 LATENCY = {
-    "full", "compact", "full_interval", "compact_interval", "runs", "runtime", "threads", "batch", "at",
+    "full", "compact", "full_interval", "compact_interval", "ratio_interval", "runs", "runtime", "threads", "batch",
+    "at",
 }  # fmt: skip
 VERDICT = {"passed", "max_abs", "max_rel", "samples", "runtime", "sizes", "skipped"}
 
