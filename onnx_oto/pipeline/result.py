@@ -9,7 +9,6 @@ from typing import Any
 
 from onnx_oto.pipeline.budgeting import Goal
 from onnx_oto.pipeline.summary import SCHEMA, Summary
-from onnx_oto.runtime.timing import Latency
 from onnx_oto.training import History, Score
 from onnx_oto.zigs.budgets import Budget
 
@@ -18,22 +17,19 @@ from onnx_oto.zigs.budgets import Budget
 class Gain:
     """Full against compact model, after training.
 
-    scores and latencies: of the full model and of the compact one.
+    scores: of the full model and of the compact one.
     """
 
     summary: Summary
     scores: tuple[Score, Score]
-    latencies: tuple[Latency, Latency]
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures under their public names."""
         full, small = self.scores
-        slow, fast = self.latencies
         return {
             **self.summary.as_json(),
             "metric": _metric(full.metric, full.value, small.value),
             "metrics": [_metric(name, value, small.further[name]) for name, value in full.further.items()],
-            "latency_ms": {"full": round(slow.median, 4), "compact": round(fast.median, 4)},
         }
 
 
