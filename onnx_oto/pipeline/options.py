@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 
 DEFAULT_SPARSITY = 0.5
-BUDGETS = ("params", "macs", "bytes")
+BUDGETS = ("params", "macs", "bytes", "latency")
 """The settings that say what the compact model may cost at most."""
 
 
@@ -84,6 +84,12 @@ def _backends() -> Iterable[str]:
     from onnx_oto.gradients.backends import AUTO, BACKENDS
 
     return (AUTO, *BACKENDS)
+
+
+def _engines() -> Iterable[str]:
+    from onnx_oto.runtime.bench import ENGINES
+
+    return ENGINES
 
 
 def _told(entries: Mapping[str, Callable[..., Any]]) -> str:
@@ -217,6 +223,22 @@ class CompactOptions(AnalysisOptions, FeedOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BenchOptions(AnalysisOptions, FeedOptions):
+    """What `bench` is asked for."""
+
+    table: PathLike | None = setting(
+        None,
+        "Write a table of what the model's operators cost at other widths, to choose widths by (takes a minute or so).",
+    )
+    python: PathLike | None = setting(
+        None, "Interpreter of the environment whose runtime is measured.", shown="this one's"
+    )
+    engine: str = setting("auto", "Runtime to measure.", choices=_engines)
+    threads: int = setting(0, "Threads of a run.", check=not_negative, shown="the runtime's default")
+    seconds: float = setting(3.0, "How long to measure, beside the table.", check=positive)
+
+
+@dataclass(frozen=True, kw_only=True)
 class VerifyOptions(FeedOptions):
     """What `verify` is asked for."""
 
@@ -247,6 +269,20 @@ class BudgetOptions(CompactOptions):
     params: float | str | None = _budget("params", "Parameters")
     macs: float | str | None = _budget("macs", "Multiply-accumulates")
     bytes: float | str | None = _budget("bytes", "File size")
+    latency: float | str | None = _budget("latency", "Milliseconds of a run, measured,")
+    table: PathLike | None = setting(
+        None,
+        "Latency table of the model, see `bench`: read, or measured and written where there is none.",
+        shown="measured anew",
+    )
+    python: PathLike | None = setting(
+        None,
+        "Interpreter of the environment that will serve the model: latency is measured by its runtime.",
+        shown="this one's",
+    )
+    threads: int = setting(
+        0, "Threads that latency is measured with.", check=not_negative, shown="the runtime's default"
+    )
     round_to: int | Literal["auto"] = setting(
         "auto",
         "Widths that operators see keep a multiple of this: a number, 1 for any width, or auto for what kernels like.",

@@ -20,7 +20,8 @@ class Budget:
     """What a model may cost at most in one currency, the name of which is that of the setting.
 
     asked: as the user wrote it. most: that, counted. full: what the full model costs. terms: what a model costs by the
-    lanes that stay, to which `fixed` is added, which no lane changes.
+    lanes that stay, to which `fixed` is added, which no lane changes. curve: points (counted, real), both ascending, by
+    which what is counted so is told, where it is known to be off; () where it is what it is.
     """
 
     name: str
@@ -29,24 +30,42 @@ class Budget:
     full: float
     terms: Terms
     fixed: float = 0.0
+    curve: tuple[tuple[float, float], ...] = ()
 
     def cost(self, drop: BoolArray) -> float:
         """Return what the model costs without these lanes: bool [lanes]."""
-        return self.terms.at(~drop) + self.fixed
+        counted = self.terms.at(~drop) + self.fixed
+        return _along(self.curve, counted) if self.curve else counted
 
     def part(self, share: float = 1.0) -> tuple[Terms, float]:
         """Return terms, and what they may be at most when `share` of what is to go has gone."""
         most = self.full - share * (self.full - self.most) if self.most < self.full else self.most
+        if self.curve:
+            most = _along(tuple((real, counted) for counted, real in self.curve), most)
         return self.terms, max(most - self.fixed, float(np.finfo(np.float64).tiny))
 
     def tightened(self, measured: float, predicted: float) -> Budget:
         """Return the budget for a model that turned out to cost `measured` where `predicted` was counted."""
         return replace(self, fixed=self.fixed + measured - predicted)
 
+    def scaled(self, off: float) -> Budget:
+        """Return the budget for models that turned out to cost `off` times what was told."""
+        return replace(self, curve=tuple((counted, real * off) for counted, real in self.curve))
+
+    def with_curve(self, curve: tuple[tuple[float, float], ...]) -> Budget:
+        """Return the budget told by a curve."""
+        return replace(self, curve=curve)
+
     def told(self, cost: float) -> str:
         """Return a cost as people read it, and what share of the full model's it is."""
         share = cost / self.full if self.full else 1.0
         return f"{share:.1%} of the {WORDS[self.name]} ({shown(self.name, cost)})"
+
+
+def _along(curve: tuple[tuple[float, float], ...], x: float) -> float:
+    """Return the value of a curve through points and the origin, straight between them and beyond the last one."""
+    xs, ys = (np.array([0.0, *each]) for each in zip(*curve, strict=True))
+    return float(np.interp(x, xs, ys)) if x <= xs[-1] else float(x * ys[-1] / xs[-1])
 
 
 def budget(name: str, asked: Amount, full: float, terms: Terms, fixed: float = 0.0) -> Budget:

@@ -9,10 +9,11 @@ import numpy as np
 import psutil
 import pytest
 
+from onnx_oto.runtime.intervals import median_interval
 from onnx_oto.runtime.limits import Limits, limited
 from onnx_oto.runtime.runner import runner
 from onnx_oto.runtime.sessions import Patience
-from onnx_oto.runtime.timing import Latencies, Latency, Untimed, default_threads, measure, median_interval
+from onnx_oto.runtime.timing import Latencies, Latency, Untimed, default_threads, measure
 from onnx_oto.runtime.worker import shared
 from tests.runtime.test_worker import DIVIDES, HEALTHY, LOOPS, X, ints, model
 
