@@ -85,10 +85,14 @@ _COUNTED: dict[str, Callable[[Opened, Amount], Budget]] = {"params": _params, "m
 
 @dataclass(frozen=True, eq=False)
 class Goal:
-    """What a run is to keep to, settled before the first step: budgets, and which widths are wanted."""
+    """What a run is to keep to, settled before the first step: budgets, and which widths are wanted.
+
+    table: of the runtime, where latency is a budget.
+    """
 
     budgets: tuple[Budget, ...] = ()
     rounding: Rounding = field(default_factory=lambda: fixed(1))
+    table: Table | None = None
 
 
 def rounding_of(

@@ -16,6 +16,7 @@ from onnx_oto.gradients import Backend, Preparation, TrainingSpec, choose_backen
 from onnx_oto.model.normal.serving import Serving, data_inputs, serving
 from onnx_oto.pipeline.budgeting import Goal, budgets_of, plan, rounding_of, within
 from onnx_oto.pipeline.feeding import parse_numbers, read_feeding
+from onnx_oto.pipeline.latency.making import Clock, clock_for
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import DEFAULT_SPARSITY, TrainOptions
 from onnx_oto.pipeline.prune import require_passed
@@ -76,7 +77,8 @@ def make_ready(
     feeding = read_feeding(opened.model, options)
     goal = Goal()
     if options.prunes:
-        feeding, goal = _rehearse(opened, served, opening, feeding, options, say)
+        with clock_for(opened, options, feeding, say) as clock:
+            feeding, goal = _rehearse(opened, served, opening, feeding, options, say, clock)
     dataset = _dataset(opened, preparation, opening, options)
     for note in dataset.notes:
         say(note)
@@ -198,6 +200,7 @@ def _rehearse(
     feeding: Feeding,
     options: TrainOptions,
     say: Say,
+    clock: Clock | None,
 ) -> tuple[Feeding, Goal]:
     """Cut random groups out and verify: what cannot be compacted is refused now, not after training.
 
@@ -206,7 +209,7 @@ def _rehearse(
     """
     begin = time.perf_counter()
     analysis = opened.analysis
-    choice, result, goal = _rehearsed(opened, options, say)
+    choice, result, goal = _rehearsed(opened, options, say, clock)
     inside = kept_inside(analysis, choice.drop, result)
     full = zero_dropped(analysis, choice.drop)
     try:
@@ -234,7 +237,9 @@ def _shapes_of_data(opened: Opened, serving: Serving, opening: data.Opening) -> 
     return shapes
 
 
-def _rehearsed(opened: Opened, options: TrainOptions, say: Say) -> tuple[Choice, Compacted, Goal]:
+def _rehearsed(
+    opened: Opened, options: TrainOptions, say: Say, clock: Clock | None
+) -> tuple[Choice, Compacted, Goal]:
     """Return random groups under the options of the run, cut; says what will go, as far as that is known by now.
 
     Raises UsageError when `min_keep` keeps the run from its target.
@@ -254,8 +259,9 @@ def _rehearsed(opened: Opened, options: TrainOptions, say: Say) -> tuple[Choice,
             min_keep=min_keep,
         )
 
-    budgets = budgets_of(opened, options)
-    rounding = rounding_of(analysis, options, budgets, options.scope, options.min_keep)
+    known = clock.table if clock else None
+    budgets = budgets_of(opened, options, clock)
+    rounding = rounding_of(analysis, options, budgets, options.scope, options.min_keep, known=known)
     kept = within(opened, budgets, chosen)
     choice = kept.choice
     if options.share is not None and choice.dropped < (most := chosen(kept.budgets, 0.0).dropped):
@@ -267,7 +273,7 @@ def _rehearsed(opened: Opened, options: TrainOptions, say: Say) -> tuple[Choice,
         planned = plan(analysis, choice, kept.budgets, rounding)
         for sentence in (*planned.sentences(), *planned.warnings()):
             say(sentence)
-    return choice, kept.result, Goal(kept.budgets, rounding)
+    return choice, kept.result, Goal(kept.budgets, rounding, known)
 
 
 def _say_outputs(opened: Opened, preparation: Preparation, options: TrainOptions, say: Say) -> None:

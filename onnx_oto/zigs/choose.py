@@ -101,9 +101,17 @@ def choose(
     return choice
 
 
-def choose_zeros(analysis: Analysis) -> Choice:
-    """Return the lanes whose groups are exactly zero already: as many of them as the constraints let go."""
-    drop = zero_lanes(analysis)
+def choose_zeros(analysis: Analysis, rounding: Rounding | None = None) -> Choice:
+    """Return the lanes whose groups are exactly zero already: as many of them as the constraints let go.
+
+    rounding: which widths are wanted; zeros that would spoil them stay.
+    """
+    zeros = zero_lanes(analysis)
+    drop = zeros.copy()
+    if rounding is not None and rounding.block > 1:
+        offered = _offered(analysis, np.where(zeros, 0.0, 1.0), None, 0.0, rounding)
+        counts = [f.steps[f.steps <= zeros[f.units].all(1).sum()][-1] for f in offered]
+        drop = _dropped(analysis, offered, np.array(counts, np.int64))
     _restore(analysis, drop, np.zeros(drop.size))
     return Choice(drop, int(drop.sum()), sum(d.size for d in analysis.prunable))
 

@@ -20,6 +20,7 @@ from onnx_oto.pipeline.options import BudgetOptions
 from onnx_oto.runtime.bench import Bench, probe_block
 from onnx_oto.runtime.comparing import Feeding, feeds_at
 from onnx_oto.runtime.timing import Latencies, compared, default_threads
+from onnx_oto.zigs import Analysis
 from onnx_oto.zigs.budgets import Amount, Budget, budget
 from onnx_oto.zigs.cost import count_macs
 from onnx_oto.zigs.widths import Rounding
@@ -32,12 +33,11 @@ BUSY = 0.15
 """The share of the processors that other work may have before what is measured is doubted."""
 
 
-def feed_of(opened: Opened, feeding: Feeding, bench: Bench) -> Feed:
+def feed_of(analysis: Analysis, feeding: Feeding, bench: Bench) -> Feed:
     """Return what a model is measured on: inputs of the user, or random ones at the sizes MACs are counted at.
 
     Raises UnsupportedError when the runtime takes none of them.
     """
-    analysis = opened.analysis
     trouble: UnsupportedError | None = None
     for feed in feeds_at(analysis.model, analysis.graph, count_macs(analysis).at, feeding):
         try:
@@ -47,7 +47,7 @@ def feed_of(opened: Opened, feeding: Feeding, bench: Bench) -> Feed:
         else:
             return feed
     raise trouble or UnsupportedError(
-        f"'{opened.path.name}' cannot be measured: no inputs were found that it takes; give some with --inputs, or "
+        "the model cannot be measured: no inputs were found that it takes; give some with --inputs, or "
         "sizes with --input-shape"
     )
 
@@ -58,7 +58,7 @@ def make_table(opened: Opened, bench: Bench, feeding: Feeding, python: str, thre
     say(f"measuring channel blocks of {host.runtime} {host.version}")
     stairs = probe_block(bench)
     rounding = Rounding(max(stairs.block, 1), stairs.alignment)
-    feed = feed_of(opened, feeding, bench)
+    feed = feed_of(opened.analysis, feeding, bench)
     found = []
     for number, probe in enumerate(measured(opened.analysis, bench, feed, rounding)):
         found.append(probe)
@@ -136,7 +136,7 @@ def clock_for(opened: Opened, options: BudgetOptions, feeding: Feeding, say: Say
                 if path is not None:
                     write_table(made, path)
                     say(f"latency table: {path}")
-            yield Clock(bench, feed_of(opened, feeding, bench), options.threads, made, path is None)
+            yield Clock(bench, feed_of(opened.analysis, feeding, bench), options.threads, made, path is None)
         return
     if known.model != digest(opened.model):
         raise UsageError(
@@ -154,7 +154,21 @@ def clock_for(opened: Opened, options: BudgetOptions, feeding: Feeding, say: Say
                 f"'{path}' is a table of another runtime: it was measured in {_told(known.host)}, and '{where}' is "
                 f"{_told(bench.host)}; make one with `onnx-oto bench {opened.path.name} --table --python {where}`"
             )
-        yield Clock(bench, feed_of(opened, feeding, bench), known.threads, known)
+        yield Clock(bench, feed_of(opened.analysis, feeding, bench), known.threads, known)
+
+
+@contextmanager
+def clock_at_the_end(
+    analysis: Analysis, options: BudgetOptions, feeding: Feeding, known: Table | None
+) -> Iterator[Clock | None]:
+    """Give what measures a model that was trained, as `clock_for` did before: by the table's interpreter, if any."""
+    if known is None and options.python is None:
+        yield None
+        return
+    where = known.python if known is not None and options.python is None else interpreter(options.python)
+    engine, threads = ("auto", options.threads) if known is None else (known.host.engine, known.threads)
+    with Bench(where, engine=engine, threads=threads) as bench:
+        yield Clock(bench, feed_of(analysis, feeding, bench), threads, known)
 
 
 def _told(host: Any) -> str:
