@@ -17,6 +17,7 @@ from onnx_oto.cli.streams import PROGRESS, RESULTS, Stream
 from onnx_oto.cli.text import shown
 
 if TYPE_CHECKING:  # what is printed; looking at a model loads nothing that runs or trains one
+    from onnx_oto.pipeline.benching import Benched
     from onnx_oto.pipeline.inspecting import Inspected, InspectedDimension
     from onnx_oto.pipeline.prune import Pruned
     from onnx_oto.pipeline.result import Gain, Trained
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # what is printed; looking at a model loads nothing that runs
     from onnx_oto.runtime.timing import Latencies
 
 MOST_SIZES = 4
+MOST_OPS = 6
 ALIKE = 1.1
 """How many times as long a model may take for both to be called about the same where noise hides which is faster."""
 LEAST_NAME = 30
@@ -111,6 +113,35 @@ def print_pruned(result: Pruned, output: Path) -> None:
     print_line(
         f"compact model: {output}   (cut {result.cut_seconds:.2f} s, verification {result.verify_seconds:.2f} s{timed})"
     )
+
+
+def print_benched(result: Benched) -> None:
+    """Print how long a model takes, where that time goes, and what its table promises."""
+    timing, host = result.timing, result.host
+    batch = "" if result.batch is None else f", batch {result.batch}"
+    print_line(
+        f"{result.model}: {timing.median:.4g} ms ({timing.low:.4g} to {timing.high:.4g}, {timing.runs} runs) in "
+        f"{host.runtime} {host.version}, {result.threads} threads{batch}"
+    )
+    total = sum(result.by_op.values()) or 1.0
+    for op, ms in list(result.by_op.items())[:MOST_OPS]:
+        print_line(f"  {op}: {ms:.4g} ms ({ms / total:.1%})")
+    if result.table is not None:
+        table = result.table
+        whole = table.sum_ms / table.measured_ms
+        print_line(
+            f"table {result.path}: {len(table.rows)} operators at {len(table.times)} widths; they add up to "
+            f"{whole:.1%} of the whole{'' if table.is_whole else ', MORE THAN 15 % OFF'}; predictions are within "
+            f"{table.error:.1%} of what was measured"
+        )
+        stairs = table.staircase
+        if stairs.block > 1:
+            print_line(
+                f"  channels are computed in blocks of {stairs.block}; just below multiples of {stairs.alignment} a "
+                f"model takes {table.cliff:.2f} times as long"
+            )
+    for warning in result.warnings:
+        say(f"warning: {warning}")
 
 
 def say(text: str) -> None:

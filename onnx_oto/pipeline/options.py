@@ -466,5 +466,10 @@ class DemoOptions(Settings):
     def training(self) -> TrainOptions:
         """Return how the demo trains: 20, 40 and 80 channels become 8, 16 and 32, which suits the runtime."""
         return TrainOptions(
-            sparsity=0.6, scope="dimension", epochs=self.epochs, seed=self.seed, shards=self.shards
+            sparsity=0.6,
+            scope="dimension",
+            round_to=8,
+            epochs=self.epochs,
+            seed=self.seed,
+            shards=self.shards,
         )

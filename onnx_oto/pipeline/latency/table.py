@@ -17,6 +17,7 @@ from onnx_oto.errors import StorageError, UsageError
 from onnx_oto.lanes.layout import FloatArray
 from onnx_oto.model.graph.node import Node
 from onnx_oto.model.graph.skeleton import skeleton
+from onnx_oto.model.graph.tensors import FLOATS
 from onnx_oto.pipeline.latency.attributing import attributed
 from onnx_oto.pipeline.latency.probing import SHARES, Probe
 from onnx_oto.runtime.bench import Host, Staircase
@@ -185,9 +186,13 @@ class Table:
 def digest(model: onnx.ModelProto) -> str:
     """Return what tells the graph of a model in normal form from another one, whatever its weights are."""
     bare = skeleton(model)
-    del bare.metadata_props[:]
-    bare.doc_string = ""
-    return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
+    for tensor in bare.graph.initializer:
+        if tensor.data_type in FLOATS:
+            for field, _ in tensor.ListFields():
+                if field.name.endswith("_data"):
+                    tensor.ClearField(field.name)
+    told = onnx.ModelProto(graph=bare.graph, opset_import=bare.opset_import)
+    return hashlib.sha256(told.SerializeToString(deterministic=True)).hexdigest()
 
 
 def table(
