@@ -230,8 +230,11 @@ class BenchOptions(AnalysisOptions, FeedOptions):
         None,
         "Write a table of what the model's operators cost at other widths, to choose widths by (takes a minute or so).",
     )
-    python: PathLike | None = setting(
-        None, "Interpreter of the environment whose runtime is measured.", shown="this one's"
+    python: str | None = setting(
+        None,
+        "Interpreter of the environment whose runtime is measured.",
+        metavar="PATH",
+        shown="this one's",
     )
     engine: str = setting("auto", "Runtime to measure.", choices=_engines)
     threads: int = setting(0, "Threads of a run.", check=not_negative, shown="the runtime's default")
@@ -275,9 +278,10 @@ class BudgetOptions(CompactOptions):
         "Latency table of the model, see `bench`: read, or measured and written where there is none.",
         shown="measured anew",
     )
-    python: PathLike | None = setting(
+    python: str | None = setting(
         None,
         "Interpreter of the environment that will serve the model: latency is measured by its runtime.",
+        metavar="PATH",
         shown="this one's",
     )
     threads: int = setting(

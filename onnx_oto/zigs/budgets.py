@@ -12,7 +12,7 @@ from onnx_oto.zigs.terms import Terms
 
 Amount = float | str
 """The share that is kept, or a quantity with its unit: 0.5, "300M", "2MB", "3.5ms"."""
-WORDS = {"params": "parameters", "macs": "MACs", "bytes": "bytes", "latency": "ms"}
+WORDS = {"params": "parameters", "macs": "MACs", "bytes": "bytes", "latency": "latency"}
 
 
 @dataclass(frozen=True, eq=False)

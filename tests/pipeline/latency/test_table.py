@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def test_the_probes_differ_and_the_first_one_is_the_full_model(analysis: Analysi
 def test_a_curve_ascends(analysis: Analysis) -> None:
     known = made(analysis)
     assert len(known.curve) > 3
-    assert all(a < c and b < d for (a, b), (c, d) in zip(known.curve, known.curve[1:]))
+    assert all(a < c and b < d for (a, b), (c, d) in itertools.pairwise(known.curve))
 
 
 def test_a_file_gives_the_table_back(analysis: Analysis, tmp_path: Path) -> None:
