@@ -26,6 +26,7 @@ from onnx_oto.pipeline import prune as _prune
 from onnx_oto.pipeline import train as _train
 from onnx_oto.pipeline import verifying as _verifying
 from onnx_oto.pipeline.benching import Benched
+from onnx_oto.pipeline.budgeting import Plan
 from onnx_oto.pipeline.inspecting import Inspected
 from onnx_oto.pipeline.options import (
     BenchOptions,
@@ -136,13 +137,15 @@ def prune(
     Nothing is written unless the compact model computes what the full one with those groups zeroed computes. Raises
     UnsupportedError when nothing can be pruned, or proved.
     """
+    tell = say or (lambda text: None)
+
+    def announce(plan: Plan) -> None:
+        for sentence in plan.sentences():
+            tell(sentence)
+
     with _on_disk(model) as path:
-        return _prune.prune(
-            path,
-            _path("output", output),
-            _merged(PruneOptions, options, settings),
-            say=say or (lambda text: None),
-        )
+        merged = _merged(PruneOptions, options, settings)
+        return _prune.prune(path, _path("output", output), merged, say=tell, announce=announce)
 
 
 @_settings(CompactOptions)

@@ -44,10 +44,10 @@ def inspect_command(options: InspectOptions, *, as_json: bool, model: Path) -> N
 @verb("prune", PruneOptions, MODEL, OUTPUT)
 def prune_command(options: PruneOptions, *, as_json: bool, model: Path, output: Path) -> None:
     """Remove channels by their weights, without training; verify; write the compact model."""
-    from onnx_oto.cli.screen import say
+    from onnx_oto.cli.screen import announce, say
     from onnx_oto.pipeline.prune import prune
 
-    _print_pruned(prune(model, output, options, say=say), output, as_json)
+    _print_pruned(prune(model, output, options, say=say, announce=announce), output, as_json)
 
 
 @verb("bench", BenchOptions, MODEL)

@@ -18,6 +18,7 @@ from onnx_oto.cli.text import shown
 
 if TYPE_CHECKING:  # what is printed; looking at a model loads nothing that runs or trains one
     from onnx_oto.pipeline.benching import Benched
+    from onnx_oto.pipeline.budgeting import Plan
     from onnx_oto.pipeline.inspecting import Inspected, InspectedDimension
     from onnx_oto.pipeline.prune import Pruned
     from onnx_oto.pipeline.result import Gain, Trained
@@ -96,9 +97,19 @@ def print_trained(result: Trained, gain: Gain) -> None:
     print_line(f"compact model: {result.run / COMPACT}   ({result.seconds:.0f} s in all)")
 
 
+def announce(plan: Plan) -> None:
+    """Tell a person who waits what will go; others read it with the result."""
+    if PROGRESS.isatty():
+        for sentence in plan.sentences():
+            say(sentence)
+
+
 def print_pruned(result: Pruned, output: Path) -> None:
     """Print what `prune` or `compact` did."""
     print_notes(result.notes)
+    if result.plan is not None and not PROGRESS.isatty():
+        for sentence in result.plan.sentences():
+            print_line(sentence)
     _print_changes(_change_rows(result.summary))
     _print_latency_notes(result.summary)
     print_line(f"channels removed: {result.summary.removed} of {result.summary.prunable} prunable")

@@ -72,10 +72,11 @@ def prune(
     options: PruneOptions | None = None,
     *,
     say: Say = lambda text: None,
+    announce: Callable[[Plan], None] = lambda plan: None,
 ) -> Pruned:
     """Cut the lanes of lowest score out of the model at `path`, verify, and write the compact model to `output`.
 
-    `say` gets sentences about what will go, before it goes.
+    `announce` gets what will go, before it goes; `say` sentences about what is measured until then.
 
     Nothing is written unless the compact model computes what the zeroed full one computes. Raises
     UnsupportedError when nothing is prunable, or when no inputs were found that prove anything.
@@ -107,8 +108,7 @@ def prune(
 
         kept = within(opened, budgets, choosing, clock)
         planned = plan(analysis, kept.choice, kept.budgets, rounding)
-        for sentence in (*planned.sentences(), *planned.warnings()):
-            say(sentence)
+        announce(planned)
         pruned = _cut(
             opened,
             kept.choice.drop,
@@ -124,7 +124,8 @@ def prune(
             round_to=rounding.block,
             clock=clock,
         )
-    return replace(pruned, plan=planned)
+    summary = replace(pruned.summary, warnings=(*planned.warnings(), *pruned.summary.warnings))
+    return replace(pruned, summary=summary, plan=planned)
 
 
 def compact_zeros(
