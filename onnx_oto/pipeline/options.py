@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from onnx_oto.errors import UsageError
 from onnx_oto.pipeline.loss_options import LossOptions
 from onnx_oto.settings import AnalysisOptions, Settings, setting
 from onnx_oto.settings.amounts import EXAMPLES, amount, amount_limits
@@ -224,14 +225,31 @@ def _min_keep(default: float) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InspectOptions(AnalysisOptions):
-    """What `inspect` is asked for."""
+class InspectOptions(AnalysisOptions, RankOptions, LossOptions, LimitOptions):
+    """What `inspect` is asked for. All but `why` and those of the analysis are about the curve."""
 
     why: str | None = setting(
         None,
         "Only dimensions whose names or parameters match, with the chain of nodes that froze them.",
         metavar="PATTERN",
     )
+    curve: bool = setting(
+        False,
+        "Show what would be left if a share of 0.1 to 0.9 of the groups went, and what ends it, in place of the "
+        "dimensions. How groups are chosen is said as for prune.",
+    )
+    data: PathLike | None = setting(
+        None,
+        "With --curve: the loss on the test samples of this file (as for train) at every share, cut and not trained. "
+        "Data without labels give how far the outputs are off.",
+    )
+    samples: int = setting(1000, "Test samples that the loss is taken of at most.", check=at_least(1))
+    min_keep: float = _min_keep(0.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.data is not None and not self.curve:
+            raise UsageError("data is for the loss along the curve: give --curve too")
 
 
 @dataclass(frozen=True, kw_only=True)

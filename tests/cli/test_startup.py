@@ -87,6 +87,7 @@ def test_inspect_loads_no_runtime_and_no_surgeon(tmp_path: Path, model: Path) ->
     assert not found & {"onnxruntime", "onnx_graphsurgeon", "psutil", "tomllib"}
     assert "rich" in found
     assert "rich" not in loaded(tmp_path, "inspect", model, "--json")
+    assert not loaded(tmp_path, "inspect", model, "--curve") & {"onnxruntime", "onnx_graphsurgeon", "psutil"}
 
 
 def test_importing_the_package_loads_nothing(tmp_path: Path) -> None:
