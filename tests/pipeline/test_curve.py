@@ -37,7 +37,12 @@ def saved(text: str, folder: Path) -> Path:
 @pytest.mark.parametrize("text", [CHAIN, GROUPED])
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"round_to": 1}, {"round_to": 4, "scope": "global"}, {"by": "random", "seed": 3, "keep": ["w1"]}],
+    [
+        {},
+        {"round_to": 1},
+        {"round_to": 4, "scope": "global"},
+        {"by": "random", "seed": 3, "scope": "global", "keep": ["w1"]},
+    ],
     ids=str,
 )
 def test_every_row_is_what_prune_yields(tmp_path: Path, text: str, settings: dict[str, Any]) -> None:
@@ -191,6 +196,16 @@ def test_the_loss_of_a_row_is_that_of_the_model_that_prune_writes(
     onnx_oto.prune(model, small, sparsity=0.4)
     again = onnx_oto.inspect(small, curve=True, data=data).curve[0]
     assert again.judgement.score.loss == pytest.approx(row.judgement.score.loss, rel=1e-6)
+
+
+def test_a_final_softmax_is_the_loss_s_own(model: Path, data: Path, tmp_path: Path) -> None:
+    ended = onnx.load(model)
+    ended.graph.node[-1].output[0] = "z"
+    ended.graph.node.append(onnx.helper.make_node("Softmax", ["z"], ["y"]))
+    onnx.save(ended, tmp_path / "ended.onnx")
+    one, other = (onnx_oto.inspect(m, curve=True, data=data) for m in (model, tmp_path / "ended.onnx"))
+    for a, b in zip(one.curve, other.curve, strict=True):
+        assert a.judgement.score.loss == pytest.approx(b.judgement.score.loss, rel=1e-6)
 
 
 def test_some_samples_are_enough(model: Path, data: Path) -> None:
