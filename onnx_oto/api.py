@@ -97,13 +97,20 @@ def _settings(kind: type[Settings]) -> Callable[[Function], Function]:
 
 
 @_settings(InspectOptions)
-def inspect(model: Model, options: InspectOptions | None = None, **settings: Any) -> Inspected:
-    """Return what can be pruned in a model, and what is frozen and why. Nothing is run.
+def inspect(
+    model: Model,
+    options: InspectOptions | None = None,
+    *,
+    say: Callable[[str], None] | None = None,
+    **settings: Any,
+) -> Inspected:
+    """Return what can be pruned in a model, and what is frozen and why. Nothing is run, but for a curve on data.
 
-    Raises ModelError, StorageError, and UsageError for a pattern that matches nothing.
+    say: gets sentences about what is done with data. Raises ModelError, StorageError, UsageError for a pattern that
+    matches nothing, and for data what `train` does.
     """
     with _on_disk(model) as path:
-        return _inspecting.inspect(path, _merged(InspectOptions, options, settings))
+        return _inspecting.inspect(path, _merged(InspectOptions, options, settings), say=say or _say_nothing)
 
 
 @_settings(BenchOptions)

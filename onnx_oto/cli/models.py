@@ -29,16 +29,25 @@ OUTPUT = Place("output", "Where to write the compact model.", short="-o")
 
 @verb("inspect", InspectOptions, MODEL)
 def inspect_command(options: InspectOptions, *, as_json: bool, model: Path) -> None:
-    """Show what can be pruned, what is frozen and why. Weights stored outside the file are not read."""
+    """Show what can be pruned, what is frozen and why. Weights stored outside the file are read for --curve only."""
     from onnx_oto.pipeline.inspecting import inspect
 
-    report = inspect(model, options)
+    if options.data is None:
+        report = inspect(model, options)
+    else:
+        from onnx_oto.cli.screen import say
+
+        report = inspect(model, options, say=say)
     if as_json:
         print_json(report.as_json())
         return
     from onnx_oto.cli.screen import print_inspection
 
-    print_inspection(report)
+    print_inspection(report, dimensions=report.curve is None or options.why is not None)
+    if report.curve is not None:
+        from onnx_oto.cli.curve import print_curve
+
+        print_curve(report)
 
 
 @verb("prune", PruneOptions, MODEL, OUTPUT)

@@ -172,17 +172,20 @@ def print_verdict(verdict: Verdict) -> None:
         print_line(line)
 
 
-def print_inspection(report: Inspected) -> None:
-    """Print dimensions, what is frozen and why, the ceiling, quantized weights, and channel permutations that stay."""
+def print_inspection(report: Inspected, *, dimensions: bool = True) -> None:
+    """Print dimensions, what is frozen and why, the ceiling, quantized weights, and channel permutations that stay.
+
+    dimensions: False leaves out what is said of single ones.
+    """
     print_notes(report.notes)
-    dimensions = report.dimensions
-    _print_dimensions([(d.name, d.size, len(d.uses), _state(d), d.prunable) for d in dimensions])
+    if dimensions:
+        _print_dimensions([(d.name, d.size, len(d.uses), _state(d), d.prunable) for d in report.dimensions])
     share = report.prunable_params / max(report.params, 1)
     most = report.removable_params / max(report.params, 1)
-    lanes = sum(d.size for d in dimensions if d.prunable)
+    lanes = sum(d.size for d in report.dimensions if d.prunable)
     print_line(
         f"{report.params:,} parameters, {report.macs:,} MACs{_at(report.macs_at)}. {lanes:,} channels in "
-        f"{sum(d.prunable for d in dimensions)} of {len(dimensions)} dimensions are prunable; "
+        f"{sum(d.prunable for d in report.dimensions)} of {len(report.dimensions)} dimensions are prunable; "
         f"{share:.1%} of the parameters lie in them, {most:.1%} can go at most."
     )
     if quantized := report.quantized:
@@ -191,7 +194,7 @@ def print_inspection(report: Inspected) -> None:
             f"'{quantized[0]}'{others}: quantized, so the channels that belong to it stay; prune the float model "
             "first, then quantize the compact one"
         )
-    for each in report.permutations:
+    for each in report.permutations if dimensions else ():
         print_line(f"a permutation of {each.size} channels stays as a Gather at '{each.node}': {each.reason}")
 
 

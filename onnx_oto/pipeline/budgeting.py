@@ -83,6 +83,11 @@ def _byte_terms(opened: Opened) -> tuple[Terms, float]:
 _COUNTED: dict[str, Callable[[Opened, Amount], Budget]] = {"params": _params, "macs": _macs, "bytes": _bytes}
 
 
+def model_costs(opened: Opened) -> tuple[Budget, Budget, Budget]:
+    """Return parameters, MACs and bytes of a model by the lanes that go, as budgets that are kept by all."""
+    return _params(opened, 1.0), _macs(opened, 1.0), _bytes(opened, 1.0)
+
+
 @dataclass(frozen=True, eq=False)
 class Goal:
     """What a run is to keep to, settled before the first step: budgets, and which widths are wanted.

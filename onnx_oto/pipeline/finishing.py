@@ -69,7 +69,7 @@ def finish(
     removed = int(drop.sum())
     summary = summarise(analysis, small, removed, verdict, Change(before, after))
     outputs = named_outputs(model, options, loss)
-    lean, lean_small = (serving.served(_runnable(trimmed(each, outputs))) for each in (full, small))
+    lean, lean_small = (served_lean(each, outputs, serving) for each in (full, small))
     scores = tuple(
         evaluate(predictor(reading(each, outputs, loss)), dataset.test, loss, options.metric)
         for each in (lean, lean_small)
@@ -143,6 +143,11 @@ def trimmed(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     result = only_outputs(model, names)
     drop_unneeded(result.graph)
     return result
+
+
+def served_lean(model: onnx.ModelProto, outputs: Sequence[str], serving: Serving) -> onnx.ModelProto:
+    """Return a model with these outputs alone as data are served to it, in types that runtimes have kernels for."""
+    return serving.served(_runnable(trimmed(model, outputs)))
 
 
 def _runnable(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -6,28 +6,21 @@ Only the standard library is imported here; the names in registries are looked u
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from onnx_oto.errors import UsageError
+from onnx_oto.pipeline.loss_options import LossOptions
 from onnx_oto.settings import AnalysisOptions, Settings, setting
 from onnx_oto.settings.amounts import EXAMPLES, amount, amount_limits
 from onnx_oto.settings.base import Setting
-from onnx_oto.settings.checks import (
-    all_finite,
-    all_positive,
-    at_least,
-    not_negative,
-    positive,
-    share,
-    share_below_one,
-)
+from onnx_oto.settings.checks import at_least, not_negative, positive, share, share_below_one
 from onnx_oto.settings.declare import About
 from onnx_oto.settings.kinds import kind_of
 from onnx_oto.settings.memory import memory
 
 if TYPE_CHECKING:
-    from onnx_oto.losses import Loss
     from onnx_oto.optim import Method
     from onnx_oto.runtime.limits import Limits
 
@@ -68,18 +61,6 @@ def _schedules() -> Iterable[str]:
     return SHAPES
 
 
-def _losses() -> Iterable[str]:
-    from onnx_oto.losses import LOSSES
-
-    return LOSSES
-
-
-def _metrics() -> Iterable[str]:
-    from onnx_oto.metrics import ALIASES, METRICS
-
-    return (*METRICS, *ALIASES)
-
-
 def _backends() -> Iterable[str]:
     from onnx_oto.gradients.backends import AUTO, BACKENDS
 
@@ -90,23 +71,6 @@ def _engines() -> Iterable[str]:
     from onnx_oto.runtime.bench import ENGINES
 
     return ENGINES
-
-
-def _told(entries: Mapping[str, Callable[..., Any]]) -> str:
-    """Return what the entries of a registry say of themselves, in one sentence."""
-    return "; ".join(f"{name}: {make().text}" for name, make in entries.items()) + "."
-
-
-def _losses_told() -> str:
-    from onnx_oto.losses import LOSSES
-
-    return _told(LOSSES)
-
-
-def _metrics_told() -> str:
-    from onnx_oto.metrics import METRICS
-
-    return _told(METRICS)
 
 
 def _least_memory() -> str:
@@ -163,19 +127,9 @@ def _method_settings() -> tuple[Setting, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeedOptions(Settings):
-    """What a model is run on, for those that cannot be fed blindly, and what a run may take."""
+class LimitOptions(Settings):
+    """What running a model may take."""
 
-    inputs: PathLike | None = setting(
-        None,
-        "Verify on the arrays of this npz file, one per input name, instead of random ones. The first axis counts "
-        "samples; where the model fixes it, a multiple of its size holds several feeds.",
-    )
-    input_shape: Sequence[str] = setting(
-        (),
-        "Shape of an input to begin verification with, where small sizes will not do (repeatable).",
-        metavar="NAME:d0,d1,...",
-    )
     limit_memory: float | None = setting(
         None,
         "Memory that running the model may take, such as 8GB.",
@@ -201,13 +155,18 @@ class FeedOptions(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InspectOptions(AnalysisOptions):
-    """What `inspect` is asked for."""
+class FeedOptions(LimitOptions):
+    """What a model is run on, for those that cannot be fed blindly, and what a run may take."""
 
-    why: str | None = setting(
+    inputs: PathLike | None = setting(
         None,
-        "Only dimensions whose names or parameters match, with the chain of nodes that froze them.",
-        metavar="PATTERN",
+        "Verify on the arrays of this npz file, one per input name, instead of random ones. The first axis counts "
+        "samples; where the model fixes it, a multiple of its size holds several feeds.",
+    )
+    input_shape: Sequence[str] = setting(
+        (),
+        "Shape of an input to begin verification with, where small sizes will not do (repeatable).",
+        metavar="NAME:d0,d1,...",
     )
 
 
@@ -260,7 +219,66 @@ def _budget(name: str, what: str) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BudgetOptions(CompactOptions):
+class WidthOptions(Settings):
+    """Which widths are wanted; see `onnx_oto.zigs.widths`."""
+
+    round_to: int | Literal["auto"] = setting(
+        "auto",
+        "Widths that operators see keep a multiple of this: a number, 1 for any width, or auto for what kernels like.",
+        read=_round_to,
+        check=lambda value: None if value == "auto" else at_least(1)(value),
+        metavar="N|auto",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankOptions(WidthOptions):
+    """Which channels go first, without training."""
+
+    by: str = setting("magnitude", "Score that channels are ranked by.", choices=_scores)
+    scope: Literal["dimension", "global"] = setting(
+        "dimension",
+        "Take the same share of every dimension, or rank channels over the whole model.",
+        stands_for={"--global": "global"},
+    )
+    seed: int = setting(0, "Seed of everything random.", check=not_negative)
+
+
+def _min_keep(default: float) -> Any:
+    """Return the field of what every dimension keeps."""
+    return setting(default, "Share that every dimension keeps (scope global).", check=share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectOptions(AnalysisOptions, RankOptions, LossOptions, LimitOptions):
+    """What `inspect` is asked for. All but `why` and those of the analysis are about the curve."""
+
+    why: str | None = setting(
+        None,
+        "Only dimensions whose names or parameters match, with the chain of nodes that froze them.",
+        metavar="PATTERN",
+    )
+    curve: bool = setting(
+        False,
+        "Show what would be left if a share of 0.1 to 0.9 of the groups went, and what ends it, in place of the "
+        "dimensions. How groups are chosen is said as for prune.",
+    )
+    data: PathLike | None = setting(
+        None,
+        "With --curve: the loss on the test samples of this file (as for train) at every share, cut and not trained. "
+        "Data without labels give how far the outputs are off.",
+    )
+    samples: int = setting(1000, "Test samples that the loss is taken of at most.", check=at_least(1))
+    min_keep: float = _min_keep(0.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.data is not None and not self.curve:
+            raise UsageError("data is for the loss along the curve: give --curve too")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetOptions(CompactOptions, WidthOptions):
     """How much is to go, and in what steps; see `onnx_oto.zigs.choose`."""
 
     sparsity: float | None = setting(
@@ -287,13 +305,6 @@ class BudgetOptions(CompactOptions):
     threads: int = setting(
         0, "Threads that latency is measured with.", check=not_negative, shown="the runtime's default"
     )
-    round_to: int | Literal["auto"] = setting(
-        "auto",
-        "Widths that operators see keep a multiple of this: a number, 1 for any width, or auto for what kernels like.",
-        read=_round_to,
-        check=lambda value: None if value == "auto" else at_least(1)(value),
-        metavar="N|auto",
-    )
 
     @property
     def budgets(self) -> dict[str, float | str]:
@@ -308,16 +319,9 @@ class BudgetOptions(CompactOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneOptions(BudgetOptions):
+class PruneOptions(RankOptions, BudgetOptions):
     """What `prune` is asked for."""
 
-    by: str = setting("magnitude", "Score that channels are ranked by.", choices=_scores)
-    scope: Literal["dimension", "global"] = setting(
-        "dimension",
-        "Take the same share of every dimension, or rank channels over the whole model.",
-        stands_for={"--global": "global"},
-    )
-    seed: int = setting(0, "Seed of everything random.", check=not_negative)
     save_zeroed: PathLike | None = setting(
         None,
         "Also write the full model with the dropped groups zeroed: it computes what the compact one does.",
@@ -329,7 +333,7 @@ class PruneOptions(BudgetOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(BudgetOptions):
+class TrainOptions(LossOptions, BudgetOptions):
     """How to train. A default that depends on another setting is None until `resolved`."""
 
     epochs: int = setting(10, "Passes over the training data.", check=at_least(1))
@@ -363,45 +367,13 @@ class TrainOptions(BudgetOptions):
     )
     schedule: str = setting("cosine", "How the learning rate falls.", choices=_schedules)
     warm_up: float = setting(0.05, "Share of steps in which the learning rate rises.", check=share)
-    loss: str = setting(
-        "cross-entropy", "What is made small.", more=_losses_told, choices=_losses, has_options=True
-    )
-    ignore_label: int | None = setting(
-        None, "Label that counts for nothing, in loss and metrics.", shown="-100"
-    )
-    metric: Sequence[str] = setting(
-        (),
-        "What is reported of the test data (repeatable).",
-        more=_metrics_told,
-        choices=_metrics,
-        has_options=True,
-        metavar="NAME",
-        shown="the loss's own",
-    )
-    model_output: str | None = setting(None, "Output that the loss reads.", shown="the first")
-    batch_axis: Sequence[str] = setting(
-        (),
-        "Axis of an input that counts samples; the data have them first all the same (repeatable).",
-        metavar="NAME:AXIS",
-        shown="the one that is called so, or the first",
-    )
-    set_input: Sequence[str] = setting(
-        (),
-        "Train with this number in an input that the data do not hold (repeatable).",
-        metavar="NAME:NUMBER",
-        shown="0 for first states of recurrent layers",
-    )
     scope: Literal["dimension", "global"] = setting(
         "global",
         "Take the same share of every dimension (fewer MACs, faster models), or rank groups over the whole model.",
     )
-    min_keep: float = setting(0.1, "Share that every dimension keeps (scope global).", check=share)
+    min_keep: float = _min_keep(0.1)
     flip: bool = setting(False, "Augment: mirror half of the images.")
     crop: int = setting(0, "Augment: shift images by up to this many pixels.", check=not_negative)
-    mean: tuple[float, ...] = setting(
-        (), "Subtract, one number or one per channel, after scaling to [0, 1].", check=all_finite
-    )
-    std: tuple[float, ...] = setting((), "Divide by, the same way.", check=all_positive)
     seed: int = setting(0, "Seed of everything random.", check=not_negative)
     fixed_statistics: bool = setting(
         False, "BatchNorm trains with the running statistics it came with (for small batches)."
@@ -413,16 +385,6 @@ class TrainOptions(BudgetOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         _ = self.method
-        if self.metric or self.ignore_label is not None or ":" in self.loss:
-            from onnx_oto.metrics import metrics_for
-
-            metrics_for(self.make_loss(), tuple(self.metric))
-
-    def make_loss(self) -> Loss:
-        """Return the loss with its options. Raises UsageError for what it does not know."""
-        from onnx_oto.losses import make
-
-        return make(self.loss, **({} if self.ignore_label is None else {"ignore": self.ignore_label}))
 
     @property
     def method(self) -> Method:

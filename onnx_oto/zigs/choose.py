@@ -261,7 +261,7 @@ def _impossible(
     elif each.cost(_dropped(analysis, any_width, everything(any_width))) <= each.most:
         cause = f"widths that are multiples of {rounding.block} keep them: give --round-to 1"
     else:
-        cause = _largest_cause(analysis, each, least)
+        cause = largest_cause(analysis, each, least)
     share = math.ceil(1000 * each.cost(least) / each.full) / 1000
     return UsageError(
         f"--{each.name} {each.asked} cannot be reached: {each.told(each.cost(least))} stay when all goes that may go; "
@@ -269,7 +269,7 @@ def _impossible(
     )
 
 
-def _largest_cause(analysis: Analysis, budget: Budget, least: BoolArray) -> str:
+def largest_cause(analysis: Analysis, budget: Budget, least: BoolArray) -> str:
     """Return which frozen dimension would save most of a budget if it could go, and why it is frozen."""
     best, saved = None, 0.0
     for dimension in analysis.dimensions:
