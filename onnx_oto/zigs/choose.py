@@ -25,6 +25,7 @@ from onnx_oto.zigs.solving import descended, everything, filled, fits, under_bud
 from onnx_oto.zigs.totals import (
     at_price,
     at_share,
+    beside_quotas,
     nearest_total,
     quotas,
     share_for,
@@ -125,18 +126,31 @@ def coarsest(
     scope: Scope = "dimension",
     min_keep: float = 0.0,
 ) -> Rounding:
-    """Return the first of `candidates` with which budgets can be kept and the share is met to a twentieth.
+    """Return the first of `candidates` that is no hindrance; the last one where all others are.
 
-    A function of the model and of what is asked for, not of scores. The last candidate where none does it.
+    Budgets can be kept with it, the share is met to a twentieth of it, and dimensions that are too short for their
+    share do not make others lose a twentieth of their lanes more. A function of the model and of what is asked for, not
+    of scores.
     """
     prunable = sum(dimension.size for dimension in analysis.prunable)
     scores = np.zeros(analysis.lanes.count)
-    for rounding in candidates[:-1]:
+    wanted = None if sparsity is None else math.floor(sparsity * prunable + 0.5)
+
+    def tried(rounding: Rounding) -> tuple[tuple[Family, ...], Costs]:
         offered = _offered(analysis, scores, None, min_keep if scope == "global" else 0.0, rounding)
-        if not fits(Costs(offered, [each.part() for each in budgets]), everything(offered)):
+        return offered, Costs(offered, [each.part() for each in budgets])
+
+    def share(offered: tuple[Family, ...], costs: Costs) -> float:
+        return share_for(offered, wanted) if wanted is not None else _share_under(offered, costs)
+
+    finest = share(*tried(candidates[-1]))
+    for rounding in candidates[:-1]:
+        offered, costs = tried(rounding)
+        if not fits(costs, everything(offered)):
             continue
-        wanted = math.floor((sparsity or 0.0) * prunable + 0.5)
-        if abs(nearest_total(offered, wanted) - wanted) <= NEAR * wanted:
+        if wanted is not None and abs(nearest_total(offered, wanted) - wanted) > NEAR * wanted:
+            continue
+        if scope == "global" or share(offered, costs) <= finest + NEAR:
             return rounding
     return candidates[-1]
 
@@ -157,14 +171,24 @@ def _offered(
 def _even(offered: tuple[Family, ...], costs: Costs, wanted: int | None) -> IntArray:
     """Return counts at the same share of every family."""
     if wanted is not None:
-        total = nearest_total(offered, wanted)
-        share = share_for(offered, total)
-        return to_total(offered, unevenness(offered, share), at_share(offered, share), total)
+        share = share_for(offered, wanted)
+        beside = beside_quotas(offered, share)
+        total = nearest_total(beside, wanted)
+        is_coarse = any((np.diff(f.steps) > 1).any() for f in offered)
+        if abs(total - wanted) > (NEAR * wanted if is_coarse else 0):
+            beside, total = offered, nearest_total(offered, wanted)
+        return to_total(beside, unevenness(beside, share), at_share(beside, share), total)
+    high = _share_under(offered, costs)
+    return filled(costs, descended(costs, at_share(offered, high)), quota=quotas(offered, high))
+
+
+def _share_under(offered: tuple[Family, ...], costs: Costs) -> float:
+    """Return the smallest share of every family at which budgets are kept."""
     low, high = 0.0, 1.0
     for _ in range(40):
         middle = (low + high) / 2
         low, high = (low, middle) if fits(costs, at_share(offered, middle)) else (middle, high)
-    return filled(costs, descended(costs, at_share(offered, high)), quota=quotas(offered, high))
+    return high
 
 
 def _best(offered: tuple[Family, ...], costs: Costs, wanted: int | None) -> IntArray:
