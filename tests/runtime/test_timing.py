@@ -130,7 +130,7 @@ def test_the_default_number_of_threads_is_the_one_that_is_used():
     [
         (UNKNOWN, {"x": X}, "Nobody"),
         (DIVIDES, {"x": ints(1), "d": ints(0)}, "brings the runtime down"),
-        (LOOPS, {"n": np.array(10**12)}, "takes longer than 0.3 s"),
+        (LOOPS, {"n": np.array(10**12)}, "takes longer than"),
         (HEALTHY, {"x": X[:, :3]}, "INVALID_ARGUMENT|invalid dimensions"),
     ],
     ids=["refused", "crashes", "without end", "does not fit"],
