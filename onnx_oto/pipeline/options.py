@@ -5,42 +5,46 @@ Only the standard library is imported here; the names in registries are looked u
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from onnx_oto.errors import UsageError
+from onnx_oto.pipeline.choice_options import (
+    BUDGETS,
+    DEFAULT_SPARSITY,
+    BudgetOptions,
+    RankOptions,
+    WidthOptions,
+    min_keep_setting,
+)
 from onnx_oto.pipeline.loss_options import LossOptions
+from onnx_oto.pipeline.running_options import CompactOptions, FeedOptions, LimitOptions, PathLike
 from onnx_oto.settings import AnalysisOptions, Settings, setting
-from onnx_oto.settings.amounts import EXAMPLES, amount, amount_limits
 from onnx_oto.settings.base import Setting
-from onnx_oto.settings.checks import at_least, not_negative, positive, share, share_below_one
+from onnx_oto.settings.checks import at_least, not_negative, positive, share
 from onnx_oto.settings.declare import About
 from onnx_oto.settings.kinds import kind_of
-from onnx_oto.settings.memory import memory
 
 if TYPE_CHECKING:
     from onnx_oto.optim import Method
-    from onnx_oto.runtime.limits import Limits
 
-PathLike = str | os.PathLike[str]
-
-DEFAULT_SPARSITY = 0.5
-BUDGETS = ("params", "macs", "bytes", "latency")
-"""The settings that say what the compact model may cost at most."""
-
-
-def _round_to(text: str) -> int | str:
-    if text != "auto" and not text.strip().lstrip("-").isdigit():
-        raise ValueError("give a whole number, or auto")
-    return text if text == "auto" else int(text)
-
-
-def _scores() -> Iterable[str]:
-    from onnx_oto.zigs import SCORES
-
-    return SCORES
+__all__ = [
+    "BUDGETS",
+    "DEFAULT_SPARSITY",
+    "BenchOptions",
+    "BudgetOptions",
+    "CompactOptions",
+    "DemoOptions",
+    "FeedOptions",
+    "InspectOptions",
+    "LimitOptions",
+    "PruneOptions",
+    "RankOptions",
+    "TrainOptions",
+    "VerifyOptions",
+    "WidthOptions",
+]
 
 
 def _optimizers() -> Iterable[str]:
@@ -71,18 +75,6 @@ def _engines() -> Iterable[str]:
     from onnx_oto.runtime.bench import ENGINES
 
     return ENGINES
-
-
-def _least_memory() -> str:
-    from onnx_oto.runtime.limits import LEAST_MEMORY
-
-    return f"{LEAST_MEMORY / 1e9:.1f} GB, and more for large weights and inputs"
-
-
-def _least_seconds() -> str:
-    from onnx_oto.runtime.limits import LEAST_SECONDS
-
-    return f"{LEAST_SECONDS:.0f}, and more for large weights and inputs"
 
 
 def _of_whom(values: Mapping[str, Any]) -> str:
@@ -127,61 +119,6 @@ def _method_settings() -> tuple[Setting, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LimitOptions(Settings):
-    """What running a model may take."""
-
-    limit_memory: float | None = setting(
-        None,
-        "Memory that running the model may take, such as 8GB.",
-        read=memory,
-        check=positive,
-        metavar="SIZE",
-        shown=_least_memory,
-    )
-    limit_time: float | None = setting(
-        None,
-        "Seconds that one run of the model may take.",
-        check=positive,
-        metavar="SECONDS",
-        shown=_least_seconds,
-    )
-
-    @property
-    def limits(self) -> Limits:
-        """What running the model may take."""
-        from onnx_oto.runtime.limits import Limits
-
-        return Limits(self.limit_memory, self.limit_time)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeedOptions(LimitOptions):
-    """What a model is run on, for those that cannot be fed blindly, and what a run may take."""
-
-    inputs: PathLike | None = setting(
-        None,
-        "Verify on the arrays of this npz file, one per input name, instead of random ones. The first axis counts "
-        "samples; where the model fixes it, a multiple of its size holds several feeds.",
-    )
-    input_shape: Sequence[str] = setting(
-        (),
-        "Shape of an input to begin verification with, where small sizes will not do (repeatable).",
-        metavar="NAME:d0,d1,...",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompactOptions(AnalysisOptions, FeedOptions):
-    """What `compact` is asked for, and every verb that cuts."""
-
-    skip_latency: bool = setting(
-        False,
-        "Do not measure how long the full and the compact model take.",
-        aliases=("--no-latency",),
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
 class BenchOptions(AnalysisOptions, FeedOptions):
     """What `bench` is asked for."""
 
@@ -207,48 +144,6 @@ class VerifyOptions(FeedOptions):
     seed: int = setting(0, "Seed of everything random.", check=not_negative)
 
 
-def _budget(name: str, what: str) -> Any:
-    """Return the field of a budget: None, a share that is kept, or a quantity."""
-    return setting(
-        None,
-        f"{what} of the compact model at most: the share to keep, or a number with its unit ({EXAMPLES[name]}).",
-        read=amount(name),
-        check=amount_limits(name),
-        metavar="AMOUNT",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class WidthOptions(Settings):
-    """Which widths are wanted; see `onnx_oto.zigs.widths`."""
-
-    round_to: int | Literal["auto"] = setting(
-        "auto",
-        "Widths that operators see keep a multiple of this: a number, 1 for any width, or auto for what kernels like.",
-        read=_round_to,
-        check=lambda value: None if value == "auto" else at_least(1)(value),
-        metavar="N|auto",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class RankOptions(WidthOptions):
-    """Which channels go first, without training."""
-
-    by: str = setting("magnitude", "Score that channels are ranked by.", choices=_scores)
-    scope: Literal["dimension", "global"] = setting(
-        "dimension",
-        "Take the same share of every dimension, or rank channels over the whole model.",
-        stands_for={"--global": "global"},
-    )
-    seed: int = setting(0, "Seed of everything random.", check=not_negative)
-
-
-def _min_keep(default: float) -> Any:
-    """Return the field of what every dimension keeps."""
-    return setting(default, "Share that every dimension keeps (scope global).", check=share)
-
-
 @dataclass(frozen=True, kw_only=True)
 class InspectOptions(AnalysisOptions, RankOptions, LossOptions, LimitOptions):
     """What `inspect` is asked for. All but `why` and those of the analysis are about the curve."""
@@ -269,53 +164,16 @@ class InspectOptions(AnalysisOptions, RankOptions, LossOptions, LimitOptions):
         "Data without labels give how far the outputs are off.",
     )
     samples: int = setting(1000, "Test samples that the loss is taken of at most.", check=at_least(1))
-    min_keep: float = _min_keep(0.0)
+    table: PathLike | None = setting(
+        None, "With --curve: estimate milliseconds by this latency table of the model, see `bench`."
+    )
+    min_keep: float = min_keep_setting(0.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.data is not None and not self.curve:
-            raise UsageError("data is for the loss along the curve: give --curve too")
-
-
-@dataclass(frozen=True, kw_only=True)
-class BudgetOptions(CompactOptions, WidthOptions):
-    """How much is to go, and in what steps; see `onnx_oto.zigs.choose`."""
-
-    sparsity: float | None = setting(
-        None,
-        "Share of groups (channels and what belongs to them) to remove.",
-        check=share_below_one,
-        shown="0.5 without another budget",
-    )
-    params: float | str | None = _budget("params", "Parameters")
-    macs: float | str | None = _budget("macs", "Multiply-accumulates")
-    bytes: float | str | None = _budget("bytes", "File size")
-    latency: float | str | None = _budget("latency", "Milliseconds of a run, measured,")
-    table: PathLike | None = setting(
-        None,
-        "Latency table of the model, see `bench`: read, or measured and written where there is none.",
-        shown="measured anew",
-    )
-    python: str | None = setting(
-        None,
-        "Interpreter of the environment that will serve the model: latency is measured by its runtime.",
-        metavar="PATH",
-        shown="this one's",
-    )
-    threads: int = setting(
-        0, "Threads that latency is measured with.", check=not_negative, shown="the runtime's default"
-    )
-
-    @property
-    def budgets(self) -> dict[str, float | str]:
-        """What the compact model may cost at most, by name, of those budgets that are given."""
-        given = {name: getattr(self, name) for name in BUDGETS}
-        return {name: value for name, value in given.items() if value is not None}
-
-    @property
-    def share(self) -> float | None:
-        """The share of groups to remove; None where other budgets say how much goes."""
-        return DEFAULT_SPARSITY if self.sparsity is None and not self.budgets else self.sparsity
+        for name in ("data", "table"):
+            if getattr(self, name) is not None and not self.curve:
+                raise UsageError(f"{name} is for the curve: give --curve too")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -371,7 +229,7 @@ class TrainOptions(LossOptions, BudgetOptions):
         "global",
         "Take the same share of every dimension (fewer MACs, faster models), or rank groups over the whole model.",
     )
-    min_keep: float = _min_keep(0.1)
+    min_keep: float = min_keep_setting(0.1)
     flip: bool = setting(False, "Augment: mirror half of the images.")
     crop: int = setting(0, "Augment: shift images by up to this many pixels.", check=not_negative)
     seed: int = setting(0, "Seed of everything random.", check=not_negative)

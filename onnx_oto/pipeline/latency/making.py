@@ -84,6 +84,17 @@ def make_table(opened: Opened, bench: Bench, feeding: Feeding, python: str, thre
     return made
 
 
+def fitting_table(opened: Opened, path: str | os.PathLike[str]) -> Table:
+    """Return a table that was made of this model. Raises StorageError, and UsageError for another one."""
+    known = read_table(path)
+    if known.model != digest(opened.model):
+        raise UsageError(
+            f"'{path}' is a table of another model than '{opened.path.name}': make one with `onnx-oto bench "
+            f"{opened.path.name} --table`"
+        )
+    return known
+
+
 def interpreter(python: str | os.PathLike[str] | None) -> str:
     """Return the interpreter that measures."""
     return os.fspath(python) if python is not None else sys.executable
@@ -126,7 +137,7 @@ def clock_for(opened: Opened, options: BudgetOptions, feeding: Feeding, say: Say
         yield None
         return
     path = options.table if options.latency is not None else None
-    known = None if path is None or not os.path.lexists(path) else read_table(path)
+    known = None if path is None or not os.path.lexists(path) else fitting_table(opened, path)
     if known is None:
         where = interpreter(options.python)
         with Bench(where, threads=options.threads) as bench:
@@ -138,11 +149,6 @@ def clock_for(opened: Opened, options: BudgetOptions, feeding: Feeding, say: Say
                     say(f"latency table: {path}")
             yield Clock(bench, feed_of(opened.analysis, feeding, bench), options.threads, made, path is None)
         return
-    if known.model != digest(opened.model):
-        raise UsageError(
-            f"'{path}' is a table of another model than '{opened.path.name}': make one with `onnx-oto bench "
-            f"{opened.path.name} --table`"
-        )
     where = known.python if options.python is None else os.fspath(options.python)
     if not os.path.exists(where):
         raise UsageError(

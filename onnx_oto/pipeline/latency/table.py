@@ -185,14 +185,17 @@ class Table:
 
 def digest(model: onnx.ModelProto) -> str:
     """Return what tells the graph of a model in normal form from another one, whatever its weights are."""
-    bare = skeleton(model)
-    for tensor in bare.graph.initializer:
-        if tensor.data_type in FLOATS:
-            for field, _ in tensor.ListFields():
-                if field.name.endswith("_data"):
-                    tensor.ClearField(field.name)
-    told = onnx.ModelProto(graph=bare.graph, opset_import=bare.opset_import)
-    return hashlib.sha256(told.SerializeToString(deterministic=True)).hexdigest()
+    bare = skeleton(model).graph
+    told = onnx.ModelProto(opset_import=model.opset_import)
+    told.graph.node.extend(bare.node)
+    told.graph.input.extend(model.graph.input)
+    told.graph.output.extend(model.graph.output)
+    for tensor in bare.initializer:
+        if tensor.data_type not in FLOATS:
+            told.graph.initializer.add().CopyFrom(tensor)
+    weights = sorted((t.name, t.data_type, tuple(t.dims)) for t in model.graph.initializer)
+    content = told.SerializeToString(deterministic=True) + repr(weights).encode()
+    return hashlib.sha256(content).hexdigest()
 
 
 def table(
