@@ -298,5 +298,5 @@ def test_what_train_refuses_is_refused_in_its_words(
 
 
 def test_data_without_a_curve_are_refused(model: Path, data: Path) -> None:
-    with pytest.raises(UsageError, match="data is for the loss along the curve: give --curve too"):
+    with pytest.raises(UsageError, match="data is for the curve: give --curve too"):
         onnx_oto.inspect(model, data=data)
