@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import onnx
 
 from onnx_oto.errors import OtoError
+from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.model.graph.tensors import byte_count
 from onnx_oto.model.normal.sharing import share_copies
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.options import BudgetOptions
 from onnx_oto.surgery import Compacted, cut
 from onnx_oto.zigs import Analysis, Choice, analyse
-from onnx_oto.zigs.budgets import Amount, Budget, budget, shown
+from onnx_oto.zigs.budgets import Amount, Budget, OutOfReach, budget, shown
 from onnx_oto.zigs.choose import RoundTo
 from onnx_oto.zigs.cost import count_macs, symbol_sizes
 from onnx_oto.zigs.groups import zero_lanes
@@ -23,7 +24,7 @@ from onnx_oto.zigs.terms import Terms, mac_terms, parameter_terms
 
 MOSTLY = 0.95
 """The share of groups above which a cut is surely a mistake."""
-_ROUNDS = 5
+_ROUNDS = 8
 """How often a choice is made anew because the model that came out costs other than was counted."""
 
 
@@ -83,30 +84,51 @@ def within(opened: Opened, budgets: Sequence[Budget], choosing: Callable[[Sequen
     """Return the choice under budgets, cut, where the compact model is found to keep them.
 
     What surgery adds (pads around a norm) is not counted when lanes are chosen: the difference is, the next time.
+    Raises OutOfReach with the least that a compact model was found to cost.
     """
     best: Kept | None = None
     seen: set[bytes] = set()
     for _ in range(_ROUNDS):
-        choice = choosing(budgets)
+        try:
+            choice = choosing(budgets)
+        except OutOfReach as error:
+            choice = Choice(error.drop, int(error.drop.sum()), sum(d.size for d in opened.analysis.prunable))
+            _, costs = _cut(opened, error.drop, budgets)
+            if not _keep(budgets, costs):
+                choice = choosing(budgets := _corrected(budgets, error.drop, costs))
         if (key := choice.drop.tobytes()) in seen:
             break
         seen.add(key)
-        result = cut(opened.analysis, choice.drop)
-        costs = measured(opened, result.model, budgets)
+        result, costs = _cut(opened, choice.drop, budgets)
         kept = Kept(choice, result, costs, tuple(budgets))
-        if all(costs[each.name] <= each.most for each in budgets) and (
-            best is None or sum(costs.values()) > sum(best.costs.values())
-        ):
+        if _keep(budgets, costs) and (best is None or sum(costs.values()) > sum(best.costs.values())):
             best = kept
-        off = [costs[each.name] - each.cost(choice.drop) for each in budgets]
-        if not any(off):
+        if all(costs[each.name] == each.cost(choice.drop) for each in budgets):
             break
-        budgets = [replace(b, fixed=b.fixed + more) for b, more in zip(budgets, off, strict=True)]
+        corrected = _corrected(budgets, choice.drop, costs)
+        if best is None:  # what was over stays so
+            corrected = [max(*pair, key=lambda b: b.fixed) for pair in zip(budgets, corrected, strict=True)]
+        budgets = corrected
     if best is None:
         raise OtoError(
             "no choice of channels kept the budgets in the compact model; this is a defect of onnx-oto"
         )
     return best
+
+
+def _cut(opened: Opened, drop: BoolArray, budgets: Sequence[Budget]) -> tuple[Compacted, dict[str, float]]:
+    """Return the compact model, and what it costs by the names of budgets."""
+    result = cut(opened.analysis, drop)
+    return result, measured(opened, result.model, budgets)
+
+
+def _keep(budgets: Sequence[Budget], costs: Mapping[str, float]) -> bool:
+    return all(costs[each.name] <= each.most for each in budgets)
+
+
+def _corrected(budgets: Sequence[Budget], drop: BoolArray, costs: Mapping[str, float]) -> list[Budget]:
+    """Return budgets that count for `drop` what the compact model costs."""
+    return [each.tightened(costs[each.name], each.cost(drop)) for each in budgets]
 
 
 def measured(opened: Opened, small: onnx.ModelProto, budgets: Sequence[Budget]) -> dict[str, float]:
@@ -172,10 +194,15 @@ class Plan:
         for each in self.budgets:
             yield f"budget: {each.told(each.cost(choice.drop))} of at most {shown(each.name, each.most)}"
         if choice.wanted is not None and choice.dropped != choice.wanted:
-            rounding = "" if self.round_to == 1 else f" and --round-to {self.round_to}"
+            rounding = [] if self.round_to == 1 else [f"--round-to {self.round_to}"]
+            *most, last = [
+                "constraints",
+                *rounding,
+                *(f"--{each.name} {each.asked}" for each in self.budgets),
+            ]
             yield (
                 f"asked for were {choice.wanted:,} groups; {choice.dropped:,} is the nearest that "
-                f"constraints{rounding} allow"
+                f"{', '.join(most)}{' and ' if most else ''}{last} allow"
             )
         if self.zeros_kept:
             yield f"{self.zeros_kept} groups that are zero already stay: others of their dimension go with the plan"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
+from onnx_oto.errors import UsageError
 from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.settings.amounts import quantity
 from onnx_oto.zigs.terms import Terms
@@ -13,6 +12,16 @@ from onnx_oto.zigs.terms import Terms
 Amount = float | str
 """The share that is kept, or a quantity with its unit: 0.5, "300M", "2MB", "3.5ms"."""
 WORDS = {"params": "parameters", "macs": "MACs", "bytes": "bytes", "latency": "ms"}
+_LEAST = 1e-9
+"""What is left of a budget that is used up: not 0, because costs are divided by it."""
+
+
+class OutOfReach(UsageError):
+    """No choice keeps a budget. drop: bool [lanes], what goes when all goes that may go."""
+
+    def __init__(self, message: str, drop: BoolArray) -> None:
+        super().__init__(message)
+        self.drop = drop
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +46,7 @@ class Budget:
     def part(self, share: float = 1.0) -> tuple[Terms, float]:
         """Return terms, and what they may be at most when `share` of what is to go has gone."""
         most = self.full - share * (self.full - self.most) if self.most < self.full else self.most
-        return self.terms, max(most - self.fixed, float(np.finfo(np.float64).tiny))
+        return self.terms, max(most - self.fixed, _LEAST)
 
     def tightened(self, measured: float, predicted: float) -> Budget:
         """Return the budget for a model that turned out to cost `measured` where `predicted` was counted."""

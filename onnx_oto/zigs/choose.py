@@ -18,7 +18,7 @@ from onnx_oto.errors import UsageError
 from onnx_oto.lanes.layout import IntArray
 from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.zigs.analysis import Analysis
-from onnx_oto.zigs.budgets import Budget
+from onnx_oto.zigs.budgets import Budget, OutOfReach
 from onnx_oto.zigs.counting import Costs
 from onnx_oto.zigs.groups import zero_lanes
 from onnx_oto.zigs.solving import descended, everything, filled, fits, under_budgets
@@ -75,6 +75,7 @@ def choose(
     (see `units.Family.loss`), every dimension keeping at least the share `min_keep`.
     round_to: what every axis that an operator sees keeps a multiple of, if it loses any; "auto": what kernels like.
     gone: bool [lanes], what an earlier choice dropped for good: it stays dropped, whatever its scores, and counts.
+    Where it is given, if only empty, nothing is refused that was possible before: budgets are kept as nearly as can be.
     part: the share of all this that is to go by now.
     Raises UsageError for a share outside [0, 1), for budgets that cannot be kept, and for two that contradict.
     """
@@ -87,12 +88,12 @@ def choose(
     offered = _offered(analysis, values, gone, min_keep if scope == "global" else 0.0, round_to)
     wanted = None if sparsity is None else math.floor(sparsity * part * prunable + 0.5)
     costs = Costs(offered, [each.part(part) for each in budgets])
-    if not fits(costs, everything(offered)):
-        raise _impossible(analysis, values, gone, budgets, min_keep if scope == "global" else 0.0, round_to)
+    if gone is None and not fits(costs, everything(offered)):
+        raise _impossible(analysis, values, budgets, min_keep if scope == "global" else 0.0, round_to)
     counts = _even(offered, costs, wanted) if scope == "dimension" else _best(offered, costs, wanted)
     drop = _dropped(analysis, offered, counts)
     choice = Choice(drop, int(drop.sum()), prunable, wanted)
-    if sparsity is not None and part == 1.0:
+    if sparsity is not None and gone is None and part == 1.0:
         _require_both(budgets, drop, sparsity, choice, scope)
     return choice
 
@@ -214,17 +215,16 @@ def _require_both(
 def _impossible(
     analysis: Analysis,
     scores: npt.NDArray[np.float64],
-    gone: BoolArray | None,
     budgets: Sequence[Budget],
     min_keep: float,
     round_to: RoundTo,
-) -> UsageError:
+) -> OutOfReach:
     """Return what stands against a budget, and what could be asked for."""
-    offered = _offered(analysis, scores, gone, min_keep, round_to)
+    offered = _offered(analysis, scores, None, min_keep, round_to)
     least = _dropped(analysis, offered, everything(offered))
     each = max(budgets, key=lambda b: b.cost(least) / b.most)
-    without = _offered(analysis, scores, gone, 0.0, round_to)
-    any_width = _offered(analysis, scores, gone, min_keep, 1)
+    without = _offered(analysis, scores, None, 0.0, round_to)
+    any_width = _offered(analysis, scores, None, min_keep, 1)
     if min_keep and each.cost(_dropped(analysis, without, everything(without))) <= each.most:
         cause = f"--min-keep {min_keep:g} keeps them: lower it"
     elif each.cost(_dropped(analysis, any_width, everything(any_width))) <= each.most:
@@ -232,9 +232,11 @@ def _impossible(
     else:
         cause = _largest_cause(analysis, each, least)
     share = math.ceil(1000 * each.cost(least) / each.full) / 1000
-    return UsageError(
+    remedy = f"or give --{each.name} {share:g} or more" if share <= 1 else f"or leave --{each.name} out"
+    return OutOfReach(
         f"--{each.name} {each.asked} cannot be reached: {each.told(each.cost(least))} stay when all goes that may go; "
-        f"{cause}, or give --{each.name} {share:g} or more"
+        f"{cause}, {remedy}",
+        least,
     )
 
 

@@ -111,7 +111,7 @@ def _compile(families: Sequence[Family], terms: Terms) -> _Compiled:
         np.array(of_axis, np.int64),
         np.array([pair[0] for pair in pairs], np.int64),
         np.array([pair[1] for pair in pairs], np.int64),
-        np.array([pair[2] for pair in pairs], np.int64).reshape(len(pairs), -1),
+        np.array([pair[2] for pair in pairs], np.int64).reshape(len(pairs), terms.index.shape[1]),
     )
 
 

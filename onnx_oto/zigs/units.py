@@ -176,10 +176,11 @@ def _listed(
 def _protected(analysis: Analysis, scores: FloatArray, gone: BoolArray, cells: IntArray) -> BoolArray:
     """Return lanes that never go, so that no dimension and no part of a split axis is emptied: bool [lanes].
 
-    Of every such set the one of highest score: it would be the last to go.
+    Of every such set the one of highest score: it would be the last to go. Small sets come first: a larger one around
+    them needs no other lane.
     """
     result = np.zeros(analysis.lanes.count, bool)
-    for lanes in (*analysis.nonempty, *(d.lanes for d in analysis.prunable)):
+    for lanes in sorted((*analysis.nonempty, *(d.lanes for d in analysis.prunable)), key=len):
         if not result[lanes].any():
             stays = lanes[~gone[lanes]] if not gone[lanes].all() else lanes
             best = stays[np.argmax(scores[stays])]
