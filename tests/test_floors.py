@@ -35,6 +35,7 @@ ROOMS = {
 """Packages with floors of their own, from the ground up."""
 FENCES = {
     "onnxruntime": ("gradients/", "runtime/"),
+    "openvino": ("runtime/",),
     "click": ("cli/",),
     "rich": ("cli/", "report/"),
     "onnx_graphsurgeon": ("surgery/",),

@@ -48,7 +48,14 @@ The input axis of a grouped convolution has one list per group. A parameter that
 different positions of has the others in `copies`, with the nodes that read them. `computed`: the model computes from
 this parameter what it uses (a weight norm), and the indices are those of the result. Weights that the cut also
 changes (a bias that takes up a constant, a norm that is corrected) are sliced alike, but hold other numbers in the
-compact model.""",
+compact model.
+
+`latency_ms` holds the medians of both models, timed in turn on one feed, and what they were measured in: `runtime`,
+`threads`, `batch`, the open sizes (`at`), the number of `runs`. Between the two numbers of `full_interval` and of
+`compact_interval` the median lies with 95 % confidence; between those of `ratio_interval` how many times as long the
+compact model takes, which decides whether it is called faster or slower. Where the model cannot be timed the medians
+are null and `not_measured` says why; with `--skip-latency` there is no object but null. `warnings` says what to do
+about a compact model that is slower.""",
 }
 """What is said of a command beside its help."""
 ERRORS = """An error is one line on stderr. With `--json` it is one object on stdout too, whatever failed, arguments

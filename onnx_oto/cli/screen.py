@@ -22,8 +22,13 @@ if TYPE_CHECKING:  # what is printed; looking at a model loads nothing that runs
     from onnx_oto.pipeline.result import Gain, Trained
     from onnx_oto.pipeline.summary import Change, Summary
     from onnx_oto.runtime.comparing import Verdict
+    from onnx_oto.runtime.timing import Latencies
 
 MOST_SIZES = 4
+ALIKE = 1.1
+"""How many times as long a model may take for both to be called about the same where noise hides which is faster."""
+LEAST_NAME = 30
+"""Characters that the names of figures are folded to in a table, before there are lines in its place."""
 NARROW = 60
 """Columns below which dimensions are listed in lines, not in a table."""
 
@@ -71,17 +76,14 @@ def print_trained(result: Trained, gain: Gain) -> None:
     from onnx_oto.pipeline.folder import COMPACT
 
     summary, (full, small) = gain.summary, gain.scores
-    slow, fast = gain.latencies
     rows = _change_rows(summary)
-    times = _times(slow.median, fast.median)
-    rows.append(("latency", f"{slow.median:.3f} ms", f"{fast.median:.3f} ms", times))
     rows.append((f"test {full.metric}", f"{full.value:.4f}", f"{small.value:.4f}", ""))
     for name, value in full.further.items():
         rows.append((f"test {name}", f"{value:.4f}", f"{small.further[name]:.4f}", ""))
     _print_changes(rows)
+    _print_latency_notes(summary)
     target = "" if result.target is None else f", target {result.target:.1%}"
-    besides = summary.removed - result.chosen
-    more = f"; {besides} of them were zero besides those that were chosen" if besides > 0 else ""
+    more = f"; {result.besides} of them were zero besides those that were chosen" if result.besides else ""
     print_line(
         f"groups zeroed and removed: {summary.removed} of {summary.prunable} ({result.achieved:.1%}{target}){more}"
     )
@@ -96,6 +98,7 @@ def print_pruned(result: Pruned, output: Path) -> None:
     """Print what `prune` or `compact` did."""
     print_notes(result.notes)
     _print_changes(_change_rows(result.summary))
+    _print_latency_notes(result.summary)
     print_line(f"channels removed: {result.summary.removed} of {result.summary.prunable} prunable")
     change = result.summary.verdict.original
     print_verdict(result.summary.verdict)
@@ -104,8 +107,9 @@ def print_pruned(result: Pruned, output: Path) -> None:
             f"not fine-tuned: outputs are off the original model's by {change.max_rel:.2g} of the largest output "
             f"({change.max_abs:.2g})"
         )
+    timed = f", latency {result.latency_seconds:.2f} s" if result.summary.latency is not None else ""
     print_line(
-        f"compact model: {output}   (cut {result.cut_seconds:.2f} s, verification {result.verify_seconds:.2f} s)"
+        f"compact model: {output}   (cut {result.cut_seconds:.2f} s, verification {result.verify_seconds:.2f} s{timed})"
     )
 
 
@@ -180,15 +184,33 @@ Row = tuple[str, str, str, str]
 
 
 def _change_rows(summary: Summary) -> list[Row]:
-    return [
+    from onnx_oto.runtime.timing import Latencies
+
+    rows: list[Row] = [
         ("parameters", *_figures(summary.params, "")),
         (f"MACs{_at(summary.macs_at)}", *_figures(summary.macs, "")),
         ("file size", *_figures(summary.size, " bytes")),
     ]
+    if isinstance(latency := summary.latency, Latencies):
+        rows.append((_where(latency), latency.full.text, latency.compact.text, _times(latency)))
+    return rows
+
+
+def _print_latency_notes(summary: Summary) -> None:
+    """Print at which sizes latency was measured where MACs were counted at others, or why it was not; warnings too."""
+    from onnx_oto.runtime.timing import Untimed
+
+    latency = summary.latency
+    if isinstance(latency, Untimed):
+        print_line(f"latency: not measured: {latency.reason}")
+    elif latency is not None and any(summary.macs_at.get(name) != size for name, size in latency.at.items()):
+        print_line(f"latency was measured at {_listed(latency.at)}")
+    for warning in summary.warnings:
+        console(PROGRESS).print(shown(f"warning: {warning}"))
 
 
 def _print_changes(rows: list[Row]) -> None:
-    """Print a table, or lines where it does not fit."""
+    """Print a table, whose first column is folded where it must be, or lines where even that does not fit."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("", overflow="fold")
     for name in ("full", "compact", "kept"):
@@ -196,7 +218,9 @@ def _print_changes(rows: list[Row]) -> None:
     for row in rows:
         add_row(table, *row)
     unlimited = out.options.update(max_width=10**6)
-    if out.measure(table, options=unlimited).maximum <= out.width:
+    longest = max(len(shown(name)) for name, *_ in rows)
+    figures = out.measure(table, options=unlimited).maximum - longest
+    if figures + min(longest, LEAST_NAME) <= out.width:
         out.print(table)
         return
     for name, full, compact, kept in rows:
@@ -209,12 +233,27 @@ def _figures(change: Change, unit: str) -> tuple[str, str, str]:
 
 def _at(sizes: Mapping[str, int]) -> str:
     """Return the open sizes that something was counted at, "" if there are none."""
-    listed = ", ".join(f"{name}={size}" for name, size in sizes.items())
-    return f" (at {listed})" if listed else ""
+    return f" (at {_listed(sizes)})" if sizes else ""
 
 
-def _times(full: float, small: float) -> str:
-    return f"{full / small:.2f}x faster" if small and full >= small else f"{small / full:.2f}x slower"
+def _listed(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}={size}" for name, size in sizes.items())
+
+
+def _where(latency: Latencies) -> str:
+    """Return what latency was measured in."""
+    threads = f"{latency.threads} thread" + "s" * (latency.threads != 1)
+    batch = "" if latency.batch is None else f", batch {latency.batch}"
+    return f"latency ({latency.runtime}, {threads}{batch})"
+
+
+def _times(latency: Latencies) -> str:
+    full, small = latency.full.median, latency.compact.median
+    if latency.is_faster:
+        return f"{full / small:.2f}x faster"
+    if latency.is_slower:
+        return f"{small / full:.2f}x slower"
+    return "about the same" if 1 / ALIKE <= small / full <= ALIKE else "within the noise"
 
 
 def _verdict_lines(verdict: Verdict) -> Iterator[str]:

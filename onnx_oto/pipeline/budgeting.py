@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
@@ -17,10 +17,11 @@ from onnx_oto.pipeline.options import BudgetOptions
 from onnx_oto.surgery import Compacted, cut
 from onnx_oto.zigs import Analysis, Choice, analyse
 from onnx_oto.zigs.budgets import Amount, Budget, OutOfReach, budget, shown
-from onnx_oto.zigs.choose import RoundTo
+from onnx_oto.zigs.choose import Scope, coarsest
 from onnx_oto.zigs.cost import count_macs, symbol_sizes
 from onnx_oto.zigs.groups import zero_lanes
 from onnx_oto.zigs.terms import Terms, mac_terms, parameter_terms
+from onnx_oto.zigs.widths import Rounding, automatic, fixed
 
 MOSTLY = 0.95
 """The share of groups above which a cut is surely a mistake."""
@@ -68,6 +69,23 @@ def _byte_terms(opened: Opened) -> tuple[Terms, float]:
 
 
 _COUNTED: dict[str, Callable[[Opened, Amount], Budget]] = {"params": _params, "macs": _macs, "bytes": _bytes}
+
+
+@dataclass(frozen=True, eq=False)
+class Goal:
+    """What a run is to keep to, settled before the first step: budgets, and which widths are wanted."""
+
+    budgets: tuple[Budget, ...] = ()
+    rounding: Rounding = field(default_factory=lambda: fixed(1))
+
+
+def rounding_of(
+    analysis: Analysis, options: BudgetOptions, budgets: Sequence[Budget], scope: Scope, min_keep: float = 0.0
+) -> Rounding:
+    """Return the widths that are wanted: those that `--round-to` gives, or what it finds to suit kernels and goal."""
+    if options.round_to != "auto":
+        return fixed(options.round_to)
+    return coarsest(analysis, options.share, automatic(), budgets=budgets, scope=scope, min_keep=min_keep)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +165,7 @@ def measured(opened: Opened, small: onnx.ModelProto, budgets: Sequence[Budget]) 
     return {name: value for name, value in found.items() if name in names}
 
 
-def plan(analysis: Analysis, choice: Choice, budgets: Sequence[Budget], options: BudgetOptions) -> Plan:
+def plan(analysis: Analysis, choice: Choice, budgets: Sequence[Budget], rounding: Rounding) -> Plan:
     """Return what is known of a choice before anything is cut or trained."""
     zeros = zero_lanes(analysis)
     params, macs = parameter_terms(analysis), count_macs(analysis)
@@ -161,7 +179,7 @@ def plan(analysis: Analysis, choice: Choice, budgets: Sequence[Budget], options:
         left,
         int((zeros & choice.drop).sum()),
         int((zeros & ~choice.drop).sum()),
-        options.round_to,
+        rounding,
     )
 
 
@@ -180,7 +198,7 @@ class Plan:
     macs_left: float
     zeros: int
     zeros_kept: int
-    round_to: RoundTo
+    rounding: Rounding
 
     def sentences(self) -> Iterator[str]:
         """Yield what a person should know before the start."""
@@ -194,7 +212,7 @@ class Plan:
         for each in self.budgets:
             yield f"budget: {each.told(each.cost(choice.drop))} of at most {shown(each.name, each.most)}"
         if choice.wanted is not None and choice.dropped != choice.wanted:
-            rounding = [] if self.round_to == 1 else [f"--round-to {self.round_to}"]
+            rounding = [] if self.rounding.block == 1 else [f"widths in multiples of {self.rounding.block}"]
             *most, last = [
                 "constraints",
                 *rounding,
@@ -214,7 +232,7 @@ class Plan:
             if any(each.most >= each.full for each in self.budgets):
                 yield "nothing is removed: the model keeps every budget as it is"
             elif choice.wanted:
-                rounding = "" if self.round_to == 1 else ": try --round-to 1, or remove more"
+                rounding = "" if self.rounding.block == 1 else ": try --round-to 1, or remove more"
                 yield f"nothing is removed: no number of groups near {choice.wanted} can go{rounding}"
             else:
                 yield "nothing is removed: no group was asked for"
@@ -237,5 +255,5 @@ class Plan:
                 for each in self.budgets
             },
             "zeros": {"removed": self.zeros, "kept": self.zeros_kept},
-            "round_to": self.round_to,
+            "round_to": self.rounding.block,
         }

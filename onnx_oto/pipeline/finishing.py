@@ -21,6 +21,7 @@ from onnx_oto.model.normal.origins import Origins
 from onnx_oto.model.normal.serving import Serving
 from onnx_oto.model.normal.sharing import share_copies
 from onnx_oto.pipeline.folder import COMPACT, TRAINED
+from onnx_oto.pipeline.measuring import warnings_of
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.prune import cut_and_verify
 from onnx_oto.pipeline.result import Gain
@@ -30,7 +31,7 @@ from onnx_oto.runtime.comparing.probes import only_outputs
 from onnx_oto.runtime.comparing.upcast import upcast, uses_bfloat16
 from onnx_oto.runtime.limits import UNLIMITED
 from onnx_oto.runtime.runner import runner
-from onnx_oto.runtime.timing import latency
+from onnx_oto.runtime.timing import measure
 from onnx_oto.training import evaluate
 from onnx_oto.zigs import analyse
 from onnx_oto.zigs.choose import choose_zeros
@@ -68,9 +69,11 @@ def finish(
         evaluate(predictor(reading(each, outputs, loss)), dataset.test, loss, options.metric)
         for each in (lean, lean_small)
     )
-    feed = as_declared(lean, next(data.in_order(dataset.test, batch_size(lean) or 1)).inputs)
-    times = latency([lean, lean_small], feed)
-    return removed, Gain(summary, (scores[0], scores[1]), (times[0], times[1]))
+    if not options.skip_latency:
+        feed = as_declared(lean, next(data.in_order(dataset.test, batch_size(lean) or 1)).inputs)
+        latency = measure(lean, lean_small, feed)
+        summary = replace(summary, latency=latency, warnings=warnings_of(latency, options.round_to))
+    return removed, Gain(summary, (scores[0], scores[1]))
 
 
 def _shared(model: onnx.ModelProto, origins: Origins) -> onnx.ModelProto:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +11,10 @@ from onnx_oto.gradients import GradientSession
 from onnx_oto.lanes.layout import IntArray
 from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.optim import GroupIndex, Optimizer, Select, Stretch, Task
+from onnx_oto.pipeline.budgeting import Goal
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.zigs import Analysis, choose
 from onnx_oto.zigs.blocks import lane_scores, zig_blocks
-from onnx_oto.zigs.budgets import Budget
 from onnx_oto.zigs.decay import undecayed
 
 
@@ -24,7 +23,7 @@ def make_optimizer(
     session: GradientSession,
     options: TrainOptions,
     steps: int,
-    budgets: Sequence[Budget] = (),
+    goal: Goal,
 ) -> Optimizer:
     """Return the optimizer of a run of `steps` steps over the flat buffers of `session`.
 
@@ -37,16 +36,14 @@ def make_optimizer(
         method.direction,
         session.params.size,
         groups,
-        selector(analysis, lanes, options, budgets),
+        selector(analysis, lanes, options, goal),
         max(steps - options.skip_bad_steps, 1),
         decayed(analysis, session, everything=options.decay_all),
     )
     return method.optimizer.build(task)
 
 
-def selector(
-    analysis: Analysis, lanes: IntArray, options: TrainOptions, budgets: Sequence[Budget] = ()
-) -> Select:
+def selector(analysis: Analysis, lanes: IntArray, options: TrainOptions, goal: Goal) -> Select:
     """Return the function that chooses ZIGs under every constraint of the model. lanes: int64 [K], of the ZIGs."""
 
     def select(
@@ -59,10 +56,10 @@ def selector(
             analysis,
             lane_scores(analysis, lanes, scores),
             options.share,
-            budgets=budgets,
+            budgets=goal.budgets,
             part=share,
             scope=options.scope,
-            round_to=options.round_to,
+            round_to=goal.rounding,
             min_keep=options.min_keep,
             gone=before,
         )

@@ -209,6 +209,12 @@ class InspectOptions(AnalysisOptions):
 class CompactOptions(AnalysisOptions, FeedOptions):
     """What `compact` is asked for, and every verb that cuts."""
 
+    skip_latency: bool = setting(
+        False,
+        "Do not measure how long the full and the compact model take.",
+        aliases=("--no-latency",),
+    )
+
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyOptions(FeedOptions):

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import onnx
 
@@ -14,7 +14,7 @@ from onnx_oto import data
 from onnx_oto.errors import DataError, OtoError, StorageError, UnsupportedError, UsageError
 from onnx_oto.gradients import Backend, Preparation, TrainingSpec, choose_backend, prepare, require_trainable
 from onnx_oto.model.normal.serving import Serving, data_inputs, serving
-from onnx_oto.pipeline.budgeting import budgets_of, plan, within
+from onnx_oto.pipeline.budgeting import Goal, budgets_of, plan, rounding_of, within
 from onnx_oto.pipeline.feeding import parse_numbers, read_feeding
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import DEFAULT_SPARSITY, TrainOptions
@@ -42,7 +42,7 @@ class Ready:
     preparation: Preparation
     dataset: data.Dataset
     feeding: Feeding
-    budgets: tuple[Budget, ...] = ()
+    goal: Goal = field(default_factory=Goal)
 
 
 def make_ready(
@@ -74,16 +74,16 @@ def make_ready(
     for note in opened.notes:
         say(note)
     feeding = read_feeding(opened.model, options)
-    budgets: tuple[Budget, ...] = ()
+    goal = Goal()
     if options.prunes:
-        feeding, budgets = _rehearse(opened, served, opening, feeding, options, say)
+        feeding, goal = _rehearse(opened, served, opening, feeding, options, say)
     dataset = _dataset(opened, preparation, opening, options)
     for note in dataset.notes:
         say(note)
     _, shrunk = data.fit_batch(opening.train.samples, options.batch)
     if shrunk:
         say(shrunk)
-    return Ready(opened, served, preparation, dataset, feeding, budgets)
+    return Ready(opened, served, preparation, dataset, feeding, goal)
 
 
 def _opened_data(source: str | os.PathLike[str]) -> tuple[data.Opening | None, OtoError | None]:
@@ -198,15 +198,15 @@ def _rehearse(
     feeding: Feeding,
     options: TrainOptions,
     say: Say,
-) -> tuple[Feeding, tuple[Budget, ...]]:
+) -> tuple[Feeding, Goal]:
     """Cut random groups out and verify: what cannot be compacted is refused now, not after training.
 
     Returns what it was verified on: `feeding`, or, where the model does not run so, at the sizes of the data too; and
-    the budgets, with what surgery adds taken into account.
+    what is asked for, with what surgery adds taken into account.
     """
     begin = time.perf_counter()
     analysis = opened.analysis
-    choice, result, budgets = _rehearsed(opened, options, say)
+    choice, result, goal = _rehearsed(opened, options, say)
     inside = kept_inside(analysis, choice.drop, result)
     full = zero_dropped(analysis, choice.drop)
     try:
@@ -221,7 +221,7 @@ def _rehearse(
     say(
         f"rehearsal of the cut on random groups: exact in {verdict.runtime} ({time.perf_counter() - begin:.1f} s)"
     )
-    return feeding, budgets
+    return feeding, goal
 
 
 def _shapes_of_data(opened: Opened, serving: Serving, opening: data.Opening) -> dict[str, tuple[int, ...]]:
@@ -234,9 +234,7 @@ def _shapes_of_data(opened: Opened, serving: Serving, opening: data.Opening) -> 
     return shapes
 
 
-def _rehearsed(
-    opened: Opened, options: TrainOptions, say: Say
-) -> tuple[Choice, Compacted, tuple[Budget, ...]]:
+def _rehearsed(opened: Opened, options: TrainOptions, say: Say) -> tuple[Choice, Compacted, Goal]:
     """Return random groups under the options of the run, cut; says what will go, as far as that is known by now.
 
     Raises UsageError when `min_keep` keeps the run from its target.
@@ -252,11 +250,13 @@ def _rehearsed(
             share,
             budgets=budgets,
             scope=options.scope,
-            round_to=options.round_to,
+            round_to=rounding,
             min_keep=min_keep,
         )
 
-    kept = within(opened, budgets_of(opened, options), chosen)
+    budgets = budgets_of(opened, options)
+    rounding = rounding_of(analysis, options, budgets, options.scope, options.min_keep)
+    kept = within(opened, budgets, chosen)
     choice = kept.choice
     if options.share is not None and choice.dropped < (most := chosen(kept.budgets, 0.0).dropped):
         raise UsageError(
@@ -264,10 +264,10 @@ def _rehearsed(
             f"{options.min_keep:g} leaves only {choice.dropped} of them: lower one of the two"
         )
     if options.share != 0:
-        planned = plan(analysis, choice, kept.budgets, options)
+        planned = plan(analysis, choice, kept.budgets, rounding)
         for sentence in (*planned.sentences(), *planned.warnings()):
             say(sentence)
-    return choice, kept.result, kept.budgets
+    return choice, kept.result, Goal(kept.budgets, rounding)
 
 
 def _say_outputs(opened: Opened, preparation: Preparation, options: TrainOptions, say: Say) -> None:

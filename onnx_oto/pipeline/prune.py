@@ -15,9 +15,10 @@ from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.model.files.replace import together
 from onnx_oto.model.files.saving import stage, storing
 from onnx_oto.model.normal.sharing import share_copies
-from onnx_oto.pipeline.budgeting import Plan, budgets_of, plan, within
+from onnx_oto.pipeline.budgeting import Plan, budgets_of, plan, rounding_of, within
 from onnx_oto.pipeline.feeding import read_feeding
 from onnx_oto.pipeline.kept import stage_kept
+from onnx_oto.pipeline.measuring import measure_cut, warnings_of
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import CompactOptions, PruneOptions
 from onnx_oto.pipeline.places import Output, files_read, require_apart
@@ -37,7 +38,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Pruned:
-    """The result of a cut. seconds: of analysis and cut, and of verification. notes: see `Opened`.
+    """The result of a cut. seconds: of analysis and cut, of verification, and of timing. notes: see `Opened`.
 
     plan: what was to go, where that was chosen.
     """
@@ -46,6 +47,7 @@ class Pruned:
     cut_seconds: float
     verify_seconds: float
     notes: tuple[str, ...] = ()
+    latency_seconds: float = 0.0
     plan: Plan | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -54,7 +56,11 @@ class Pruned:
             **self.summary.as_json(),
             **({} if self.plan is None else self.plan.as_json()),
             **({"original": original.as_json()} if (original := self.summary.verdict.original) else {}),
-            "seconds": {"cut": round(self.cut_seconds, 4), "verify": round(self.verify_seconds, 4)},
+            "seconds": {
+                "cut": round(self.cut_seconds, 4),
+                "verify": round(self.verify_seconds, 4),
+                "latency": round(self.latency_seconds, 4),
+            },
             "notes": list(self.notes),
         }
 
@@ -87,13 +93,16 @@ def prune(
     analysis = opened.analysis
     scores = score(analysis, options.by, options.seed)
 
+    budgets = budgets_of(opened, options)
+    rounding = rounding_of(analysis, options, budgets, options.scope)
+
     def choosing(budgets: Sequence[Budget]) -> Choice:
         return choose(
-            analysis, scores, options.share, budgets=budgets, scope=options.scope, round_to=options.round_to
+            analysis, scores, options.share, budgets=budgets, scope=options.scope, round_to=rounding
         )
 
-    kept = within(opened, budgets_of(opened, options), choosing)
-    planned = plan(analysis, kept.choice, kept.budgets, options)
+    kept = within(opened, budgets, choosing)
+    planned = plan(analysis, kept.choice, kept.budgets, rounding)
     for sentence in (*planned.sentences(), *planned.warnings()):
         say(sentence)
     pruned = _cut(
@@ -107,6 +116,8 @@ def prune(
         seed=options.seed,
         is_original=True,
         result=kept.result,
+        is_timed=not options.skip_latency,
+        round_to=rounding.block,
     )
     return replace(pruned, plan=planned)
 
@@ -131,7 +142,8 @@ def compact_zeros(
             f"of the {choice.prunable} groups of '{opened.path.name}', {what} is exactly zero: train it with "
             "`onnx-oto train`, or remove channels by their weights with `onnx-oto prune`"
         )
-    return _cut(opened, choice.drop, output, begin, feeding=read_feeding(opened.model, options))
+    feeding = read_feeding(opened.model, options)
+    return _cut(opened, choice.drop, output, begin, feeding=feeding, is_timed=not options.skip_latency)
 
 
 def cut_and_verify(
@@ -179,10 +191,12 @@ def _cut(
     seed: int = 0,
     is_original: bool = False,
     result: Compacted | None = None,
+    is_timed: bool = True,
+    round_to: object = None,
 ) -> Pruned:
-    """Cut (or take `result`), verify and write.
+    """Cut (or take `result`), verify, measure and write.
 
-    begin: when work began. is_original: whether zeroing groups changes the model.
+    begin: when work began. is_original: whether zeroing groups changes the model. round_to: see `warnings_of`.
     """
     result = cut_out(opened.analysis, drop) if result is None else result
     small = result.model
@@ -198,6 +212,10 @@ def _cut(
     end = time.perf_counter()
     unwritten = Change(opened.file_bytes, 0)
     summary = summarise(opened.analysis, small, int(drop.sum()), verdict, unwritten)
+    if is_timed:
+        latency = measure_cut(opened.analysis, small, summary, feeding, worked=end - begin)
+        summary = replace(summary, latency=latency, warnings=warnings_of(latency, round_to))
+    timed = time.perf_counter()
     for each in (small, zeroed):
         share_copies(each, opened.origins)
     with storing(output), together() as files:
@@ -209,4 +227,4 @@ def _cut(
             with storing(kept):
                 stage_kept(opened, drop, result, kept, files)
     summary = replace(summary, size=replace(unwritten, after=written))
-    return Pruned(summary, cut - begin, end - cut, opened.notes)
+    return Pruned(summary, cut - begin, end - cut, opened.notes, timed - end)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from onnx_oto.pipeline.budgeting import Goal
 from onnx_oto.pipeline.summary import SCHEMA, Summary
-from onnx_oto.runtime.timing import Latency
 from onnx_oto.training import History, Score
 from onnx_oto.zigs.budgets import Budget
 
@@ -17,22 +17,19 @@ from onnx_oto.zigs.budgets import Budget
 class Gain:
     """Full against compact model, after training.
 
-    scores and latencies: of the full model and of the compact one.
+    scores: of the full model and of the compact one.
     """
 
     summary: Summary
     scores: tuple[Score, Score]
-    latencies: tuple[Latency, Latency]
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures under their public names."""
         full, small = self.scores
-        slow, fast = self.latencies
         return {
             **self.summary.as_json(),
             "metric": _metric(full.metric, full.value, small.value),
             "metrics": [_metric(name, value, small.further[name]) for name, value in full.further.items()],
-            "latency_ms": {"full": round(slow.median, 4), "compact": round(fast.median, 4)},
         }
 
 
@@ -60,7 +57,12 @@ class Trained:
     history: History
     gain: Gain | None = None
     chosen: int = 0
-    budgets: tuple[Budget, ...] = ()
+    goal: Goal = field(default_factory=Goal)
+
+    @property
+    def besides(self) -> int:
+        """How many groups were removed that the optimizer did not choose: they were zero all the same."""
+        return 0 if self.gain is None else max(self.gain.summary.removed - self.chosen, 0)
 
     def costs(self) -> list[tuple[Budget, float]]:
         """Return what the compact model costs in the currency of every budget."""
@@ -68,18 +70,20 @@ class Trained:
             return []
         summary = self.gain.summary
         found = {"params": summary.params, "macs": summary.macs, "bytes": summary.size}
-        return [(each, float(found[each.name].after)) for each in self.budgets]
+        return [(each, float(found[each.name].after)) for each in self.goal.budgets]
 
     def as_json(self) -> dict[str, Any]:
         """Return the result under its public names."""
         result = self.gain.as_json() if self.gain is not None else {"schema": SCHEMA, "stopped": True}
         return {
             **result,
-            "sparsity": {"target": self.target, "achieved": self.achieved, "chosen": self.chosen},
+            "sparsity": {"target": self.target, "achieved": self.achieved},
             "budgets": {
                 each.name: {"asked": each.asked, "most": each.most, "compact": cost}
                 for each, cost in self.costs()
             },
+            "round_to": self.goal.rounding.block,
+            "zeros": {"besides": self.besides},
             "seconds": round(self.seconds, 2),
             "run": str(self.run),
         }

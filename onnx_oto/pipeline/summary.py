@@ -13,6 +13,7 @@ from onnx_oto.zigs.cost import count_macs
 
 if TYPE_CHECKING:  # looking at a model needs no runtime
     from onnx_oto.runtime.comparing import Verdict
+    from onnx_oto.runtime.timing import Latencies, Untimed
 
 SCHEMA = 1
 
@@ -34,7 +35,8 @@ class Change:
 class Summary:
     """Full against compact model. size: of the files, in bytes, external data included.
 
-    macs_at: the open sizes that MACs were counted at, by name.
+    macs_at: the open sizes that MACs were counted at, by name. latency: None where nobody wants it. warnings: what a
+    user should do something about, in sentences.
     """
 
     params: Change
@@ -44,6 +46,8 @@ class Summary:
     removed: int
     verdict: Verdict
     macs_at: Mapping[str, int] = field(default_factory=dict)
+    latency: Latencies | Untimed | None = None
+    warnings: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures under their public names."""
@@ -53,7 +57,9 @@ class Summary:
             "macs": {"before": self.macs.before, "after": self.macs.after, "at": dict(self.macs_at)},
             "bytes": {"before": self.size.before, "after": self.size.after},
             "lanes": {"prunable": self.prunable, "removed": self.removed},
+            "latency_ms": None if self.latency is None else self.latency.as_json(),
             "verify": self.verdict.as_json(),
+            "warnings": list(self.warnings),
         }
 
 

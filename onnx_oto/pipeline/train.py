@@ -108,7 +108,7 @@ def train(
                 )
             seconds = time.perf_counter() - begin
             result = Trained(
-                folder.path, target, removed / groups, seconds, history, gain, zeroed, ready.budgets
+                folder.path, target, removed / groups, seconds, history, gain, zeroed, ready.goal
             )
             write_json(folder.place(RESULT), {**result.as_json(), "options": options.as_json()})
             return result
@@ -129,7 +129,7 @@ def _fit(
         session = ready.preparation.build()
     try:
         optimizer = make_optimizer(
-            ready.opened.analysis, session, options, _steps(ready, options), ready.budgets
+            ready.opened.analysis, session, options, _steps(ready, options), ready.goal
         )
         recipe = _recipe(ready, options)
         require_measurable(

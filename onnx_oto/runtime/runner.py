@@ -21,6 +21,7 @@ from onnx_oto.runtime.sessions import (
     LEAST_ROUNDS,
     WARM_UP,
     OpenSession,
+    Patience,
     open_onnxruntime,
     open_reference,
     run_session,
@@ -128,17 +129,15 @@ class Session:
         return worker, number, runtime
 
 
-def time_models(
-    models: Sequence[onnx.ModelProto], inputs: Arrays, *, seconds: float, most: int, threads: int
-) -> list[list[float]]:
+def time_runners(runners: Sequence[Runner], inputs: Arrays, patience: Patience) -> list[list[float]]:
     """Return the milliseconds of every counted run of each model (see `sessions.time_sessions`)."""
-    sessions = [runner(model, threads=threads).run for model in models]
-    places = [session.place() for session in sessions if isinstance(session, Session)]
+    sessions = [each.run for each in runners if isinstance(each.run, Session)]
+    places = [session.place() for session in sessions]
     worker = places[-1][0]
     one = allowance(weights=worker.held_bytes, fed=_fed(inputs))
-    rounds = (LEAST_ROUNDS + WARM_UP) * len(models)
-    allowed = one._replace(seconds=rounds * one.seconds + seconds)
-    return worker.call(allowed, time_sessions, [number for _, number in places], dict(inputs), seconds, most)
+    rounds = min((LEAST_ROUNDS + WARM_UP) * one.seconds + patience.long, patience.longest + 2 * one.seconds)
+    allowed = one._replace(seconds=len(sessions) * rounds)
+    return worker.call(allowed, time_sessions, [number for _, number in places], dict(inputs), patience)
 
 
 def first_line(error: BaseException | None) -> str:

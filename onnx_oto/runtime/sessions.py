@@ -18,8 +18,32 @@ Run = Callable[[Arrays], list[Array]]
 
 LEAST_ROUNDS = 5
 WARM_UP = 2
+"""Rounds that are not counted. The second is left out where the first one takes long."""
+STOP_SPINNING = "session.force_spinning_stop"
+"""Threads wait for the next run of their session without sleeping. Those of one model would hold the cores meanwhile
+that another one is timed on: resnet18 takes 13 ms in turn with a smaller model then, 8 ms alone (2 cores). Told so,
+they sleep between runs."""
 _sessions: dict[int, Run] = {}
 _numbers = itertools.count()
+
+
+class Patience(NamedTuple):
+    """How long sessions are timed: seconds, and numbers of counted rounds.
+
+    Rounds end after `short` seconds where `many` fit into that, else after `long` and `LEAST_ROUNDS`. `most` is the
+    largest number of rounds. No round begins after `longest` seconds in all, however few there were.
+    """
+
+    short: float = 0.2
+    many: int = 25
+    long: float = 1.0
+    most: int = 200
+    longest: float = 10.0
+
+    def is_enough(self, rounds: int, seconds: float) -> bool:
+        """Say whether that many rounds in so many seconds suffice."""
+        least = self.many if seconds < self.long else LEAST_ROUNDS
+        return rounds >= self.most or (seconds >= self.short and rounds >= least)
 
 
 class OpenSession(NamedTuple):
@@ -47,6 +71,7 @@ def open_onnxruntime(
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.add_session_config_entry(STOP_SPINNING, "1")
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(
@@ -87,22 +112,25 @@ def run_session(number: int, inputs: Arrays, most: float) -> tuple[list[Array], 
     return outputs, seconds
 
 
-def time_sessions(numbers: Sequence[int], inputs: Arrays, seconds: float, most: int) -> list[list[float]]:
-    """Return the milliseconds of every counted run, sessions in turn, for about `seconds` in all.
-
-    Two rounds warm up and are not counted; at least five are, at most `most`.
-    """
+def time_sessions(numbers: Sequence[int], inputs: Arrays, patience: Patience) -> list[list[float]]:
+    """Return the milliseconds of every counted run, sessions in turn. Two rounds warm up and are not counted."""
     runs = [_sessions[number] for number in numbers]
+    begin = time.perf_counter()
     for _ in range(WARM_UP):
         for run in runs:
             run(inputs)
+        if time.perf_counter() - begin > patience.long:
+            break
     times: list[list[float]] = [[] for _ in runs]
-    end = time.perf_counter() + seconds
-    while len(times[0]) < LEAST_ROUNDS or (time.perf_counter() < end and len(times[0]) < most):
+    counted = time.perf_counter()
+    while (
+        not patience.is_enough(len(times[0]), time.perf_counter() - counted)
+        and time.perf_counter() - begin < patience.longest
+    ):
         for run, its in zip(runs, times, strict=True):
-            begin = time.perf_counter()
+            start = time.perf_counter()
             run(inputs)
-            its.append(1000 * (time.perf_counter() - begin))
+            its.append(1000 * (time.perf_counter() - start))
     return times
 
 

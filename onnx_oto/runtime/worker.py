@@ -172,7 +172,7 @@ class Worker:
         self.kill()
         if self._stopped_for:
             return LimitError(self._stopped_for)
-        return CrashedError(f"running the model brings the runtime down ({_cause(code)})")
+        return CrashedError(f"running the model brings the runtime down ({cause(code)})")
 
 
 _shared: Worker | None = None
@@ -214,7 +214,7 @@ def _too_large(allowed: Allowance) -> str:
     )
 
 
-def _cause(code: int) -> str:
+def cause(code: int) -> str:
     """Return what ended a process: the name of a signal and what it tells, or an exit code."""
     if code < 0:
         try:

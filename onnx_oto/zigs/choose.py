@@ -32,12 +32,13 @@ from onnx_oto.zigs.totals import (
     unevenness,
 )
 from onnx_oto.zigs.units import Family, families
-from onnx_oto.zigs.widths import Multiple, automatic, fixed, rounded, told_apart
+from onnx_oto.zigs.widths import Rounding, fixed, rounded, told_apart
 
+NEAR = 0.05
+"""How much of the share that is asked for coarse widths may miss, before finer ones are taken."""
 _DEAREST, _HALVINGS = 1e9, 12
 
 Scope = Literal["dimension", "global"]
-RoundTo = int | Literal["auto"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,7 @@ def choose(
     *,
     budgets: Sequence[Budget] = (),
     scope: Scope = "dimension",
-    round_to: RoundTo = 1,
+    round_to: int | Rounding = 1,
     min_keep: float = 0.0,
     gone: BoolArray | None = None,
     part: float = 1.0,
@@ -73,7 +74,7 @@ def choose(
     lane that constraints let stay would fit; with a sparsity besides, its number of lanes goes as near as they allow.
     scope "dimension": the same share in every dimension, as near as whole lanes allow; "global": so that least is lost
     (see `units.Family.loss`), every dimension keeping at least the share `min_keep`.
-    round_to: what every axis that an operator sees keeps a multiple of, if it loses any; "auto": what kernels like.
+    round_to: what every axis that an operator sees keeps a multiple of, if it loses any (see `coarsest`).
     gone: bool [lanes], what an earlier choice dropped for good: it stays dropped, whatever its scores, and counts.
     Where it is given, if only empty, nothing is refused that was possible before: budgets are kept as nearly as can be.
     part: the share of all this that is to go by now.
@@ -84,12 +85,15 @@ def choose(
             f"sparsity {sparsity} is not a share: give a number from 0 up to, but not including, 1"
         )
     prunable = sum(dimension.size for dimension in analysis.prunable)
+    rounding = round_to if isinstance(round_to, Rounding) else fixed(round_to)
+    if rounding.block < 1:
+        raise UsageError(f"--round-to {round_to} is not a count: give 1 or more")
     values = np.asarray(scores, np.float64)
-    offered = _offered(analysis, values, gone, min_keep if scope == "global" else 0.0, round_to)
+    offered = _offered(analysis, values, gone, min_keep if scope == "global" else 0.0, rounding)
     wanted = None if sparsity is None else math.floor(sparsity * part * prunable + 0.5)
     costs = Costs(offered, [each.part(part) for each in budgets])
     if gone is None and not fits(costs, everything(offered)):
-        raise _impossible(analysis, values, budgets, min_keep if scope == "global" else 0.0, round_to)
+        raise _impossible(analysis, values, budgets, min_keep if scope == "global" else 0.0, rounding)
     counts = _even(offered, costs, wanted) if scope == "dimension" else _best(offered, costs, wanted)
     drop = _dropped(analysis, offered, counts)
     choice = Choice(drop, int(drop.sum()), prunable, wanted)
@@ -105,23 +109,42 @@ def choose_zeros(analysis: Analysis) -> Choice:
     return Choice(drop, int(drop.sum()), sum(d.size for d in analysis.prunable))
 
 
+def coarsest(
+    analysis: Analysis,
+    sparsity: float | None,
+    candidates: Sequence[Rounding],
+    *,
+    budgets: Sequence[Budget] = (),
+    scope: Scope = "dimension",
+    min_keep: float = 0.0,
+) -> Rounding:
+    """Return the first of `candidates` with which budgets can be kept and the share is met to a twentieth.
+
+    A function of the model and of what is asked for, not of scores. The last candidate where none does it.
+    """
+    prunable = sum(dimension.size for dimension in analysis.prunable)
+    scores = np.zeros(analysis.lanes.count)
+    for rounding in candidates[:-1]:
+        offered = _offered(analysis, scores, None, min_keep if scope == "global" else 0.0, rounding)
+        if not fits(Costs(offered, [each.part() for each in budgets]), everything(offered)):
+            continue
+        wanted = math.floor((sparsity or 0.0) * prunable + 0.5)
+        if abs(nearest_total(offered, wanted) - wanted) <= NEAR * wanted:
+            return rounding
+    return candidates[-1]
+
+
 def _offered(
     analysis: Analysis,
     scores: npt.NDArray[np.float64],
     gone: BoolArray | None,
     min_keep: float,
-    round_to: RoundTo,
+    rounding: Rounding,
 ) -> tuple[Family, ...]:
     """Return the families, each with what it may lose."""
-    if round_to == "auto":
-        multiple: Multiple = automatic
-    elif round_to >= 1:
-        multiple = fixed(round_to)
-    else:
-        raise UsageError(f"--round-to {round_to} is not a count: give 1 or more")
-    if round_to == 1:
+    if rounding.block == 1:
         return families(analysis, scores, gone, min_keep)
-    return rounded(analysis, families(analysis, scores, gone, min_keep, told_apart(analysis)), multiple)
+    return rounded(analysis, families(analysis, scores, gone, min_keep, told_apart(analysis)), rounding)
 
 
 def _even(offered: tuple[Family, ...], costs: Costs, wanted: int | None) -> IntArray:
@@ -217,18 +240,18 @@ def _impossible(
     scores: npt.NDArray[np.float64],
     budgets: Sequence[Budget],
     min_keep: float,
-    round_to: RoundTo,
+    rounding: Rounding,
 ) -> OutOfReach:
     """Return what stands against a budget, and what could be asked for."""
-    offered = _offered(analysis, scores, None, min_keep, round_to)
+    offered = _offered(analysis, scores, None, min_keep, rounding)
     least = _dropped(analysis, offered, everything(offered))
     each = max(budgets, key=lambda b: b.cost(least) / b.most)
-    without = _offered(analysis, scores, None, 0.0, round_to)
-    any_width = _offered(analysis, scores, None, min_keep, 1)
+    without = _offered(analysis, scores, None, 0.0, rounding)
+    any_width = _offered(analysis, scores, None, min_keep, fixed(1))
     if min_keep and each.cost(_dropped(analysis, without, everything(without))) <= each.most:
         cause = f"--min-keep {min_keep:g} keeps them: lower it"
     elif each.cost(_dropped(analysis, any_width, everything(any_width))) <= each.most:
-        cause = f"widths that are multiples (--round-to {round_to}) keep them: give --round-to 1"
+        cause = f"widths that are multiples of {rounding.block} keep them: give --round-to 1"
     else:
         cause = _largest_cause(analysis, each, least)
     share = math.ceil(1000 * each.cost(least) / each.full) / 1000

@@ -107,7 +107,7 @@ PLACES = {
     "cutting": ("onnx_oto.pipeline.prune", "cut_out"),
     "verifying": ("onnx_oto.pipeline.prune", "compare"),
     "writing": ("onnx_oto.pipeline.finishing", "save"),
-    "measuring": ("onnx_oto.pipeline.finishing", "latency"),
+    "measuring": ("onnx_oto.pipeline.finishing", "measure"),
     "renaming": ("os", "fsync"),
 }
 

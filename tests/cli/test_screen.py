@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from onnx_oto.cli import screen
 from onnx_oto.cli.objects import print_json
 from onnx_oto.cli.progress import Progress
+from onnx_oto.pipeline.prune import Pruned
+from onnx_oto.pipeline.summary import Change, Summary
 from onnx_oto.runtime.comparing import Verdict
+from onnx_oto.runtime.timing import Latencies, Latency, Untimed
 from onnx_oto.training import EpochEnded, Started, Stepped
 
 
@@ -71,3 +77,63 @@ def test_a_difference_names_no_size_at_which_there_was_none(capsys, sizes, where
     trouble = "output 'y' by 1.8 at N=2"
     screen.print_verdict(Verdict(False, 1.8, 1.0, 0, "ONNX Runtime 1", sizes=sizes, trouble=trouble))
     assert capsys.readouterr().out == f"full and compact DIFFER: {trouble}\n  in ONNX Runtime 1{where}\n"
+
+
+def screens(capsys, latency: Latencies | Untimed | None, *warnings: str) -> tuple[str, str]:
+    """Return what `prune` prints on stdout and stderr for this latency."""
+    change = Change(1000, 500)
+    verdict = Verdict(True, 0.0, 0.0, 2)
+    summary = Summary(change, change, change, 8, 4, verdict, {"N": 1}, latency, warnings)
+    screen.print_pruned(Pruned(summary, 0.1, 0.2), Path("compact.onnx"))
+    printed = capsys.readouterr()
+    return printed.out, printed.err
+
+
+def latencies(compact: float, at: Mapping[str, int]) -> Latencies:
+    full, small = (Latency(x, 0.99 * x, 1.01 * x, 25) for x in (3.214, compact))
+    ratio = compact / 3.214
+    return Latencies(full, small, (0.98 * ratio, 1.02 * ratio), "ONNX Runtime 1.19.2", 2, 1, at)
+
+
+@pytest.mark.parametrize(
+    ("compact", "row"),
+    [
+        (1.9, "3.21 ms -> 1.90 ms (1.69x faster)"),
+        (3.2, "3.21 ms -> 3.20 ms (about the same)"),
+        (12.34, "3.21 ms -> 12.3 ms (3.84x slower)"),
+    ],
+)
+def test_latency_says_what_it_was_measured_in(capsys, monkeypatch, compact, row):
+    monkeypatch.setattr(screen.out, "_width", 40)
+    out, _ = screens(capsys, latencies(compact, {"N": 1}))
+    assert f"latency (ONNX Runtime 1.19.2, 2 threads, batch 1): {row}\n" in out
+    assert "latency was measured at" not in out
+
+
+def test_noise_that_hides_much_is_no_likeness(capsys, monkeypatch):
+    monkeypatch.setattr(screen.out, "_width", 40)
+    noisy = replace(latencies(6.4, {"N": 1}), ratio=(0.9, 2.5))
+    assert "3.21 ms -> 6.40 ms (within the noise)" in screens(capsys, noisy)[0]
+
+
+def test_a_long_name_is_folded_and_the_table_stays(capsys, monkeypatch):
+    monkeypatch.setattr(screen.out, "_width", 70)
+    lines = screens(capsys, latencies(1.9, {"N": 1}))[0].splitlines()
+    assert lines[4].startswith("latency (ONNX Runtime 1.19.2,")
+    assert lines[4].endswith("  1.69x faster")
+    assert lines[5].rstrip().endswith("batch 1)")
+
+
+def test_other_sizes_than_those_of_macs_are_said(capsys):
+    assert "\nlatency was measured at N=3, T=7\n" in screens(capsys, latencies(1.9, {"N": 3, "T": 7}))[0]
+
+
+def test_why_latency_was_not_measured_is_said(capsys):
+    assert "\nlatency: not measured: it crashes\n" in screens(capsys, Untimed("it crashes"))[0]
+    assert "latency" not in screens(capsys, None)[0]
+
+
+def test_warnings_go_to_stderr(capsys):
+    out, err = screens(capsys, latencies(12.34, {"N": 1}), "the compact model is slower: remove more")
+    assert err == "warning: the compact model is slower: remove more\n"
+    assert "warning" not in out

@@ -203,10 +203,8 @@ def test_narrow_terminals_show_everything(at_screen, monkeypatch, model, tmp_pat
     assert "parameters: 1,587 -> 435 (27.4%)\n" in pruned
     assert "MACs (at N=1): 55,332 -> 14,994 (27.1%)\n" in pruned
     monkeypatch.setattr(screen.out, "_width", 80)
-    assert (
-        "\nparameters           1,587          435  27.4%\n"
-        in at_screen("prune", model, "-o", tmp_path / "out.onnx")[1]
-    )
+    wide = at_screen("prune", model, "-o", tmp_path / "out.onnx")[1]
+    assert re.search(r"^parameters +1,587 +435 +27\.4%$", wide, re.MULTILINE)
 
 
 def test_the_width_is_that_of_the_terminal(model):

@@ -32,7 +32,7 @@ def cut(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return the indices kept, the parameters of the model file, and those of the compact model."""
     onnx.save(model, folder / "m.onnx")
-    prune(folder / "m.onnx", folder / "c.onnx", PruneOptions(by="random", kept=folder / "k.json"))
+    prune(folder / "m.onnx", folder / "c.onnx", PruneOptions(by="random", round_to=1, kept=folder / "k.json"))
     found = json.loads((folder / "k.json").read_text())
     assert found["schema"] == 1
     return found["parameters"], values(model), values(onnx.load(folder / "c.onnx"))

@@ -26,7 +26,8 @@ from onnx_oto.runtime import worker
 from onnx_oto.runtime.comparing import compare
 from onnx_oto.runtime.limits import LEAST_MEMORY, MIB, Limits, allowance, limited
 from onnx_oto.runtime.messages import receive, send
-from onnx_oto.runtime.runner import runner, time_models
+from onnx_oto.runtime.runner import runner, time_runners
+from onnx_oto.runtime.sessions import Patience
 from onnx_oto.runtime.worker import JobFailed, shared
 from tests.contract.builder import build
 
@@ -149,7 +150,8 @@ def test_comparing_leaves_no_session_open() -> None:
 
 
 def test_timing_counts_at_least_five_rounds_of_every_model() -> None:
-    times = time_models([model(HEALTHY)] * 2, {"x": X}, seconds=0.0, most=200, threads=1)
+    runners = [runner(model(HEALTHY)) for _ in range(2)]
+    times = time_runners(runners, {"x": X}, Patience(short=0.0, long=0.0))
     assert [len(its) for its in times] == [5, 5]
 
 

@@ -15,13 +15,13 @@ from onnx_oto.model import normalise
 from onnx_oto.surgery import compact
 from onnx_oto.zigs import Analysis, analyse, choose
 from onnx_oto.zigs.budgets import Budget, OutOfReach, budget
-from onnx_oto.zigs.choose import RoundTo, Scope
+from onnx_oto.zigs.choose import Scope
 from onnx_oto.zigs.cost import count_macs, symbol_sizes
 from onnx_oto.zigs.counting import Costs
 from onnx_oto.zigs.solving import everything, filled, fits, moved, nearest_step, total_loss, under_budgets
 from onnx_oto.zigs.terms import mac_terms, parameter_terms
 from onnx_oto.zigs.units import Family, families
-from onnx_oto.zigs.widths import automatic, fixed, rounded, told_apart
+from onnx_oto.zigs.widths import Rounding, fixed, rounded, told_apart
 
 from .models import GROUPED, HALVES, analysis_of, chained
 from .oracle import Counts, Oracle
@@ -73,12 +73,14 @@ def keeps(oracle: Oracle, counts: Counts, budgets: list[Budget]) -> bool:
     return all(costs[each.name] <= each.most * (1 + 1e-9) for each in budgets)
 
 
-def offered(analysis: Analysis, scores: np.ndarray, min_keep: float, round_to: RoundTo) -> tuple[Family, ...]:
+def offered(
+    analysis: Analysis, scores: np.ndarray, min_keep: float, round_to: int | Rounding
+) -> tuple[Family, ...]:
     if round_to == 1:
         return families(analysis, scores, min_keep=min_keep)
-    multiple = automatic if round_to == "auto" else fixed(round_to)
     apart = told_apart(analysis)
-    return rounded(analysis, families(analysis, scores, min_keep=min_keep, apart=apart), multiple)
+    rounding = fixed(round_to) if isinstance(round_to, int) else round_to
+    return rounded(analysis, families(analysis, scores, min_keep=min_keep, apart=apart), rounding)
 
 
 def dropped(
@@ -167,7 +169,7 @@ def test_least_is_lost_within_one_percent(seed: int) -> None:
     analysis = oracle.analysis
     scores = np.exp(2 * rng.standard_normal(analysis.lanes.count))
     min_keep = float(rng.choice([0.0, 0.1, 0.4]))
-    round_to: RoundTo = (1, 1, 2, 4, "auto")[seed % 5]  # type: ignore[assignment]
+    round_to: int | Rounding = (1, 1, 2, 4, Rounding(8, 4))[seed % 5]
     made = offered(analysis, scores, min_keep, round_to)
     if math.prod(len(family.steps) for family in made) > MOST // 5:
         pytest.skip("too many combinations")
@@ -189,9 +191,9 @@ def test_least_is_lost_within_one_percent(seed: int) -> None:
 
 
 @pytest.mark.parametrize("scope", ["dimension", "global"])
-@pytest.mark.parametrize("round_to", [2, 4, "auto"])
+@pytest.mark.parametrize("round_to", [2, 4, Rounding(8, 2)])
 @pytest.mark.parametrize("seed", range(12))
-def test_with_widths_no_step_back_would_fit(seed: int, scope: Scope, round_to: RoundTo) -> None:
+def test_with_widths_no_step_back_would_fit(seed: int, scope: Scope, round_to: int | Rounding) -> None:
     rng = np.random.default_rng(seed)
     oracle = ORACLES[seed % 11]
     analysis, scores = oracle.analysis, rng.random(oracle.analysis.lanes.count)

@@ -136,7 +136,7 @@ class _Probing:
         self.inputs = inputs
         self.axes = open_axes(inputs)
         self.examples = list(feeding.examples)
-        self.pinned = _pinned(inputs, feeding.shapes)
+        self.pinned = pinned_sizes(inputs, feeding.shapes)
         known = None
         names = counting(trial.full, inputs)
         if not self.examples and (names or not all(self.axes.values())):
@@ -281,7 +281,7 @@ def _require_small(inputs: Sequence[Slot], most: float) -> None:
             )
 
 
-def _pinned(inputs: Sequence[Slot], shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+def pinned_sizes(inputs: Sequence[Slot], shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
     """Return the sizes of open axes that given shapes say. Raises UsageError where they contradict the model."""
     by_name = {slot.name: slot for slot in inputs}
     found: dict[str, int] = {}

@@ -69,6 +69,11 @@ def look_at(model: onnx.ModelProto, inputs: Sequence[Slot]) -> Known | None:
         view = graph(normalise(model) if is_raw else model)
     except ModelError:  # a runtime may take it all the same
         return None
+    return known_of(view, inputs)
+
+
+def known_of(view: Graph, inputs: Sequence[Slot]) -> Known:
+    """Return what is known of a model that was looked at already."""
     pairs = [pair for slot in inputs for pair in zip(view.shape(slot.name) or (), slot.dims, strict=False)]
     axes = {size: dim for size, dim in pairs if isinstance(size, str) and isinstance(dim, str)}
     return Known(view, axes)

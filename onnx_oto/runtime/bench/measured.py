@@ -1,0 +1,92 @@
+"""What is measured on the runtime that serves a model: where, how long a run takes, and where that time goes."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where models are measured: times from one host say little about another.
+
+    runtime, version: as people say it ("ONNX Runtime", "1.32.0"). engine: the name it is chosen by. features: a digest
+    of what the processor can do. cores: logical ones that the process may use.
+    """
+
+    runtime: str
+    version: str
+    engine: str
+    processor: str
+    features: str
+    cores: int
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits, equal for equal hosts, whichever process asks."""
+        return hashlib.sha256("\0".join(map(str, astuple(self))).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds of one run: the median, the interval that it lies in (see `median_interval`), every counted run."""
+
+    median: float
+    low: float
+    high: float
+    times: tuple[float, ...]
+
+    @property
+    def runs(self) -> int:
+        """How many runs were counted."""
+        return len(self.times)
+
+
+@dataclass(frozen=True)
+class NodeTime:
+    """Median milliseconds of one node, under the name that the runtime has for it: it fuses and renames nodes."""
+
+    name: str
+    op: str
+    ms: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model: whole runs, and its nodes in the order in which they ran, () when nobody asked for them.
+
+    Nodes were timed in other runs, under a profile: their sum is about the median of whole runs, not equal to it.
+    others: the share of the machine's processors that other work had meanwhile, 0 to 1. The threads of a run wait for
+    each other, so a busy machine slows models down by factors, and not all by the same; no interval tells of that.
+    """
+
+    timing: Timing
+    nodes: tuple[NodeTime, ...] = ()
+    others: float = 0.0
+
+
+def timing(times: Sequence[float]) -> Timing:
+    """Return what the milliseconds of at least one run say."""
+    return Timing(statistics.median(times), *median_interval(times), tuple(times))
+
+
+def median_interval(times: Sequence[float]) -> tuple[float, float]:
+    """Return an interval that holds the median of what `times` are drawn from, in at least 95 % of all cases.
+
+    No distribution is assumed. Of n sorted times t[1..n], (t[k], t[n+1-k]) holds the median with the probability
+    1 - 2 P(B < k), where B ~ Binomial(n, 1/2) counts the times below it; k is the largest with 95 % or more. Fewer than
+    six times cannot promise that much: it is (min, max) then, which five times promise 93.75 % for. Times are taken as
+    independent; a machine with slow minutes and fast ones makes the interval too narrow.
+
+    >>> median_interval([5, 1, 4, 2, 3, 6, 9, 8, 7])
+    (2, 8)
+    """
+    n, tail, k = len(times), 1, 1
+    while 40 * (tail + math.comb(n, k)) <= 2**n:  # tail / 2**n is P(B < k)
+        tail += math.comb(n, k)
+        k += 1
+    ordered = sorted(times)
+    return ordered[k - 1], ordered[n - k]
