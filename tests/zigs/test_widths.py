@@ -17,7 +17,8 @@ from .models import analysis_of, chained
 
 CONCAT = """g (float[N,3,8,8] x) => (float[N,2,8,8] y)
 <float[39,3,1,1] wa, float[32,3,1,1] wb, float[24,71,3,3] wc, float[2,24,1,1] wd>
-{ a = Conv(x, wa) b = Conv(x, wb) c = Concat<axis=1>(a, b) d = Conv<pads=[1,1,1,1]>(c, wc) e = Relu(d) y = Conv(e, wd) }"""
+{ a = Conv(x, wa) b = Conv(x, wb) c = Concat<axis=1>(a, b) d = Conv<pads=[1,1,1,1]>(c, wc) e = Relu(d)
+  y = Conv(e, wd) }"""
 SPLIT = """g (float[N,3,8,8] x) => (float[N,2,8,8] y)
 <float[64,3,1,1] wa, float[32,32,3,3] wb, float[2,64,1,1] wd>
 { a = Conv(x, wa) b, c = Split<axis=1>(a) d = Conv<pads=[1,1,1,1]>(c, wb) e = Relu(d) f = Concat<axis=1>(b, e)
@@ -25,13 +26,15 @@ SPLIT = """g (float[N,3,8,8] x) => (float[N,2,8,8] y)
 HEADS = """g (float[2,6,48] x) => (float[2,6,3] y)
 <float[48,256] wq, float[48,256] wk, float[48,256] wv, float[256,40] wo, float[40,3] w, int64[4] form = {2,6,4,64},
  int64[3] flat = {2,6,256}>
-{ q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv) qr = Reshape(q, form) kr = Reshape(k, form) vr = Reshape(v, form)
+{ q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv) qr = Reshape(q, form)
+  kr = Reshape(k, form) vr = Reshape(v, form)
   qh = Transpose<perm=[0,2,1,3]>(qr) kh = Transpose<perm=[0,2,3,1]>(kr) vh = Transpose<perm=[0,2,1,3]>(vr)
   s = MatMul(qh, kh) p = Softmax<axis=-1>(s) o = MatMul(p, vh) ot = Transpose<perm=[0,2,1,3]>(o) of = Reshape(ot, flat)
   z = MatMul(of, wo) r = Relu(z) y = MatMul(r, w) }"""
 RESIDUAL = """g (float[N,3,8,8] x) => (float[N,2,8,8] y)
 <float[44,3,1,1] wa, float[20,44,3,3] wb, float[44,20,1,1] wc, float[2,44,1,1] wd>
-{ a = Conv(x, wa) b = Conv<pads=[1,1,1,1]>(a, wb) r = Relu(b) c = Conv(r, wc) e = Add(a, c) f = Relu(e) y = Conv(f, wd) }"""
+{ a = Conv(x, wa) b = Conv<pads=[1,1,1,1]>(a, wb) r = Relu(b) c = Conv(r, wc) e = Add(a, c) f = Relu(e)
+  y = Conv(f, wd) }"""
 GROUPS = """g (float[N,3,8,8] x) => (float[N,2,8,8] y) <float[64,3,1,1] wa, float[48,16,3,3] wb, float[2,48,1,1] wd>
 { a = Conv(x, wa) b = Relu(a) c = Conv<group=4,pads=[1,1,1,1]>(b, wb) y = Conv(c, wd) }"""
 DEPTHWISE = """g (float[N,3,8,8] x) => (float[N,2,8,8] y)
