@@ -22,6 +22,7 @@ from onnx_oto.zigs.budgets import Budget, OutOfReach
 from onnx_oto.zigs.counting import Costs
 from onnx_oto.zigs.groups import zero_lanes
 from onnx_oto.zigs.solving import descended, everything, filled, fits, under_budgets
+from onnx_oto.zigs.terms import terms
 from onnx_oto.zigs.totals import (
     at_price,
     at_share,
@@ -172,8 +173,13 @@ def _best(offered: tuple[Family, ...], costs: Costs, wanted: int | None) -> IntA
 def _both(offered: tuple[Family, ...], costs: Costs, total: int) -> IntArray:
     """Return counts under budgets with at most `total` lanes, and as many as that if it can be.
 
-    The loss of a lane is raised until few enough go; those that are missing then go on top, and cost nothing.
+    Lanes that stay are a further budget. Where budgets alone let more go, the loss of a lane is raised until few enough
+    go; those that are missing then go on top, and cost nothing.
     """
+    staying = float(sum(f.size for f in offered) - total)
+    found = under_budgets(costs.beside(terms((1.0, [f.lanes]) for f in offered), staying))
+    if _lanes(offered, found) == total:
+        return found
     low, high = 0.0, 1.0
     found = _with_lanes_dear(offered, costs, np.inf)
     if _lanes(offered, found) > total:

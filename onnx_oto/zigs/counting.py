@@ -49,6 +49,13 @@ class Costs:
         result._compiled, result._most = self._compiled, self._most
         return result
 
+    def beside(self, terms: Terms, most: float) -> Costs:
+        """Return these costs and a further one."""
+        result = Costs(self.families, [(terms, most)])
+        result._compiled = [*self._compiled, *result._compiled]
+        result._most = np.append(self._most, result._most)
+        return result
+
     @property
     def work(self) -> int:
         """How many pairs of a family and a term one look at all families takes."""
