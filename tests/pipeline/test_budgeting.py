@@ -103,6 +103,13 @@ def test_the_compact_model_of_a_random_one_keeps_its_budgets(opened, seed: int) 
         require_kept(model, options, seed)
 
 
+def test_what_was_over_once_is_not_chosen_again(opened) -> None:
+    """Here surgery adds more to a larger cut: what the first one lacks does not make the second one fit."""
+    rng = np.random.default_rng(1140)
+    model = opened(random_model(lambda n: int(rng.integers(n)), 7, seed=640))
+    require_kept(model, PruneOptions(params=0.02, round_to=2), 640)
+
+
 def require_kept(model: Opened, options: PruneOptions, seed: int) -> None:
     """Assert that budgets are kept by the compact model, or that what is said to be possible is."""
     budgets = budgets_of(model, options)

@@ -140,6 +140,14 @@ def test_the_loss_is_convex_finite_and_grows(scores: tuple[float, ...]) -> None:
     assert (np.diff(slopes) >= -1e-9 * np.abs(slopes[1:])).all()
 
 
+def test_the_loss_is_convex_where_a_lane_of_low_score_stays_to_the_last() -> None:
+    analysis = analysis_of(NESTED)
+    (family,) = families(analysis, 1.0 + ramp(analysis)[::-1])
+    scores = 1.0 + ramp(analysis)[::-1]
+    assert (np.diff(scores[family.units[:, 0]]) < 0).any()
+    assert (np.diff(np.diff(family.loss)) >= 0).all()
+
+
 def test_zeros_and_equals() -> None:
     assert of_scores(0, 0, 5, 6).loss[:3].tolist() == [0, 0, 0]
     np.testing.assert_allclose(of_scores(0, 0, 0, 0).loss[:3], of_scores(7, 7, 7, 7).loss[:3])
