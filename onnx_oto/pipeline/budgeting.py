@@ -141,7 +141,7 @@ def _cut(opened: Opened, drop: BoolArray, budgets: Sequence[Budget]) -> tuple[Co
 
 
 def _keep(budgets: Sequence[Budget], costs: Mapping[str, float]) -> bool:
-    return all(costs[each.name] <= each.most for each in budgets)
+    return all(each.allows(costs[each.name]) for each in budgets)
 
 
 def _corrected(budgets: Sequence[Budget], drop: BoolArray, costs: Mapping[str, float]) -> list[Budget]:

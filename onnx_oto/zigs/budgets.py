@@ -43,6 +43,10 @@ class Budget:
         """Return what the model costs without these lanes: bool [lanes]."""
         return self.terms.at(~drop) + self.fixed
 
+    def allows(self, cost: float) -> bool:
+        """Return whether a cost is at or under the budget, as the solver takes it (`solving.fits`)."""
+        return cost <= self.most * (1 + 1e-9)
+
     def part(self, share: float = 1.0) -> tuple[Terms, float]:
         """Return terms, and what they may be at most when `share` of what is to go has gone."""
         most = self.full - share * (self.full - self.most) if self.most < self.full else self.most
@@ -60,7 +64,7 @@ class Budget:
 
 def budget(name: str, asked: Amount, full: float, terms: Terms, fixed: float = 0.0) -> Budget:
     """Return the budget that a user asked for; a bare number is a share of `full`."""
-    most = quantity(name, asked) if isinstance(asked, str) else asked * full
+    most = quantity(name, asked) if isinstance(asked, str) else round(asked * full, 6)  # 0.58 * 200 < 116
     return Budget(name, asked, float(most), float(full), terms, float(fixed))
 
 

@@ -103,8 +103,8 @@ def test_the_compact_model_of_a_random_one_keeps_its_budgets(opened, seed: int) 
         require_kept(model, options, seed)
 
 
-def test_what_was_over_once_is_not_chosen_again(opened) -> None:
-    """Here surgery adds more to a larger cut: what the first one lacks does not make the second one fit."""
+def test_the_least_that_is_told_can_be_asked_for(opened) -> None:
+    """It is 116 of 200 parameters, and 0.58 * 200 is less than that in floating point."""
     rng = np.random.default_rng(1140)
     model = opened(random_model(lambda n: int(rng.integers(n)), 7, seed=640))
     require_kept(model, PruneOptions(params=0.02, round_to=2), 640)

@@ -18,6 +18,7 @@ TERMS = terms([(2.0, [np.arange(10)])])
 
 def test_a_bare_number_is_a_share_and_a_quantity_is_itself() -> None:
     assert budget("params", 0.5, 20, TERMS).most == 10
+    assert budget("params", 0.58, 200, TERMS).most == 116  # 0.58 * 200 is less
     assert budget("params", "1.5k", 20, TERMS).most == 1500
     assert budget("bytes", "2KiB", 20, TERMS).most == 2048
 
