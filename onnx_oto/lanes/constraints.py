@@ -47,12 +47,14 @@ class Product:
     """Multiply-accumulates of a node: `size` times, for each of `counted`, how many of its positions stay.
 
     counted: labels of one axis, or of several that are labelled jointly; int64 of any shape. per_group: labels
-    [groups, n] of which those of one group that stays count.
+    [groups, n] of which those of one group that stays count. repeated: as `counted`, of an axis along which the product
+    is made anew (heads), so that no width of it depends on how many stay.
     """
 
     size: Dim
     counted: tuple[IntArray, ...] = ()
     per_group: tuple[IntArray, ...] = ()
+    repeated: tuple[IntArray, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -77,8 +78,15 @@ def contract(
         if summed:
             block = replace(block, state=zero_or_unknown(block.state))
         blocks.append(block)
-    count_products(trace, node, aligned.layout, [group.first for group in aligned.joined], macs)
+    batched = [group for group in aligned.joined if _is_batched(group, summed)]
+    along = [group.first for group in aligned.joined if group not in batched]
+    count_products(trace, node, aligned.layout, along, macs, repeated=[group.first for group in batched])
     return with_blocks(replace(aligned.layout, axes=aligned.layout.axes[: len(out)]), blocks)
+
+
+def _is_batched(group: Joined, summed: set[int]) -> bool:
+    """Return whether several operands have an axis that is not summed over: a product for each of its positions."""
+    return sum(block is not None for block in group.operands) > 1 and not summed & set(group.keys)
 
 
 def _rows_stay(trace: Trace, aligned: Aligned, group: Joined, inside: Sequence[int]) -> bool:
@@ -120,11 +128,30 @@ def count_products(
     blocks: Sequence[Block],
     sizes: Sequence[Size],
     per_group: Sequence[IntArray] = (),
+    repeated: Sequence[Block] = (),
 ) -> None:
-    """Count the positions of all axes of `layout`, those that `blocks` label by what stays of them, times `sizes`."""
-    labelled = {key for block in blocks for key in block.keys}
-    free = [layout.sizes[k] for axis in layout.axes for k in axis if k not in labelled]
-    trace.count_macs(node, [*free, *sizes], [block.labels for block in blocks], per_group)
+    """Count the positions of all axes of `layout`, those that blocks label by what stays of them, times `sizes`."""
+    labelled = {key for block in (*blocks, *repeated) for key in block.keys}
+    counted, seen = [], set[int]()
+    for block in blocks:
+        beside = _beside(layout, block, labelled)
+        times = math.prod(size for key in beside if isinstance(size := layout.sizes[key], int))
+        if beside and trace.budget.take(8 * times * block.labels.size):
+            counted.append(np.repeat(block.labels, times))
+            seen.update(beside)
+        else:
+            counted.append(block.labels)
+    free = [layout.sizes[k] for axis in layout.axes for k in axis if k not in labelled and k not in seen]
+    trace.count_macs(node, [*free, *sizes], counted, per_group, [block.labels for block in repeated])
+
+
+def _beside(layout: Layout, block: Block, labelled: set[int]) -> list[int]:
+    """Return the factors of known size that make up an axis together with that of a block (heads times their size)."""
+    for axis in layout.axes:
+        if labelled & set(axis) == set(block.keys) and len(block.keys) == 1:
+            free = [key for key in axis if key not in labelled]
+            return free if all(isinstance(layout.sizes[key], int) for key in free) else []
+    return []
 
 
 def _spread(layout: Layout, letters: str, over: str) -> Layout:

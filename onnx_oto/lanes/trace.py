@@ -394,13 +394,15 @@ class Trace:
         sizes: Iterable[Size],
         counted: Iterable[IntArray] = (),
         per_group: Iterable[IntArray] = (),
+        repeated: Iterable[IntArray] = (),
     ) -> None:
         """Count the product of sizes and of positions as further multiply-accumulates of a node (see `Product`).
 
         Sizes that nobody knows count as 1.
         """
         size = product(1 if size is None else size for size in sizes)
-        self.macs.setdefault(node.name, []).append(Product(size, tuple(counted), tuple(per_group)))
+        found = Product(size, tuple(counted), tuple(per_group), tuple(repeated))
+        self.macs.setdefault(node.name, []).append(found)
 
     def repair(self, node: Node, action: Repair) -> None:
         """Register what the compact graph needs at `node`; run only when something was cut."""

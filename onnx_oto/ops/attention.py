@@ -102,7 +102,7 @@ def attention_macs(
     """Count scores and weighted sum: 2 x queries x keys x width, keys as many as queries; heads: that share `width`."""
     counted = () if heads is None else (heads.labels,)
     each = width if heads is None else width // heads.labels.size
-    trace.count_macs(node, [2, query[0], query[-2], query[-2], each], counted)
+    trace.count_macs(node, [2, query[0], query[-2], query[-2], each], repeated=counted)
 
 
 def _put_values(node: Node, trace: Trace, out: int, axis: int, values: Heads | None) -> None:

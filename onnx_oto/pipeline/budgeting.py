@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
 
 from onnx_oto.errors import OtoError
+from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.model.graph.tensors import byte_count
 from onnx_oto.model.normal.sharing import share_copies
 from onnx_oto.pipeline.latency.making import Clock, latency_budget
@@ -17,7 +18,7 @@ from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.options import BudgetOptions
 from onnx_oto.surgery import Compacted, cut
 from onnx_oto.zigs import Analysis, Choice, analyse
-from onnx_oto.zigs.budgets import Amount, Budget, budget, shown
+from onnx_oto.zigs.budgets import Amount, Budget, OutOfReach, budget, shown
 from onnx_oto.zigs.choose import Scope, coarsest
 from onnx_oto.zigs.cost import count_macs, symbol_sizes
 from onnx_oto.zigs.groups import zero_lanes
@@ -29,7 +30,7 @@ MOSTLY = 0.95
 CLOSE = 0.02
 """How near to the milliseconds that were asked for a measured model is near enough."""
 _TRIALS = 4
-_ROUNDS = 5
+_ROUNDS = 8
 """How often a choice is made anew because the model that came out costs other than was counted."""
 
 
@@ -138,7 +139,8 @@ def within(
     """Return the choice under budgets, cut, where the compact model is found to keep them.
 
     What surgery adds (pads around a norm) is not counted when lanes are chosen: the difference is, the next time.
-    clock: measures compact models too, where their latency is a budget and the table was made for this verb.
+    clock: measures compact models too, where their latency is a budget and the table was made for this verb. Raises
+    OutOfReach with the least that a compact model was found to cost.
     """
     kept = _within(opened, budgets, choosing)
     asked = next((each for each in budgets if each.name == "latency"), None)
@@ -164,22 +166,26 @@ def _within(
     best: Kept | None = None
     seen: set[bytes] = set()
     for _ in range(_ROUNDS):
-        choice = choosing(budgets)
+        try:
+            choice = choosing(budgets)
+        except OutOfReach as error:
+            choice = Choice(error.drop, int(error.drop.sum()), sum(d.size for d in opened.analysis.prunable))
+            _, costs = _cut(opened, error.drop, budgets)
+            if not _keep(budgets, costs):
+                choice = choosing(budgets := _corrected(budgets, error.drop, costs))
         if (key := choice.drop.tobytes()) in seen:
             break
         seen.add(key)
-        result = cut(opened.analysis, choice.drop)
-        costs = measured(opened, result.model, budgets)
-        costs |= {each.name: each.cost(choice.drop) for each in budgets if each.name not in costs}
+        result, costs = _cut(opened, choice.drop, budgets)
         kept = Kept(choice, result, costs, tuple(budgets))
-        if all(costs[each.name] <= each.most * (1 + 1e-9) for each in budgets) and (
-            best is None or _used(kept) > _used(best)
-        ):
+        if _keep(budgets, costs) and (best is None or _used(kept) > _used(best)):
             best = kept
-        off = [costs[each.name] - each.cost(choice.drop) for each in budgets]
-        if not any(off):
+        if all(costs[each.name] == each.cost(choice.drop) for each in budgets):
             break
-        budgets = [replace(b, fixed=b.fixed + more) for b, more in zip(budgets, off, strict=True)]
+        corrected = _corrected(budgets, choice.drop, costs)
+        if best is None:  # what was over stays so
+            corrected = [max(*pair, key=lambda b: b.fixed) for pair in zip(budgets, corrected, strict=True)]
+        budgets = corrected
     if best is None:
         raise OtoError(
             "no choice of channels kept the budgets in the compact model; this is a defect of onnx-oto"
@@ -190,6 +196,23 @@ def _within(
 def _used(kept: Kept) -> float:
     """Return how much of its budgets a choice uses, added up."""
     return sum(kept.costs[each.name] / each.most for each in kept.budgets)
+
+
+def _cut(opened: Opened, drop: BoolArray, budgets: Sequence[Budget]) -> tuple[Compacted, dict[str, float]]:
+    """Return the compact model, and what it costs by the names of budgets."""
+    result = cut(opened.analysis, drop)
+    costs = measured(opened, result.model, budgets)
+    predicted = {each.name: each.cost(drop) for each in budgets if each.name not in costs}
+    return result, costs | predicted
+
+
+def _keep(budgets: Sequence[Budget], costs: Mapping[str, float]) -> bool:
+    return all(each.allows(costs[each.name]) for each in budgets)
+
+
+def _corrected(budgets: Sequence[Budget], drop: BoolArray, costs: Mapping[str, float]) -> list[Budget]:
+    """Return budgets that count for `drop` what the compact model costs."""
+    return [each.tightened(costs[each.name], each.cost(drop)) for each in budgets]
 
 
 def measured(opened: Opened, small: onnx.ModelProto, budgets: Sequence[Budget]) -> dict[str, float]:
@@ -255,12 +278,15 @@ class Plan:
         for each in self.budgets:
             yield f"budget: {each.told(each.cost(choice.drop))} of at most {shown(each.name, each.most)}"
         if choice.wanted is not None and choice.dropped != choice.wanted:
-            rounding = (
-                "" if self.rounding.block == 1 else f" and widths in multiples of {self.rounding.block}"
-            )
+            rounding = [] if self.rounding.block == 1 else [f"widths in multiples of {self.rounding.block}"]
+            *most, last = [
+                "constraints",
+                *rounding,
+                *(f"--{each.name} {each.asked}" for each in self.budgets),
+            ]
             yield (
                 f"asked for were {choice.wanted:,} groups; {choice.dropped:,} is the nearest that "
-                f"constraints{rounding} allow"
+                f"{', '.join(most)}{' and ' if most else ''}{last} allow"
             )
         if self.zeros_kept:
             yield f"{self.zeros_kept} groups that are zero already stay: others of their dimension go with the plan"

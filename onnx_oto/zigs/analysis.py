@@ -83,7 +83,7 @@ class Analysis:
         at = Estimated(sizes, self.graph.about)
         return sum(
             max(value_at(each.size, at), 0)
-            * math.prod(labels.size for labels in each.counted)
+            * math.prod(labels.size for labels in (*each.counted, *each.repeated))
             * math.prod(labels.shape[1] for labels in each.per_group)
             for products in self.trace.macs.values()
             for each in products

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnx_oto.errors import UsageError
 from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.settings.amounts import quantity
 from onnx_oto.zigs.terms import Terms
@@ -13,6 +14,16 @@ from onnx_oto.zigs.terms import Terms
 Amount = float | str
 """The share that is kept, or a quantity with its unit: 0.5, "300M", "2MB", "3.5ms"."""
 WORDS = {"params": "parameters", "macs": "MACs", "bytes": "bytes", "latency": "latency"}
+_LEAST = 1e-9
+"""What is left of a budget that is used up: not 0, because costs are divided by it."""
+
+
+class OutOfReach(UsageError):
+    """No choice keeps a budget. drop: bool [lanes], what goes when all goes that may go."""
+
+    def __init__(self, message: str, drop: BoolArray) -> None:
+        super().__init__(message)
+        self.drop = drop
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +48,16 @@ class Budget:
         counted = self.terms.at(~drop) + self.fixed
         return _along(self.curve, counted) if self.curve else counted
 
+    def allows(self, cost: float) -> bool:
+        """Return whether a cost is at or under the budget, as the solver takes it (`solving.fits`)."""
+        return cost <= self.most * (1 + 1e-9)
+
     def part(self, share: float = 1.0) -> tuple[Terms, float]:
         """Return terms, and what they may be at most when `share` of what is to go has gone."""
         most = self.full - share * (self.full - self.most) if self.most < self.full else self.most
         if self.curve:
             most = _along(tuple((real, counted) for counted, real in self.curve), most)
-        return self.terms, max(most - self.fixed, float(np.finfo(np.float64).tiny))
+        return self.terms, max(most - self.fixed, _LEAST)
 
     def tightened(self, measured: float, predicted: float) -> Budget:
         """Return the budget for a model that turned out to cost `measured` where `predicted` was counted."""
@@ -70,7 +85,7 @@ def _along(curve: tuple[tuple[float, float], ...], x: float) -> float:
 
 def budget(name: str, asked: Amount, full: float, terms: Terms, fixed: float = 0.0) -> Budget:
     """Return the budget that a user asked for; a bare number is a share of `full`."""
-    most = quantity(name, asked) if isinstance(asked, str) else asked * full
+    most = quantity(name, asked) if isinstance(asked, str) else round(asked * full, 6)  # 0.58 * 200 < 116
     return Budget(name, asked, float(most), float(full), terms, float(fixed))
 
 

@@ -18,10 +18,11 @@ from onnx_oto.errors import UsageError
 from onnx_oto.lanes.layout import IntArray
 from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.zigs.analysis import Analysis
-from onnx_oto.zigs.budgets import Budget
+from onnx_oto.zigs.budgets import Budget, OutOfReach
 from onnx_oto.zigs.counting import Costs
 from onnx_oto.zigs.groups import zero_lanes
 from onnx_oto.zigs.solving import descended, everything, filled, fits, under_budgets
+from onnx_oto.zigs.terms import terms
 from onnx_oto.zigs.totals import (
     at_price,
     at_share,
@@ -77,6 +78,7 @@ def choose(
     (see `units.Family.loss`), every dimension keeping at least the share `min_keep`.
     round_to: what every axis that an operator sees keeps a multiple of, if it loses any (see `coarsest`).
     gone: bool [lanes], what an earlier choice dropped for good: it stays dropped, whatever its scores, and counts.
+    Where it is given, if only empty, nothing is refused that was possible before: budgets are kept as nearly as can be.
     part: the share of all this that is to go by now.
     Raises UsageError for a share outside [0, 1), for budgets that cannot be kept, and for two that contradict.
     """
@@ -92,12 +94,12 @@ def choose(
     offered = _offered(analysis, values, gone, min_keep if scope == "global" else 0.0, rounding)
     wanted = None if sparsity is None else math.floor(sparsity * part * prunable + 0.5)
     costs = Costs(offered, [each.part(part) for each in budgets])
-    if not fits(costs, everything(offered)):
-        raise _impossible(analysis, values, gone, budgets, min_keep if scope == "global" else 0.0, rounding)
+    if gone is None and not fits(costs, everything(offered)):
+        raise _impossible(analysis, values, budgets, min_keep if scope == "global" else 0.0, rounding)
     counts = _even(offered, costs, wanted) if scope == "dimension" else _best(offered, costs, wanted)
     drop = _dropped(analysis, offered, counts)
     choice = Choice(drop, int(drop.sum()), prunable, wanted)
-    if sparsity is not None and part == 1.0:
+    if sparsity is not None and gone is None and part == 1.0:
         _require_both(budgets, drop, sparsity, choice, scope)
     return choice
 
@@ -203,8 +205,13 @@ def _best(offered: tuple[Family, ...], costs: Costs, wanted: int | None) -> IntA
 def _both(offered: tuple[Family, ...], costs: Costs, total: int) -> IntArray:
     """Return counts under budgets with at most `total` lanes, and as many as that if it can be.
 
-    The loss of a lane is raised until few enough go; those that are missing then go on top, and cost nothing.
+    Lanes that stay are a further budget. Where budgets alone let more go, the loss of a lane is raised until few enough
+    go; those that are missing then go on top, and cost nothing.
     """
+    staying = float(sum(f.size for f in offered) - total)
+    found = under_budgets(costs.beside(terms((1.0, [f.lanes]) for f in offered), staying))
+    if _lanes(offered, found) == total:
+        return found
     low, high = 0.0, 1.0
     found = _with_lanes_dear(offered, costs, np.inf)
     if _lanes(offered, found) > total:
@@ -269,17 +276,16 @@ def _require_both(
 def _impossible(
     analysis: Analysis,
     scores: npt.NDArray[np.float64],
-    gone: BoolArray | None,
     budgets: Sequence[Budget],
     min_keep: float,
     rounding: Rounding,
-) -> UsageError:
+) -> OutOfReach:
     """Return what stands against a budget, and what could be asked for."""
-    offered = _offered(analysis, scores, gone, min_keep, rounding)
+    offered = _offered(analysis, scores, None, min_keep, rounding)
     least = _dropped(analysis, offered, everything(offered))
     each = max(budgets, key=lambda b: b.cost(least) / b.most)
-    without = _offered(analysis, scores, gone, 0.0, rounding)
-    any_width = _offered(analysis, scores, gone, min_keep, fixed(1))
+    without = _offered(analysis, scores, None, 0.0, rounding)
+    any_width = _offered(analysis, scores, None, min_keep, fixed(1))
     if min_keep and each.cost(_dropped(analysis, without, everything(without))) <= each.most:
         cause = f"--min-keep {min_keep:g} keeps them: lower it"
     elif each.cost(_dropped(analysis, any_width, everything(any_width))) <= each.most:
@@ -287,9 +293,11 @@ def _impossible(
     else:
         cause = largest_cause(analysis, each, least)
     share = math.ceil(1000 * each.cost(least) / each.full) / 1000
-    return UsageError(
+    remedy = f"or give --{each.name} {share:g} or more" if share <= 1 else f"or leave --{each.name} out"
+    return OutOfReach(
         f"--{each.name} {each.asked} cannot be reached: {each.told(each.cost(least))} stay when all goes that may go; "
-        f"{cause}, or give --{each.name} {share:g} or more"
+        f"{cause}, {remedy}",
+        least,
     )
 
 

@@ -49,6 +49,13 @@ class Costs:
         result._compiled, result._most = self._compiled, self._most
         return result
 
+    def beside(self, terms: Terms, most: float) -> Costs:
+        """Return these costs and a further one."""
+        result = Costs(self.families, [(terms, most)])
+        result._compiled = [*self._compiled, *result._compiled]
+        result._most = np.append(self._most, result._most)
+        return result
+
     @property
     def work(self) -> int:
         """How many pairs of a family and a term one look at all families takes."""
@@ -111,7 +118,7 @@ def _compile(families: Sequence[Family], terms: Terms) -> _Compiled:
         np.array(of_axis, np.int64),
         np.array([pair[0] for pair in pairs], np.int64),
         np.array([pair[1] for pair in pairs], np.int64),
-        np.array([pair[2] for pair in pairs], np.int64).reshape(len(pairs), -1),
+        np.array([pair[2] for pair in pairs], np.int64).reshape(len(pairs), terms.index.shape[1]),
     )
 
 

@@ -106,12 +106,9 @@ def nearest_step(family: Family, level: float) -> int:
 
 def moved(families: Sequence[Family], counts: IntArray, back: bool = False) -> IntArray:
     """Return the next larger numbers that may go, or the next smaller ones; the same where there is none."""
-    found = []
-    for family, count in zip(families, counts, strict=True):
-        steps = family.steps
-        at = np.searchsorted(steps, count) - 1 if back else np.searchsorted(steps, count, side="right")
-        found.append(steps[min(max(int(at), 0), len(steps) - 1)])
-    return np.array(found, np.int64)
+    if back:
+        return np.array([f.backward[k] for f, k in zip(families, counts, strict=True)], np.int64)
+    return np.array([f.onward[k] for f, k in zip(families, counts, strict=True)], np.int64)
 
 
 def _losses(families: Sequence[Family], counts: IntArray) -> FloatArray:

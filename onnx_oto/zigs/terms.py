@@ -105,7 +105,7 @@ def mac_terms(analysis: Analysis, sizes: Mapping[str, int], nodes: Iterable[str]
             if product.size is None:
                 continue
             weight = float(max(value_at(product.size, at), 0))
-            factors = [of_label[labels.reshape(-1)] for labels in product.counted]
+            factors = [of_label[labels.reshape(-1)] for labels in (*product.counted, *product.repeated)]
             for labels in product.per_group:
                 one = of_a_group(of_label[labels])
                 if one is None:

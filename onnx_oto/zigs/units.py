@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -44,6 +45,20 @@ class Family:
     def step(self) -> int:
         """How many lanes a unit has."""
         return int(self.units.shape[1])
+
+    @cached_property
+    def onward(self) -> IntArray:
+        """For every number of dropped units the next larger one that may go, the largest where there is none."""
+        at = np.searchsorted(self.steps, np.arange(len(self.units) + 1), side="right")
+        result: IntArray = self.steps[np.minimum(at, len(self.steps) - 1)]
+        return result
+
+    @cached_property
+    def backward(self) -> IntArray:
+        """For every number of dropped units the next smaller one that may go, the smallest where there is none."""
+        at = np.searchsorted(self.steps, np.arange(len(self.units) + 1)) - 1
+        result: IntArray = self.steps[np.maximum(at, 0)]
+        return result
 
     def allowing(self, steps: IntArray, least: int | None = None) -> Family:
         """Return the family with those of `steps` that it may lose; `least` (what is gone) may be all that it loses."""
@@ -176,10 +191,11 @@ def _listed(
 def _protected(analysis: Analysis, scores: FloatArray, gone: BoolArray, cells: IntArray) -> BoolArray:
     """Return lanes that never go, so that no dimension and no part of a split axis is emptied: bool [lanes].
 
-    Of every such set the one of highest score: it would be the last to go.
+    Of every such set the one of highest score: it would be the last to go. Small sets come first: a larger one around
+    them needs no other lane.
     """
     result = np.zeros(analysis.lanes.count, bool)
-    for lanes in (*analysis.nonempty, *(d.lanes for d in analysis.prunable)):
+    for lanes in sorted((*analysis.nonempty, *(d.lanes for d in analysis.prunable)), key=len):
         if not result[lanes].any():
             stays = lanes[~gone[lanes]] if not gone[lanes].all() else lanes
             best = stays[np.argmax(scores[stays])]

@@ -157,7 +157,7 @@ def _seen(analysis: Analysis) -> list[tuple[float, IntArray]]:
     at = Estimated({}, analysis.graph.about)
     found: dict[bytes, tuple[float, IntArray]] = {}
     for product in itertools.chain.from_iterable(analysis.trace.macs.values()):
-        work = float(math.prod(labels.size for labels in product.counted))
+        work = float(math.prod(labels.size for labels in (*product.counted, *product.repeated)))
         work *= 1 if product.size is None else max(value_at(product.size, at), 0)
         for labels in product.counted:
             if labels.ndim == 1:

@@ -87,3 +87,27 @@ def test_nothing_is_left_of_a_run_that_did_not_begin(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="stop here"):
         demo(tmp_path / "run", DemoOptions(epochs=1))
     assert not (tmp_path / "run").exists(), "nothing is left of a run that did not begin"
+
+
+def test_budgets_and_widths_are_repeated(cli, project):
+    """With what `auto` found, byte for byte."""
+    for number, options in enumerate(
+        (["--macs", 0.5], ["--params", "0.9k", "--bytes", 0.9, "--round-to", 2])
+    ):
+        first, again = (project / f"{name}{number}" for name in ("first", "again"))
+        command = [
+            "train",
+            project / "tiny.onnx",
+            "--data",
+            project / "spots.npz",
+            "--epochs",
+            1,
+            "--batch",
+            16,
+        ]
+        done = cli(*command, "--run", first, *options)
+        assert done.returncode == 0, done.stderr
+        done = cli("train", "--config", first / SETTINGS, "--run", again)
+        assert done.returncode == 0, done.stderr
+        for name in ("compact.onnx", "trained.onnx", SETTINGS):
+            assert (first / name).read_bytes() == (again / name).read_bytes()

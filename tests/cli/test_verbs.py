@@ -157,6 +157,47 @@ def test_prune(cli, model, tmp_path):
     assert verdict.passed
 
 
+def test_prune_under_budgets(cli, model, tmp_path):
+    """At or under in the written model; with a further one, both; run twice, the same bytes."""
+    for name, options in {
+        "macs": ("--macs", 0.5),
+        "both": ("--params", "0.8k", "--macs", 0.6, "--global"),
+        "bytes": ("--bytes", "2.5kB", "--sparsity", 0.2, "--global", "--round-to", 1),
+    }.items():
+        output = tmp_path / f"{name}.onnx"
+        found = only_json(cli("prune", model, "-o", output, *options, "--json"))
+        for each, told in found["budgets"].items():
+            assert found[each]["after"] <= told["most"]
+        assert found["bytes"]["after"] == output.stat().st_size
+        again = cli("prune", model, "-o", tmp_path / "again.onnx", *options)
+        assert again.returncode == 0
+        assert "budget: " in again.stderr
+        assert (tmp_path / "again.onnx").read_bytes() == output.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--macs", 0.001), "--macs 0.001 cannot be reached: "),
+        (("--params", "5"), "a bare number is the share that is kept: give a share above 0 and up to 1"),
+        (("--params", 0), "a bare number is the share that is kept"),
+        (("--macs", "-1"), "give a share above 0 and up to 1, such as 0.5, or a quantity such as 300M"),
+        (("--macs", "2MB"), "or a quantity such as 300M"),
+        (("--bytes", "2M"), "or a quantity such as 2MB"),
+        (("--macs", "many"), "or a quantity such as 300M"),
+        (
+            ("--macs", "0.3", "--sparsity", "0.05", "--round-to", "1"),
+            "--sparsity 0.05 and --macs 0.3 contradict: ",
+        ),
+        (("--round-to", "0"), "round-to"),
+        (("--round-to", "often"), "give a whole number, or auto"),
+    ],
+)
+def test_budgets_that_cannot_be_are_refused(refused, model, tmp_path, options, told):
+    assert told in refused(2, "prune", model, "-o", tmp_path / "small.onnx", *options)
+    assert not list(tmp_path.iterdir())
+
+
 def test_prune_keeps_what_it_is_told_to(cli, model, tmp_path):
     output = tmp_path / "compact.onnx"
     found = only_json(cli("prune", model, "-o", output, "--keep", "w3", "--json"))

@@ -1,0 +1,159 @@
+"""What can go, in which order, and what it is worth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from contract.random_check import random_model
+
+from onnx_oto.model import normalise
+from onnx_oto.zigs import Analysis, analyse, choose
+from onnx_oto.zigs.units import Family, families
+from onnx_oto.zigs.widths import told_apart
+
+from .models import GROUPED, HALVES, analysis_of, chained
+from .oracle import Oracle
+
+NESTED = """g (float[N,5] x) => (float[N,3] y)
+<float[5,6] w0, float[6,3] w1, float[4,3] w2, float[2,3] w3, int64[1] two = {2}, int64[1] four = {4},
+ int64[1] six = {6}, int64[1] on = {1}>
+{ h = MatMul(x, w0) a = MatMul(h, w1) i = Slice(h, two, six, on) b = MatMul(i, w2) j = Slice(i, two, four, on)
+  c = MatMul(j, w3) y = Sum(a, b, c) }"""
+"""Lanes 0 to 5 are read, 2 to 5, and 4 and 5."""
+
+
+def ramp(analysis: Analysis) -> np.ndarray:
+    return np.arange(analysis.lanes.count, dtype=float)
+
+
+def test_a_dimension_is_a_family_in_the_order_of_scores() -> None:
+    analysis = chained(4, 3)
+    first, second = families(analysis, -ramp(analysis))
+    assert (first.name, second.name) == ("w0", "w1")
+    assert first.units[:, 0].tolist() == analysis.prunable[0].lanes[::-1].tolist()
+    assert (first.size, first.step, first.gone, first.limit) == (4, 1, 0, 3)
+    assert first.steps.tolist() == [0, 1, 2, 3]
+    assert second.limit == 2
+
+
+def test_equal_scores_go_by_number() -> None:
+    analysis = chained(4)
+    (family,) = families(analysis, np.zeros(analysis.lanes.count))
+    lanes = analysis.prunable[0].lanes.tolist()
+    assert family.units[:, 0].tolist() == [*lanes[1:], lanes[0]]  # the first of equals stays
+
+
+def test_a_unit_in_groups_is_one_of_every_group() -> None:
+    analysis = analysis_of(GROUPED)
+    for family in families(analysis, ramp(analysis)):
+        assert (family.step, family.size, family.limit) == (2, 8, 3)
+        rows = next(rows for rows, _ in analysis.lanes.balanced if np.isin(family.units[0], rows).all())
+        for unit in family.units:
+            assert [np.isin(unit, row).sum() for row in rows] == [1, 1]
+
+
+def test_what_is_gone_comes_first_and_cannot_stay() -> None:
+    analysis = chained(5)
+    lanes = analysis.prunable[0].lanes
+    gone = np.zeros(analysis.lanes.count, bool)
+    gone[lanes[3:]] = True
+    (family,) = families(analysis, ramp(analysis), gone)
+    assert set(family.units[:2, 0].tolist()) == set(lanes[3:].tolist())
+    assert (family.gone, family.steps.tolist()) == (2, [2, 3, 4])
+    assert family.loss[:3].tolist() == [0, 0, 0]
+    assert family.loss[3] > 0
+
+
+@pytest.mark.parametrize(("share", "limit"), [(0.0, 9), (0.1, 9), (0.25, 7), (0.5, 5), (1.0, 0)])
+def test_a_share_of_the_lanes_stays(share: float, limit: int) -> None:
+    analysis = chained(10)
+    (family,) = families(analysis, ramp(analysis), min_keep=share)
+    assert family.limit == family.steps[-1] == limit
+
+
+def test_parts_of_an_axis_are_families_where_they_are_told_apart() -> None:
+    analysis = analysis_of(HALVES)
+    (whole,) = families(analysis, ramp(analysis))
+    assert (whole.size, whole.limit) == (8, 6)
+    parts = families(analysis, ramp(analysis), apart=told_apart(analysis))
+    assert [(part.size, part.limit) for part in parts] == [(4, 3), (4, 3)]
+
+
+def test_of_sets_inside_each_other_one_lane_stays() -> None:
+    """Lane 4 is in all three: whoever keeps the best lane of each keeps two more than need be."""
+    analysis = analysis_of(NESTED)
+    assert [lanes.size for lanes in analysis.nonempty] == [4, 2]
+    (dimension,) = analysis.prunable
+    scores = -ramp(analysis)
+    (family,) = families(analysis, scores)
+    assert family.limit == 5
+    choice = choose(analysis, scores, 0.8)
+    assert choice.dropped == 5
+    assert not choice.drop[dimension.lanes[4]]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_number_of_units_of_any_family_satisfies_every_constraint(seed: int) -> None:
+    rng = np.random.default_rng(700 + seed)
+    analysis = analyse(normalise(random_model(lambda n: int(rng.integers(n)), 3 + seed % 9, seed=seed)))
+    oracle = Oracle(analysis, {})
+    for apart in (None, told_apart(analysis)):
+        made = families(analysis, rng.random(analysis.lanes.count), apart=apart)
+        every = [lane for family in made for lane in family.lanes.tolist()]
+        assert sorted(every) == sorted(lane for d in analysis.prunable for lane in d.lanes.tolist())
+        for _ in range(5):
+            drop = np.zeros(analysis.lanes.count, bool)
+            for family in made:
+                drop[family.units[: rng.choice(family.steps)].reshape(-1)] = True
+            assert oracle.allows_drop(drop)
+
+
+# --- loss -----------------------------------------------------------------------------------------------------
+
+
+def of_scores(*scores: float) -> Family:
+    analysis = chained(len(scores))
+    values = np.zeros(analysis.lanes.count)
+    values[analysis.prunable[0].lanes] = scores
+    return families(analysis, values)[0]
+
+
+def test_the_loss_is_the_logarithm_of_the_energy_that_is_lost() -> None:
+    loss = of_scores(1, 2, 3, 4).loss
+    np.testing.assert_allclose(loss[:4], [0, *(4 * np.log(30 / left) for left in (29, 25, 16))])
+    assert np.isfinite(loss[4])
+    assert loss[4] > 1000
+
+
+def test_the_loss_knows_no_scale() -> None:
+    np.testing.assert_allclose(of_scores(1, 2, 3).loss, of_scores(1e3, 2e3, 3e3).loss)
+
+
+@pytest.mark.parametrize(
+    "scores", [(0, 0, 0), (0, 0, 5), (-3, -2, 1), (1, 1, 1), (1e-30, 1, 1e30), (9, 1, 4)]
+)
+def test_the_loss_is_convex_finite_and_grows(scores: tuple[float, ...]) -> None:
+    loss = of_scores(*scores).loss
+    assert np.isfinite(loss).all()
+    slopes = np.diff(loss)
+    assert (slopes >= 0).all()
+    assert (np.diff(slopes) >= -1e-9 * np.abs(slopes[1:])).all()
+
+
+def test_the_loss_is_convex_where_a_lane_of_low_score_stays_to_the_last() -> None:
+    analysis = analysis_of(NESTED)
+    (family,) = families(analysis, 1.0 + ramp(analysis)[::-1])
+    scores = 1.0 + ramp(analysis)[::-1]
+    assert (np.diff(scores[family.units[:, 0]]) < 0).any()
+    assert (np.diff(np.diff(family.loss)) >= 0).all()
+
+
+def test_zeros_and_equals() -> None:
+    assert of_scores(0, 0, 5, 6).loss[:3].tolist() == [0, 0, 0]
+    np.testing.assert_allclose(of_scores(0, 0, 0, 0).loss[:3], of_scores(7, 7, 7, 7).loss[:3])
+
+
+def test_allowing_keeps_what_is_inside() -> None:
+    family = of_scores(1, 2, 3, 4, 5)
+    assert family.allowing(np.array([2, 4, 9])).steps.tolist() == [0, 2, 4]
+    assert family.allowing(np.array([1, 2, 4]), least=2).steps.tolist() == [2, 4]
