@@ -25,6 +25,7 @@ from onnx_oto.gradients import TrainingSpec, choose_backend, prepare
 from onnx_oto.gradients.session.shards import ShardedSession
 from onnx_oto.model import normalise
 from onnx_oto.optim import DIRECTIONS, Dhspg, GroupIndex, Optimizer, Plan, Stretch
+from onnx_oto.pipeline.budgeting import Goal
 from onnx_oto.pipeline.optimizing import decayed, selector
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.training.events import Event, Stepped
@@ -98,7 +99,7 @@ def optimizer_for(
     groups = GroupIndex(tuple(Stretch(*entry) for entry in entries), int(lanes.size))
 
     decay = decayed(analysis, session)
-    select = selector(analysis, lanes, TrainOptions(sparsity=sparsity, scope="dimension"))
+    select = selector(analysis, lanes, TrainOptions(sparsity=sparsity, scope="dimension"), Goal())
     return Timed(Dhspg(DIRECTIONS[direction](), session.params.size, groups, select, plan, decayed=decay))
 
 

@@ -12,7 +12,7 @@ import onnx
 
 from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.pipeline.latency.attributing import Event, events
-from onnx_oto.runtime.bench import Bench
+from onnx_oto.runtime.bench import Bench, Measured
 from onnx_oto.surgery import cut
 from onnx_oto.zigs import Analysis
 from onnx_oto.zigs.totals import at_share
@@ -73,6 +73,11 @@ def _dropped(analysis: Analysis, offered: tuple[Family, ...], counts: list[int])
     return drop
 
 
+def _usual(found: Measured) -> float:
+    """Return the lower quartile: other work on the machine only ever adds."""
+    return sorted(found.timing.times)[found.timing.runs // 4]
+
+
 def measured(analysis: Analysis, bench: Bench, feed: Feed, rounding: Rounding) -> Iterator[Probe]:
     """Yield the probes, each measured in turn with the full model, so that moods of the machine cancel out."""
     usual = 0.0
@@ -84,12 +89,12 @@ def measured(analysis: Analysis, bench: Bench, feed: Feed, rounding: Rounding) -
             models.append(cut(analysis, drop).model)
         full, *rest = bench.measure(models, feed, seconds=seconds, nodes=True)
         own = rest[0] if rest else full
-        usual = usual or full.timing.median
-        scale = usual / full.timing.median
+        usual = usual or _usual(full)
+        scale = usual / _usual(full)
         yield Probe(
             drop,
             aligned,
-            own.timing.median * scale,
+            _usual(own) * scale,
             own.timing.low * scale,
             own.timing.high * scale,
             {event: ms * scale for event, ms in events(own.nodes).items()},

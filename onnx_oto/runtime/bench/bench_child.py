@@ -20,7 +20,6 @@ import os
 import platform
 import queue
 import signal
-import statistics
 import subprocess
 import sys
 import threading
@@ -254,7 +253,7 @@ def measure(engine: Any, request: dict[str, Any]) -> dict[str, Any]:
         uncounted = 1 if len(runs) > 1 else 0
         counted = slice(WARM_UP + uncounted, None, 1 + uncounted)
         profiles = [session.nodes() for session in sessions]
-        nodes = [medians(profile[counted] or profile[-1:]) for profile in profiles]
+        nodes = [usual(profile[counted] or profile[-1:]) for profile in profiles]
     models = [{"times": its, "nodes": nodes[place]} for place, its in enumerate(times)]
     return {"models": models, "cpu": time.process_time() - begin}
 
@@ -325,17 +324,22 @@ def runs_in_profile(events: list[dict[str, Any]]) -> list[list[Node]]:
     return runs
 
 
-def medians(runs: list[list[Node]]) -> list[Node]:
-    """Return each node with its median over all runs; nothing for no runs.
+def usual(runs: list[list[Node]]) -> list[Node]:
+    """Return each node with the lower quartile of all runs; nothing for no runs.
 
-    A run that has other nodes than most of them counts for nothing: its profile is not whole.
+    Other work on the machine only ever adds: of many short times the lower ones say what a node takes. A run that has
+    other nodes than most of them counts for nothing: its profile is not whole.
     """
     if not runs:
         return []
     orders = [tuple(node[:2] for node in run) for run in runs]
-    usual = collections.Counter(orders).most_common(1)[0][0]
-    whole = [run for run, order in zip(runs, orders) if order == usual]  # noqa: B905
-    return [(*key, statistics.median(run[place][2] for run in whole)) for place, key in enumerate(usual)]
+    common = collections.Counter(orders).most_common(1)[0][0]
+    whole = [run for run, order in zip(runs, orders) if order == common]  # noqa: B905
+    return [(*key, _lower_quartile([run[place][2] for run in whole])) for place, key in enumerate(common)]
+
+
+def _lower_quartile(values: list[float]) -> float:
+    return sorted(values)[len(values) // 4]
 
 
 def _said(error: BaseException) -> str:

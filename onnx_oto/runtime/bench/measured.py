@@ -48,7 +48,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class NodeTime:
-    """Median milliseconds of one node, under the name that the runtime has for it: it fuses and renames nodes."""
+    """Milliseconds of one node, the lower quartile of all runs, under the name that the runtime has for it."""
 
     name: str
     op: str
