@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from onnx_oto.api import (
         AnalysisOptions,
+        Benched,
+        BenchOptions,
         CompactOptions,
         DemoOptions,
         Inspected,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
         TrainOptions,
         Verdict,
         VerifyOptions,
+        bench,
         compact,
         demo,
         inspect,
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "AnalysisOptions",
+    "BenchOptions",
+    "Benched",
     "CompactOptions",
     "DemoOptions",
     "InspectOptions",
@@ -51,6 +56,7 @@ __all__ = [
     "Verdict",
     "VerifyOptions",
     "__version__",
+    "bench",
     "compact",
     "demo",
     "inspect",

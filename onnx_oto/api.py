@@ -19,13 +19,17 @@ import onnx
 
 from onnx_oto.errors import OtoError, UsageError
 from onnx_oto.model import save
+from onnx_oto.pipeline import benching as _benching
 from onnx_oto.pipeline import demo as _demo
 from onnx_oto.pipeline import inspecting as _inspecting
 from onnx_oto.pipeline import prune as _prune
 from onnx_oto.pipeline import train as _train
 from onnx_oto.pipeline import verifying as _verifying
+from onnx_oto.pipeline.benching import Benched
+from onnx_oto.pipeline.budgeting import Plan
 from onnx_oto.pipeline.inspecting import Inspected
 from onnx_oto.pipeline.options import (
+    BenchOptions,
     CompactOptions,
     DemoOptions,
     InspectOptions,
@@ -43,6 +47,8 @@ from onnx_oto.training import Observer
 
 __all__ = [
     "AnalysisOptions",
+    "BenchOptions",
+    "Benched",
     "CompactOptions",
     "DemoOptions",
     "InspectOptions",
@@ -54,6 +60,7 @@ __all__ = [
     "Trained",
     "Verdict",
     "VerifyOptions",
+    "bench",
     "compact",
     "demo",
     "inspect",
@@ -90,24 +97,62 @@ def _settings(kind: type[Settings]) -> Callable[[Function], Function]:
 
 
 @_settings(InspectOptions)
-def inspect(model: Model, options: InspectOptions | None = None, **settings: Any) -> Inspected:
-    """Return what can be pruned in a model, and what is frozen and why. Nothing is run.
+def inspect(
+    model: Model,
+    options: InspectOptions | None = None,
+    *,
+    say: Callable[[str], None] | None = None,
+    **settings: Any,
+) -> Inspected:
+    """Return what can be pruned in a model, and what is frozen and why. Nothing is run, but for a curve on data.
 
-    Raises ModelError, StorageError, and UsageError for a pattern that matches nothing.
+    say: gets sentences about what is done with data. Raises ModelError, StorageError, UsageError for a pattern that
+    matches nothing, and for data what `train` does.
     """
     with _on_disk(model) as path:
-        return _inspecting.inspect(path, _merged(InspectOptions, options, settings))
+        return _inspecting.inspect(path, _merged(InspectOptions, options, settings), say=say or _say_nothing)
+
+
+@_settings(BenchOptions)
+def bench(
+    model: Model,
+    options: BenchOptions | None = None,
+    *,
+    say: Callable[[str], None] | None = None,
+    **settings: Any,
+) -> Benched:
+    """Measure how long a model takes on the runtime that will serve it, and where that time goes.
+
+    With `table` it is measured at other widths too, for budgets of latency. Raises RuntimeMissingError when there is no
+    runtime, UnsupportedError when it does not take the model.
+    """
+    with _on_disk(model) as path:
+        return _benching.bench(path, _merged(BenchOptions, options, settings), say=say or (lambda text: None))
 
 
 @_settings(PruneOptions)
-def prune(model: Model, output: PathLike, options: PruneOptions | None = None, **settings: Any) -> Pruned:
+def prune(
+    model: Model,
+    output: PathLike,
+    options: PruneOptions | None = None,
+    *,
+    say: Callable[[str], None] | None = None,
+    **settings: Any,
+) -> Pruned:
     """Remove the channels of lowest score, without training; verify; write the compact model to `output`.
 
     Nothing is written unless the compact model computes what the full one with those groups zeroed computes. Raises
     UnsupportedError when nothing can be pruned, or proved.
     """
+    tell = say or (lambda text: None)
+
+    def announce(plan: Plan) -> None:
+        for sentence in plan.sentences():
+            tell(sentence)
+
     with _on_disk(model) as path:
-        return _prune.prune(path, _path("output", output), _merged(PruneOptions, options, settings))
+        merged = _merged(PruneOptions, options, settings)
+        return _prune.prune(path, _path("output", output), merged, say=tell, announce=announce)
 
 
 @_settings(CompactOptions)

@@ -17,6 +17,7 @@ from onnx_oto.errors import UsageError
 from onnx_oto.settings.base import flat, settings_of
 
 OPTIONS = {
+    "bench": onnx_oto.BenchOptions,
     "compact": onnx_oto.CompactOptions,
     "demo": onnx_oto.DemoOptions,
     "inspect": onnx_oto.InspectOptions,

@@ -36,7 +36,22 @@ NOTES = {
 prunable dimension `positions[k]` is the index on that axis that belongs to lane k (a list of them where it is not
 one), so that the k-th entries of all uses belong together. `origin` is the tensor of the model file where the
 analysis has a copy of it. `prunable_params` lie in lanes that may go, `removable_params` go when every dimension
-loses all it may lose. `macs_at` are the open sizes that `macs` are counted at.""",
+loses all it may lose. `macs_at` are the open sizes that `macs` are counted at.
+
+`--curve` shows what `prune` would leave at a share of 0.0 (the full model) to 0.9, chosen in the same way: nothing is
+cut, and the few bytes and parameters that repairs of norms add are not counted. A row says which multiple widths keep
+(`--round-to auto` takes a finer one where a coarse one would miss the share by more than a twentieth); below stands why
+a share is not reached, and how much can go at all. With `--data FILE` every row has the loss and the metrics of the
+compact model, cut and not trained, on at most `--samples` test samples, drawn at random by `--seed`: the same function
+of the same tensor as in the table at the end of `train`. Data without labels give the *output change*: sum of
+|compact - full| by sum of |full|, over the output that the loss would read and all samples. What training makes of a
+share is better than this; where the loss of a cut without training is next to that of the full model, no training is
+needed.
+
+With `--json`, `curve` is a list of rows under the names that `prune` uses: `sparsity` (`target`, `achieved`), `lanes`,
+`round_to`, `params`, `macs`, `bytes` (`before`, `after`), `why` (null where the share is met); on data `samples`,
+`loss`, `metric`, `metrics`, or `output_change`. `end` is the most that can go: `sparsity`, `removed`, `params`, and
+`reasons` for the rest.""",
     "prune": """`--kept FILE` writes what stays of every parameter of the model file that loses something, by axis:
 
 ```json

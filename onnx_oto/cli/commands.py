@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 
@@ -73,13 +74,12 @@ def run(arguments: Sequence[str]) -> Trouble | int:
 
 
 def _reader_left(error: Exception) -> bool:
-    """Return whether the pipe that broke is stdout (click prints help there): it cannot be flushed now either."""
-    try:
-        if isinstance(error, BrokenPipeError):
-            RESULTS.flush()
-    except ReaderGone:
-        return True
-    return False
+    """Return whether stdout broke where click prints to it (help): all other pipes are seen to where they are used."""
+    if not isinstance(error, BrokenPipeError):
+        return False
+    with contextlib.suppress(ReaderGone):
+        RESULTS.flush()  # what is left of it goes nowhere
+    return True
 
 
 def trouble_of(error: Exception) -> Trouble:

@@ -1,4 +1,4 @@
-"""Commands that need no training: inspect, prune, compact, verify.
+"""Commands that need no training: inspect, bench, prune, compact, verify.
 
 What they do is imported when they do it: their options are read, refused and completed without.
 """
@@ -12,7 +12,13 @@ import click
 
 from onnx_oto.cli.objects import print_json
 from onnx_oto.cli.verb import Place, verb
-from onnx_oto.pipeline.options import CompactOptions, InspectOptions, PruneOptions, VerifyOptions
+from onnx_oto.pipeline.options import (
+    BenchOptions,
+    CompactOptions,
+    InspectOptions,
+    PruneOptions,
+    VerifyOptions,
+)
 
 if TYPE_CHECKING:
     from onnx_oto.pipeline.prune import Pruned
@@ -23,25 +29,47 @@ OUTPUT = Place("output", "Where to write the compact model.", short="-o")
 
 @verb("inspect", InspectOptions, MODEL)
 def inspect_command(options: InspectOptions, *, as_json: bool, model: Path) -> None:
-    """Show what can be pruned, what is frozen and why. Weights stored outside the file are not read."""
+    """Show what can be pruned, what is frozen and why. Weights stored outside the file are read for --curve only."""
     from onnx_oto.pipeline.inspecting import inspect
 
-    report = inspect(model, options)
+    if options.data is None:
+        report = inspect(model, options)
+    else:
+        from onnx_oto.cli.screen import say
+
+        report = inspect(model, options, say=say)
     if as_json:
         print_json(report.as_json())
         return
     from onnx_oto.cli.screen import print_inspection
 
-    print_inspection(report)
+    print_inspection(report, dimensions=report.curve is None or options.why is not None)
+    if report.curve is not None:
+        from onnx_oto.cli.curve import print_curve
+
+        print_curve(report)
 
 
 @verb("prune", PruneOptions, MODEL, OUTPUT)
 def prune_command(options: PruneOptions, *, as_json: bool, model: Path, output: Path) -> None:
     """Remove channels by their weights, without training; verify; write the compact model."""
-    from onnx_oto.cli.screen import say
+    from onnx_oto.cli.screen import announce, say
     from onnx_oto.pipeline.prune import prune
 
-    _print_pruned(prune(model, output, options, say=say), output, as_json)
+    _print_pruned(prune(model, output, options, say=say, announce=announce), output, as_json)
+
+
+@verb("bench", BenchOptions, MODEL)
+def bench_command(options: BenchOptions, *, as_json: bool, model: Path) -> None:
+    """Measure how long a model takes on the runtime that will serve it; with --table, at other widths too."""
+    from onnx_oto.cli.screen import print_benched, say
+    from onnx_oto.pipeline.benching import bench
+
+    result = bench(model, options, say=say)
+    if as_json:
+        print_json(result.as_json())
+    else:
+        print_benched(result)
 
 
 @verb("compact", CompactOptions, MODEL, OUTPUT)

@@ -17,6 +17,8 @@ from onnx_oto.cli.streams import PROGRESS, RESULTS, Stream
 from onnx_oto.cli.text import shown
 
 if TYPE_CHECKING:  # what is printed; looking at a model loads nothing that runs or trains one
+    from onnx_oto.pipeline.benching import Benched
+    from onnx_oto.pipeline.budgeting import Plan
     from onnx_oto.pipeline.inspecting import Inspected, InspectedDimension
     from onnx_oto.pipeline.prune import Pruned
     from onnx_oto.pipeline.result import Gain, Trained
@@ -25,6 +27,7 @@ if TYPE_CHECKING:  # what is printed; looking at a model loads nothing that runs
     from onnx_oto.runtime.timing import Latencies
 
 MOST_SIZES = 4
+MOST_OPS = 6
 ALIKE = 1.1
 """How many times as long a model may take for both to be called about the same where noise hides which is faster."""
 LEAST_NAME = 30
@@ -94,9 +97,19 @@ def print_trained(result: Trained, gain: Gain) -> None:
     print_line(f"compact model: {result.run / COMPACT}   ({result.seconds:.0f} s in all)")
 
 
+def announce(plan: Plan) -> None:
+    """Tell a person who waits what will go; others read it with the result."""
+    if PROGRESS.isatty():
+        for sentence in plan.sentences():
+            say(sentence)
+
+
 def print_pruned(result: Pruned, output: Path) -> None:
     """Print what `prune` or `compact` did."""
     print_notes(result.notes)
+    if result.plan is not None and not PROGRESS.isatty():
+        for sentence in result.plan.sentences():
+            print_line(sentence)
     _print_changes(_change_rows(result.summary))
     _print_latency_notes(result.summary)
     print_line(f"channels removed: {result.summary.removed} of {result.summary.prunable} prunable")
@@ -111,6 +124,35 @@ def print_pruned(result: Pruned, output: Path) -> None:
     print_line(
         f"compact model: {output}   (cut {result.cut_seconds:.2f} s, verification {result.verify_seconds:.2f} s{timed})"
     )
+
+
+def print_benched(result: Benched) -> None:
+    """Print how long a model takes, where that time goes, and what its table promises."""
+    timing, host = result.timing, result.host
+    batch = "" if result.batch is None else f", batch {result.batch}"
+    print_line(
+        f"{result.model}: {timing.median:.4g} ms ({timing.low:.4g} to {timing.high:.4g}, {timing.runs} runs) in "
+        f"{host.runtime} {host.version}, {result.threads} threads{batch}"
+    )
+    total = sum(result.by_op.values()) or 1.0
+    for op, ms in list(result.by_op.items())[:MOST_OPS]:
+        print_line(f"  {op}: {ms:.4g} ms ({ms / total:.1%})")
+    if result.table is not None:
+        table = result.table
+        whole = table.sum_ms / table.measured_ms
+        print_line(
+            f"table {result.path}: {len(table.rows)} operators at {len(table.times)} widths; they add up to "
+            f"{whole:.1%} of the whole{'' if table.is_whole else ', MORE THAN 15 % OFF'}; predictions are within "
+            f"{table.error:.1%} of what was measured"
+        )
+        stairs = table.staircase
+        if stairs.block > 1:
+            print_line(
+                f"  channels are computed in blocks of {stairs.block}; just below multiples of {stairs.alignment} a "
+                f"model takes {table.cliff:.2f} times as long"
+            )
+    for warning in result.warnings:
+        say(f"warning: {warning}")
 
 
 def say(text: str) -> None:
@@ -130,17 +172,20 @@ def print_verdict(verdict: Verdict) -> None:
         print_line(line)
 
 
-def print_inspection(report: Inspected) -> None:
-    """Print dimensions, what is frozen and why, the ceiling, quantized weights, and channel permutations that stay."""
+def print_inspection(report: Inspected, *, dimensions: bool = True) -> None:
+    """Print dimensions, what is frozen and why, the ceiling, quantized weights, and channel permutations that stay.
+
+    dimensions: False leaves out what is said of single ones.
+    """
     print_notes(report.notes)
-    dimensions = report.dimensions
-    _print_dimensions([(d.name, d.size, len(d.uses), _state(d), d.prunable) for d in dimensions])
+    if dimensions:
+        _print_dimensions([(d.name, d.size, len(d.uses), _state(d), d.prunable) for d in report.dimensions])
     share = report.prunable_params / max(report.params, 1)
     most = report.removable_params / max(report.params, 1)
-    lanes = sum(d.size for d in dimensions if d.prunable)
+    lanes = sum(d.size for d in report.dimensions if d.prunable)
     print_line(
         f"{report.params:,} parameters, {report.macs:,} MACs{_at(report.macs_at)}. {lanes:,} channels in "
-        f"{sum(d.prunable for d in dimensions)} of {len(dimensions)} dimensions are prunable; "
+        f"{sum(d.prunable for d in report.dimensions)} of {len(report.dimensions)} dimensions are prunable; "
         f"{share:.1%} of the parameters lie in them, {most:.1%} can go at most."
     )
     if quantized := report.quantized:
@@ -149,7 +194,7 @@ def print_inspection(report: Inspected) -> None:
             f"'{quantized[0]}'{others}: quantized, so the channels that belong to it stay; prune the float model "
             "first, then quantize the compact one"
         )
-    for each in report.permutations:
+    for each in report.permutations if dimensions else ():
         print_line(f"a permutation of {each.size} channels stays as a Gather at '{each.node}': {each.reason}")
 
 

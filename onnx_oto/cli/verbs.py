@@ -23,6 +23,7 @@ class VerbEntry(NamedTuple):
 
 _MODELS, _TRAINING = "onnx_oto.cli.models", "onnx_oto.cli.training"
 VERBS = {
+    "bench": VerbEntry(_MODELS, "bench_command", runs=False),
     "compact": VerbEntry(_MODELS, "compact_command"),
     "demo": VerbEntry(_TRAINING, "demo_command"),
     "inspect": VerbEntry(_MODELS, "inspect_command", runs=False),

@@ -12,6 +12,8 @@ from onnx_oto.errors import OtoError
 from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.model.graph.tensors import byte_count
 from onnx_oto.model.normal.sharing import share_copies
+from onnx_oto.pipeline.latency.making import Clock, latency_budget
+from onnx_oto.pipeline.latency.table import Table
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.options import BudgetOptions
 from onnx_oto.surgery import Compacted, cut
@@ -25,13 +27,24 @@ from onnx_oto.zigs.widths import Rounding, automatic, fixed
 
 MOSTLY = 0.95
 """The share of groups above which a cut is surely a mistake."""
+CLOSE = 0.02
+"""How near to the milliseconds that were asked for a measured model is near enough."""
+_TRIALS = 4
 _ROUNDS = 8
 """How often a choice is made anew because the model that came out costs other than was counted."""
 
 
-def budgets_of(opened: Opened, options: BudgetOptions) -> tuple[Budget, ...]:
-    """Return the budgets that are asked for."""
-    return tuple(_COUNTED[name](opened, asked) for name, asked in options.budgets.items())
+def budgets_of(opened: Opened, options: BudgetOptions, clock: Clock | None = None) -> tuple[Budget, ...]:
+    """Return the budgets that are asked for. clock: with the table, where latency is one of them."""
+    found = []
+    for name, asked in options.budgets.items():
+        if name == "latency":
+            assert clock is not None
+            assert clock.table is not None
+            found.append(latency_budget(opened, asked, clock.table))
+        else:
+            found.append(_COUNTED[name](opened, asked))
+    return tuple(found)
 
 
 def _params(opened: Opened, asked: Amount) -> Budget:
@@ -71,21 +84,40 @@ def _byte_terms(opened: Opened) -> tuple[Terms, float]:
 _COUNTED: dict[str, Callable[[Opened, Amount], Budget]] = {"params": _params, "macs": _macs, "bytes": _bytes}
 
 
+def model_costs(opened: Opened) -> tuple[Budget, Budget, Budget]:
+    """Return parameters, MACs and bytes of a model by the lanes that go, as budgets that are kept by all."""
+    return _params(opened, 1.0), _macs(opened, 1.0), _bytes(opened, 1.0)
+
+
 @dataclass(frozen=True, eq=False)
 class Goal:
-    """What a run is to keep to, settled before the first step: budgets, and which widths are wanted."""
+    """What a run is to keep to, settled before the first step: budgets, and which widths are wanted.
+
+    table: of the runtime, where latency is a budget.
+    """
 
     budgets: tuple[Budget, ...] = ()
     rounding: Rounding = field(default_factory=lambda: fixed(1))
+    table: Table | None = None
 
 
 def rounding_of(
-    analysis: Analysis, options: BudgetOptions, budgets: Sequence[Budget], scope: Scope, min_keep: float = 0.0
+    analysis: Analysis,
+    options: BudgetOptions,
+    budgets: Sequence[Budget],
+    scope: Scope,
+    min_keep: float = 0.0,
+    *,
+    known: Table | None = None,
 ) -> Rounding:
-    """Return the widths that are wanted: those that `--round-to` gives, or what it finds to suit kernels and goal."""
+    """Return the widths that are wanted: those that `--round-to` gives, or what it finds to suit kernels and goal.
+
+    known: the table of the runtime, if there is one.
+    """
     if options.round_to != "auto":
         return fixed(options.round_to)
-    return coarsest(analysis, options.share, automatic(), budgets=budgets, scope=scope, min_keep=min_keep)
+    candidates = automatic() if known is None else automatic(known.staircase.block, known.staircase.alignment)
+    return coarsest(analysis, options.share, candidates, budgets=budgets, scope=scope, min_keep=min_keep)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,12 +130,39 @@ class Kept:
     budgets: tuple[Budget, ...]
 
 
-def within(opened: Opened, budgets: Sequence[Budget], choosing: Callable[[Sequence[Budget]], Choice]) -> Kept:
+def within(
+    opened: Opened,
+    budgets: Sequence[Budget],
+    choosing: Callable[[Sequence[Budget]], Choice],
+    clock: Clock | None = None,
+) -> Kept:
     """Return the choice under budgets, cut, where the compact model is found to keep them.
 
     What surgery adds (pads around a norm) is not counted when lanes are chosen: the difference is, the next time.
     Raises OutOfReach with the least that a compact model was found to cost.
+    clock: measures compact models too, where their latency is a budget and the table was made for this verb.
     """
+    kept = _within(opened, budgets, choosing)
+    asked = next((each for each in budgets if each.name == "latency"), None)
+    if asked is None or clock is None or not clock.is_made:
+        return kept
+    tried: list[tuple[float, Kept]] = []
+    while True:
+        latency = clock.latencies(opened.model, kept.result.model)
+        real = latency.compact.median / latency.full.median * asked.full
+        tried.append((real / asked.most, kept))
+        if abs(real / asked.most - 1) <= CLOSE or len(tried) == _TRIALS:
+            break
+        off = real / kept.costs["latency"]
+        budgets = [each.scaled(off) if each.name == "latency" else each for each in kept.budgets]
+        kept = _within(opened, budgets, choosing)
+    under = [each for each in tried if each[0] <= 1 + CLOSE]
+    return max(under, key=lambda each: each[0])[1] if under else min(tried, key=lambda each: each[0])[1]
+
+
+def _within(
+    opened: Opened, budgets: Sequence[Budget], choosing: Callable[[Sequence[Budget]], Choice]
+) -> Kept:
     best: Kept | None = None
     seen: set[bytes] = set()
     for _ in range(_ROUNDS):
@@ -119,7 +178,7 @@ def within(opened: Opened, budgets: Sequence[Budget], choosing: Callable[[Sequen
         seen.add(key)
         result, costs = _cut(opened, choice.drop, budgets)
         kept = Kept(choice, result, costs, tuple(budgets))
-        if _keep(budgets, costs) and (best is None or sum(costs.values()) > sum(best.costs.values())):
+        if _keep(budgets, costs) and (best is None or _used(kept) > _used(best)):
             best = kept
         if all(costs[each.name] == each.cost(choice.drop) for each in budgets):
             break
@@ -137,7 +196,9 @@ def within(opened: Opened, budgets: Sequence[Budget], choosing: Callable[[Sequen
 def _cut(opened: Opened, drop: BoolArray, budgets: Sequence[Budget]) -> tuple[Compacted, dict[str, float]]:
     """Return the compact model, and what it costs by the names of budgets."""
     result = cut(opened.analysis, drop)
-    return result, measured(opened, result.model, budgets)
+    costs = measured(opened, result.model, budgets)
+    costs |= {each.name: each.cost(drop) for each in budgets if each.name not in costs}
+    return result, costs
 
 
 def _keep(budgets: Sequence[Budget], costs: Mapping[str, float]) -> bool:
@@ -147,6 +208,11 @@ def _keep(budgets: Sequence[Budget], costs: Mapping[str, float]) -> bool:
 def _corrected(budgets: Sequence[Budget], drop: BoolArray, costs: Mapping[str, float]) -> list[Budget]:
     """Return budgets that count for `drop` what the compact model costs."""
     return [each.tightened(costs[each.name], each.cost(drop)) for each in budgets]
+
+
+def _used(kept: Kept) -> float:
+    """Return how much of its budgets a choice uses, added up."""
+    return sum(kept.costs[each.name] / each.most for each in kept.budgets)
 
 
 def measured(opened: Opened, small: onnx.ModelProto, budgets: Sequence[Budget]) -> dict[str, float]:

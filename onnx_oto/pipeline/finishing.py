@@ -20,7 +20,9 @@ from onnx_oto.model.graph.tensors import from_array
 from onnx_oto.model.normal.origins import Origins
 from onnx_oto.model.normal.serving import Serving
 from onnx_oto.model.normal.sharing import share_copies
+from onnx_oto.pipeline.budgeting import Goal
 from onnx_oto.pipeline.folder import COMPACT, TRAINED
+from onnx_oto.pipeline.latency.making import clock_at_the_end
 from onnx_oto.pipeline.measuring import warnings_of
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.prune import cut_and_verify
@@ -30,10 +32,10 @@ from onnx_oto.runtime.comparing import Feeding
 from onnx_oto.runtime.comparing.probes import only_outputs
 from onnx_oto.runtime.comparing.upcast import upcast, uses_bfloat16
 from onnx_oto.runtime.limits import UNLIMITED
-from onnx_oto.runtime.runner import runner
-from onnx_oto.runtime.timing import measure
+from onnx_oto.runtime.runner import first_line, runner
+from onnx_oto.runtime.timing import TROUBLES, Latencies, Untimed, measure
 from onnx_oto.training import evaluate
-from onnx_oto.zigs import analyse
+from onnx_oto.zigs import Analysis, analyse
 from onnx_oto.zigs.choose import choose_zeros
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -50,6 +52,7 @@ def finish(
     loss: Loss,
     serving: Serving,
     feeding: Feeding,
+    goal: Goal,
 ) -> tuple[int, Gain]:
     """Return how many lanes were removed, and what was gained; writes trained.onnx and compact.onnx.
 
@@ -58,22 +61,35 @@ def finish(
     full = with_weights(model, weights)
     before = save(_shared(full, origins), folder / TRAINED)
     analysis = analyse(full, options)
-    drop = choose_zeros(analysis).drop if options.prunes else np.zeros(analysis.lanes.count, bool)
+    drop = (
+        choose_zeros(analysis, goal.rounding).drop if options.prunes else np.zeros(analysis.lanes.count, bool)
+    )
     _, small, verdict = cut_and_verify(analysis, drop, options.seed, replace(feeding, limits=UNLIMITED))
     after = save(_shared(small, origins), folder / COMPACT)
     removed = int(drop.sum())
     summary = summarise(analysis, small, removed, verdict, Change(before, after))
     outputs = named_outputs(model, options, loss)
-    lean, lean_small = (serving.served(_runnable(trimmed(each, outputs))) for each in (full, small))
+    lean, lean_small = (served_lean(each, outputs, serving) for each in (full, small))
     scores = tuple(
         evaluate(predictor(reading(each, outputs, loss)), dataset.test, loss, options.metric)
         for each in (lean, lean_small)
     )
     if not options.skip_latency:
         feed = as_declared(lean, next(data.in_order(dataset.test, batch_size(lean) or 1)).inputs)
-        latency = measure(lean, lean_small, feed)
-        summary = replace(summary, latency=latency, warnings=warnings_of(latency, options.round_to))
+        latency = _elsewhere(analysis, small, options, feeding, goal) or measure(lean, lean_small, feed)
+        summary = replace(summary, latency=latency, warnings=warnings_of(latency, goal.rounding.block))
     return removed, Gain(summary, (scores[0], scores[1]))
+
+
+def _elsewhere(
+    full: Analysis, small: onnx.ModelProto, options: TrainOptions, feeding: Feeding, goal: Goal
+) -> Latencies | Untimed | None:
+    """Return the latency on the runtime that will serve, or why there is none; None where that is this one."""
+    try:
+        with clock_at_the_end(full, options, feeding, goal.table) as clock:
+            return None if clock is None else clock.latencies(full.model, small)
+    except TROUBLES as error:
+        return Untimed(first_line(error))
 
 
 def _shared(model: onnx.ModelProto, origins: Origins) -> onnx.ModelProto:
@@ -127,6 +143,11 @@ def trimmed(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     result = only_outputs(model, names)
     drop_unneeded(result.graph)
     return result
+
+
+def served_lean(model: onnx.ModelProto, outputs: Sequence[str], serving: Serving) -> onnx.ModelProto:
+    """Return a model with these outputs alone as data are served to it, in types that runtimes have kernels for."""
+    return serving.served(_runnable(trimmed(model, outputs)))
 
 
 def _runnable(model: onnx.ModelProto) -> onnx.ModelProto:

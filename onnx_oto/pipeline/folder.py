@@ -25,9 +25,10 @@ TRAINED = "trained.onnx"
 COMPACT = "compact.onnx"
 RESULT = "result.json"
 SETTINGS = "run.toml"
-FILES = (SETTINGS, METRICS, CHECKPOINT, LAST_GOOD, TRAINED, COMPACT, RESULT)
+TABLE = "latency.json"
+FILES = (SETTINGS, TABLE, METRICS, CHECKPOINT, LAST_GOOD, TRAINED, COMPACT, RESULT)
 MODELS = (TRAINED, COMPACT)
-_FORMER = tuple(name for name in FILES if name != SETTINGS)
+_FORMER = tuple(name for name in FILES if name not in (SETTINGS, TABLE))
 """What runs wrote that left no manifest."""
 MANIFEST = ".onnx-oto.json"
 LOCK = ".onnx-oto.lock"

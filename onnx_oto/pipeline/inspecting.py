@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from onnx_oto.errors import UsageError
 from onnx_oto.lanes.quantized import quantized_weights
+from onnx_oto.pipeline.curve import MOST, End, Point, curve
+from onnx_oto.pipeline.judging import judge_on
 from onnx_oto.pipeline.kept import positions
+from onnx_oto.pipeline.latency.making import fitting_table, latency_budget
 from onnx_oto.pipeline.opening import Opened, open_model
 from onnx_oto.pipeline.options import InspectOptions
 from onnx_oto.pipeline.summary import SCHEMA
@@ -22,9 +25,7 @@ from onnx_oto.zigs import Analysis, Dimension, Use, choose, reason
 from onnx_oto.zigs import why as chain
 from onnx_oto.zigs.analysis import kept_elements
 from onnx_oto.zigs.cost import count_macs
-
-MOST = 1 - 1e-9
-"""The largest share that can be asked for: one lane of every dimension and group stays."""
+from onnx_oto.zigs.scores import WITHOUT_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Inspected:
     macs_at: the open sizes that `macs` are counted at, by name. prunable_params: parameters in lanes that may go.
     removable_params: those that go when every dimension loses all it may lose. lanes: prunable ones. quantized: weights
     that are. permutations: of channels, that a cut cannot fold. notes: what a person should know of the file.
+    curve: what would be left at shares of the groups, and its end, where somebody asked.
     """
 
     model: str
@@ -89,25 +91,49 @@ class Inspected:
     quantized: tuple[str, ...]
     permutations: tuple[Standing, ...]
     notes: tuple[str, ...]
+    curve: tuple[Point, ...] | None = None
+    end: End | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the report under its public names."""
-        return {
+        found = {
             "schema": SCHEMA,
             **{name: plain(value) for name, value in vars(self).items()},
             "macs_at": dict(self.macs_at),
             "dimensions": [dimension.as_json() for dimension in self.dimensions],
             "permutations": [asdict(each) for each in self.permutations],
+            "curve": [point.as_json() for point in self.curve or ()],
+            "end": self.end and self.end.as_json(),
         }
+        if self.curve is None:
+            del found["curve"], found["end"]
+        return found
 
 
-def inspect(path: str | os.PathLike[str], options: InspectOptions | None = None) -> Inspected:
-    """Return what is prunable in the model at `path`, what is frozen and why. External weights are not read.
+def inspect(
+    path: str | os.PathLike[str],
+    options: InspectOptions | None = None,
+    *,
+    say: Callable[[str], None] = lambda text: None,
+) -> Inspected:
+    """Return what is prunable in the model at `path`, what is frozen and why; a curve where that is asked for.
 
-    Raises ModelError, StorageError, and UsageError for a pattern that matches nothing.
+    External weights are read for the curve only, if its scores or data need them. `say` gets sentences about what is
+    done with data. Raises ModelError, StorageError, UsageError for a pattern that matches nothing, and for data what
+    `train` does.
     """
     options = options or InspectOptions()
-    return inspection(open_model(path, options, weights=False), options.why)
+    needs_weights = options.data is not None or options.by not in WITHOUT_WEIGHTS
+    opened = open_model(path, options, weights=options.curve and needs_weights)
+    report = inspection(opened, options.why)
+    if not options.curve:
+        return report
+    judge = None if options.data is None else judge_on(options.data, opened, options, say)
+    estimate = None
+    if options.table is not None:
+        estimate = latency_budget(opened, 1.0, fitting_table(opened, options.table)).cost
+    points, end = curve(opened, options, judge=judge, estimated_ms=estimate, say=say)
+    return replace(report, curve=points, end=end)
 
 
 def inspection(opened: Opened, why: str | None = None) -> Inspected:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy.typing as npt
 import onnx
 
+from onnx_oto.pipeline.latency.making import Clock
 from onnx_oto.pipeline.summary import Summary
 from onnx_oto.runtime.comparing import Feeding, feeds_at
 from onnx_oto.runtime.limits import Limits, allowance, limited
@@ -28,13 +29,25 @@ MOST_TRIED = 3
 
 
 def measure_cut(
-    full: Analysis, compact: onnx.ModelProto, summary: Summary, feeding: Feeding, *, worked: float
+    full: Analysis,
+    compact: onnx.ModelProto,
+    summary: Summary,
+    feeding: Feeding,
+    *,
+    worked: float,
+    clock: Clock | None = None,
 ) -> Latencies | Untimed:
     """Return the latency of a model and of its compact form, at sizes that somebody may use, or why there is none.
 
     These are the ones that MACs are counted at where the model runs at them, or what the user says, else the largest
-    that verification used. worked: seconds that were spent so far, of which timing takes a small share.
+    that verification used. worked: seconds that were spent so far, of which timing takes a small share. clock: measures
+    instead, where another runtime serves.
     """
+    if clock is not None:
+        try:
+            return clock.latencies(full.model, compact)
+        except TROUBLES as error:
+            return Untimed(first_line(error))
     with limited(feeding.limits):
         try:
             run = in_onnxruntime(full.model)

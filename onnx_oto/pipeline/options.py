@@ -5,49 +5,46 @@ Only the standard library is imported here; the names in registries are looked u
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from onnx_oto.settings import AnalysisOptions, Settings, setting
-from onnx_oto.settings.amounts import EXAMPLES, amount, amount_limits
-from onnx_oto.settings.base import Setting
-from onnx_oto.settings.checks import (
-    all_finite,
-    all_positive,
-    at_least,
-    not_negative,
-    positive,
-    share,
-    share_below_one,
+from onnx_oto.errors import UsageError
+from onnx_oto.pipeline.choice_options import (
+    BUDGETS,
+    DEFAULT_SPARSITY,
+    BudgetOptions,
+    RankOptions,
+    WidthOptions,
+    min_keep_setting,
 )
+from onnx_oto.pipeline.loss_options import LossOptions
+from onnx_oto.pipeline.running_options import CompactOptions, FeedOptions, LimitOptions, PathLike
+from onnx_oto.settings import AnalysisOptions, Settings, setting
+from onnx_oto.settings.base import Setting
+from onnx_oto.settings.checks import at_least, not_negative, positive, share
 from onnx_oto.settings.declare import About
 from onnx_oto.settings.kinds import kind_of
-from onnx_oto.settings.memory import memory
 
 if TYPE_CHECKING:
-    from onnx_oto.losses import Loss
     from onnx_oto.optim import Method
-    from onnx_oto.runtime.limits import Limits
 
-PathLike = str | os.PathLike[str]
-
-DEFAULT_SPARSITY = 0.5
-BUDGETS = ("params", "macs", "bytes")
-"""The settings that say what the compact model may cost at most."""
-
-
-def _round_to(text: str) -> int | str:
-    if text != "auto" and not text.strip().lstrip("-").isdigit():
-        raise ValueError("give a whole number, or auto")
-    return text if text == "auto" else int(text)
-
-
-def _scores() -> Iterable[str]:
-    from onnx_oto.zigs import SCORES
-
-    return SCORES
+__all__ = [
+    "BUDGETS",
+    "DEFAULT_SPARSITY",
+    "BenchOptions",
+    "BudgetOptions",
+    "CompactOptions",
+    "DemoOptions",
+    "FeedOptions",
+    "InspectOptions",
+    "LimitOptions",
+    "PruneOptions",
+    "RankOptions",
+    "TrainOptions",
+    "VerifyOptions",
+    "WidthOptions",
+]
 
 
 def _optimizers() -> Iterable[str]:
@@ -68,51 +65,16 @@ def _schedules() -> Iterable[str]:
     return SHAPES
 
 
-def _losses() -> Iterable[str]:
-    from onnx_oto.losses import LOSSES
-
-    return LOSSES
-
-
-def _metrics() -> Iterable[str]:
-    from onnx_oto.metrics import ALIASES, METRICS
-
-    return (*METRICS, *ALIASES)
-
-
 def _backends() -> Iterable[str]:
     from onnx_oto.gradients.backends import AUTO, BACKENDS
 
     return (AUTO, *BACKENDS)
 
 
-def _told(entries: Mapping[str, Callable[..., Any]]) -> str:
-    """Return what the entries of a registry say of themselves, in one sentence."""
-    return "; ".join(f"{name}: {make().text}" for name, make in entries.items()) + "."
+def _engines() -> Iterable[str]:
+    from onnx_oto.runtime.bench import ENGINES
 
-
-def _losses_told() -> str:
-    from onnx_oto.losses import LOSSES
-
-    return _told(LOSSES)
-
-
-def _metrics_told() -> str:
-    from onnx_oto.metrics import METRICS
-
-    return _told(METRICS)
-
-
-def _least_memory() -> str:
-    from onnx_oto.runtime.limits import LEAST_MEMORY
-
-    return f"{LEAST_MEMORY / 1e9:.1f} GB, and more for large weights and inputs"
-
-
-def _least_seconds() -> str:
-    from onnx_oto.runtime.limits import LEAST_SECONDS
-
-    return f"{LEAST_SECONDS:.0f}, and more for large weights and inputs"
+    return ENGINES
 
 
 def _of_whom(values: Mapping[str, Any]) -> str:
@@ -157,63 +119,22 @@ def _method_settings() -> tuple[Setting, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeedOptions(Settings):
-    """What a model is run on, for those that cannot be fed blindly, and what a run may take."""
+class BenchOptions(AnalysisOptions, FeedOptions):
+    """What `bench` is asked for."""
 
-    inputs: PathLike | None = setting(
+    table: PathLike | None = setting(
         None,
-        "Verify on the arrays of this npz file, one per input name, instead of random ones. The first axis counts "
-        "samples; where the model fixes it, a multiple of its size holds several feeds.",
+        "Write a table of what the model's operators cost at other widths, to choose widths by (takes a minute or so).",
     )
-    input_shape: Sequence[str] = setting(
-        (),
-        "Shape of an input to begin verification with, where small sizes will not do (repeatable).",
-        metavar="NAME:d0,d1,...",
-    )
-    limit_memory: float | None = setting(
+    python: str | None = setting(
         None,
-        "Memory that running the model may take, such as 8GB.",
-        read=memory,
-        check=positive,
-        metavar="SIZE",
-        shown=_least_memory,
+        "Interpreter of the environment whose runtime is measured.",
+        metavar="PATH",
+        shown="this one's",
     )
-    limit_time: float | None = setting(
-        None,
-        "Seconds that one run of the model may take.",
-        check=positive,
-        metavar="SECONDS",
-        shown=_least_seconds,
-    )
-
-    @property
-    def limits(self) -> Limits:
-        """What running the model may take."""
-        from onnx_oto.runtime.limits import Limits
-
-        return Limits(self.limit_memory, self.limit_time)
-
-
-@dataclass(frozen=True, kw_only=True)
-class InspectOptions(AnalysisOptions):
-    """What `inspect` is asked for."""
-
-    why: str | None = setting(
-        None,
-        "Only dimensions whose names or parameters match, with the chain of nodes that froze them.",
-        metavar="PATTERN",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompactOptions(AnalysisOptions, FeedOptions):
-    """What `compact` is asked for, and every verb that cuts."""
-
-    skip_latency: bool = setting(
-        False,
-        "Do not measure how long the full and the compact model take.",
-        aliases=("--no-latency",),
-    )
+    engine: str = setting("auto", "Runtime to measure.", choices=_engines)
+    threads: int = setting(0, "Threads of a run.", check=not_negative, shown="the runtime's default")
+    seconds: float = setting(3.0, "How long to measure, beside the table.", check=positive)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,61 +144,42 @@ class VerifyOptions(FeedOptions):
     seed: int = setting(0, "Seed of everything random.", check=not_negative)
 
 
-def _budget(name: str, what: str) -> Any:
-    """Return the field of a budget: None, a share that is kept, or a quantity."""
-    return setting(
+@dataclass(frozen=True, kw_only=True)
+class InspectOptions(AnalysisOptions, RankOptions, LossOptions, LimitOptions):
+    """What `inspect` is asked for. All but `why` and those of the analysis are about the curve."""
+
+    why: str | None = setting(
         None,
-        f"{what} of the compact model at most: the share to keep, or a number with its unit ({EXAMPLES[name]}).",
-        read=amount(name),
-        check=amount_limits(name),
-        metavar="AMOUNT",
+        "Only dimensions whose names or parameters match, with the chain of nodes that froze them.",
+        metavar="PATTERN",
     )
+    curve: bool = setting(
+        False,
+        "Show what would be left if a share of 0.1 to 0.9 of the groups went, and what ends it, in place of the "
+        "dimensions. How groups are chosen is said as for prune.",
+    )
+    data: PathLike | None = setting(
+        None,
+        "With --curve: the loss on the test samples of this file (as for train) at every share, cut and not trained. "
+        "Data without labels give how far the outputs are off.",
+    )
+    samples: int = setting(1000, "Test samples that the loss is taken of at most.", check=at_least(1))
+    table: PathLike | None = setting(
+        None, "With --curve: estimate milliseconds by this latency table of the model, see `bench`."
+    )
+    min_keep: float = min_keep_setting(0.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("data", "table"):
+            if getattr(self, name) is not None and not self.curve:
+                raise UsageError(f"{name} is for the curve: give --curve too")
 
 
 @dataclass(frozen=True, kw_only=True)
-class BudgetOptions(CompactOptions):
-    """How much is to go, and in what steps; see `onnx_oto.zigs.choose`."""
-
-    sparsity: float | None = setting(
-        None,
-        "Share of groups (channels and what belongs to them) to remove.",
-        check=share_below_one,
-        shown="0.5 without another budget",
-    )
-    params: float | str | None = _budget("params", "Parameters")
-    macs: float | str | None = _budget("macs", "Multiply-accumulates")
-    bytes: float | str | None = _budget("bytes", "File size")
-    round_to: int | Literal["auto"] = setting(
-        "auto",
-        "Widths that operators see keep a multiple of this: a number, 1 for any width, or auto for what kernels like.",
-        read=_round_to,
-        check=lambda value: None if value == "auto" else at_least(1)(value),
-        metavar="N|auto",
-    )
-
-    @property
-    def budgets(self) -> dict[str, float | str]:
-        """What the compact model may cost at most, by name, of those budgets that are given."""
-        given = {name: getattr(self, name) for name in BUDGETS}
-        return {name: value for name, value in given.items() if value is not None}
-
-    @property
-    def share(self) -> float | None:
-        """The share of groups to remove; None where other budgets say how much goes."""
-        return DEFAULT_SPARSITY if self.sparsity is None and not self.budgets else self.sparsity
-
-
-@dataclass(frozen=True, kw_only=True)
-class PruneOptions(BudgetOptions):
+class PruneOptions(RankOptions, BudgetOptions):
     """What `prune` is asked for."""
 
-    by: str = setting("magnitude", "Score that channels are ranked by.", choices=_scores)
-    scope: Literal["dimension", "global"] = setting(
-        "dimension",
-        "Take the same share of every dimension, or rank channels over the whole model.",
-        stands_for={"--global": "global"},
-    )
-    seed: int = setting(0, "Seed of everything random.", check=not_negative)
     save_zeroed: PathLike | None = setting(
         None,
         "Also write the full model with the dropped groups zeroed: it computes what the compact one does.",
@@ -289,7 +191,7 @@ class PruneOptions(BudgetOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(BudgetOptions):
+class TrainOptions(LossOptions, BudgetOptions):
     """How to train. A default that depends on another setting is None until `resolved`."""
 
     epochs: int = setting(10, "Passes over the training data.", check=at_least(1))
@@ -323,45 +225,13 @@ class TrainOptions(BudgetOptions):
     )
     schedule: str = setting("cosine", "How the learning rate falls.", choices=_schedules)
     warm_up: float = setting(0.05, "Share of steps in which the learning rate rises.", check=share)
-    loss: str = setting(
-        "cross-entropy", "What is made small.", more=_losses_told, choices=_losses, has_options=True
-    )
-    ignore_label: int | None = setting(
-        None, "Label that counts for nothing, in loss and metrics.", shown="-100"
-    )
-    metric: Sequence[str] = setting(
-        (),
-        "What is reported of the test data (repeatable).",
-        more=_metrics_told,
-        choices=_metrics,
-        has_options=True,
-        metavar="NAME",
-        shown="the loss's own",
-    )
-    model_output: str | None = setting(None, "Output that the loss reads.", shown="the first")
-    batch_axis: Sequence[str] = setting(
-        (),
-        "Axis of an input that counts samples; the data have them first all the same (repeatable).",
-        metavar="NAME:AXIS",
-        shown="the one that is called so, or the first",
-    )
-    set_input: Sequence[str] = setting(
-        (),
-        "Train with this number in an input that the data do not hold (repeatable).",
-        metavar="NAME:NUMBER",
-        shown="0 for first states of recurrent layers",
-    )
     scope: Literal["dimension", "global"] = setting(
         "global",
         "Take the same share of every dimension (fewer MACs, faster models), or rank groups over the whole model.",
     )
-    min_keep: float = setting(0.1, "Share that every dimension keeps (scope global).", check=share)
+    min_keep: float = min_keep_setting(0.1)
     flip: bool = setting(False, "Augment: mirror half of the images.")
     crop: int = setting(0, "Augment: shift images by up to this many pixels.", check=not_negative)
-    mean: tuple[float, ...] = setting(
-        (), "Subtract, one number or one per channel, after scaling to [0, 1].", check=all_finite
-    )
-    std: tuple[float, ...] = setting((), "Divide by, the same way.", check=all_positive)
     seed: int = setting(0, "Seed of everything random.", check=not_negative)
     fixed_statistics: bool = setting(
         False, "BatchNorm trains with the running statistics it came with (for small batches)."
@@ -373,16 +243,6 @@ class TrainOptions(BudgetOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         _ = self.method
-        if self.metric or self.ignore_label is not None or ":" in self.loss:
-            from onnx_oto.metrics import metrics_for
-
-            metrics_for(self.make_loss(), tuple(self.metric))
-
-    def make_loss(self) -> Loss:
-        """Return the loss with its options. Raises UsageError for what it does not know."""
-        from onnx_oto.losses import make
-
-        return make(self.loss, **({} if self.ignore_label is None else {"ignore": self.ignore_label}))
 
     @property
     def method(self) -> Method:
@@ -430,5 +290,10 @@ class DemoOptions(Settings):
     def training(self) -> TrainOptions:
         """Return how the demo trains: 20, 40 and 80 channels become 8, 16 and 32, which suits the runtime."""
         return TrainOptions(
-            sparsity=0.6, scope="dimension", epochs=self.epochs, seed=self.seed, shards=self.shards
+            sparsity=0.6,
+            scope="dimension",
+            round_to=8,
+            epochs=self.epochs,
+            seed=self.seed,
+            shards=self.shards,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import onnx
@@ -13,9 +13,13 @@ import onnx
 from onnx_oto import data
 from onnx_oto.errors import DataError, OtoError, StorageError, UnsupportedError, UsageError
 from onnx_oto.gradients import Backend, Preparation, TrainingSpec, choose_backend, prepare, require_trainable
+from onnx_oto.gradients.graph.batching import Feed
+from onnx_oto.losses import Target
 from onnx_oto.model.normal.serving import Serving, data_inputs, serving
 from onnx_oto.pipeline.budgeting import Goal, budgets_of, plan, rounding_of, within
 from onnx_oto.pipeline.feeding import parse_numbers, read_feeding
+from onnx_oto.pipeline.latency.making import Clock, clock_for
+from onnx_oto.pipeline.loss_options import LossOptions
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import DEFAULT_SPARSITY, TrainOptions
 from onnx_oto.pipeline.prune import require_passed
@@ -62,7 +66,7 @@ def make_ready(
     backend = choose_backend(options.backend)
     require_computable(opened.origins.computed, options.limits)
     opening, trouble = _opened_data(source)
-    served = _serving(opened, options, opening)
+    served = serving_of(opened, options, opening)
     for name, number in served.values.items():
         say(f"input {name!r} is {number:g} in training")
     preparation = _prepared(opened, served, options, backend, opening, say)
@@ -76,7 +80,8 @@ def make_ready(
     feeding = read_feeding(opened.model, options)
     goal = Goal()
     if options.prunes:
-        feeding, goal = _rehearse(opened, served, opening, feeding, options, say)
+        with clock_for(opened, options, feeding, say) as clock:
+            feeding, goal = _rehearse(opened, served, opening, feeding, options, say, clock)
     dataset = _dataset(opened, preparation, opening, options)
     for note in dataset.notes:
         say(note)
@@ -105,7 +110,7 @@ def _prepared(
     """Return the preparation for the sizes of the data, or for guessed ones where there are none."""
     names = _names(opened, options, say)
     model = serving.served(opened.master)
-    patterns = _open_inputs(model)
+    patterns = open_inputs(model)
     shapes = {name: tuple(size or OPEN_SIZE for size in sizes) for name, sizes in patterns.items()}
     targets: dict[str, tuple[int, ...]] = {}
     batch = options.batch
@@ -127,11 +132,11 @@ def _prepared(
         held=held(opened.analysis, names) if options.prunes else (),
     )
     preparation = prepare(model, spec, backend)
-    _require_samples(preparation)
+    require_samples(preparation.feeds)
     return preparation
 
 
-def _serving(opened: Opened, options: TrainOptions, opening: data.Opening | None) -> Serving:
+def serving_of(opened: Opened, options: LossOptions, opening: data.Opening | None) -> Serving:
     """Return how data are served to the model. Raises UsageError."""
     return serving(
         opened.master,
@@ -141,9 +146,9 @@ def _serving(opened: Opened, options: TrainOptions, opening: data.Opening | None
     )
 
 
-def _require_samples(preparation: Preparation) -> None:
+def require_samples(feeds: Sequence[Feed]) -> None:
     """Raise UsageError for an input that holds no samples: data are samples in every input."""
-    for feed in preparation.feeds:
+    for feed in feeds:
         if not feed.batched:
             raise UsageError(
                 f"input {feed.name!r} has no axis that counts samples: say which one does with --batch-axis "
@@ -170,7 +175,7 @@ def _size(opened: Opened, name: str) -> int:
     return math.prod(opened.analysis.graph.initializers[name].dims)
 
 
-def _open_inputs(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
+def open_inputs(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
     """Return the shape of one sample, None for open sizes, of every input that leaves more than its first axis open."""
     patterns = {
         value.name: tuple(dim.dim_value or None for dim in value.type.tensor_type.shape.dim)[1:]
@@ -183,12 +188,24 @@ def _dataset(
     opened: Opened, preparation: Preparation, opening: data.Opening, options: TrainOptions
 ) -> data.Dataset:
     """Return the data as the inputs and the loss read them."""
-    inputs = {feed.name: data.Input(feed.shape, feed.dtype) for feed in preparation.feeds}
-    pixels = data.Pixels(options.mean, options.std) if options.mean or options.std else None
     augment = data.Augment(options.flip, options.crop)
+    return fitted(opened, preparation.feeds, preparation.targets, opening, options, augment)
+
+
+def fitted(
+    opened: Opened,
+    feeds: Sequence[Feed],
+    targets: Mapping[str, Target],
+    opening: data.Opening,
+    options: LossOptions,
+    augment: data.Augment | None = None,
+) -> data.Dataset:
+    """Return the data as these inputs of a model and a loss with these targets read them."""
+    inputs = {feed.name: data.Input(feed.shape, feed.dtype) for feed in feeds}
+    pixels = data.Pixels(options.mean, options.std) if options.mean or options.std else None
     declared = {value.name for value in data_inputs(opened.model)}
     needless = declared - set(inputs)  # what only other outputs read, or nothing at all
-    return opening.fit(inputs, preparation.targets, pixels=pixels, augment=augment, needless=needless)
+    return opening.fit(inputs, targets, pixels=pixels, augment=augment, needless=needless)
 
 
 def _rehearse(
@@ -198,6 +215,7 @@ def _rehearse(
     feeding: Feeding,
     options: TrainOptions,
     say: Say,
+    clock: Clock | None,
 ) -> tuple[Feeding, Goal]:
     """Cut random groups out and verify: what cannot be compacted is refused now, not after training.
 
@@ -206,7 +224,7 @@ def _rehearse(
     """
     begin = time.perf_counter()
     analysis = opened.analysis
-    choice, result, goal = _rehearsed(opened, options, say)
+    choice, result, goal = _rehearsed(opened, options, say, clock)
     inside = kept_inside(analysis, choice.drop, result)
     full = zero_dropped(analysis, choice.drop)
     try:
@@ -227,14 +245,16 @@ def _rehearse(
 def _shapes_of_data(opened: Opened, serving: Serving, opening: data.Opening) -> dict[str, tuple[int, ...]]:
     """Return the shapes that inputs with open sizes have for two samples of the data, as the model counts axes."""
     shapes = {}
-    found = data.sample_shapes(opening.train, _open_inputs(serving.served(opened.master)))
+    found = data.sample_shapes(opening.train, open_inputs(serving.served(opened.master)))
     for name, sample in found.items():
         axis = serving.axes.get(name, 0)
         shapes[name] = (*sample[:axis], 2, *sample[axis:])
     return shapes
 
 
-def _rehearsed(opened: Opened, options: TrainOptions, say: Say) -> tuple[Choice, Compacted, Goal]:
+def _rehearsed(
+    opened: Opened, options: TrainOptions, say: Say, clock: Clock | None
+) -> tuple[Choice, Compacted, Goal]:
     """Return random groups under the options of the run, cut; says what will go, as far as that is known by now.
 
     Raises UsageError when `min_keep` keeps the run from its target.
@@ -254,8 +274,9 @@ def _rehearsed(opened: Opened, options: TrainOptions, say: Say) -> tuple[Choice,
             min_keep=min_keep,
         )
 
-    budgets = budgets_of(opened, options)
-    rounding = rounding_of(analysis, options, budgets, options.scope, options.min_keep)
+    known = clock.table if clock else None
+    budgets = budgets_of(opened, options, clock)
+    rounding = rounding_of(analysis, options, budgets, options.scope, options.min_keep, known=known)
     kept = within(opened, budgets, chosen)
     choice = kept.choice
     if options.share is not None and choice.dropped < (most := chosen(kept.budgets, 0.0).dropped):
@@ -267,7 +288,7 @@ def _rehearsed(opened: Opened, options: TrainOptions, say: Say) -> tuple[Choice,
         planned = plan(analysis, choice, kept.budgets, rounding)
         for sentence in (*planned.sentences(), *planned.warnings()):
             say(sentence)
-    return choice, kept.result, Goal(kept.budgets, rounding)
+    return choice, kept.result, Goal(kept.budgets, rounding, known)
 
 
 def _say_outputs(opened: Opened, preparation: Preparation, options: TrainOptions, say: Say) -> None:

@@ -18,6 +18,7 @@ from onnx_oto.model.normal.sharing import share_copies
 from onnx_oto.pipeline.budgeting import Plan, budgets_of, plan, rounding_of, within
 from onnx_oto.pipeline.feeding import read_feeding
 from onnx_oto.pipeline.kept import stage_kept
+from onnx_oto.pipeline.latency.making import Clock, clock_for
 from onnx_oto.pipeline.measuring import measure_cut, warnings_of
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import CompactOptions, PruneOptions
@@ -71,10 +72,11 @@ def prune(
     options: PruneOptions | None = None,
     *,
     say: Say = lambda text: None,
+    announce: Callable[[Plan], None] = lambda plan: None,
 ) -> Pruned:
     """Cut the lanes of lowest score out of the model at `path`, verify, and write the compact model to `output`.
 
-    `say` gets sentences about what will go, before it goes.
+    `announce` gets what will go, before it goes; `say` sentences about what is measured until then.
 
     Nothing is written unless the compact model computes what the zeroed full one computes. Raises
     UnsupportedError when nothing is prunable, or when no inputs were found that prove anything.
@@ -92,34 +94,38 @@ def prune(
     require_prunable(opened)
     analysis = opened.analysis
     scores = score(analysis, options.by, options.seed)
-
-    budgets = budgets_of(opened, options)
-    rounding = rounding_of(analysis, options, budgets, options.scope)
-
-    def choosing(budgets: Sequence[Budget]) -> Choice:
-        return choose(
-            analysis, scores, options.share, budgets=budgets, scope=options.scope, round_to=rounding
+    feeding = read_feeding(opened.model, options)
+    with clock_for(opened, options, feeding, say) as clock:
+        budgets = budgets_of(opened, options, clock)
+        rounding = rounding_of(
+            analysis, options, budgets, options.scope, known=clock.table if clock else None
         )
 
-    kept = within(opened, budgets, choosing)
-    planned = plan(analysis, kept.choice, kept.budgets, rounding)
-    for sentence in (*planned.sentences(), *planned.warnings()):
-        say(sentence)
-    pruned = _cut(
-        opened,
-        kept.choice.drop,
-        output,
-        begin,
-        feeding=read_feeding(opened.model, options),
-        save_zeroed=options.save_zeroed,
-        kept=options.kept,
-        seed=options.seed,
-        is_original=True,
-        result=kept.result,
-        is_timed=not options.skip_latency,
-        round_to=rounding.block,
-    )
-    return replace(pruned, plan=planned)
+        def choosing(budgets: Sequence[Budget]) -> Choice:
+            return choose(
+                analysis, scores, options.share, budgets=budgets, scope=options.scope, round_to=rounding
+            )
+
+        kept = within(opened, budgets, choosing, clock)
+        planned = plan(analysis, kept.choice, kept.budgets, rounding)
+        announce(planned)
+        pruned = _cut(
+            opened,
+            kept.choice.drop,
+            output,
+            begin,
+            feeding=feeding,
+            save_zeroed=options.save_zeroed,
+            kept=options.kept,
+            seed=options.seed,
+            is_original=True,
+            result=kept.result,
+            is_timed=not options.skip_latency,
+            round_to=rounding.block,
+            clock=clock,
+        )
+    summary = replace(pruned.summary, warnings=(*planned.warnings(), *pruned.summary.warnings))
+    return replace(pruned, summary=summary, plan=planned)
 
 
 def compact_zeros(
@@ -193,6 +199,7 @@ def _cut(
     result: Compacted | None = None,
     is_timed: bool = True,
     round_to: object = None,
+    clock: Clock | None = None,
 ) -> Pruned:
     """Cut (or take `result`), verify, measure and write.
 
@@ -213,7 +220,7 @@ def _cut(
     unwritten = Change(opened.file_bytes, 0)
     summary = summarise(opened.analysis, small, int(drop.sum()), verdict, unwritten)
     if is_timed:
-        latency = measure_cut(opened.analysis, small, summary, feeding, worked=end - begin)
+        latency = measure_cut(opened.analysis, small, summary, feeding, worked=end - begin, clock=clock)
         summary = replace(summary, latency=latency, warnings=warnings_of(latency, round_to))
     timed = time.perf_counter()
     for each in (small, zeroed):

@@ -9,6 +9,7 @@ from typing import Any
 
 from onnx_oto.pipeline.budgeting import Goal
 from onnx_oto.pipeline.summary import SCHEMA, Summary
+from onnx_oto.runtime.timing import Latencies
 from onnx_oto.training import History, Score
 from onnx_oto.zigs.budgets import Budget
 
@@ -69,8 +70,20 @@ class Trained:
         if self.gain is None:
             return []
         summary = self.gain.summary
-        found = {"params": summary.params, "macs": summary.macs, "bytes": summary.size}
-        return [(each, float(found[each.name].after)) for each in self.goal.budgets]
+        found: dict[str, float] = {
+            "params": summary.params.after,
+            "macs": summary.macs.after,
+            "bytes": summary.size.after,
+        }
+        if isinstance(
+            summary.latency, Latencies
+        ):  # in turn with the full model, whose time the budget is a share of
+            found["latency"] = summary.latency.compact.median / summary.latency.full.median
+        return [
+            (each, float(found[each.name]) * (each.full if each.name == "latency" else 1.0))
+            for each in self.goal.budgets
+            if each.name in found
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """Return the result under its public names."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from onnx_oto import data
 from onnx_oto.errors import DivergedError
@@ -22,10 +23,12 @@ from onnx_oto.pipeline.folder import (
     METRICS,
     MODELS,
     RESULT,
+    TABLE,
     RunFolder,
     claim,
     write_json,
 )
+from onnx_oto.pipeline.latency.table import write_table
 from onnx_oto.pipeline.optimizing import make_optimizer
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.places import Output, files_read, require_apart
@@ -105,6 +108,7 @@ def train(
                     ready.preparation.loss,
                     ready.serving,
                     ready.feeding,
+                    ready.goal,
                 )
             seconds = time.perf_counter() - begin
             result = Trained(
@@ -136,7 +140,11 @@ def _fit(
             session.predict, ready.dataset.test, recipe.loss, recipe.metrics, providers=recipe.providers
         )
         folder.begin()
-        record.write(folder, shards=session.shards, backend=ready.preparation.backend.name)
+        settled: dict[str, Any] = {"shards": session.shards, "backend": ready.preparation.backend.name}
+        if ready.goal.table is not None:  # what was measured is stored: a repeated run reads it
+            write_table(ready.goal.table, folder.place(TABLE))
+            settled["table"] = folder.place(TABLE)
+        record.write(folder, **settled)
         with MetricsFile(folder.place(METRICS)) as metrics:
             watching = Observers((rescue, metrics, observer) if observer else (rescue, metrics))
             with listening:

@@ -15,6 +15,7 @@ import psutil
 
 from onnx_oto.errors import CrashedError, LimitError, RuntimeMissingError, UnsupportedError
 from onnx_oto.runtime.comparing.inputs import sizes_of, slots
+from onnx_oto.runtime.intervals import median_interval
 from onnx_oto.runtime.runner import Runner, first_line, in_onnxruntime, runner, time_runners
 from onnx_oto.runtime.sessions import LEAST_ROUNDS, Patience
 from onnx_oto.runtime.worker import JobFailed
@@ -26,8 +27,6 @@ FEWEST_RUNS = 3
 MARGIN = 1.03
 """How many times as long one model takes at least where it is called slower. Runs are not quite independent: of a model
 that takes 4 us and is timed against itself intervals are apart in 7 of 40 cases, the medians by 1.3 % at most."""
-ONE_IN = 40
-"""How seldom the median lies below its interval, and how seldom above: 2.5 % each."""
 TROUBLES = (UnsupportedError, RuntimeMissingError, LimitError, CrashedError, JobFailed)
 """What keeps a model from being timed, and is no defect of ours."""
 
@@ -140,31 +139,22 @@ def measure(
         return Untimed(first_line(error))
     if len(times[0]) < FEWEST_RUNS:
         return Untimed(f"{FEWEST_RUNS} runs of both models take longer than {patience.longest:.0f} s")
+    return compared(full, feed, times[0], times[1], first.runtime, threads or default_threads())
+
+
+def compared(
+    model: onnx.ModelProto,
+    feed: Arrays,
+    full: Sequence[float],
+    compact: Sequence[float],
+    runtime: str,
+    threads: int,
+) -> Latencies:
+    """Return what the milliseconds of a model and of its compact form, measured in turn on a feed, say."""
     batch = next((len(array) for array in feed.values() if np.ndim(array)), None)
-    at = sizes_of(slots(full), feed)
-    ratio = median_interval([small / large for large, small in zip(*times, strict=True)])
-    return Latencies(
-        _latency(times[0]), _latency(times[1]), ratio, first.runtime, threads or default_threads(), batch, at
-    )
-
-
-def median_interval(times: Sequence[float]) -> tuple[float, float]:
-    """Return an interval that holds the median with 95 % confidence, whatever the distribution of `times`.
-
-    The number of n independent times below the median is Binomial(n, 1/2). So the k-th smallest and the k-th largest
-    enclose it but for 2 P(B < k), and k is the largest for which that is 5 % at most. Fewer than six times do not
-    suffice for that: theirs are the smallest and the largest.
-
-    >>> median_interval([3.0, 1.0, 2.0]), median_interval(range(1, 21))
-    ((1.0, 3.0), (6, 15))
-    """
-    ordered, count = sorted(times), len(times)
-    k, below = 0, 1
-    while ONE_IN * below <= 2**count:  # below: in how many of the 2^n cases B <= k
-        k += 1
-        below += math.comb(count, k)
-    k = max(k, 1)
-    return ordered[k - 1], ordered[count - k]
+    ratio = median_interval([small / large for large, small in zip(full, compact, strict=True)])
+    at = sizes_of(slots(model), feed)
+    return Latencies(_latency(full), _latency(compact), ratio, runtime, threads, batch, at)
 
 
 def default_threads() -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from onnx_oto.errors import UsageError
 from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.settings.amounts import quantity
@@ -11,7 +13,7 @@ from onnx_oto.zigs.terms import Terms
 
 Amount = float | str
 """The share that is kept, or a quantity with its unit: 0.5, "300M", "2MB", "3.5ms"."""
-WORDS = {"params": "parameters", "macs": "MACs", "bytes": "bytes", "latency": "ms"}
+WORDS = {"params": "parameters", "macs": "MACs", "bytes": "bytes", "latency": "latency"}
 _LEAST = 1e-9
 """What is left of a budget that is used up: not 0, because costs are divided by it."""
 
@@ -29,7 +31,8 @@ class Budget:
     """What a model may cost at most in one currency, the name of which is that of the setting.
 
     asked: as the user wrote it. most: that, counted. full: what the full model costs. terms: what a model costs by the
-    lanes that stay, to which `fixed` is added, which no lane changes.
+    lanes that stay, to which `fixed` is added, which no lane changes. curve: points (counted, real), both ascending, by
+    which what is counted so is told, where it is known to be off; () where it is what it is.
     """
 
     name: str
@@ -38,10 +41,12 @@ class Budget:
     full: float
     terms: Terms
     fixed: float = 0.0
+    curve: tuple[tuple[float, float], ...] = ()
 
     def cost(self, drop: BoolArray) -> float:
         """Return what the model costs without these lanes: bool [lanes]."""
-        return self.terms.at(~drop) + self.fixed
+        counted = self.terms.at(~drop) + self.fixed
+        return _along(self.curve, counted) if self.curve else counted
 
     def allows(self, cost: float) -> bool:
         """Return whether a cost is at or under the budget, as the solver takes it (`solving.fits`)."""
@@ -50,16 +55,32 @@ class Budget:
     def part(self, share: float = 1.0) -> tuple[Terms, float]:
         """Return terms, and what they may be at most when `share` of what is to go has gone."""
         most = self.full - share * (self.full - self.most) if self.most < self.full else self.most
+        if self.curve:
+            most = _along(tuple((real, counted) for counted, real in self.curve), most)
         return self.terms, max(most - self.fixed, _LEAST)
 
     def tightened(self, measured: float, predicted: float) -> Budget:
         """Return the budget for a model that turned out to cost `measured` where `predicted` was counted."""
         return replace(self, fixed=self.fixed + measured - predicted)
 
+    def scaled(self, off: float) -> Budget:
+        """Return the budget for models that turned out to cost `off` times what was told."""
+        return replace(self, curve=tuple((counted, real * off) for counted, real in self.curve))
+
+    def with_curve(self, curve: tuple[tuple[float, float], ...]) -> Budget:
+        """Return the budget told by a curve."""
+        return replace(self, curve=curve)
+
     def told(self, cost: float) -> str:
         """Return a cost as people read it, and what share of the full model's it is."""
         share = cost / self.full if self.full else 1.0
         return f"{share:.1%} of the {WORDS[self.name]} ({shown(self.name, cost)})"
+
+
+def _along(curve: tuple[tuple[float, float], ...], x: float) -> float:
+    """Return the value of a curve through points and the origin, straight between them and beyond the last one."""
+    xs, ys = (np.array([0.0, *each]) for each in zip(*curve, strict=True))
+    return float(np.interp(x, xs, ys)) if x <= xs[-1] else float(x * ys[-1] / xs[-1])
 
 
 def budget(name: str, asked: Amount, full: float, terms: Terms, fixed: float = 0.0) -> Budget:

@@ -26,6 +26,7 @@ from onnx_oto.zigs.terms import terms
 from onnx_oto.zigs.totals import (
     at_price,
     at_share,
+    beside_quotas,
     nearest_total,
     quotas,
     share_for,
@@ -103,9 +104,17 @@ def choose(
     return choice
 
 
-def choose_zeros(analysis: Analysis) -> Choice:
-    """Return the lanes whose groups are exactly zero already: as many of them as the constraints let go."""
-    drop = zero_lanes(analysis)
+def choose_zeros(analysis: Analysis, rounding: Rounding | None = None) -> Choice:
+    """Return the lanes whose groups are exactly zero already: as many of them as the constraints let go.
+
+    rounding: which widths are wanted; zeros that would spoil them stay.
+    """
+    zeros = zero_lanes(analysis)
+    drop = zeros.copy()
+    if rounding is not None and rounding.block > 1:
+        offered = _offered(analysis, np.where(zeros, 0.0, 1.0), None, 0.0, rounding)
+        counts = [f.steps[f.steps <= zeros[f.units].all(1).sum()][-1] for f in offered]
+        drop = _dropped(analysis, offered, np.array(counts, np.int64))
     _restore(analysis, drop, np.zeros(drop.size))
     return Choice(drop, int(drop.sum()), sum(d.size for d in analysis.prunable))
 
@@ -119,18 +128,31 @@ def coarsest(
     scope: Scope = "dimension",
     min_keep: float = 0.0,
 ) -> Rounding:
-    """Return the first of `candidates` with which budgets can be kept and the share is met to a twentieth.
+    """Return the first of `candidates` that is no hindrance; the last one where all others are.
 
-    A function of the model and of what is asked for, not of scores. The last candidate where none does it.
+    Budgets can be kept with it, the share is met to a twentieth of it, and dimensions that are too short for their
+    share do not make others lose a twentieth of their lanes more. A function of the model and of what is asked for, not
+    of scores.
     """
     prunable = sum(dimension.size for dimension in analysis.prunable)
     scores = np.zeros(analysis.lanes.count)
-    for rounding in candidates[:-1]:
+    wanted = None if sparsity is None else math.floor(sparsity * prunable + 0.5)
+
+    def tried(rounding: Rounding) -> tuple[tuple[Family, ...], Costs]:
         offered = _offered(analysis, scores, None, min_keep if scope == "global" else 0.0, rounding)
-        if not fits(Costs(offered, [each.part() for each in budgets]), everything(offered)):
+        return offered, Costs(offered, [each.part() for each in budgets])
+
+    def share(offered: tuple[Family, ...], costs: Costs) -> float:
+        return share_for(offered, wanted) if wanted is not None else _share_under(offered, costs)
+
+    finest = share(*tried(candidates[-1]))
+    for rounding in candidates[:-1]:
+        offered, costs = tried(rounding)
+        if not fits(costs, everything(offered)):
             continue
-        wanted = math.floor((sparsity or 0.0) * prunable + 0.5)
-        if abs(nearest_total(offered, wanted) - wanted) <= NEAR * wanted:
+        if wanted is not None and abs(nearest_total(offered, wanted) - wanted) > NEAR * wanted:
+            continue
+        if scope == "global" or share(offered, costs) <= finest + NEAR:
             return rounding
     return candidates[-1]
 
@@ -151,14 +173,24 @@ def _offered(
 def _even(offered: tuple[Family, ...], costs: Costs, wanted: int | None) -> IntArray:
     """Return counts at the same share of every family."""
     if wanted is not None:
-        total = nearest_total(offered, wanted)
-        share = share_for(offered, total)
-        return to_total(offered, unevenness(offered, share), at_share(offered, share), total)
+        share = share_for(offered, wanted)
+        beside = beside_quotas(offered, share)
+        total = nearest_total(beside, wanted)
+        is_coarse = any((np.diff(f.steps) > 1).any() for f in offered)
+        if abs(total - wanted) > (NEAR * wanted if is_coarse else 0):
+            beside, total = offered, nearest_total(offered, wanted)
+        return to_total(beside, unevenness(beside, share), at_share(beside, share), total)
+    high = _share_under(offered, costs)
+    return filled(costs, descended(costs, at_share(offered, high)), quota=quotas(offered, high))
+
+
+def _share_under(offered: tuple[Family, ...], costs: Costs) -> float:
+    """Return the smallest share of every family at which budgets are kept."""
     low, high = 0.0, 1.0
     for _ in range(40):
         middle = (low + high) / 2
         low, high = (low, middle) if fits(costs, at_share(offered, middle)) else (middle, high)
-    return filled(costs, descended(costs, at_share(offered, high)), quota=quotas(offered, high))
+    return high
 
 
 def _best(offered: tuple[Family, ...], costs: Costs, wanted: int | None) -> IntArray:
@@ -259,7 +291,7 @@ def _impossible(
     elif each.cost(_dropped(analysis, any_width, everything(any_width))) <= each.most:
         cause = f"widths that are multiples of {rounding.block} keep them: give --round-to 1"
     else:
-        cause = _largest_cause(analysis, each, least)
+        cause = largest_cause(analysis, each, least)
     share = math.ceil(1000 * each.cost(least) / each.full) / 1000
     remedy = f"or give --{each.name} {share:g} or more" if share <= 1 else f"or leave --{each.name} out"
     return OutOfReach(
@@ -269,7 +301,7 @@ def _impossible(
     )
 
 
-def _largest_cause(analysis: Analysis, budget: Budget, least: BoolArray) -> str:
+def largest_cause(analysis: Analysis, budget: Budget, least: BoolArray) -> str:
     """Return which frozen dimension would save most of a budget if it could go, and why it is frozen."""
     best, saved = None, 0.0
     for dimension in analysis.dimensions:

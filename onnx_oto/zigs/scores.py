@@ -54,6 +54,8 @@ def random(analysis: Analysis, seed: int) -> FloatArray:
 
 
 SCORES: dict[str, Callable[[Analysis, int], FloatArray]] = {"magnitude": magnitude, "random": random}
+WITHOUT_WEIGHTS = frozenset({"random"})
+"""Those that need no weights, so that models of any size can be looked at."""
 
 
 def score(analysis: Analysis, by: str, seed: int = 0) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -93,6 +94,15 @@ def at_share(families: Sequence[Family], share: float) -> IntArray:
     return np.array(
         [nearest_step(f, each) for f, each in zip(families, quotas(families, share), strict=True)], np.int64
     )
+
+
+def beside_quotas(families: Sequence[Family], share: float) -> tuple[Family, ...]:
+    """Return families that may only lose the steps next to their quotas, one below and one above."""
+    found = []
+    for family, quota in zip(families, quotas(families, share), strict=True):
+        above = int(np.searchsorted(family.steps, quota - 1e-9))
+        found.append(replace(family, steps=family.steps[max(above - 1, 0) : above + 1]))
+    return tuple(found)
 
 
 def unevenness(families: Sequence[Family], share: float) -> list[FloatArray]:

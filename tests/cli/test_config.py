@@ -18,6 +18,7 @@ from onnx_oto.cli.verbs import VERBS
 from onnx_oto.errors import UsageError
 from onnx_oto.pipeline.folder import claim
 from onnx_oto.pipeline.options import (
+    BenchOptions,
     CompactOptions,
     DemoOptions,
     InspectOptions,
@@ -35,6 +36,7 @@ from onnx_oto.settings.kinds import kind_of
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS: dict[str, type[Settings]] = {
+    "bench": BenchOptions,
     "compact": CompactOptions,
     "demo": DemoOptions,
     "inspect": InspectOptions,

@@ -19,7 +19,7 @@ import pytest
 from onnx_oto.cli.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", "docs/settings.md", "docs/training.md")
+PAGES = ("README.md", "docs/settings.md", "docs/training.md", "docs/budgets.md")
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

@@ -10,13 +10,17 @@ from pathlib import Path
 import pytest
 
 from onnx_oto.cli import screen
+from onnx_oto.cli.curve import print_curve
 from onnx_oto.cli.objects import print_json
 from onnx_oto.cli.progress import Progress
+from onnx_oto.pipeline.curve import End, Point
+from onnx_oto.pipeline.inspecting import Inspected
+from onnx_oto.pipeline.judging import Judgement
 from onnx_oto.pipeline.prune import Pruned
 from onnx_oto.pipeline.summary import Change, Summary
 from onnx_oto.runtime.comparing import Verdict
 from onnx_oto.runtime.timing import Latencies, Latency, Untimed
-from onnx_oto.training import EpochEnded, Started, Stepped
+from onnx_oto.training import EpochEnded, Score, Started, Stepped
 
 
 def step(number: int, *, loss: float = 0.5) -> Stepped:
@@ -137,3 +141,61 @@ def test_warnings_go_to_stderr(capsys):
     out, err = screens(capsys, latencies(12.34, {"N": 1}), "the compact model is slower: remove more")
     assert err == "warning: the compact model is slower: remove more\n"
     assert "warning" not in out
+
+
+def curves(capsys, monkeypatch, width: int, **changes: object) -> list[str]:
+    """Return the lines of a curve of three points, the last of which misses its share."""
+    monkeypatch.setattr(screen.out, "_width", width)
+    full = Point(
+        0.0, 0.0, 0, 4800, 16, Change(11_684_712, 11_684_712), Change(1, 1), Change(46_850_048, 46_850_048)
+    )
+    half = replace(
+        full, sparsity=0.5, achieved=0.5, removed=2400, params=Change(11_684_712, 3_054_000), **changes
+    )
+    last = replace(half, sparsity=0.9, achieved=0.8, removed=3840, why="nothing more can go: it is so")
+    full = replace(full, **changes)
+    end = End(0.8, 3840, Change(11_684_712, 1000), ("it is so", "and so"))
+    print_curve(Inspected("m", 0, 0, {}, 0, 0, 0, (), (), (), (), (full, half, last), end))
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_curve_is_a_table(capsys, monkeypatch):
+    lines = curves(capsys, monkeypatch, 80)
+    assert lines[:4] == [
+        "share        groups  parameters    MACs         bytes",
+        "  0.0      0   0.0%  11.7M 100%  1 100%  46.9 MB 100%",
+        "  0.5  2,400  50.0%  3.05M  26%  1 100%  46.9 MB 100%",
+        "  0.9  3,840  80.0%  3.05M  26%  1 100%  46.9 MB 100%",
+    ]
+    assert lines[4:] == [
+        "0.5 to 0.9: widths keep multiples of 16",
+        "0.9: nothing more can go: it is so",
+        "at most 80.0% of the groups can go (3,840): it is so; and so",
+    ]
+
+
+def test_what_is_estimated_and_what_data_say_are_columns(capsys, monkeypatch):
+    score = Score("accuracy", 0.875, 1234.5, 100)
+    lines = curves(capsys, monkeypatch, 100, milliseconds=(4.0, 2.0), judgement=Judgement(100, score))
+    assert lines[0].split() == [
+        "share",
+        "groups",
+        "parameters",
+        "MACs",
+        "bytes",
+        "est.",
+        "ms",
+        "loss",
+        "accuracy",
+    ]
+    assert lines[2].endswith("46.9 MB 100%  2.00 ms  50%  1.23e+03    0.8750")
+    lines = curves(capsys, monkeypatch, 80, judgement=Judgement(100, change=0.25))
+    assert lines[0].endswith("  output change")
+
+
+def test_a_narrow_curve_is_lines(capsys, monkeypatch):
+    lines = curves(capsys, monkeypatch, 40, judgement=Judgement(100, Score("accuracy", 0.875, 0.5, 100)))
+    assert lines[2:4] == [
+        "0.5: groups 2,400 50.0%",
+        "  parameters 3.05M 26%, MACs 1 100%, bytes 46.9 MB 100%, loss 0.5000, accuracy 0.8750",
+    ]

@@ -74,7 +74,8 @@ def test_reading_a_command_line_loads_nothing_large(
         *(["runtime"] if arguments[:1] == ["train"] else []),
     )
     assert {name for name in ours if name.split(".")[1] not in allowed} == set()
-    assert {name for name in ours if name.startswith("onnx_oto.pipeline.")} <= {"onnx_oto.pipeline.options"}
+    pipeline = {name for name in ours if name.startswith("onnx_oto.pipeline.")}
+    assert pipeline <= {"onnx_oto.pipeline.options", "onnx_oto.pipeline.loss_options"}
 
 
 def test_help_of_a_command_loads_no_runtime(tmp_path: Path) -> None:
@@ -86,6 +87,7 @@ def test_inspect_loads_no_runtime_and_no_surgeon(tmp_path: Path, model: Path) ->
     assert not found & {"onnxruntime", "onnx_graphsurgeon", "psutil", "tomllib"}
     assert "rich" in found
     assert "rich" not in loaded(tmp_path, "inspect", model, "--json")
+    assert not loaded(tmp_path, "inspect", model, "--curve") & {"onnxruntime", "onnx_graphsurgeon", "psutil"}
 
 
 def test_importing_the_package_loads_nothing(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def pruned(path: Path, **settings: object) -> onnx_oto.Pruned:
             1,
             (
                 "the compact model is slower: 21.9 ms -> 48.6 ms in ONNX Runtime 1.19.2; numbers of channels that are "
-                "no multiple of 8 leave its fast kernels: prune or train with --round-to auto, or remove more",
+                "no multiple of 4 leave its fast kernels: prune or train with --round-to auto, or remove more",
             ),
         ),
     ],

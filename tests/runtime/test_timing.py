@@ -9,10 +9,11 @@ import numpy as np
 import psutil
 import pytest
 
+from onnx_oto.runtime.intervals import median_interval
 from onnx_oto.runtime.limits import Limits, limited
 from onnx_oto.runtime.runner import runner
 from onnx_oto.runtime.sessions import Patience
-from onnx_oto.runtime.timing import Latencies, Latency, Untimed, default_threads, measure, median_interval
+from onnx_oto.runtime.timing import Latencies, Latency, Untimed, default_threads, measure
 from onnx_oto.runtime.worker import shared
 from tests.runtime.test_worker import DIVIDES, HEALTHY, LOOPS, X, ints, model
 
@@ -129,7 +130,7 @@ def test_the_default_number_of_threads_is_the_one_that_is_used():
     [
         (UNKNOWN, {"x": X}, "Nobody"),
         (DIVIDES, {"x": ints(1), "d": ints(0)}, "brings the runtime down"),
-        (LOOPS, {"n": np.array(10**12)}, "takes longer than 0.3 s"),
+        (LOOPS, {"n": np.array(10**12)}, "takes longer than"),
         (HEALTHY, {"x": X[:, :3]}, "INVALID_ARGUMENT|invalid dimensions"),
     ],
     ids=["refused", "crashes", "without end", "does not fit"],

@@ -57,7 +57,7 @@ def detached(model: onnx.ModelProto, spec: TrainingSpec) -> Detached:
     light, weights = detach(model, spec.trainable, spec.held, fixed_statistics=spec.fixed_statistics)
     light = _modern(light)
     loss = make(spec.loss)
-    named = _choose_outputs(light, spec.output, loss)
+    named = choose_outputs(light, spec.output, loss)
     _cut(light, named)
     known = types(light)
     shapes = tuple(known[name].shape for name in named)
@@ -100,19 +100,20 @@ def with_loss(lowered: Lowered, what: Detached, size: int) -> TrainingGraph:
     """Return the graph with the loss appended. Raises UnsupportedError for an output that does not suit it."""
     model = onnx.ModelProto()
     model.CopyFrom(lowered.model)
-    shapes = _output_shapes(model, what.outputs)
-    for output, shape in zip(what.outputs, shapes, strict=True):
-        if what.loss.per_sample and shape[:1] != (size,):
-            raise UnsupportedError(
-                f"output {output!r} has shape {list(shape)} for {size} samples: its first axis must be the batch"
-            )
+    shapes = output_shapes(model, what.outputs, what.loss, size)
     targets = attach(model, what.loss, what.outputs, shapes, size)
     del model.graph.output[: len(what.outputs)]
     model.graph.output.insert(0, helper.make_tensor_value_info(LOSS, TensorProto.FLOAT, []))
     return TrainingGraph(replace(lowered, model=model), targets, size)
 
 
-def _output_shapes(model: onnx.ModelProto, outputs: Sequence[str]) -> list[tuple[int, ...]]:
+def output_shapes(
+    model: onnx.ModelProto, outputs: Sequence[str], loss: Loss, size: int
+) -> list[tuple[int, ...]]:
+    """Return the shapes of what a loss reads in a static model of `size` samples.
+
+    Raises UnsupportedError for outputs that no loss reads.
+    """
     known = types(model)
     shapes = []
     for output in outputs:
@@ -124,6 +125,10 @@ def _output_shapes(model: onnx.ModelProto, outputs: Sequence[str]) -> list[tuple
         if dtype != TensorProto.FLOAT:
             kind = TensorProto.DataType.Name(dtype).lower()
             raise UnsupportedError(f"output {output!r} is {kind}: the loss needs float32")
+        if loss.per_sample and shape[:1] != (size,):
+            raise UnsupportedError(
+                f"output {output!r} has shape {list(shape)} for {size} samples: its first axis must be the batch"
+            )
         shapes.append(shape)
     return shapes
 
@@ -161,9 +166,8 @@ def _refuse_unknown(model: onnx.ModelProto, opset: int) -> None:
             )
 
 
-def _choose_outputs(
-    model: onnx.ModelProto, wanted: str | Sequence[str] | None, loss: Loss
-) -> tuple[str, ...]:
+def choose_outputs(model: onnx.ModelProto, wanted: str | Sequence[str] | None, loss: Loss) -> tuple[str, ...]:
+    """Return the outputs that a loss reads. Raises UsageError for those that the model does not have."""
     names = [str(value.name) for value in model.graph.output]
     chosen = (
         names[: loss.outputs] if wanted is None else [wanted] if isinstance(wanted, str) else list(wanted)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+
+from onnx_oto.runtime.intervals import median_interval
 
 
 @dataclass(frozen=True)
@@ -71,22 +72,3 @@ class Measured:
 def timing(times: Sequence[float]) -> Timing:
     """Return what the milliseconds of at least one run say."""
     return Timing(statistics.median(times), *median_interval(times), tuple(times))
-
-
-def median_interval(times: Sequence[float]) -> tuple[float, float]:
-    """Return an interval that holds the median of what `times` are drawn from, in at least 95 % of all cases.
-
-    No distribution is assumed. Of n sorted times t[1..n], (t[k], t[n+1-k]) holds the median with the probability
-    1 - 2 P(B < k), where B ~ Binomial(n, 1/2) counts the times below it; k is the largest with 95 % or more. Fewer than
-    six times cannot promise that much: it is (min, max) then, which five times promise 93.75 % for. Times are taken as
-    independent; a machine with slow minutes and fast ones makes the interval too narrow.
-
-    >>> median_interval([5, 1, 4, 2, 3, 6, 9, 8, 7])
-    (2, 8)
-    """
-    n, tail, k = len(times), 1, 1
-    while 40 * (tail + math.comb(n, k)) <= 2**n:  # tail / 2**n is P(B < k)
-        tail += math.comb(n, k)
-        k += 1
-    ordered = sorted(times)
-    return ordered[k - 1], ordered[n - k]

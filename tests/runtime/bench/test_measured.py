@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from onnx_oto.runtime.bench import Host, median_interval
+from onnx_oto.runtime.bench import Host
 from onnx_oto.runtime.bench.measured import timing
+from onnx_oto.runtime.intervals import median_interval
 
 HOST = Host("ONNX Runtime", "1.32.0", "onnxruntime", "A processor", "0123456789ab", 2)
 

@@ -1,0 +1,70 @@
+"""Which nodes of a model a time in a profile is for. Runtimes fuse and rename nodes; nothing is assumed of how.
+
+An event is anchored at the node, or at the tensor, that its name begins with. It has run that node and all in front of
+it that no other event has run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
+
+from onnx_oto.model.graph.node import Node
+from onnx_oto.model.view import Graph
+from onnx_oto.runtime.bench import NodeTime
+
+Event: TypeAlias = tuple[str, str, int]
+"""Name and operator that the runtime has for it, and how many alike came before."""
+
+_ENDINGS = re.compile(r"(_nchwc|_token_\d+|/[^/]*|_fused|_\d+)$")
+"""What runtimes put behind the name of what they have rewritten."""
+
+
+def events(nodes: Iterable[NodeTime]) -> dict[Event, float]:
+    """Return the milliseconds of every event of a profile, in the order in which they ran."""
+    seen: Counter[tuple[str, str]] = Counter()
+    found: dict[Event, float] = {}
+    for node in nodes:
+        key = (node.name, node.op)
+        found[(*key, seen[key])] = node.ms
+        seen[key] += 1
+    return found
+
+
+def attributed(graph: Graph, known: Sequence[Event]) -> Mapping[Event, tuple[Node, ...]]:
+    """Return the nodes that each event has run; events that no name leads to a node are missing."""
+    by_name = {node.name: node for node in graph.nodes if node.name}
+    anchors: dict[Event, Node] = {}
+    taken: set[Node] = set()
+    for event in known:
+        node = _anchor(event[0], by_name, graph.producer)
+        if node is not None and node not in taken:
+            anchors[event] = node
+            taken.add(node)
+    found: dict[Event, tuple[Node, ...]] = {}
+    for event, anchor in anchors.items():
+        run, waiting = [anchor], [anchor]
+        while waiting:
+            for name in (*waiting[-1].inputs, *waiting.pop().captured):
+                before = graph.producer.get(name)
+                if before is not None and before not in taken:
+                    taken.add(before)
+                    run.append(before)
+                    waiting.append(before)
+        found[event] = tuple(sorted(run, key=lambda node: node.index))
+    return found
+
+
+def _anchor(name: str, nodes: Mapping[str, Node], tensors: Mapping[str, Node]) -> Node | None:
+    while name:
+        if name in nodes:
+            return nodes[name]
+        if name in tensors:
+            return tensors[name]
+        shorter = _ENDINGS.sub("", name)
+        if shorter == name:
+            return None
+        name = shorter
+    return None
