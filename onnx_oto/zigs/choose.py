@@ -261,16 +261,20 @@ def _require_both(
     """Raise UsageError when a budget is not kept by the number of lanes that was asked for."""
     for each in budgets:
         if (cost := each.cost(drop)) > each.most * (1 + 1e-9):
-            how = (
-                "the same share of every dimension goes"
-                if scope == "dimension"
-                else "those that save most go"
-            )
-            remedy = "try --scope global, or " if scope == "dimension" else ""
             raise UsageError(
                 f"--sparsity {sparsity:g} and --{each.name} {each.asked} contradict: {each.told(cost)} stay when "
-                f"{choice.dropped} of {choice.prunable} groups go, and {how}: {remedy}leave one of the two out"
+                f"{choice.dropped} of {choice.prunable} groups go, the same share of every dimension: try --scope "
+                "global, or leave one of the two out"
             )
+    wanted = choice.wanted or 0
+    if budgets and scope == "global" and choice.dropped > wanted + max(NEAR * choice.prunable, 2):
+        *names, last = (f"--{each.name} {each.asked}" for each in budgets)
+        listed = f"{', '.join(names)} and {last}" if names else last
+        raise UsageError(
+            f"--sparsity {sparsity:g} and {listed} contradict: {choice.dropped} of {choice.prunable} groups have to "
+            f"go, where {wanted} are asked for: give --sparsity {math.ceil(1000 * choice.share) / 1000:g}, or leave one "
+            "of them out"
+        )
 
 
 def _impossible(
