@@ -272,9 +272,12 @@ def _require_both(
         listed = f"{', '.join(names)} and {last}" if names else last
         raise UsageError(
             f"--sparsity {sparsity:g} and {listed} contradict: {choice.dropped} of {choice.prunable} groups have to "
-            f"go, where {wanted} are asked for: give --sparsity {math.ceil(1000 * choice.share) / 1000:g}, or leave one "
-            "of them out"
+            f"go, where {wanted} are asked for: give --sparsity {_rounded_up(choice.share):g}, or leave one out"
         )
+
+
+def _rounded_up(share: float) -> float:
+    return math.ceil(1000 * share) / 1000
 
 
 def _impossible(

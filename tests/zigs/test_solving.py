@@ -234,8 +234,7 @@ def test_lanes_and_budgets_together(seed: int) -> None:
     except OutOfReach:
         assert not found
         return
-    except UsageError as error:
-        assert "contradict" in str(error)
+    except UsageError:
         prunable = sum(dimension.size for dimension in analysis.prunable)
         assert min(found) > round(sparsity * prunable) + max(NEAR * prunable, 2)
         return
