@@ -23,6 +23,8 @@ from onnx_oto.zigs.terms import Factor, Terms, mac_terms, parameter_terms, terms
 
 KINDS = ("calls", "macs", "moved", "weights")
 """What the time of a node is made of."""
+MUST_GAIN = 0.98
+"""What a further kind of work must leave of the error at most: kinds that grow alike would take turns by chance."""
 Parts = Mapping[str, Terms]
 """By kind, how much of it a node takes."""
 
@@ -127,7 +129,7 @@ def fitted(amounts: FloatArray, times: FloatArray) -> FloatArray:
         for kinds in itertools.combinations(range(amounts.shape[1]), number):
             found, *_ = np.linalg.lstsq(a[:, kinds], b, rcond=1e-9)
             error = b - a[:, kinds] @ found
-            if (found >= 0).all() and float(error @ error) < least - 1e-12:
+            if (found >= 0).all() and float(error @ error) < MUST_GAIN * least - 1e-12 * len(b):
                 best, least = np.zeros(amounts.shape[1]), float(error @ error)
                 best[list(kinds)] = found
     result: FloatArray = best / scale

@@ -58,13 +58,24 @@ def attributed(graph: Graph, known: Sequence[Event]) -> Mapping[Event, tuple[Nod
 
 
 def _anchor(name: str, nodes: Mapping[str, Node], tensors: Mapping[str, Node]) -> Node | None:
-    while name:
-        if name in nodes:
-            return nodes[name]
-        if name in tensors:
-            return tensors[name]
-        shorter = _ENDINGS.sub("", name)
-        if shorter == name:
-            return None
-        name = shorter
-    return None
+    """Return the node that a name is of, or is made from: what runtimes put behind it or in front is taken off."""
+    shorter = name
+    while shorter:
+        if shorter in nodes:
+            return nodes[shorter]
+        if shorter in tensors:
+            return tensors[shorter]
+        taken, shorter = shorter, _ENDINGS.sub("", shorter)
+        if shorter == taken:
+            break
+    inside = [each for known in (nodes, tensors) for each in known if _is_word_of(each, name)]
+    if not inside:
+        return None
+    longest = max(inside, key=len)
+    return nodes.get(longest) or tensors[longest]
+
+
+def _is_word_of(word: str, name: str) -> bool:
+    at = name.find(word)
+    before, after = name[at - 1 : at], name[at + len(word) : at + len(word) + 1]
+    return at >= 0 and not before.isalnum() and not after.isalnum()

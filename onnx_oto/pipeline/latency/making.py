@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 
 from onnx_oto.errors import UnsupportedError, UsageError
-from onnx_oto.pipeline.latency.probing import measured
+from onnx_oto.pipeline.latency.probing import PASSES, measured
 from onnx_oto.pipeline.latency.table import Table, digest, read_table, table, write_table
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.options import BudgetOptions
@@ -59,10 +59,7 @@ def make_table(opened: Opened, bench: Bench, feeding: Feeding, python: str, thre
     stairs = probe_block(bench)
     rounding = Rounding(max(stairs.block, 1), stairs.alignment)
     feed = feed_of(opened.analysis, feeding, bench)
-    found = []
-    for number, probe in enumerate(measured(opened.analysis, bench, feed, rounding)):
-        found.append(probe)
-        say(f"measured widths {number + 1}: {probe.ms:.3g} ms")
+    found = measured(opened.analysis, bench, feed, rounding, say)
     made = table(
         opened.analysis,
         found,
@@ -115,13 +112,17 @@ class Clock:
 
     def latencies(self, full: onnx.ModelProto, compact: onnx.ModelProto) -> Latencies:
         """Return the latency of a model and of its compact form, in turn."""
-        first, second = self.bench.measure([full, compact], self.feed, seconds=SECONDS, least=LEAST)
+        times: tuple[list[float], list[float]] = ([], [])
+        for _ in range(PASSES):
+            self.bench.close()  # another process has another mood, see `probing.measured`
+            found = self.bench.measure([full, compact], self.feed, seconds=SECONDS / PASSES, least=LEAST)
+            for own, each in zip(times, found, strict=True):
+                own.extend(each.timing.times)
         host = self.bench.host
         return compared(
             full,
             self.feed,
-            first.timing.times,
-            second.timing.times,
+            *times,
             f"{host.runtime} {host.version}",
             self.threads or min(default_threads(), host.cores),
         )

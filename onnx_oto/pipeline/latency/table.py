@@ -20,7 +20,7 @@ from onnx_oto.model.graph.skeleton import skeleton
 from onnx_oto.model.graph.tensors import FLOATS
 from onnx_oto.pipeline.latency.attributing import attributed
 from onnx_oto.pipeline.latency.probing import SHARES, Probe
-from onnx_oto.runtime.bench import Host, Staircase
+from onnx_oto.runtime.bench import Host, NodeTime, Staircase
 from onnx_oto.zigs import Analysis
 from onnx_oto.zigs.cost import count_macs, symbol_sizes
 from onnx_oto.zigs.terms import Terms
@@ -52,9 +52,10 @@ class Row:
 class Table:
     """What a model costs on a runtime.
 
-    model: a digest of its graph without weights. python: the interpreter that measured. sizes: of the inputs. kept: by
-    probe, shares of the MACs. times: by probe, milliseconds of the whole. aligned: the probes with widths that kernels
-    like. rest: rates of all that is no row's. scale, overhead: whole = scale * sum of nodes + overhead.
+    model: a digest of its graph without weights. python: the interpreter that measured. sizes: of the inputs. By probe:
+    kept, the share of the MACs; times, milliseconds of the whole; sums, of all its nodes; aligned, whether widths are
+    what kernels like; predicted. conversions: what the runtime puts between nodes, such as changes of layout. rest:
+    rates of all that is no row's. scale, overhead: whole = scale * sum of nodes + overhead.
     """
 
     model: str
@@ -70,6 +71,7 @@ class Table:
     aligned: tuple[bool, ...]
     others: float
     rows: tuple[Row, ...]
+    conversions: tuple[NodeTime, ...]
     rest: Rates
     scale: float
     overhead: float
@@ -177,6 +179,7 @@ class Table:
                 }
                 for r in self.rows
             ],
+            "conversions": [asdict(each) for each in self.conversions],
             "rest": asdict(self.rest),
             "scale": self.scale,
             "overhead_ms": self.overhead,
@@ -249,6 +252,7 @@ def table(
         tuple(probe.aligned for probe in found),
         max(probe.others for probe in found),
         tuple(rows),
+        tuple(NodeTime(event[0], event[1], ms) for event, ms in found[0].nodes.items() if event not in run),
         _rates(rest),
         scale,
         overhead,
@@ -331,6 +335,7 @@ def _read(found: Mapping[str, Any]) -> Table:
             Row(r["name"], r["op"], tuple(r["nodes"]), tuple(r["ms"]), Rates(**r["rates"]))
             for r in found["operators"]
         ),
+        tuple(NodeTime(**each) for each in found["conversions"]),
         Rates(**found["rest"]),
         found["scale"],
         found["overhead_ms"],

@@ -45,6 +45,14 @@ def test_what_is_put_behind_a_name_is_taken_off(view: Graph) -> None:
     }
 
 
+def test_a_name_may_stand_inside_another_one(view: Graph) -> None:
+    assert run(view, "fused second", "my-act.v2") == {
+        "fused second": ["second"],
+        "my-act.v2": ["first", "act"],
+    }
+    assert run(view, "seconds", "factor") == {}
+
+
 def test_what_no_name_leads_to_is_missing(view: Graph) -> None:
     assert run(view, "ReorderOutput", "first", "unknown_7") == {"first": ["first"]}
 

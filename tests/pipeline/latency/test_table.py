@@ -27,6 +27,7 @@ HOST = Host("ONNX Runtime", "1.32.0", "onnxruntime", "A processor", "0123456789a
 STAIRS = Staircase(4, 16, {16: 0.1, 17: 0.2})
 EVENTS = {"b_nchwc": "c0", "d_nchwc": "c1", "c2": "c2"}
 CALL, MAC = 0.01, 1e-6
+REORDER = ("ReorderOutput", "ReorderOutput", 0)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def truth(analysis: Analysis, drop: np.ndarray) -> dict[tuple[str, str, int], fl
 def made(analysis: Analysis, off: float = 1.0) -> Table:
     found = []
     for drop, aligned in probes(analysis, Rounding(16, 4)):
-        nodes = truth(analysis, drop)
+        nodes = truth(analysis, drop) | {("ReorderOutput", "ReorderOutput", 0): 0.0}
         ms = off * sum(nodes.values()) * (1.0 if aligned else 1.5)
         found.append(Probe(drop, aligned, ms, 0.99 * ms, 1.01 * ms, nodes, 0.0))
     return table(analysis, found, HOST, STAIRS, python="python", threads=2, sizes={"x": (1, 16, 9, 9)})
@@ -112,6 +113,7 @@ def test_a_file_gives_the_table_back(analysis: Analysis, tmp_path: Path) -> None
     assert (told["measured_ms"], told["batch"], told["threads"]) == (known.times[0], 1, 2)
     assert told["host"]["fingerprint"] == HOST.fingerprint
     assert told["staircase"]["block"] == 16
+    assert told["conversions"] == [{"name": "ReorderOutput", "op": "ReorderOutput", "ms": 0.0}]
 
 
 @pytest.mark.parametrize(
