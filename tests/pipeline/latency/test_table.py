@@ -12,7 +12,7 @@ import pytest
 from onnx_oto.errors import StorageError, UsageError
 from onnx_oto.model import normalise
 from onnx_oto.pipeline.latency.probing import Probe, probes
-from onnx_oto.pipeline.latency.table import Table, digest, read_table, table, write_table
+from onnx_oto.pipeline.latency.table import Table, digest, read_table, table, without_profiling, write_table
 from onnx_oto.runtime.bench import Host, Staircase
 from onnx_oto.zigs import Analysis, analyse
 from onnx_oto.zigs.terms import mac_terms
@@ -97,6 +97,13 @@ def test_the_probes_differ_and_the_first_one_is_the_full_model(analysis: Analysi
     assert kept[1:8] == sorted(kept[1:8], reverse=True)
     assert len({drop.tobytes() for drop, _ in every}) > 8
     assert [aligned for _, aligned in every] == [True] * 13 + [False]
+
+
+def test_what_profiling_adds_to_every_node_is_taken_off() -> None:
+    added = {("a", "A", 0): 5.5, ("b", "B", 0): 2.5, ("c", "C", 0): 0.2}
+    found = without_profiling(added, 7.2)
+    assert list(found.values()) == pytest.approx([5.1, 2.1, 0.0], abs=1e-9)
+    assert without_profiling(added, 9.0) == added
 
 
 def test_a_curve_ascends(analysis: Analysis) -> None:
