@@ -114,7 +114,7 @@ def _put_values(node: Node, trace: Trace, out: int, axis: int, values: Heads | N
     trace.put(node.outputs[out], spread_heads(trace, node.outputs[out], axis, Heads(values.labels, state)))
 
 
-@rule("Attention")
+@rule("Attention", counts=True)
 def attention(node: Node, trace: Trace) -> None:
     """softmax(scale Q K' + mask) V, inputs [B, L, heads * size] or [B, heads, L, size]; a head is one lane."""
     given_inputs = inputs(node, trace)
@@ -148,7 +148,7 @@ def attention(node: Node, trace: Trace) -> None:
             trace.put(name, spread_heads(trace, name, 1, _of_unknown(present)))
 
 
-@rule("com.microsoft::MultiHeadAttention")
+@rule("com.microsoft::MultiHeadAttention", counts=True)
 def multi_head_attention(node: Node, trace: Trace) -> None:
     """The same with query, key, value [B, L, heads * size] and one bias for all three; a head is one lane."""
     given_inputs = inputs(node, trace)
@@ -195,7 +195,7 @@ def _biased(
     return result
 
 
-@rule("com.microsoft::GroupQueryAttention")
+@rule("com.microsoft::GroupQueryAttention", counts=True)
 def group_query_attention(node: Node, trace: Trace) -> None:
     """Causal attention with fewer key-value heads than query heads; a key-value head with its queries is one lane."""
     given_inputs = inputs(node, trace)
@@ -216,7 +216,7 @@ def group_query_attention(node: Node, trace: Trace) -> None:
             trace.put(name, spread_heads(trace, name, 1, _of_unknown(part)))
 
 
-@rule("com.microsoft::Attention")
+@rule("com.microsoft::Attention", counts=True)
 def packed_attention(node: Node, trace: Trace) -> None:
     """Attention with its projection inside: x [B, L, I], weights [I, 3 * heads * size], bias; a head is one lane."""
     given_inputs = inputs(node, trace)

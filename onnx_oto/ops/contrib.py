@@ -40,7 +40,7 @@ def bias_gelu(node: Node, trace: Trace) -> None:
     trace.put(node.outputs[0], combine(trace, node, layouts, state, [Role.PRODUCER] * len(layouts)))
 
 
-@rule("com.microsoft::FusedConv", orderless=True)
+@rule("com.microsoft::FusedConv", counts=True, orderless=True)
 def fused_conv(node: Node, trace: Trace) -> None:
     """y = activation(conv(x, w) + b + z)"""
     plain = replace(node, op="Conv", domain="", inputs=node.inputs[:3])
@@ -74,7 +74,7 @@ def _clip(x: FloatArray, attrs: dict[str, float]) -> FloatArray:
     return np.clip(x, attrs.get("min", -np.inf), attrs.get("max", np.inf))
 
 
-@rule("com.microsoft::FusedGemm", orderless=True)
+@rule("com.microsoft::FusedGemm", counts=True, orderless=True)
 def fused_gemm(node: Node, trace: Trace) -> None:
     """Y = activation(alpha A' B' + beta C)"""
     result = scaled_product(node, trace, behind=False)
@@ -83,7 +83,7 @@ def fused_gemm(node: Node, trace: Trace) -> None:
     trace.put(node.outputs[0], _activated(node, trace, result, attrs))
 
 
-@rule("com.microsoft::FusedMatMul", "com.microsoft::TransposeMatMul", orderless=True)
+@rule("com.microsoft::FusedMatMul", "com.microsoft::TransposeMatMul", counts=True, orderless=True)
 def fused_matmul(node: Node, trace: Trace) -> None:
     """Y = alpha op(A) op(B), where op may swap the last two axes."""
     a, b = (given(layout) for layout in inputs(node, trace))

@@ -31,7 +31,7 @@ def parse(equation: str, ranks: list[int]) -> tuple[list[str], str]:
     return full, right.replace("...", ELLIPSIS[:longest])
 
 
-@rule("Einsum", orderless=True)
+@rule("Einsum", counts=True, orderless=True)
 def einsum(node: Node, trace: Trace) -> None:
     """Products of the operands summed over the letters that the output lacks."""
     layouts = [given(layout) for layout in inputs(node, trace)]

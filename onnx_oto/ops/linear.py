@@ -59,13 +59,13 @@ def with_windows(trace: Trace, name: str, channels: Layout, passing: Iterable[in
     return replace(channels, axes=tuple(axes), sizes=sizes, view=None)
 
 
-@rule("Conv", orderless=True)
+@rule("Conv", counts=True, orderless=True)
 def conv(node: Node, trace: Trace) -> None:
     """y[n, o, p] = sum_{c, k} w[o, c, k] x[n, c, p + k] + b[o], in groups of channels."""
     _convolve(node, trace, "oc", node.outputs[0])
 
 
-@rule("ConvTranspose", orderless=True)
+@rule("ConvTranspose", counts=True, orderless=True)
 def conv_transpose(node: Node, trace: Trace) -> None:
     """y[n, o, p] = sum_{c, k} w[c, o, k] x[n, c, (p - k) / stride] + b[o], in groups of channels."""
     _convolve(node, trace, "co", node.inputs[0])
@@ -159,7 +159,7 @@ def _fold_constants(
     trace.repair(node, repair)
 
 
-@rule("Gemm", orderless=True)
+@rule("Gemm", counts=True, orderless=True)
 def gemm(node: Node, trace: Trace) -> None:
     """Y = alpha A' B' + beta C"""
     trace.put(node.outputs[0], scaled_product(node, trace, behind=True))
@@ -191,7 +191,7 @@ def scaled_product(node: Node, trace: Trace, *, behind: bool) -> Layout:
     return combine(trace, node, [result, c], state, [Role.PRODUCER, Role.PRODUCER])
 
 
-@rule("MatMul", orderless=True)
+@rule("MatMul", counts=True, orderless=True)
 def matmul(node: Node, trace: Trace) -> None:
     """Y[..., m, n] = sum_k A[..., m, k] B[..., k, n], batch axes broadcast."""
     trace.put(node.outputs[0], matrix_product(node, trace))

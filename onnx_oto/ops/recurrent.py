@@ -27,7 +27,7 @@ DEFAULT: dict[str, tuple[str, ...]] = {
 ZERO_AT_ZERO = frozenset({"tanh", "relu", "leakyrelu", "thresholdedrelu", "elu", "softsign"})
 
 
-@rule("LSTM", "GRU", "RNN")
+@rule("LSTM", "GRU", "RNN", counts=True)
 def recurrent(node: Node, trace: Trace) -> None:
     """h[t] from x[t] W + h[t-1] R + b through gates; a hidden unit is one lane, in all gates and directions."""
     layouts = inputs(node, trace) + [None] * 5

@@ -41,6 +41,8 @@ RULES: dict[str, list[Entry]] = {}
 """Rules by operator, for the newest opsets last; operators of other domains than ai.onnx as `domain::Op`."""
 SPREADING: set[str] = set()
 """Operators whose output may be labelled when no input is."""
+COUNTING: set[str] = set()
+"""Operators that make multiply-accumulates: their rules run where nothing is labelled, too."""
 ORDERLESS: set[str] = set()
 """Operators that treat the positions of labelled axes alike, so that labels say where each of them goes."""
 
@@ -50,18 +52,24 @@ class NotCovered(Exception):
 
 
 def rule(
-    *ops: str, spreads: bool = False, orderless: bool = False, since: int = OLDEST, until: int = NEWEST
+    *ops: str,
+    spreads: bool = False,
+    counts: bool = False,
+    orderless: bool = False,
+    since: int = OLDEST,
+    until: int = NEWEST,
 ) -> Callable[[Rule], Rule]:
     """Register a function as the rule of these operators.
 
-    spreads: it makes labels of its own. orderless: when labelled positions change places in the inputs, those with
-    the same labels do so in the outputs, and nothing else changes. The rule freezes, or tells apart
-    (`Trace.tell_apart`), the labels of which that is not true. since, until: the first and last opset of ai.onnx whose
-    definition of the operators it is for.
+    spreads: it makes labels of its own. counts: it counts multiply-accumulates. orderless: when labelled positions
+    change places in the inputs, those with the same labels do so in the outputs, and nothing else changes. The rule
+    freezes, or tells apart (`Trace.tell_apart`), the labels of which that is not true. since, until: the first and last
+    opset of ai.onnx whose definition of the operators it is for.
     """
 
     def register(function: Rule) -> Rule:
         SPREADING.update(ops if spreads else ())
+        COUNTING.update(ops if counts else ())
         ORDERLESS.update(ops if orderless else ())
         for op in ops:
             entries = RULES.setdefault(op, [])
@@ -101,8 +109,8 @@ def apply(node: Node, trace: Trace) -> None:
     layouts = [trace.layout(name) for name in node.inputs if name]
     captured = [trace.layout(name) for name in node.captured]
     unlabelled = all(layout is not None and not layout.blocks for layout in (*layouts, *captured))
-    if unlabelled and key(node) not in SPREADING:
-        constant = all(layout is not None and layout.constant for layout in layouts) and bool(layouts)
+    constant = all(layout is not None and layout.constant for layout in layouts) and bool(layouts)
+    if unlabelled and key(node) not in SPREADING and (constant or key(node) not in COUNTING):
         for name in node.outputs:
             if name:
                 trace.put(name, trace.shaped(name, constant=constant))

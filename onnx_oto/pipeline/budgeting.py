@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
@@ -12,8 +12,6 @@ from onnx_oto.errors import OtoError
 from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.model.graph.tensors import byte_count
 from onnx_oto.model.normal.sharing import share_copies
-from onnx_oto.pipeline.latency.making import Clock, latency_budget
-from onnx_oto.pipeline.latency.table import Table
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.options import BudgetOptions
 from onnx_oto.surgery import Compacted, cut
@@ -24,6 +22,10 @@ from onnx_oto.zigs.cost import count_macs, symbol_sizes
 from onnx_oto.zigs.groups import zero_lanes
 from onnx_oto.zigs.terms import Terms, mac_terms, parameter_terms
 from onnx_oto.zigs.widths import Rounding, automatic, fixed
+
+if TYPE_CHECKING:
+    from onnx_oto.pipeline.latency.making import Clock
+    from onnx_oto.pipeline.latency.table import Table
 
 MOSTLY = 0.95
 """The share of groups above which a cut is surely a mistake."""
@@ -41,6 +43,8 @@ def budgets_of(opened: Opened, options: BudgetOptions, clock: Clock | None = Non
         if name == "latency":
             assert clock is not None
             assert clock.table is not None
+            from onnx_oto.pipeline.latency.making import latency_budget  # loads what measures
+
             found.append(latency_budget(opened, asked, clock.table))
         else:
             found.append(_COUNTED[name](opened, asked))

@@ -15,7 +15,6 @@ from onnx_oto.lanes.quantized import quantized_weights
 from onnx_oto.pipeline.curve import MOST, End, Point, curve
 from onnx_oto.pipeline.judging import judge_on
 from onnx_oto.pipeline.kept import positions
-from onnx_oto.pipeline.latency.making import fitting_table, latency_budget
 from onnx_oto.pipeline.opening import Opened, open_model
 from onnx_oto.pipeline.options import InspectOptions
 from onnx_oto.pipeline.summary import SCHEMA
@@ -131,6 +130,8 @@ def inspect(
     judge = None if options.data is None else judge_on(options.data, opened, options, say)
     estimate = None
     if options.table is not None:
+        from onnx_oto.pipeline.latency.making import fitting_table, latency_budget  # loads what measures
+
         estimate = latency_budget(opened, 1.0, fitting_table(opened, options.table)).cost
     points, end = curve(opened, options, judge=judge, estimated_ms=estimate, say=say)
     return replace(report, curve=points, end=end)

@@ -45,3 +45,15 @@ def test_tokens_are_counted_at_a_length() -> None:
     text = """g (int64[N,L] ids) => (float[N,L,5] y) <float[9,8] e, float[8,5] w>
     { h = Gather(e, ids) y = MatMul(h, w) }"""
     assert counted(text) == Macs(128 * 8 * 5, {"N": 1, "L": 128})
+
+
+def test_layers_of_one_channel_count_like_others() -> None:
+    """Nothing of them is labelled: an axis of one position is never cut."""
+    text = """g (float[1,1,8,8] x) => (float[1,1,8,8] y) <float[1,1,3,3] w1, float[1,1,1,1] w2>
+    { h = Conv<pads=[1,1,1,1]>(x, w1) y = Conv(h, w2) }"""
+    assert counted(text).count == 64 * 9 + 64
+
+
+def test_products_of_what_comes_in_count() -> None:
+    text = "g (float[2,5,7] a, float[2,7,3] b) => (float[2,5,3] y) { y = MatMul(a, b) }"
+    assert counted(text).count == 2 * 5 * 7 * 3
