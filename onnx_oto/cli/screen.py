@@ -147,9 +147,11 @@ def print_benched(result: Benched) -> None:
         )
         stairs = table.staircase
         if stairs.block > 1:
+            cliff = (
+                f"; just below multiples of {stairs.alignment} a model takes {table.cliff:.2f} times as long"
+            )
             print_line(
-                f"  channels are computed in blocks of {stairs.block}; just below multiples of {stairs.alignment} a "
-                f"model takes {table.cliff:.2f} times as long"
+                f"  channels are computed in blocks of {stairs.block}{cliff if stairs.alignment > 1 else ''}"
             )
     for warning in result.warnings:
         say(f"warning: {warning}")

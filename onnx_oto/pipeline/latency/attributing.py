@@ -36,15 +36,11 @@ def events(nodes: Iterable[NodeTime]) -> dict[Event, float]:
 def attributed(graph: Graph, known: Sequence[Event]) -> Mapping[Event, tuple[Node, ...]]:
     """Return the nodes that each event has run; events that no name leads to a node are missing."""
     by_name = {node.name: node for node in graph.nodes if node.name}
-    anchors: dict[Event, Node] = {}
-    taken: set[Node] = set()
-    for event in known:
-        node = _anchor(event[0], by_name, graph.producer)
-        if node is not None and node not in taken:
-            anchors[event] = node
-            taken.add(node)
-    found: dict[Event, tuple[Node, ...]] = {}
-    for event, anchor in anchors.items():
+    anchored = ((event, _anchor(event[0], by_name, graph.producer)) for event in known)
+    anchors = {event: node for event, node in anchored if node is not None}
+    taken = set(anchors.values())
+    run_for: dict[Node, tuple[Node, ...]] = {}
+    for anchor in dict.fromkeys(anchors.values()):
         run, waiting = [anchor], [anchor]
         while waiting:
             for name in (*waiting[-1].inputs, *waiting.pop().captured):
@@ -53,8 +49,10 @@ def attributed(graph: Graph, known: Sequence[Event]) -> Mapping[Event, tuple[Nod
                     taken.add(before)
                     run.append(before)
                     waiting.append(before)
-        found[event] = tuple(sorted(run, key=lambda node: node.index))
-    return found
+        run_for[anchor] = tuple(sorted(run, key=lambda node: node.index))
+    return {
+        event: run_for[anchor] for event, anchor in anchors.items()
+    }  # what a runtime splits is several events
 
 
 def _anchor(name: str, nodes: Mapping[str, Node], tensors: Mapping[str, Node]) -> Node | None:

@@ -57,8 +57,8 @@ def test_what_no_name_leads_to_is_missing(view: Graph) -> None:
     assert run(view, "ReorderOutput", "first", "unknown_7") == {"first": ["first"]}
 
 
-def test_a_node_is_run_once(view: Graph) -> None:
-    assert run(view, "first", "a_nchwc") == {"first": ["first"]}
+def test_what_a_runtime_splits_is_several_events(view: Graph) -> None:
+    assert run(view, "first", "first/WithoutBiases") == {"first": ["first"], "first/WithoutBiases": ["first"]}
 
 
 def test_events_of_one_name_are_numbered() -> None:
