@@ -130,9 +130,9 @@ def coarsest(
 ) -> Rounding:
     """Return the first of `candidates` that is no hindrance; the last one where all others are.
 
-    Budgets can be kept with it, the share is met to a twentieth of it, and dimensions that are too short for their
-    share do not make others lose a twentieth of their lanes more. A function of the model and of what is asked for, not
-    of scores.
+    Budgets can be kept with it, the share is met to a twentieth of it (with scope "dimension" by steps next to the share
+    of every dimension), and dimensions that are too short for their share do not make others lose a twentieth of their
+    lanes more. A function of the model and of what is asked for, not of scores.
     """
     prunable = sum(dimension.size for dimension in analysis.prunable)
     scores = np.zeros(analysis.lanes.count)
@@ -150,8 +150,10 @@ def coarsest(
         offered, costs = tried(rounding)
         if not fits(costs, everything(offered)):
             continue
-        if wanted is not None and abs(nearest_total(offered, wanted) - wanted) > NEAR * wanted:
-            continue
+        if wanted is not None:
+            near = offered if scope == "global" else beside_quotas(offered, share(offered, costs))
+            if abs(nearest_total(near, wanted) - wanted) > NEAR * wanted:
+                continue
         if scope == "global" or share(offered, costs) <= finest + NEAR:
             return rounding
     return candidates[-1]
