@@ -130,9 +130,9 @@ def coarsest(
 ) -> Rounding:
     """Return the first of `candidates` that is no hindrance; the last one where all others are.
 
-    Budgets can be kept with it, the share is met to a twentieth of it (with scope "dimension" by steps next to the share
-    of every dimension), and dimensions that are too short for their share do not make others lose a twentieth of their
-    lanes more. A function of the model and of what is asked for, not of scores.
+    Budgets can be kept with it, the share is met to a twentieth of it (with scope "dimension" by steps next to the
+    share of every dimension), and dimensions that are too short for their share do not make others lose a twentieth of
+    their lanes more. A function of the model and of what is asked for, not of scores.
     """
     prunable = sum(dimension.size for dimension in analysis.prunable)
     scores = np.zeros(analysis.lanes.count)
