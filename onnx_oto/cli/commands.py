@@ -112,4 +112,5 @@ def _usage(error: click.ClickException) -> str:
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is None:
         return ""
-    return f" {' '.join(context.get_usage().split())} ({context.command_path} --help says more)"
+    dot = "" if error.format_message().endswith((".", "?")) else "."
+    return f"{dot} {' '.join(context.get_usage().split())} ({context.command_path} --help says more)"

@@ -77,6 +77,7 @@ def add_row(table: Table, *cells: str, style: str | None = None) -> None:
 def print_trained(result: Trained, gain: Gain) -> None:
     """Print the table of full against compact model, and where the files are."""
     from onnx_oto.pipeline.folder import COMPACT
+    from onnx_oto.runtime.timing import Latencies
 
     summary, (full, small) = gain.summary, gain.scores
     rows = _change_rows(summary)
@@ -92,7 +93,10 @@ def print_trained(result: Trained, gain: Gain) -> None:
     )
     for budget, cost in result.costs():
         kept = "kept" if cost <= budget.most else "MISSED"
-        print_line(f"budget {kept}: {budget.told(cost)}, asked for {budget.asked}")
+        told = budget.told(cost)
+        if budget.name == "latency" and isinstance(latency := summary.latency, Latencies):
+            told = f"{cost / budget.full:.1%} of the latency ({latency.compact.text} of {latency.full.text})"
+        print_line(f"budget {kept}: {told}, asked for {budget.asked}")
     print_verdict(summary.verdict)
     print_line(f"compact model: {result.run / COMPACT}   ({result.seconds:.0f} s in all)")
 

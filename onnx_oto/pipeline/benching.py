@@ -10,7 +10,7 @@ from typing import Any
 
 from onnx_oto.pipeline.feeding import read_feeding
 from onnx_oto.pipeline.latency.making import BUSY, feed_of, interpreter, make_table
-from onnx_oto.pipeline.latency.table import Table, write_table
+from onnx_oto.pipeline.latency.table import Table, require_writable, write_table
 from onnx_oto.pipeline.opening import open_model
 from onnx_oto.pipeline.options import BenchOptions
 from onnx_oto.pipeline.places import Output, files_read, require_apart
@@ -89,6 +89,7 @@ def bench(
     options = options or BenchOptions()
     if options.table is not None:
         require_apart(files_read(path, options), [Output(options.table)])
+        require_writable(options.table)
     opened = open_model(path, options)
     feeding = read_feeding(opened.model, options)
     python = interpreter(options.python)

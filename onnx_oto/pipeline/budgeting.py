@@ -278,6 +278,7 @@ class Plan:
             f"plan: {choice.dropped:,} of {choice.prunable:,} groups go ({choice.share:.1%}{zeros}); "
             f"{self.params_left / max(self.params, 1):.1%} of the parameters ({shown('params', self.params_left)}) and "
             f"{self.macs_left / max(self.macs, 1):.1%} of the MACs ({shown('macs', self.macs_left)}) stay"
+            + (f"; widths keep multiples of {self.rounding.block}" if self.rounding.block > 1 else "")
         )
         for each in self.budgets:
             yield f"budget: {each.told(each.cost(choice.drop))} of at most {shown(each.name, each.most)}"

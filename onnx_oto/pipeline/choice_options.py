@@ -6,12 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from onnx_oto.errors import UsageError
 from onnx_oto.pipeline.running_options import CompactOptions, PathLike
 from onnx_oto.settings import Settings, setting
 from onnx_oto.settings.amounts import EXAMPLES, amount, amount_limits
-from onnx_oto.settings.checks import at_least, not_negative, share, share_below_one
+from onnx_oto.settings.checks import at_least, at_most, not_negative, share, share_below_one, threads
 
 DEFAULT_SPARSITY = 0.5
+MOST_WIDTH = 2**31 - 1
+"""No axis is longer."""
 BUDGETS = ("params", "macs", "bytes", "latency")
 """The settings that say what the compact model may cost at most."""
 
@@ -47,7 +50,7 @@ class WidthOptions(Settings):
         "auto",
         "Widths that operators see keep a multiple of this: a number, 1 for any width, or auto for what kernels like.",
         read=_round_to,
-        check=lambda value: None if value == "auto" else at_least(1)(value),
+        check=lambda value: None if value == "auto" else at_least(1)(value) or at_most(MOST_WIDTH)(value),
         metavar="N|auto",
     )
 
@@ -96,8 +99,13 @@ class BudgetOptions(CompactOptions, WidthOptions):
         shown="this one's",
     )
     threads: int = setting(
-        0, "Threads that latency is measured with.", check=not_negative, shown="the runtime's default"
+        0, "Threads that latency is measured with.", check=threads, shown="the runtime's default"
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.table is not None and self.latency is None:
+            raise UsageError("table is for --latency: give that too")
 
     @property
     def budgets(self) -> dict[str, float | str]:

@@ -22,7 +22,7 @@ from onnx_oto.pipeline.loss_options import LossOptions
 from onnx_oto.pipeline.running_options import CompactOptions, FeedOptions, LimitOptions, PathLike
 from onnx_oto.settings import AnalysisOptions, Settings, setting
 from onnx_oto.settings.base import Setting
-from onnx_oto.settings.checks import at_least, not_negative, positive, share
+from onnx_oto.settings.checks import at_least, not_negative, positive, share, threads
 from onnx_oto.settings.declare import About
 from onnx_oto.settings.kinds import kind_of
 
@@ -133,7 +133,7 @@ class BenchOptions(AnalysisOptions, FeedOptions):
         shown="this one's",
     )
     engine: str = setting("auto", "Runtime to measure.", choices=_engines)
-    threads: int = setting(0, "Threads of a run.", check=not_negative, shown="the runtime's default")
+    threads: int = setting(0, "Threads of a run.", check=threads, shown="the runtime's default")
     seconds: float = setting(3.0, "How long to measure, beside the table.", check=positive)
 
 
@@ -242,7 +242,11 @@ class TrainOptions(LossOptions, BudgetOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self.method
+        if self.budgets and not self.prunes:
+            raise UsageError(
+                f"{next(iter(self.budgets))} is for optimizers that remove groups, and {self.optimizer} only trains: "
+                "leave one of the two out"
+            )
 
     @property
     def method(self) -> Method:

@@ -44,6 +44,17 @@ def files_read(
     return {model: "the input model", **found}
 
 
+def with_table(
+    reads: Mapping[Path, str], writes: Sequence[Output], table: str | os.PathLike[str] | None
+) -> tuple[dict[Path, str], list[Output]]:
+    """Return what is read and what is written, with the latency table: read where it is there, or else written."""
+    if table is None:
+        return dict(reads), list(writes)
+    if os.path.lexists(table):
+        return {**reads, Path(table): "the latency table"}, list(writes)
+    return dict(reads), [*writes, Output(table)]
+
+
 def require_apart(
     reads: Mapping[Path, str], writes: Sequence[Output], remedy: str = "give another name"
 ) -> None:

@@ -22,7 +22,7 @@ from onnx_oto.pipeline.latency.making import Clock, clock_for
 from onnx_oto.pipeline.measuring import measure_cut, warnings_of
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import CompactOptions, PruneOptions
-from onnx_oto.pipeline.places import Output, files_read, require_apart
+from onnx_oto.pipeline.places import Output, files_read, require_apart, with_table
 from onnx_oto.pipeline.summary import Change, Summary, summarise
 from onnx_oto.runtime.comparing import Feeding, Verdict, compare
 from onnx_oto.runtime.comparing.computable import require_computable
@@ -87,7 +87,7 @@ def prune(
         writes.append(Output(options.save_zeroed, model=True))
     if options.kept is not None:
         writes.append(Output(options.kept))
-    require_apart(files_read(path, options), writes)
+    require_apart(*with_table(files_read(path, options), writes, options.table))
     start_early()
     begin = time.perf_counter()
     opened = open_model(path, options)
@@ -95,7 +95,9 @@ def prune(
     analysis = opened.analysis
     scores = score(analysis, options.by, options.seed)
     feeding = read_feeding(opened.model, options)
+    asked = time.perf_counter()
     with clock_for(opened, options, feeding, say) as clock:
+        begin += time.perf_counter() - asked  # measuring a table is no cutting
         budgets = budgets_of(opened, options, clock)
         rounding = rounding_of(
             analysis, options, budgets, options.scope, known=clock.table if clock else None

@@ -31,7 +31,7 @@ from onnx_oto.pipeline.folder import (
 from onnx_oto.pipeline.latency.table import write_table
 from onnx_oto.pipeline.optimizing import make_optimizer
 from onnx_oto.pipeline.options import TrainOptions
-from onnx_oto.pipeline.places import Output, files_read, require_apart
+from onnx_oto.pipeline.places import Output, files_read, require_apart, with_table
 from onnx_oto.pipeline.preparing import Ready, Say, make_ready
 from onnx_oto.pipeline.recording import Record
 from onnx_oto.pipeline.rescue import Rescue
@@ -80,7 +80,10 @@ def train(
     record = record or Record("train", options, {"model": path, "data": source})
     begin = time.perf_counter()
     writes = [Output(Path(run) / name, model=name in MODELS) for name in (*FILES, MANIFEST)]
-    require_apart(files_read(path, options, source), writes, "give another folder")
+    reads = files_read(path, options, source)
+    require_apart(reads, writes, "give another folder")
+    others = [each for each in writes if Path(each.path).name != TABLE]  # the table of an earlier run stays
+    require_apart(*with_table(reads, others, options.table), "give another table")
     with claim(run, verb=record.verb, overwrite=options.overwrite) as folder:
         ready = make_ready(path, source, options, say)
         rescue = Rescue(folder, ready.opened.model, options, say)

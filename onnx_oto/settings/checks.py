@@ -17,6 +17,15 @@ def at_least(least: int) -> Check:
     return lambda value: None if value >= least else f"give at least {least}"
 
 
+def at_most(most: int) -> Check:
+    """Return the check of a count that has a limit.
+
+    >>> at_most(9)(10), at_most(9)(9)
+    ('give at most 9', None)
+    """
+    return lambda value: None if value <= most else f"give at most {most}"
+
+
 def not_negative(value: float) -> str | None:
     """Refuse numbers below 0."""
     return None if 0 <= value < math.inf else "it cannot be negative"
@@ -45,3 +54,8 @@ def all_finite(values: Sequence[float]) -> str | None:
 def all_positive(values: Sequence[float]) -> str | None:
     """Refuse lists that hold anything but positive numbers."""
     return None if all(positive(value) is None for value in values) else "give positive numbers"
+
+
+def threads(value: int) -> str | None:
+    """Refuse what is no number of threads: more than a thousand helps no machine, and takes minutes to start."""
+    return not_negative(value) or at_most(1024)(value)

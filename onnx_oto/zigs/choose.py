@@ -130,9 +130,9 @@ def coarsest(
 ) -> Rounding:
     """Return the first of `candidates` that is no hindrance; the last one where all others are.
 
-    Budgets can be kept with it, the share is met to a twentieth of it, and dimensions that are too short for their
-    share do not make others lose a twentieth of their lanes more. A function of the model and of what is asked for, not
-    of scores.
+    Budgets can be kept with it, the share is met to a twentieth of it (with scope "dimension" by steps next to the
+    share of every dimension), and dimensions that are too short for their share do not make others lose a twentieth of
+    their lanes more. A function of the model and of what is asked for, not of scores.
     """
     prunable = sum(dimension.size for dimension in analysis.prunable)
     scores = np.zeros(analysis.lanes.count)
@@ -150,8 +150,10 @@ def coarsest(
         offered, costs = tried(rounding)
         if not fits(costs, everything(offered)):
             continue
-        if wanted is not None and abs(nearest_total(offered, wanted) - wanted) > NEAR * wanted:
-            continue
+        if wanted is not None:
+            near = offered if scope == "global" else beside_quotas(offered, share(offered, costs))
+            if abs(nearest_total(near, wanted) - wanted) > NEAR * wanted:
+                continue
         if scope == "global" or share(offered, costs) <= finest + NEAR:
             return rounding
     return candidates[-1]
@@ -299,11 +301,12 @@ def _impossible(
         cause = f"widths that are multiples of {rounding.block} keep them: give --round-to 1"
     else:
         cause = largest_cause(analysis, each, least)
+    has_remedy = ": give" in cause or ": lower" in cause
     share = math.ceil(1000 * each.cost(least) / each.full) / 1000
-    remedy = f"or give --{each.name} {share:g} or more" if share <= 1 else f"or leave --{each.name} out"
+    remedy = f"give --{each.name} {share:g} or more" if share <= 1 else f"leave --{each.name} out"
     return OutOfReach(
         f"--{each.name} {each.asked} cannot be reached: {each.told(each.cost(least))} stay when all goes that may go; "
-        f"{cause}, {remedy}",
+        f"{cause}{', or ' if has_remedy else '; '}{remedy}",
         least,
     )
 

@@ -192,6 +192,22 @@ def test_what_keeps_a_number_of_groups_from_being_met_is_told(opened) -> None:
     )
 
 
+@pytest.mark.parametrize("sparsity", [0.3, 0.5])
+@pytest.mark.parametrize("sizes", [(36, 50), (40, 92)])
+def test_widths_do_not_spoil_that_the_same_share_goes(
+    sizes: tuple[int, ...], sparsity: float, opened
+) -> None:
+    """A number of groups that wide steps meet only where one dimension loses all and another nothing is not met so."""
+    shapes = list(zip((16, *sizes), (*sizes, 8), strict=True))
+    weights = ", ".join(f"float[{a},{b}] w{n}" for n, (a, b) in enumerate(shapes))
+    lines = [f"h{n} = MatMul(r{n}, w{n}) r{n + 1} = Relu(h{n})" for n in range(len(sizes))]
+    text = f"r0 = Identity(x) {' '.join(lines)} y = MatMul(r{len(sizes)}, w{len(sizes)})"
+    model = opened(build(f"g (float[N,16] x) => (float[N,8] y) <{weights}> {{ {text} }}"))
+    drop = kept_by(model, PruneOptions(sparsity=sparsity)).choice.drop
+    for each in model.analysis.prunable:
+        assert abs(drop[each.lanes].mean() - sparsity) < 0.2, (each.size, int(drop[each.lanes].sum()))
+
+
 def test_a_budget_that_asks_for_nothing_is_told(opened) -> None:
     assert "nothing is removed: the model keeps every budget as it is" in sentences(
         opened(build(CHAIN)), PruneOptions(macs="1M")

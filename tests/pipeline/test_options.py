@@ -16,6 +16,8 @@ from onnx_oto.pipeline.options import TrainOptions
         ({"epochs": 0}, "epochs is 0: give at least 1"),
         ({"batch": -3}, "batch is -3"),
         ({"round_to": 0}, "round-to is 0"),
+        ({"round_to": 10**20}, "round-to is 1(0+): give at most 2147483647"),
+        ({"threads": 9_999_999}, "threads is 9999999: give at most 1024"),
         ({"shards": -1}, "shards is -1: it cannot be negative"),
         ({"crop": -1}, "crop is -1"),
         ({"seed": -1}, "seed is -1"),

@@ -71,6 +71,20 @@ def test_what_is_read_is_not_replaced(read, output, how, external, tmp_path):
     assert content(tmp_path) == before
 
 
+@pytest.mark.parametrize("output", ["output", "save_zeroed", "kept"])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_latency_table_is_not_replaced(there, output, model, tmp_path):
+    """Neither one that is read nor one that is measured first and written: the output would end there."""
+    table = tmp_path / "t.json"
+    if there:
+        table.write_text("{}")
+    before = content(tmp_path)
+    what = "the latency table" if there else "another output"
+    with pytest.raises(UsageError, match=f"would overwrite {what}.*: give another name"):
+        run(model, output, table, tmp_path, latency=0.5, table=table)
+    assert content(tmp_path) == before
+
+
 @pytest.mark.parametrize("data", ["big.onnx.data", "big.onnx.1.data"])
 @pytest.mark.parametrize("output", ["data of output", "data of save_zeroed", "data of compact"])
 def test_the_data_file_of_an_output_is_not_the_inputs(data, output, model, tmp_path):

@@ -14,7 +14,7 @@ import onnx
 
 from onnx_oto.errors import UnsupportedError, UsageError
 from onnx_oto.pipeline.latency.probing import PASSES, measured
-from onnx_oto.pipeline.latency.table import Table, digest, read_table, table, write_table
+from onnx_oto.pipeline.latency.table import Table, digest, read_table, require_writable, table, write_table
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.options import BudgetOptions
 from onnx_oto.runtime.bench import Bench, probe_block
@@ -89,6 +89,12 @@ def fitting_table(opened: Opened, path: str | os.PathLike[str]) -> Table:
             f"'{path}' is a table of another model than '{opened.path.name}': make one with `onnx-oto bench "
             f"{opened.path.name} --table`"
         )
+    nodes = {node.name for node in opened.analysis.graph.nodes}
+    if strange := [name for row in known.rows for name in row.nodes if name not in nodes]:
+        raise UsageError(
+            f"'{path}' is a damaged latency table: '{opened.path.name}' has no node '{strange[0]}'; make one with "
+            f"`onnx-oto bench {opened.path.name} --table {path}`"
+        )
     return known
 
 
@@ -132,14 +138,17 @@ class Clock:
 def clock_for(opened: Opened, options: BudgetOptions, feeding: Feeding, say: Say) -> Iterator[Clock | None]:
     """Give what measures for a verb; None where the runtime of this process does, as nobody asked for another.
 
-    Raises UsageError for a table of another model or another runtime.
+    Raises UsageError for a table of another model, another runtime or another number of threads, StorageError for one
+    that could not be written.
     """
-    if options.latency is None and options.python is None:
+    if options.latency is None and options.python is None and not options.threads:
         yield None
         return
     path = options.table if options.latency is not None else None
     known = None if path is None or not os.path.lexists(path) else fitting_table(opened, path)
     if known is None:
+        if path is not None:
+            require_writable(path)
         where = interpreter(options.python)
         with Bench(where, threads=options.threads) as bench:
             made = None
@@ -150,16 +159,19 @@ def clock_for(opened: Opened, options: BudgetOptions, feeding: Feeding, say: Say
                     say(f"latency table: {path}")
             yield Clock(bench, feed_of(opened.analysis, feeding, bench), options.threads, made, path is None)
         return
-    where = known.python if options.python is None else os.fspath(options.python)
-    if not os.path.exists(where):
+    threads = known.threads or min(default_threads(), known.host.cores)
+    if options.threads not in (0, threads):
         raise UsageError(
-            f"'{path}' was measured by '{where}', which is not here: say with --python which interpreter serves"
+            f"'{path}' was measured with {threads} threads, not with --threads {options.threads}: leave --threads out, "
+            "or give another table"
         )
+    where = interpreter(options.python)  # never the one that a file names: that may be any program
     with Bench(where, engine=known.host.engine, threads=known.threads) as bench:
         if bench.host.fingerprint != known.host.fingerprint:
             raise UsageError(
-                f"'{path}' is a table of another runtime: it was measured in {_told(known.host)}, and '{where}' is "
-                f"{_told(bench.host)}; make one with `onnx-oto bench {opened.path.name} --table --python {where}`"
+                f"'{path}' is a table of another runtime: it was measured in {_told(known.host)}, and '{where}' has "
+                f"{_told(bench.host)}; say which one serves (--python {known.python}), or make another table with "
+                "`onnx-oto bench`"
             )
         yield Clock(bench, feed_of(opened.analysis, feeding, bench), known.threads, known)
 
@@ -169,10 +181,10 @@ def clock_at_the_end(
     analysis: Analysis, options: BudgetOptions, feeding: Feeding, known: Table | None
 ) -> Iterator[Clock | None]:
     """Give what measures a model that was trained, as `clock_for` did before: by the table's interpreter, if any."""
-    if known is None and options.python is None:
+    if known is None and options.python is None and not options.threads:
         yield None
         return
-    where = known.python if known is not None and options.python is None else interpreter(options.python)
+    where = interpreter(options.python)
     engine, threads = ("auto", options.threads) if known is None else (known.host.engine, known.threads)
     with Bench(where, engine=engine, threads=threads) as bench:
         yield Clock(bench, feed_of(analysis, feeding, bench), threads, known)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,8 +15,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnx_oto.errors import StorageError, UsageError
+from onnx_oto.errors import StorageError, UsageError, one_line
 from onnx_oto.lanes.layout import FloatArray
+from onnx_oto.model.files.saving import storing
 from onnx_oto.model.graph.node import Node
 from onnx_oto.model.graph.skeleton import skeleton
 from onnx_oto.model.graph.tensors import FLOATS
@@ -30,6 +33,8 @@ SCHEMA = 1
 KIND = "onnx-oto latency table"
 REGULAR = 1 + len(SHARES)
 """How many probes lose the same share of every dimension: the full model and those that follow."""
+_SHORTEST, _LARGEST = 1e-9, 1e15
+"""What a measure in a file can be, in milliseconds."""
 NEAR = 0.15
 """How far the sum of all nodes may be from the time of the whole model before the table says so."""
 
@@ -305,6 +310,15 @@ def _amounts(
     return np.array([[parts[kind].at(lanes) for kind in KINDS] for lanes in keep], np.float64)
 
 
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Raise StorageError where no table can be written, before any is measured; nothing is left there."""
+    with storing(path):
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=Path(path).parent):
+            pass
+
+
 def write_table(made: Table, path: str | os.PathLike[str]) -> None:
     """Write a table as JSON. Raises StorageError."""
     from onnx_oto.pipeline.folder import write_json
@@ -318,7 +332,7 @@ def read_table(path: str | os.PathLike[str]) -> Table:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise StorageError(f"cannot read the table '{path}': {error.strerror or error}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of UTF-8, of JSON, of numbers without end
         raise UsageError(
             f"'{path}' is no latency table: {error}; make one with `onnx-oto bench MODEL --table`"
         ) from None
@@ -328,33 +342,77 @@ def read_table(path: str | os.PathLike[str]) -> Table:
         )
     try:
         return _read(found)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"'{path}' is a damaged latency table ({type(error).__name__}: {error})") from None
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"'{path}' is a damaged latency table ({type(error).__name__}: {one_line(error)}): make one with `onnx-oto "
+            f"bench MODEL --table {path}`"
+        ) from None
 
 
 def _read(found: Mapping[str, Any]) -> Table:
-    host = {name: value for name, value in found["host"].items() if name != "fingerprint"}
-    stairs, probes = found["staircase"], found["probes"]
+    """Return the table in JSON values. Raises one of the errors that Python has for values that are none."""
+    host, stairs, probes = found["host"], found["staircase"], found["probes"]
+    if not probes:
+        raise ValueError("no probes")
+    block, alignment = _count(stairs["block"]), _count(stairs["alignment"])
     return Table(
-        found["model"],
-        Host(**host),
-        found["python"],
-        found["threads"],
-        {name: tuple(sizes) for name, sizes in found["inputs"].items()},
-        Staircase(stairs["alignment"], stairs["block"], {int(c): ms for c, ms in stairs["ms"].items()}),
-        tuple(p["macs"] for p in probes),
-        tuple(p["ms"] for p in probes),
-        tuple((p["interval"][0], p["interval"][1]) for p in probes),
-        tuple(p["sum_ms"] for p in probes),
-        tuple(p["aligned"] for p in probes),
-        found["other_work"],
+        _text(found["model"]),
+        Host(
+            cores=_count(host["cores"]),
+            **{name: _text(value) for name, value in host.items() if name not in ("cores", "fingerprint")},
+        ),
+        _text(found["python"]),
+        _count(found["threads"], least=0),
+        {name: tuple(_count(size, least=0) for size in sizes) for name, sizes in found["inputs"].items()},
+        Staircase(alignment, block, {int(c): _number(ms) for c, ms in stairs["ms"].items()}),
+        tuple(_number(p["macs"]) for p in probes),
+        tuple(_number(p["ms"], least=_SHORTEST) for p in probes),
+        tuple((_number(p["interval"][0]), _number(p["interval"][1])) for p in probes),
+        tuple(_number(p["sum_ms"]) for p in probes),
+        tuple(bool(p["aligned"]) for p in probes),
+        _number(found["other_work"]),
         tuple(
-            Row(r["name"], r["op"], tuple(r["nodes"]), tuple(r["ms"]), Rates(**r["rates"]))
+            Row(
+                _text(r["name"]),
+                _text(r["op"]),
+                tuple(_text(name) for name in r["nodes"]),
+                tuple(_number(ms) for ms in r["ms"]),
+                _rates_in(r["rates"]),
+            )
             for r in found["operators"]
         ),
-        tuple(NodeTime(**each) for each in found["conversions"]),
-        Rates(**found["rest"]),
-        found["scale"],
-        found["overhead_ms"],
-        tuple(p["predicted_ms"] for p in probes),
+        tuple(
+            NodeTime(_text(each["name"]), _text(each["op"]), _number(each["ms"]))
+            for each in found["conversions"]
+        ),
+        _rates_in(found["rest"]),
+        _number(found["scale"]),
+        _number(found["overhead_ms"]),
+        tuple(_number(p["predicted_ms"]) for p in probes),
     )
+
+
+def _rates_in(found: Mapping[str, Any]) -> Rates:
+    return Rates(**{name: _number(value) for name, value in found.items()})
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _number(value: object, least: float = 0.0) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is no number")
+    if not least <= value <= _LARGEST:
+        raise ValueError(f"{value!r} is no measure")
+    return float(value)
+
+
+def _count(value: object, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{value!r} is no count")
+    if not least <= value < 2**31:
+        raise ValueError(f"{value!r} is no count")
+    return value

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,7 @@ import onnx
 import pytest
 
 import onnx_oto
-from onnx_oto.errors import DataError, UsageError
+from onnx_oto.errors import DataError, StorageError, UsageError
 from onnx_oto.runtime.timing import Latencies
 from tests.contract.builder import build
 
@@ -52,6 +50,33 @@ def test_a_table_that_is_not_there_is_made(made: Path, tmp_path: Path) -> None:
     onnx_oto.prune(made / "m.onnx", tmp_path / "c.onnx", latency=0.7, table=table, threads=1, say=said.append)
     assert any(str(table) in line for line in said)
     assert json.loads(table.read_text())["threads"] == 1
+
+
+def test_a_table_that_cannot_be_written_is_refused_before_it_is_measured(made: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    missing = tmp_path / "missing" / "t.json"
+    with pytest.raises(StorageError, match=r"cannot write '.*t\.json'"):
+        onnx_oto.prune(made / "m.onnx", tmp_path / "c.onnx", latency=0.7, table=missing, say=said.append)
+    with pytest.raises(StorageError, match=r"cannot write '.*t\.json'"):
+        onnx_oto.bench(made / "m.onnx", table=missing, say=said.append)
+    assert (said, list(tmp_path.iterdir())) == ([], [])
+
+
+def test_threads_are_those_that_were_asked_for(made: Path, tmp_path: Path) -> None:
+    found = onnx_oto.prune(made / "m.onnx", tmp_path / "c.onnx", macs=0.5, threads=1)
+    assert isinstance(found.summary.latency, Latencies)
+    assert found.summary.latency.threads == 1
+    with pytest.raises(UsageError, match=r"'.*t\.json' was measured with 1 threads, not with --threads 3"):
+        onnx_oto.prune(made / "m.onnx", tmp_path / "d.onnx", latency=0.7, table=made / "t.json", threads=3)
+    onnx_oto.prune(made / "m.onnx", tmp_path / "d.onnx", latency=0.7, table=made / "t.json", threads=1)
+
+
+def test_a_table_of_nodes_that_are_not_there_is_damaged(made: Path, tmp_path: Path) -> None:
+    told = json.loads((made / "t.json").read_text())
+    told["operators"][0]["nodes"] = ["nobody"]
+    (tmp_path / "t.json").write_text(json.dumps(told))
+    with pytest.raises(UsageError, match=r"is a damaged latency table: 'm\.onnx' has no node 'nobody'"):
+        onnx_oto.prune(made / "m.onnx", tmp_path / "c.onnx", latency=0.7, table=tmp_path / "t.json")
 
 
 def test_the_curve_estimates_by_a_table(made: Path) -> None:
@@ -94,14 +119,25 @@ def test_a_table_of_another_runtime_is_refused(
         onnx_oto.prune(made / "m.onnx", tmp_path / "c.onnx", latency=0.5, table=tmp_path / "t.json")
 
 
-def test_an_interpreter_that_is_gone_is_asked_for(made: Path, tmp_path: Path) -> None:
-    told = json.loads((made / "t.json").read_text()) | {"python": str(tmp_path / "gone")}
+def test_the_interpreter_that_a_table_names_is_never_run(made: Path, tmp_path: Path) -> None:
+    """A table is a file like any other: whoever wrote it must not choose which program runs here."""
+    trap = tmp_path / "trap"
+    trap.write_text(f"#!/bin/sh\ntouch {tmp_path / 'sprung'}\n")
+    trap.chmod(0o755)
+    told = json.loads((made / "t.json").read_text()) | {"python": str(trap)}
     (tmp_path / "t.json").write_text(json.dumps(told))
-    with pytest.raises(UsageError, match="which is not here: say with --python which interpreter serves"):
-        onnx_oto.prune(made / "m.onnx", tmp_path / "c.onnx", latency=0.5, table=tmp_path / "t.json")
-    shutil.copy(made / "m.onnx", tmp_path / "m.onnx")
-    options = {"latency": 0.6, "table": tmp_path / "t.json", "python": sys.executable}
-    assert onnx_oto.prune(tmp_path / "m.onnx", tmp_path / "c.onnx", **options).summary.removed
+    result = onnx_oto.prune(made / "m.onnx", tmp_path / "c.onnx", latency=0.6, table=tmp_path / "t.json")
+    assert result.summary.removed
+    told["host"]["version"] = "9.9"
+    (tmp_path / "t.json").write_text(json.dumps(told))
+    with pytest.raises(UsageError, match=r"say which one serves \(--python .*trap\)"):
+        onnx_oto.prune(made / "m.onnx", tmp_path / "c.onnx", latency=0.6, table=tmp_path / "t.json")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_table_without_a_budget_of_latency_is_refused(made: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="table is for --latency: give that too"):
+        onnx_oto.prune(made / "m.onnx", tmp_path / "c.onnx", macs=0.6, table=made / "t.json")
 
 
 def test_less_than_anything_takes_is_refused(made: Path, tmp_path: Path) -> None:

@@ -139,6 +139,44 @@ def test_files_that_are_no_tables(content: bytes, says: str, tmp_path: Path) -> 
         read_table(tmp_path / "t.json")
 
 
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"1" * 5_000])
+def test_files_that_are_hard_to_read(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_bytes(content)
+    with pytest.raises(UsageError, match="is no latency table"):
+        read_table(tmp_path / "t.json")
+
+
+@pytest.mark.parametrize("value", [None, "x", -1, float("nan"), float("inf"), [], {}, 10**30, True])
+@pytest.mark.parametrize(
+    "where",
+    [
+        *("host", "host cores", "threads", "inputs x", "staircase ms", "staircase block", "probes", "scale"),
+        *("probes 0 ms", "probes 0 interval", "probes 1 predicted_ms", "operators 0 rates macs"),
+    ],
+)
+def test_a_damaged_table_is_refused(where: str, value: object, analysis: Analysis, tmp_path: Path) -> None:
+    """A value of another kind is found when the table is read, and not by what computes with it."""
+    write_table(made(analysis), tmp_path / "t.json")
+    told = place = json.loads((tmp_path / "t.json").read_text())
+    *outer, last = (int(each) if each.isdigit() else each for each in where.split())
+    for each in outer:
+        place = place[each]
+    if isinstance(place[last], list | dict) and value in ([], {}):
+        return  # empty, which some of them may be
+    place[last] = value
+    (tmp_path / "t.json").write_text(json.dumps(told))
+    with pytest.raises(UsageError, match="is a damaged latency table"):
+        read_table(tmp_path / "t.json")
+
+
+def test_a_table_without_probes_is_damaged(analysis: Analysis, tmp_path: Path) -> None:
+    write_table(made(analysis), tmp_path / "t.json")
+    told = json.loads((tmp_path / "t.json").read_text())
+    (tmp_path / "t.json").write_text(json.dumps({**told, "probes": []}))
+    with pytest.raises(UsageError, match="is a damaged latency table"):
+        read_table(tmp_path / "t.json")
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot read the table"):
         read_table(tmp_path / "t.json")
