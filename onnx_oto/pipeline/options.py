@@ -242,6 +242,7 @@ class TrainOptions(LossOptions, BudgetOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _ = self.method
         if self.budgets and not self.prunes:
             raise UsageError(
                 f"{next(iter(self.budgets))} is for optimizers that remove groups, and {self.optimizer} only trains: "

@@ -220,7 +220,7 @@ def test_a_budget_that_asks_for_nothing_is_told(opened) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"macs": 0.01}, r"--macs 0.01 cannot be reached: .* stay when all goes .*, or give --macs [\d.]+ or more"),
+        ({"macs": 0.01}, r"--macs 0.01 cannot be reached: .* stay when all goes .*; give --macs [\d.]+ or more"),
         ({"macs": 0.2, "round_to": 4}, "widths that are multiples of 4 keep them: give --round-to 1"),
         ({"sparsity": 0.05, "macs": 0.3}, "--sparsity 0.05 and --macs 0.3 contradict"),
     ],

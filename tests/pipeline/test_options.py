@@ -31,6 +31,10 @@ from onnx_oto.pipeline.options import TrainOptions
         ({"clip_norm": 0.0}, "clip-norm is 0.0: give a positive number"),
         ({"skip_bad_steps": -1}, "skip-bad-steps is -1: it cannot be negative"),
         ({"direction": "adam", "optimizer_options": {"momentum": 0.9}}, "--momentum is an option of sgd"),
+        (
+            {"optimizer": "dense", "macs": 0.5},
+            "macs is for optimizers that remove groups, and dense only trains",
+        ),
         ({"optimizer_options": {"plan_shrink": 0.99}}, "shrink 0.99 and finish 0.05 are shares"),
     ],
 )

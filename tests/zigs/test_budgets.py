@@ -99,7 +99,7 @@ def test_the_frozen_dimension_that_keeps_most_is_named() -> None:
 def test_what_is_larger_than_the_full_model_is_no_remedy() -> None:
     analysis = chained(4)
     each = budget("params", 0.9, analysis.params, parameter_terms(analysis), fixed=100)
-    with pytest.raises(OutOfReach, match=r"or leave --params out$"):
+    with pytest.raises(OutOfReach, match=r"; leave --params out$"):
         choose(analysis, np.zeros(analysis.lanes.count), budgets=[each])
 
 
