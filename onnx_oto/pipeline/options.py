@@ -180,6 +180,7 @@ class InspectOptions(AnalysisOptions, RankOptions, LossOptions, LimitOptions):
 class PruneOptions(RankOptions, BudgetOptions):
     """What `prune` is asked for."""
 
+    min_keep: float = min_keep_setting(0.0)
     save_zeroed: PathLike | None = setting(
         None,
         "Also write the full model with the dropped groups zeroed: it computes what the compact one does.",

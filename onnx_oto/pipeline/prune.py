@@ -99,13 +99,18 @@ def prune(
     with clock_for(opened, options, feeding, say) as clock:
         begin += time.perf_counter() - asked  # measuring a table is no cutting
         budgets = budgets_of(opened, options, clock)
-        rounding = rounding_of(
-            analysis, options, budgets, options.scope, known=clock.table if clock else None
-        )
+        known = clock.table if clock else None
+        rounding = rounding_of(analysis, options, budgets, options.scope, options.min_keep, known=known)
 
         def choosing(budgets: Sequence[Budget]) -> Choice:
             return choose(
-                analysis, scores, options.share, budgets=budgets, scope=options.scope, round_to=rounding
+                analysis,
+                scores,
+                options.share,
+                budgets=budgets,
+                scope=options.scope,
+                round_to=rounding,
+                min_keep=options.min_keep,
             )
 
         kept = within(opened, budgets, choosing, clock)

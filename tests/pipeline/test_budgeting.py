@@ -214,6 +214,15 @@ def test_a_budget_that_asks_for_nothing_is_told(opened) -> None:
     )
 
 
+def test_prune_keeps_a_share_of_every_dimension_where_that_is_asked_for(tmp_path) -> None:
+    onnx.save(build(CHAIN), tmp_path / "m.onnx")
+    options = PruneOptions(macs=0.3, round_to=1, scope="global", min_keep=0.3)
+    kept = prune(tmp_path / "m.onnx", tmp_path / "c.onnx", options).plan.choice
+    analysis = open_model(tmp_path / "m.onnx").analysis
+    for dimension in analysis.prunable:
+        assert (~kept.drop[dimension.lanes]).sum() >= 0.3 * dimension.size
+
+
 # --- whole runs -----------------------------------------------------------------------------------------------
 
 
