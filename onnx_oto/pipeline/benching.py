@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from onnx_oto.pipeline.feeding import read_feeding
-from onnx_oto.pipeline.latency.making import BUSY, feed_of, interpreter, make_table
+from onnx_oto.pipeline.latency.making import BUSY, feed_of, interpreter, make_table, threads_used
 from onnx_oto.pipeline.latency.table import Table, require_writable, write_table
 from onnx_oto.pipeline.opening import open_model
 from onnx_oto.pipeline.options import BenchOptions
 from onnx_oto.pipeline.places import Output, files_read, require_apart
 from onnx_oto.pipeline.summary import SCHEMA
 from onnx_oto.runtime.bench import Bench, Host, NodeTime, Timing
-from onnx_oto.runtime.timing import default_threads
 
 Say = Callable[[str], None]
 
@@ -104,7 +103,7 @@ def bench(
     return Benched(
         opened.path.name,
         host,
-        options.threads or min(default_threads(), host.cores),
+        threads_used(options.threads, host),
         found.timing,
         found.nodes,
         {name: tuple(array.shape) for name, array in feed.items()},

@@ -18,7 +18,7 @@ from onnx_oto.surgery import Compacted, cut
 from onnx_oto.zigs import Analysis, Choice, analyse
 from onnx_oto.zigs.budgets import Amount, Budget, OutOfReach, budget, shown
 from onnx_oto.zigs.choose import Scope, coarsest
-from onnx_oto.zigs.cost import count_macs, symbol_sizes
+from onnx_oto.zigs.cost import count_macs, stated_sizes, symbol_sizes
 from onnx_oto.zigs.groups import zero_lanes
 from onnx_oto.zigs.terms import Terms, mac_terms, parameter_terms
 from onnx_oto.zigs.widths import Rounding, automatic, fixed
@@ -226,7 +226,7 @@ def measured(opened: Opened, small: onnx.ModelProto, budgets: Sequence[Budget]) 
     if names & {"params", "macs"}:
         analysis: Analysis = analyse(small)
         found["params"] = float(analysis.params)
-        found["macs"] = float(count_macs(analysis, count_macs(opened.analysis).at).count)
+        found["macs"] = float(count_macs(analysis, stated_sizes(opened.analysis)).count)
     if "bytes" in names:
         stored = onnx.ModelProto()
         stored.CopyFrom(small)
@@ -235,18 +235,13 @@ def measured(opened: Opened, small: onnx.ModelProto, budgets: Sequence[Budget]) 
     return {name: value for name, value in found.items() if name in names}
 
 
-def plan(analysis: Analysis, choice: Choice, budgets: Sequence[Budget], rounding: Rounding) -> Plan:
+def plan(opened: Opened, choice: Choice, budgets: Sequence[Budget], rounding: Rounding) -> Plan:
     """Return what is known of a choice before anything is cut or trained."""
-    zeros = zero_lanes(analysis)
-    params, macs = parameter_terms(analysis), count_macs(analysis)
-    left = mac_terms(analysis, symbol_sizes(analysis, macs.at)).at(~choice.drop)
+    zeros = zero_lanes(opened.analysis)
     return Plan(
         choice,
         tuple(budgets),
-        analysis.params,
-        params.at(~choice.drop),
-        macs.count,
-        left,
+        (_params(opened, 1.0), _macs(opened, 1.0)),
         int((zeros & choice.drop).sum()),
         int((zeros & ~choice.drop).sum()),
         rounding,
@@ -257,15 +252,13 @@ def plan(analysis: Analysis, choice: Choice, budgets: Sequence[Budget], rounding
 class Plan:
     """A choice, and what will be left of the model.
 
-    zeros: groups that go and are zero already; zeros_kept: groups that are zero and stay.
+    costs: what is told of in any case, parameters and MACs. zeros: groups that go and are zero already; zeros_kept:
+    groups that are zero and stay.
     """
 
     choice: Choice
     budgets: tuple[Budget, ...]
-    params: float
-    params_left: float
-    macs: float
-    macs_left: float
+    costs: tuple[Budget, ...]
     zeros: int
     zeros_kept: int
     rounding: Rounding
@@ -274,12 +267,10 @@ class Plan:
         """Yield what a person should know before the start."""
         choice = self.choice
         zeros = f", {self.zeros} of them zero already" if self.zeros else ""
-        yield (
-            f"plan: {choice.dropped:,} of {choice.prunable:,} groups go ({choice.share:.1%}{zeros}); "
-            f"{self.params_left / max(self.params, 1):.1%} of the parameters ({shown('params', self.params_left)}) and "
-            f"{self.macs_left / max(self.macs, 1):.1%} of the MACs ({shown('macs', self.macs_left)}) stay"
-            + (f"; widths keep multiples of {self.rounding.block}" if self.rounding.block > 1 else "")
-        )
+        stay = " and ".join(each.told(each.cost(choice.drop)) for each in self.costs)
+        widths = f"; widths keep multiples of {self.rounding.block}" if self.rounding.block > 1 else ""
+        groups = f"{choice.dropped:,} of {choice.prunable:,} groups go ({choice.share:.1%}{zeros})"
+        yield f"plan: {groups}; {stay} stay{widths}"
         for each in self.budgets:
             yield f"budget: {each.told(each.cost(choice.drop))} of at most {shown(each.name, each.most)}"
         if choice.wanted is not None and choice.dropped != choice.wanted:

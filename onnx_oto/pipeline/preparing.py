@@ -285,7 +285,7 @@ def _rehearsed(
             f"{options.min_keep:g} leaves only {choice.dropped} of them: lower one of the two"
         )
     if options.share != 0:
-        planned = plan(analysis, choice, kept.budgets, rounding)
+        planned = plan(opened, choice, kept.budgets, rounding)
         for sentence in (*planned.sentences(), *planned.warnings()):
             say(sentence)
     return choice, kept.result, Goal(kept.budgets, rounding, known)

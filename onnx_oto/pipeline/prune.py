@@ -114,7 +114,7 @@ def prune(
             )
 
         kept = within(opened, budgets, choosing, clock)
-        planned = plan(analysis, kept.choice, kept.budgets, rounding)
+        planned = plan(opened, kept.choice, kept.budgets, rounding)
         announce(planned)
         pruned = _cut(
             opened,

@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import BinaryIO, ParamSpec, TypeVar, cast
+from typing import IO, Any, BinaryIO, ParamSpec, TypeVar, cast
 
 import psutil
 
@@ -132,12 +132,7 @@ class Worker:
 
     def kill(self) -> None:
         """End the process."""
-        with contextlib.suppress(OSError):
-            self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            with contextlib.suppress(OSError):
-                cast(BinaryIO, stream).close()
+        end_process(self._process)
 
     def _watch(self) -> None:
         """End the process when a job takes more than it may."""
@@ -173,6 +168,16 @@ class Worker:
         if self._stopped_for:
             return LimitError(self._stopped_for)
         return CrashedError(f"running the model brings the runtime down ({cause(code)})")
+
+
+def end_process(process: subprocess.Popen[Any]) -> None:
+    """Kill a process, wait until it is gone, and close its pipes."""
+    with contextlib.suppress(OSError):
+        process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):
+            cast(IO[Any], stream).close()
 
 
 _shared: Worker | None = None

@@ -27,13 +27,14 @@ from onnx_oto.zigs.totals import (
     at_price,
     at_share,
     beside_quotas,
+    lanes_of,
     nearest_total,
     quotas,
     share_for,
     to_total,
     unevenness,
 )
-from onnx_oto.zigs.units import Family, families
+from onnx_oto.zigs.units import Family, dropped, families
 from onnx_oto.zigs.widths import Rounding, fixed, rounded, told_apart
 
 NEAR = 0.05
@@ -97,7 +98,7 @@ def choose(
     if gone is None and not fits(costs, everything(offered)):
         raise _impossible(analysis, values, budgets, min_keep if scope == "global" else 0.0, rounding)
     counts = _even(offered, costs, wanted) if scope == "dimension" else _best(offered, costs, wanted)
-    drop = _dropped(analysis, offered, counts)
+    drop = dropped(analysis, offered, counts)
     choice = Choice(drop, int(drop.sum()), prunable, wanted)
     if sparsity is not None and gone is None and part == 1.0:
         _require_both(budgets, drop, sparsity, choice, scope)
@@ -114,7 +115,7 @@ def choose_zeros(analysis: Analysis, rounding: Rounding | None = None) -> Choice
     if rounding is not None and rounding.block > 1:
         offered = _offered(analysis, np.where(zeros, 0.0, 1.0), None, 0.0, rounding)
         counts = [f.steps[f.steps <= zeros[f.units].all(1).sum()][-1] for f in offered]
-        drop = _dropped(analysis, offered, np.array(counts, np.int64))
+        drop = dropped(analysis, offered, np.array(counts, np.int64))
     _restore(analysis, drop, np.zeros(drop.size))
     return Choice(drop, int(drop.sum()), sum(d.size for d in analysis.prunable))
 
@@ -212,18 +213,18 @@ def _both(offered: tuple[Family, ...], costs: Costs, total: int) -> IntArray:
     """
     staying = float(sum(f.size for f in offered) - total)
     found = under_budgets(costs.beside(terms((1.0, [f.lanes]) for f in offered), staying))
-    if _lanes(offered, found) == total:
+    if lanes_of(offered, found) == total:
         return found
     low, high = 0.0, 1.0
     found = _with_lanes_dear(offered, costs, np.inf)
-    if _lanes(offered, found) > total:
+    if lanes_of(offered, found) > total:
         return found
-    while _lanes(offered, trial := _with_lanes_dear(offered, costs, high)) > total and high < _DEAREST:
+    while lanes_of(offered, trial := _with_lanes_dear(offered, costs, high)) > total and high < _DEAREST:
         low, high = high, 4 * high
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         trial = _with_lanes_dear(offered, costs, middle)
-        if _lanes(offered, trial) <= total:
+        if lanes_of(offered, trial) <= total:
             found, high = trial, middle
         else:
             low = middle
@@ -244,17 +245,6 @@ def _with_lanes_dear(offered: tuple[Family, ...], costs: Costs, price: float) ->
     ]
     dear = tuple(replace(f, loss=loss) for f, loss in zip(offered, losses, strict=True))
     return under_budgets(costs.of(dear), polish=price == np.inf)
-
-
-def _lanes(offered: Sequence[Family], counts: IntArray) -> int:
-    return int(sum(f.step * k for f, k in zip(offered, counts, strict=True)))
-
-
-def _dropped(analysis: Analysis, offered: Sequence[Family], counts: IntArray) -> BoolArray:
-    drop = np.zeros(analysis.lanes.count, bool)
-    for family, count in zip(offered, counts, strict=True):
-        drop[family.units[:count].reshape(-1)] = True
-    return drop
 
 
 def _require_both(
@@ -291,13 +281,13 @@ def _impossible(
 ) -> OutOfReach:
     """Return what stands against a budget, and what could be asked for."""
     offered = _offered(analysis, scores, None, min_keep, rounding)
-    least = _dropped(analysis, offered, everything(offered))
+    least = dropped(analysis, offered, everything(offered))
     each = max(budgets, key=lambda b: b.cost(least) / b.most)
     without = _offered(analysis, scores, None, 0.0, rounding)
     any_width = _offered(analysis, scores, None, min_keep, fixed(1))
-    if min_keep and each.cost(_dropped(analysis, without, everything(without))) <= each.most:
+    if min_keep and each.cost(dropped(analysis, without, everything(without))) <= each.most:
         cause = f"--min-keep {min_keep:g} keeps them: lower it"
-    elif each.cost(_dropped(analysis, any_width, everything(any_width))) <= each.most:
+    elif each.cost(dropped(analysis, any_width, everything(any_width))) <= each.most:
         cause = f"widths that are multiples of {rounding.block} keep them: give --round-to 1"
     else:
         cause = largest_cause(analysis, each, least)

@@ -85,11 +85,9 @@ def parameter_terms(analysis: Analysis, size_of: Mapping[str, float] | None = No
                 free *= size
                 continue
             lanes = analysis.lanes.of_label[of_axis]
-            one = lanes if lanes.ndim == 1 else of_a_group(lanes)
-            if one is None:
-                free *= lanes.shape[1]
-            else:
-                factors.append(one)
+            times, counted = (1, [lanes]) if lanes.ndim == 1 else _of_a_group(lanes)
+            free *= times
+            factors += counted
         products.append((free, factors))
     return terms(products)
 
@@ -107,15 +105,13 @@ def mac_terms(analysis: Analysis, sizes: Mapping[str, int], nodes: Iterable[str]
             weight = float(max(value_at(product.size, at), 0))
             factors = [of_label[labels.reshape(-1)] for labels in (*product.counted, *product.repeated)]
             for labels in product.per_group:
-                one = of_a_group(of_label[labels])
-                if one is None:
-                    weight *= labels.shape[1]
-                else:
-                    factors.append(one)
+                times, counted = _of_a_group(of_label[labels])
+                weight *= times
+                factors += counted
             products.append((weight, factors))
     return terms(products)
 
 
-def of_a_group(lanes: IntArray) -> Factor | None:
-    """Return the lanes of a group that stays: int64 [n] of [groups, n]; None where all n stay with their group."""
-    return None if (lanes == lanes[:, :1]).all() else lanes[0]
+def _of_a_group(lanes: IntArray) -> tuple[int, list[Factor]]:
+    """Return the width of a group that stays, of lanes [groups, n]: n where all n stay with it, else the first one's."""
+    return (lanes.shape[1], []) if (lanes == lanes[:, :1]).all() else (1, [lanes[0]])

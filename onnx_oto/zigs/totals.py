@@ -51,7 +51,7 @@ def at_price(families: Sequence[Family], total: int) -> IntArray:
     low, high = 0, len(every) - 1
     while low < high:  # the lowest price at which enough goes
         middle = (low + high) // 2
-        if _lanes(families, _answers(families, slopes, float(every[middle]))) < total:
+        if lanes_of(families, _answers(families, slopes, float(every[middle]))) < total:
             low = middle + 1
         else:
             high = middle
@@ -63,7 +63,8 @@ def _answers(families: Sequence[Family], slopes: Sequence[FloatArray], price: fl
     return np.array(found, np.int64)
 
 
-def _lanes(families: Sequence[Family], counts: IntArray) -> int:
+def lanes_of(families: Sequence[Family], counts: IntArray) -> int:
+    """Return how many lanes go at these counts."""
     return int(sum(k * f.step for f, k in zip(families, counts, strict=True)))
 
 
@@ -122,7 +123,7 @@ def to_total(
 
     Dynamic programming over families and lanes: a few steps of each family around `counts`, more when those do not do.
     """
-    start = _lanes(families, counts)
+    start = lanes_of(families, counts)
     reach, every = _FIRST_REACH, max((len(family.steps) for family in families), default=1)
     while True:
         found = _within(families, losses, counts, total - start, reach)

@@ -99,6 +99,14 @@ def families(
     return tuple(result)
 
 
+def dropped(analysis: Analysis, families: Sequence[Family], counts: Sequence[int] | IntArray) -> BoolArray:
+    """Return the lanes that go where each family loses so many units: bool [lanes]."""
+    drop = np.zeros(analysis.lanes.count, bool)
+    for family, count in zip(families, counts, strict=True):
+        drop[family.units[:count].reshape(-1)] = True
+    return drop
+
+
 def _cells(
     analysis: Analysis, apart: IntArray | None
 ) -> tuple[IntArray, tuple[tuple[str, tuple[IntArray, ...], bool], ...]]:

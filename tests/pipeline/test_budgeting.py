@@ -152,7 +152,7 @@ def sentences(opened: Opened, options: PruneOptions) -> list[str]:
     kept = kept_by(opened, options)
     budgets = budgets_of(opened, options)
     made = plan(
-        opened.analysis,
+        opened,
         kept.choice,
         kept.budgets,
         rounding_of(opened.analysis, options, budgets, options.scope),

@@ -17,7 +17,7 @@ from onnx_oto.pipeline.latency.probing import PASSES, measured
 from onnx_oto.pipeline.latency.table import Table, digest, read_table, require_writable, table, write_table
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.options import BudgetOptions
-from onnx_oto.runtime.bench import Bench, probe_block
+from onnx_oto.runtime.bench import Bench, Host, probe_block
 from onnx_oto.runtime.comparing import Feeding, feeds_at
 from onnx_oto.runtime.timing import Latencies, compared, default_threads
 from onnx_oto.zigs import Analysis
@@ -81,6 +81,11 @@ def make_table(opened: Opened, bench: Bench, feeding: Feeding, python: str, thre
     return made
 
 
+def threads_used(asked: int, host: Host) -> int:
+    """Return how many threads a run has where so many were asked for; 0 = the default of the runtime."""
+    return asked or min(default_threads(), host.cores)
+
+
 def fitting_table(opened: Opened, path: str | os.PathLike[str]) -> Table:
     """Return a table that was made of this model. Raises StorageError, and UsageError for another one."""
     known = read_table(path)
@@ -130,7 +135,7 @@ class Clock:
             self.feed,
             *times,
             f"{host.runtime} {host.version}",
-            self.threads or min(default_threads(), host.cores),
+            threads_used(self.threads, host),
         )
 
 
@@ -159,7 +164,7 @@ def clock_for(opened: Opened, options: BudgetOptions, feeding: Feeding, say: Say
                     say(f"latency table: {path}")
             yield Clock(bench, feed_of(opened.analysis, feeding, bench), options.threads, made, path is None)
         return
-    threads = known.threads or min(default_threads(), known.host.cores)
+    threads = threads_used(known.threads, known.host)
     if options.threads not in (0, threads):
         raise UsageError(
             f"'{path}' was measured with {threads} threads, not with --threads {options.threads}: leave --threads out, "
@@ -190,7 +195,7 @@ def clock_at_the_end(
         yield Clock(bench, feed_of(analysis, feeding, bench), threads, known)
 
 
-def _told(host: Any) -> str:
+def _told(host: Host) -> str:
     return f"{host.runtime} {host.version} on {host.processor}, {host.cores} cores"
 
 

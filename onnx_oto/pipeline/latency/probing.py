@@ -16,7 +16,7 @@ from onnx_oto.runtime.bench import Bench, Measured
 from onnx_oto.surgery import cut
 from onnx_oto.zigs import Analysis
 from onnx_oto.zigs.totals import at_share
-from onnx_oto.zigs.units import Family, families
+from onnx_oto.zigs.units import dropped, families
 from onnx_oto.zigs.widths import Rounding, rounded, told_apart
 
 Feed = Mapping[str, npt.NDArray[Any]]
@@ -59,21 +59,14 @@ def probes(analysis: Analysis, rounding: Rounding, seed: int = 0) -> Iterator[tu
     )
     yield np.zeros(analysis.lanes.count, bool), True
     for share in SHARES:
-        yield _dropped(analysis, offered, at_share(offered, share).tolist()), True
+        yield dropped(analysis, offered, at_share(offered, share).tolist()), True
     for _ in range(IRREGULAR):
-        yield _dropped(analysis, offered, [int(rng.choice(family.steps)) for family in offered]), True
+        yield dropped(analysis, offered, [int(rng.choice(family.steps)) for family in offered]), True
     just_below = [
         min(count + 1, family.limit)
         for count, family in zip(at_share(offered, 0.5).tolist(), offered, strict=True)
     ]
-    yield _dropped(analysis, offered, just_below), False
-
-
-def _dropped(analysis: Analysis, offered: tuple[Family, ...], counts: list[int]) -> BoolArray:
-    drop = np.zeros(analysis.lanes.count, bool)
-    for family, count in zip(offered, counts, strict=True):
-        drop[family.units[:count].reshape(-1)] = True
-    return drop
+    yield dropped(analysis, offered, just_below), False
 
 
 def measured(analysis: Analysis, bench: Bench, feed: Feed, rounding: Rounding, say: Say) -> list[Probe]:

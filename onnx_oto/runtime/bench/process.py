@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from onnx_oto.errors import CrashedError, LimitError, OtoError, RuntimeMissingError, one_line
-from onnx_oto.runtime.worker import cause
+from onnx_oto.runtime.worker import cause, end_process
 
 SCRIPT = Path(__file__).with_name("bench_child.py")
 START_SECONDS = 60.0
@@ -88,12 +88,7 @@ class Process:
 
     def kill(self) -> None:
         """End the process at once."""
-        with contextlib.suppress(OSError):
-            self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            with contextlib.suppress(OSError):
-                cast(IO[str], stream).close()
+        end_process(self._process)
 
     def _pipe(self, name: str) -> IO[str]:
         return cast(IO[str], getattr(self._process, name))
