@@ -113,5 +113,5 @@ def mac_terms(analysis: Analysis, sizes: Mapping[str, int], nodes: Iterable[str]
 
 
 def _of_a_group(lanes: IntArray) -> tuple[int, list[Factor]]:
-    """Return the width of a group that stays, of lanes [groups, n]: n where all n stay with it, else the first one's."""
+    """Return the width of a group that stays, of lanes [groups, n]: n where all n stay with it, else the first's."""
     return (lanes.shape[1], []) if (lanes == lanes[:, :1]).all() else (1, [lanes[0]])
