@@ -152,8 +152,7 @@ def within(
         return kept
     tried: list[tuple[float, Kept]] = []
     while True:
-        latency = clock.latencies(opened.model, kept.result.model)
-        real = latency.compact.median / latency.full.median * asked.full
+        real = clock.latencies(opened.model, kept.result.model).left * asked.full
         tried.append((real / asked.most, kept))
         if abs(real / asked.most - 1) <= CLOSE or len(tried) == _TRIALS:
             break

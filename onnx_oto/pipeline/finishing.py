@@ -23,7 +23,7 @@ from onnx_oto.model.normal.sharing import share_copies
 from onnx_oto.pipeline.budgeting import Goal
 from onnx_oto.pipeline.folder import COMPACT, TRAINED
 from onnx_oto.pipeline.latency.making import clock_at_the_end
-from onnx_oto.pipeline.measuring import warnings_of
+from onnx_oto.pipeline.measuring import missed, warnings_of
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.prune import cut_and_verify
 from onnx_oto.pipeline.result import Gain
@@ -77,7 +77,8 @@ def finish(
     if not options.skip_latency:
         feed = as_declared(lean, next(data.in_order(dataset.test, batch_size(lean) or 1)).inputs)
         latency = _elsewhere(analysis, small, options, feeding, goal) or measure(lean, lean_small, feed)
-        summary = replace(summary, latency=latency, warnings=warnings_of(latency, goal.rounding.block))
+        said = (*warnings_of(latency, goal.rounding.block), *missed(latency, goal.budgets))
+        summary = replace(summary, latency=latency, warnings=said)
     return removed, Gain(summary, (scores[0], scores[1]))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 import numpy.typing as npt
@@ -16,12 +16,15 @@ from onnx_oto.runtime.runner import Runner, first_line, in_onnxruntime
 from onnx_oto.runtime.sessions import Patience
 from onnx_oto.runtime.timing import TROUBLES, Latencies, Untimed, measure
 from onnx_oto.zigs import Analysis
+from onnx_oto.zigs.budgets import Budget
 from onnx_oto.zigs.widths import ALIGNMENT
 
 Feed: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 SHARE_OF_WORK = 0.25
 """Of the time that a verb took, what timing may take where that is more than some seconds."""
+MISSED = 1.1
+"""How many times the latency that was asked for is clearly more: what is measured varies from process to process."""
 MOST_SECONDS = 5.0
 """Seconds that one run may take at sizes that verification did not try."""
 MOST_TRIED = 3
@@ -79,6 +82,18 @@ def warnings_of(latency: Latencies | Untimed | None, round_to: object) -> tuple[
         )
     times = f"{latency.full.text} -> {latency.compact.text}"
     return (f"the compact model is slower: {times} in {latency.runtime}; {remedy}",)
+
+
+def missed(latency: Latencies | Untimed | None, budgets: Iterable[Budget]) -> tuple[str, ...]:
+    """Return what a user should be warned of where the compact model, measured, is clearly over a budget of latency."""
+    if not isinstance(latency, Latencies):
+        return ()
+    return tuple(
+        f"the compact model takes {latency.left:.1%} of the full one's time, --latency {each.asked} asked for "
+        f"{each.most / each.full:.1%}: measure a table on a quiet machine (`onnx-oto bench --table`), or ask for less"
+        for each in budgets
+        if each.name == "latency" and latency.left * each.full > MISSED * each.most
+    )
 
 
 def _running_feed(run: Runner, full: Analysis, summary: Summary, feeding: Feeding) -> Feed | None:

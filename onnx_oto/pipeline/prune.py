@@ -19,7 +19,7 @@ from onnx_oto.pipeline.budgeting import Plan, budgets_of, plan, rounding_of, wit
 from onnx_oto.pipeline.feeding import read_feeding
 from onnx_oto.pipeline.kept import stage_kept
 from onnx_oto.pipeline.latency.making import Clock, clock_for
-from onnx_oto.pipeline.measuring import measure_cut, warnings_of
+from onnx_oto.pipeline.measuring import measure_cut, missed, warnings_of
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import CompactOptions, PruneOptions
 from onnx_oto.pipeline.places import Output, files_read, require_apart, with_table
@@ -131,8 +131,9 @@ def prune(
             round_to=rounding.block,
             clock=clock,
         )
-    summary = replace(pruned.summary, warnings=(*planned.warnings(), *pruned.summary.warnings))
-    return replace(pruned, summary=summary, plan=planned)
+    summary = pruned.summary
+    said = (*planned.warnings(), *summary.warnings, *missed(summary.latency, budgets))
+    return replace(pruned, summary=replace(summary, warnings=said), plan=planned)
 
 
 def compact_zeros(

@@ -78,7 +78,7 @@ class Trained:
         if isinstance(
             summary.latency, Latencies
         ):  # in turn with the full model, whose time the budget is a share of
-            found["latency"] = summary.latency.compact.median / summary.latency.full.median
+            found["latency"] = summary.latency.left
         return [
             (each, float(found[each.name]) * (each.full if each.name == "latency" else 1.0))
             for each in self.goal.budgets

@@ -65,6 +65,11 @@ class Latencies:
     at: Mapping[str, int] = field(default_factory=dict)
 
     @property
+    def left(self) -> float:
+        """The share of the full model's time that the compact one takes."""
+        return self.compact.median / self.full.median
+
+    @property
     def is_faster(self) -> bool:
         """Whether the compact model is faster beyond the interval, and by more than nobody notices."""
         return self.ratio[1] < 1 and self.full.median > MARGIN * self.compact.median

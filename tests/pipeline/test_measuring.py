@@ -12,8 +12,10 @@ from onnx import numpy_helper, parser
 
 import onnx_oto
 from onnx_oto.errors import UnsupportedError
-from onnx_oto.pipeline.measuring import warnings_of
+from onnx_oto.pipeline.measuring import missed, warnings_of
 from onnx_oto.runtime.timing import Latencies, Latency, Untimed
+from onnx_oto.zigs.budgets import budget
+from onnx_oto.zigs.terms import terms
 
 HEADER = '<ir_version: 8, opset_import: ["" : 17]>\n'
 PLAIN = "g (float[N,6] x) => (float[N,3] y) { a = MatMul(x, w1) b = Relu(a) y = MatMul(b, w2) }"
@@ -51,6 +53,22 @@ def write(tmp_path: Path) -> Callable[[str], Path]:
 
 def pruned(path: Path, **settings: object) -> onnx_oto.Pruned:
     return onnx_oto.prune(path, path.with_name("compact.onnx"), **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("compact", "asked", "says"),
+    [
+        (5.4, 0.5, ""),
+        (5.6, 0.5, "takes 56.0% of the full one's time, --latency 0.5 asked for 50.0%: measure a table"),
+        (5.6, "3ms", "takes 56.0% of the full one's time, --latency 3ms asked for 30.0%"),
+    ],
+)
+def test_a_budget_of_latency_that_was_missed_is_told(compact, asked, says):
+    latencies = budget("latency", asked, 10.0, terms([]))
+    told = missed(fast_and_slow(10.0, compact), [latencies, budget("macs", 0.5, 10.0, terms([]))])
+    assert len(told) == bool(says)
+    assert all(says in each for each in told)
+    assert missed(Untimed("it crashes"), [latencies]) == ()
 
 
 @pytest.mark.parametrize(
