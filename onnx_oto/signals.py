@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -21,6 +22,29 @@ LISTENERS: list[object] = []
 """Who takes a first signal for a wish at the moment."""
 AGAIN = 0.02
 """Seconds until a signal comes again whose exception was swallowed."""
+
+
+class Postponed:
+    """Inside `with POSTPONED:` a signal waits: what a few instructions make is also noted before it is heard."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.number: int | None = None
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self.depth -= 1
+        if not self.depth and self.number is not None:
+            number, self.number = self.number, None
+            signal.raise_signal(number)
+
+
+POSTPONED = Postponed()
 
 
 class Interrupted(BaseException):
@@ -83,7 +107,9 @@ class Ending:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._closed:
             return
-        if self.number is None:
+        if POSTPONED.depth:
+            POSTPONED.number = number
+        elif self.number is None:
             self.number, self._since = number, time.monotonic()
             if self._unwinds:
                 raise Interrupted(number)
@@ -114,3 +140,21 @@ class Ending:
         again = threading.Timer(AGAIN, signal.raise_signal, [error.number])
         again.daemon = True
         again.start()
+
+
+UNDONE: list[Callable[[], object]] = []
+"""What cleans up after blocks that are open, the newest last. Each may be called again, and by `clean_up`."""
+
+
+def done(clean: Callable[[], object]) -> None:
+    """Clean up, and forget it."""
+    clean()
+    with contextlib.suppress(ValueError):  # `clean_up` came first
+        UNDONE.remove(clean)
+
+
+def clean_up() -> None:
+    """Do what a signal kept blocks from doing: no `finally` is safe from one that comes as it begins."""
+    while UNDONE:
+        with contextlib.suppress(OSError):
+            UNDONE.pop()()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sys
 import time
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from onnx_oto import signals
+from onnx_oto.model.files.replace import together
 from onnx_oto.signals import ENDING, Ending, Interrupted
 
 
@@ -106,3 +108,37 @@ def test_ignored_signals_stay_ignored(ending):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     ending.install()
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers that send signals")
+def test_files_of_a_moment_are_gone_wherever_a_signal_comes(ending, tmp_path):
+    """Between the making of a lock or a temporary file and the note that it is there, too."""
+    ending.unwind()
+    rng = random.Random(1)
+    signal.signal(signal.SIGALRM, ending._handle)
+    begin = time.perf_counter()
+    with together() as files, files.writing(files.claim(tmp_path / "file")) as file:
+        file.write(b"first")
+    takes = time.perf_counter() - begin
+    heard = 0
+    try:
+        for turn in range(600):
+            ending.number = None
+            try:
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-6, takes))
+                with together() as files:
+                    target = files.claim(tmp_path / "file")
+                    with files.writing(target) as file:
+                        file.write(b"%d" % turn)
+                    with files.creating(tmp_path / f"data{turn}", like=target):
+                        pass
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Interrupted:
+                heard += 1
+            signals.clean_up()
+            (tmp_path / f"data{turn}").unlink(missing_ok=True)
+            assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    assert heard > 100

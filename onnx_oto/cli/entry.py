@@ -10,7 +10,7 @@ from typing import NoReturn
 from onnx_oto.cli import streams
 from onnx_oto.cli.ending import INTERRUPTED, Trouble, leave_at_once
 from onnx_oto.cli.verbs import VERBS
-from onnx_oto.signals import Ending, Interrupted
+from onnx_oto.signals import Ending, Interrupted, clean_up
 
 
 def main() -> NoReturn:
@@ -29,6 +29,7 @@ def main() -> NoReturn:
     ending.install()
     streams.take_over(debug=bool(os.environ.get("ONNX_OTO_DEBUG")))
     result = _run(arguments, ending)
+    clean_up()
     if isinstance(result, Trouble):
         result.report(as_json=as_json)
         if result.kind == INTERRUPTED:

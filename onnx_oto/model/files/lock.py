@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import sys
 import time
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from onnx_oto.errors import StorageError
+from onnx_oto.signals import POSTPONED, UNDONE, done
 
 _POLL_SECONDS = 0.05
 _TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
@@ -41,37 +43,42 @@ def hold(path: Path, *, wait: float = 0.0) -> Iterator[bool]:
     process ends, however it does; a file that is left then locks nothing. Raises OSError when the file cannot be made.
     """
     end = time.monotonic() + wait
-    while (descriptor := _try(path)) is None:
-        if time.monotonic() >= end:
-            raise StorageError(
-                f"another process is writing there (it holds '{path}'): wait until it has ended"
-            )
-        time.sleep(_POLL_SECONDS)
+    held: list[int] = []  # the descriptor, from when it is there until it is closed
+    release = functools.partial(_release, path, held)
+    UNDONE.append(release)
     try:
-        yield descriptor >= 0
+        while not _try(path, held):
+            if time.monotonic() >= end:
+                raise StorageError(
+                    f"another process is writing there (it holds '{path}'): wait until it has ended"
+                )
+            time.sleep(_POLL_SECONDS)
+        yield bool(held)
     finally:
-        _release(path, descriptor)
+        done(release)
 
 
-def _try(path: Path) -> int | None:
-    """Return the descriptor of the locked file, -1 where locks are unknown, None while another process has it."""
+def _try(path: Path, held: list[int]) -> bool:
+    """Lock the file and put its descriptor into `held`, nothing where locks are unknown; False while it is taken."""
     while True:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except PermissionError:
-            if os.name == "nt" and path.exists():  # its holder is removing it
-                return None
-            raise
-        locked = _is_locked(descriptor)
-        if locked and _is_still(path, descriptor):
-            return descriptor
-        os.close(descriptor)
-        if locked is None:
-            with contextlib.suppress(OSError):
-                path.unlink()
-            return -1
-        if not locked:
-            return None
+        with POSTPONED:
+            try:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            except PermissionError:
+                if os.name == "nt" and path.exists():  # its holder is removing it
+                    return False
+                raise
+            locked = _is_locked(descriptor)
+            if locked and _is_still(path, descriptor):
+                held.append(descriptor)
+                return True
+            os.close(descriptor)
+            if locked is None:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                return True
+            if not locked:
+                return False
 
 
 def _is_locked(descriptor: int) -> bool | None:
@@ -95,13 +102,13 @@ def _is_still(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _release(path: Path, descriptor: int) -> None:
-    if descriptor < 0:
-        return
-    if os.name != "nt":
+def _release(path: Path, held: list[int]) -> None:
+    """Remove and close the file, once, however often it is called."""
+    if held and os.name != "nt":
         with contextlib.suppress(OSError):
             path.unlink()
-    os.close(descriptor)
-    if os.name == "nt":  # open files cannot be removed there, by others neither
-        with contextlib.suppress(OSError):
-            path.unlink()
+    while held:
+        os.close(held.pop())
+        if os.name == "nt":  # open files cannot be removed there, by others neither
+            with contextlib.suppress(OSError):
+                path.unlink()

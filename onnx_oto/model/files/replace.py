@@ -8,12 +8,13 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from onnx_oto.errors import StorageError
 from onnx_oto.model.files.lock import hold
+from onnx_oto.signals import POSTPONED, UNDONE, done
 
 _WAIT_SECONDS = 60.0
 
@@ -29,11 +30,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 def together() -> Iterator[Replacements]:
     """Collect files that take their places when the block ends well; otherwise nothing has changed."""
     files = Replacements()
+    close = files.close
+    UNDONE.append(close)
     try:
         yield files
         files.commit()
     finally:
-        files.close()
+        done(close)
 
 
 class Replacements:
@@ -95,33 +98,42 @@ class Replacements:
         path.write_text(text, encoding="utf-8")
 
     def commit(self) -> None:
-        """Give every file its place. When one cannot have it, the others are put back."""
+        """Give every file its place. When one cannot have it, the others are put back. No signal comes between.
+
+        A single file is not put back: the rename that gave it its place was the last that could fail.
+        """
         backups: dict[Path, Path] = {}
         begun: list[tuple[Path, Path]] = []
+        with POSTPONED:
+            try:
+                for temporary, target in self._ready:
+                    if len(self._ready) > 1 and target.exists():
+                        backups[target] = beside(target, "old")
+                        self._scratch.append(backups[target])
+                        _duplicate(target, backups[target])
+                    begun.append((temporary, target))
+                    os.replace(temporary, target)
+            except BaseException:
+                self._put_back(begun, backups)
+                raise
+            self._created.clear()
         try:
-            for temporary, target in self._ready:
-                if len(self._ready) > 1 and target.exists():
-                    backups[target] = beside(target, "old")
-                    self._scratch.append(backups[target])
-                    _duplicate(target, backups[target])
-                begun.append((temporary, target))
-                os.replace(temporary, target)
             for folder in {target.parent for _, target in self._ready}:
                 sync_folder(folder)
-        except BaseException:
-            for temporary, target in reversed(begun):
-                if temporary.exists():
-                    continue  # it never went
-                if target in backups:
-                    self._scratch.remove(backups[target])  # should it not come back, it is not removed either
-                    os.replace(backups[target], target)
-                else:
-                    target.unlink(missing_ok=True)
-            raise
-        self._created.clear()
-        for path in self._discarded:
-            with contextlib.suppress(OSError):
-                path.unlink()
+        finally:
+            for path in self._discarded:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def _put_back(self, begun: list[tuple[Path, Path]], backups: Mapping[Path, Path]) -> None:
+        for temporary, target in reversed(begun):
+            if temporary.exists():
+                continue  # it never went
+            if target in backups:
+                self._scratch.remove(backups[target])  # should it not come back, it is not removed either
+                os.replace(backups[target], target)
+            else:
+                target.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Remove what is temporary, and let others write the targets."""
@@ -132,9 +144,11 @@ class Replacements:
 
     @contextlib.contextmanager
     def _open(self, path: Path, like: Path, made: list[Path] | None = None) -> Iterator[BinaryIO]:
-        with open(path, "xb") as file:
+        with POSTPONED:
+            opened = open(path, "xb")  # noqa: SIM115  a signal comes when it is noted
             if made is not None:
                 made.append(path)
+        with opened as file:
             if os.name != "nt" and like.exists():
                 with contextlib.suppress(OSError):  # file systems without modes
                     os.chmod(path, stat.S_IMODE(like.stat().st_mode) & 0o777)
