@@ -104,11 +104,17 @@ class Header:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Both splits, and sentences that say what is done to the data."""
+    """The splits, and sentences that say what is done to the data.
+
+    val: what choices are made by, None where nothing was set apart. classes: names of the labels, in their order, where
+    the data know them.
+    """
 
     train: Source
     test: Source
     notes: tuple[str, ...] = ()
+    val: Source | None = None
+    classes: tuple[str, ...] = ()
 
 
 class Opening(Protocol):

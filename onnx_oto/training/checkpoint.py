@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,21 @@ from onnx_oto.training.events import EpochEnded
 
 Array = npt.NDArray[Any]
 
-VERSION = 2
+VERSION = 3
 _OPTIMIZER = "optimizer."
+_PART = "part."
+
+
+class Part(Protocol):
+    """What has a state of its own between two steps, besides parameters, statistics and optimizer."""
+
+    def state(self) -> Mapping[str, Array]:
+        """Return the state: arrays by names without a dot. They are not kept beyond the call."""
+        ...
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Take over what `state` returned."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,7 @@ class Checkpoint:
     slices: dict[str, tuple[int, tuple[int, ...]]]
     passes: int
     run: dict[str, Any]
+    parts: dict[str, dict[str, Array]]
 
 
 def save_checkpoint(
@@ -69,6 +83,7 @@ def save_checkpoint(
     progress: Position,
     *,
     run: Mapping[str, Any] | None = None,
+    parts: Mapping[str, Part] | None = None,
 ) -> None:
     """Write the state of a run; an existing file is replaced in one step, or left as it was.
 
@@ -90,6 +105,8 @@ def save_checkpoint(
         "buffers": np.concatenate(flat) if flat else np.zeros(0, np.float32),
         **{_OPTIMIZER + key: value for key, value in optimizer.state().items()},
     }
+    for name, part in (parts or {}).items():
+        arrays |= {f"{_PART}{name}.{key}": value for key, value in part.state().items()}
     _write(Path(path), arrays)
 
 
@@ -107,11 +124,18 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     raise StorageError(f"checkpoint {str(path)!r} is damaged ({reason}): use an older one, or start again")
 
 
-def restore(checkpoint: Checkpoint, session: GradientSession, optimizer: Optimizer) -> Position:
-    """Put the state into a session and an optimizer built as for the first start; return where to go on.
+def restore(
+    checkpoint: Checkpoint,
+    session: GradientSession,
+    optimizer: Optimizer,
+    parts: Mapping[str, Part] | None = None,
+) -> Position:
+    """Put the state into a session, an optimizer and parts built as for the first start; return where to go on.
 
     Raises UsageError when the checkpoint is of another model.
     """
+    if set(parts or {}) != set(checkpoint.parts):
+        raise UsageError("the checkpoint is of other settings: resume with those of the first start")
     if checkpoint.slices != session.slices or list(checkpoint.buffers) != list(session.buffers):
         other = sorted(set(checkpoint.slices) ^ set(session.slices)) or ["other shapes"]
         raise UsageError(
@@ -121,6 +145,8 @@ def restore(checkpoint: Checkpoint, session: GradientSession, optimizer: Optimiz
     for name, value in checkpoint.buffers.items():
         np.copyto(session.buffers[name], value)
     optimizer.restore(checkpoint.optimizer)
+    for name, part in (parts or {}).items():
+        part.restore(checkpoint.parts[name])
     session.steps = checkpoint.passes
     return checkpoint.progress
 
@@ -137,6 +163,11 @@ def _parse(arrays: dict[str, Array]) -> Checkpoint:
         size = int(np.prod(shape, dtype=np.int64))
         buffers[name] = arrays["buffers"][used : used + size].reshape(shape)
         used += size
+    parts: dict[str, dict[str, Array]] = {}
+    for key, value in arrays.items():
+        if key.startswith(_PART):
+            name, inner = key[len(_PART) :].split(".", 1)
+            parts.setdefault(name, {})[inner] = value
     return Checkpoint(
         progress=Position(**fields, history=history),
         params=arrays["params"],
@@ -145,6 +176,7 @@ def _parse(arrays: dict[str, Array]) -> Checkpoint:
         slices={name: (offset, tuple(shape)) for name, offset, shape in meta["slices"]},
         passes=meta["passes"],
         run=meta["run"],
+        parts=parts,
     )
 
 

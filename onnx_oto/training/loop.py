@@ -20,7 +20,7 @@ from onnx_oto.gradients import GradientSession
 from onnx_oto.losses import Loss, make
 from onnx_oto.metrics import metrics_for
 from onnx_oto.optim import Optimizer
-from onnx_oto.training.checkpoint import Position, save_checkpoint
+from onnx_oto.training.checkpoint import Part, Position, save_checkpoint
 from onnx_oto.training.evaluate import Provider, Score, evaluate, gather
 from onnx_oto.training.events import EpochEnded, Observer, Observers, Skipped, Started, Stepped
 from onnx_oto.training.guard import Guard
@@ -99,14 +99,15 @@ def train(
     checkpoint: str | os.PathLike[str] | None = None,
     run: Mapping[str, Any] | None = None,
     start: Position | None = None,
+    parts: Mapping[str, Part] | None = None,
 ) -> History:
     """Train the parameters of `session` in place and return what happened.
 
     stop: asked before every batch; when it says True, a step that has begun is undone, the state is saved and the
     history returned. checkpoint: file that is replaced after every epoch and on stopping; `run` is stored in it.
-    start: where to go on, from `checkpoint.restore`. Raises DivergedError within the step in which loss or gradient
-    stop being finite and that may not be skipped (the parameters of the step before are back in the session),
-    DataError when not one step can be filled.
+    start: where to go on, from `checkpoint.restore`. parts: what else has a state that checkpoints hold. Raises
+    DivergedError within the step in which loss or gradient stop being finite and that may not be skipped (the
+    parameters of the step before are back in the session), DataError when not one step can be filled.
     """
     training = _Training(session, optimizer, data, recipe, observer or Observers(), stop or _never)
     begin = time.perf_counter()
@@ -119,7 +120,7 @@ def train(
         if finished:
             progress, score = training.close_epoch(progress, score)
         if checkpoint is not None:
-            save_checkpoint(checkpoint, session, optimizer, progress, run=run)
+            save_checkpoint(checkpoint, session, optimizer, progress, run=run, parts=parts)
         if not finished:
             break
     stopped = progress.epoch < recipe.epochs

@@ -67,8 +67,8 @@ def test_what_cannot_be_true_is_damage(file: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_another_version_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnx_oto.training.checkpoint.VERSION", 3)
-    with pytest.raises(StorageError, match="version 2, this program reads 3"):
+    monkeypatch.setattr("onnx_oto.training.checkpoint.VERSION", 4)
+    with pytest.raises(StorageError, match="version 3, this program reads 4"):
         load_checkpoint(file)
 
 
@@ -91,3 +91,27 @@ def test_restoring_fills_the_arrays_of_the_session_in_place(file: Path, make_ses
     np.testing.assert_array_equal(params, make_session().params)
     np.testing.assert_array_equal(mean, np.zeros(6))
     assert session.steps == 7
+
+
+class Sum:
+    """A part that has a state."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def state(self) -> dict[str, Any]:
+        return {"value": np.float64(self.value)}
+
+    def restore(self, state: Any) -> None:
+        self.value = float(state["value"])
+
+
+def test_parts_with_a_state_come_back(tmp_path: Path, make_session: Any) -> None:
+    path, optimizer = tmp_path / "state.npz", Dense(Sgd(), SIZE)
+    save_checkpoint(path, make_session(), optimizer, Position(), parts={"sum": Sum(0.1), "other": Sum(2)})
+    parts = {"sum": Sum(0), "other": Sum(0)}
+    restore(load_checkpoint(path), make_session(), optimizer, parts)
+    assert {name: part.value for name, part in parts.items()} == {"sum": 0.1, "other": 2}
+    for other in ({}, {"sum": Sum(0)}):
+        with pytest.raises(UsageError, match="other settings"):
+            restore(load_checkpoint(path), make_session(), optimizer, other)
