@@ -19,6 +19,7 @@ from onnx_oto.pipeline.choice_options import (
     min_keep_setting,
 )
 from onnx_oto.pipeline.loss_options import LossOptions
+from onnx_oto.pipeline.norm_options import NormOptions
 from onnx_oto.pipeline.running_options import CompactOptions, FeedOptions, LimitOptions, PathLike
 from onnx_oto.settings import AnalysisOptions, Settings, setting
 from onnx_oto.settings.base import Setting
@@ -192,7 +193,7 @@ class PruneOptions(RankOptions, BudgetOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(LossOptions, BudgetOptions):
+class TrainOptions(NormOptions, LossOptions, BudgetOptions):
     """How to train. A default that depends on another setting is None until `resolved`."""
 
     epochs: int = setting(10, "Passes over the training data.", check=at_least(1))

@@ -20,11 +20,13 @@ from onnx_oto.pipeline.budgeting import Goal, budgets_of, plan, rounding_of, wit
 from onnx_oto.pipeline.feeding import parse_numbers, read_feeding
 from onnx_oto.pipeline.latency.making import Clock, clock_for
 from onnx_oto.pipeline.loss_options import LossOptions
+from onnx_oto.pipeline.norms import Norms, calibrate, norms_for
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import DEFAULT_SPARSITY, TrainOptions
 from onnx_oto.pipeline.prune import require_passed
 from onnx_oto.runtime.comparing import Feeding, compare
 from onnx_oto.runtime.comparing.computable import require_computable
+from onnx_oto.runtime.limits import limited
 from onnx_oto.surgery import Compacted, kept_inside
 from onnx_oto.zigs import Analysis, Choice, choose, parameters, score, zero_dropped
 from onnx_oto.zigs.budgets import Budget
@@ -47,6 +49,7 @@ class Ready:
     dataset: data.Dataset
     feeding: Feeding
     goal: Goal = field(default_factory=Goal)
+    norms: Norms = field(default_factory=Norms)
 
 
 def make_ready(
@@ -69,13 +72,15 @@ def make_ready(
     served = serving_of(opened, options, opening)
     for name, number in served.values.items():
         say(f"input {name!r} is {number:g} in training")
-    preparation = _prepared(opened, served, options, backend, opening, say)
+    names = _names(opened, options, say)
+    norms, told_norms = norms_for(opened, names) if options.batch_norm == "put-back" else (Norms(), ())
+    preparation = _prepared(opened, served, options, backend, opening, names, norms)
     require_trainable(preparation.refusals)
     if opening is None:
         raise trouble or DataError(f"{str(source)!r} holds no data")
     _say_outputs(opened, preparation, options, say)
     _say_ceiling(opened.analysis, say)
-    for note in opened.notes:
+    for note in (*opened.notes, *told_norms):
         say(note)
     feeding = read_feeding(opened.model, options)
     goal = Goal()
@@ -88,7 +93,12 @@ def make_ready(
     _, shrunk = data.fit_batch(opening.train.samples, options.batch)
     if shrunk:
         say(shrunk)
-    return Ready(opened, served, preparation, dataset, feeding, goal)
+    if norms.layers:
+        batch = preparation.spec.batch
+        with limited(options.limits):
+            norms = calibrate(norms, opened, served, dataset.train, batch=batch, seed=options.seed)
+        preparation = prepare(norms.within(served.served(opened.master)), preparation.spec, backend)
+    return Ready(opened, served, preparation, dataset, feeding, goal, norms)
 
 
 def _opened_data(source: str | os.PathLike[str]) -> tuple[data.Opening | None, OtoError | None]:
@@ -105,11 +115,11 @@ def _prepared(
     options: TrainOptions,
     backend: Backend,
     opening: data.Opening | None,
-    say: Say,
+    names: tuple[str, ...],
+    norms: Norms,
 ) -> Preparation:
     """Return the preparation for the sizes of the data, or for guessed ones where there are none."""
-    names = _names(opened, options, say)
-    model = serving.served(opened.master)
+    model = norms.within(serving.served(opened.master))
     patterns = open_inputs(model)
     shapes = {name: tuple(size or OPEN_SIZE for size in sizes) for name, sizes in patterns.items()}
     targets: dict[str, tuple[int, ...]] = {}
@@ -119,7 +129,7 @@ def _prepared(
         targets = {name: sample.shape for name, sample in opening.train.targets.items()}
         batch, _ = data.fit_batch(opening.train.samples, options.batch)
     spec = TrainingSpec(
-        trainable=names,
+        trainable=(*names, *norms.trained),
         loss=options.make_loss(),
         batch=batch,
         shards=min(options.shards, batch),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from onnx_oto import data
 from onnx_oto.errors import DivergedError
 from onnx_oto.gradients import GradientSession
 from onnx_oto.optim import Optimizer
-from onnx_oto.pipeline.finishing import finish
+from onnx_oto.pipeline.finishing import finish, named_outputs
 from onnx_oto.pipeline.folder import (
     CHECKPOINT,
     FILES,
@@ -29,6 +29,7 @@ from onnx_oto.pipeline.folder import (
     write_json,
 )
 from onnx_oto.pipeline.latency.table import write_table
+from onnx_oto.pipeline.norms import check_folded
 from onnx_oto.pipeline.optimizing import make_optimizer
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.places import Output, files_read, require_apart, with_table
@@ -86,7 +87,7 @@ def train(
     require_apart(*with_table(reads, others, options.table), "give another table")
     with claim(run, verb=record.verb, overwrite=options.overwrite) as folder:
         ready = make_ready(path, source, options, say)
-        rescue = Rescue(folder, ready.opened.model, options, say)
+        rescue = Rescue(folder, ready.opened.model, options, say, ready.norms.folded)
         with rescue:
             history, zeroed = _fit(
                 ready, options, folder, rescue, observer, stop, listening or nullcontext(), record
@@ -101,6 +102,7 @@ def train(
             for name in MODELS:
                 folder.place(name)
             with limited(UNLIMITED):  # the model has proved itself, and nothing that was trained may be lost
+                _check_norms(ready, options, rescue.trained, say)
                 removed, gain = finish(
                     ready.opened.model,
                     ready.opened.origins,
@@ -136,7 +138,7 @@ def _fit(
         session = ready.preparation.build()
     try:
         optimizer = make_optimizer(
-            ready.opened.analysis, session, options, _steps(ready, options), ready.goal
+            ready.opened.analysis, session, options, _steps(ready, options), ready.goal, ready.norms
         )
         recipe = _recipe(ready, options)
         require_measurable(
@@ -156,6 +158,18 @@ def _fit(
     finally:
         rescue.take(session)
         session.close()
+
+
+def _check_norms(ready: Ready, options: TrainOptions, weights: Mapping[str, Any], say: Say) -> None:
+    """Compare the model with norms and the one they are folded into, where there are any. Raises OtoError."""
+    if not ready.norms.layers:
+        return
+    outputs = named_outputs(ready.opened.model, options, ready.preparation.loss)
+    verdict = check_folded(ready.norms, ready.opened, ready.serving, outputs, weights, ready.dataset.test)
+    say(
+        f"the norms put back are folded in again: largest difference {verdict.max_abs:.1e} "
+        f"({verdict.max_rel:.1e} of the largest output) on {verdict.samples} test samples"
+    )
 
 
 def _steps(ready: Ready, options: TrainOptions) -> int:
