@@ -7,12 +7,13 @@ vague and make the loss on the test data another number than the loss in trainin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx
 from onnx import helper
 
+from onnx_oto.losses.loss import Loss
 from onnx_oto.model import Shape, infer
 from onnx_oto.model.graph.names import all_names, fresh
 from onnx_oto.model.graph.node import opset_of, standard_domain
@@ -41,6 +42,11 @@ def read(model: onnx.ModelProto, output: str, activations: Mapping[str, int | No
     if axis is not None and not _works_over(model, node, moves, output, axis):
         return output
     return _moved(model, node.input[0], moves)
+
+
+def read_all(model: onnx.ModelProto, outputs: Sequence[str], loss: Loss) -> list[str]:
+    """Return what a settled loss reads for each of its outputs, see `read`."""
+    return [read(model, name, loss.activations(at)) for at, name in enumerate(outputs)]
 
 
 def _works_over(

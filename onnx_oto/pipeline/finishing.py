@@ -13,7 +13,7 @@ import onnx
 
 from onnx_oto import data
 from onnx_oto.errors import OtoError
-from onnx_oto.losses import Loss, read
+from onnx_oto.losses import Loss, read_all
 from onnx_oto.model import save
 from onnx_oto.model.graph.order import drop_unneeded
 from onnx_oto.model.graph.tensors import from_array
@@ -133,7 +133,7 @@ def reading(model: onnx.ModelProto, outputs: Sequence[str], loss: Loss) -> onnx.
     """Return a copy of `model` that gives what the loss reads of these outputs: the tensors it was trained on."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    return trimmed(result, [read(result, name, loss.activations) for name in outputs])
+    return trimmed(result, read_all(result, outputs, loss))
 
 
 def trimmed(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:

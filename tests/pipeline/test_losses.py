@@ -174,7 +174,7 @@ def test_a_teacher_provides_the_target(data, tmp_path):
     matrix = np.random.default_rng(5).standard_normal((6, 3)).astype(np.float32) * 2
     spec = TrainingSpec(("w1", "w2", "w3"), Distilled(), batch=16, shards=2)
     session = prepare(onnx.load(path), spec, choose_backend()).build()
-    providers = {"teacher": lambda batch: batch["x"] @ matrix}
+    providers = (lambda batch: {"teacher": batch.inputs["x"] @ matrix},)
     recipe = Recipe(30, 16, lambda step: 0.2, Distilled(), providers=providers)
     history = run_loop(session, Dense(Sgd(), session.params.size), dataset, recipe)
     (x,) = (dataset.test.inputs["x"].take(slice(None)),)
