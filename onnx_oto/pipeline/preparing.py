@@ -18,12 +18,14 @@ from onnx_oto.losses import Target
 from onnx_oto.model.normal.serving import Serving, data_inputs, serving
 from onnx_oto.pipeline.budgeting import Goal, budgets_of, plan, rounding_of, within
 from onnx_oto.pipeline.feeding import parse_numbers, read_feeding
+from onnx_oto.pipeline.finishing import named_outputs
 from onnx_oto.pipeline.latency.making import Clock, clock_for
 from onnx_oto.pipeline.loss_options import LossOptions
 from onnx_oto.pipeline.norms import Norms, calibrate, norms_for
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import DEFAULT_SPARSITY, TrainOptions
 from onnx_oto.pipeline.prune import require_passed
+from onnx_oto.pipeline.starting import Found, find_start
 from onnx_oto.runtime.comparing import Feeding, compare
 from onnx_oto.runtime.comparing.computable import require_computable
 from onnx_oto.runtime.limits import limited
@@ -50,6 +52,7 @@ class Ready:
     feeding: Feeding
     goal: Goal = field(default_factory=Goal)
     norms: Norms = field(default_factory=Norms)
+    start: Found | None = None
 
 
 def make_ready(
@@ -93,12 +96,19 @@ def make_ready(
     _, shrunk = data.fit_batch(opening.train.samples, options.batch)
     if shrunk:
         say(shrunk)
+    start = None
+    if options.from_ == "auto":
+        outputs = named_outputs(opened.model, options, preparation.loss)
+        with limited(options.limits):
+            start = find_start(
+                opened, names, served, outputs, preparation.loss, dataset.train, seed=options.seed
+            )
     if norms.layers:
         batch = preparation.spec.batch
         with limited(options.limits):
             norms = calibrate(norms, opened, served, dataset.train, batch=batch, seed=options.seed)
         preparation = prepare(norms.within(served.served(opened.master)), preparation.spec, backend)
-    return Ready(opened, served, preparation, dataset, feeding, goal, norms)
+    return Ready(opened, served, preparation, dataset, feeding, goal, norms, start)
 
 
 def _opened_data(source: str | os.PathLike[str]) -> tuple[data.Opening | None, OtoError | None]:

@@ -37,6 +37,7 @@ from onnx_oto.pipeline.preparing import Ready, Say, make_ready
 from onnx_oto.pipeline.recording import Record
 from onnx_oto.pipeline.rescue import Rescue
 from onnx_oto.pipeline.result import Trained
+from onnx_oto.pipeline.starting import set_by_start
 from onnx_oto.runtime.limits import UNLIMITED, limited
 from onnx_oto.training import (
     ClipNorm,
@@ -77,7 +78,8 @@ def train(
     (`record`: those of another verb that this run is the work of). Whatever fails after the last step, trained.onnx is
     written, and the error says so.
     """
-    options = (options or TrainOptions()).resolved()
+    given = options or TrainOptions()
+    options = given.resolved()
     record = record or Record("train", options, {"model": path, "data": source})
     begin = time.perf_counter()
     writes = [Output(Path(run) / name, model=name in MODELS) for name in (*FILES, MANIFEST)]
@@ -87,6 +89,12 @@ def train(
     require_apart(*with_table(reads, others, options.table), "give another table")
     with claim(run, verb=record.verb, overwrite=options.overwrite) as folder:
         ready = make_ready(path, source, options, say)
+        if ready.start is not None:
+            options = given.resolved(ready.start.start)
+            say(f"{ready.start.told()}; {set_by_start(given, options)}")
+            record = (
+                replace(record, settings=options) if isinstance(record.settings, TrainOptions) else record
+            )
         rescue = Rescue(folder, ready.opened.model, options, say, ready.norms.folded)
         with rescue:
             history, zeroed = _fit(
@@ -180,8 +188,8 @@ def _steps(ready: Ready, options: TrainOptions) -> int:
 
 def _recipe(ready: Ready, options: TrainOptions) -> Recipe:
     steps = _steps(ready, options)
-    warm_up = min(round(steps * options.warm_up), steps)
-    schedule = Schedule(options.schedule, options.learning_rate, steps, warm_up=warm_up)
+    warm_up = min(round(steps * options.pace.warm_up), steps)
+    schedule = Schedule(options.pace.schedule, options.learning_rate, steps, warm_up=warm_up)
     return Recipe(
         options.epochs,
         ready.preparation.spec.batch,
