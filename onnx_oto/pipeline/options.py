@@ -20,6 +20,7 @@ from onnx_oto.pipeline.choice_options import (
 )
 from onnx_oto.pipeline.loss_options import LossOptions
 from onnx_oto.pipeline.running_options import CompactOptions, FeedOptions, LimitOptions, PathLike
+from onnx_oto.pipeline.teacher_options import DISTILL, TeacherOptions
 from onnx_oto.settings import AnalysisOptions, Settings, setting
 from onnx_oto.settings.base import Setting
 from onnx_oto.settings.checks import at_least, not_negative, positive, share, threads
@@ -174,6 +175,11 @@ class InspectOptions(AnalysisOptions, RankOptions, LossOptions, LimitOptions):
         for name in ("data", "table"):
             if getattr(self, name) is not None and not self.curve:
                 raise UsageError(f"{name} is for the curve: give --curve too")
+        if self.loss.partition(":")[0] == DISTILL:
+            raise UsageError(
+                "the loss distill needs a teacher: `train` has one. Of data without labels it is told here "
+                "how far outputs are off"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +198,7 @@ class PruneOptions(RankOptions, BudgetOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(LossOptions, BudgetOptions):
+class TrainOptions(TeacherOptions, BudgetOptions):
     """How to train. A default that depends on another setting is None until `resolved`."""
 
     epochs: int = setting(10, "Passes over the training data.", check=at_least(1))

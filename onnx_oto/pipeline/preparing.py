@@ -8,14 +8,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import onnx
-
 from onnx_oto import data
 from onnx_oto.errors import DataError, OtoError, StorageError, UnsupportedError, UsageError
 from onnx_oto.gradients import Backend, Preparation, TrainingSpec, choose_backend, prepare, require_trainable
 from onnx_oto.gradients.graph.batching import Feed
 from onnx_oto.losses import Target
 from onnx_oto.model.normal.serving import Serving, data_inputs, serving
+from onnx_oto.pipeline.aim import Aim, keeping
 from onnx_oto.pipeline.budgeting import Goal, budgets_of, plan, rounding_of, within
 from onnx_oto.pipeline.feeding import parse_numbers, read_feeding
 from onnx_oto.pipeline.latency.making import Clock, clock_for
@@ -23,9 +22,14 @@ from onnx_oto.pipeline.loss_options import LossOptions
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import DEFAULT_SPARSITY, TrainOptions
 from onnx_oto.pipeline.prune import require_passed
+from onnx_oto.pipeline.sizes import open_inputs, sizes_of
+from onnx_oto.pipeline.teacher import Teacher, calibrated, provided, teacher_of
+from onnx_oto.pipeline.teaching import aim_of
 from onnx_oto.runtime.comparing import Feeding, compare
 from onnx_oto.runtime.comparing.computable import require_computable
 from onnx_oto.surgery import Compacted, kept_inside
+from onnx_oto.training import Score
+from onnx_oto.training.evaluate import Provider
 from onnx_oto.zigs import Analysis, Choice, choose, parameters, score, zero_dropped
 from onnx_oto.zigs.budgets import Budget
 from onnx_oto.zigs.freezing import frozen, held
@@ -33,20 +37,29 @@ from onnx_oto.zigs.learning import told
 
 Say = Callable[[str], None]
 
-OPEN_SIZE = 32
-"""What open sizes besides the batch are taken as while nothing is known of the data."""
-
 
 @dataclass(frozen=True, eq=False)
 class Ready:
-    """A model, data that fit it, and how to train: nothing is left that could be refused."""
+    """A model, data that fit it, and how to train: nothing is left that could be refused.
+
+    original: how good the model was when it
+    came, None before that is known.
+    """
 
     opened: Opened
     serving: Serving
     preparation: Preparation
     dataset: data.Dataset
     feeding: Feeding
+    aim: Aim
     goal: Goal = field(default_factory=Goal)
+    teacher: Teacher | None = None
+    original: Score | None = None
+
+    @property
+    def providers(self) -> tuple[Provider, ...]:
+        """What gives the targets that the data do not hold."""
+        return () if self.teacher is None else (self.teacher,)
 
 
 def make_ready(
@@ -69,11 +82,18 @@ def make_ready(
     served = serving_of(opened, options, opening)
     for name, number in served.values.items():
         say(f"input {name!r} is {number:g} in training")
-    preparation = _prepared(opened, served, options, backend, opening, say)
+    names = _names(opened, options, say)
+    aim, told = aim_of(opened, names, served, opening, options)
+    for sentence in told:
+        say(sentence)
+    opened, aim = keeping(opened, aim, options)
+    if aim.kept:
+        say(f"the channels of {', '.join(map(repr, aim.kept))} stay: the teacher's are compared with them")
+    preparation = _prepared(opened, served, names, aim, options, backend, opening)
     require_trainable(preparation.refusals)
     if opening is None:
         raise trouble or DataError(f"{str(source)!r} holds no data")
-    _say_outputs(opened, preparation, options, say)
+    _say_outputs(opened, aim, say)
     _say_ceiling(opened.analysis, say)
     for note in opened.notes:
         say(note)
@@ -88,7 +108,16 @@ def make_ready(
     _, shrunk = data.fit_batch(opening.train.samples, options.batch)
     if shrunk:
         say(shrunk)
-    return Ready(opened, served, preparation, dataset, feeding, goal)
+    teacher = None
+    aim = replace(aim, loss=preparation.loss)
+    if aim.lesson is not None:
+        teacher = teacher_of(
+            aim, opened, served, preparation.targets, dataset.train, options, preparation.shards
+        )
+        teacher = calibrated(teacher, dataset.train, options)
+        aim = replace(aim, loss=teacher.loss)
+        preparation = preparation.with_loss(teacher.loss)
+    return Ready(opened, served, preparation, dataset, feeding, aim, goal, teacher)
 
 
 def _opened_data(source: str | os.PathLike[str]) -> tuple[data.Opening | None, OtoError | None]:
@@ -102,28 +131,26 @@ def _opened_data(source: str | os.PathLike[str]) -> tuple[data.Opening | None, O
 def _prepared(
     opened: Opened,
     serving: Serving,
+    names: tuple[str, ...],
+    aim: Aim,
     options: TrainOptions,
     backend: Backend,
     opening: data.Opening | None,
-    say: Say,
 ) -> Preparation:
     """Return the preparation for the sizes of the data, or for guessed ones where there are none."""
-    names = _names(opened, options, say)
-    model = serving.served(opened.master)
-    patterns = open_inputs(model)
-    shapes = {name: tuple(size or OPEN_SIZE for size in sizes) for name, sizes in patterns.items()}
+    model = serving.served(aim.giving(opened.master))
+    shapes = sizes_of(open_inputs(model), opening)
     targets: dict[str, tuple[int, ...]] = {}
     batch = options.batch
     if opening is not None:
-        shapes.update(data.sample_shapes(opening.train, patterns))
         targets = {name: sample.shape for name, sample in opening.train.targets.items()}
         batch, _ = data.fit_batch(opening.train.samples, options.batch)
     spec = TrainingSpec(
         trainable=names,
-        loss=options.make_loss(),
+        loss=aim.loss,
         batch=batch,
         shards=min(options.shards, batch),
-        output=options.model_output,
+        output=aim.outputs,
         seed=options.seed,
         sample_shapes=shapes,
         target_shapes=targets,
@@ -175,21 +202,12 @@ def _size(opened: Opened, name: str) -> int:
     return math.prod(opened.analysis.graph.initializers[name].dims)
 
 
-def open_inputs(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
-    """Return the shape of one sample, None for open sizes, of every input that leaves more than its first axis open."""
-    patterns = {
-        value.name: tuple(dim.dim_value or None for dim in value.type.tensor_type.shape.dim)[1:]
-        for value in model.graph.input
-    }
-    return {name: pattern for name, pattern in patterns.items() if None in pattern}
-
-
 def _dataset(
     opened: Opened, preparation: Preparation, opening: data.Opening, options: TrainOptions
 ) -> data.Dataset:
     """Return the data as the inputs and the loss read them."""
     augment = data.Augment(options.flip, options.crop)
-    return fitted(opened, preparation.feeds, preparation.targets, opening, options, augment)
+    return fitted(opened, preparation.feeds, provided(preparation.targets), opening, options, augment)
 
 
 def fitted(
@@ -291,12 +309,11 @@ def _rehearsed(
     return choice, kept.result, Goal(kept.budgets, rounding, known)
 
 
-def _say_outputs(opened: Opened, preparation: Preparation, options: TrainOptions, say: Say) -> None:
-    """Say that other outputs are not trained, where there are any."""
-    names = [value.name for value in opened.model.graph.output]
-    read = [options.model_output] if options.model_output else names[: preparation.loss.outputs]
-    others = [name for name in names if name not in read]
-    if others:
+def _say_outputs(opened: Opened, aim: Aim, say: Say) -> None:
+    """Say that other outputs are not trained, where there are any; of what a teacher compares all was said."""
+    read = aim.outputs
+    others = [value.name for value in opened.model.graph.output if value.name not in read]
+    if others and aim.lesson is None:
         listed = ", ".join(map(repr, others[:3])) + (" and others" if len(others) > 3 else "")
         say(f"the loss reads output {', '.join(map(repr, read))}: what only {listed} need does not learn")
 
