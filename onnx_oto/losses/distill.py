@@ -17,7 +17,8 @@ from onnx_oto.model.graph.writer import GraphWriter
 
 TEMPERATURE = 2.0
 _LEAST = 1e-12
-"""What stands for a variance of 0."""
+_SHARE = 0.01
+"""Of the mean square of a tensor, what its variance counts as at least: a tenth of its size is a large error."""
 
 
 def teacher_target(number: int) -> str:
@@ -211,12 +212,12 @@ class Spread:
 
     @property
     def variance(self) -> float:
-        """The variance; of a tensor that never varies the mean square of its values, 1 where it is 0."""
-        found = float(self._squares.mean() / max(self.count, 1)) if self._squares.size else 0.0
-        if found > _LEAST:
-            return found
-        level = float((self._mean**2).mean()) if self._mean.size else 0.0
-        return level if level > _LEAST else 1.0
+        """The variance, a hundredth of the mean square where it is less, and 1 where all is 0."""
+        if not self.count:
+            return 1.0
+        variance = float(self._squares.mean() / self.count)
+        level = variance + float((self._mean**2).mean())
+        return max(variance, _SHARE * level) if level > _LEAST else 1.0
 
 
 def _rows(x: Floats, axis: int) -> Floats:

@@ -20,6 +20,7 @@ from onnx_oto.model.graph.tensors import from_array
 from onnx_oto.model.normal.origins import Origins
 from onnx_oto.model.normal.serving import Serving
 from onnx_oto.model.normal.sharing import share_copies
+from onnx_oto.pipeline.aim import Aim
 from onnx_oto.pipeline.budgeting import Goal
 from onnx_oto.pipeline.folder import COMPACT, TRAINED
 from onnx_oto.pipeline.latency.making import clock_at_the_end
@@ -35,6 +36,7 @@ from onnx_oto.runtime.limits import UNLIMITED
 from onnx_oto.runtime.runner import first_line, runner
 from onnx_oto.runtime.timing import TROUBLES, Latencies, Untimed, measure
 from onnx_oto.training import evaluate
+from onnx_oto.training.evaluate import Provider
 from onnx_oto.zigs import Analysis, analyse
 from onnx_oto.zigs.choose import choose_zeros
 
@@ -49,10 +51,12 @@ def finish(
     dataset: data.Dataset,
     options: TrainOptions,
     folder: Path,
-    loss: Loss,
+    aim: Aim,
     serving: Serving,
     feeding: Feeding,
     goal: Goal,
+    *,
+    providers: Sequence[Provider] = (),
 ) -> tuple[int, Gain]:
     """Return how many lanes were removed, and what was gained; writes trained.onnx and compact.onnx.
 
@@ -60,7 +64,7 @@ def finish(
     """
     full = with_weights(model, weights)
     before = save(_shared(full, origins), folder / TRAINED)
-    analysis = analyse(full, options)
+    analysis = analyse(full, aim.under(options))
     drop = (
         choose_zeros(analysis, goal.rounding).drop if options.prunes else np.zeros(analysis.lanes.count, bool)
     )
@@ -68,13 +72,18 @@ def finish(
     after = save(_shared(small, origins), folder / COMPACT)
     removed = int(drop.sum())
     summary = summarise(analysis, small, removed, verdict, Change(before, after))
-    outputs = named_outputs(model, options, loss)
+    outputs, loss = aim.outputs, aim.loss
     lean, lean_small = (served_lean(each, outputs, serving) for each in (full, small))
     scores = tuple(
-        evaluate(predictor(reading(each, outputs, loss)), dataset.test, loss, options.metric)
+        evaluate(
+            predictor(reading(each, outputs, loss)), dataset.test, loss, options.metric, providers=providers
+        )
         for each in (lean, lean_small)
     )
     if not options.skip_latency:
+        if aim.inside(model):  # what is compared inside is no output for those who are served
+            given = [value.name for value in model.graph.output]
+            lean, lean_small = (served_lean(each, given, serving) for each in (full, small))
         feed = as_declared(lean, next(data.in_order(dataset.test, batch_size(lean) or 1)).inputs)
         latency = _elsewhere(analysis, small, options, feeding, goal) or measure(lean, lean_small, feed)
         said = (*warnings_of(latency, goal.rounding.block), *missed(latency, goal.budgets))
@@ -120,13 +129,6 @@ def with_weights(model: onnx.ModelProto, weights: Arrays) -> onnx.ModelProto:
                 )
             tensor.CopyFrom(from_array(value, tensor.name))
     return result
-
-
-def named_outputs(model: onnx.ModelProto, options: TrainOptions, loss: Loss) -> list[str]:
-    """Return the outputs that the loss is about."""
-    if options.model_output:
-        return [options.model_output]
-    return [value.name for value in model.graph.output[: loss.outputs]]
 
 
 def reading(model: onnx.ModelProto, outputs: Sequence[str], loss: Loss) -> onnx.ModelProto:

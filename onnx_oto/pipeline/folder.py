@@ -26,9 +26,11 @@ COMPACT = "compact.onnx"
 RESULT = "result.json"
 SETTINGS = "run.toml"
 TABLE = "latency.json"
-FILES = (SETTINGS, TABLE, METRICS, CHECKPOINT, LAST_GOOD, TRAINED, COMPACT, RESULT)
+ANSWERS = {split: f"teacher-{split}.npy" for split in ("train", "val", "test")}
+"""What a teacher says of each split, while the run lasts."""
+FILES = (SETTINGS, TABLE, METRICS, CHECKPOINT, LAST_GOOD, *ANSWERS.values(), TRAINED, COMPACT, RESULT)
 MODELS = (TRAINED, COMPACT)
-_FORMER = tuple(name for name in FILES if name not in (SETTINGS, TABLE))
+_FORMER = tuple(name for name in FILES if name not in (SETTINGS, TABLE, *ANSWERS.values()))
 """What runs wrote that left no manifest."""
 MANIFEST = ".onnx-oto.json"
 LOCK = ".onnx-oto.lock"

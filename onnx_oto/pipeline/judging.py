@@ -147,7 +147,8 @@ def judge_on(source: str | os.PathLike[str], opened: Opened, options: InspectOpt
     from onnx_oto.gradients.graph.training_graph import choose_outputs, output_shapes
     from onnx_oto.losses import Target, read_all
     from onnx_oto.pipeline.finishing import trimmed
-    from onnx_oto.pipeline.preparing import OPEN_SIZE, fitted, open_inputs, require_samples, serving_of
+    from onnx_oto.pipeline.preparing import fitted, require_samples, serving_of
+    from onnx_oto.pipeline.sizes import OPEN_SIZE, open_inputs
 
     opening = data.open_data(source)
     served = serving_of(opened, options, opening)

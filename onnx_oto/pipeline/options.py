@@ -22,6 +22,7 @@ from onnx_oto.pipeline.loss_options import LossOptions
 from onnx_oto.pipeline.norm_options import NormOptions
 from onnx_oto.pipeline.running_options import CompactOptions, FeedOptions, LimitOptions, PathLike
 from onnx_oto.pipeline.start_options import Start, StartOptions
+from onnx_oto.pipeline.teacher_options import DISTILL, TeacherOptions
 from onnx_oto.settings import AnalysisOptions, Settings, setting
 from onnx_oto.settings.base import Setting
 from onnx_oto.settings.checks import at_least, not_negative, positive, threads
@@ -170,6 +171,11 @@ class InspectOptions(AnalysisOptions, RankOptions, LossOptions, LimitOptions):
         for name in ("data", "table"):
             if getattr(self, name) is not None and not self.curve:
                 raise UsageError(f"{name} is for the curve: give --curve too")
+        if self.loss.partition(":")[0] == DISTILL:
+            raise UsageError(
+                "the loss distill needs a teacher: `train` has one. Of data without labels it is told here "
+                "how far outputs are off"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +194,7 @@ class PruneOptions(RankOptions, BudgetOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(StartOptions, NormOptions, LossOptions, BudgetOptions):
+class TrainOptions(StartOptions, NormOptions, TeacherOptions, BudgetOptions):
     """How to train. A default that depends on another setting is None until `resolved`."""
 
     epochs: int = setting(10, "Passes over the training data.", check=at_least(1))

@@ -8,28 +8,31 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import onnx
-
 from onnx_oto import data
 from onnx_oto.errors import DataError, OtoError, StorageError, UnsupportedError, UsageError
 from onnx_oto.gradients import Backend, Preparation, TrainingSpec, choose_backend, prepare, require_trainable
 from onnx_oto.gradients.graph.batching import Feed
 from onnx_oto.losses import Target
 from onnx_oto.model.normal.serving import Serving, data_inputs, serving
+from onnx_oto.pipeline.aim import Aim, keeping
 from onnx_oto.pipeline.budgeting import Goal, budgets_of, plan, rounding_of, within
 from onnx_oto.pipeline.feeding import parse_numbers, read_feeding
-from onnx_oto.pipeline.finishing import named_outputs
 from onnx_oto.pipeline.latency.making import Clock, clock_for
 from onnx_oto.pipeline.loss_options import LossOptions
 from onnx_oto.pipeline.norms import Norms, calibrate, norms_for
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import DEFAULT_SPARSITY, TrainOptions
 from onnx_oto.pipeline.prune import require_passed
+from onnx_oto.pipeline.sizes import open_inputs, sizes_of
 from onnx_oto.pipeline.starting import Found, find_start
+from onnx_oto.pipeline.teacher import Teacher, calibrated, provided, teacher_of
+from onnx_oto.pipeline.teaching import aim_of
 from onnx_oto.runtime.comparing import Feeding, compare
 from onnx_oto.runtime.comparing.computable import require_computable
 from onnx_oto.runtime.limits import limited
 from onnx_oto.surgery import Compacted, kept_inside
+from onnx_oto.training import Score
+from onnx_oto.training.evaluate import Provider
 from onnx_oto.zigs import Analysis, Choice, choose, parameters, score, zero_dropped
 from onnx_oto.zigs.budgets import Budget
 from onnx_oto.zigs.freezing import frozen, held
@@ -37,22 +40,31 @@ from onnx_oto.zigs.learning import told
 
 Say = Callable[[str], None]
 
-OPEN_SIZE = 32
-"""What open sizes besides the batch are taken as while nothing is known of the data."""
-
 
 @dataclass(frozen=True, eq=False)
 class Ready:
-    """A model, data that fit it, and how to train: nothing is left that could be refused."""
+    """A model, data that fit it, and how to train: nothing is left that could be refused.
+
+    original: how good the model was when it
+    came, None before that is known.
+    """
 
     opened: Opened
     serving: Serving
     preparation: Preparation
     dataset: data.Dataset
     feeding: Feeding
+    aim: Aim
     goal: Goal = field(default_factory=Goal)
+    teacher: Teacher | None = None
+    original: Score | None = None
     norms: Norms = field(default_factory=Norms)
     start: Found | None = None
+
+    @property
+    def providers(self) -> tuple[Provider, ...]:
+        """What gives the targets that the data do not hold."""
+        return () if self.teacher is None else (self.teacher,)
 
 
 def make_ready(
@@ -76,14 +88,22 @@ def make_ready(
     for name, number in served.values.items():
         say(f"input {name!r} is {number:g} in training")
     names = _names(opened, options, say)
-    norms, told_norms = norms_for(opened, names) if options.batch_norm == "put-back" else (Norms(), ())
-    preparation = _prepared(opened, served, options, backend, opening, names, norms)
+    aim, told = aim_of(opened, names, served, opening, options)
+    for sentence in told:
+        say(sentence)
+    opened, aim = keeping(opened, aim, options)
+    if aim.kept:
+        say(f"the channels of {', '.join(map(repr, aim.kept))} stay: the teacher's are compared with them")
+    norms, told = norms_for(opened, names) if options.batch_norm == "put-back" else (Norms(), ())
+    for sentence in told:
+        say(sentence)
+    preparation = _prepared(opened, served, (names, norms), aim, options, backend, opening)
     require_trainable(preparation.refusals)
     if opening is None:
         raise trouble or DataError(f"{str(source)!r} holds no data")
-    _say_outputs(opened, preparation, options, say)
+    _say_outputs(opened, aim, say)
     _say_ceiling(opened.analysis, say)
-    for note in (*opened.notes, *told_norms):
+    for note in opened.notes:
         say(note)
     feeding = read_feeding(opened.model, options)
     goal = Goal()
@@ -96,19 +116,39 @@ def make_ready(
     _, shrunk = data.fit_batch(opening.train.samples, options.batch)
     if shrunk:
         say(shrunk)
-    start = None
-    if options.from_ == "auto":
-        outputs = named_outputs(opened.model, options, preparation.loss)
-        with limited(options.limits):
-            start = find_start(
-                opened, names, served, outputs, preparation.loss, dataset.train, seed=options.seed
-            )
     if norms.layers:
         batch = preparation.spec.batch
         with limited(options.limits):
             norms = calibrate(norms, opened, served, dataset.train, batch=batch, seed=options.seed)
-        preparation = prepare(norms.within(served.served(opened.master)), preparation.spec, backend)
-    return Ready(opened, served, preparation, dataset, feeding, goal, norms, start)
+        model = norms.within(served.served(aim.giving(opened.master)))
+        preparation = prepare(model, preparation.spec, backend)
+    teacher = None
+    aim = replace(aim, loss=preparation.loss)
+    if aim.lesson is not None:
+        teacher = teacher_of(
+            aim, opened, served, preparation.targets, dataset.train, options, preparation.shards
+        )
+        teacher = calibrated(teacher, dataset.train, options)
+        aim = replace(aim, loss=teacher.loss)
+        preparation = preparation.with_loss(teacher.loss)
+    ready = Ready(opened, served, preparation, dataset, feeding, aim, goal, teacher, norms=norms)
+    return replace(ready, start=_start(ready, names, options)) if options.from_ == "auto" else ready
+
+
+def _start(ready: Ready, names: Sequence[str], options: TrainOptions) -> Found:
+    """Return how the model comes. names: of its parameters that train."""
+    aim = ready.aim
+    with limited(options.limits):
+        return find_start(
+            ready.opened,
+            names,
+            ready.serving,
+            aim.outputs,
+            aim.loss,
+            ready.dataset.train,
+            providers=ready.providers,
+            seed=options.seed,
+        )
 
 
 def _opened_data(source: str | os.PathLike[str]) -> tuple[data.Opening | None, OtoError | None]:
@@ -122,28 +162,27 @@ def _opened_data(source: str | os.PathLike[str]) -> tuple[data.Opening | None, O
 def _prepared(
     opened: Opened,
     serving: Serving,
+    trained: tuple[tuple[str, ...], Norms],
+    aim: Aim,
     options: TrainOptions,
     backend: Backend,
     opening: data.Opening | None,
-    names: tuple[str, ...],
-    norms: Norms,
 ) -> Preparation:
     """Return the preparation for the sizes of the data, or for guessed ones where there are none."""
-    model = norms.within(serving.served(opened.master))
-    patterns = open_inputs(model)
-    shapes = {name: tuple(size or OPEN_SIZE for size in sizes) for name, sizes in patterns.items()}
+    names, norms = trained
+    model = norms.within(serving.served(aim.giving(opened.master)))
+    shapes = sizes_of(open_inputs(model), opening)
     targets: dict[str, tuple[int, ...]] = {}
     batch = options.batch
     if opening is not None:
-        shapes.update(data.sample_shapes(opening.train, patterns))
         targets = {name: sample.shape for name, sample in opening.train.targets.items()}
         batch, _ = data.fit_batch(opening.train.samples, options.batch)
     spec = TrainingSpec(
         trainable=(*names, *norms.trained),
-        loss=options.make_loss(),
+        loss=aim.loss,
         batch=batch,
         shards=min(options.shards, batch),
-        output=options.model_output,
+        output=aim.outputs,
         seed=options.seed,
         sample_shapes=shapes,
         target_shapes=targets,
@@ -195,21 +234,12 @@ def _size(opened: Opened, name: str) -> int:
     return math.prod(opened.analysis.graph.initializers[name].dims)
 
 
-def open_inputs(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
-    """Return the shape of one sample, None for open sizes, of every input that leaves more than its first axis open."""
-    patterns = {
-        value.name: tuple(dim.dim_value or None for dim in value.type.tensor_type.shape.dim)[1:]
-        for value in model.graph.input
-    }
-    return {name: pattern for name, pattern in patterns.items() if None in pattern}
-
-
 def _dataset(
     opened: Opened, preparation: Preparation, opening: data.Opening, options: TrainOptions
 ) -> data.Dataset:
     """Return the data as the inputs and the loss read them."""
     augment = data.Augment(options.flip, options.crop)
-    return fitted(opened, preparation.feeds, preparation.targets, opening, options, augment)
+    return fitted(opened, preparation.feeds, provided(preparation.targets), opening, options, augment)
 
 
 def fitted(
@@ -311,12 +341,11 @@ def _rehearsed(
     return choice, kept.result, Goal(kept.budgets, rounding, known)
 
 
-def _say_outputs(opened: Opened, preparation: Preparation, options: TrainOptions, say: Say) -> None:
-    """Say that other outputs are not trained, where there are any."""
-    names = [value.name for value in opened.model.graph.output]
-    read = [options.model_output] if options.model_output else names[: preparation.loss.outputs]
-    others = [name for name in names if name not in read]
-    if others:
+def _say_outputs(opened: Opened, aim: Aim, say: Say) -> None:
+    """Say that other outputs are not trained, where there are any; of what a teacher compares all was said."""
+    read = aim.outputs
+    others = [value.name for value in opened.model.graph.output if value.name not in read]
+    if others and aim.lesson is None:
         listed = ", ".join(map(repr, others[:3])) + (" and others" if len(others) > 3 else "")
         say(f"the loss reads output {', '.join(map(repr, read))}: what only {listed} need does not learn")
 

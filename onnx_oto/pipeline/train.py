@@ -14,7 +14,9 @@ from onnx_oto import data
 from onnx_oto.errors import DivergedError
 from onnx_oto.gradients import GradientSession
 from onnx_oto.optim import Optimizer
-from onnx_oto.pipeline.finishing import finish, named_outputs
+from onnx_oto.pipeline.answers import forget
+from onnx_oto.pipeline.beginning import answered_before, judged_before
+from onnx_oto.pipeline.finishing import finish
 from onnx_oto.pipeline.folder import (
     CHECKPOINT,
     FILES,
@@ -38,6 +40,7 @@ from onnx_oto.pipeline.recording import Record
 from onnx_oto.pipeline.rescue import Rescue
 from onnx_oto.pipeline.result import Trained
 from onnx_oto.pipeline.starting import set_by_start
+from onnx_oto.pipeline.teacher import scales_of
 from onnx_oto.runtime.limits import UNLIMITED, limited
 from onnx_oto.training import (
     ClipNorm,
@@ -97,8 +100,8 @@ def train(
             )
         rescue = Rescue(folder, ready.opened.model, options, say, ready.norms.folded)
         with rescue:
-            history, zeroed = _fit(
-                ready, options, folder, rescue, observer, stop, listening or nullcontext(), record
+            history, zeroed, ready = _fit(
+                ready, options, folder, rescue, observer, stop, listening or nullcontext(), record, say
             )
             target = options.share if options.prunes else 0.0
             groups = max(sum(d.size for d in ready.opened.analysis.prunable), 1)
@@ -110,7 +113,7 @@ def train(
             for name in MODELS:
                 folder.place(name)
             with limited(UNLIMITED):  # the model has proved itself, and nothing that was trained may be lost
-                _check_norms(ready, options, rescue.trained, say)
+                _check_norms(ready, rescue.trained, say)
                 removed, gain = finish(
                     ready.opened.model,
                     ready.opened.origins,
@@ -118,11 +121,14 @@ def train(
                     ready.dataset,
                     options,
                     folder.path,
-                    ready.preparation.loss,
+                    ready.aim,
                     ready.serving,
                     ready.feeding,
                     ready.goal,
+                    providers=ready.providers,
                 )
+                gain = replace(gain, original=ready.original)
+                forget(folder)
             seconds = time.perf_counter() - begin
             result = Trained(
                 folder.path, target, removed / groups, seconds, history, gain, zeroed, ready.goal
@@ -140,8 +146,12 @@ def _fit(
     stop: Callable[[], bool] | None,
     listening: AbstractContextManager[object],
     record: Record,
-) -> tuple[History, int]:
-    """Return what happened and how many groups are zero; the weights, once the last step is taken, are in `rescue`."""
+    say: Say,
+) -> tuple[History, int, Ready]:
+    """Return what happened, how many groups are zero, and what else is ready by now.
+
+    The weights, once the last step is taken, are in `rescue`.
+    """
     with limited(options.limits):
         session = ready.preparation.build()
     try:
@@ -154,26 +164,30 @@ def _fit(
         )
         folder.begin()
         settled: dict[str, Any] = {"shards": session.shards, "backend": ready.preparation.backend.name}
+        if scales := scales_of(ready.aim.loss):
+            settled["teacher_scale"] = scales
         if ready.goal.table is not None:  # what was measured is stored: a repeated run reads it
             write_table(ready.goal.table, folder.place(TABLE))
             settled["table"] = folder.place(TABLE)
         record.write(folder, **settled)
+        ready = judged_before(answered_before(ready, options, folder, say), options, say)
         with MetricsFile(folder.place(METRICS)) as metrics:
             watching = Observers((rescue, metrics, observer) if observer else (rescue, metrics))
             with listening:
                 history = _run(session, optimizer, ready.dataset, recipe, options, folder, watching, stop)
-        return history, optimizer.zeroed
+        return history, optimizer.zeroed, ready
     finally:
         rescue.take(session)
         session.close()
 
 
-def _check_norms(ready: Ready, options: TrainOptions, weights: Mapping[str, Any], say: Say) -> None:
+def _check_norms(ready: Ready, weights: Mapping[str, Any], say: Say) -> None:
     """Compare the model with norms and the one they are folded into, where there are any. Raises OtoError."""
     if not ready.norms.layers:
         return
-    outputs = named_outputs(ready.opened.model, options, ready.preparation.loss)
-    verdict = check_folded(ready.norms, ready.opened, ready.serving, outputs, weights, ready.dataset.test)
+    verdict = check_folded(
+        ready.norms, ready.opened, ready.serving, ready.aim.outputs, weights, ready.dataset.test
+    )
     say(
         f"the norms put back are folded in again: largest difference {verdict.max_abs:.1e} "
         f"({verdict.max_rel:.1e} of the largest output) on {verdict.samples} test samples"
@@ -200,6 +214,7 @@ def _recipe(ready: Ready, options: TrainOptions) -> Recipe:
         accumulate=options.accumulate,
         transforms=() if options.clip_norm is None else (ClipNorm(options.clip_norm),),
         skip_bad_steps=options.skip_bad_steps,
+        providers=ready.providers,
     )
 
 

@@ -102,10 +102,15 @@ def test_metrics_are_reported_under_their_names(model, data, tmp_path):
     result = train(model, data, tmp_path / "run", options)
     written = json.loads((tmp_path / "run" / "result.json").read_text())
     full, small = result.gain.scores
-    assert written["metric"] == {"name": "f1", "full": full.value, "compact": small.value}
+    first = result.gain.original
+    assert written["metric"] == {
+        "name": "f1", "original": first.value, "full": full.value, "compact": small.value
+    }  # fmt: skip
     assert written["metrics"] == [
-        {"name": "accuracy", "full": full.further["accuracy"], "compact": small.further["accuracy"]}
-    ]
+        {"name": "accuracy", **{who: score.further["accuracy"] for who, score in
+            (("original", first), ("full", full), ("compact", small))}}
+    ]  # fmt: skip
+    assert first.value < full.value
     line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     assert line["metric"] == "f1"
     assert line["further"]["accuracy"] == pytest.approx(full.further["accuracy"], rel=1e-5)

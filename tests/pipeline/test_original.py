@@ -8,10 +8,14 @@ import pytest
 from onnx import numpy_helper, parser
 
 from onnx_oto.data import Input, open_data
+from onnx_oto.errors import UnsupportedError
 from onnx_oto.losses import make
 from onnx_oto.model.normal.serving import Serving
+from onnx_oto.pipeline import original
 from onnx_oto.pipeline.opening import open_model
+from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.original import Original, Unjudged, original_of
+from onnx_oto.pipeline.train import train
 
 HEAD = '<ir_version: 8, opset_import: ["": 17]> g (float[N,6] x) => (float[N,3] y) '
 TRAINING = (
@@ -44,15 +48,15 @@ def test_it_uses_running_statistics_and_no_dropout(tmp_path, data):
     """What a stock runtime would serve: the value by hand, and the loss read in front of the Softmax."""
     w = weights(half=np.float32(0.5), yes=np.array(True))
     opened = open_model(saved(tmp_path / "m.onnx", TRAINING, **w))
-    original = original_of(opened, Serving(), ["y"], make("cross-entropy"))
-    assert isinstance(original, Original)
+    found_model = original_of(opened, Serving(), ["y"], make("cross-entropy"))
+    assert isinstance(found_model, Original)
     test = dataset(data).test
     x = test.batch(np.arange(len(test)), None).inputs["x"].astype(np.float64)
     scores = (x @ w["w"] - w["m"]) / np.sqrt(w["v"] + 1e-5) * w["s"] + w["b0"]
-    (found,) = original.give(test, most=33)
+    (found,) = found_model.give(test, most=33)
     np.testing.assert_allclose(found, scores[:33], rtol=1e-4, atol=1e-5)
     labels = test.batch(np.arange(len(test)), None).targets["y"]
-    score = original.score(test, ("accuracy", "loss"))
+    score = found_model.score(test, ("accuracy", "loss"))
     assert score.value == pytest.approx((scores.argmax(1) == labels).mean())
     logs = scores - np.log(np.exp(scores).sum(1, keepdims=True))
     assert score.further["loss"] == pytest.approx(-logs[np.arange(len(labels)), labels].mean(), rel=1e-5)
@@ -66,3 +70,17 @@ def test_no_kernel_is_a_reason_and_no_error(tmp_path, data):
     found = original_of(open_model(tmp_path / "m.onnx"), Serving(), ["y"], make("cross-entropy"))
     assert isinstance(found, Unjudged)
     assert "com.nobody" in found.reason
+
+
+def test_what_cannot_be_judged_beforehand_trains_all_the_same(model, data, tmp_path, monkeypatch):
+    def no_kernel(served):
+        raise UnsupportedError("no kernel for Foo")
+
+    monkeypatch.setattr(original, "predictor", no_kernel)
+    said = []
+    options = TrainOptions(epochs=2, batch=16, lr=0.05, sparsity=0.3, skip_latency=True)
+    result = train(model, data, tmp_path / "run", options, say=said.append)
+    assert "the model as it was brought cannot be judged: no kernel for Foo" in said
+    assert result.gain.original is None
+    assert result.as_json()["metric"]["original"] is None
+    assert result.as_json()["metric"]["full"] == result.gain.scores[0].value
