@@ -92,7 +92,8 @@ def norms_for(opened: Opened, trained: Collection[str]) -> tuple[Norms, tuple[st
             f"batch-norm put-back finds no layer with a bias for each channel and no norm in '{name}'"
             f"{f': {others}' if others else ''}; leave --batch-norm out"
         )
-    first = f"'{layers[0].node}'" + (f" and {len(layers) - 1} more layers" if len(layers) > 1 else "")
+    more = len(layers) - 1
+    first = f"'{layers[0].node}'" + (f" and {more} more layer{'s' * (more > 1)}" if more else "")
     apart = f"; left as they are: {others}" if others else ""
     return Norms(layers), (f"a BatchNormalization is put back behind {first} for training{apart}",)
 

@@ -97,7 +97,7 @@ def make_ready(
     norms, told = norms_for(opened, names) if options.batch_norm == "put-back" else (Norms(), ())
     for sentence in told:
         say(sentence)
-    preparation = _prepared(opened, served, (names, norms), aim, options, backend, opening)
+    preparation = _prepared(opened, served, names, aim, options, backend, opening)
     require_trainable(preparation.refusals)
     if opening is None:
         raise trouble or DataError(f"{str(source)!r} holds no data")
@@ -116,12 +116,6 @@ def make_ready(
     _, shrunk = data.fit_batch(opening.train.samples, options.batch)
     if shrunk:
         say(shrunk)
-    if norms.layers:
-        batch = preparation.spec.batch
-        with limited(options.limits):
-            norms = calibrate(norms, opened, served, dataset.train, batch=batch, seed=options.seed)
-        model = norms.within(served.served(aim.giving(opened.master)))
-        preparation = prepare(model, preparation.spec, backend)
     teacher = None
     aim = replace(aim, loss=preparation.loss)
     if aim.lesson is not None:
@@ -131,8 +125,22 @@ def make_ready(
         teacher = calibrated(teacher, dataset.train, options)
         aim = replace(aim, loss=teacher.loss)
         preparation = preparation.with_loss(teacher.loss)
-    ready = Ready(opened, served, preparation, dataset, feeding, aim, goal, teacher, norms=norms)
-    return replace(ready, start=_start(ready, names, options)) if options.from_ == "auto" else ready
+    ready = Ready(opened, served, preparation, dataset, feeding, aim, goal, teacher)
+    if options.from_ == "auto":
+        ready = replace(ready, start=_start(ready, names, options))
+    return _with_norms(ready, norms, options) if norms.layers else ready
+
+
+def _with_norms(ready: Ready, norms: Norms, options: TrainOptions) -> Ready:
+    """Return what is ready with these norms in what is trained, calibrated on training data."""
+    before, train = ready.preparation, ready.dataset.train
+    with limited(options.limits):
+        norms = calibrate(
+            norms, ready.opened, ready.serving, train, batch=before.spec.batch, seed=options.seed
+        )
+    model = norms.within(ready.serving.served(ready.aim.giving(ready.opened.master)))
+    spec = replace(before.spec, trainable=(*before.spec.trainable, *norms.trained))
+    return replace(ready, norms=norms, preparation=prepare(model, spec, before.backend))
 
 
 def _start(ready: Ready, names: Sequence[str], options: TrainOptions) -> Found:
@@ -162,15 +170,14 @@ def _opened_data(source: str | os.PathLike[str]) -> tuple[data.Opening | None, O
 def _prepared(
     opened: Opened,
     serving: Serving,
-    trained: tuple[tuple[str, ...], Norms],
+    names: tuple[str, ...],
     aim: Aim,
     options: TrainOptions,
     backend: Backend,
     opening: data.Opening | None,
 ) -> Preparation:
     """Return the preparation for the sizes of the data, or for guessed ones where there are none."""
-    names, norms = trained
-    model = norms.within(serving.served(aim.giving(opened.master)))
+    model = serving.served(aim.giving(opened.master))
     shapes = sizes_of(open_inputs(model), opening)
     targets: dict[str, tuple[int, ...]] = {}
     batch = options.batch
@@ -178,7 +185,7 @@ def _prepared(
         targets = {name: sample.shape for name, sample in opening.train.targets.items()}
         batch, _ = data.fit_batch(opening.train.samples, options.batch)
     spec = TrainingSpec(
-        trainable=(*names, *norms.trained),
+        trainable=names,
         loss=aim.loss,
         batch=batch,
         shards=min(options.shards, batch),
