@@ -157,3 +157,14 @@ def test_a_model_without_such_layers_is_refused(tmp_path, images):
     ):
         train(saved(tmp_path, build(text)), images, tmp_path / "run", TrainOptions(**SHORT))
     assert not (tmp_path / "run").exists()
+
+
+def test_it_goes_with_a_teacher(tmp_path, images):
+    arrays = {name: value for name, value in np.load(images).items() if name.startswith("x_")}
+    np.savez(tmp_path / "plain.npz", **arrays)
+    model, said = saved(tmp_path), []
+    options = TrainOptions(round_to=1, **{**SHORT, "epochs": 2})
+    result = train(model, tmp_path / "plain.npz", tmp_path / "run", options, say=said.append)
+    assert result.gain.summary.removed == 4
+    assert kinds(tmp_path / "run" / "compact.onnx") == kinds(model)
+    assert any(text.startswith("the norms put back are folded in again") for text in said)
