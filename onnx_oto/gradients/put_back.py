@@ -122,6 +122,11 @@ def layers_without_norm(
     return tuple(found), left
 
 
+def has_norms(graph: Graph) -> bool:
+    """Return whether any layer has a norm."""
+    return any(node.op in _NORMS for node in graph.nodes)
+
+
 def _layer(graph: Graph, node: Node) -> tuple[Node, str, str, int] | None:
     """Return the node with the weight, weight, bias and the weight's channel axis, of a node that adds a bias [C]."""
     if node.domain:

@@ -21,7 +21,7 @@ from onnx_oto.pipeline.choice_options import (
 from onnx_oto.pipeline.loss_options import LossOptions
 from onnx_oto.pipeline.norm_options import NormOptions
 from onnx_oto.pipeline.running_options import CompactOptions, FeedOptions, LimitOptions, PathLike
-from onnx_oto.pipeline.start_options import Start, StartOptions
+from onnx_oto.pipeline.start_options import PLAN, Pace, Start, StartOptions
 from onnx_oto.pipeline.teacher_options import DISTILL, TeacherOptions
 from onnx_oto.settings import AnalysisOptions, Settings, setting
 from onnx_oto.settings.base import Setting
@@ -268,23 +268,26 @@ class TrainOptions(StartOptions, NormOptions, TeacherOptions, BudgetOptions):
         """The largest learning rate: `lr`, or that of the direction for a model in this state."""
         if self.lr is not None:
             return self.lr
-        return float(f"{self.method.direction.rate * self.pace.rate:.12g}")
+        return self._rate(self.pace())
 
-    def resolved(self, start: Start | None = None) -> TrainOptions:
+    def _rate(self, pace: Pace) -> float:
+        return float(f"{self.method.direction.rate * pace.rate:.12g}")
+
+    def resolved(self, start: Start | None = None, *, normed: bool = True) -> TrainOptions:
         """Return the settings with every default filled in that depends on another one.
 
-        start: how the model comes, where that is to be found out and was.
+        start: how the model comes, where that is to be found out and was. normed: whether its layers have norms.
         """
         if self.from_ == "auto" and start is not None:
-            return replace(self, from_=start).resolved()
-        method, pace = self.method, self.pace
+            return replace(self, from_=start).resolved(normed=normed)
+        method, pace = self.method, self.pace(normed=normed)
         own = {name: value for name, value in method.values().items() if name != "weight_decay"}
-        if not pace.plan.keys() & self.optimizer_options.keys():
+        if not PLAN & self.optimizer_options.keys():
             own |= {name: value for name, value in pace.plan.items() if name in own}
         return replace(
             self,
             sparsity=self.share,
-            lr=self.learning_rate,
+            lr=self._rate(pace) if self.lr is None else self.lr,
             schedule=pace.schedule,
             warm_up=pace.warm_up,
             weight_decay=method.direction.weight_decay,

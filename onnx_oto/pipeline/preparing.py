@@ -12,6 +12,7 @@ from onnx_oto import data
 from onnx_oto.errors import DataError, OtoError, StorageError, UnsupportedError, UsageError
 from onnx_oto.gradients import Backend, Preparation, TrainingSpec, choose_backend, prepare, require_trainable
 from onnx_oto.gradients.graph.batching import Feed
+from onnx_oto.gradients.put_back import has_norms
 from onnx_oto.losses import Target
 from onnx_oto.model.normal.serving import Serving, data_inputs, serving
 from onnx_oto.pipeline.aim import Aim, keeping
@@ -65,6 +66,11 @@ class Ready:
     def providers(self) -> tuple[Provider, ...]:
         """What gives the targets that the data do not hold."""
         return () if self.teacher is None else (self.teacher,)
+
+    @property
+    def normed(self) -> bool:
+        """Whether layers have norms, of their own or put back."""
+        return bool(self.norms.layers) or has_norms(self.opened.analysis.graph)
 
 
 def make_ready(

@@ -12,6 +12,10 @@ from onnx_oto.settings.checks import share
 Start = Literal["scratch", "trained"]
 
 
+PLAN = frozenset({"plan_observe", "plan_shrink", "plan_finish"})
+"""Options of optimizers that are shares of one whole: who gives one of them gives the plan."""
+
+
 @dataclass(frozen=True)
 class Pace:
     """How a model in some state is trained. rate: of the learning rate of the direction. plan: of the optimizer."""
@@ -23,8 +27,9 @@ class Pace:
 
 
 SCRATCH = Pace(1.0, "cosine", 0.05)
-TRAINED = Pace(0.1, "cosine", 0.05)
-PACES: dict[str, Pace] = {"auto": SCRATCH, "scratch": SCRATCH, "trained": TRAINED}
+TRAINED = Pace(0.3, "cosine", 0.05)
+TRAINED_PLAIN = Pace(0.1, "cosine", 0.05)
+"""Of a model without norms, which large steps destroy."""
 
 
 def _schedules() -> Iterable[str]:
@@ -49,10 +54,9 @@ class StartOptions(Settings):
         None, "Share of steps in which the learning rate rises.", check=share, shown=f"{SCRATCH.warm_up:g}"
     )
 
-    @property
-    def pace(self) -> Pace:
-        """How the model is trained: what is given, the rest by its state."""
-        pace = PACES[self.from_]
+    def pace(self, *, normed: bool = True) -> Pace:
+        """Return how the model is trained: what is given, the rest by its state. normed: whether layers have norms."""
+        pace = SCRATCH if self.from_ != "trained" else TRAINED if normed else TRAINED_PLAIN
         return replace(
             pace,
             schedule=self.schedule or pace.schedule,

@@ -35,7 +35,7 @@ from onnx_oto.pipeline.finishing import predictor, reading, served_lean, with_we
 from onnx_oto.pipeline.judging import Drawn
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.options import TrainOptions
-from onnx_oto.pipeline.start_options import Start
+from onnx_oto.pipeline.start_options import PLAN, Start
 from onnx_oto.runtime.timing import TROUBLES
 from onnx_oto.training.evaluate import Provider, gather
 from onnx_oto.zigs.structure import shuffled, structure
@@ -73,10 +73,10 @@ def set_by_start(given: TrainOptions, options: TrainOptions) -> str:
     if given.lr is None:
         parts.append(f"learning rate {options.learning_rate:g}")
     if given.schedule is None:
-        parts.append(f"schedule {options.pace.schedule}")
+        parts.append(f"schedule {options.pace().schedule}")
     if given.warm_up is None:
-        parts.append(f"warm-up {options.pace.warm_up:.0%}")
-    if options.prunes and not given.optimizer_options.keys() & options.pace.plan.keys():
+        parts.append(f"warm-up {options.pace().warm_up:.0%}")
+    if options.prunes and not PLAN & given.optimizer_options.keys():
         observe = options.optimizer_options.get("plan_observe")
         parts.extend([] if observe is None else [f"groups are chosen after {observe:.0%} of the steps"])
     return ", ".join(parts) or "all that depends on it was given"

@@ -92,12 +92,10 @@ def train(
     require_apart(*with_table(reads, others, options.table), "give another table")
     with claim(run, verb=record.verb, overwrite=options.overwrite) as folder:
         ready = make_ready(path, source, options, say)
+        options = given.resolved(None if ready.start is None else ready.start.start, normed=ready.normed)
         if ready.start is not None:
-            options = given.resolved(ready.start.start)
             say(f"{ready.start.told()}; {set_by_start(given, options)}")
-            record = (
-                replace(record, settings=options) if isinstance(record.settings, TrainOptions) else record
-            )
+        record = replace(record, settings=options) if isinstance(record.settings, TrainOptions) else record
         rescue = Rescue(folder, ready.opened.model, options, say, ready.norms.folded)
         with rescue:
             history, zeroed, ready = _fit(
@@ -202,8 +200,8 @@ def _steps(ready: Ready, options: TrainOptions) -> int:
 
 def _recipe(ready: Ready, options: TrainOptions) -> Recipe:
     steps = _steps(ready, options)
-    warm_up = min(round(steps * options.pace.warm_up), steps)
-    schedule = Schedule(options.pace.schedule, options.learning_rate, steps, warm_up=warm_up)
+    warm_up = min(round(steps * options.pace().warm_up), steps)
+    schedule = Schedule(options.pace().schedule, options.learning_rate, steps, warm_up=warm_up)
     return Recipe(
         options.epochs,
         ready.preparation.spec.batch,

@@ -73,6 +73,7 @@ def test_what_is_given_wins(cli, trained, data, tmp_path):
     )
     assert line.startswith("the model comes trained: ")
     assert "learning rate" not in line
+    assert "groups are chosen" not in line
     kept = settings(tmp_path / "a")
     assert (kept["lr"], kept["plan-observe"], kept["from"]) == (0.07, 0.3, "trained")
     assert (

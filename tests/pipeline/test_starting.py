@@ -9,8 +9,9 @@ from onnx import numpy_helper
 
 from onnx_oto.data import Batch
 from onnx_oto.losses import make
+from onnx_oto.pipeline import start_options
 from onnx_oto.pipeline.options import TrainOptions
-from onnx_oto.pipeline.start_options import PACES, SCRATCH, TRAINED
+from onnx_oto.pipeline.start_options import SCRATCH, TRAINED, TRAINED_PLAIN, Pace
 from onnx_oto.pipeline.starting import Witness, by_labels, by_spread, set_by_start, spread, verdict
 from onnx_oto.pipeline.train import train
 
@@ -146,12 +147,14 @@ def test_what_is_given_stays_and_the_rest_follows_the_state():
 @pytest.mark.parametrize("direction", ["sgd", "adam", "adamw"])
 def test_the_state_scales_the_rate_of_the_direction(direction):
     fresh, trained = (TrainOptions(direction=direction).resolved(state) for state in ("scratch", "trained"))
-    assert trained.lr == pytest.approx(fresh.lr * TRAINED.rate)
+    plain = TrainOptions(direction=direction).resolved("trained", normed=False)
+    assert fresh.lr * SCRATCH.rate == fresh.lr > trained.lr == pytest.approx(fresh.lr * TRAINED.rate)
+    assert trained.lr > plain.lr == pytest.approx(fresh.lr * TRAINED_PLAIN.rate)
     assert fresh.as_json() == {**TrainOptions(direction=direction).resolved().as_json(), "from": "scratch"}
 
 
 def test_a_plan_that_is_given_stays_whole(monkeypatch):
-    monkeypatch.setitem(PACES, "trained", SCRATCH.__class__(1.0, "step", 0.1, {"plan_observe": 0.4}))
+    monkeypatch.setattr(start_options, "TRAINED", Pace(1.0, "step", 0.1, {"plan_observe": 0.4}))
     assert TrainOptions().resolved("trained").optimizer_options["plan_observe"] == 0.4
     own = TrainOptions(optimizer_options={"plan_observe": 0.1})
     assert own.resolved("trained").optimizer_options["plan_observe"] == 0.1
