@@ -81,8 +81,7 @@ def train(
     (`record`: those of another verb that this run is the work of). Whatever fails after the last step, trained.onnx is
     written, and the error says so.
     """
-    given = options or TrainOptions()
-    options = given.resolved()
+    options = options or TrainOptions()
     record = record or Record("train", options, {"model": path, "data": source})
     begin = time.perf_counter()
     writes = [Output(Path(run) / name, model=name in MODELS) for name in (*FILES, MANIFEST)]
@@ -92,10 +91,7 @@ def train(
     require_apart(*with_table(reads, others, options.table), "give another table")
     with claim(run, verb=record.verb, overwrite=options.overwrite) as folder:
         ready = make_ready(path, source, options, say)
-        options = given.resolved(None if ready.start is None else ready.start.start, normed=ready.normed)
-        if ready.start is not None:
-            say(f"{ready.start.told()}; {set_by_start(given, options)}")
-        record = replace(record, settings=options) if isinstance(record.settings, TrainOptions) else record
+        options, record = _settled_by_start(ready, options, record, say)
         rescue = Rescue(folder, ready.opened.model, options, say, ready.norms.folded)
         with rescue:
             history, zeroed, ready = _fit(
@@ -177,6 +173,18 @@ def _fit(
     finally:
         rescue.take(session)
         session.close()
+
+
+def _settled_by_start(
+    ready: Ready, options: TrainOptions, record: Record, say: Say
+) -> tuple[TrainOptions, Record]:
+    """Return the options with all that depends on how the model comes, and the record of them; it is said."""
+    start = ready.start
+    resolved = options.resolved(None if start is None else start.start, normed=ready.normed)
+    if start is not None:
+        say(f"{start.told()}; {set_by_start(options, resolved)}")
+    is_own = isinstance(record.settings, TrainOptions)
+    return resolved, replace(record, settings=resolved) if is_own else record
 
 
 def _check_norms(ready: Ready, weights: Mapping[str, Any], say: Say) -> None:
