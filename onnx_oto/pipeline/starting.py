@@ -17,7 +17,7 @@ What labels cannot say is asked of the spread: where the loss compares with noth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,7 @@ from onnx_oto.pipeline.judging import Drawn
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.start_options import PLAN, Start
+from onnx_oto.runtime.runner import first_line
 from onnx_oto.runtime.timing import TROUBLES
 from onnx_oto.training.evaluate import Provider, gather
 from onnx_oto.zigs.structure import shuffled, structure
@@ -45,11 +46,13 @@ Predict = Callable[[Mapping[str, Array]], Sequence[Array]]
 
 CHUNKS, CHUNK = 8, 64
 ERRORS = 3.0
-TIMES = 2.0
+TIMES = 2.5
 OTHERS = 4
 """So often parameters are shuffled for comparison."""
 FEW = 64
 """Samples whose outputs are compared."""
+ELEMENTS = 1 << 24
+"""So many numbers of outputs and targets are held at once."""
 BATCH = 16
 _METRICS: dict[Kind, str] = {"classes": "accuracy", "binary": "accuracy", "values": "mae"}
 """By what the loss compares: the metric for which the best constant answer is known."""
@@ -110,20 +113,21 @@ def find_start(
         model = opened.master if values is None else with_weights(opened.master, values)
         return predictor(reading(served_lean(model, outputs, serving), outputs, loss))
 
-    def others() -> list[Predict]:
-        draws = (np.random.default_rng((seed, i)) for i in range(OTHERS))
-        return [run({name: shuffled(value, rng) for name, value in weights.items()}) for rng in draws]
+    def others() -> Iterator[Predict]:  # one is open at a time
+        for number in range(OTHERS):
+            rng = np.random.default_rng((seed, number))
+            yield run({name: shuffled(value, rng) for name, value in weights.items()})
 
     try:
         if loss.compares in _METRICS:
-            samples = _drawn(source, CHUNKS * CHUNK, seed)
+            samples = _drawn(source, _affordable(run(), source), seed)
             witness = by_labels(run(), samples, loss, providers)
             if witness.trained and excess is not None and excess <= 0:
                 witness = by_labels(run(), samples, loss, providers, others())
         else:
             witness = by_spread(run(), others(), _drawn(source, FEW, seed))
     except TROUBLES as error:
-        witness = Witness(None, f"what it computes cannot be looked at ({str(error).splitlines()[0][:100]})")
+        witness = Witness(None, f"what it computes cannot be looked at ({first_line(error)})")
     return verdict(witness, excess)
 
 
@@ -152,7 +156,7 @@ def by_labels(
     source: data.Source,
     loss: Loss,
     providers: Sequence[Provider] = (),
-    others: Sequence[Predict] = (),
+    others: Iterable[Predict] = (),
 ) -> Witness:
     """Return whether a model is better than the best constant answer on samples with labels.
 
@@ -176,13 +180,20 @@ def by_labels(
     if not np.isfinite(gain).all() or len(gain) < 2:
         return Witness(None, words)
     above = bool(gain.mean() > max(ERRORS * gain.std(ddof=1) / np.sqrt(len(gain)), 0.0))
-    if not others:
-        return Witness(above, words)
     drawn = sorted(sign * float(values(judged(each)).mean()) for each in others)
+    if not drawn:
+        return Witness(above, words)
     beyond = bool(sign * own.mean() > 2 * drawn[-1] - drawn[0])
     return Witness(
         above and beyond, f"{words}, {sign * drawn[-1]:.4g} with its parameters shuffled", sure=beyond
     )
+
+
+def _affordable(predict: Predict, source: data.Source) -> int:
+    """Return how many samples can be held with all that is said of them."""
+    one = source.batch(np.arange(1), None)
+    held = sum(array.size for array in (*predict(one.inputs), *one.targets.values()))
+    return int(min(max(ELEMENTS // max(held, 1), 2 * CHUNKS), CHUNKS * CHUNK))
 
 
 def _ran(predict: Predict, part: data.Batch) -> list[Array]:
@@ -217,7 +228,7 @@ def _constant(judged: Sequence[Judged], kind: Kind) -> list[Judged]:
     return [each._replace(prediction=np.broadcast_to(best, compared(each)[0].shape)) for each in judged]
 
 
-def by_spread(predict: Predict, others: Sequence[Predict], source: data.Source) -> Witness:
+def by_spread(predict: Predict, others: Iterable[Predict], source: data.Source) -> Witness:
     """Return whether outputs differ from sample to sample by more than they would by chance."""
     part = source.batch(np.arange(len(source)), None)
     own = spread(_ran(predict, part))
