@@ -82,10 +82,7 @@ def norms_for(opened: Opened, trained: Collection[str]) -> tuple[Norms, tuple[st
             f"'{name}' uses opset {opset}, batch-norm put-back needs {FIRST_OPSET}: convert it with "
             "onnx.version_converter, or leave --batch-norm out"
         )
-    graph = opened.analysis.graph
-    sizes = {each: int(np.prod(graph.initializers[each].dims, dtype=np.int64)) for each in trained}
-    tied = {each for tie in opened.origins.tied(sizes) for each in tie.names}
-    layers, left = layers_without_norm(graph, trained, tied)
+    layers, left = _bare(opened, trained)
     others = _listed(left)
     if not layers:
         raise UnsupportedError(
@@ -96,6 +93,22 @@ def norms_for(opened: Opened, trained: Collection[str]) -> tuple[Norms, tuple[st
     first = f"'{layers[0].node}'" + (f" and {more} more layer{'s' * (more > 1)}" if more else "")
     apart = f"; left as they are: {others}" if others else ""
     return Norms(layers), (f"a BatchNormalization is put back behind {first} for training{apart}",)
+
+
+def told_bare(opened: Opened, trained: Collection[str]) -> tuple[str, ...]:
+    """Return a sentence for whoever brings a trained model without norms, none if none can be put back."""
+    if opset_of(opened.model) < FIRST_OPSET or not (count := len(_bare(opened, trained)[0])):
+        return ()
+    what = "1 layer has a bias and no norm" if count == 1 else f"{count} layers have a bias and no norm"
+    return (f"{what}: if an exporter folded norms away, --batch-norm put-back trains with them",)
+
+
+def _bare(opened: Opened, trained: Collection[str]) -> tuple[tuple[Layer, ...], Counter[str]]:
+    graph = opened.analysis.graph
+    known = [each for each in trained if each in graph.initializers]
+    sizes = {each: int(np.prod(graph.initializers[each].dims, dtype=np.int64)) for each in known}
+    tied = {each for tie in opened.origins.tied(sizes) for each in tie.names}
+    return layers_without_norm(graph, known, tied)
 
 
 def _listed(left: Counter[str]) -> str:

@@ -31,7 +31,7 @@ from onnx_oto.pipeline.folder import (
     write_json,
 )
 from onnx_oto.pipeline.latency.table import write_table
-from onnx_oto.pipeline.norms import check_folded
+from onnx_oto.pipeline.norms import check_folded, told_bare
 from onnx_oto.pipeline.optimizing import make_optimizer
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.places import Output, files_read, require_apart, with_table
@@ -183,6 +183,9 @@ def _settled_by_start(
     resolved = options.resolved(None if start is None else start.start, normed=ready.normed)
     if start is not None:
         say(f"{start.told()}; {set_by_start(options, resolved)}")
+    if resolved.from_ == "trained" and not ready.normed:
+        for sentence in told_bare(ready.opened, ready.preparation.spec.trainable):
+            say(sentence)
     is_own = isinstance(record.settings, TrainOptions)
     return resolved, replace(record, settings=resolved) if is_own else record
 

@@ -168,3 +168,17 @@ def test_it_goes_with_a_teacher(tmp_path, images):
     assert result.gain.summary.removed == 4
     assert kinds(tmp_path / "run" / "compact.onnx") == kinds(model)
     assert any(text.startswith("the norms put back are folded in again") for text in said)
+
+
+def test_who_brings_a_trained_model_without_norms_is_told(tmp_path, images):
+    hint = "3 layers have a bias and no norm: if an exporter folded norms away, --batch-norm put-back trains with them"
+    short = {"epochs": 1, "batch": 16, "shards": 1, "lr": 0.01, "optimizer": "dense"}
+    model = saved(tmp_path)
+    for name, options, told in (
+        ("a", TrainOptions(from_="trained", **short), True),
+        ("b", TrainOptions(from_="scratch", **short), False),
+        ("c", TrainOptions(from_="trained", batch_norm="put-back", **short), False),
+    ):
+        said: list[str] = []
+        train(model, images, tmp_path / name, options, say=said.append)
+        assert (hint in said) is told
