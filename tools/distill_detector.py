@@ -1,6 +1,6 @@
 """A detector without labels: how much nearer to the original a distilled compact model is than one that was only cut.
 
-    tools/distill_detector MODEL --images FILE --folder DIR [--size 320] [--macs 0.7]
+    .venv/bin/python tools/distill_detector.py MODEL --images FILE --folder DIR [--size 320] [--macs 0.7]
 
 The model is cut once by `prune` and left so, and trained by `train` on images alone, with the model itself as its
 teacher in front of whatever chooses boxes; both keep the same share of the multiply-accumulates. What both give for
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=16, help="images that are judged after every epoch")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch", type=int, default=10)
-    parser.add_argument("--lr", type=float, default=5e-4)
+    parser.add_argument("--lr", type=float, default=1e-4)
     parser.add_argument("--macs", type=float, default=0.7)
     parser.add_argument("--shards", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
