@@ -13,6 +13,7 @@ from typing import Any
 from onnx_oto import data
 from onnx_oto.errors import DivergedError
 from onnx_oto.gradients import GradientSession
+from onnx_oto.model.files.loading import stored_files
 from onnx_oto.optim import Optimizer
 from onnx_oto.pipeline.answers import forget
 from onnx_oto.pipeline.beginning import answered_before, judged_before
@@ -84,6 +85,8 @@ def train(
     begin = time.perf_counter()
     writes = [Output(Path(run) / name, model=name in MODELS) for name in (*FILES, MANIFEST)]
     reads = files_read(path, options, source)
+    if isinstance(options.teacher, Path):
+        reads |= dict.fromkeys(stored_files(options.teacher), "the teacher")
     require_apart(reads, writes, "give another folder")
     others = [each for each in writes if Path(each.path).name != TABLE]  # the table of an earlier run stays
     require_apart(*with_table(reads, others, options.table), "give another table")

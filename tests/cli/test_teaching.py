@@ -255,3 +255,27 @@ def test_an_inner_tensor_keeps_its_channels(cli, net, unlabelled, tmp_path):
     sizes = {t.name: tuple(t.dims) for t in onnx.load(run / "compact.onnx").graph.initializer}
     assert sizes["w2"][0] == 12
     assert sizes["w1"][0] < 8
+
+
+def test_a_run_does_not_write_over_its_teacher(refused, net, unlabelled, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    teacher = net(name="run/compact.onnx")
+    before = teacher.read_bytes()
+    line = refused(2, "train", net(), "--data", unlabelled, "--run", run, "--teacher", teacher)
+    assert "would overwrite the teacher: give another folder" in line
+    assert teacher.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["self", "none"])
+def test_a_file_may_have_the_name_of_a_choice(cli, refused, net, unlabelled, tmp_path, name):
+    """The word means the choice, ./WORD the file; both stay what they are in run.toml."""
+    line = refused(
+        8, "train", net(), "--data", unlabelled, "--run", tmp_path / "run", "--teacher", f"./{name}"
+    )
+    assert f"'{name}'" in line
+
+
+def test_inspect_has_no_teacher(refused, net, unlabelled):
+    line = refused(2, "inspect", net(), "--curve", "--data", unlabelled, "--loss", "distill")
+    assert "the loss distill needs a teacher: `train` has one" in line
