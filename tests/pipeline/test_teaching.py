@@ -116,6 +116,15 @@ def test_the_kind_follows_from_the_end_of_the_model(unlabelled, tmp_path):
         assert match.axis == 1
 
 
+def test_yes_or_no_is_compared_in_front_of_the_sigmoid(unlabelled, tmp_path):
+    path = saved(tmp_path / "m.onnx", f"(float[N,6] x) => (float[N,3] y) {{ {BODY} y = Sigmoid(z) }}")
+    x = np.load(unlabelled)["x_train"]
+    batch = ready_for(path, unlabelled).dataset.train.batch(np.arange(len(x)), None)
+    for kind, expected in (("auto", by_numpy(path, x)), ("values", 1 / (1 + np.exp(-by_numpy(path, x))))):
+        (said,) = ready_for(path, unlabelled, teacher_match=kind).teacher(batch).values()
+        np.testing.assert_allclose(said, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_errors_are_in_units_of_the_teachers_variance(unlabelled, tmp_path):
     path = saved(tmp_path / "m.onnx", f"(float[N,6] x) => (float[N,3] y) {{ {BODY} y = Tanh(z) }}")
     (match,) = ready_for(path, unlabelled).aim.loss.matches
