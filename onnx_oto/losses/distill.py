@@ -49,7 +49,8 @@ class Distill:
     numbers   (z - t)^2 / scale, mean over the elements
 
     T^2 keeps gradients alike whatever the temperature T is. Where the model ends in Softmax or LogSoftmax over the
-    classes, the loss reads what that reads; so it may in front of a final Sigmoid. It is 0 for a model that says what the teacher says. An entry is a sample.
+    classes, the loss reads what that reads; so it may in front of a final Sigmoid. It is 0 for a model that says what
+    the teacher says. An entry is a sample.
     """
 
     temperature: float = TEMPERATURE
