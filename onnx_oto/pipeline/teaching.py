@@ -120,11 +120,9 @@ def _wanted(
     if isinstance(teacher, Path):
         ends = tuple(name for name in ends if name in outputs) or ends
         return [Wanted(name) for name in ends]
-    names: dict[str, None] = {}
-    for name in ends:
-        smooth = [each for each in parts(model, name) if found.get(each) is Way.SMOOTH]
-        names.update(dict.fromkeys([name] if name in own or not smooth else smooth))
-    return [Wanted(name) for name in names]
+    open_ends = [name for name in ends if name not in own]
+    rest = [name for name in parts(model, open_ends) if found.get(name) is Way.SMOOTH]
+    return [Wanted(name) for name in (*(name for name in ends if name in own), *rest)]
 
 
 def _asked(model: onnx.ModelProto, found: Mapping[str, Way], texts: Iterable[str]) -> list[Wanted]:
