@@ -108,16 +108,19 @@ def make_ready(
     _, shrunk = data.fit_batch(opening.train.samples, options.batch)
     if shrunk:
         say(shrunk)
-    teacher = None
-    aim = replace(aim, loss=preparation.loss)
-    if aim.lesson is not None:
-        teacher = teacher_of(
-            aim, opened, served, preparation.targets, dataset.train, options, preparation.shards
-        )
-        teacher = calibrated(teacher, dataset.train, options)
-        aim = replace(aim, loss=teacher.loss)
-        preparation = preparation.with_loss(teacher.loss)
-    return Ready(opened, served, preparation, dataset, feeding, aim, goal, teacher)
+    ready = Ready(opened, served, preparation, dataset, feeding, replace(aim, loss=preparation.loss), goal)
+    return ready if aim.lesson is None else _taught(ready, options)
+
+
+def _taught(ready: Ready, options: TrainOptions) -> Ready:
+    """Return what is ready with the teacher, and its variances in the loss."""
+    preparation, examples = ready.preparation, ready.dataset.train
+    teacher = teacher_of(
+        ready.aim, ready.opened, ready.serving, preparation.targets, examples, options, preparation.shards
+    )
+    teacher = calibrated(teacher, examples, options)
+    aim = replace(ready.aim, loss=teacher.loss)
+    return replace(ready, preparation=preparation.with_loss(aim.loss), aim=aim, teacher=teacher)
 
 
 def _opened_data(source: str | os.PathLike[str]) -> tuple[data.Opening | None, OtoError | None]:
