@@ -64,10 +64,10 @@ class RunFolder:
             self.place(METRICS).touch()
 
     def go_on(self) -> None:
-        """Count the files of the earlier run as this one's, but for what killed runs left of them."""
+        """Count the files of the earlier run as this one's; what killed runs left beside them goes."""
         self._manifest = self._earlier
         with storing_in(self.path):
-            for name in FILES:
+            for name in (*FILES, MANIFEST):
                 clean(self.path / name)
 
     @property

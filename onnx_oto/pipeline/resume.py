@@ -54,6 +54,7 @@ def resume(
     watch = Watch(observer, say, stop, listening or nullcontext())
     with reclaim(run) as folder:
         if (folder.path / RESULT).exists():
+            folder.go_on()
             return None
         with _begun(folder, options) as (begun, record):
             going = _going(folder, options, begun, watch.say)

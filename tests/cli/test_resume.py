@@ -140,6 +140,8 @@ def test_a_complete_run_stays_as_it_is(inputs, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(inputs / "whole", folder / "run")
     before = {path.name: path.read_bytes() for path in (folder / "run").iterdir()}
+    for name in ("result.json", ".onnx-oto.json"):  # killed when all was done
+        (folder / f"run/.{name}.lock").touch()
     done = oto("resume", "run", at=folder)
     assert (done.returncode, done.stdout) == (0, "the run is complete: its result is in 'run/result.json'\n")
     found = json.loads(oto("resume", "run", "--json", at=folder).stdout)
