@@ -114,6 +114,10 @@ def _path(name: str, moved: PathLike | None, reads: dict[str, Path]) -> Path:
         return Path(moved)
     if name not in reads:
         raise UsageError(f"{name} was given in memory when the run began: give it again with --{name}")
+    if not os.path.lexists(reads[name]):
+        raise StorageError(
+            f"the {name} of the run is not at '{reads[name]}' any more: say where with --{name}"
+        )
     return reads[name]
 
 
