@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -279,3 +281,41 @@ def test_a_file_may_have_the_name_of_a_choice(cli, refused, net, unlabelled, tmp
 def test_inspect_has_no_teacher(refused, net, unlabelled):
     line = refused(2, "inspect", net(), "--curve", "--data", unlabelled, "--loss", "distill")
     assert "the loss distill needs a teacher: `train` has one" in line
+
+
+KILL = """
+import os, signal
+import onnx_oto.training.loop as loop
+before, calls = loop.evaluate, []
+def leaving(*arguments, **options):
+    calls.append(1)
+    if len(calls) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return before(*arguments, **options)
+loop.evaluate = leaving
+from onnx_oto.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("more", [("--flip",), (), ("--teacher-match", "classes")], ids=" ".join)
+def test_a_run_that_was_killed_goes_on_to_the_same_bytes(cli, net, unlabelled, tmp_path, more):
+    """With a teacher that is asked for every batch, and with answers that were written down before."""
+    path = net("float[N,3] y", "y = Tanh(logits)")
+    asked = ["train", path, "--data", unlabelled, *SHORT, "--lr", 0.01, *more]
+    assert cli(*asked, "--run", tmp_path / "whole").returncode == 0
+    left = tmp_path / "left"
+    done = subprocess.run(
+        [sys.executable, "-c", KILL, *map(str, asked), "--run", left], check=False, capture_output=True
+    )
+    assert done.returncode == -9
+    kept = {path.name: path.stat().st_mtime_ns for path in left.glob("teacher-*.npy")}
+    assert set(kept) == (
+        {"teacher-test.npy"} if more == ("--flip",) else {"teacher-test.npy", "teacher-train.npy"}
+    )
+    done = cli("resume", left)
+    assert done.returncode == 0, done.stderr
+    for name in ("trained.onnx", "compact.onnx"):
+        assert (tmp_path / "whole" / name).read_bytes() == (left / name).read_bytes()
+    assert result_of(left)["metric"] == result_of(tmp_path / "whole")["metric"]
+    assert not list(left.glob("teacher-*.npy"))
