@@ -30,7 +30,7 @@ MOST_SIZES = 4
 MOST_OPS = 6
 ALIKE = 1.1
 """How many times as long a model may take for both to be called about the same where noise hides which is faster."""
-LEAST_NAME = 30
+LEAST_NAME = 24
 """Characters that the names of figures are folded to in a table, before there are lines in its place."""
 NARROW = 60
 """Columns below which dimensions are listed in lines, not in a table."""

@@ -135,7 +135,10 @@ def _examples(
     labels = {}
     for name, target in targets.items():
         if name not in table.targets:
-            raise DataError(f"{table.target_key(name)!r} is missing: the loss needs a target")
+            raise DataError(
+                f"{table.target_key(name)!r} is missing: the loss needs a target; a model may learn "
+                "from another one, or from itself, without (--loss distill)"
+            )
         stored = table.targets[name]
         labels[name] = fit_target(table.target_key(name), stored, target)
         if stored.dtype == np.uint8 and np.dtype(target.dtype).kind == "f":

@@ -32,11 +32,13 @@ class Match:
 
     axis: of the classes, whose scores are compared as chances; None: numbers are compared. weight: of its part. scale:
     what squared errors of numbers are divided by, the teacher's variance, so that parts of other units weigh alike.
+    answers: numbers are compared in front of a final Sigmoid, which has no slope where it is sure.
     """
 
     axis: int | None = None
     weight: float = 1.0
     scale: float = 1.0
+    answers: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Distill:
     numbers   (z - t)^2 / scale, mean over the elements
 
     T^2 keeps gradients alike whatever the temperature T is. Where the model ends in Softmax or LogSoftmax over the
-    classes, the loss reads what that reads. It is 0 for a model that says what the teacher says. An entry is a sample.
+    classes, the loss reads what that reads; so it may in front of a final Sigmoid. It is 0 for a model that says what
+    the teacher says. An entry is a sample.
     """
 
     temperature: float = TEMPERATURE
@@ -81,8 +84,10 @@ class Distill:
 
     def activations(self, output: int) -> Mapping[str, int | None]:
         """See `Loss.activations`."""
-        axis = self.matches[output].axis
-        return {} if axis is None else {"Softmax": axis, "LogSoftmax": axis}
+        match = self.matches[output]
+        if match.axis is None:
+            return {"Sigmoid": None} if match.answers else {}
+        return {"Softmax": match.axis, "LogSoftmax": match.axis}
 
     def settle(self, shapes: Sequence[Shape | None], given: Mapping[str, tuple[int, ...]]) -> Distill:
         """Return itself: what is compared as classes is said by whoever knows the graph."""

@@ -122,16 +122,9 @@ def make_ready(
     _, shrunk = data.fit_batch(opening.train.samples, options.batch)
     if shrunk:
         say(shrunk)
-    teacher = None
-    aim = replace(aim, loss=preparation.loss)
+    ready = Ready(opened, served, preparation, dataset, feeding, replace(aim, loss=preparation.loss), goal)
     if aim.lesson is not None:
-        teacher = teacher_of(
-            aim, opened, served, preparation.targets, dataset.train, options, preparation.shards
-        )
-        teacher = calibrated(teacher, dataset.train, options)
-        aim = replace(aim, loss=teacher.loss)
-        preparation = preparation.with_loss(teacher.loss)
-    ready = Ready(opened, served, preparation, dataset, feeding, aim, goal, teacher)
+        ready = _taught(ready, options)
     if options.from_ == "auto":
         ready = replace(ready, start=_start(ready, names, options))
     return _with_norms(ready, norms, options) if norms.layers else ready
@@ -163,6 +156,17 @@ def _start(ready: Ready, names: Sequence[str], options: TrainOptions) -> Found:
             providers=ready.providers,
             seed=options.seed,
         )
+
+
+def _taught(ready: Ready, options: TrainOptions) -> Ready:
+    """Return what is ready with the teacher, and its variances in the loss."""
+    preparation, examples = ready.preparation, ready.dataset.train
+    teacher = teacher_of(
+        ready.aim, ready.opened, ready.serving, preparation.targets, examples, options, preparation.shards
+    )
+    teacher = calibrated(teacher, examples, options)
+    aim = replace(ready.aim, loss=teacher.loss)
+    return replace(ready, preparation=preparation.with_loss(aim.loss), aim=aim, teacher=teacher)
 
 
 def _opened_data(source: str | os.PathLike[str]) -> tuple[data.Opening | None, OtoError | None]:

@@ -50,7 +50,8 @@ class TeacherOptions(LossOptions):
     teacher_match: Literal["auto", "classes", "values"] = setting(
         "auto",
         "How they are compared: as scores of classes, by KL divergence, or as numbers, by squared errors; auto: as "
-        "scores what ends in Softmax or LogSoftmax, or is [N, K] straight from a linear layer, else as numbers.",
+        "scores what ends in Softmax or LogSoftmax, or is [N, K] straight from a linear layer, else as numbers, in "
+        "front of a final Sigmoid.",
     )
     teacher_scale: tuple[float, ...] = setting(
         (),

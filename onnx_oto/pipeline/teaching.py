@@ -120,11 +120,9 @@ def _wanted(
     if isinstance(teacher, Path):
         ends = tuple(name for name in ends if name in outputs) or ends
         return [Wanted(name) for name in ends]
-    names: dict[str, None] = {}
-    for name in ends:
-        smooth = [each for each in parts(model, name) if found.get(each) is Way.SMOOTH]
-        names.update(dict.fromkeys([name] if name in own or not smooth else smooth))
-    return [Wanted(name) for name in names]
+    open_ends = [name for name in ends if name not in own]
+    rest = [name for name in parts(model, open_ends) if found.get(name) is Way.SMOOTH]
+    return [Wanted(name) for name in (*(name for name in ends if name in own), *rest)]
 
 
 def _asked(model: onnx.ModelProto, found: Mapping[str, Way], texts: Iterable[str]) -> list[Wanted]:
@@ -218,17 +216,22 @@ def _match(
         axis = 1
     if axis is None and options.teacher_match == "classes":
         axis = 1
-    return replace(match, axis=axis)
+    return replace(match, axis=axis, answers=axis is None and _ends_in(model, wanted.name, {"Sigmoid": None}))
 
 
 def _final_axis(model: onnx.ModelProto, name: str, rank: int) -> int | None:
     """Return the axis over which a tensor ends in a Softmax or LogSoftmax, None where it does not."""
     for axis in range(1, rank):
-        probe = onnx.ModelProto()
-        probe.CopyFrom(model)
-        if read(probe, name, dict.fromkeys(_FINAL, axis)) != name:
+        if _ends_in(model, name, dict.fromkeys(_FINAL, axis)):
             return axis
     return None
+
+
+def _ends_in(model: onnx.ModelProto, name: str, activations: Mapping[str, int | None]) -> bool:
+    """Say whether a tensor ends in one of these operators, which a loss would read in front of."""
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    return read(probe, name, activations) != name
 
 
 def _is_linear(model: onnx.ModelProto, name: str) -> bool:
@@ -253,7 +256,9 @@ def _told(
     listed = []
     for each, match in zip(wanted, lesson.matches, strict=True):
         shape = list((known[each.name].static or ())[1:])
-        how = "numbers" if match.axis is None else f"scores of {shape[match.axis - 1]} classes"
+        how = "numbers" + " in front of the Sigmoid" * match.answers
+        if match.axis is not None:
+            how = f"scores of {shape[match.axis - 1]} classes"
         weight = "" if each.weight == 1 else f", weight {each.weight:g}"
         listed.append(f"'{each.name}' {shape} as {how}{weight}")
     warm = any(match.axis is not None for match in lesson.matches)

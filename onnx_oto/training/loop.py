@@ -6,24 +6,23 @@ An optimizer step is: the mean gradient of its batches, the guard, the transform
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
 
 from onnx_oto.data import Batch, Dataset, batches, prefetched
-from onnx_oto.errors import DataError, UsageError
+from onnx_oto.errors import DataError, DivergedError, UsageError
 from onnx_oto.gradients import GradientSession
 from onnx_oto.losses import Loss, make
 from onnx_oto.metrics import metrics_for
 from onnx_oto.optim import Optimizer
-from onnx_oto.training.checkpoint import Part, Position, save_checkpoint
+from onnx_oto.training.checkpoint import Position
 from onnx_oto.training.evaluate import Provider, Score, evaluate, gather
 from onnx_oto.training.events import EpochEnded, Observer, Observers, Skipped, Started, Stepped
 from onnx_oto.training.guard import Guard
+from onnx_oto.training.keeping import Keeper
 from onnx_oto.training.transforms import GradientTransform, Mean
 
 
@@ -96,36 +95,37 @@ def train(
     *,
     observer: Observer | None = None,
     stop: Callable[[], bool] | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    run: Mapping[str, Any] | None = None,
+    keeper: Keeper | None = None,
     start: Position | None = None,
-    parts: Mapping[str, Part] | None = None,
 ) -> History:
     """Train the parameters of `session` in place and return what happened.
 
     stop: asked before every batch; when it says True, a step that has begun is undone, the state is saved and the
-    history returned. checkpoint: file that is replaced after every epoch and on stopping; `run` is stored in it.
-    start: where to go on, from `checkpoint.restore`. parts: what else has a state that checkpoints hold. Raises
-    DivergedError within the step in which loss or gradient stop being finite and that may not be skipped (the
-    parameters of the step before are back in the session), DataError when not one step can be filled.
+    history returned. keeper: writes checkpoints. start: where to go on, from `checkpoint.restore`. Raises DivergedError
+    within the step in which loss or gradient stop being finite and that may not be skipped (the parameters of the step
+    before are back in the session, and the keeper has set its checkpoint apart), DataError when not one step can be
+    filled.
     """
-    training = _Training(session, optimizer, data, recipe, observer or Observers(), stop or _never)
-    begin = time.perf_counter()
-    progress = start or Position()
-    training.announce(progress)
+    training = _Training(
+        session, optimizer, data, recipe, observer or Observers(), stop or _never, keeper, start or Position()
+    )
+    progress = training.begin()
     score: Score | None = None
-    while progress.epoch < recipe.epochs:
-        progress, finished = training.epoch(progress)
-        training.check(progress)
-        if finished:
-            progress, score = training.close_epoch(progress, score)
-        if checkpoint is not None:
-            save_checkpoint(checkpoint, session, optimizer, progress, run=run, parts=parts)
-        if not finished:
-            break
+    try:
+        while progress.epoch < recipe.epochs:
+            progress, finished = training.epoch(progress)
+            training.check(progress)
+            if finished:
+                progress, score = training.close_epoch(progress, score)
+            training.save(progress)
+            if not finished:
+                break
+    except DivergedError as error:
+        if keeper is None:
+            raise
+        raise DivergedError(f"{error}; the last checkpoint before it is in '{keeper.keep_good()}'") from None
     stopped = progress.epoch < recipe.epochs
-    seconds = time.perf_counter() - begin
-    return History(progress.history, progress.step, seconds, stopped, score, progress.skipped)
+    return History(progress.history, progress.step, training.seconds, stopped, score, progress.skipped)
 
 
 def _never() -> bool:
@@ -143,6 +143,8 @@ class _Training:
         recipe: Recipe,
         observer: Observer,
         stop: Callable[[], bool],
+        keeper: Keeper | None,
+        start: Position,
     ) -> None:
         self.session, self.optimizer, self.data, self.recipe = session, optimizer, data, recipe
         self.observer, self.stop = observer, stop
@@ -150,10 +152,27 @@ class _Training:
         self.per_epoch = self.total // recipe.epochs
         self.guard = Guard(session)
         self.mean = Mean(session.grads, recipe.accumulate)
-        self.epoch_begin = time.perf_counter()
+        self.keeper, self.start = keeper, start
+        self.run_begin = self.epoch_begin = time.perf_counter()
 
-    def announce(self, progress: Position) -> None:
-        self.observer.notice(Started(self.recipe.epochs, self.per_epoch, self.total, progress.step))
+    def begin(self) -> Position:
+        """Announce the run and write its first checkpoint; return where it begins."""
+        start = self.start
+        self.observer.notice(
+            Started(self.recipe.epochs, self.per_epoch, self.total, start.step, start.skipped)
+        )
+        if start.step + start.skipped == 0:
+            self.save(start)
+        return start
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken, parts before an interruption included."""
+        return self.start.seconds + time.perf_counter() - self.run_begin
+
+    def save(self, progress: Position) -> None:
+        if self.keeper is not None:
+            self.keeper.save(self.session, self.optimizer, replace(progress, seconds=self.seconds))
 
     def epoch(self, progress: Position) -> tuple[Position, bool]:
         """Train from the batch where `progress` stands to the end of its epoch.
@@ -172,6 +191,10 @@ class _Training:
             if loss is None:
                 return progress, False
             progress = self.step(loss, progress, begin)
+            is_last = progress.batch // recipe.accumulate == self.per_epoch
+            if self.keeper is not None and not is_last and self.keeper.is_due():
+                self.check(progress)
+                self.save(progress)
         return progress, True
 
     def gradient(self, group: Iterator[Batch]) -> float | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -235,7 +237,7 @@ def test_a_detector_learns_in_front_of_its_tail_and_keeps_it(cli, net, unlabelle
     done = cli("train", path, "--data", unlabelled, "--run", run, "--epochs", 8, "--batch", 24, "--sparsity", 0,
                "--macs", 0.7, "--min-keep", 0, "--shards", 1, "--lr", 0.02, "--skip-latency")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "'boxes' [16, 4] as numbers, 'scores' [16, 2] as numbers" in done.stderr
+    assert "'boxes' [16, 4] as numbers, 'scores' [16, 2] as numbers in front of the Sigmoid" in done.stderr
     found = result_of(run)
     assert found["metric"]["name"] == "relative-error"
     assert found["metric"]["original"] == 0.0
@@ -255,3 +257,65 @@ def test_an_inner_tensor_keeps_its_channels(cli, net, unlabelled, tmp_path):
     sizes = {t.name: tuple(t.dims) for t in onnx.load(run / "compact.onnx").graph.initializer}
     assert sizes["w2"][0] == 12
     assert sizes["w1"][0] < 8
+
+
+def test_a_run_does_not_write_over_its_teacher(refused, net, unlabelled, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    teacher = net(name="run/compact.onnx")
+    before = teacher.read_bytes()
+    line = refused(2, "train", net(), "--data", unlabelled, "--run", run, "--teacher", teacher)
+    assert "would overwrite the teacher: give another folder" in line
+    assert teacher.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["self", "none"])
+def test_a_file_may_have_the_name_of_a_choice(cli, refused, net, unlabelled, tmp_path, name):
+    """The word means the choice, ./WORD the file; both stay what they are in run.toml."""
+    line = refused(
+        8, "train", net(), "--data", unlabelled, "--run", tmp_path / "run", "--teacher", f"./{name}"
+    )
+    assert f"'{name}'" in line
+
+
+def test_inspect_has_no_teacher(refused, net, unlabelled):
+    line = refused(2, "inspect", net(), "--curve", "--data", unlabelled, "--loss", "distill")
+    assert "the loss distill needs a teacher: `train` has one" in line
+
+
+KILL = """
+import os, signal
+import onnx_oto.training.loop as loop
+before, calls = loop.evaluate, []
+def leaving(*arguments, **options):
+    calls.append(1)
+    if len(calls) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return before(*arguments, **options)
+loop.evaluate = leaving
+from onnx_oto.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("more", [("--flip",), (), ("--teacher-match", "classes")], ids=" ".join)
+def test_a_run_that_was_killed_goes_on_to_the_same_bytes(cli, net, unlabelled, tmp_path, more):
+    """With a teacher that is asked for every batch, and with answers that were written down before."""
+    path = net("float[N,3] y", "y = Tanh(logits)")
+    asked = ["train", path, "--data", unlabelled, *SHORT, "--lr", 0.01, *more]
+    assert cli(*asked, "--run", tmp_path / "whole").returncode == 0
+    left = tmp_path / "left"
+    done = subprocess.run(
+        [sys.executable, "-c", KILL, *map(str, asked), "--run", left], check=False, capture_output=True
+    )
+    assert done.returncode == -9
+    kept = {path.name: path.stat().st_mtime_ns for path in left.glob("teacher-*.npy")}
+    assert set(kept) == (
+        {"teacher-test.npy"} if more == ("--flip",) else {"teacher-test.npy", "teacher-train.npy"}
+    )
+    done = cli("resume", left)
+    assert done.returncode == 0, done.stderr
+    for name in ("trained.onnx", "compact.onnx"):
+        assert (tmp_path / "whole" / name).read_bytes() == (left / name).read_bytes()
+    assert result_of(left)["metric"] == result_of(tmp_path / "whole")["metric"]
+    assert not list(left.glob("teacher-*.npy"))

@@ -94,15 +94,22 @@ def test_every_tensor_has_a_way() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
-        (BODY + "d = Sigmoid(c) y = Concat<axis=1>(a, d)", ("a", "d")),
-        (BODY + "d = Sigmoid(c) e = Concat<axis=1>(c, d) y = Concat<axis=1>(a, e)", ("a", "c", "d")),
-        (BODY + "y = Concat<axis=0>(c, c)", ("y",)),
-        (BODY + "y = Concat<axis=1>(x, c)", ("y",)),
-        (BODY + "y = Relu(c)", ("y",)),
-    ],
-)
-def test_parts_of_what_is_joined(body: str, expected: tuple[str, ...]) -> None:
-    assert parts(model(body), "y") == expected
+PARTS = [
+    ("d = Sigmoid(c) y = Concat<axis=1>(a, d)", ["y"], ("a", "d")),
+    ("d = Sigmoid(c) e = Concat<axis=1>(c, d) y = Concat<axis=1>(a, e)", ["y"], ("a", "c", "d")),
+    ("y = Concat<axis=0>(c, c)", ["y"], ("y",)),
+    ("y = Concat<axis=1>(x, c)", ["y"], ("y",)),
+    ("y = Relu(c)", ["y"], ("y",)),
+    ("p = Unsqueeze(c, axes) y = Transpose<perm = [0,2,1]>(p)", ["y"], ("y",)),
+    ("p = Unsqueeze(c, axes) y = Transpose<perm = [0,2,1]>(p)", ["y", "p"], ("p",)),
+    ("y = Gather<axis = 1>(c, at)", ["y"], ("y",)),
+    ("y = Gather<axis = 1>(c, at) z = Slice(c, at, k, at)", ["y", "z"], ("c",)),
+    ("y = Gather<axis = 0>(c, at) z = Slice(c, at, k, at)", ["y", "z"], ("y", "z")),
+    ("e = Concat<axis=1>(a, c) y = Gather<axis = 1>(e, at)", ["y"], ("y",)),
+    ("e = Concat<axis=1>(a, c) y = Gather<axis = 1>(e, at) z = Identity(e)", ["y", "z"], ("a", "c")),
+]
+
+
+@pytest.mark.parametrize(("body", "names", "expected"), PARTS)
+def test_every_number_once_and_units_apart(body: str, names: list[str], expected: tuple[str, ...]) -> None:
+    assert parts(model(BODY + body), names) == expected

@@ -118,6 +118,7 @@ CASES = [
     Case("distill, last axis", Distill(1.5, (Match(2, 0.7),)), (2, 3), said((2, 3))),
     Case("distill, numbers", Distill(matches=(Match(None, 0.5, 4.0),)), (2, 3), said((2, 3))),
     Case("distill, both", Distill(3.0, (Match(1, 2.0), Match(scale=9.0))), (3,), said((3,), (3,)), TWO),
+    Case("distill, answers", Distill(matches=(Match(scale=0.5, answers=True),)), (3,), said((3,))),
     Case("task and teacher", HALF, (3,), blended(HALF, {**labels(classes=3, ignored=-100), **said((3,))})),
     Case("only the teacher", HALF, (3,), blended(HALF, {"y": np.full(N, -100), **said((3,))})),
     Case("two of them", QUARTER, (3,), blended(QUARTER, {**floats(3), **said((3,), (3,))}), TWO),

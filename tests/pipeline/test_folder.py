@@ -16,7 +16,18 @@ import pytest
 from onnx_oto.errors import OtoError, StorageError, UsageError
 from onnx_oto.model import save
 from onnx_oto.pipeline.demo import demo
-from onnx_oto.pipeline.folder import ANSWERS, FILES, LOCK, MANIFEST, METRICS, RESULT, SETTINGS, TABLE, claim
+from onnx_oto.pipeline.folder import (
+    ANSWERS,
+    BEFORE,
+    FILES,
+    LOCK,
+    MANIFEST,
+    METRICS,
+    RESULT,
+    SETTINGS,
+    TABLE,
+    claim,
+)
 from onnx_oto.pipeline.options import DemoOptions, TrainOptions
 from onnx_oto.pipeline.train import train
 
@@ -48,7 +59,9 @@ def test_an_earlier_run_is_replaced_on_request(tmp_path):
     for name in (".checkpoint.npz.0123abcd.tmp", ".trained.onnx.lock"):
         (tmp_path / name).write_text("of a run that was killed")
     before = content(tmp_path)
-    with pytest.raises(UsageError, match="holds an earlier run: give another folder, or --overwrite"):
+    with pytest.raises(
+        UsageError, match=r"holds an earlier run: go on with it .*give another folder, or --overwrite"
+    ):
         finished(tmp_path)
     assert content(tmp_path) == before
     with claim(tmp_path, verb="train", overwrite=True) as run:
@@ -118,9 +131,11 @@ def test_runs_of_versions_without_a_manifest_are_known_by_their_metrics(tmp_path
     (tmp_path / METRICS).write_text('{"kind": "step", "epoch": 1, "step": 10}\n')
     with pytest.raises(UsageError, match=r"run.toml' would be replaced, but no earlier run wrote it"):
         finished(tmp_path)
-    for name in (SETTINGS, TABLE, *ANSWERS.values()):  # which they did not write
+    for name in (SETTINGS, TABLE, BEFORE, *ANSWERS.values()):  # which they did not write
         (tmp_path / name).unlink()
-    with pytest.raises(UsageError, match="holds an earlier run: give another folder, or --overwrite"):
+    with pytest.raises(
+        UsageError, match=r"holds an earlier run: go on with it .*give another folder, or --overwrite"
+    ):
         finished(tmp_path)
     with claim(tmp_path, verb="train", overwrite=True) as run:
         run.begin()

@@ -13,7 +13,8 @@ jumped   places, orders or numbers of elements that depend on parameters, and al
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import IntEnum
 
 import onnx
@@ -23,8 +24,11 @@ from onnx_oto.gradients.graph.lowering.engine import reads
 from onnx_oto.gradients.graph.lowering.lowerings import REFUSED, key
 from onnx_oto.gradients.graph.static_types import Type, types
 from onnx_oto.model.graph.order import drop_unneeded
+from onnx_oto.model.graph.tensors import to_array
 
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
+
+_INTEGERS = frozenset({TensorProto.INT32, TensorProto.INT64})
 
 CHOOSING = frozenset(
     "ArgMax ArgMin Compress NonMaxSuppression NonZero OneHot Range ReverseSequence TopK Unique".split()  # noqa: SIM905
@@ -153,28 +157,58 @@ def _follows(model: ModelProto, name: str, others: Collection[str], found: Mappi
     return True
 
 
-def parts(model: ModelProto, name: str) -> tuple[str, ...]:
-    """Return the tensors that are joined to make one, itself where none are: parts of a Concat have their own units.
+def parts(model: ModelProto, names: Sequence[str]) -> tuple[str, ...]:
+    """Return tensors that hold what these hold, each number once and what has other units apart.
 
-    Not where samples are joined (axis 0), and where a part is a constant of the graph.
+    A tail often reads one tensor in several views (boxes of it, scores of it, all of it in another order): where
+    several are views of one, or one is nothing but another order of what a Concat joins, that one takes their place.
+    What a Concat joins is given part by part. Samples, axis 0, are neither moved nor joined.
     """
     producers = {each: node for node in model.graph.node for each in node.output if each}
-    return tuple(dict.fromkeys(_joined(name, producers)))
+    integers = {
+        t.name: to_array(t).reshape(-1).tolist() for t in model.graph.initializer if t.data_type in _INTEGERS
+    }
+    roots = {name: _root(name, producers, integers) for name in names}
+    shared = Counter(root for root, _ in roots.values())
+    found: dict[str, None] = {}
+    for name, (root, is_whole) in roots.items():
+        joined = tuple(_joined(root, producers))
+        is_replaced = shared[root] > 1 or (is_whole and len(joined) > 1)
+        found.update(dict.fromkeys(joined if is_replaced else [name]))
+    return tuple(found)
+
+
+def _root(
+    name: str, producers: Mapping[str, NodeProto], integers: Mapping[str, Sequence[int]]
+) -> tuple[str, bool]:
+    """Return the tensor that another one is a view of, and whether it is all of it."""
+    is_whole = True
+    while (node := producers.get(name)) is not None and _is_view(node, integers):
+        is_whole = is_whole and key(node) in ("Identity", "Transpose")
+        name = node.input[0]
+    return name, is_whole
+
+
+def _is_view(node: NodeProto, integers: Mapping[str, Sequence[int]]) -> bool:
+    """Say whether a node gives entries of its first input, every sample its own."""
+    given = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+    op = key(node)
+    if op == "Transpose":
+        return bool(given.get("perm", [1])[0] == 0)
+    if op == "Slice":
+        axes = given.get("axes") or (integers.get(node.input[3], ()) if len(node.input) > 3 else ())
+        return bool(axes) and all(axis > 0 or axis == -1 for axis in axes)
+    if op == "Gather":
+        return node.input[1] in integers and given.get("axis", 0) != 0
+    return op == "Identity" or (op == "Split" and given.get("axis", 0) != 0)
 
 
 def _joined(name: str, producers: Mapping[str, NodeProto]) -> Iterator[str]:
+    """Yield what a Concat joins, or the tensor itself. A part may not be a constant or an input of the graph."""
     node = producers.get(name)
-    if (
-        node is None
-        or key(node) != "Concat"
-        or not _axis(node)
-        or any(each not in producers for each in node.input)
-    ):
+    axis = 1 if node is None else next((a.i for a in node.attribute if a.name == "axis"), 1)
+    if node is None or key(node) != "Concat" or not axis or any(each not in producers for each in node.input):
         yield name
         return
     for each in node.input:
         yield from _joined(each, producers)
-
-
-def _axis(node: NodeProto) -> int:
-    return int(next((onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == "axis"), 1))
