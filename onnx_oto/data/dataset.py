@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from onnx_oto.data.arrangement import Pattern, Shape
 from onnx_oto.data.augment import Augment
-from onnx_oto.data.fit import Column, Pixels, Rows, fit, input_layout
+from onnx_oto.data.colour import check_unit
+from onnx_oto.data.fit import Column, Pixels, Rows, checked, fit, input_layout
 from onnx_oto.data.labels import fit_target
 from onnx_oto.data.scene import Part, Scene, see
 from onnx_oto.data.source import Batch, Dataset, Header, Input, Wanted
 from onnx_oto.data.table import Table, check_alike
 from onnx_oto.errors import DataError
+
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +79,7 @@ class Tables:
         `pixels` applies to inputs with two or three axes. uint8 for a floating-point target is not scaled.
         """
         names = assigned(self.train_table, inputs, needless)
-        scene = _scene(self.train_table, names, targets, augment) if augment else None
+        scene = _scene(self.train_table, names, inputs, targets, augment) if augment else None
         train, train_notes = _examples(self.train_table, names, inputs, targets, pixels, scene)
         test, test_notes = _examples(self.test_table, names, inputs, targets, pixels, None)
         return Dataset(train, test, (*train_notes, *test_notes, *([scene.note] if scene else [])))
@@ -130,7 +136,8 @@ def _examples(
     for name, key in names.items():
         stored, wanted = table.inputs[key], inputs[name]
         prepared = pixels if len(stored.shape) > 2 else None
-        columns[name], note = fit(stored, wanted.shape, wanted.dtype, name=table.key(key), pixels=prepared)
+        column, note = fit(stored, wanted.shape, wanted.dtype, name=table.key(key), pixels=prepared)
+        columns[name] = _coloured(column, table.key(key)) if scene and _has_ink(scene, name) else column
         notes.append(note)
     labels = {}
     for name, target in targets.items():
@@ -144,8 +151,40 @@ def _examples(
     return Examples(columns, labels, scene), notes
 
 
-def _scene(table: Table, names: Mapping[str, str], targets: Mapping[str, Wanted], augment: Augment) -> Scene:
-    parts = {name: Part(table.key(key), tuple(table.inputs[key].shape[1:])) for name, key in names.items()}
+def _has_ink(scene: Scene, name: str) -> bool:
+    return name in scene.inputs and scene.inputs[name].ink is not None
+
+
+def _coloured(column: Column, key: str) -> Column:
+    """Return a column whose colours may change: its numbers lie in [0, 1] where they are floats. Raises DataError."""
+    if column.stored.dtype == np.uint8:
+        return column
+    unit, before = checked(column.stored, partial(check_unit, key)), column.check
+
+    def both(values: Array, rows: Rows) -> None:
+        for each in (before, unit):
+            if each is not None:
+                each(values, rows)
+
+    return replace(column, check=both)
+
+
+def _scene(
+    table: Table,
+    names: Mapping[str, str],
+    inputs: Mapping[str, Input],
+    targets: Mapping[str, Wanted],
+    augment: Augment,
+) -> Scene:
+    parts = {
+        name: Part(
+            table.key(key),
+            tuple(table.inputs[key].shape[1:]),
+            whole=inputs[name].dtype.kind != "f",
+            top=255.0 if table.inputs[key].dtype == np.uint8 else 1.0,
+        )
+        for name, key in names.items()
+    }
     labels = {
         name: Part(
             table.target_key(name),

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.data.arrangement import Arrangement, Pattern, Shape, find_layout, spatial_axes
-from onnx_oto.data.augment import Framed, Moves, write_changed
+from onnx_oto.data.augment import Framed, Moves, blank, write_changed
+from onnx_oto.data.colour import recolour
 from onnx_oto.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -94,12 +95,16 @@ class Column:
         sink = self.layout.as_stored(values, samples.shape[1:])
         if view is not None and drawn is not None:
             write_changed(samples, sink, view, drawn)
+            if view.ink is not None and drawn.inks is not None:
+                recolour(sink, view.ink, drawn.inks)
         else:
             np.copyto(sink, samples, casting="unsafe")  # `fit` has judged the types
         if self.factor is not None:
             np.multiply(values, self.factor, out=values)
         if self.shift is not None:
             np.add(values, self.shift, out=values)
+        if view is not None and view.blanks and drawn is not None and drawn.holes is not None:
+            blank(sink, view, drawn.holes)  # 0 is what the model reads there: with a mean, the mean
         return values
 
 
