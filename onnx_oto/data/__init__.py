@@ -9,7 +9,10 @@ arrangement.py  from the stored sample shape to the model's
 fit.py       conversion of inputs per batch, and the sentence that says what is done
 labels.py    targets as the loss reads them, checked
 scene.py     which columns show the same image
-augment.py   random flips and shifts
+augment.py   random changes of images
+zoom.py      a part of an image, enlarged
+colour.py    brightness, contrast, saturation
+weighing.py  weights of samples and labels, and mixed samples
 dataset.py   columns as a source
 batches.py   shuffled batches by seed and epoch
 prefetch.py  the next batch made on a thread
@@ -22,11 +25,24 @@ from onnx_oto.data.fit import Column, Pixels, Stored, fit
 from onnx_oto.data.labels import Labels, fit_target
 from onnx_oto.data.openers import OPENERS, Opener, open_data
 from onnx_oto.data.prefetch import prefetched
-from onnx_oto.data.source import TARGET, Batch, Dataset, Header, Input, Opening, Sample, Source, Wanted
+from onnx_oto.data.source import (
+    SAMPLE_WEIGHT,
+    TARGET,
+    Batch,
+    Dataset,
+    Header,
+    Input,
+    Opening,
+    Sample,
+    Source,
+    Wanted,
+)
 from onnx_oto.data.table import Table
+from onnx_oto.data.weighing import Weighed, require_mixable, weigh
 
 __all__ = [
     "OPENERS",
+    "SAMPLE_WEIGHT",
     "TARGET",
     "Augment",
     "Batch",
@@ -45,6 +61,7 @@ __all__ = [
     "Table",
     "Tables",
     "Wanted",
+    "Weighed",
     "batches",
     "fit",
     "fit_batch",
@@ -52,5 +69,7 @@ __all__ = [
     "in_order",
     "open_data",
     "prefetched",
+    "require_mixable",
     "sample_shapes",
+    "weigh",
 ]

@@ -14,9 +14,9 @@ from onnx_oto.data.arrangement import Pattern, Shape
 from onnx_oto.data.augment import Augment
 from onnx_oto.data.colour import check_unit
 from onnx_oto.data.fit import Column, Pixels, Rows, checked, fit, input_layout
-from onnx_oto.data.labels import fit_target
+from onnx_oto.data.labels import Labels, fit_target
 from onnx_oto.data.scene import Part, Scene, see
-from onnx_oto.data.source import Batch, Dataset, Header, Input, Wanted
+from onnx_oto.data.source import SAMPLE_WEIGHT, Batch, Dataset, Header, Input, Wanted
 from onnx_oto.data.table import Table, check_alike
 from onnx_oto.errors import DataError
 
@@ -25,7 +25,10 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """One split: columns by input name and by target name. scene: what augmentation does, None for nothing."""
+    """One split: columns by input name and by target name. scene: what augmentation does, None for nothing.
+
+    The weights of samples are one of the targets, SAMPLE_WEIGHT, where there are any.
+    """
 
     inputs: Mapping[str, Column]
     targets: Mapping[str, Column] = field(default_factory=dict)
@@ -148,6 +151,13 @@ def _examples(
         if stored.dtype == np.uint8 and np.dtype(target.dtype).kind == "f":
             key = table.target_key(name)
             notes.append(f"{key}: targets {list(stored.shape[1:])} uint8, numbers from 0 to 255 as they are")
+    if table.weights is not None and table.split == "train":
+        labels[SAMPLE_WEIGHT] = fit_target(table.weight_key, table.weights, Labels(low=0.0))
+        if isinstance(table.weights, np.ndarray) and not table.weights.any():
+            raise DataError(
+                f"{table.weight_key}: every sample counts for nothing: give some a number above 0"
+            )
+        notes.append(f"{table.weight_key}: what samples count for in the loss")
     return Examples(columns, labels, scene), notes
 
 

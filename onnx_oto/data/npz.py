@@ -2,7 +2,8 @@
 
 Keys: `x_train`, `y_train`, `x_test`, `y_test`. A model with several inputs has one pair per input instead
 of x_train and x_test: `x_train__NAME`, `x_test__NAME`; so has a loss with several targets: `y_train__NAME`. The
-first axis of every array counts the samples. `y_*` may be missing when the loss needs no target.
+first axis of every array counts the samples. `y_*` may be missing when the loss needs no target. `w_train` is what
+training samples count for in the loss.
 """
 
 from __future__ import annotations
@@ -125,10 +126,14 @@ def _tables(arrays: Mapping[str, Stored]) -> Tables:
         if not columns["x", split]:
             held = ", ".join(sorted(arrays))
             raise DataError(f"'x_{split}' is missing, the file holds {held}: {EXPECTED}")
-    unknown = sorted(set(arrays) - used)
+    weights = arrays.get("w_train")
+    unknown = sorted(set(arrays) - used - {"w_train"})
     if unknown:
         raise DataError(f"unknown array {unknown[0]!r}: {EXPECTED}")
-    train, test = (Table(split, columns["x", split], _named(columns["y", split])) for split in SPLITS)
+    train, test = (
+        Table(split, columns["x", split], _named(columns["y", split]), weights if split == "train" else None)
+        for split in SPLITS
+    )
     return Tables(train, test)
 
 

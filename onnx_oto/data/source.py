@@ -26,6 +26,8 @@ Array = npt.NDArray[Any]
 
 TARGET = DATA
 """The name of the target that comes from the data; a loss may read others, from elsewhere."""
+SAMPLE_WEIGHT = f"{DATA}.sample"
+"""Among the targets of a training batch, where the data say so: what samples count for, float32 [n]."""
 
 
 class Batch(NamedTuple):
@@ -95,11 +97,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Header:
-    """What is known of a split before values are read. inputs, targets: by name, "" for the only input, unnamed."""
+    """What is known of a split before values are read. inputs, targets: by name, "" for the only input, unnamed.
+
+    weighted: whether the data say what samples count for.
+    """
 
     samples: int
     inputs: Mapping[str, Sample]
     targets: Mapping[str, Sample] = field(default_factory=dict)
+    weighted: bool = False
 
 
 @dataclass(frozen=True)

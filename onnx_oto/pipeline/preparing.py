@@ -14,7 +14,7 @@ from onnx_oto import data
 from onnx_oto.errors import DataError, OtoError, StorageError, UnsupportedError, UsageError
 from onnx_oto.gradients import Backend, Preparation, TrainingSpec, choose_backend, prepare, require_trainable
 from onnx_oto.gradients.graph.batching import Feed
-from onnx_oto.losses import Target
+from onnx_oto.losses import MADE, Loss, Target, Weighted, weighted
 from onnx_oto.model.normal.serving import Serving, data_inputs, serving
 from onnx_oto.pipeline.budgeting import Goal, budgets_of, plan, rounding_of, within
 from onnx_oto.pipeline.feeding import parse_numbers, read_feeding
@@ -120,7 +120,7 @@ def _prepared(
         batch, _ = data.fit_batch(opening.train.samples, options.batch)
     spec = TrainingSpec(
         trainable=names,
-        loss=options.make_loss(),
+        loss=_loss(options, opening),
         batch=batch,
         shards=min(options.shards, batch),
         output=options.model_output,
@@ -134,6 +134,16 @@ def _prepared(
     preparation = prepare(model, spec, backend)
     require_samples(preparation.feeds)
     return preparation
+
+
+def _loss(options: TrainOptions, opening: data.Opening | None) -> Loss:
+    """Return the loss of training, weighted where samples, labels or shares of mixed ones have weights."""
+    loss = options.make_loss()
+    is_weighted = opening is not None and opening.train.weighted
+    is_mixed = bool(options.mixup) and loss.compares == "classes"
+    if options.class_weights is None and not is_weighted and not is_mixed:
+        return loss
+    return weighted(loss, mixed=is_mixed)
 
 
 def serving_of(opened: Opened, options: LossOptions, opening: data.Opening | None) -> Serving:
@@ -188,8 +198,15 @@ def _dataset(
     opened: Opened, preparation: Preparation, opening: data.Opening, options: TrainOptions
 ) -> data.Dataset:
     """Return the data as the inputs and the loss read them."""
-    augment = data.Augment(options.flip, options.crop)
-    return fitted(opened, preparation.feeds, preparation.targets, opening, options, augment)
+    targets = {name: target for name, target in preparation.targets.items() if name not in MADE}
+    if options.mixup:
+        data.require_mixable(
+            {feed.name: data.Input(feed.shape, feed.dtype) for feed in preparation.feeds}, targets
+        )
+    dataset = fitted(opened, preparation.feeds, targets, opening, options, options.augment)
+    if isinstance(preparation.loss, Weighted) or options.mixup:
+        dataset = data.weigh(dataset, targets, classes=options.class_weights, mixup=options.mixup)
+    return dataset
 
 
 def fitted(
