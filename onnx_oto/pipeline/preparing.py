@@ -83,6 +83,10 @@ def make_ready(
         with clock_for(opened, options, feeding, say) as clock:
             feeding, goal = _rehearse(opened, served, opening, feeding, options, say, clock)
     dataset = _dataset(opened, preparation, opening, options)
+    if options.patience is not None and dataset.val is None:
+        raise UsageError(
+            f"patience is for validation data, and '{source}' sets none apart (x_val): store some, or leave it out"
+        )
     for note in dataset.notes:
         say(note)
     _, shrunk = data.fit_batch(opening.train.samples, options.batch)

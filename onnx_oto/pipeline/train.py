@@ -40,6 +40,7 @@ from onnx_oto.runtime.limits import UNLIMITED, limited
 from onnx_oto.training import (
     ClipNorm,
     History,
+    Keeping,
     MetricsFile,
     Observer,
     Observers,
@@ -178,6 +179,7 @@ def _recipe(ready: Ready, options: TrainOptions) -> Recipe:
         accumulate=options.accumulate,
         transforms=() if options.clip_norm is None else (ClipNorm(options.clip_norm),),
         skip_bad_steps=options.skip_bad_steps,
+        loaders=options.loaders,
     )
 
 
@@ -202,6 +204,9 @@ def _run(
             stop=stop,
             checkpoint=folder.place(CHECKPOINT),
             run=options.as_json(),
+            keeping=Keeping.of(
+                session, ema=options.ema, choose=dataset.val is not None, patience=options.patience
+            ),
         )
     except DivergedError as error:
         place = folder.place(LAST_GOOD)

@@ -22,8 +22,9 @@ from onnx_oto.metrics import metrics_for
 from onnx_oto.optim import Optimizer
 from onnx_oto.training.checkpoint import Part, Position, save_checkpoint
 from onnx_oto.training.evaluate import Provider, Score, evaluate, gather
-from onnx_oto.training.events import EpochEnded, Observer, Observers, Skipped, Started, Stepped
+from onnx_oto.training.events import EpochEnded, Kept, Observer, Observers, Skipped, Started, Stepped
 from onnx_oto.training.guard import Guard
+from onnx_oto.training.keeping import Keeping
 from onnx_oto.training.transforms import GradientTransform, Mean
 
 
@@ -51,9 +52,10 @@ class Recipe:
     accumulate: int = 1
     transforms: tuple[GradientTransform, ...] = ()
     skip_bad_steps: int = 0
+    loaders: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "evaluate_every", "evaluation_batch", "accumulate"):
+        for name in ("epochs", "batch", "evaluate_every", "evaluation_batch", "accumulate", "loaders"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}: it must be at least 1")
 
@@ -62,7 +64,7 @@ class Recipe:
 class History:
     """What happened. steps: those taken; skipped: those left out; stopped: before the last one.
 
-    score: of the last evaluation, None when stopped before one.
+    score: of the last evaluation, None when stopped before one. kept: what was handed back, None for the last step.
     """
 
     epochs: tuple[EpochEnded, ...]
@@ -71,6 +73,12 @@ class History:
     stopped: bool
     score: Score | None
     skipped: int = 0
+    kept: Kept | None = None
+
+    @property
+    def waited(self) -> float:
+        """Seconds that steps waited for their batches, over all epochs that ended."""
+        return sum(epoch.waited for epoch in self.epochs)
 
 
 def total_steps(samples: int, batch: int, epochs: int, accumulate: int = 1) -> int:
@@ -100,21 +108,25 @@ def train(
     run: Mapping[str, Any] | None = None,
     start: Position | None = None,
     parts: Mapping[str, Part] | None = None,
+    keeping: Keeping | None = None,
 ) -> History:
     """Train the parameters of `session` in place and return what happened.
 
     stop: asked before every batch; when it says True, a step that has begun is undone, the state is saved and the
     history returned. checkpoint: file that is replaced after every epoch and on stopping; `run` is stored in it.
-    start: where to go on, from `checkpoint.restore`. parts: what else has a state that checkpoints hold. Raises
+    start: where to go on, from `checkpoint.restore`. parts: what else has a state that checkpoints hold. keeping: what
+    is handed back in the end besides the last step; it is among the parts, and may end training early. Raises
     DivergedError within the step in which loss or gradient stop being finite and that may not be skipped (the
     parameters of the step before are back in the session), DataError when not one step can be filled.
     """
-    training = _Training(session, optimizer, data, recipe, observer or Observers(), stop or _never)
+    keeping = keeping or Keeping()
+    parts = {**(parts or {}), **keeping.parts}
+    training = _Training(session, optimizer, data, recipe, keeping, observer or Observers(), stop or _never)
     begin = time.perf_counter()
     progress = start or Position()
     training.announce(progress)
     score: Score | None = None
-    while progress.epoch < recipe.epochs:
+    while progress.epoch < recipe.epochs and not keeping.is_enough:
         progress, finished = training.epoch(progress)
         training.check(progress)
         if finished:
@@ -123,9 +135,10 @@ def train(
             save_checkpoint(checkpoint, session, optimizer, progress, run=run, parts=parts)
         if not finished:
             break
-    stopped = progress.epoch < recipe.epochs
+    stopped = progress.epoch < recipe.epochs and not keeping.is_enough
+    kept = None if stopped else training.hand_back(progress)
     seconds = time.perf_counter() - begin
-    return History(progress.history, progress.step, seconds, stopped, score, progress.skipped)
+    return History(progress.history, progress.step, seconds, stopped, score, progress.skipped, kept)
 
 
 def _never() -> bool:
@@ -141,16 +154,18 @@ class _Training:
         optimizer: Optimizer,
         data: Dataset,
         recipe: Recipe,
+        keeping: Keeping,
         observer: Observer,
         stop: Callable[[], bool],
     ) -> None:
         self.session, self.optimizer, self.data, self.recipe = session, optimizer, data, recipe
-        self.observer, self.stop = observer, stop
+        self.keeping, self.observer, self.stop = keeping, observer, stop
         self.total = total_steps(len(data.train), recipe.batch, recipe.epochs, recipe.accumulate)
         self.per_epoch = self.total // recipe.epochs
         self.guard = Guard(session)
         self.mean = Mean(session.grads, recipe.accumulate)
         self.epoch_begin = time.perf_counter()
+        self.waited = 0.0
 
     def announce(self, progress: Position) -> None:
         self.observer.notice(Started(self.recipe.epochs, self.per_epoch, self.total, progress.step))
@@ -165,7 +180,8 @@ class _Training:
         shuffled = batches(
             self.data.train, recipe.batch, seed=recipe.seed, epoch=progress.epoch, start=progress.batch
         )
-        stream = prefetched(shuffled)
+        stream = self.timed(prefetched(shuffled))
+        self.waited = 0.0
         for _ in range(progress.batch // recipe.accumulate, self.per_epoch):
             begin = time.perf_counter()
             loss = self.gradient(islice(stream, recipe.accumulate))
@@ -173,6 +189,17 @@ class _Training:
                 return progress, False
             progress = self.step(loss, progress, begin)
         return progress, True
+
+    def timed(self, stream: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield the same batches and add up how long each was waited for."""
+        while True:
+            begin = time.perf_counter()
+            batch = next(stream, None)
+            self.waited += time.perf_counter() - begin
+            if batch is None:
+                return
+            yield batch
+            del batch  # so that it is freed while the next one is waited for
 
     def gradient(self, group: Iterator[Batch]) -> float | None:
         """Fill the session's gradients with the mean over the batches of a step; return their mean loss.
@@ -203,6 +230,8 @@ class _Training:
             transform(session.grads)
         lr, phase = recipe.lr(progress.step), optimizer.phase
         optimizer.step(session.params, session.grads, lr)
+        if self.keeping.average is not None:
+            self.keeping.average.add()
         progress = replace(progress, step=progress.step + 1, losses=progress.losses + loss)
         self.observer.notice(
             Stepped(
@@ -240,15 +269,9 @@ class _Training:
         """Evaluate when it is due, report the epoch, and move to the next; returns the newest score too."""
         recipe, number = self.recipe, progress.epoch + 1
         due = number % recipe.evaluate_every == 0 or number == recipe.epochs
+        is_best = False
         if due:
-            score = evaluate(
-                self.session.predict,
-                self.data.test,
-                recipe.loss,
-                recipe.metrics,
-                batch=recipe.evaluation_batch,
-                providers=recipe.providers,
-            )
+            score, is_best = self.evaluate(number)
         if score is not None and number == recipe.epochs:
             self.guard.check_score(score.loss, step=progress.step, lr=recipe.lr(max(progress.step - 1, 0)))
         taken = progress.step - (progress.history[-1].step if progress.history else 0)
@@ -267,7 +290,50 @@ class _Training:
             further=dict(score.further) if due and score is not None else {},
             seconds=time.perf_counter() - self.epoch_begin,
             skipped=progress.skipped,
+            split=self.split,
+            best=is_best,
+            waited=self.waited,
         )
         self.observer.notice(ended)
         following = replace(progress, epoch=number, batch=0, losses=0.0, history=(*progress.history, ended))
         return following, score
+
+    @property
+    def split(self) -> str:
+        """Which data are evaluated on after an epoch."""
+        return "test" if self.data.val is None else "val"
+
+    def evaluate(self, epoch: int) -> tuple[Score, bool]:
+        """Return the score of what would be handed back now, and whether it is the best one so far."""
+        recipe, data = self.recipe, self.data
+        with self.keeping.shown():
+            score = evaluate(
+                self.session.predict,
+                data.test if data.val is None else data.val,
+                recipe.loss,
+                recipe.metrics,
+                batch=recipe.evaluation_batch,
+                providers=recipe.providers,
+            )
+            best = self.keeping.best
+            return score, best is not None and best.judge(epoch, score, self.optimizer)
+
+    def hand_back(self, progress: Position) -> Kept | None:
+        """Put what is kept into the session and tell it; None where that is the last step as it is."""
+        keeping = self.keeping
+        if keeping.best is None and keeping.average is None:
+            return None
+        epoch = keeping.hand_back()
+        kept = Kept(
+            epoch=epoch or progress.epoch,
+            epochs=progress.epoch,
+            step=progress.step,
+            total=self.total,
+            split=self.split if epoch else None,
+            value=keeping.best.value if keeping.best is not None and epoch else None,
+            metric=metrics_for(make(self.recipe.loss), self.recipe.metrics)[0].name,
+            averaged=keeping.average is not None,
+            early=progress.epoch < self.recipe.epochs,
+        )
+        self.observer.notice(kept)
+        return kept

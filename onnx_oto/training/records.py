@@ -2,7 +2,9 @@
 
 Keys of a step and an epoch: kind ("step" or "epoch"), epoch, step, loss, lr, phase ("observe", "shrink", "finish"
 or "done"), zeroed, target, seconds, skipped. An epoch line has metric, value, test_loss and further (the other metrics
-by name) too. A line of kind "skipped", for a step that was left out: epoch, step, reason, skipped, allowed.
+by name), split (the data of these), best and waited (seconds) too. A line of kind "skipped", for a step that was left
+out: epoch, step, reason, skipped, allowed. One of kind "kept", at the end, says which parameters are handed back where
+that are not those of the last step: epoch, epochs, step, split, metric, value, averaged, early.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from onnx_oto.errors import StorageError
-from onnx_oto.training.events import EpochEnded, Event, Skipped, Stepped
+from onnx_oto.training.events import EpochEnded, Event, Kept, Skipped, Stepped
 
 
 class MetricsFile:
@@ -48,6 +50,8 @@ class MetricsFile:
             self._write({"kind": "epoch", **asdict(event)})
         elif isinstance(event, Skipped):
             self._write({"kind": "skipped", **asdict(event)})
+        elif isinstance(event, Kept):
+            self._write({"kind": "kept", **asdict(event)})
         elif isinstance(event, Stepped) and event.step % self._every == 0:
             self._write({"kind": "step", **asdict(event)})
 

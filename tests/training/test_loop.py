@@ -451,7 +451,10 @@ def test_metrics_are_one_json_object_per_line(
     ]
     keys = "kind epoch step loss lr phase zeroed target seconds skipped"
     assert set(lines[0]) == set(keys.split())
-    assert set(lines[1]) == {*lines[0], "metric", "value", "test_loss", "further"}
+    assert set(lines[1]) == {
+        *lines[0],
+        *("metric", "value", "test_loss", "further", "split", "best", "waited"),
+    }
     assert lines[1]["metric"] == "accuracy"
     with MetricsFile(path) as metrics:
         metrics.notice(Stepped(1, 10, 10, math.nan, 0.1, "done", 0, None, 0.1))
