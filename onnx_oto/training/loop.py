@@ -183,11 +183,11 @@ class _Training:
         stream = self.timed(prefetched(shuffled))
         self.waited = 0.0
         for _ in range(progress.batch // recipe.accumulate, self.per_epoch):
-            begin = time.perf_counter()
+            begin, before = time.perf_counter(), self.waited
             loss = self.gradient(islice(stream, recipe.accumulate))
             if loss is None:
                 return progress, False
-            progress = self.step(loss, progress, begin)
+            progress = self.step(loss, progress, begin, self.waited - before)
         return progress, True
 
     def timed(self, stream: Iterator[Batch]) -> Iterator[Batch]:
@@ -218,7 +218,7 @@ class _Training:
             self.mean.add(number)
         return losses / self.recipe.accumulate
 
-    def step(self, loss: float, progress: Position, begin: float) -> Position:
+    def step(self, loss: float, progress: Position, begin: float, waited: float) -> Position:
         """Take one step with the gradients as they are; leave it out, or raise, where something is not finite."""
         recipe, session, optimizer = self.recipe, self.session, self.optimizer
         progress = replace(progress, batch=progress.batch + recipe.accumulate)
@@ -245,6 +245,7 @@ class _Training:
                 target=optimizer.target,
                 seconds=time.perf_counter() - begin,
                 skipped=progress.skipped,
+                waited=waited,
             )
         )
         return progress

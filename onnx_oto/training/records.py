@@ -1,10 +1,11 @@
 """metrics.jsonl: one JSON object per line, appended and flushed, so that a killed training can be read too.
 
 Keys of a step and an epoch: kind ("step" or "epoch"), epoch, step, loss, lr, phase ("observe", "shrink", "finish"
-or "done"), zeroed, target, seconds, skipped. An epoch line has metric, value, test_loss and further (the other metrics
-by name), split (the data of these), best and waited (seconds) too. A line of kind "skipped", for a step that was left
-out: epoch, step, reason, skipped, allowed. One of kind "kept", at the end, says which parameters are handed back where
-that are not those of the last step: epoch, epochs, step, split, metric, value, averaged, early.
+or "done"), zeroed, target, seconds, skipped, waited (seconds until batches were there). An epoch line has metric,
+value, test_loss and further (the other metrics by name), split (the data that these are of) and best too. A line of
+kind "skipped", for a step that was left out: epoch, step, reason, skipped, allowed. One of kind "kept", at the end,
+says which parameters are handed back where that are not those of the last step: epoch, epochs, step, split, metric,
+value, averaged, early.
 """
 
 from __future__ import annotations

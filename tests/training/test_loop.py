@@ -449,11 +449,11 @@ def test_metrics_are_one_json_object_per_line(
         ("step", 12),
         ("epoch", 12),
     ]
-    keys = "kind epoch step loss lr phase zeroed target seconds skipped"
+    keys = "kind epoch step loss lr phase zeroed target seconds skipped waited"
     assert set(lines[0]) == set(keys.split())
     assert set(lines[1]) == {
         *lines[0],
-        *("metric", "value", "test_loss", "further", "split", "best", "waited"),
+        *("metric", "value", "test_loss", "further", "split", "best"),
     }
     assert lines[1]["metric"] == "accuracy"
     with MetricsFile(path) as metrics:
