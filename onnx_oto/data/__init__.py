@@ -14,17 +14,18 @@ zoom.py      a part of an image, enlarged
 colour.py    brightness, contrast, saturation
 weighing.py  weights of samples and labels, and mixed samples
 dataset.py   columns as a source
+buckets.py   sequences of different lengths
 batches.py   shuffled batches by seed and epoch
-prefetch.py  the next batch made on a thread
+prefetch.py  the next batches made on threads
 """
 
 from onnx_oto.data.augment import Augment
-from onnx_oto.data.batches import batches, fit_batch, in_order
+from onnx_oto.data.batches import batch_jobs, batches, fit_batch, in_order, jobs_in_order
 from onnx_oto.data.dataset import Examples, Tables, sample_shapes
 from onnx_oto.data.fit import Column, Pixels, Stored, fit
 from onnx_oto.data.labels import Labels, fit_target
 from onnx_oto.data.openers import OPENERS, Opener, open_data
-from onnx_oto.data.prefetch import prefetched
+from onnx_oto.data.prefetch import made_ahead, prefetched
 from onnx_oto.data.source import (
     SAMPLE_WEIGHT,
     TARGET,
@@ -62,11 +63,14 @@ __all__ = [
     "Tables",
     "Wanted",
     "Weighed",
+    "batch_jobs",
     "batches",
     "fit",
     "fit_batch",
     "fit_target",
     "in_order",
+    "jobs_in_order",
+    "made_ahead",
     "open_data",
     "prefetched",
     "require_mixable",

@@ -52,8 +52,9 @@ class Source(Protocol):
         """Return the samples at `indices`, in that order, as the model reads them.
 
         rng: decides the augmentation, if one was asked for; what comes back is a function of `indices` and the state
-        of `rng` alone. None: no augmentation, for evaluation. It may be called on another thread than the one that
-        made the source, but never on two at once. Raises DataError naming the sample that cannot be served.
+        of `rng` alone. None: no augmentation, for evaluation. It is called on other threads than the one that made
+        the source, and on several at once where they are asked for (`--loaders`): what keeps a state between calls,
+        such as the position in a file, locks it. Raises DataError naming the sample that cannot be served.
         """
         ...
 
@@ -113,7 +114,7 @@ class Dataset:
     """The splits, and sentences that say what is done to the data.
 
     val: what choices are made by, None where nothing was set apart. classes: names of the labels, in their order, where
-    the data know them.
+    the data know them. lengths: of the training samples, int64 [N], where batches are to hold similar ones.
     """
 
     train: Source
@@ -121,6 +122,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     val: Source | None = None
     classes: tuple[str, ...] = ()
+    lengths: Rows | None = None
 
 
 class Opening(Protocol):

@@ -16,6 +16,7 @@ from onnx_oto.gradients import Backend, Preparation, TrainingSpec, choose_backen
 from onnx_oto.gradients.graph.batching import Feed
 from onnx_oto.losses import MADE, Loss, Target, Weighted, weighted
 from onnx_oto.model.normal.serving import Serving, data_inputs, serving
+from onnx_oto.pipeline.bucketing import bucketed
 from onnx_oto.pipeline.budgeting import Goal, budgets_of, plan, rounding_of, within
 from onnx_oto.pipeline.feeding import parse_numbers, read_feeding
 from onnx_oto.pipeline.latency.making import Clock, clock_for
@@ -39,7 +40,10 @@ OPEN_SIZE = 32
 
 @dataclass(frozen=True, eq=False)
 class Ready:
-    """A model, data that fit it, and how to train: nothing is left that could be refused."""
+    """A model, data that fit it, and how to train: nothing is left that could be refused.
+
+    others: the preparation for samples of other shapes, where batches differ in that.
+    """
 
     opened: Opened
     serving: Serving
@@ -47,6 +51,7 @@ class Ready:
     dataset: data.Dataset
     feeding: Feeding
     goal: Goal = field(default_factory=Goal)
+    others: tuple[Preparation, ...] = ()
 
 
 def make_ready(
@@ -82,7 +87,7 @@ def make_ready(
     if options.prunes:
         with clock_for(opened, options, feeding, say) as clock:
             feeding, goal = _rehearse(opened, served, opening, feeding, options, say, clock)
-    dataset = _dataset(opened, preparation, opening, options)
+    (preparation, *others), dataset = _dataset(opened, served, preparation, opening, options)
     if options.patience is not None and dataset.val is None:
         raise UsageError(
             f"patience is for validation data, and '{source}' sets none apart (x_val): store some, or leave it out"
@@ -92,7 +97,7 @@ def make_ready(
     _, shrunk = data.fit_batch(opening.train.samples, options.batch)
     if shrunk:
         say(shrunk)
-    return Ready(opened, served, preparation, dataset, feeding, goal)
+    return Ready(opened, served, preparation, dataset, feeding, goal, tuple(others))
 
 
 def _opened_data(source: str | os.PathLike[str]) -> tuple[data.Opening | None, OtoError | None]:
@@ -199,18 +204,23 @@ def open_inputs(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
 
 
 def _dataset(
-    opened: Opened, preparation: Preparation, opening: data.Opening, options: TrainOptions
-) -> data.Dataset:
-    """Return the data as the inputs and the loss read them."""
+    opened: Opened, serving: Serving, preparation: Preparation, opening: data.Opening, options: TrainOptions
+) -> tuple[tuple[Preparation, ...], data.Dataset]:
+    """Return the data as the inputs and the loss read them, and the preparations for the shapes of their batches."""
     targets = {name: target for name, target in preparation.targets.items() if name not in MADE}
     if options.mixup:
         data.require_mixable(
             {feed.name: data.Input(feed.shape, feed.dtype) for feed in preparation.feeds}, targets
         )
     dataset = fitted(opened, preparation.feeds, targets, opening, options, options.augment)
+    preparations: tuple[Preparation, ...] = (preparation,)
+    if options.pad_value is not None:
+        patterns = open_inputs(serving.served(opened.master))
+        scaled = bool(options.mean or options.std)
+        preparations, dataset = bucketed(preparation, dataset, options.pad_value, patterns, scaled=scaled)
     if isinstance(preparation.loss, Weighted) or options.mixup:
         dataset = data.weigh(dataset, targets, classes=options.class_weights, mixup=options.mixup)
-    return dataset
+    return preparations, dataset
 
 
 def fitted(

@@ -134,7 +134,7 @@ def _fit(
 ) -> tuple[History, int]:
     """Return what happened and how many groups are zero; the weights, once the last step is taken, are in `rescue`."""
     with limited(options.limits):
-        session = ready.preparation.build()
+        session = ready.preparation.build(ready.others)
     try:
         optimizer = make_optimizer(
             ready.opened.analysis, session, options, _steps(ready, options), ready.goal

@@ -21,7 +21,7 @@ class Started:
 class Stepped:
     """One optimizer step is done. step: steps taken so far; skipped: those left out; seconds: of this step.
 
-    loss: the mean over the batches of the step. waited: seconds of it until its batches were there. Epoch counts from 1.
+    loss: the mean over the batches of the step. waited: seconds of it until these were there. Epoch counts from 1.
     """
 
     epoch: int

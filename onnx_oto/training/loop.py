@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from onnx_oto.data import Batch, Dataset, batches, prefetched
+from onnx_oto.data import Batch, Dataset, batch_jobs, made_ahead
 from onnx_oto.errors import DataError, UsageError
 from onnx_oto.gradients import GradientSession
 from onnx_oto.losses import Loss, make
@@ -177,10 +177,15 @@ class _Training:
         """
         recipe = self.recipe
         self.epoch_begin = time.perf_counter()
-        shuffled = batches(
-            self.data.train, recipe.batch, seed=recipe.seed, epoch=progress.epoch, start=progress.batch
+        shuffled = batch_jobs(
+            self.data.train,
+            recipe.batch,
+            seed=recipe.seed,
+            epoch=progress.epoch,
+            start=progress.batch,
+            lengths=self.data.lengths,
         )
-        stream = self.timed(prefetched(shuffled))
+        stream = self.timed(made_ahead(shuffled, recipe.loaders))
         self.waited = 0.0
         for _ in range(progress.batch // recipe.accumulate, self.per_epoch):
             begin, before = time.perf_counter(), self.waited
@@ -315,6 +320,7 @@ class _Training:
                 recipe.metrics,
                 batch=recipe.evaluation_batch,
                 providers=recipe.providers,
+                loaders=recipe.loaders,
             )
             best = self.keeping.best
             return score, best is not None and best.judge(epoch, score, self.optimizer)
