@@ -22,10 +22,10 @@ from onnx_oto.training.checkpoint import (
 from onnx_oto.training.evaluate import Score, evaluate
 from onnx_oto.training.events import EpochEnded, Event, Kept, Observer, Observers, Skipped, Started, Stepped
 from onnx_oto.training.interruption import StopRequests
-from onnx_oto.training.keeping import Average, Best, Keeping
 from onnx_oto.training.loop import History, Recipe, total_steps, train
 from onnx_oto.training.records import MetricsFile
 from onnx_oto.training.schedule import Schedule
+from onnx_oto.training.selection import Average, Best, Keeping
 from onnx_oto.training.transforms import ClipNorm, GradientTransform
 
 __all__ = [

@@ -24,7 +24,7 @@ from onnx_oto.training.checkpoint import Part, Position, save_checkpoint
 from onnx_oto.training.evaluate import Provider, Score, evaluate, gather
 from onnx_oto.training.events import EpochEnded, Kept, Observer, Observers, Skipped, Started, Stepped
 from onnx_oto.training.guard import Guard
-from onnx_oto.training.keeping import Keeping
+from onnx_oto.training.selection import Keeping
 from onnx_oto.training.transforms import GradientTransform, Mean
 
 
