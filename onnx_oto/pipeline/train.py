@@ -40,12 +40,12 @@ from onnx_oto.runtime.limits import UNLIMITED, limited
 from onnx_oto.training import (
     ClipNorm,
     History,
-    Keeping,
     MetricsFile,
     Observer,
     Observers,
     Recipe,
     Schedule,
+    Selection,
     save_checkpoint,
     total_steps,
 )
@@ -204,7 +204,7 @@ def _run(
             stop=stop,
             checkpoint=folder.place(CHECKPOINT),
             run=options.as_json(),
-            keeping=Keeping.of(
+            selection=Selection.of(
                 session, ema=options.ema, choose=dataset.val is not None, patience=options.patience
             ),
         )

@@ -4,7 +4,7 @@ schedule.py      learning rates
 loop.py          epochs, steps, evaluation
 transforms.py    what happens to a gradient before the optimizer has it
 guard.py         what is not finite, noticed within the step
-keeping.py       averages, the best epoch
+selection.py       averages, the best epoch
 evaluate.py      accuracy and losses on the test data
 events.py        what a run tells its observers
 records.py       metrics.jsonl
@@ -25,7 +25,7 @@ from onnx_oto.training.interruption import StopRequests
 from onnx_oto.training.loop import History, Recipe, total_steps, train
 from onnx_oto.training.records import MetricsFile
 from onnx_oto.training.schedule import Schedule
-from onnx_oto.training.selection import Average, Best, Keeping
+from onnx_oto.training.selection import Average, Best, Selection
 from onnx_oto.training.transforms import ClipNorm, GradientTransform
 
 __all__ = [
@@ -37,7 +37,6 @@ __all__ = [
     "Event",
     "GradientTransform",
     "History",
-    "Keeping",
     "Kept",
     "MetricsFile",
     "Observer",
@@ -46,6 +45,7 @@ __all__ = [
     "Recipe",
     "Schedule",
     "Score",
+    "Selection",
     "Skipped",
     "Started",
     "Stepped",

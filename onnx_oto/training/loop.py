@@ -24,7 +24,7 @@ from onnx_oto.training.checkpoint import Part, Position, save_checkpoint
 from onnx_oto.training.evaluate import Provider, Score, evaluate, gather
 from onnx_oto.training.events import EpochEnded, Kept, Observer, Observers, Skipped, Started, Stepped
 from onnx_oto.training.guard import Guard
-from onnx_oto.training.selection import Keeping
+from onnx_oto.training.selection import Selection
 from onnx_oto.training.transforms import GradientTransform, Mean
 
 
@@ -108,25 +108,25 @@ def train(
     run: Mapping[str, Any] | None = None,
     start: Position | None = None,
     parts: Mapping[str, Part] | None = None,
-    keeping: Keeping | None = None,
+    selection: Selection | None = None,
 ) -> History:
     """Train the parameters of `session` in place and return what happened.
 
     stop: asked before every batch; when it says True, a step that has begun is undone, the state is saved and the
     history returned. checkpoint: file that is replaced after every epoch and on stopping; `run` is stored in it.
-    start: where to go on, from `checkpoint.restore`. parts: what else has a state that checkpoints hold. keeping: what
+    start: where to go on, from `checkpoint.restore`. parts: what else has a state that checkpoints hold. selection: what
     is handed back in the end besides the last step; it is among the parts, and may end training early. Raises
     DivergedError within the step in which loss or gradient stop being finite and that may not be skipped (the
     parameters of the step before are back in the session), DataError when not one step can be filled.
     """
-    keeping = keeping or Keeping()
-    parts = {**(parts or {}), **keeping.parts}
-    training = _Training(session, optimizer, data, recipe, keeping, observer or Observers(), stop or _never)
+    selection = selection or Selection()
+    parts = {**(parts or {}), **selection.parts}
+    training = _Training(session, optimizer, data, recipe, selection, observer or Observers(), stop or _never)
     begin = time.perf_counter()
     progress = start or Position()
     training.announce(progress)
     score: Score | None = None
-    while progress.epoch < recipe.epochs and not keeping.is_enough:
+    while progress.epoch < recipe.epochs and not selection.is_enough:
         progress, finished = training.epoch(progress)
         training.check(progress)
         if finished:
@@ -135,7 +135,7 @@ def train(
             save_checkpoint(checkpoint, session, optimizer, progress, run=run, parts=parts)
         if not finished:
             break
-    stopped = progress.epoch < recipe.epochs and not keeping.is_enough
+    stopped = progress.epoch < recipe.epochs and not selection.is_enough
     kept = None if stopped else training.hand_back(progress)
     seconds = time.perf_counter() - begin
     return History(progress.history, progress.step, seconds, stopped, score, progress.skipped, kept)
@@ -154,12 +154,12 @@ class _Training:
         optimizer: Optimizer,
         data: Dataset,
         recipe: Recipe,
-        keeping: Keeping,
+        selection: Selection,
         observer: Observer,
         stop: Callable[[], bool],
     ) -> None:
         self.session, self.optimizer, self.data, self.recipe = session, optimizer, data, recipe
-        self.keeping, self.observer, self.stop = keeping, observer, stop
+        self.selection, self.observer, self.stop = selection, observer, stop
         self.total = total_steps(len(data.train), recipe.batch, recipe.epochs, recipe.accumulate)
         self.per_epoch = self.total // recipe.epochs
         self.guard = Guard(session)
@@ -235,8 +235,8 @@ class _Training:
             transform(session.grads)
         lr, phase = recipe.lr(progress.step), optimizer.phase
         optimizer.step(session.params, session.grads, lr)
-        if self.keeping.average is not None:
-            self.keeping.average.add()
+        if self.selection.average is not None:
+            self.selection.average.add()
         progress = replace(progress, step=progress.step + 1, losses=progress.losses + loss)
         self.observer.notice(
             Stepped(
@@ -312,7 +312,7 @@ class _Training:
     def evaluate(self, epoch: int) -> tuple[Score, bool]:
         """Return the score of what would be handed back now, and whether it is the best one so far."""
         recipe, data = self.recipe, self.data
-        with self.keeping.shown():
+        with self.selection.shown():
             score = evaluate(
                 self.session.predict,
                 data.test if data.val is None else data.val,
@@ -322,24 +322,24 @@ class _Training:
                 providers=recipe.providers,
                 loaders=recipe.loaders,
             )
-            best = self.keeping.best
+            best = self.selection.best
             return score, best is not None and best.judge(epoch, score, self.optimizer)
 
     def hand_back(self, progress: Position) -> Kept | None:
         """Put what is kept into the session and tell it; None where that is the last step as it is."""
-        keeping = self.keeping
-        if keeping.best is None and keeping.average is None:
+        selection = self.selection
+        if selection.best is None and selection.average is None:
             return None
-        epoch = keeping.hand_back()
+        epoch = selection.hand_back()
         kept = Kept(
             epoch=epoch or progress.epoch,
             epochs=progress.epoch,
             step=progress.step,
             total=self.total,
             split=self.split if epoch else None,
-            value=keeping.best.value if keeping.best is not None and epoch else None,
+            value=selection.best.value if selection.best is not None and epoch else None,
             metric=metrics_for(make(self.recipe.loss), self.recipe.metrics)[0].name,
-            averaged=keeping.average is not None,
+            averaged=selection.average is not None,
             early=progress.epoch < self.recipe.epochs,
         )
         self.observer.notice(kept)

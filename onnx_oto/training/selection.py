@@ -168,7 +168,7 @@ def better(value: float, than: float, which: Better) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Keeping:
+class Selection:
     """What is kept of a run besides its last step; None: nothing of the kind."""
 
     average: Average | None = None
@@ -181,9 +181,9 @@ class Keeping:
         ema: float | None = None,
         choose: bool = False,
         patience: int | None = None,
-    ) -> Keeping:
+    ) -> Selection:
         """Return what keeps things of a session. choose: whether there are data to choose an epoch by."""
-        return Keeping(
+        return Selection(
             None if ema is None else Average(session, ema), Best(session, patience) if choose else None
         )
 

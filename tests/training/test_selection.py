@@ -18,11 +18,11 @@ from onnx_oto.training import (
     Best,
     EpochEnded,
     Event,
-    Keeping,
     Kept,
     Recipe,
     Schedule,
     Score,
+    Selection,
     load_checkpoint,
     restore,
     total_steps,
@@ -109,9 +109,9 @@ def test_groups_that_are_zero_are_zero_in_the_average(
     make_session: Any, make_dataset: Callable[..., Dataset], hidden_units: GroupIndex
 ) -> None:
     session, recorder = make_session(), Recorder()
-    keeping = Keeping.of(session, ema=0.99)
+    selection = Selection.of(session, ema=0.99)
     history = train(
-        session, dhspg(hidden_units), make_dataset(), recipe(), observer=recorder, keeping=keeping
+        session, dhspg(hidden_units), make_dataset(), recipe(), observer=recorder, selection=selection
     )
     zero = hidden_units.square_norms(session.params) == 0
     assert np.count_nonzero(zero) == 5
@@ -130,9 +130,9 @@ def test_validation_data_are_used_and_test_data_are_not(
     """The best epoch that meets the target is handed back, whatever came after it."""
     session, recorder = make_session(), Recorder()
     data = with_val(make_dataset())
-    keeping = Keeping.of(session, choose=True)
+    selection = Selection.of(session, choose=True)
     rules = recipe(lr=1.5)  # restless: the last epoch need not be the best
-    history = train(session, dhspg(hidden_units), data, rules, observer=recorder, keeping=keeping)
+    history = train(session, dhspg(hidden_units), data, rules, observer=recorder, selection=selection)
     epochs: list[EpochEnded] = recorder.of(EpochEnded)
     assert {epoch.split for epoch in epochs} == {"val"}
     met = [epoch for epoch in epochs if epoch.zeroed == epoch.target == 5]
@@ -186,10 +186,10 @@ def test_training_ends_early_and_hands_the_best_back(
 ) -> None:
     """With a learning rate of next to nothing the first epoch's score stays what it is."""
     session, recorder = make_session(), Recorder()
-    keeping = Keeping.of(session, choose=True, patience=2)
+    selection = Selection.of(session, choose=True, patience=2)
     rules = recipe(20, lr=1e-30)
     history = train(
-        session, Dense(Sgd(), SIZE), with_val(make_dataset()), rules, observer=recorder, keeping=keeping
+        session, Dense(Sgd(), SIZE), with_val(make_dataset()), rules, observer=recorder, selection=selection
     )
     ended = recorder.of(EpochEnded)
     assert len(ended) < 20
@@ -214,11 +214,13 @@ def test_stop_and_go_on_equals_an_uninterrupted_run(
     if kind != "average":
         data = with_val(data)
 
-    def keeping(session: Any) -> Keeping:
-        return Keeping.of(session, ema=None if kind == "best" else 0.9, choose=kind != "average", patience=3)
+    def selection(session: Any) -> Selection:
+        return Selection.of(
+            session, ema=None if kind == "best" else 0.9, choose=kind != "average", patience=3
+        )
 
     whole = make_session()
-    expected = train(whole, dhspg(hidden_units), data, rules, keeping=keeping(whole))
+    expected = train(whole, dhspg(hidden_units), data, rules, selection=selection(whole))
 
     first, asked = make_session(), iter(range(1000))
     train(
@@ -228,12 +230,12 @@ def test_stop_and_go_on_equals_an_uninterrupted_run(
         rules,
         stop=lambda: next(asked) >= stop_at,
         checkpoint=path,
-        keeping=keeping(first),
+        selection=selection(first),
     )
     second, optimizer = make_session(9), dhspg(hidden_units)
-    kept = keeping(second)
+    kept = selection(second)
     start = restore(load_checkpoint(path), second, optimizer, kept.parts)
-    found = train(second, optimizer, data, rules, start=start, keeping=kept)
+    found = train(second, optimizer, data, rules, start=start, selection=kept)
     assert found.kept == expected.kept
     np.testing.assert_array_equal(second.params, whole.params)
     np.testing.assert_array_equal(second.buffers["mean"], whole.buffers["mean"])
@@ -242,7 +244,7 @@ def test_stop_and_go_on_equals_an_uninterrupted_run(
 def test_a_stopped_run_hands_nothing_back(make_session: Any, make_dataset: Callable[..., Dataset]) -> None:
     """The session holds the parameters of the last step, as the checkpoint does."""
     session, plain = make_session(), make_session()
-    for each, keeping in ((session, Keeping.of(session, ema=0.9, choose=True)), (plain, None)):
+    for each, selection in ((session, Selection.of(session, ema=0.9, choose=True)), (plain, None)):
         asked = iter(range(1000))
         history = train(
             each,
@@ -250,7 +252,7 @@ def test_a_stopped_run_hands_nothing_back(make_session: Any, make_dataset: Calla
             replace(make_dataset(), val=make_dataset().test),
             recipe(),
             stop=lambda asked=asked: next(asked) >= 15,  # type: ignore[misc]
-            keeping=keeping,
+            selection=selection,
         )
         assert history.kept is None
     np.testing.assert_array_equal(session.params, plain.params)
