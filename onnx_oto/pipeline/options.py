@@ -240,6 +240,9 @@ class TrainOptions(LossOptions, AugmentOptions, LoadingOptions, SelectionOptions
     )
     shards: int = setting(0, "Sessions side by side.", check=not_negative, shown="one per core")
     backend: str = setting("auto", "What makes gradients.", choices=_backends)
+    checkpoint_minutes: float = setting(
+        10, "Minutes after which a checkpoint is written within an epoch, too.", check=positive
+    )
     overwrite: bool = setting(False, "Replace an earlier run in the folder.", recorded=False)
 
     def __post_init__(self) -> None:

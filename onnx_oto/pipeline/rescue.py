@@ -17,7 +17,7 @@ from onnx_oto.pipeline.finishing import with_weights
 from onnx_oto.pipeline.folder import CHECKPOINT, TRAINED, RunFolder
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.preparing import Say
-from onnx_oto.training.events import Event, Kept, Skipped, Stepped
+from onnx_oto.training.events import Event, Kept, Skipped, Started, Stepped
 
 
 class Rescue:
@@ -35,7 +35,7 @@ class Rescue:
 
     def notice(self, event: Event) -> None:
         """See `Observer.notice`."""
-        last = isinstance(event, Stepped | Skipped) and event.step + event.skipped == event.total
+        last = isinstance(event, Started | Stepped | Skipped) and event.step + event.skipped == event.total
         self._is_trained |= last or isinstance(event, Kept)
 
     def take(self, session: GradientSession) -> None:

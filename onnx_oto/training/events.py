@@ -9,12 +9,13 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Started:
-    """Training begins, or goes on at `step` of `total`."""
+    """Training begins, or goes on after `step` of `total` steps, `skipped` left out."""
 
     epochs: int
     steps_per_epoch: int
     total: int
     step: int
+    skipped: int = 0
 
 
 @dataclass(frozen=True)

@@ -6,24 +6,23 @@ An optimizer step is: the mean gradient of its batches, the guard, the transform
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
 
 from onnx_oto.data import Batch, Dataset, batch_jobs, made_ahead
-from onnx_oto.errors import DataError, UsageError
+from onnx_oto.errors import DataError, DivergedError, UsageError
 from onnx_oto.gradients import GradientSession
 from onnx_oto.losses import Loss, make
 from onnx_oto.metrics import metrics_for
 from onnx_oto.optim import Optimizer
-from onnx_oto.training.checkpoint import Part, Position, save_checkpoint
+from onnx_oto.training.checkpoint import Position
 from onnx_oto.training.evaluate import Provider, Score, evaluate, gather
 from onnx_oto.training.events import EpochEnded, Kept, Observer, Observers, Skipped, Started, Stepped
 from onnx_oto.training.guard import Guard
+from onnx_oto.training.keeping import Keeper
 from onnx_oto.training.selection import Selection
 from onnx_oto.training.transforms import GradientTransform, Mean
 
@@ -104,41 +103,49 @@ def train(
     *,
     observer: Observer | None = None,
     stop: Callable[[], bool] | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    run: Mapping[str, Any] | None = None,
+    keeper: Keeper | None = None,
     start: Position | None = None,
-    parts: Mapping[str, Part] | None = None,
     selection: Selection | None = None,
 ) -> History:
     """Train the parameters of `session` in place and return what happened.
 
     stop: asked before every batch; when it says True, a step that has begun is undone, the state is saved and the
-    history returned. checkpoint: file that is replaced after every epoch and on stopping; `run` is stored in it.
-    start: where to go on, from `checkpoint.restore`. parts: what else has a state that checkpoints hold. selection: what
-    is handed back in the end besides the last step; it is among the parts, and may end training early. Raises
+    history returned. keeper: writes checkpoints. start: where to go on, from `checkpoint.restore`. selection: what is
+    handed back in the end besides the last step, which may end training early; the keeper has its parts. Raises
     DivergedError within the step in which loss or gradient stop being finite and that may not be skipped (the
-    parameters of the step before are back in the session), DataError when not one step can be filled.
+    parameters of the step before are back in the session, and the keeper has set its checkpoint apart), DataError when
+    not one step can be filled.
     """
     selection = selection or Selection()
-    parts = {**(parts or {}), **selection.parts}
-    training = _Training(session, optimizer, data, recipe, selection, observer or Observers(), stop or _never)
-    begin = time.perf_counter()
-    progress = start or Position()
-    training.announce(progress)
+    training = _Training(
+        session,
+        optimizer,
+        data,
+        recipe,
+        selection,
+        observer or Observers(),
+        stop or _never,
+        keeper,
+        start or Position(),
+    )
+    progress = training.begin()
     score: Score | None = None
-    while progress.epoch < recipe.epochs and not selection.is_enough:
-        progress, finished = training.epoch(progress)
-        training.check(progress)
-        if finished:
-            progress, score = training.close_epoch(progress, score)
-        if checkpoint is not None:
-            save_checkpoint(checkpoint, session, optimizer, progress, run=run, parts=parts)
-        if not finished:
-            break
+    try:
+        while progress.epoch < recipe.epochs and not selection.is_enough:
+            progress, finished = training.epoch(progress)
+            training.check(progress)
+            if finished:
+                progress, score = training.close_epoch(progress, score)
+            training.save(progress)
+            if not finished:
+                break
+    except DivergedError as error:
+        if keeper is None:
+            raise
+        raise DivergedError(f"{error}; the last checkpoint before it is in '{keeper.keep_good()}'") from None
     stopped = progress.epoch < recipe.epochs and not selection.is_enough
     kept = None if stopped else training.hand_back(progress)
-    seconds = time.perf_counter() - begin
-    return History(progress.history, progress.step, seconds, stopped, score, progress.skipped, kept)
+    return History(progress.history, progress.step, training.seconds, stopped, score, progress.skipped, kept)
 
 
 def _never() -> bool:
@@ -157,6 +164,8 @@ class _Training:
         selection: Selection,
         observer: Observer,
         stop: Callable[[], bool],
+        keeper: Keeper | None,
+        start: Position,
     ) -> None:
         self.session, self.optimizer, self.data, self.recipe = session, optimizer, data, recipe
         self.selection, self.observer, self.stop = selection, observer, stop
@@ -164,11 +173,28 @@ class _Training:
         self.per_epoch = self.total // recipe.epochs
         self.guard = Guard(session)
         self.mean = Mean(session.grads, recipe.accumulate)
-        self.epoch_begin = time.perf_counter()
+        self.keeper, self.start = keeper, start
+        self.run_begin = self.epoch_begin = time.perf_counter()
         self.waited = 0.0
 
-    def announce(self, progress: Position) -> None:
-        self.observer.notice(Started(self.recipe.epochs, self.per_epoch, self.total, progress.step))
+    def begin(self) -> Position:
+        """Announce the run and write its first checkpoint; return where it begins."""
+        start = self.start
+        self.observer.notice(
+            Started(self.recipe.epochs, self.per_epoch, self.total, start.step, start.skipped)
+        )
+        if start.step + start.skipped == 0:
+            self.save(start)
+        return start
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken, parts before an interruption included."""
+        return self.start.seconds + time.perf_counter() - self.run_begin
+
+    def save(self, progress: Position) -> None:
+        if self.keeper is not None:
+            self.keeper.save(self.session, self.optimizer, replace(progress, seconds=self.seconds))
 
     def epoch(self, progress: Position) -> tuple[Position, bool]:
         """Train from the batch where `progress` stands to the end of its epoch.
@@ -193,6 +219,10 @@ class _Training:
             if loss is None:
                 return progress, False
             progress = self.step(loss, progress, begin, self.waited - before)
+            is_last = progress.batch // recipe.accumulate == self.per_epoch
+            if self.keeper is not None and not is_last and self.keeper.is_due():
+                self.check(progress)
+                self.save(progress)
         return progress, True
 
     def timed(self, stream: Iterator[Batch]) -> Iterator[Batch]:

@@ -20,6 +20,8 @@ from types import TracebackType
 from typing import Any
 
 from onnx_oto.errors import StorageError
+from onnx_oto.model.files.replace import replacing
+from onnx_oto.training.checkpoint import Position
 from onnx_oto.training.events import EpochEnded, Event, Kept, Skipped, Stepped
 
 
@@ -66,6 +68,32 @@ class MetricsFile:
 
     def _failure(self, error: OSError) -> StorageError:
         return StorageError(f"cannot write {str(self._path)!r}: {error.strerror or error}")
+
+
+def cut_back(path: str | os.PathLike[str], position: Position) -> None:
+    """Take out of a file what lies behind a position: those steps will be taken again. Raises StorageError."""
+    path = Path(path)
+    try:
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        with replacing(path) as file:
+            file.writelines(line for line in lines if _lies_before(line, position))
+    except OSError as error:
+        raise StorageError(f"cannot write '{path}': {error.strerror or error}") from None
+
+
+def _lies_before(line: bytes, position: Position) -> bool:
+    """Say whether a line tells of what came before; one that a killed process left half does not."""
+    try:
+        record = json.loads(line)
+        if record["kind"] == "epoch":
+            return int(record["epoch"]) <= position.epoch
+        if record["kind"] == "kept":
+            return False  # it is told again at the end
+        if record["kind"] == "skipped":
+            return int(record["skipped"]) <= position.skipped
+        return int(record["step"]) <= position.step
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _plain(value: Any) -> Any:

@@ -21,8 +21,11 @@ from onnx_oto.training import (
     ClipNorm,
     EpochEnded,
     Event,
+    Keeper,
     MetricsFile,
     Observers,
+    Places,
+    Position,
     Recipe,
     Schedule,
     Skipped,
@@ -141,14 +144,14 @@ def test_stop_and_go_on_equals_an_uninterrupted_run(
         data,
         rules,
         stop=lambda: next(asked) >= stop_at,
-        checkpoint=path,
+        keeper=Keeper(Places(path)),
     )
     assert stopped.stopped
     assert first.steps % accumulate == 0 or bad
     second, optimizer = session(seed=99), dhspg(hidden_units, total)
     progress = restore(load_checkpoint(path), second, optimizer)
     assert second.steps == first.steps
-    history = train(second, optimizer, data, rules, start=progress, checkpoint=path)
+    history = train(second, optimizer, data, rules, start=progress, keeper=Keeper(Places(path)))
 
     assert history.steps == expected.steps
     assert history.skipped == expected.skipped
@@ -167,7 +170,13 @@ def test_a_checkpoint_is_written_every_epoch_and_knows_the_run(
 ) -> None:
     path = tmp_path / "state.npz"
     session = make_session()
-    train(session, Dense(Sgd(), SIZE), make_dataset(), recipe(2), checkpoint=path, run={"model": "m.onnx"})
+    train(
+        session,
+        Dense(Sgd(), SIZE),
+        make_dataset(),
+        recipe(2),
+        keeper=Keeper(Places(path), {"model": "m.onnx"}),
+    )
     content = load_checkpoint(path)
     assert content.run == {"model": "m.onnx"}
     assert (content.progress.epoch, content.progress.batch, content.progress.step) == (2, 0, 12)
@@ -377,13 +386,39 @@ def test_a_bad_loss_ends_training_in_that_step_with_the_parameters_before(
             make_dataset(),
             recipe(),
             observer=recorder,
-            checkpoint=tmp_path / "s.npz",
+            keeper=Keeper(Places(tmp_path / "s.npz", good=tmp_path / "good.npz")),
         )
     assert session.steps == 9
     assert len(recorder.of(Stepped)) == 8
     np.testing.assert_array_equal(session.params, good.params)
     assert np.isfinite(session.buffers["mean"]).all()
-    assert load_checkpoint(tmp_path / "s.npz").progress.step == 6
+    assert (tmp_path / "good.npz").read_bytes() == (tmp_path / "s.npz").read_bytes()
+    assert load_checkpoint(tmp_path / "good.npz").progress.step == 6
+
+
+def test_checkpoints_within_an_epoch_and_the_one_before(
+    tmp_path: Path, make_session: Any, make_dataset: Callable[..., Dataset]
+) -> None:
+    """Each state of a run of two epochs of six steps is written; going on from the one before gives the same."""
+    path, before = tmp_path / "s.npz", tmp_path / "before.npz"
+    keeper = Keeper(Places(path, before), minutes=0)
+    session, optimizer = make_session(), Dense(Sgd(), SIZE)
+    seen: list[Position] = []
+
+    class Watching:
+        def notice(self, event: Any) -> None:
+            if isinstance(event, Stepped) and event.step > 1:
+                seen.append(load_checkpoint(path).progress)
+                if event.step > 2:
+                    assert load_checkpoint(before).progress == seen[-2]
+
+    train(session, optimizer, make_dataset(), recipe(2), keeper=keeper, observer=Watching())
+    assert [position.step for position in seen] == list(range(1, 12))
+    second, other = make_session(seed=9), Dense(Sgd(), SIZE)
+    start = restore(load_checkpoint(before), second, other)
+    assert (start.epoch, start.batch, start.step) == (1, 5, 11)
+    train(second, other, make_dataset(), recipe(2), start=start)
+    np.testing.assert_array_equal(second.params, session.params)
 
 
 def test_a_bad_gradient_is_named_before_it_is_used(
@@ -406,9 +441,9 @@ def test_a_last_step_that_diverges_is_noticed_before_anything_is_written(
     train(good, Dense(Sgd(), SIZE), make_dataset(), short, stop=lambda: next(asked) >= last - 1)
     session = make_session()
     with pytest.raises(DivergedError, match=rf"in step {last} parameter 'w1' became nan.*Lower the"):
-        train(session, Dense(Sgd(), SIZE), make_dataset(), short, checkpoint=tmp_path / "s.npz")
+        train(session, Dense(Sgd(), SIZE), make_dataset(), short, keeper=Keeper(Places(tmp_path / "s.npz")))
     np.testing.assert_array_equal(session.params, good.params)
-    assert not (tmp_path / "s.npz").exists()
+    assert load_checkpoint(tmp_path / "s.npz").progress == Position()
 
 
 def test_a_running_statistic_that_is_not_finite_is_noticed(

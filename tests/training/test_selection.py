@@ -18,7 +18,9 @@ from onnx_oto.training import (
     Best,
     EpochEnded,
     Event,
+    Keeper,
     Kept,
+    Places,
     Recipe,
     Schedule,
     Score,
@@ -223,14 +225,15 @@ def test_stop_and_go_on_equals_an_uninterrupted_run(
     expected = train(whole, dhspg(hidden_units), data, rules, selection=selection(whole))
 
     first, asked = make_session(), iter(range(1000))
+    chosen = selection(first)
     train(
         first,
         dhspg(hidden_units),
         data,
         rules,
         stop=lambda: next(asked) >= stop_at,
-        checkpoint=path,
-        selection=selection(first),
+        keeper=Keeper(Places(path), parts=chosen.parts),
+        selection=chosen,
     )
     second, optimizer = make_session(9), dhspg(hidden_units)
     kept = selection(second)
