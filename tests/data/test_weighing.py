@@ -135,7 +135,7 @@ def test_weights_of_other_classes_are_refused(classes: Any, target: Labels, mess
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        (np.array([1.0, -1, 1]), r"w_train\[1\] is -1: targets lie in 0 to inf"),
+        (np.array([1.0, -1, 1]), r"w_train\[1\] is -1: it has to be at least 0"),
         (np.array([1.0, np.nan, 1]), r"w_train\[1\] holds nan"),
         (np.zeros(3), "w_train: every sample counts for nothing"),
         (np.ones((3, 2)), r"w_train has shape \(3, 2\): store one number for every sample"),
