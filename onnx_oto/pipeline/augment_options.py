@@ -30,9 +30,15 @@ class AugmentOptions(Settings):
     cutout: int = setting(
         0, "Augment: blank a square with sides of so many pixels, anywhere.", check=not_negative
     )
-    brightness: float = setting(0.0, "Augment: brightness times 1 - X to 1 + X.", check=share)
-    contrast: float = setting(0.0, "Augment: contrast times 1 - X to 1 + X.", check=share)
-    saturation: float = setting(0.0, "Augment: saturation times 1 - X to 1 + X.", check=share)
+    brightness: float = setting(
+        0.0, "Augment: change brightness by a factor that is up to this much off 1.", check=share
+    )
+    contrast: float = setting(
+        0.0, "Augment: change contrast by a factor that is up to this much off 1.", check=share
+    )
+    saturation: float = setting(
+        0.0, "Augment: change saturation by a factor that is up to this much off 1.", check=share
+    )
     mixup: float = setting(
         0.0,
         "Augment: mix pairs of samples and their targets, by shares from the distribution Beta(X, X); 0.2 is usual.",
