@@ -1,6 +1,8 @@
 """Data: kinds of it, columns of samples, fitting to a model, batches.
 
 source.py    the seams: Source, Opening, and what is known before values are read
+reading.py   how data are opened, beyond the path
+splitting.py  samples set apart, by a seed
 openers.py   the kinds of data, by the kind of path
 npz.py       x_train, y_train, x_test, y_test in an npz file
 archive.py   npz files that nobody vouches for
@@ -22,7 +24,9 @@ from onnx_oto.data.fit import Column, Pixels, Stored, fit
 from onnx_oto.data.labels import Labels, fit_target
 from onnx_oto.data.openers import OPENERS, Opener, open_data
 from onnx_oto.data.prefetch import prefetched
+from onnx_oto.data.reading import Reading
 from onnx_oto.data.source import TARGET, Batch, Dataset, Header, Input, Opening, Sample, Source, Wanted
+from onnx_oto.data.splitting import Chosen
 from onnx_oto.data.table import Table
 
 __all__ = [
@@ -30,6 +34,7 @@ __all__ = [
     "TARGET",
     "Augment",
     "Batch",
+    "Chosen",
     "Column",
     "Dataset",
     "Examples",
@@ -39,6 +44,7 @@ __all__ = [
     "Opener",
     "Opening",
     "Pixels",
+    "Reading",
     "Sample",
     "Source",
     "Stored",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -11,10 +12,12 @@ from onnx_oto.data.arrangement import Pattern, Shape
 from onnx_oto.data.augment import Augment
 from onnx_oto.data.fit import Column, Pixels, Rows, fit, input_layout
 from onnx_oto.data.labels import fit_target
+from onnx_oto.data.reading import Reading
 from onnx_oto.data.scene import Part, Scene, see
-from onnx_oto.data.source import Batch, Dataset, Header, Input, Wanted
+from onnx_oto.data.source import Batch, Dataset, Header, Input, Source, Wanted
+from onnx_oto.data.splitting import DEFAULT_TEST_SHARE, Chosen, parted, told
 from onnx_oto.data.table import Table, check_alike
-from onnx_oto.errors import DataError
+from onnx_oto.errors import DataError, UsageError
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,21 +46,55 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """Both splits as columns: an Opening for arrays, and for whatever decodes samples one by one."""
+    """The splits as columns: an Opening for arrays, and for whatever decodes samples one by one.
+
+    test_table: None takes a share of the training samples, as `reading` says. classes: names of the labels. notes:
+    sentences of whoever made the columns, in front of ours.
+    """
 
     train_table: Table
-    test_table: Table
+    test_table: Table | None = None
+    val_table: Table | None = None
+    reading: Reading = Reading()
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_alike(self.train_table, self.test_table)
+        for other in (self.test_table, self.val_table):
+            if other is not None:
+                check_alike(self.train_table, other)
+        if self.test_table is not None and self.reading.test_share is not None:
+            raise UsageError(
+                f"test-share is {self.reading.test_share:g}, and the data have {len(self.test_table)} test samples of "
+                "their own: leave it out"
+            )
+        if self.test_table is None:
+            _ = self._parted  # refused now, where nothing would be left
+
+    @cached_property
+    def _parted(self) -> tuple[Rows, Rows]:
+        """Which samples of the training table train, and which test."""
+        return parted(len(self.train_table), self._share, self.reading.split_seed)
+
+    @property
+    def _share(self) -> float:
+        share = self.reading.test_share
+        return DEFAULT_TEST_SHARE if share is None else share
 
     @property
     def train(self) -> Header:
-        return self.train_table.header()
+        whole = self.train_table.header()
+        return whole if self.test_table is not None else replace(whole, samples=len(self._parted[0]))
+
+    @property
+    def val(self) -> Header | None:
+        return None if self.val_table is None else self.val_table.header()
 
     @property
     def test(self) -> Header:
-        return self.test_table.header()
+        if self.test_table is not None:
+            return self.test_table.header()
+        return replace(self.train_table.header(), samples=len(self._parted[1]))
 
     def fit(
         self,
@@ -74,9 +111,23 @@ class Tables:
         """
         names = assigned(self.train_table, inputs, needless)
         scene = _scene(self.train_table, names, targets, augment) if augment else None
-        train, train_notes = _examples(self.train_table, names, inputs, targets, pixels, scene)
-        test, test_notes = _examples(self.test_table, names, inputs, targets, pixels, None)
-        return Dataset(train, test, (*train_notes, *test_notes, *([scene.note] if scene else [])))
+        train, notes = _examples(self.train_table, names, inputs, targets, pixels, scene)
+
+        def examples(table: Table) -> Source:
+            made, more = _examples(table, names, inputs, targets, pixels, None)
+            notes.extend(more)
+            return made
+
+        val = None if self.val_table is None else examples(self.val_table)
+        if self.test_table is not None:
+            test = examples(self.test_table)
+            said = (*self.notes, *notes, *([scene.note] if scene else []))
+            return Dataset(train, test, said, val, self.classes)
+        stay, apart = self._parted
+        option = f"--test-share {self._share:g}"
+        notes.append(told(apart, stay, "samples", "test", option, self.reading.split_seed))
+        said = (*self.notes, *notes, *([scene.note] if scene else []))
+        return Dataset(Chosen(train, stay), Chosen(train, apart), said, val, self.classes)
 
 
 def sample_shapes(header: Header, patterns: Mapping[str, Pattern], *, pad: int = 0) -> dict[str, Shape]:

@@ -1,8 +1,9 @@
-"""Training and test data in an npz file.
+"""Training, validation and test data in an npz file.
 
 Keys: `x_train`, `y_train`, `x_test`, `y_test`. A model with several inputs has one pair per input instead
 of x_train and x_test: `x_train__NAME`, `x_test__NAME`; so has a loss with several targets: `y_train__NAME`. The
-first axis of every array counts the samples. `y_*` may be missing when the loss needs no target.
+first axis of every array counts the samples. `y_*` may be missing when the loss needs no target. `x_val`, `y_val` are
+validation samples, if there are any; without `x_test` a share of the training samples is set apart to test.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from onnx_oto.data.archive import read_arrays, read_headers
 from onnx_oto.data.augment import Augment
 from onnx_oto.data.dataset import Tables
 from onnx_oto.data.fit import Pixels, Rows, Stored
+from onnx_oto.data.reading import Reading
 from onnx_oto.data.source import TARGET, Dataset, Header, Input, Wanted
 from onnx_oto.data.table import Table
 from onnx_oto.errors import DataError, StorageError
@@ -28,7 +30,7 @@ from onnx_oto.model.files.loading import open_regular
 
 Array = npt.NDArray[Any]
 
-SPLITS = ("train", "test")
+SPLITS = ("train", "val", "test")
 EXPECTED = "expected x_train, y_train, x_test, y_test (or x_train__NAME and x_test__NAME per model input)"
 TEXT = "npz file with x_train, y_train, x_test, y_test"
 
@@ -53,10 +55,15 @@ class NpzFile:
 
     path: str | os.PathLike[str]
     blanks: Tables
+    reading: Reading = Reading()
 
     @property
     def train(self) -> Header:
         return self.blanks.train
+
+    @property
+    def val(self) -> Header | None:
+        return self.blanks.val
 
     @property
     def test(self) -> Header:
@@ -66,12 +73,12 @@ class NpzFile:
         """Return the columns; large ones that are stored as they are stay in the file."""
 
         def judged(blanks: Mapping[str, Array]) -> Iterable[str]:
-            found = _tables(blanks)
-            if (found.train, found.test) != (self.train, self.test):
+            found = tables_of(blanks, self.reading)
+            if (found.train, found.val, found.test) != (self.train, self.val, self.test):
                 raise DataError("it was changed after it was opened: start again")
             return blanks
 
-        return _tables(read_arrays(self.path, judged, map_large=True))
+        return tables_of(read_arrays(self.path, judged, map_large=True), self.reading)
 
     def fit(
         self,
@@ -98,7 +105,7 @@ def takes(path: Path) -> bool:
         return False
 
 
-def open_npz(path: str | os.PathLike[str]) -> NpzFile:
+def open_npz(path: str | os.PathLike[str], reading: Reading = Reading()) -> NpzFile:
     """Return what the headers of an npz file say.
 
     Raises StorageError when it cannot be read, and DataError naming the key for anything else: damaged or
@@ -107,29 +114,31 @@ def open_npz(path: str | os.PathLike[str]) -> NpzFile:
     """
     blanks = {key: Unread(blank.shape, blank.dtype) for key, blank in read_headers(path).items()}
     try:
-        return NpzFile(path, _tables(blanks))
+        return NpzFile(path, tables_of(blanks, reading), reading)
     except DataError as error:
         raise DataError(f"{str(path)!r}: {error}") from None
 
 
-def _tables(arrays: Mapping[str, Stored]) -> Tables:
+def tables_of(arrays: Mapping[str, Stored], reading: Reading) -> Tables:
+    """Return columns by their keys, x_train and so on, as the splits that they belong to. Raises DataError."""
     if not arrays:
         raise DataError(f"it holds no arrays: {EXPECTED}")
     used: set[str] = set()
-    columns: dict[tuple[str, str], dict[str, Stored]] = {}
+    found: dict[str, Table | None] = {}
     for split in SPLITS:
-        for letter in ("x", "y"):
-            found = _columns(arrays, f"{letter}_{split}")
-            columns[letter, split] = found
-            used |= {f"{letter}_{split}{'__' if name else ''}{name}" for name in found}
-        if not columns["x", split]:
+        x, y = (_columns(arrays, f"{letter}_{split}") for letter in "xy")
+        for letter, columns in (("x", x), ("y", y)):
+            used |= {f"{letter}_{split}{'__' if name else ''}{name}" for name in columns}
+        if not x and (y or split == "train"):
             held = ", ".join(sorted(arrays))
             raise DataError(f"'x_{split}' is missing, the file holds {held}: {EXPECTED}")
+        found[split] = Table(split, x, _named(y)) if x else None
     unknown = sorted(set(arrays) - used)
     if unknown:
         raise DataError(f"unknown array {unknown[0]!r}: {EXPECTED}")
-    train, test = (Table(split, columns["x", split], _named(columns["y", split])) for split in SPLITS)
-    return Tables(train, test)
+    train = found["train"]
+    assert train is not None
+    return Tables(train, found["test"], found["val"], reading)
 
 
 def _columns(arrays: Mapping[str, Stored], single: str) -> dict[str, Stored]:

@@ -1,11 +1,12 @@
 """The seams between data and training: what a loop reads, and what is known before any value is read.
 
-    open_data(path) -> Opening      headers only; a model can be prepared, and refused, on them
-    Opening.fit(...) -> Dataset     both splits as the model and the loss read them
-    Source.batch(indices, rng)      samples, decoded when they are asked for
+    open_data(path, reading) -> Opening   headers only; a model can be prepared, and refused, on them
+    Opening.fit(...) -> Dataset           all splits as the model and the loss read them
+    Source.batch(indices, rng)            samples, decoded when they are asked for
 
-A new kind of data is one file with a function `path -> Opening`, and one entry in `openers.py`. What can be had as
-columns of samples (arrays, files that are decoded one by one) builds on `Tables` (dataset.py) and writes no Source.
+A new kind of data is one file with a function `(path, reading) -> Opening`, and one entry in `openers.py`. What can be
+had as columns of samples (arrays, files that are decoded one by one) builds on `Tables` (dataset.py) and writes no
+Source; so do kinds that have no test samples of their own.
 """
 
 from __future__ import annotations
@@ -123,6 +124,11 @@ class Opening(Protocol):
     @property
     def train(self) -> Header:
         """What is known of the training data."""
+        ...
+
+    @property
+    def val(self) -> Header | None:
+        """What is known of the validation data, None where the data have none of their own."""
         ...
 
     @property

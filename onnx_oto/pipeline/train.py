@@ -24,6 +24,7 @@ from onnx_oto.pipeline.folder import (
     MODELS,
     RESULT,
     TABLE,
+    UNPACKED,
     RunFolder,
     claim,
     write_json,
@@ -85,7 +86,7 @@ def train(
     others = [each for each in writes if Path(each.path).name != TABLE]  # the table of an earlier run stays
     require_apart(*with_table(reads, others, options.table), "give another table")
     with claim(run, verb=record.verb, overwrite=options.overwrite) as folder:
-        ready = make_ready(path, source, options, say)
+        ready = make_ready(path, source, options, say, cache=folder.path / UNPACKED)
         rescue = Rescue(folder, ready.opened.model, options, say)
         with rescue:
             history, zeroed = _fit(

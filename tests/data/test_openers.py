@@ -57,7 +57,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 def test_another_kind_is_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tables = Tables(Table("train", {"": np.ones((3, 2))}), Table("test", {"": np.ones((1, 2))}))
-    monkeypatch.setitem(OPENERS, "folder", Opener("a folder", Path.is_dir, lambda path: tables))
+    monkeypatch.setitem(OPENERS, "folder", Opener("a folder", Path.is_dir, lambda path, reading: tables))
     assert open_data(tmp_path) is tables
     with pytest.raises(DataError, match=r"give npz file with .*; a folder"):
         open_data(__file__)

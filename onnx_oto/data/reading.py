@@ -1,0 +1,51 @@
+"""How data are opened, beyond the path to them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from onnx_oto.errors import UsageError
+
+GENERAL = ("split_seed", "val_share", "test_share", "cache")
+"""What is for every kind of data."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a person says of the data. The default of every field means that nothing was said.
+
+    split_seed: of random splits; it alone decides them. val_share: of the training samples, set apart where the data
+    have no validation samples of their own. test_share: of all samples, where the data have no test samples of their
+    own (None: DEFAULT_TEST_SHARE). cache: folder for what has to be unpacked once (None: a temporary one).
+
+    All others are for some kinds only, see `Opener.uses`. resize: height and width that images get when they are
+    decoded. label: which column holds the labels. column: columns that are the input (all others, when none is given).
+    tokenizer: file that says how text becomes numbers. length: of token sequences, at most. padding: the token that
+    fills shorter ones.
+    """
+
+    split_seed: int = 0
+    val_share: float = 0.0
+    test_share: float | None = None
+    cache: Path | None = None
+    resize: tuple[int, int] | None = None
+    label: str | None = None
+    column: tuple[str, ...] = ()
+    tokenizer: Path | None = None
+    length: int | None = None
+    padding: int | None = None
+
+    def require_used(self, uses: Collection[str], what: str) -> None:
+        """Raise UsageError for what was said and has no meaning for a kind of data.
+
+        >>> Reading(label="y").require_used((), "'a.npz', an npz file")
+        Traceback (most recent call last):
+        onnx_oto.errors.UsageError: label is 'y': it has no meaning for 'a.npz', an npz file, leave it out
+        """
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name not in (*GENERAL, *uses) and value != each.default:
+                told = repr(str(value) if isinstance(value, Path) else value)
+                raise UsageError(f"{each.name} is {told}: it has no meaning for {what}, leave it out")
