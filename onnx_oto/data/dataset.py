@@ -138,9 +138,35 @@ def sample_shapes(header: Header, patterns: Mapping[str, Pattern], *, pad: int =
     found = {}
     for name, pattern in patterns.items():
         stored = header.inputs.get(name, header.inputs.get(""))
-        if stored is not None:
+        if stored is not None and stored.adapts:
+            found[name] = _filled(name, stored.shape, pattern)
+        elif stored is not None:
             found[name] = input_layout(f"input {name!r}", stored.shape, pattern, pad).shape
     return found
+
+
+def _filled(name: str, own: Shape, pattern: Pattern) -> Shape:
+    """Return the shape that an image takes on for a pattern: its own sizes where that leaves them open.
+
+    >>> _filled("x", (32, 48, 3), (3, None, None)), _filled("x", (32, 48, 1), (None, None, 3))
+    ((3, 32, 48), (32, 48, 3))
+    """
+    height, width, channels = own
+    if len(pattern) == 2:
+        sizes: Shape = (height, width)
+    elif len(pattern) == 3 and pattern[2] is not None and pattern[0] is None:
+        sizes = (height, width, channels)
+    elif len(pattern) == 3:
+        sizes = (channels, height, width)
+    else:
+        raise DataError(f"input {name!r} reads {len(pattern)} axes beside the samples, an image has 2 or 3")
+    shape = tuple(size if read is None else read for size, read in zip(sizes, pattern, strict=True))
+    if 0 in shape:
+        raise DataError(
+            f"input {name!r} reads images of any size, and the files differ in it: say which one they get, such as "
+            "--resize 224"
+        )
+    return shape
 
 
 def assigned(table: Table, inputs: Iterable[str], needless: Collection[str] = ()) -> dict[str, str]:

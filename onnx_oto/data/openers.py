@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onnx_oto.data import npz
+from onnx_oto.data.images import folders, pairs
 from onnx_oto.data.reading import Reading
+from onnx_oto.data.repeating import repeating
 from onnx_oto.data.source import Opening
 from onnx_oto.data.splitting import with_validation
 from onnx_oto.errors import DataError, StorageError
@@ -29,6 +31,8 @@ class Opener:
 
 OPENERS: dict[str, Opener] = {
     "npz": Opener(npz.TEXT, npz.takes, npz.open_npz),
+    "pairs": Opener(pairs.TEXT, pairs.takes, pairs.open_pairs, pairs.USES),
+    "folder": Opener(folders.TEXT, folders.takes, folders.open_folder, folders.USES),
 }
 """By name. They are asked in this order."""
 
@@ -42,7 +46,7 @@ def open_data(source: str | os.PathLike[str] | Opening, reading: Reading | None 
     """
     reading = reading or Reading()
     opening = _opened(source, reading) if isinstance(source, str | os.PathLike) else source
-    return with_validation(opening, reading)
+    return repeating(with_validation(opening, reading), reading.patches_per_image)
 
 
 def _opened(source: str | os.PathLike[str], reading: Reading) -> Opening:

@@ -88,10 +88,15 @@ class Wanted(Protocol):
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample as it is stored: shape and dtype. Where samples differ in length, `shape` is of the longest."""
+    """One sample as it is stored: shape and dtype. Where samples differ in length, `shape` is of the longest.
+
+    adapts: it is an image that gets the height, width and channels that a model reads; `shape` is its own, height,
+    width and channels, for what a model leaves open. 0 stands for a height or width that is not the same in all.
+    """
 
     shape: Shape
     dtype: np.dtype[Any]
+    adapts: bool = False
 
 
 @dataclass(frozen=True)
