@@ -25,6 +25,7 @@ from onnx_oto.data.fit import Pixels, Rows, Stored
 from onnx_oto.data.reading import Reading
 from onnx_oto.data.source import TARGET, Dataset, Header, Input, Wanted
 from onnx_oto.data.table import Table
+from onnx_oto.data.unpacking import Unpacked
 from onnx_oto.errors import DataError, StorageError
 from onnx_oto.model.files.loading import open_regular
 
@@ -70,7 +71,7 @@ class NpzFile:
         return self.blanks.test
 
     def read(self) -> Tables:
-        """Return the columns; large ones that are stored as they are stay in the file."""
+        """Return the columns; large ones stay in the file, or are unpacked into files of their own."""
 
         def judged(blanks: Mapping[str, Array]) -> Iterable[str]:
             found = tables_of(blanks, self.reading)
@@ -78,7 +79,8 @@ class NpzFile:
                 raise DataError("it was changed after it was opened: start again")
             return blanks
 
-        return tables_of(read_arrays(self.path, judged, map_large=True), self.reading)
+        unpack = Unpacked(self.reading.cache, (Path(self.path),))
+        return tables_of(read_arrays(self.path, judged, map_large=True, unpack=unpack), self.reading)
 
     def fit(
         self,
