@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -119,15 +120,16 @@ class Tables:
             return made
 
         val = None if self.val_table is None else examples(self.val_table)
+        prepared = _prepared(self.train_table, names, inputs, pixels)
         if self.test_table is not None:
             test = examples(self.test_table)
             said = (*self.notes, *notes, *([scene.note] if scene else []))
-            return Dataset(train, test, said, val, self.classes)
+            return Dataset(train, test, said, val, self.classes, prepared)
         stay, apart = self._parted
         option = f"--test-share {self._share:g}"
         notes.append(told(apart, stay, "samples", "test", option, self.reading.split_seed))
         said = (*self.notes, *notes, *([scene.note] if scene else []))
-        return Dataset(Chosen(train, stay), Chosen(train, apart), said, val, self.classes)
+        return Dataset(Chosen(train, stay), Chosen(train, apart), said, val, self.classes, prepared)
 
 
 def sample_shapes(header: Header, patterns: Mapping[str, Pattern], *, pad: int = 0) -> dict[str, Shape]:
@@ -219,6 +221,24 @@ def _examples(
             key = table.target_key(name)
             notes.append(f"{key}: targets {list(stored.shape[1:])} uint8, numbers from 0 to 255 as they are")
     return Examples(columns, labels, scene), notes
+
+
+def _prepared(
+    table: Table, names: Mapping[str, str], inputs: Mapping[str, Input], pixels: Pixels | None
+) -> dict[str, Any]:
+    """Return what is done to numbers of images, see `Dataset.prepared`; nothing where it is not the same for all."""
+    images = [name for name, key in names.items() if len(table.inputs[key].shape) > 2]
+    scaled = {
+        inputs[name].dtype.kind == "f" and table.inputs[names[name]].dtype == np.uint8 for name in images
+    }
+    if len(scaled) != 1:
+        return {}
+    found: dict[str, Any] = {"scale": 1 / 255} if scaled.pop() else {}
+    if pixels is not None and pixels.mean:
+        found["mean"] = list(pixels.mean)
+    if pixels is not None and pixels.std:
+        found["std"] = list(pixels.std)
+    return found
 
 
 def _scene(table: Table, names: Mapping[str, str], targets: Mapping[str, Wanted], augment: Augment) -> Scene:

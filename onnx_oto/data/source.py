@@ -113,7 +113,9 @@ class Dataset:
     """The splits, and sentences that say what is done to the data.
 
     val: what choices are made by, None where nothing was set apart. classes: names of the labels, in their order, where
-    the data know them.
+    the data know them. prepared: how numbers of images became what the model reads, as JSON values, for whoever runs
+    it: scale, mean and std, (x * scale - mean) / std; resize, what images were brought to before their middle was cut
+    out.
     """
 
     train: Source
@@ -121,6 +123,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     val: Source | None = None
     classes: tuple[str, ...] = ()
+    prepared: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Opening(Protocol):

@@ -38,8 +38,11 @@ class Files:
 
     def name(self, row: int) -> str:
         """Return the name of a file."""
+        return os.fsdecode(self._encoded(row))
+
+    def _encoded(self, row: int) -> bytes:
         begin = int(self.ends[row - 1]) if row else 0
-        return os.fsdecode(self.names[begin : int(self.ends[row])])
+        return self.names[begin : int(self.ends[row])]
 
     def path(self, row: int) -> str:
         """Return where a file is."""
@@ -51,7 +54,9 @@ class Files:
 
     def chosen(self, rows: Rows) -> Files:
         """Return these files alone."""
-        return listed((self.folders[int(self.folder[row])], [self.name(row)]) for row in rows.tolist())
+        encoded = [self._encoded(row) for row in rows.tolist()]
+        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        return Files(self.folders, b"".join(encoded), np.cumsum(lengths), self.folder[rows])
 
 
 @dataclass

@@ -128,7 +128,12 @@ class ImageFolder:
         cut = Frame(*size, size) if is_usual else frame(size, self.reading.resize)
         tables = self._tables(cut, read.channels)
         made = tables.fit(inputs, targets, pixels=pixels, augment=augment, needless=needless)
-        return replace(made, notes=(*self.notes, f"images are {cut}", *made.notes))
+        resized = {"resize": list(cut.cover) if cut.stretch or cut.cover[0] != cut.cover[1] else cut.cover[0]}
+        notes = (*self.notes, f"images are {cut}", *made.notes)
+        classes = (
+            self.classes if TARGET in targets else ()
+        )  # nobody says that others of a model are called so
+        return replace(made, notes=notes, prepared={**made.prepared, **resized}, classes=classes)
 
     def _told(self, header: Header) -> Header:
         return replace(header, inputs={"": replace(header.inputs[""], shape=self.usual, adapts=True)})

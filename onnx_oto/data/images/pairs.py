@@ -17,6 +17,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -133,7 +134,7 @@ class PairFolder:
                 f"'{self.path}' has no small images, and the model makes {read.height}x{read.width} of "
                 f"{read.height}x{read.width}: put what it reads into a folder LR beside HR"
             )
-        examples, notes = self._examples(inputs, targets, read, made, pixels, augment)
+        examples, notes, prepared = self._examples(inputs, targets, read, made, pixels, augment)
         recent = Recent(min(_MOST_HELD, psutil.virtual_memory().available // 4))
         sources = {
             name: Patches(
@@ -147,7 +148,9 @@ class PairFolder:
             for name, (_, small) in chosen.items()
         }
         said = [self._told(chosen, known), self._told_patches(read, made), *notes]
-        return Dataset(sources["train"], sources["test"], (*self.notes, *said), sources.get("val"))
+        return Dataset(
+            sources["train"], sources["test"], (*self.notes, *said), sources.get("val"), (), prepared
+        )
 
     def _read(self, inputs: Mapping[str, Input]) -> Picture:
         """Return what the model reads. Raises DataError where that contradicts the settings."""
@@ -176,8 +179,8 @@ class PairFolder:
         made: Picture | None,
         pixels: Pixels | None,
         augment: Augment | None,
-    ) -> tuple[tuple[Examples, Examples], list[str]]:
-        """Return how patches become arrays, without and with augmentation, and what is done to them."""
+    ) -> tuple[tuple[Examples, Examples], list[str], Mapping[str, Any]]:
+        """Return how patches become arrays, without and with augmentation, what is done to them, and that as facts."""
         count, kind = len(self.splits["train"].large), np.dtype(np.uint8)
         blank = {"": Unread((count, *read), kind)}
         others = {} if made is None else {TARGET: Unread((count, *made), kind)}
@@ -191,7 +194,8 @@ class PairFolder:
             column, note = self._target(others[TARGET], targets[TARGET], pixels)
             train, test = (replace(each, targets={TARGET: column}) for each in (train, test))
             notes.append(note)
-        return (test, train), [*notes, *([train.scene.note] if train.scene else [])]
+        notes += [train.scene.note] if train.scene else []
+        return (test, train), notes, fitted.prepared
 
     def _target(self, blank: Unread, wanted: Wanted, pixels: Pixels | None) -> tuple[Column, str]:
         """Return how target images become numbers, and the sentence that says so."""
