@@ -122,17 +122,18 @@ class ImageFolder:
     ) -> Dataset:
         """Return the images as a model reads them (see `Opening.fit`)."""
         read = only_picture(inputs, self.path, self.reading)
-        self._require_classes(targets)
+        if TARGET in targets:
+            self._require_classes(targets[TARGET])
         size = (read.height, read.width)
         is_usual = not self.reading.resize and self.usual[:2] == size
         cut = Frame(*size, size) if is_usual else frame(size, self.reading.resize)
         tables = self._tables(cut, read.channels)
         made = tables.fit(inputs, targets, pixels=pixels, augment=augment, needless=needless)
         resized = {"resize": list(cut.cover) if cut.stretch or cut.cover[0] != cut.cover[1] else cut.cover[0]}
-        notes = (*self.notes, f"images are {cut}", *made.notes)
-        classes = (
-            self.classes if TARGET in targets else ()
-        )  # nobody says that others of a model are called so
+        # Where labels are not read, nobody says that the classes of the model are these.
+        classes = self.classes if TARGET in targets else ()
+        named = [f"{len(classes)} classes, folders in their order: {_listed(classes)}"] if classes else []
+        notes = (*self.notes, *named, f"images are {cut}", *made.notes)
         return replace(made, notes=notes, prepared={**made.prepared, **resized}, classes=classes)
 
     def _told(self, header: Header) -> Header:
@@ -144,24 +145,23 @@ class ImageFolder:
             made["train"], made.get("test"), made.get("val"), reading=self.reading, classes=self.classes
         )
 
-    def _require_classes(self, targets: Mapping[str, Wanted]) -> None:
-        """Raise DataError where the model tells fewer classes apart than there are folders, or labels are missing."""
-        for target in [targets[TARGET]] if TARGET in targets else []:
-            if not self.classes:
-                raise DataError(
-                    f"'{self.path}' has images without labels, and the loss needs a target: put them into one folder "
-                    "for each class, or choose a loss that needs none"
-                )
-            if target.classes is None:
-                raise DataError(
-                    f"'{self.path}' has a folder for each class, and the loss reads numbers: choose a loss of labels, "
-                    "such as cross-entropy"
-                )
-            if target.classes < len(self.classes):
-                raise DataError(
-                    f"'{self.path}' has {len(self.classes)} folders of classes, the model has {target.classes} "
-                    "classes: move the others away"
-                )
+    def _require_classes(self, target: Wanted) -> None:
+        """Raise DataError where labels are missing, are not read, or are more than the model tells apart."""
+        if not self.classes:
+            raise DataError(
+                f"'{self.path}' has images without labels, and the loss needs a target: put them into one folder for "
+                "each class, or choose a loss that needs none"
+            )
+        if target.classes is None:
+            raise DataError(
+                f"'{self.path}' has a folder for each class, and the loss reads numbers: choose a loss of labels, such "
+                "as cross-entropy"
+            )
+        if target.classes < len(self.classes):
+            raise DataError(
+                f"'{self.path}' has {len(self.classes)} folders of classes, the model has {target.classes} classes: "
+                "move the others away"
+            )
 
 
 def takes(path: Path) -> bool:
@@ -211,11 +211,9 @@ def only_picture(inputs: Mapping[str, Input], path: str, reading: Reading) -> Pi
 
 def _split(found: Found, classes: tuple[str, ...], notes: list[str]) -> Split:
     """Return the images of a folder, with labels where there are classes. Raises DataError for an unknown class."""
-    loose, left = len(found.loose), found.left
-    if left.count:
-        notes.append(
-            f"'{found.path}': {left.count:,} files that are no images are left out, such as '{left.first}'"
-        )
+    if found.left.count:
+        more = f" and {found.left.count - 1:,} more" if found.left.count > 1 else ""
+        notes.append(f"left out what is no image: '{found.left.first}'{more}")
     there = [name for name, files in found.below.items() if len(files)]
     if not classes or not there:  # without labels
         return Split(found.path, found.loose)
@@ -225,11 +223,9 @@ def _split(found: Found, classes: tuple[str, ...], notes: list[str]) -> Split:
             f"'{os.path.join(found.path, unknown[0])}' is a class without a folder in the training data, which have "
             f"{len(classes)}: {_listed(classes)}"
         )
-    if loose:
-        notes.append(
-            f"'{found.path}': {loose:,} images beside the folders of classes are left out, such as "
-            f"'{found.loose.path(0)}'"
-        )
+    if loose := len(found.loose):
+        more = f" and {loose - 1:,} more" if loose > 1 else ""
+        notes.append(f"left out what lies beside the folders of classes: '{found.loose.path(0)}'{more}")
     absent = [name for name in classes if name not in there]
     if absent:
         notes.append(

@@ -72,6 +72,8 @@ class Frame:
             return f"resized to {size}, whatever their proportions"
         if self.stretch:
             return f"resized to {self.cover[0]}x{self.cover[1]}, middle {size} cut out"
+        if self.cover == (self.height, self.width) and self.as_is:
+            return f"taken as they are, those of another size than {size} resized to cover it and cut to their middle"
         if self.cover[0] == self.cover[1]:
             first = f"resized to {self.cover[0]} pixels on the shorter side"
         else:

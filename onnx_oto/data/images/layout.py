@@ -48,13 +48,13 @@ def pair_folders(root: str) -> dict[str, Pair]:
     parts = {split: pair for split, folder in split_folders(root).items() if (pair := _pair(folder))}
     if parts:
         return parts
-    if alone := _pair(root):
-        return {"train": alone}
     titled: dict[str, list[str]] = {}
     for name in inside:
         if split := _title(name)[0]:
             titled.setdefault(split, []).append(name)
-    return {split: pair for split, names in titled.items() if (pair := _titled(root, names))}
+    parts = {split: pair for split, names in titled.items() if (pair := _titled(root, names))}
+    alone = None if parts else _pair(root)
+    return {"train": alone} if alone else parts
 
 
 def _title(name: str) -> tuple[str, str]:
@@ -71,14 +71,17 @@ def _title(name: str) -> tuple[str, str]:
 
 
 def _pair(folder: str) -> Pair | None:
-    """Return the pair in a folder, None where nothing there is called so."""
+    """Return the pair in a folder: HR and LR, or Flickr2K_HR and Flickr2K_LR_bicubic.
+
+    None where nothing is called so, or something else lies beside it: classes of images may be called HR and LR too.
+    """
     inside = folders_in(folder)
-    large = [name for name in inside if name.lower() in _LARGE]
+    large = [name for name in inside if name.lower() in _LARGE or name.lower().endswith("_hr")]
+    small = [name for name in inside if name.lower() in _SMALL or "lr" in name.lower().split("_")]
+    if not large or {*large, *small} != {*inside}:
+        return None
     if len(large) > 1:
         raise DataError(f"'{folder}' has both '{large[0]}' and '{large[1]}': keep one of them")
-    if not large:
-        return None
-    small = [name for name in inside if name.lower() in _SMALL or name.lower().startswith("lr_")]
     return Pair(os.path.join(folder, large[0]), _scales(folder, small))
 
 

@@ -214,8 +214,8 @@ class PairFolder:
         parts = []
         for name, (folder, small) in chosen.items():
             large = self.splits[name].large
-            source = f"of '{folder}'" if small is not None else "by bicubic scaling"
-            parts.append(f"{name}: {len(large):,} images of '{large.folders[0]}', small ones {source}")
+            source = f"from '{folder}'" if small is not None else "by bicubic scaling"
+            parts.append(f"{name}: {len(large):,} from '{large.folders[0]}', small ones {source}")
         return f"pairs of images, {scale} times enlarged; " + "; ".join(parts)
 
     def _told_patches(self, read: Picture, made: Picture | None) -> str:
