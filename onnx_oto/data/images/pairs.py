@@ -62,7 +62,7 @@ class Candidates:
             return "", None
         fits = {kind: files for (kind, of), files in self.small.items() if scale in (None, of)}
         if not fits:
-            there = ", ".join(str(of) for _, of in sorted(self.small, key=lambda key: key[1]))
+            there = ", ".join(str(of) for of in sorted({of for _, of in self.small}))
             raise DataError(
                 f"the model enlarges images {scale} times, '{path}' has small ones for {there} times: give such a "
                 "model, or move them away: small ones are made by bicubic scaling then"
