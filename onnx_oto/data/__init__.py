@@ -1,20 +1,31 @@
 """Data: kinds of it, columns of samples, fitting to a model, batches.
 
-source.py    the seams: Source, Opening, and what is known before values are read
-reading.py   how data are opened, beyond the path
-splitting.py  samples set apart, by a seed
-openers.py   the kinds of data, by the kind of path
-npz.py       x_train, y_train, x_test, y_test in an npz file
-archive.py   npz files that nobody vouches for
-table.py     data in columns
+source.py       the seams: Source, Opening, and what is known before values are read
+reading.py      how data are opened, beyond the path
+splitting.py    samples set apart, by a seed
+openers.py      the kinds of data, by the kind of path
+npz.py          x_train, y_train, x_test, y_test in an npz file
+npy.py          the same in npy files
+idx.py          the MNIST family
+cifar.py        CIFAR-10 and CIFAR-100, binary
+svhn.py         SVHN, .mat
+arrow.py        tables in parquet and CSV (arrow_files.py, arrow_values.py, embedded.py: images in columns)
+text.py         lines of text and a tokenizer
+callables.py    what a function makes
+deferred.py     headers now, values later: an Opening
+archive.py      npz files that nobody vouches for (npyhead.py: the heads of their members)
+unpacking.py    what has to be unpacked once, to files that are mapped
+files.py, extras.py  opening files, and libraries that may not be there
+table.py        data in columns
+classes.py      labels that are words
 arrangement.py  from the stored sample shape to the model's
-fit.py       conversion of inputs per batch, and the sentence that says what is done
-labels.py    targets as the loss reads them, checked
-scene.py     which columns show the same image
-augment.py   random flips and shifts
-dataset.py   columns as a source
-batches.py   shuffled batches by seed and epoch
-prefetch.py  the next batch made on a thread
+fit.py          conversion of inputs per batch, and the sentence that says what is done
+labels.py       targets as the loss reads them, checked
+scene.py        which columns show the same image
+augment.py      random flips and shifts
+dataset.py      columns as a source
+batches.py      shuffled batches by seed and epoch
+prefetch.py     the next batch made on a thread
 """
 
 from onnx_oto.data.augment import Augment

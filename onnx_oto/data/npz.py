@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.data.archive import read_arrays, read_headers
-from onnx_oto.data.augment import Augment
 from onnx_oto.data.dataset import Tables
-from onnx_oto.data.fit import Pixels, Rows, Stored
+from onnx_oto.data.deferred import Deferred, Unread, alike
+from onnx_oto.data.fit import Stored
 from onnx_oto.data.reading import Reading
-from onnx_oto.data.source import TARGET, Dataset, Header, Input, Wanted
+from onnx_oto.data.source import TARGET
 from onnx_oto.data.table import Table
 from onnx_oto.data.unpacking import Unpacked
 from onnx_oto.errors import DataError, StorageError
@@ -34,66 +32,6 @@ Array = npt.NDArray[Any]
 SPLITS = ("train", "val", "test")
 EXPECTED = "expected x_train, y_train, x_test, y_test (or x_train__NAME and x_test__NAME per model input)"
 TEXT = "npz file with x_train, y_train, x_test, y_test"
-
-
-@dataclass(frozen=True)
-class Unread:
-    """A column of which the header is known. Nobody asks for its values."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: Rows) -> Array:
-        raise NotImplementedError("the values were not read")
-
-
-@dataclass(frozen=True, eq=False)
-class NpzFile:
-    """An npz file whose headers were read. `blanks`: its columns, without values."""
-
-    path: str | os.PathLike[str]
-    blanks: Tables
-    reading: Reading = Reading()
-
-    @property
-    def train(self) -> Header:
-        return self.blanks.train
-
-    @property
-    def val(self) -> Header | None:
-        return self.blanks.val
-
-    @property
-    def test(self) -> Header:
-        return self.blanks.test
-
-    def read(self) -> Tables:
-        """Return the columns; large ones stay in the file, or are unpacked into files of their own."""
-
-        def judged(blanks: Mapping[str, Array]) -> Iterable[str]:
-            found = tables_of(blanks, self.reading)
-            if (found.train, found.val, found.test) != (self.train, self.val, self.test):
-                raise DataError("it was changed after it was opened: start again")
-            return blanks
-
-        unpack = Unpacked(self.reading.cache, (Path(self.path),))
-        return tables_of(read_arrays(self.path, judged, map_large=True, unpack=unpack), self.reading)
-
-    def fit(
-        self,
-        inputs: Mapping[str, Input],
-        targets: Mapping[str, Wanted],
-        *,
-        pixels: Pixels | None = None,
-        augment: Augment | None = None,
-        needless: Collection[str] = (),
-    ) -> Dataset:
-        """Return the data as a model and a loss read them (see `Opening.fit`); shapes and types are compared first."""
-        self.blanks.fit(inputs, targets, pixels=pixels, augment=augment, needless=needless)
-        return self.read().fit(inputs, targets, pixels=pixels, augment=augment, needless=needless)
 
 
 def takes(path: Path) -> bool:
@@ -107,18 +45,29 @@ def takes(path: Path) -> bool:
         return False
 
 
-def open_npz(path: str | os.PathLike[str], reading: Reading = Reading()) -> NpzFile:
-    """Return what the headers of an npz file say.
+def open_npz(path: str | os.PathLike[str], reading: Reading = Reading()) -> Deferred:
+    """Return what the headers of an npz file say; large arrays stay in the file, or are unpacked into their own.
 
     Raises StorageError when it cannot be read, and DataError naming the key for anything else: damaged or
     foreign file, missing or unknown keys, arrays that are empty, hold objects or text, or disagree in
     length or shape.
     """
+    unpack = Unpacked(reading.cache, (Path(path),))
+
+    def read() -> Tables:
+        def judged(blanks: Mapping[str, Array]) -> Iterable[str]:
+            if not alike(tables_of(blanks, reading), opened):
+                raise DataError("it was changed after it was opened: start again")
+            return blanks
+
+        return tables_of(read_arrays(path, judged, map_large=True, unpack=unpack), reading)
+
     blanks = {key: Unread(blank.shape, blank.dtype) for key, blank in read_headers(path).items()}
     try:
-        return NpzFile(path, tables_of(blanks, reading), reading)
+        opened = tables_of(blanks, reading)
     except DataError as error:
         raise DataError(f"{str(path)!r}: {error}") from None
+    return Deferred(opened, read)
 
 
 def tables_of(arrays: Mapping[str, Stored], reading: Reading) -> Tables:

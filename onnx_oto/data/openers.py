@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from onnx_oto.data import npz
+from onnx_oto.data import arrow, callables, cifar, idx, npy, npz, svhn, text
 from onnx_oto.data.images import folders, pairs
 from onnx_oto.data.reading import Reading
 from onnx_oto.data.repeating import repeating
@@ -31,8 +31,16 @@ class Opener:
 
 OPENERS: dict[str, Opener] = {
     "npz": Opener(npz.TEXT, npz.takes, npz.open_npz),
+    "npy": Opener(npy.FILE_TEXT, npy.takes_file, npy.open_file),
+    "npys": Opener(npy.FOLDER_TEXT, npy.takes_folder, npy.open_folder),
+    "idx": Opener(idx.TEXT, idx.takes, idx.open_idx),
+    "cifar": Opener(cifar.TEXT, cifar.takes, cifar.open_cifar, ("label",)),
+    "svhn": Opener(svhn.TEXT, svhn.takes, svhn.open_svhn),
+    "table": Opener(arrow.TEXT, arrow.takes, arrow.open_tables, ("label", "column", "resize")),
+    "text": Opener(text.TEXT, text.takes, text.open_text, ("tokenizer", "length", "padding")),
+    "function": Opener(callables.TEXT, callables.takes, callables.open_callable),
     "pairs": Opener(pairs.TEXT, pairs.takes, pairs.open_pairs, pairs.USES),
-    "folder": Opener(folders.TEXT, folders.takes, folders.open_folder, folders.USES),
+    "images": Opener(folders.TEXT, folders.takes, folders.open_folder, folders.USES),
 }
 """By name. They are asked in this order."""
 
@@ -51,7 +59,7 @@ def open_data(source: str | os.PathLike[str] | Opening, reading: Reading | None 
 
 def _opened(source: str | os.PathLike[str], reading: Reading) -> Opening:
     path = Path(source)
-    if not os.path.lexists(path):
+    if not os.path.lexists(path) and not callables.takes(path):
         raise StorageError(f"cannot read '{path}': No such file or directory")
     for opener in OPENERS.values():
         if opener.takes(path):

@@ -174,7 +174,7 @@ def _there(array: Array | None, place: Path) -> Array:
 
 
 def _safe(name: str) -> str:
-    return re.sub(r"[^\w.]+", "_", name)[:40]
+    return re.sub(r"[^\w.]+", "_", name)[:40] or "x"
 
 
 def _digest(*parts: str) -> str:

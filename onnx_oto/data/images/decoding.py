@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from onnx_oto.data.extras import extra
+from onnx_oto.data.files import reading_file
 from onnx_oto.data.images.framing import Box, Frame
-from onnx_oto.errors import DataError, RuntimeMissingError, StorageError
-from onnx_oto.model.files.loading import open_regular
+from onnx_oto.errors import DataError, StorageError, one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -60,8 +62,7 @@ class Look(NamedTuple):
 def look(path: PathLike) -> Look:
     """Return size and channels of an image without decoding it. Raises DataError, StorageError naming the file."""
     with _opened(path) as image:
-        width, height = image.size
-        return Look(*((width, height) if _is_turned(image) else (height, width)), _channels(image))
+        return _looked(image)
 
 
 def decode(path: PathLike, channels: int, frame: Frame | None = None) -> Pixels8:
@@ -72,13 +73,19 @@ def decode(path: PathLike, channels: int, frame: Frame | None = None) -> Pixels8
     all pixels that fall into one, as torchvision does with Pillow. Raises DataError, StorageError naming the file.
     """
     with _opened(path) as image:
-        if frame is not None:
-            _draft(image, frame, channels)
-        image.load()
-        upright = _upright(image, channels)
-        if frame is not None:
-            upright = _framed(upright, frame)
-        return np.array(upright, np.uint8).reshape(upright.height, upright.width, channels)
+        return _read(image, channels, frame)
+
+
+def look_bytes(content: bytes, name: str) -> Look:
+    """Return size and channels of an image in memory, as `look` does. name: its name in messages."""
+    with _decoding(io.BytesIO(content), name, "replace it") as image:
+        return _looked(image)
+
+
+def decode_bytes(content: bytes, name: str, channels: int, frame: Frame | None = None) -> Pixels8:
+    """Return an image that lies in memory, as `decode` does. name: its name in messages."""
+    with _decoding(io.BytesIO(content), name, "replace it") as image:
+        return _read(image, channels, frame)
 
 
 def scaled_down(pixels: Pixels8, size: tuple[int, int], box: Box) -> Pixels8:
@@ -87,7 +94,7 @@ def scaled_down(pixels: Pixels8, size: tuple[int, int], box: Box) -> Pixels8:
     The kernel (a = -0.5) and its widening are those of MATLAB's imresize. Pixels around the box count where the kernel
     reaches them: parts of an image fit together.
     """
-    images = _pillow()
+    images = _images()
     whole = images.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     part = np.asarray(whole.resize((size[1], size[0]), images.Resampling.BICUBIC, box))
     return part.reshape(*size, pixels.shape[2])
@@ -108,35 +115,46 @@ def check(path: PathLike) -> str | None:
 @contextmanager
 def _opened(path: PathLike) -> Iterator[Image]:
     """Open an image file; whatever is wrong with it, then or while it is used, is one error that names it."""
-    images = _pillow()
-    with ExitStack() as stack:
-        try:
-            file = stack.enter_context(open_regular(path))
-        except OSError as error:
-            raise StorageError(f"cannot read '{path}': {error.strerror}") from None
-        try:
-            yield stack.enter_context(images.open(file, formats=FORMATS))
-        except images.UnidentifiedImageError:
-            raise DataError(f"'{path}' is no image that can be read: {_WAY_OUT}") from None
-        except images.DecompressionBombError:
-            most = 2 * (images.MAX_IMAGE_PIXELS or 0)
-            raise DataError(f"'{path}' claims to have more than {most:,} pixels: {_WAY_OUT}") from None
-        except _BROKEN as error:
-            said = " ".join(str(error).split())[:120] or type(error).__name__
-            raise DataError(f"'{path}' cannot be decoded ({said}): {_WAY_OUT}") from None
+    with reading_file(path) as file, _decoding(file, f"'{path}'", _WAY_OUT) as image:
+        yield image
+
+
+@contextmanager
+def _decoding(file: BinaryIO, name: str, way_out: str) -> Iterator[Image]:
+    """Open an image; whatever is wrong with it, then or while it is used, is a DataError with its name."""
+    images = _images()
+    try:
+        with images.open(file, formats=FORMATS) as image:
+            yield image
+    except images.UnidentifiedImageError:
+        raise DataError(f"{name} is no image that can be read: {way_out}") from None
+    except images.DecompressionBombError:
+        most = 2 * (images.MAX_IMAGE_PIXELS or 0)
+        raise DataError(f"{name} claims to have more than {most:,} pixels: {way_out}") from None
+    except _BROKEN as error:
+        raise DataError(f"{name} cannot be decoded ({one_line(error)[:120]}): {way_out}") from None
 
 
 @cache
-def _pillow() -> ModuleType:
-    """Return the module. Raises RuntimeMissingError with the command that installs it."""
-    try:
-        from PIL import Image
-    except ImportError:
-        raise RuntimeMissingError(
-            "images need Pillow, which is not installed: pip install 'onnx-oto[images]'"
-        ) from None
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # what it doubts, it decodes all the same or raises
-    return Image
+def _images() -> ModuleType:
+    """Return the module of Pillow, which prints no warnings: what it doubts, it decodes all the same, or raises."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    return extra("PIL.Image", "to decode images")
+
+
+def _looked(image: Image) -> Look:
+    width, height = image.size
+    return Look(*((width, height) if _is_turned(image) else (height, width)), _channels(image))
+
+
+def _read(image: Image, channels: int, frame: Frame | None) -> Pixels8:
+    if frame is not None:
+        _draft(image, frame, channels)
+    image.load()
+    upright = _upright(image, channels)
+    if frame is not None:
+        upright = _framed(upright, frame)
+    return np.array(upright, np.uint8).reshape(upright.height, upright.width, channels)
 
 
 def _channels(image: Image) -> int:
@@ -184,7 +202,7 @@ def _narrowed(image: Image) -> Image:
     wide = np.asarray(image).astype(np.int64)
     if wide.size and not 0 <= wide.min() <= wide.max() <= 65535:
         raise ValueError("it holds numbers of 32 bits, images have 8 or 16")
-    narrow: Image = _pillow().fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+    narrow: Image = _images().fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
     return narrow
 
 
@@ -192,4 +210,4 @@ def _framed(image: Image, frame: Frame) -> Image:
     box = frame.box(image.height, image.width)
     if box is None:
         return image
-    return image.resize((frame.width, frame.height), _pillow().Resampling.BILINEAR, box)
+    return image.resize((frame.width, frame.height), _images().Resampling.BILINEAR, box)

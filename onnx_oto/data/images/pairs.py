@@ -24,6 +24,7 @@ import psutil
 
 from onnx_oto.data.augment import Augment
 from onnx_oto.data.dataset import Examples, Tables
+from onnx_oto.data.deferred import Unread
 from onnx_oto.data.fit import Column, Pixels, Rows, fit
 from onnx_oto.data.images.decoding import look
 from onnx_oto.data.images.files import Files, find, without_bad
@@ -31,7 +32,6 @@ from onnx_oto.data.images.folders import left_out, only_picture
 from onnx_oto.data.images.framing import Picture, picture
 from onnx_oto.data.images.layout import Pair, pair_folders
 from onnx_oto.data.images.patches import PairFiles, Patches, Recent
-from onnx_oto.data.npz import Unread
 from onnx_oto.data.reading import Reading
 from onnx_oto.data.source import TARGET, Dataset, Header, Input, Sample, Wanted
 from onnx_oto.data.splitting import DEFAULT_TEST_SHARE, parted, told

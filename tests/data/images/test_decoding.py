@@ -212,10 +212,13 @@ def test_without_pillow_the_command_that_installs_it_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = saved(tmp_path / "a.png", Image.fromarray(COLOUR))
-    monkeypatch.setitem(sys.modules, "PIL", None)
-    decoding._pillow.cache_clear()
+    for name in ("PIL", "PIL.Image"):
+        monkeypatch.setitem(sys.modules, name, None)
+    decoding._images.cache_clear()
     try:
-        with pytest.raises(RuntimeMissingError, match=r"pip install 'onnx-oto\[images\]'"):
+        with pytest.raises(
+            RuntimeMissingError, match=r"Pillow is needed to decode images.*pip install 'onnx-oto\[images\]'"
+        ):
             decode(path, 3)
     finally:
-        decoding._pillow.cache_clear()
+        decoding._images.cache_clear()
