@@ -142,7 +142,7 @@ def _files(path: Path) -> dict[str, list[TableFile]]:
         raise DataError(
             f"'{path}' holds {there}, and no training data: name their file train.parquet or train.csv"
         )
-    return found
+    return {split: found[split] for split in ("train", "val", "test") if split in found}
 
 
 def _plan(parts: Mapping[str, Files], reading: Reading) -> Plan:
@@ -164,7 +164,8 @@ def _plan(parts: Mapping[str, Files], reading: Reading) -> Plan:
     unread = next((each for each in features if each.role == "word"), None)
     if unread is not None:
         raise DataError(
-            f"'{first.path}', column '{unread.name}' holds text: name the columns to read, each by --column"
+            f"'{first.path}', column '{unread.name}' holds text: if it is the label, --label {unread.name}, or else "
+            "name the columns to read, each by --column"
         )
     target = None if label is None else _column(label, every, reading)
     classes = Classes(first.class_names(label) if label else ())
@@ -251,10 +252,11 @@ def _listed(names: Sequence[str]) -> str:
 
 def _notes(parts: Mapping[str, Files], plan: Plan) -> tuple[str, ...]:
     names = _listed([each.name for each in plan.features])
-    read = f"x is a vector of the columns {names}" if plan.is_vector else f"inputs are the columns {names}"
+    one = "the input is column" if len(plan.features) == 1 else "the inputs are the columns"
+    read = f"the input is a vector of the columns {names}" if plan.is_vector else f"{one} {names}"
     path = parts["train"][0].path
     label = (
-        f"y is column '{plan.label.name}'"
+        f"the label is column '{plan.label.name}'"
         if plan.label
         else "no column is called label, y or target: no labels"
     )

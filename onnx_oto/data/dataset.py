@@ -12,7 +12,7 @@ import numpy as np
 from onnx_oto.data.arrangement import Pattern, Shape
 from onnx_oto.data.augment import Augment
 from onnx_oto.data.fit import Column, Pixels, Rows, fit, input_layout
-from onnx_oto.data.labels import fit_target
+from onnx_oto.data.labels import fit_image, fit_target, is_image
 from onnx_oto.data.reading import Reading
 from onnx_oto.data.scene import Part, Scene, see
 from onnx_oto.data.source import Batch, Dataset, Header, Input, Source, Wanted
@@ -108,7 +108,7 @@ class Tables:
     ) -> Dataset:
         """Return the data as a model and a loss read them (see `Opening.fit`).
 
-        `pixels` applies to inputs with two or three axes. uint8 for a floating-point target is not scaled.
+        `pixels` applies to inputs with two or three axes, and to targets that are images (see `labels.is_image`).
         """
         names = assigned(self.train_table, inputs, needless)
         scene = _scene(self.train_table, names, targets, augment) if augment else None
@@ -215,10 +215,13 @@ def _examples(
     for name, target in targets.items():
         if name not in table.targets:
             raise DataError(f"{table.target_key(name)!r} is missing: the loss needs a target")
-        stored = table.targets[name]
-        labels[name] = fit_target(table.target_key(name), stored, target)
+        stored, key = table.targets[name], table.target_key(name)
+        if is_image(stored, target):
+            labels[name], note = fit_image(key, stored, target, pixels)
+            notes.append(note)
+            continue
+        labels[name] = fit_target(key, stored, target)
         if stored.dtype == np.uint8 and np.dtype(target.dtype).kind == "f":
-            key = table.target_key(name)
             notes.append(f"{key}: targets {list(stored.shape[1:])} uint8, numbers from 0 to 255 as they are")
     return Examples(columns, labels, scene), notes
 
