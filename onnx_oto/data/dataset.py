@@ -108,14 +108,16 @@ class Tables:
     ) -> Dataset:
         """Return the data as a model and a loss read them (see `Opening.fit`).
 
-        `pixels` applies to inputs with two or three axes, and to targets that are images (see `labels.is_image`).
+        `pixels` applies to inputs with two or three axes, and to targets that are images (see `labels.is_image`) where
+        `reading` says that these are like the inputs.
         """
         names = assigned(self.train_table, inputs, needless)
         scene = _scene(self.train_table, names, targets, augment) if augment else None
-        train, notes = _examples(self.train_table, names, inputs, targets, pixels, scene)
+        alike = self.reading.target_pixels == "inputs"
+        train, notes = _examples(self.train_table, names, inputs, targets, pixels, alike, scene)
 
         def examples(table: Table) -> Source:
-            made, more = _examples(table, names, inputs, targets, pixels, None)
+            made, more = _examples(table, names, inputs, targets, pixels, alike, None)
             notes.extend(more)
             return made
 
@@ -200,6 +202,7 @@ def _examples(
     inputs: Mapping[str, Input],
     targets: Mapping[str, Wanted],
     pixels: Pixels | None,
+    alike: bool,
     scene: Scene | None,
 ) -> tuple[Examples, list[str]]:
     columns, notes = {}, []
@@ -217,8 +220,10 @@ def _examples(
             raise DataError(f"{table.target_key(name)!r} is missing: the loss needs a target")
         stored, key = table.targets[name], table.target_key(name)
         if is_image(stored, target):
-            labels[name], note = fit_image(key, stored, target, pixels)
-            notes.append(note)
+            labels[name], note = fit_image(key, stored, target, pixels if alike else None)
+            notes.append(
+                f"{note}: images" + ("" if alike or not pixels else ", not normalised (--target-pixels)")
+            )
             continue
         labels[name] = fit_target(key, stored, target)
         if stored.dtype == np.uint8 and np.dtype(target.dtype).kind == "f":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from onnx_oto.errors import UsageError
 
-GENERAL = ("split_seed", "val_share", "test_share", "cache")
+GENERAL = ("split_seed", "val_share", "test_share", "cache", "target_pixels")
 """What is for every kind of data."""
 
 

@@ -127,7 +127,7 @@ def _decoding(file: BinaryIO, name: str, way_out: str) -> Iterator[Image]:
         with images.open(file, formats=FORMATS) as image:
             yield image
     except images.UnidentifiedImageError:
-        raise DataError(f"{name} is no image that can be read: {way_out}") from None
+        raise DataError(f"{name} cannot be decoded (it is no image): {way_out}") from None
     except images.DecompressionBombError:
         most = 2 * (images.MAX_IMAGE_PIXELS or 0)
         raise DataError(f"{name} claims to have more than {most:,} pixels: {way_out}") from None

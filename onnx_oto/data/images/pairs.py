@@ -39,7 +39,7 @@ from onnx_oto.data.table import Table
 from onnx_oto.errors import DataError, StorageError, UsageError
 
 TEXT = "folder with pairs of images in HR and LR, or HR alone"
-USES = ("patch", "patches_per_image", "target_pixels", "skip_bad_files")
+USES = ("patch", "patches_per_image", "skip_bad_files")
 DEFAULT_PATCH = 48
 """Pixels on a side of a patch where the model leaves it open, on the side of the input."""
 _MOST_HELD = 2 << 30

@@ -277,7 +277,7 @@ def test_a_patch_for_models_of_any_size(tree: Path) -> None:
         ),
         (
             lambda tree: (tree / "train/LR/0002.png").write_text("hello"),
-            r"LR/0002\.png' is no image that can be read",
+            r"LR/0002\.png' cannot be decoded \(it is no image\)",
         ),
         (lambda tree: [p.unlink() for p in tree.glob("val/HR/*")], r"val/HR' holds no images"),
         (lambda tree: (tree / "train").rename(tree / "learn"), r"has images in 'HR' and none to train"),
