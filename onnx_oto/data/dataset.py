@@ -126,12 +126,12 @@ class Tables:
         if self.test_table is not None:
             test = examples(self.test_table)
             said = (*self.notes, *notes, *([scene.note] if scene else []))
-            return Dataset(train, test, said, val, self.classes, prepared)
+            return Dataset(train, test, said, val, self.classes, prepared=prepared)
         stay, apart = self._parted
         option = f"--test-share {self._share:g}"
         notes.append(told(apart, stay, "samples", "test", option, self.reading.split_seed))
         said = (*self.notes, *notes, *([scene.note] if scene else []))
-        return Dataset(Chosen(train, stay), Chosen(train, apart), said, val, self.classes, prepared)
+        return Dataset(Chosen(train, stay), Chosen(train, apart), said, val, self.classes, prepared=prepared)
 
 
 def sample_shapes(header: Header, patterns: Mapping[str, Pattern], *, pad: int = 0) -> dict[str, Shape]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import struct
 import warnings
@@ -173,13 +174,14 @@ def _is_turned(image: Image) -> bool:
 
 def _draft(image: Image, frame: Frame, channels: int) -> None:
     """Have a JPEG file decoded at a part of its size where that loses nothing to speak of."""
-    width, height = image.size
-    turned = _is_turned(image)
-    upright = (width, height) if turned else (height, width)
-    if frame.box(*upright) is None:
+    height, width, _ = _looked(image)
+    if frame.box(height, width) is None:
         return
-    tall, wide = frame.resized(*upright)[:: -1 if turned else 1]
-    image.draft("L" if channels == 1 else None, (round(wide * _GAP), round(tall * _GAP)))
+    tall, wide = frame.resized(height, width)
+    spare = min(height / tall, width / wide) / _GAP
+    if spare >= 2:
+        least = (math.ceil(image.width / spare), math.ceil(image.height / spare))
+        image.draft("L" if channels == 1 else None, least)
 
 
 def _upright(image: Image, channels: int) -> Image:

@@ -134,7 +134,7 @@ class PairFolder:
                 f"'{self.path}' has no small images, and the model makes {read.height}x{read.width} of "
                 f"{read.height}x{read.width}: put what it reads into a folder LR beside HR"
             )
-        examples, notes, prepared = self._examples(inputs, targets, read, made, pixels, augment)
+        examples, done, prepared = self._examples(inputs, targets, read, made, pixels, augment)
         recent = Recent(min(_MOST_HELD, psutil.virtual_memory().available // 4))
         sources = {
             name: Patches(
@@ -147,10 +147,9 @@ class PairFolder:
             )
             for name, (_, small) in chosen.items()
         }
-        said = [self._told(chosen, known), self._told_patches(read, made), *notes]
-        return Dataset(
-            sources["train"], sources["test"], (*self.notes, *said), sources.get("val"), (), prepared
-        )
+        said = [self._told(chosen, known), self._told_patches(read, made), *done]
+        notes = (*self.notes, *said)
+        return Dataset(sources["train"], sources["test"], notes, sources.get("val"), prepared=prepared)
 
     def _read(self, inputs: Mapping[str, Input]) -> Picture:
         """Return what the model reads. Raises DataError where that contradicts the settings."""
