@@ -17,6 +17,7 @@ import numpy.typing as npt
 from onnx_oto.data.dataset import Examples
 from onnx_oto.data.fit import Rows
 from onnx_oto.data.source import Batch, Source
+from onnx_oto.data.splitting import chosen_of
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
@@ -92,9 +93,10 @@ def _cut(array: Array, axis: int, size: int) -> Array:
 def lengths_of(source: Source, along: Along) -> Ints:
     """Return how long all samples are: int64 [N]. Only the main input is read where the source is columns."""
     parts = [np.zeros(0, np.int64)]
+    source, every = chosen_of(source)
     column = source.inputs[along.main] if isinstance(source, Examples) else None
-    for start in range(0, len(source), _LOT):
-        rows = np.arange(start, min(start + _LOT, len(source)))
+    for start in range(0, len(every), _LOT):
+        rows = every[start : start + _LOT]
         values = column.take(rows) if column is not None else source.batch(rows, None).inputs[along.main]
         parts.append(along.lengths(values))
     return np.concatenate(parts)

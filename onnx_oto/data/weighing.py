@@ -17,6 +17,7 @@ import numpy.typing as npt
 from onnx_oto.data.dataset import Examples
 from onnx_oto.data.fit import Rows
 from onnx_oto.data.source import SAMPLE_WEIGHT, TARGET, Batch, Dataset, Input, Source, Wanted
+from onnx_oto.data.splitting import chosen_of
 from onnx_oto.errors import DataError, UsageError
 from onnx_oto.losses import ENTRY_WEIGHT, OTHER, OTHER_WEIGHT
 
@@ -145,9 +146,10 @@ def label_counts(source: Source, target: Wanted) -> npt.NDArray[np.int64]:
     """Return how often each label is there: int64 [K]. Inputs are not decoded where the source is columns."""
     assert target.classes is not None
     counts = np.zeros(target.classes, np.int64)
-    for start in range(0, len(source), _LOT):
-        rows = np.arange(start, min(start + _LOT, len(source)))
-        column = source.targets.get(TARGET) if isinstance(source, Examples) else None
+    source, every = chosen_of(source)
+    column = source.targets.get(TARGET) if isinstance(source, Examples) else None
+    for start in range(0, len(every), _LOT):
+        rows = every[start : start + _LOT]
         labels = column.take(rows) if column is not None else source.batch(rows, None).targets[TARGET]
         if target.ignored is not None:
             labels = labels[labels != target.ignored]

@@ -19,6 +19,7 @@ from onnx_oto.pipeline.choice_options import (
     WidthOptions,
     min_keep_setting,
 )
+from onnx_oto.pipeline.data_options import DataOptions
 from onnx_oto.pipeline.loading_options import LoadingOptions
 from onnx_oto.pipeline.loss_options import LossOptions
 from onnx_oto.pipeline.running_options import CompactOptions, FeedOptions, LimitOptions, PathLike
@@ -38,6 +39,7 @@ __all__ = [
     "BenchOptions",
     "BudgetOptions",
     "CompactOptions",
+    "DataOptions",
     "DemoOptions",
     "FeedOptions",
     "InspectOptions",
@@ -148,7 +150,7 @@ class VerifyOptions(FeedOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InspectOptions(AnalysisOptions, RankOptions, LossOptions, LimitOptions):
+class InspectOptions(AnalysisOptions, RankOptions, LossOptions, DataOptions, LimitOptions):
     """What `inspect` is asked for. All but `why` and those of the analysis are about the curve."""
 
     why: str | None = setting(
@@ -195,7 +197,7 @@ class PruneOptions(RankOptions, BudgetOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(LossOptions, AugmentOptions, LoadingOptions, SelectionOptions, BudgetOptions):
+class TrainOptions(LossOptions, DataOptions, AugmentOptions, LoadingOptions, SelectionOptions, BudgetOptions):
     """How to train. A default that depends on another setting is None until `resolved`."""
 
     epochs: int = setting(10, "Passes over the training data.", check=at_least(1))

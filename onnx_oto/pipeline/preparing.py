@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import onnx
 
@@ -59,18 +60,21 @@ def make_ready(
     source: str | os.PathLike[str],
     options: TrainOptions,
     say: Say,
+    *,
+    cache: Path | None = None,
 ) -> Ready:
     """Return what training needs. The model is judged before any data are read, and nothing is written.
 
-    Raises UnsupportedError for a model that has nothing to prune or that training cannot handle,
-    RuntimeMissingError, and DataError for data that do not fit.
+    cache: folder for data that have to be unpacked, where the options name none. Raises UnsupportedError for a model
+    that has nothing to prune or that training cannot handle, RuntimeMissingError, and DataError for data that do not
+    fit.
     """
     opened = open_model(path, options)
     if options.prunes:
         require_prunable(opened)
     backend = choose_backend(options.backend)
     require_computable(opened.origins.computed, options.limits)
-    opening, trouble = _opened_data(source)
+    opening, trouble = _opened_data(source, options.reading_in(cache))
     served = serving_of(opened, options, opening)
     for name, number in served.values.items():
         say(f"input {name!r} is {number:g} in training")
@@ -100,10 +104,12 @@ def make_ready(
     return Ready(opened, served, preparation, dataset, feeding, goal, tuple(others))
 
 
-def _opened_data(source: str | os.PathLike[str]) -> tuple[data.Opening | None, OtoError | None]:
+def _opened_data(
+    source: str | os.PathLike[str], reading: data.Reading
+) -> tuple[data.Opening | None, OtoError | None]:
     """Return what the data say of themselves, or what is wrong with them: faults of the model are told first."""
     try:
-        return data.open_data(source), None
+        return data.open_data(source, reading), None
     except (DataError, StorageError) as error:
         return None, error
 

@@ -22,6 +22,7 @@ from onnx_oto.pipeline.folder import (
     MODELS,
     RESULT,
     TABLE,
+    UNPACKED,
     RunFolder,
     claim,
     write_json,
@@ -108,7 +109,7 @@ def carry_out(
     """Do the work of a run in a folder that is claimed, see `train`. going: what it goes on from."""
     begin = time.perf_counter()
     _require_apart(folder, path, source, options)
-    ready = make_ready(path, source, options, watch.say)
+    ready = make_ready(path, source, options, watch.say, cache=folder.path / UNPACKED)
     stamped = stamp(path, source, options, ready.dataset)
     if going is not None:
         going.require_same(stamped, watch.say)
