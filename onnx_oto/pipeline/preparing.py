@@ -94,7 +94,8 @@ def make_ready(
     (preparation, *others), dataset = _dataset(opened, served, preparation, opening, options)
     if options.patience is not None and dataset.val is None:
         raise UsageError(
-            f"patience is for validation data, and '{source}' sets none apart (x_val): store some, or leave it out"
+            f"patience is for validation data, and none of '{source}' are: set some apart with --val-share, or leave "
+            "it out"
         )
     for note in dataset.notes:
         say(note)

@@ -58,6 +58,51 @@ def test_everything_at_once_is_said_and_repeats_on_any_number_of_loaders(cli, mo
     assert (tmp_path / "c/compact.onnx").read_bytes() == (tmp_path / "a/compact.onnx").read_bytes()
 
 
+def test_the_best_epoch_by_what_was_set_apart_is_kept(cli, model, weighted, tmp_path):
+    """A share of the training samples, with what they count for; training ends when nothing becomes better."""
+    done = cli(
+        *(
+            "train",
+            model,
+            "--data",
+            weighted,
+            "--run",
+            tmp_path / "run",
+            "--epochs",
+            40,
+            "--batch",
+            16,
+            "--lr",
+            "0.01",
+        ),
+        *(
+            "--shards",
+            1,
+            "--skip-latency",
+            "--val-share",
+            0.25,
+            "--patience",
+            3,
+            "--class-weights",
+            "balanced",
+        ),
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    epochs = [line for line in lines if line["kind"] == "epoch"]
+    assert {line["split"] for line in epochs} == {"val"}
+    kept = json.loads((tmp_path / "run/result.json").read_text())["kept"]
+    assert kept["split"] == "val"
+    assert kept["epoch"] == [line["epoch"] for line in epochs if line["best"]][-1]
+    assert kept["early"] == (len(epochs) < 40)
+    assert (
+        f"kept are the parameters of epoch {kept['epoch']}, the best: val accuracy {kept['value']:.4f}"
+        in done.stderr
+    )
+    assert "val accuracy" in done.stderr
+    assert "test accuracy" in done.stdout
+
+
 def test_balanced_weights_are_said(cli, model, data_arrays, tmp_path):
     few = np.array([0] * 64 + [1] * 16 + [2] * 16)
     np.savez(tmp_path / "few.npz", **data_arrays(y_train=few))

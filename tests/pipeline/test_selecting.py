@@ -189,7 +189,7 @@ def test_going_on_gives_the_same_bytes(
 
 def test_patience_needs_validation_data(model: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        UsageError, match=r"patience is for validation data, and '.*data.npz' sets none apart"
+        UsageError, match=r"patience is for validation data, and none of '.*data.npz' are: set some apart"
     ):
         train(model, data, tmp_path / "run", TrainOptions(patience=2))
     assert not (tmp_path / "run").exists()
