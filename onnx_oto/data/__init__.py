@@ -21,6 +21,7 @@ files.py, extras.py  opening files, and libraries that may not be there
 table.py        data in columns
 classes.py      labels that are words
 arrangement.py  from the stored sample shape to the model's
+pages.py        mapped files at bounded resident memory
 fit.py          conversion of inputs per batch, and the sentence that says what is done
 labels.py       targets as the loss reads them, checked
 scene.py        which columns show the same image
