@@ -116,7 +116,9 @@ class Weighted:
         return graph.emit("Mul", total, weight)
 
     def count(self, targets: Mapping[str, Array], samples: int) -> float:
-        """Return the sum of the weights, which are 0 where nothing counts."""
+        """Return the sum of the weights, 0 where nothing counts; of data without weights what the inner loss counts."""
+        if ENTRY_WEIGHT not in targets:
+            return self.inner.count(targets, samples)
         entries = targets[DATA].size / max(targets[ENTRY_WEIGHT].size, 1)
         names = (ENTRY_WEIGHT, OTHER_WEIGHT) if self.mixed else (ENTRY_WEIGHT,)
         return entries * sum(float(targets[name].sum(dtype=np.float64)) for name in names)

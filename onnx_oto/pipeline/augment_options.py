@@ -46,6 +46,11 @@ class AugmentOptions(Settings):
     )
 
     @property
+    def augments(self) -> bool:
+        """Whether training samples change at random, so that nothing that is said of them can be used again."""
+        return bool(self.augment) or self.mixup > 0
+
+    @property
     def augment(self) -> Augment:
         """What is done to images; mixup is done to whole samples, behind it."""
         from onnx_oto.data import Augment

@@ -15,7 +15,7 @@ from onnx_oto import data
 from onnx_oto.errors import DataError, OtoError, StorageError, UnsupportedError, UsageError
 from onnx_oto.gradients import Backend, Preparation, TrainingSpec, choose_backend, prepare, require_trainable
 from onnx_oto.gradients.graph.batching import Feed
-from onnx_oto.losses import MADE, Loss, Target, Weighted, weighted
+from onnx_oto.losses import ENTRY_WEIGHT, MADE, Loss, Target, weighted
 from onnx_oto.model.normal.serving import Serving, data_inputs, serving
 from onnx_oto.pipeline.bucketing import bucketed
 from onnx_oto.pipeline.budgeting import Goal, budgets_of, plan, rounding_of, within
@@ -136,7 +136,7 @@ def _prepared(
         batch, _ = data.fit_batch(opening.train.samples, options.batch)
     spec = TrainingSpec(
         trainable=names,
-        loss=_loss(options, opening),
+        loss=_weighed(options.make_loss(), options, opening),
         batch=batch,
         shards=min(options.shards, batch),
         output=options.model_output,
@@ -152,9 +152,8 @@ def _prepared(
     return preparation
 
 
-def _loss(options: TrainOptions, opening: data.Opening | None) -> Loss:
-    """Return the loss of training, weighted where samples, labels or shares of mixed ones have weights."""
-    loss = options.make_loss()
+def _weighed(loss: Loss, options: TrainOptions, opening: data.Opening | None) -> Loss:
+    """Return a loss with weights where samples, labels or shares of mixed ones have any."""
     is_weighted = opening is not None and opening.train.weighted
     is_mixed = bool(options.mixup) and loss.compares == "classes"
     if options.class_weights is None and not is_weighted and not is_mixed:
@@ -225,7 +224,7 @@ def _dataset(
         patterns = open_inputs(serving.served(opened.master))
         scaled = bool(options.mean or options.std)
         preparations, dataset = bucketed(preparation, dataset, options.pad_value, patterns, scaled=scaled)
-    if isinstance(preparation.loss, Weighted) or options.mixup:
+    if ENTRY_WEIGHT in preparation.targets or options.mixup:
         dataset = data.weigh(dataset, targets, classes=options.class_weights, mixup=options.mixup)
     return preparations, dataset
 

@@ -137,7 +137,10 @@ def test_a_batch_that_counts_for_nothing_moves_nothing() -> None:
 
 
 def test_what_is_judged_counts_alike() -> None:
+    """Validation and test data hold no weights."""
     inner, targets = case("cross-entropy", (3,), (), False)
+    del targets[ENTRY_WEIGHT]
+    assert weighted(inner).count(targets, N) == inner.count(targets, N) == 4
     z = np.random.default_rng(0).standard_normal((N, 3))
     plain, heavy = (loss.judge([z], targets, N) for loss in (inner, weighted(inner)))
     np.testing.assert_array_equal(plain.weights, heavy.weights)
