@@ -32,20 +32,24 @@ _LOT = 256
 
 @dataclass(frozen=True)
 class Along:
-    """What is cut, and where. main: the input that tells lengths, by entries that are not `pad`.
+    """What is cut, and where. mains: the inputs that tell lengths, by entries that are not `pad`; the longest counts.
 
     inputs, targets: axis of one sample that is cut, by name. ignored: the label that fills targets up, by name.
     """
 
-    main: str
+    mains: tuple[str, ...]
     pad: int
     inputs: Mapping[str, int]
     targets: Mapping[str, int] = field(default_factory=dict)
     ignored: Mapping[str, int] = field(default_factory=dict)
 
-    def lengths(self, values: Array) -> Ints:
-        """Return how long samples [n, ...] of the main input are: int64 [n], at least 1."""
-        there = np.moveaxis(values != self.pad, self.inputs[self.main] + 1, 1)
+    def lengths(self, inputs: Mapping[str, Array]) -> Ints:
+        """Return how long the samples of a batch are: int64 [n], at least 1."""
+        each = np.stack([self._length(inputs[name], self.inputs[name]) for name in self.mains])
+        return np.asarray(each.max(axis=0))
+
+    def _length(self, values: Array, axis: int) -> Ints:
+        there = np.moveaxis(values != self.pad, axis + 1, 1)
         there = there.reshape(*there.shape[:2], -1).any(axis=2)
         last = there.shape[1] - np.argmax(there[:, ::-1], axis=1)
         return np.where(there.any(axis=1), last, 1).astype(np.int64)
@@ -65,7 +69,7 @@ class Bucketed:
     def batch(self, indices: Rows, rng: np.random.Generator | None) -> Batch:
         """Return the samples at `indices`, cut; labels behind the end of a sample are ignored."""
         batch, along = self.source.batch(indices, rng), self.along
-        lengths = along.lengths(batch.inputs[along.main])
+        lengths = along.lengths(batch.inputs)
         size = next((size for size in self.sizes if size >= lengths.max()), self.sizes[-1])
         inputs, targets = dict(batch.inputs), dict(batch.targets)
         for name, axis in along.inputs.items():
@@ -91,14 +95,17 @@ def _cut(array: Array, axis: int, size: int) -> Array:
 
 
 def lengths_of(source: Source, along: Along) -> Ints:
-    """Return how long all samples are: int64 [N]. Only the main input is read where the source is columns."""
+    """Return how long all samples are: int64 [N]. Only the inputs that tell are read where the source is columns."""
     parts = [np.zeros(0, np.int64)]
     source, every = chosen_of(source)
-    column = source.inputs[along.main] if isinstance(source, Examples) else None
+    columns = {n: source.inputs[n] for n in along.mains} if isinstance(source, Examples) else None
     for start in range(0, len(every), _LOT):
         rows = every[start : start + _LOT]
-        values = column.take(rows) if column is not None else source.batch(rows, None).inputs[along.main]
-        parts.append(along.lengths(values))
+        if columns is not None:
+            inputs = {name: column.take(rows) for name, column in columns.items()}
+        else:
+            inputs = source.batch(rows, None).inputs
+        parts.append(along.lengths(inputs))
     return np.concatenate(parts)
 
 

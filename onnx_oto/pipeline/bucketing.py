@@ -21,25 +21,12 @@ def bucketed(
 
     patterns: shape of one sample, None for open sizes, of the inputs that leave any open. A model that leaves none has
     one size, and only the labels behind the ends are ignored. scaled: whether numbers are normalised. Raises UsageError
-    where nothing tells lengths, and DataError's kin of targets that would count.
+    where nothing tells lengths, and where targets would count that are filled up.
     """
-    main, axis, is_open = _main(preparation, patterns)
-    shapes = {feed.name: feed.shape for feed in preparation.feeds}
-    full = shapes[main][axis]
-    if scaled and len(shapes[main]) > 1:
-        raise UsageError(
-            f"pad-value: mean and std change what input {main!r} is filled up with: leave one of them out"
-        )
-    inputs = {main: axis}
-    for name, pattern in patterns.items() if is_open else ():
-        places = [at for at, size in enumerate(pattern) if size is None and shapes[name][at] == full]
-        if places:
-            inputs.setdefault(name, places[0])
-    along = Along(main, pad, inputs)
-    splits = [dataset.train, dataset.test] + ([] if dataset.val is None else [dataset.val])
+    along, full, is_open = _along(preparation, dataset.train, pad, patterns, scaled=scaled)
+    splits = [each for each in (dataset.train, dataset.test, dataset.val) if each is not None]
     lengths = [lengths_of(split, along) for split in splits]
-    most = max(int(each.max()) for each in lengths)
-    largest = rounded(most, full) if is_open else full
+    largest = rounded(max(int(each.max()) for each in lengths), full) if is_open else full
     sizes = {size for size in sizes_for(lengths[0], full) if size < largest} if is_open else set()
     tried = {size: _of_size(preparation, along, full, size) for size in sorted({*sizes, largest})}
     made = {size: each for size, each in tried.items() if each is not None}
@@ -47,16 +34,15 @@ def bucketed(
         made[full] = preparation
     along = _with_targets(along, preparation, made, full)
     ends = tuple(made)
-    note = f"{main}: filled up with {pad}, {int(lengths[0].min())} to {int(lengths[0].max())} long; " + (
-        f"batches of similar lengths, cut to {', '.join(map(str, ends))}"
-        if is_open
-        else f"the model reads {full} and no other length"
+    way = f"batches of similar lengths, cut to {', '.join(map(str, ends))}"
+    note = (
+        f"{', '.join(along.mains)}: filled up with {pad}, {lengths[0].min()} to {lengths[0].max()} long; "
+        f"{way if is_open else f'the model reads {full} and no other length'}"
     )
-    train, test = (Bucketed(each, along, ends) for each in (dataset.train, dataset.test))
     cut = replace(
         dataset,
-        train=train,
-        test=test,
+        train=Bucketed(dataset.train, along, ends),
+        test=Bucketed(dataset.test, along, ends),
         val=None if dataset.val is None else Bucketed(dataset.val, along, ends),
         notes=(*dataset.notes, note),
         lengths=lengths[0] if len(ends) > 1 else None,
@@ -64,17 +50,47 @@ def bucketed(
     return tuple(reversed(made.values())), cut
 
 
-def _main(preparation: Preparation, patterns: Patterns) -> tuple[str, int, bool]:
-    """Return the input that tells lengths, the axis of its samples that counts places, and whether that is open."""
+def _along(
+    preparation: Preparation, train: data.Source, pad: int, patterns: Patterns, *, scaled: bool
+) -> tuple[Along, int, bool]:
+    """Return which inputs are cut, the size of that axis as stored, and whether the model leaves it open."""
+    places, is_open = _places(preparation, patterns)
+    shapes = {feed.name: feed.shape for feed in preparation.feeds}
+    first = next(iter(places))
+    full = shapes[first][places[first]]
+    if scaled and any(len(shapes[name]) > 1 for name in places):
+        raise UsageError(
+            "pad-value: mean and std change what sequences are filled up with: leave one of them out"
+        )
+    inputs = {name: axis for name, axis in places.items() if shapes[name][axis] == full}
+    along = _telling(Along(tuple(inputs), pad, inputs), train, full)
+    for name, pattern in patterns.items() if is_open else ():
+        others = [at for at, size in enumerate(pattern) if size is None and shapes[name][at] == full]
+        if others:
+            inputs.setdefault(name, others[0])
+    return replace(along, inputs=inputs), full, is_open
+
+
+def _places(preparation: Preparation, patterns: Patterns) -> tuple[dict[str, int], bool]:
+    """Return the inputs that may tell lengths, with the axis of their samples that counts places; whether it is open.
+
+    Those of integers, where there are any; without open axes those of integers alone.
+    """
     feeds = [feed for feed in preparation.feeds if feed.batched and feed.shape]
     candidates = [feed for feed in feeds if None in patterns.get(feed.name, ())]
     is_open = bool(candidates)
     whole = [feed for feed in candidates or feeds if feed.dtype.kind in "iu"]
-    chosen = (whole or candidates)[:1]
+    chosen = whole or candidates
     if not chosen:
         raise UsageError("pad-value: no input reads sequences of integers or of an open length: leave it out")
-    name = chosen[0].name
-    return name, patterns[name].index(None) if is_open else 0, is_open
+    return {feed.name: patterns[feed.name].index(None) if is_open else 0 for feed in chosen}, is_open
+
+
+def _telling(along: Along, train: data.Source, full: int) -> Along:
+    """Return what tells lengths by those inputs alone that are filled up with the number: a mask may not be."""
+    each = [replace(along, mains=(name,)) for name in along.mains]
+    telling = tuple(one.mains[0] for one in each if lengths_of(train, one).min() < full)
+    return replace(along, mains=telling or along.mains)
 
 
 def _of_size(preparation: Preparation, along: Along, full: int, size: int) -> Preparation | None:

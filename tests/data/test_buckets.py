@@ -15,7 +15,7 @@ from onnx_oto.data.buckets import STEP, Along, Bucketed, alike, lengths_of, size
 
 Array = npt.NDArray[Any]
 PAD, IGNORED, FULL = 0, -100, 40
-ALONG = Along("ids", PAD, {"ids": 0, "mask": 0, "parts": 1}, {"y": 0}, {"y": IGNORED})
+ALONG = Along(("ids",), PAD, {"ids": 0, "mask": 0, "parts": 1}, {"y": 0}, {"y": IGNORED})
 
 
 def filled(lengths: list[int]) -> Dataset:
@@ -40,8 +40,11 @@ def test_lengths_are_those_of_what_is_not_filled_up(lengths: list[int]) -> None:
 
 def test_padding_within_a_sample_and_nothing_but_padding() -> None:
     values = np.array([[3, 0, 5, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 9]])
-    assert Along("ids", 0, {"ids": 0}).lengths(values).tolist() == [3, 1, 5]
-    assert Along("ids", 0, {"ids": 1}).lengths(values[:, None].repeat(2, 1)).tolist() == [3, 1, 5]
+    assert Along(("ids",), 0, {"ids": 0}).lengths({"ids": values}).tolist() == [3, 1, 5]
+    doubled = {"ids": values[:, None].repeat(2, 1)}
+    assert Along(("ids",), 0, {"ids": 1}).lengths(doubled).tolist() == [3, 1, 5]
+    two = {"types": values * 0, "ids": values}
+    assert Along(("types", "ids"), 0, {"types": 0, "ids": 0}).lengths(two).tolist() == [3, 1, 5]
 
 
 @given(lengths=some, sizes=st.lists(st.integers(1, FULL - 1), max_size=3, unique=True))

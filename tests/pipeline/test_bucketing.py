@@ -118,6 +118,52 @@ def test_a_model_of_one_length_is_not_cut_but_its_labels_are_ignored(tmp_path: P
     np.testing.assert_array_equal(batch.targets["y"] == -100, batch.inputs["ids"] == PAD)
 
 
+MASKED = """
+<ir_version: 8, opset_import: ["" : 17]>
+masked (int64[N,L] attention_mask, int64[N,L] types, int64[N,L] ids) => (float[N,3] y)
+<int64[1] last = {2}, int64[1] words = {1}> {
+    e = Gather(w1, ids)
+    t = Gather(w4, types)
+    s = Add(e, t)
+    f = Cast<to = 1>(attention_mask)
+    m = Unsqueeze(f, last)
+    k = Mul(s, m)
+    p = ReduceSum<keepdims = 0>(k, words)
+    h = MatMul(p, w2)
+    r = Relu(h)
+    y = MatMul(r, w3)
+}
+"""
+
+
+def test_masks_and_types_are_cut_with_the_tokens_and_do_not_hide_how_long_they_are(tmp_path: Path) -> None:
+    """The padding is a number that no mask holds; types, which are 0 or 1, and the mask come first."""
+    model = parser.parse_model(MASKED)
+    rng = np.random.default_rng(0)
+    for name, shape in {"w1": (11, 8), "w4": (2, 8), "w2": (8, 16), "w3": (16, 3)}.items():
+        weight = (rng.standard_normal(shape) * 0.4).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(weight, name))
+    onnx.save(model, tmp_path / "masked.onnx")
+    arrays = {}
+    for split, count in (("train", 96), ("test", 32)):
+        lengths = rng.integers(2, 20, count)
+        there = np.arange(FULL) < lengths[:, None]
+        ids = np.where(there, rng.integers(0, 10, (count, FULL)), 10)
+        arrays |= {f"x_{split}__attention_mask": there.astype(np.int64), f"x_{split}__types": ids * 0}
+        arrays |= {f"x_{split}__ids": ids, f"y_{split}": np.arange(count) % 3}
+    np.savez(tmp_path / "masked.npz", **arrays)
+    said: list[str] = []
+    options = TrainOptions(pad_value=10, batch=16, epochs=1, shards=1)
+    ready = make_ready(tmp_path / "masked.onnx", tmp_path / "masked.npz", options, said.append)
+    assert any(line.startswith("ids: filled up with 10, 2 to 19 long; batches of similar") for line in said)
+    batch = ready.dataset.train.batch(np.arange(16), None)
+    widths = {array.shape[1] for array in batch.inputs.values()}
+    assert len(widths) == 1
+    assert widths.pop() <= 24
+    assert batch.targets["y"].shape == (16,)
+    train(tmp_path / "masked.onnx", tmp_path / "masked.npz", tmp_path / "run", options)
+
+
 def test_numbers_for_every_place_are_refused(tmp_path: Path) -> None:
     data = sequences(tmp_path, np.float32)
     with np.load(data) as stored:
