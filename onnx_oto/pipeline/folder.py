@@ -28,6 +28,8 @@ COMPACT = "compact.onnx"
 RESULT = "result.json"
 SETTINGS = "run.toml"
 TABLE = "latency.json"
+UNPACKED = "unpacked"
+"""Folder of data that were unpacked once, which later runs use again."""
 FILES = (SETTINGS, TABLE, METRICS, CHECKPOINT, BEFORE, LAST_GOOD, TRAINED, COMPACT, RESULT)
 MODELS = (TRAINED, COMPACT)
 _FORMER = tuple(name for name in FILES if name not in (SETTINGS, TABLE, BEFORE))

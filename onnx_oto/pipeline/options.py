@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from onnx_oto.errors import UsageError
+from onnx_oto.pipeline.augment_options import AugmentOptions
 from onnx_oto.pipeline.choice_options import (
     BUDGETS,
     DEFAULT_SPARSITY,
@@ -18,8 +19,11 @@ from onnx_oto.pipeline.choice_options import (
     WidthOptions,
     min_keep_setting,
 )
+from onnx_oto.pipeline.data_options import DataOptions
+from onnx_oto.pipeline.loading_options import LoadingOptions
 from onnx_oto.pipeline.loss_options import LossOptions
 from onnx_oto.pipeline.running_options import CompactOptions, FeedOptions, LimitOptions, PathLike
+from onnx_oto.pipeline.selection_options import SelectionOptions
 from onnx_oto.settings import AnalysisOptions, Settings, setting
 from onnx_oto.settings.base import Setting
 from onnx_oto.settings.checks import at_least, not_negative, positive, share, threads
@@ -35,6 +39,7 @@ __all__ = [
     "BenchOptions",
     "BudgetOptions",
     "CompactOptions",
+    "DataOptions",
     "DemoOptions",
     "FeedOptions",
     "InspectOptions",
@@ -145,7 +150,7 @@ class VerifyOptions(FeedOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InspectOptions(AnalysisOptions, RankOptions, LossOptions, LimitOptions):
+class InspectOptions(AnalysisOptions, RankOptions, LossOptions, DataOptions, LimitOptions):
     """What `inspect` is asked for. All but `why` and those of the analysis are about the curve."""
 
     why: str | None = setting(
@@ -192,7 +197,7 @@ class PruneOptions(RankOptions, BudgetOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(LossOptions, BudgetOptions):
+class TrainOptions(LossOptions, DataOptions, AugmentOptions, LoadingOptions, SelectionOptions, BudgetOptions):
     """How to train. A default that depends on another setting is None until `resolved`."""
 
     epochs: int = setting(10, "Passes over the training data.", check=at_least(1))
@@ -231,8 +236,6 @@ class TrainOptions(LossOptions, BudgetOptions):
         "Take the same share of every dimension (fewer MACs, faster models), or rank groups over the whole model.",
     )
     min_keep: float = min_keep_setting(0.1)
-    flip: bool = setting(False, "Augment: mirror half of the images.")
-    crop: int = setting(0, "Augment: shift images by up to this many pixels.", check=not_negative)
     seed: int = setting(0, "Seed of everything random.", check=not_negative)
     fixed_statistics: bool = setting(
         False, "BatchNorm trains with the running statistics it came with (for small batches)."

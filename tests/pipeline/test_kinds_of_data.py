@@ -20,7 +20,7 @@ from onnx_oto.pipeline.train import train
 SHORT = {"epochs": 30, "batch": 16, "lr": 0.05, "sparsity": 0.4}
 
 
-def open_folder(path: Path) -> data.Opening:
+def open_folder(path: Path, reading: data.Reading) -> data.Opening:
     """Return the npy files of a folder, which stay in their files: x_train.npy, y_train.npy, ..."""
 
     def table(split: str) -> data.Table:
@@ -112,6 +112,10 @@ class Corpus:
         return Sequences("train").header()
 
     @property
+    def val(self) -> data.Header | None:
+        return None
+
+    @property
     def test(self) -> data.Header:
         return Sequences("test").header()
 
@@ -141,7 +145,7 @@ def test_sequences_of_different_lengths_are_trained_on(
     onnx.save(model, tmp_path / "model.onnx")
     (tmp_path / "corpus.txt").touch()
     corpus, said = Corpus(), []
-    opener = Opener("text", lambda path: path.suffix == ".txt", lambda path: corpus)
+    opener = Opener("text", lambda path: path.suffix == ".txt", lambda path, reading: corpus)
     monkeypatch.setitem(OPENERS, "text", opener)
     options = TrainOptions(**SHORT)
     result = train(
