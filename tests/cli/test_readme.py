@@ -19,7 +19,7 @@ import pytest
 from onnx_oto.cli.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", "docs/settings.md", "docs/training.md", "docs/budgets.md")
+PAGES = ("README.md", "docs/settings.md", "docs/training.md", "docs/budgets.md", "docs/data.md")
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -35,7 +35,8 @@ def test_links_lead_somewhere():
     assert missing == []
 
 
-# What the recipes of docs/training.md are about: the next token, a mask, an image of twice the size.
+# What the recipes of docs/training.md are about: the next token, a mask, an image of twice the size; the text of
+# docs/data.md.
 RECIPES = {
     "tokens": (
         """ <ir_version: 8, opset_import: ["" : 17]>
@@ -58,6 +59,20 @@ RECIPES = {
             logits = Conv(b, w2, b2)
         }""",
         {"w1": (8, 3, 3, 3), "b1": (8,), "w2": (2, 8, 1, 1), "b2": (2,)},
+    ),
+    "reviews": (
+        """ <ir_version: 8, opset_import: ["" : 17]>
+        reviews (int64[N,T] input_ids, float[N,T] attention_mask) => (float[N,2] logits)
+        <int64[1] last = {2}, int64[1] words = {1}> {
+            e = Gather(table, input_ids)
+            m = Unsqueeze(attention_mask, last)
+            k = Mul(e, m)
+            s = ReduceSum<keepdims = 0>(k, words)
+            h = Gemm(s, w1, b1)
+            r = Relu(h)
+            logits = MatMul(r, w2)
+        }""",
+        {"table": (8, 8), "w1": (8, 12), "b1": (12,), "w2": (12, 2)},
     ),
     "enlarge": (
         """ <ir_version: 8, opset_import: ["" : 17]>
@@ -98,9 +113,10 @@ def test_options_in_examples_exist():
         assert used <= known
 
 
-def test_options_that_training_is_told_with_exist() -> None:
-    """In words too: docs/training.md speaks of more options than its commands use."""
-    text = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["docs/training.md", "docs/data.md"])
+def test_options_that_training_is_told_with_exist(page: str) -> None:
+    """In words too: these pages speak of more options than their commands use."""
+    text = (ROOT / page).read_text(encoding="utf-8")
     known = {option for entry in VERBS.values() for p in parameters(entry.load()) for option in p.opts}
     assert set(re.findall(r"(?<=[`\s])--[a-z][a-z0-9-]*", text)) <= known
 
@@ -121,8 +137,9 @@ def test_what_is_shown_runs(
 ) -> None:
     shutil.copy(model, tmp_path / "model.onnx")
     shutil.copy(data, tmp_path / "data.npz")
-    for name, x, y in samples():
+    for name in RECIPES:
         onnx.save(models(*RECIPES[name]), tmp_path / f"{name}.onnx")
+    for name, x, y in samples():
         np.savez(tmp_path / f"{name}.npz", x_train=x, y_train=y, x_test=x[:16], y_test=y[:16])
     found = list(snippets((ROOT / page).read_text(encoding="utf-8")))
     assert {command[0] for command in found} == {"-m", "-c"}
