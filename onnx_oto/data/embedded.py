@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -53,11 +54,9 @@ class Encoded:
         made = np.empty((len(rows), *self.shape[1:]), np.uint8)
         for out, row in zip(made, rows, strict=True):
             content = self.content[self.begin[row] : self.begin[row + 1]].tobytes()
-            name = f"{self.name}, row {row}"
-            image = decode(content, self.size if self.resize else None, self.channels, name)
-            if image.shape[:2] != self.size:
-                raise DataError(_other(name, (image.shape[0], image.shape[1]), self.size))
-            out[...] = image
+            out[...] = decode(
+                content, self.size, self.channels, f"{self.name}, row {row}", resize=self.resize
+            )
         return made
 
 
@@ -76,18 +75,30 @@ def looked(contents: Sequence[bytes], name: str, resize: Size | None) -> tuple[S
     return resize or sizes[0], 1 if grey else 3
 
 
-def decode(content: bytes, resize: Size | None, channels: int, name: str) -> Array:
-    """Return an image as uint8 [height, width, channels], of 1 or 3 channels. Raises DataError naming it."""
+def decode(content: bytes, size: Size, channels: int, name: str, *, resize: bool) -> Array:
+    """Return an image as uint8 [height, width, channels], of 1 or 3 channels.
+
+    resize: whether it is brought to the size, bilinear over all pixels that fall into one, or must have it. Raises
+    DataError naming it.
+    """
     images = extra("PIL.Image", f"to decode {name}")
     with _Opened(content, name) as image:
+        if not resize and (image.height, image.width) != size:
+            raise DataError(_other(name, (image.height, image.width), size))
         if channels == 1 and image.mode not in _GREY:
             raise DataError(
                 f"{name}: the image has colours, those looked at first have none: store all alike"
             )
         upright = image.convert("L" if channels == 1 else "RGB")
-        if resize is not None and (upright.height, upright.width) != resize:
-            upright = upright.resize((resize[1], resize[0]), images.Resampling.BILINEAR)
-        return np.asarray(upright).reshape(upright.height, upright.width, channels)
+        if (upright.height, upright.width) != size:
+            upright = upright.resize((size[1], size[0]), images.Resampling.BILINEAR)
+        return np.asarray(upright).reshape(*size, channels)
+
+
+@cache
+def _be_quiet() -> None:
+    """Let Pillow keep its doubts to itself: it decodes all the same, or raises."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def _other(name: str, size: Size, first: Size) -> str:
