@@ -12,6 +12,8 @@ svhn.py         SVHN, .mat
 arrow.py        tables in parquet and CSV (arrow_files.py, arrow_values.py, embedded.py: images in columns)
 text.py         lines of text and a tokenizer
 callables.py    what a function makes
+images/         images in folders: one for each class, without labels, or pairs of small and large ones
+repeating.py    training samples that come several times in an epoch
 deferred.py     headers now, values later: an Opening
 archive.py      npz files that nobody vouches for (npyhead.py: the heads of their members)
 unpacking.py    what has to be unpacked once, to files that are mapped

@@ -24,8 +24,9 @@ from onnx_oto.data.arrow_values import Role, images, number_dtype, numbers, role
 from onnx_oto.data.classes import Classes
 from onnx_oto.data.dataset import Tables
 from onnx_oto.data.deferred import Deferred, Unread
-from onnx_oto.data.embedded import Encoded, Size, looked
+from onnx_oto.data.embedded import Encoded, framed, looked
 from onnx_oto.data.fit import Stored
+from onnx_oto.data.images.framing import Frame, Size
 from onnx_oto.data.reading import Reading
 from onnx_oto.data.source import TARGET
 from onnx_oto.data.table import Table
@@ -210,7 +211,7 @@ def _column(name: str, files: Files, reading: Reading) -> Column:
     if kind == "word":
         return Column(name, kind, np.dtype(np.int64))
     if kind == "image":
-        size, channels = _look(files[0], name, reading.resize)
+        size, channels = _look(files[0], name, framed(reading.resize))
         return Column(name, kind, np.dtype(np.uint8), (*size, channels))
     dtype = np.result_type(*map(number_dtype, types))
     return Column(name, kind, dtype, _shape(files[0], name) if kind == "tensor" else ())
@@ -224,14 +225,14 @@ def _shape(file: TableFile, name: str) -> tuple[int, ...]:
     return ()
 
 
-def _look(file: TableFile, name: str, resize: Size | None) -> tuple[Size, int]:
+def _look(file: TableFile, name: str, cut: Frame | None) -> tuple[Size, int]:
     """Return size and channels of the first images of a column."""
     for batch in file.batches([name]):
         if batch.num_rows:
             return looked(
-                images(batch.column(name), _where(file, name), 0)[:_LOOKED_AT], _where(file, name), resize
+                images(batch.column(name), _where(file, name), 0)[:_LOOKED_AT], _where(file, name), cut
             )
-    return resize or (0, 0), 3
+    return (0, 0) if cut is None else (cut.height, cut.width), 3
 
 
 def _all_words(files: Files, name: str) -> Iterator[str]:
@@ -298,9 +299,8 @@ def _read(files: Files, plan: Plan, reading: Reading) -> dict[str, Stored]:
         if each.role == "image":
             size = (each.shape[0], each.shape[1])
             begin, content = found[f"{each.name}.begin"], found[f"{each.name}.content"]
-            is_resized = reading.resize is not None
             columns[each.name] = Encoded(
-                content, begin, size, each.shape[2], is_resized, _where(files[0], each.name)
+                content, begin, size, each.shape[2], framed(reading.resize), _where(files[0], each.name)
             )
         elif each.name in found:
             columns[each.name] = found[each.name]

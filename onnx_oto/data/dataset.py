@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from onnx_oto.data.fit import Column, Pixels, Rows, fit, input_layout
 from onnx_oto.data.labels import fit_image, fit_target, is_image
 from onnx_oto.data.reading import Reading
 from onnx_oto.data.scene import Part, Scene, see
-from onnx_oto.data.source import Batch, Dataset, Header, Input, Source, Wanted
+from onnx_oto.data.source import TARGET, Batch, Dataset, Header, Input, Source, Wanted
 from onnx_oto.data.splitting import DEFAULT_TEST_SHARE, Chosen, parted, told
 from onnx_oto.data.table import Table, check_alike
 from onnx_oto.errors import DataError, UsageError
@@ -107,27 +108,32 @@ class Tables:
     ) -> Dataset:
         """Return the data as a model and a loss read them (see `Opening.fit`).
 
-        `pixels` applies to inputs with two or three axes, and to targets that are images (see `labels.is_image`).
+        `pixels` applies to inputs with two or three axes, and to targets that are images (see `labels.is_image`) where
+        `reading` says that these are like the inputs.
         """
         names = assigned(self.train_table, inputs, needless)
         scene = _scene(self.train_table, names, targets, augment) if augment else None
-        train, notes = _examples(self.train_table, names, inputs, targets, pixels, scene)
+        alike = self.reading.target_pixels == "inputs"
+        train, notes = _examples(self.train_table, names, inputs, targets, pixels, alike, scene)
 
         def examples(table: Table) -> Source:
-            made, more = _examples(table, names, inputs, targets, pixels, None)
+            made, more = _examples(table, names, inputs, targets, pixels, alike, None)
             notes.extend(more)
             return made
 
         val = None if self.val_table is None else examples(self.val_table)
+        # Where labels are not read, nobody says that the classes of the model are these.
+        classes = self.classes if TARGET in targets else ()
+        prepared = _prepared(self.train_table, names, inputs, pixels)
         if self.test_table is not None:
             test = examples(self.test_table)
             said = (*self.notes, *notes, *([scene.note] if scene else []))
-            return Dataset(train, test, said, val, self.classes)
+            return Dataset(train, test, said, val, classes, prepared=prepared)
         stay, apart = self._parted
         option = f"--test-share {self._share:g}"
         notes.append(told(apart, stay, "samples", "test", option, self.reading.split_seed))
         said = (*self.notes, *notes, *([scene.note] if scene else []))
-        return Dataset(Chosen(train, stay), Chosen(train, apart), said, val, self.classes)
+        return Dataset(Chosen(train, stay), Chosen(train, apart), said, val, classes, prepared=prepared)
 
 
 def sample_shapes(header: Header, patterns: Mapping[str, Pattern], *, pad: int = 0) -> dict[str, Shape]:
@@ -138,9 +144,35 @@ def sample_shapes(header: Header, patterns: Mapping[str, Pattern], *, pad: int =
     found = {}
     for name, pattern in patterns.items():
         stored = header.inputs.get(name, header.inputs.get(""))
-        if stored is not None:
+        if stored is not None and stored.adapts:
+            found[name] = _filled(name, stored.shape, pattern)
+        elif stored is not None:
             found[name] = input_layout(f"input {name!r}", stored.shape, pattern, pad).shape
     return found
+
+
+def _filled(name: str, own: Shape, pattern: Pattern) -> Shape:
+    """Return the shape that an image takes on for a pattern: its own sizes where that leaves them open.
+
+    >>> _filled("x", (32, 48, 3), (3, None, None)), _filled("x", (32, 48, 1), (None, None, 3))
+    ((3, 32, 48), (32, 48, 3))
+    """
+    height, width, channels = own
+    if len(pattern) == 2:
+        sizes: Shape = (height, width)
+    elif len(pattern) == 3 and pattern[2] is not None and pattern[0] is None:
+        sizes = (height, width, channels)
+    elif len(pattern) == 3:
+        sizes = (channels, height, width)
+    else:
+        raise DataError(f"input {name!r} reads {len(pattern)} axes beside the samples, an image has 2 or 3")
+    shape = tuple(size if read is None else read for size, read in zip(sizes, pattern, strict=True))
+    if 0 in shape:
+        raise DataError(
+            f"input {name!r} reads images of any size, and the files differ in it: say which one they get, such as "
+            "--resize 224"
+        )
+    return shape
 
 
 def assigned(table: Table, inputs: Iterable[str], needless: Collection[str] = ()) -> dict[str, str]:
@@ -172,6 +204,7 @@ def _examples(
     inputs: Mapping[str, Input],
     targets: Mapping[str, Wanted],
     pixels: Pixels | None,
+    alike: bool,
     scene: Scene | None,
 ) -> tuple[Examples, list[str]]:
     columns, notes = {}, []
@@ -189,13 +222,33 @@ def _examples(
             raise DataError(f"{table.target_key(name)!r} is missing: the loss needs a target")
         stored, key = table.targets[name], table.target_key(name)
         if is_image(stored, target):
-            labels[name], note = fit_image(key, stored, target, pixels)
-            notes.append(note)
+            labels[name], note = fit_image(key, stored, target, pixels if alike else None)
+            notes.append(
+                f"{note}: images" + ("" if alike or not pixels else ", not normalised (--target-pixels)")
+            )
             continue
         labels[name] = fit_target(key, stored, target)
         if stored.dtype == np.uint8 and np.dtype(target.dtype).kind == "f":
             notes.append(f"{key}: targets {list(stored.shape[1:])} uint8, numbers from 0 to 255 as they are")
     return Examples(columns, labels, scene), notes
+
+
+def _prepared(
+    table: Table, names: Mapping[str, str], inputs: Mapping[str, Input], pixels: Pixels | None
+) -> dict[str, Any]:
+    """Return what is done to numbers of images, see `Dataset.prepared`; nothing where it is not the same for all."""
+    images = [name for name, key in names.items() if len(table.inputs[key].shape) > 2]
+    scaled = {
+        inputs[name].dtype.kind == "f" and table.inputs[names[name]].dtype == np.uint8 for name in images
+    }
+    if len(scaled) != 1:
+        return {}
+    found: dict[str, Any] = {"scale": 1 / 255} if scaled.pop() else {}
+    if pixels is not None and pixels.mean:
+        found["mean"] = list(pixels.mean)
+    if pixels is not None and pixels.std:
+        found["std"] = list(pixels.std)
+    return found
 
 
 def _scene(table: Table, names: Mapping[str, str], targets: Mapping[str, Wanted], augment: Augment) -> Scene:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from onnx_oto.model.files.loading import open_regular
 
 
 @contextmanager
-def reading_file(path: Path) -> Iterator[BinaryIO]:
+def reading_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a regular file to read. Raises StorageError, in the block too, and DataError where memory is short."""
     try:
         with open_regular(path) as file:

@@ -82,7 +82,7 @@ def fit_image(name: str, samples: Stored, target: Wanted, pixels: Pixels | None)
     if any(count not in channels for count in counts):
         pixels = None
     column, note = fit(samples, shape, target.dtype, name=name, pixels=pixels)
-    return column, f"{note}: images, read as the inputs are"
+    return column, note
 
 
 def _layout(name: str, found: Shape, wanted: Pattern) -> Arrangement:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onnx_oto.data import arrow, callables, cifar, idx, npy, npz, svhn, text
+from onnx_oto.data.images import folders, pairs
 from onnx_oto.data.reading import Reading
+from onnx_oto.data.repeating import repeating
 from onnx_oto.data.source import Opening
 from onnx_oto.data.splitting import with_validation
 from onnx_oto.errors import DataError, StorageError
@@ -37,6 +39,8 @@ OPENERS: dict[str, Opener] = {
     "table": Opener(arrow.TEXT, arrow.takes, arrow.open_tables, ("label", "column", "resize")),
     "text": Opener(text.TEXT, text.takes, text.open_text, ("tokenizer", "length", "padding")),
     "function": Opener(callables.TEXT, callables.takes, callables.open_callable),
+    "pairs": Opener(pairs.TEXT, pairs.takes, pairs.open_pairs, pairs.USES),
+    "images": Opener(folders.TEXT, folders.takes, folders.open_folder, folders.USES),
 }
 """By name. They are asked in this order."""
 
@@ -50,7 +54,7 @@ def open_data(source: str | os.PathLike[str] | Opening, reading: Reading | None 
     """
     reading = reading or Reading()
     opening = _opened(source, reading) if isinstance(source, str | os.PathLike) else source
-    return with_validation(opening, reading)
+    return repeating(with_validation(opening, reading), reading.patches_per_image)
 
 
 def _opened(source: str | os.PathLike[str], reading: Reading) -> Opening:

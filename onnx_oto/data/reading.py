@@ -8,7 +8,7 @@ from pathlib import Path
 
 from onnx_oto.errors import UsageError
 
-GENERAL = ("split_seed", "val_share", "test_share", "cache")
+GENERAL = ("split_seed", "val_share", "test_share", "cache", "target_pixels")
 """What is for every kind of data."""
 
 
@@ -20,22 +20,29 @@ class Reading:
     have no validation samples of their own. test_share: of all samples, where the data have no test samples of their
     own (None: DEFAULT_TEST_SHARE). cache: folder for what has to be unpacked once (None: a temporary one).
 
-    All others are for some kinds only, see `Opener.uses`. resize: height and width that images get when they are
-    decoded. label: which column holds the labels. column: columns that are the input (all others, when none is given).
-    tokenizer: file that says how text becomes numbers. length: of token sequences, at most. padding: the token that
-    fills shorter ones.
+    All others are for some kinds only, see `Opener.uses`. resize: what images of files are brought to before their
+    middle is cut out, pixels of the shorter side, or height and width. label: which column holds the labels. column:
+    columns that are the input (all others, when none is given). tokenizer: file that says how text becomes numbers.
+    length: of token sequences, at most. padding: the token that fills shorter ones. skip_bad_files: images that cannot
+    be decoded are left out. patch: pixels on a side of what is cut out of images in pairs; patches_per_image: how many
+    of each an epoch has; target_pixels: what targets are that are images, "unit" (from 0 to 1) or "inputs" (prepared
+    like them).
     """
 
     split_seed: int = 0
     val_share: float = 0.0
     test_share: float | None = None
     cache: Path | None = None
-    resize: tuple[int, int] | None = None
+    resize: tuple[int, ...] = ()
     label: str | None = None
     column: tuple[str, ...] = ()
     tokenizer: Path | None = None
     length: int | None = None
     padding: int | None = None
+    skip_bad_files: bool = False
+    patch: int | None = None
+    patches_per_image: int = 1
+    target_pixels: str = "unit"
 
     def require_used(self, uses: Collection[str], what: str) -> None:
         """Raise UsageError for what was said and has no meaning for a kind of data.

@@ -88,10 +88,15 @@ class Wanted(Protocol):
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample as it is stored: shape and dtype. Where samples differ in length, `shape` is of the longest."""
+    """One sample as it is stored: shape and dtype. Where samples differ in length, `shape` is of the longest.
+
+    adapts: it is an image that gets the height, width and channels that a model reads; `shape` is its own, height,
+    width and channels, for what a model leaves open. 0 stands for a height or width that is not the same in all.
+    """
 
     shape: Shape
     dtype: np.dtype[Any]
+    adapts: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,9 @@ class Dataset:
     """The splits, and sentences that say what is done to the data.
 
     val: what choices are made by, None where nothing was set apart. classes: names of the labels, in their order, where
-    the data know them.
+    the data know them. prepared: how numbers of images became what the model reads, as JSON values, for whoever runs
+    it: scale, mean and std, (x * scale - mean) / std; resize, what images were brought to before their middle was cut
+    out.
     """
 
     train: Source
@@ -116,6 +123,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     val: Source | None = None
     classes: tuple[str, ...] = ()
+    prepared: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Opening(Protocol):

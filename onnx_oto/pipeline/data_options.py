@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onnx_oto.pipeline.image_options import ImageOptions
 from onnx_oto.pipeline.running_options import PathLike
-from onnx_oto.settings import Settings, setting
+from onnx_oto.settings import setting
 from onnx_oto.settings.checks import at_least, not_negative, share_below_one
 
 if TYPE_CHECKING:
@@ -16,21 +17,23 @@ if TYPE_CHECKING:
 
 
 def _sizes(text: str) -> tuple[int, ...]:
-    """Return height and width.
+    """Return height and width, or one number.
 
     >>> _sizes("224x160"), _sizes("64")
-    ((224, 160), (64, 64))
+    ((224, 160), (64,))
     """
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(part.isdecimal() for part in parts):
-        raise ValueError("write HEIGHTxWIDTH, such as 224x160, or one number for both")
-    return (int(parts[0]), int(parts[-1]))
+        raise ValueError(
+            "write the pixels of the shorter side, such as 256, or HEIGHTxWIDTH, such as 224x160"
+        )
+    return tuple(int(part) for part in parts)
 
 
 def _is_size(value: Sequence[int]) -> str | None:
     if not value or (len(value) in (1, 2) and min(value) > 0):
         return None
-    return "give height and width, in pixels"
+    return "give one number of pixels, or height and width"
 
 
 def _is_part(value: float) -> str | None:
@@ -44,7 +47,7 @@ def _default_test_share() -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions(Settings):
+class DataOptions(ImageOptions):
     """How data are opened."""
 
     val_share: float = setting(
@@ -62,10 +65,12 @@ class DataOptions(Settings):
     split_seed: int = setting(0, "Seed of what is set apart.", check=not_negative)
     resize: tuple[int, ...] = setting(
         (),
-        "Height and width that images of files get, such as 224x224, or one number for both.",
+        "Size that images of files are brought to before their middle is cut out: pixels of the shorter side, or "
+        "height and width.",
         read=_sizes,
         check=_is_size,
-        metavar="HxW",
+        metavar="N|HxW",
+        shown="8/7 of what the model reads",
     )
     label: str | None = setting(
         None,
@@ -111,10 +116,14 @@ class DataOptions(Settings):
             val_share=self.val_share,
             test_share=self.test_share,
             cache=cache if self.cache is None else Path(self.cache),
-            resize=(self.resize[0], self.resize[-1]) if self.resize else None,
+            resize=self.resize,
             label=self.label,
             column=tuple(self.column),
             tokenizer=None if self.tokenizer is None else Path(self.tokenizer),
             length=self.length,
             padding=self.padding,
+            skip_bad_files=self.skip_bad_files,
+            patch=self.patch,
+            patches_per_image=self.patches_per_image,
+            target_pixels=self.target_pixels,
         )

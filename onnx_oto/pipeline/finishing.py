@@ -21,6 +21,7 @@ from onnx_oto.model.normal.origins import Origins
 from onnx_oto.model.normal.serving import Serving
 from onnx_oto.model.normal.sharing import share_copies
 from onnx_oto.pipeline.budgeting import Goal
+from onnx_oto.pipeline.describing import described
 from onnx_oto.pipeline.folder import COMPACT, TRAINED
 from onnx_oto.pipeline.latency.making import clock_at_the_end
 from onnx_oto.pipeline.measuring import missed, warnings_of
@@ -58,7 +59,7 @@ def finish(
 
     Raises OtoError, with trained.onnx already there, when the compact model does not compute the same.
     """
-    full = with_weights(model, weights)
+    full = described(with_weights(model, weights), dataset)
     before = save(_shared(full, origins), folder / TRAINED)
     analysis = analyse(full, options)
     drop = (

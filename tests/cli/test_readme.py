@@ -19,7 +19,7 @@ import pytest
 from onnx_oto.cli.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", "docs/settings.md", "docs/training.md", "docs/budgets.md", "docs/data.md")
+PAGES = ("README.md", *(f"docs/{name}.md" for name in ("settings", "training", "budgets", "data", "images")))
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -35,8 +35,7 @@ def test_links_lead_somewhere():
     assert missing == []
 
 
-# What the recipes of docs/training.md are about: the next token, a mask, an image of twice the size; the text of
-# docs/data.md.
+# What the recipes of pages are about: the next token, a mask, an image of twice the size, text, flowers.
 RECIPES = {
     "tokens": (
         """ <ir_version: 8, opset_import: ["" : 17]>
@@ -83,6 +82,17 @@ RECIPES = {
             large = DepthToSpace<blocksize = 2, mode = "CRD">(c)
         }""",
         {"w1": (8, 3, 3, 3), "b1": (8,), "w2": (12, 8, 3, 3), "b2": (12,)},
+    ),
+    "classify": (
+        """ <ir_version: 8, opset_import: ["" : 17]>
+        classify (float[N,3,16,16] image) => (float[N,3] scores) {
+            a = Conv<strides = [2,2]>(image, w1, b1)
+            b = Relu(a)
+            c = GlobalAveragePool(b)
+            d = Flatten(c)
+            scores = Gemm(d, w2, b2)
+        }""",
+        {"w1": (8, 3, 3, 3), "b1": (8,), "w2": (8, 3), "b2": (3,)},
     ),
 }
 
@@ -137,10 +147,10 @@ def test_what_is_shown_runs(
 ) -> None:
     shutil.copy(model, tmp_path / "model.onnx")
     shutil.copy(data, tmp_path / "data.npz")
-    for name in RECIPES:
-        onnx.save(models(*RECIPES[name]), tmp_path / f"{name}.onnx")
     for name, x, y in samples():
         np.savez(tmp_path / f"{name}.npz", x_train=x, y_train=y, x_test=x[:16], y_test=y[:16])
+    for name, recipe in RECIPES.items():
+        onnx.save(models(*recipe), tmp_path / f"{name}.onnx")
     found = list(snippets((ROOT / page).read_text(encoding="utf-8")))
     assert {command[0] for command in found} == {"-m", "-c"}
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])

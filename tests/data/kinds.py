@@ -118,6 +118,17 @@ def svhn(folder: Path) -> Written:
     return Written(folder, x, y, classes=tuple("0123456789"))
 
 
+def images_(folder: Path) -> Written:
+    """Images in folders, sorted by class as they are found."""
+    x, y = images(5, 6, 3), {split: np.sort(each) for split, each in labels(3).items()}
+    for split in x:
+        for i, (image, label) in enumerate(zip(x[split], y[split], strict=True)):
+            place = folder / split / "abc"[label] / f"{i:03}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(png(image))
+    return Written(folder, x, y, classes=("a", "b", "c"))
+
+
 def table(folder: Path) -> Written:
     """Images in bytes as Hugging Face writes them, labels with the names of classes, several files."""
     x, y = images(6, 5, 3), labels(3)
@@ -176,5 +187,6 @@ def function(folder: Path) -> Written:
 
 
 KINDS: dict[str, Callable[[Path], Written]] = {
-    each.__name__: each for each in (npz, npy, npys, idx, cifar, svhn, table, csv, text, function)
+    each.__name__.strip("_"): each
+    for each in (npz, npy, npys, idx, cifar, svhn, images_, table, csv, text, function)
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onnx_oto.data import Augment, Input, Labels, Pixels, open_data
+from onnx_oto.data import Augment, Input, Labels, Pixels, Reading, open_data
 from onnx_oto.errors import DataError
 
 FLOAT = np.dtype(np.float32)
@@ -27,13 +27,17 @@ def test_target_images_are_read_as_the_inputs_are(tmp_path: Path) -> None:
     data = opening.fit(inputs, target)
     assert (
         "y_train: 4 samples [6, 8, 3] uint8, channels last moved to first, [3, 6, 8], scaled from 0..255 to [0, 1]: "
-        "images, read as the inputs are"
+        "images"
     ) in data.notes
     batch = data.train.batch(np.array([2, 0]), None)
     scaled = y[[2, 0]].transpose(0, 3, 1, 2) * np.float32(1 / 255)
     np.testing.assert_array_equal(batch.targets["y"], scaled)
     pixels = Pixels((0.1, 0.2, 0.3), (0.5,))
-    batch = opening.fit(inputs, target, pixels=pixels).train.batch(np.array([2, 0]), None)
+    data = opening.fit(inputs, target, pixels=pixels)
+    np.testing.assert_array_equal(data.train.batch(np.array([2, 0]), None).targets["y"], scaled)
+    assert any(note.endswith("images, not normalised (--target-pixels)") for note in data.notes)
+    alike = open_data(tmp_path / "d.npz", Reading(target_pixels="inputs")).fit(inputs, target, pixels=pixels)
+    batch = alike.train.batch(np.array([2, 0]), None)
     mean = np.array([0.1, 0.2, 0.3])[:, None, None]
     np.testing.assert_allclose(batch.targets["y"], (scaled - mean) / 0.5, atol=1e-6)
     np.testing.assert_allclose(
@@ -43,7 +47,7 @@ def test_target_images_are_read_as_the_inputs_are(tmp_path: Path) -> None:
 
 def test_grey_targets_of_coloured_inputs_are_scaled_and_not_normalised(tmp_path: Path) -> None:
     x, y = np.zeros((4, 6, 8, 3), np.uint8), np.full((4, 6, 8), 51, np.uint8)
-    opening = open_data(save(tmp_path / "d.npz", x=x, y=y))
+    opening = open_data(save(tmp_path / "d.npz", x=x, y=y), Reading(target_pixels="inputs"))
     inputs, target = {"x": Input((3, 6, 8), FLOAT)}, {"y": Labels(shape=(None, 1, 6, 8))}
     data = opening.fit(inputs, target, pixels=Pixels((0.1, 0.2, 0.3), (0.5,)))
     assert np.allclose(data.train.batch(np.arange(4), None).targets["y"], 0.2)
