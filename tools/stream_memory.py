@@ -133,10 +133,11 @@ def read(path: Path, cache: Path, limit: int) -> dict[str, float]:
     """Read a shuffled epoch of batches in this process, with at most `limit` bytes more of private memory than now."""
     import resource
 
-    from onnx_oto.data import Input, Labels, Reading, batches, open_data, prefetched
+    from onnx_oto.data import Input, Labels, Reading, archive, batches, open_data, prefetched
 
     with open("/proc/self/status", encoding="ascii") as status:
         (now,) = (int(line.split()[1]) << 10 for line in status if line.startswith("VmData"))
+    archive.MAPPED_BYTES = min(archive.MAPPED_BYTES, limit // 2)  # small data sets count as large, too
     resource.setrlimit(resource.RLIMIT_DATA, (now + limit, now + limit))
     poll, begin = Poll(), time.perf_counter()
     opening = open_data(path, Reading(cache=cache))
@@ -169,8 +170,7 @@ def measure(kind: str, size: float, times: float) -> None:
                 [*command, "--limit", str(int(size / times))], capture_output=True, text=True, check=False
             )
             if done.returncode:
-                print(f"{kind:16} {turn:6} FAILED: {done.stderr.strip().splitlines()[-1]}")
-                return
+                raise SystemExit(f"{kind}, {turn}: {done.stderr.strip().splitlines()[-1]}")
             found = json.loads(done.stdout)
             print(
                 f"{kind:16} {turn:6} {size / 1e6:8.0f} MB of samples ({stored / 1e6:.0f} on disk), limit "

@@ -82,6 +82,8 @@ def train(
     begin = time.perf_counter()
     writes = [Output(Path(run) / name, model=name in MODELS) for name in (*FILES, MANIFEST)]
     reads = files_read(path, options, source)
+    if options.tokenizer is not None:
+        reads[Path(options.tokenizer)] = "the tokenizer"
     require_apart(reads, writes, "give another folder")
     others = [each for each in writes if Path(each.path).name != TABLE]  # the table of an earlier run stays
     require_apart(*with_table(reads, others, options.table), "give another table")

@@ -39,7 +39,7 @@ def write(folder: Path) -> None:
         (5, ["made:load"], "'made:load' failed with FileNotFoundError: [Errno 2] No such file or directory"),
         (5, ["empty"], "empty' is no data that can be read: give npz file with"),
         (8, ["nowhere"], "cannot read 'nowhere': No such file or directory"),
-        (2, ["d.npz", "--resize", "8"], "resize is 8: it has no meaning for '"),
+        (2, ["d.npz", "--resize", "8x6"], "resize is 8x6: it has no meaning for '"),
         (2, ["d.npz", "--val-share", "1"], "val-share is 1.0: give a number from 0 to below 1"),
         (2, ["d.npz", "--test-share", "0"], "test-share is 0.0: give a share above 0 and below 1"),
         (
