@@ -123,6 +123,7 @@ def open_tables(path: Path, reading: Reading) -> Deferred:
     return Deferred(
         tables(lambda split, files: _blank(sum(file.rows for file in files), plan)),
         lambda: tables(lambda split, files: _read(files, plan, reading)),
+        f"name the columns of '{path}' that it reads, each by --column",
     )
 
 

@@ -141,6 +141,10 @@ def _told(path: Path) -> Iterator[None]:
     arrow = extra("pyarrow", f"to read '{path}'")
     try:
         yield
+    except MemoryError as error:
+        raise DataError(
+            f"'{path}' needs more memory than there is ({one_line(error)}): write it with smaller row groups"
+        ) from None
     except (arrow.ArrowException, OSError, UnicodeError) as error:
         what = "CSV" if path.suffix.lower() in CSV else "parquet"
         raise DataError(

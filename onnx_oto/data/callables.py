@@ -22,7 +22,7 @@ from onnx_oto.data.fit import Pixels, Rows
 from onnx_oto.data.npz import tables_of
 from onnx_oto.data.reading import Reading
 from onnx_oto.data.source import Batch, Dataset, Header, Input, Opening, Source, Wanted
-from onnx_oto.errors import DataError, OtoError, one_line
+from onnx_oto.errors import DataError, OtoError, UsageError, one_line
 from onnx_oto.settings.kinds import is_function
 
 TEXT = "package.module:function that returns arrays, or an object with train, test and fit"
@@ -45,6 +45,10 @@ def open_callable(path: Path, reading: Reading) -> Opening:
         raise DataError(
             f"'{name}' returned {type(made).__name__}: return a dict of arrays (x_train, y_train, ...), or an object "
             "with train, test and fit"
+        )
+    if reading.test_share is not None:
+        raise UsageError(
+            f"test-share is {reading.test_share:g}, and '{name}' has test samples of its own: leave it out"
         )
     return _Opened(name, made)
 

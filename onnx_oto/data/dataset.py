@@ -17,7 +17,7 @@ from onnx_oto.data.fit import Column, Pixels, Rows, checked, fit, input_layout
 from onnx_oto.data.labels import Labels, fit_image, fit_target, is_image
 from onnx_oto.data.reading import Reading
 from onnx_oto.data.scene import Part, Scene, see
-from onnx_oto.data.source import SAMPLE_WEIGHT, Batch, Dataset, Header, Input, Source, Wanted
+from onnx_oto.data.source import SAMPLE_WEIGHT, TARGET, Batch, Dataset, Header, Input, Source, Wanted
 from onnx_oto.data.splitting import DEFAULT_TEST_SHARE, Chosen, parted, told
 from onnx_oto.data.table import Table, check_alike
 from onnx_oto.errors import DataError, UsageError
@@ -129,16 +129,18 @@ class Tables:
             return made
 
         val = None if self.val_table is None else examples(self.val_table)
+        # Where labels are not read, nobody says that the classes of the model are these.
+        classes = self.classes if TARGET in targets else ()
         prepared = _prepared(self.train_table, names, inputs, pixels)
         if self.test_table is not None:
             test = examples(self.test_table)
             said = (*self.notes, *notes, *([scene.note] if scene else []))
-            return Dataset(train, test, said, val, self.classes, prepared=prepared)
+            return Dataset(train, test, said, val, classes, prepared=prepared)
         stay, apart = self._parted
         option = f"--test-share {self._share:g}"
         notes.append(told(apart, stay, "samples", "test", option, self.reading.split_seed))
         said = (*self.notes, *notes, *([scene.note] if scene else []))
-        return Dataset(Chosen(train, stay), Chosen(train, apart), said, val, self.classes, prepared=prepared)
+        return Dataset(Chosen(train, stay), Chosen(train, apart), said, val, classes, prepared=prepared)
 
 
 def sample_shapes(header: Header, patterns: Mapping[str, Pattern], *, pad: int = 0) -> dict[str, Shape]:

@@ -39,10 +39,15 @@ def alike(one: Tables, other: Tables) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Deferred:
-    """blanks: the columns, without values. read: returns them with values; they must be what was promised."""
+    """blanks: the columns, without values. read: returns them with values; they must be what was promised.
+
+    remedy: what to do where the inputs that the data hold, by name, are not those of the model; "" leaves the words to
+    `Tables`.
+    """
 
     blanks: Tables
     read: Callable[[], Tables]
+    remedy: str = ""
 
     @property
     def train(self) -> Header:
@@ -66,6 +71,9 @@ class Deferred:
         needless: Collection[str] = (),
     ) -> Dataset:
         """Return the data as a model and a loss read them (see `Opening.fit`); shapes and types are compared first."""
+        if self.remedy and set(self.train.inputs) - set(needless) not in ({""}, set(inputs)):
+            held, wanted = (", ".join(map(repr, names)) for names in (self.train.inputs, inputs))
+            raise DataError(f"the inputs are {held}, the model reads {wanted}: {self.remedy}")
         self.blanks.fit(inputs, targets, pixels=pixels, augment=augment, needless=needless)
         found = self.read()
         if not alike(found, self.blanks):

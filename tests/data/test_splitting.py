@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onnx_oto.data import Augment, Dataset, Input, Reading, Source, Table, Tables, in_order, open_data
+from onnx_oto.data import Augment, Dataset, Input, Labels, Reading, Source, Table, Tables, in_order, open_data
 from onnx_oto.errors import DataError, UsageError
 
 FLOAT = np.dtype(np.float32)
@@ -103,8 +103,6 @@ def test_only_what_trains_is_augmented(tmp_path: Path) -> None:
 
 
 def test_labels_go_with_their_samples(tmp_path: Path) -> None:
-    from onnx_oto.data import Labels
-
     np.savez(tmp_path / "d.npz", x_train=counted(60), y_train=np.arange(60))
     opening = open_data(tmp_path / "d.npz", Reading(val_share=0.3))
     data = opening.fit({"x": Input((1,), FLOAT)}, {"y": Labels(classes=60)})
@@ -121,8 +119,10 @@ def test_what_has_no_meaning_is_refused(tmp_path: Path) -> None:
 
 
 def test_columns_without_test_samples(tmp_path: Path) -> None:
-    tables = Tables(Table("train", {"": counted(50)}), classes=("a", "b"), notes=("made by hand",))
-    data = open_data(tables, Reading(val_share=0.5)).fit({"x": Input((1,), FLOAT)}, {})
+    table = Table("train", {"": counted(50)}, {"y": np.arange(50) % 2})
+    opening = open_data(Tables(table, classes=("a", "b"), notes=("made by hand",)), Reading(val_share=0.5))
+    data = opening.fit({"x": Input((1,), FLOAT)}, {"y": Labels(classes=2)})
     assert (len(data.train), len(data.test)) == (23, 5)
     assert data.classes == ("a", "b")
+    assert opening.fit({"x": Input((1,), FLOAT)}, {}).classes == ()  # nobody reads the labels
     assert data.notes[0] == "made by hand"

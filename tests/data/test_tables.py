@@ -102,6 +102,16 @@ def test_columns_of_several_kinds_are_inputs_by_name(tmp_path: Path) -> None:
     np.testing.assert_array_equal(inputs["b"], rows)
 
 
+def test_columns_that_the_model_does_not_read(tmp_path: Path) -> None:
+    x = np.arange(40, dtype=np.float32).reshape(20, 2)
+    path = parquet(tmp_path / "d.parquet", vector=x.tolist(), id=np.arange(20), y=np.arange(20) % 3)
+    message = r"the inputs are 'vector', 'id', the model reads 'x': name the columns of .*d\.parquet' .* by --column"
+    with pytest.raises(DataError, match=message):
+        fitted(path, x=(2,))
+    inputs, _, rows = train(fitted(path, Reading(column=("vector",)), x=(2,)))
+    np.testing.assert_array_equal(inputs["x"], x[rows])
+
+
 @pytest.mark.parametrize("binary", [False, True])
 @pytest.mark.parametrize("mapped", [False, True])
 def test_images_are_decoded_when_they_are_asked_for(

@@ -123,7 +123,7 @@ def _opened(path: PathLike) -> Iterator[Image]:
 @contextmanager
 def _decoding(file: BinaryIO, name: str, way_out: str) -> Iterator[Image]:
     """Open an image; whatever is wrong with it, then or while it is used, is a DataError with its name."""
-    images = _images()
+    images = _images(name)
     try:
         with images.open(file, formats=FORMATS) as image:
             yield image
@@ -136,11 +136,17 @@ def _decoding(file: BinaryIO, name: str, way_out: str) -> Iterator[Image]:
         raise DataError(f"{name} cannot be decoded ({one_line(error)[:120]}): {way_out}") from None
 
 
+def _images(name: str = "images") -> ModuleType:
+    """Return the module of Pillow. Raises RuntimeMissingError."""
+    found = extra("PIL.Image", f"to decode {name}")
+    _silence()
+    return found
+
+
 @cache
-def _images() -> ModuleType:
-    """Return the module of Pillow, which prints no warnings: what it doubts, it decodes all the same, or raises."""
+def _silence() -> None:
+    """Have Pillow print no warnings: what it doubts, it decodes all the same, or raises."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    return extra("PIL.Image", "to decode images")
 
 
 def _looked(image: Image) -> Look:

@@ -19,6 +19,7 @@ HIDDEN = ("__MACOSX", "@eaDir")
 """Folders that other systems leave behind, beside those whose names begin with a dot."""
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
 _DEEPEST = 32
+_LOT = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,8 +159,11 @@ def folders_in(folder: str) -> list[str]:
 
 def without_bad(files: Files) -> tuple[Rows, list[str]]:
     """Return which files can be decoded, and what is wrong with the others. Every file is read."""
+    faults: list[str | None] = []
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        faults = list(pool.map(check, files.paths(), chunksize=64))
+        for start in range(0, len(files), _LOT):  # every call that waits for its turn takes memory
+            some = range(start, min(start + _LOT, len(files)))
+            faults.extend(pool.map(lambda row: check(files.path(row)), some))
     good = np.array([row for row, fault in enumerate(faults) if fault is None], np.int64)
     return good, [fault for fault in faults if fault is not None]
 

@@ -24,7 +24,7 @@ from onnx_oto.data.augment import Augment
 from onnx_oto.data.dataset import Tables
 from onnx_oto.data.fit import Pixels, Rows, Stored
 from onnx_oto.data.images.decoding import Look, decode, look
-from onnx_oto.data.images.files import Files, Found, find, has_images, joined, listed, without_bad
+from onnx_oto.data.images.files import Files, Found, find, folders_in, has_images, joined, listed, without_bad
 from onnx_oto.data.images.framing import Frame, Picture, frame, picture
 from onnx_oto.data.images.layout import split_folders
 from onnx_oto.data.reading import Reading
@@ -130,11 +130,11 @@ class ImageFolder:
         tables = self._tables(cut, read.channels)
         made = tables.fit(inputs, targets, pixels=pixels, augment=augment, needless=needless)
         resized = {"resize": list(cut.cover) if cut.stretch or cut.cover[0] != cut.cover[1] else cut.cover[0]}
-        # Where labels are not read, nobody says that the classes of the model are these.
-        classes = self.classes if TARGET in targets else ()
-        named = [f"{len(classes)} classes, folders in their order: {_listed(classes)}"] if classes else []
+        named = []
+        if made.classes:
+            named = [f"{len(made.classes)} classes, folders in their order: {_listed(made.classes)}"]
         notes = (*self.notes, *named, f"images are {cut}", *made.notes)
-        return replace(made, notes=notes, prepared={**made.prepared, **resized}, classes=classes)
+        return replace(made, notes=notes, prepared={**made.prepared, **resized})
 
     def _told(self, header: Header) -> Header:
         return replace(header, inputs={"": replace(header.inputs[""], shape=self.usual, adapts=True)})
@@ -175,21 +175,42 @@ def open_folder(path: str | os.PathLike[str], reading: Reading = Reading()) -> I
     Raises StorageError, and DataError where splits do not go together.
     """
     root = os.fspath(path)
-    folders = split_folders(root)
-    if folders and "train" not in folders:
-        name = os.path.basename(next(iter(folders.values())))
-        raise DataError(
-            f"'{root}' has a folder '{name}' and none called 'train': put the images to learn from there"
-        )
-    folders = folders or {"train": root}
-    found = {split: find(folder) for split, folder in folders.items()}
     notes: list[str] = []
+    folders = _splits(root, notes)
+    found = {split: find(folder) for split, folder in folders.items()}
     classes = found["train"].classes if any(map(len, found["train"].below.values())) else ()
     splits = {split: _split(each, classes, notes) for split, each in found.items()}
     splits = _assigned(splits, notes)
     if reading.skip_bad_files:
         splits = {name: _cleaned(split, notes) for name, split in splits.items()}
     return ImageFolder(root, splits, classes, tuple(notes), reading)
+
+
+def _splits(root: str, notes: list[str]) -> dict[str, str]:
+    """Return the folders of splits, or all as what is trained on: a class may be called train, as the vehicle is."""
+    folders = split_folders(root)
+    if not folders:
+        return {"train": root}
+    others = [
+        name
+        for name in folders_in(root)
+        if os.path.join(root, name) not in folders.values() and has_images(os.path.join(root, name))
+    ]
+    if "train" in folders and others and not has_classes(folders["train"]):
+        return {"train": root}
+    if "train" not in folders:
+        name = os.path.basename(next(iter(folders.values())))
+        raise DataError(
+            f"'{root}' has a folder '{name}' and none called 'train': put the images to learn from there"
+        )
+    if others:
+        notes.append(f"left out what lies beside the folders of splits: {_listed(others)}")
+    return folders
+
+
+def has_classes(folder: str) -> bool:
+    """Say whether there are folders with images in this one."""
+    return any(has_images(os.path.join(folder, name)) for name in folders_in(folder))
 
 
 def looks(files: Files) -> list[Look]:

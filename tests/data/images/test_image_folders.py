@@ -255,3 +255,18 @@ def test_pixels_are_those_of_the_usual_recipe(tmp_path: Path) -> None:
     made = open_data(tmp_path, Reading(test_share=0.5)).fit({"x": Input((3, 224, 224), FLOAT)}, {})
     source = made.train if made.train.batch(np.array([0]), None).rows[0] == 1 else made.test
     np.testing.assert_allclose(source.batch(np.array([0]), None).inputs["x"][0], wanted, atol=1.01 / 255)
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    for name in ("plane", "ship", "train"):
+        put(tmp_path / name / "1.jpg")
+    opened = open_data(tmp_path)
+    assert isinstance(opened, ImageFolder)
+    assert opened.classes == ("plane", "ship", "train")
+
+
+def test_folders_beside_splits_are_left_out_and_said(tree: Path) -> None:
+    put(tree / "figures/1.jpg")
+    (tree / "devkit").mkdir()
+    notes = fitted(tree).notes
+    assert "left out what lies beside the folders of splits: 'figures'" in notes
