@@ -315,3 +315,18 @@ def test_damaged_parquet_is_never_another_exception(tmp_path: Path) -> None:
                 said.append(str(error))
     assert len(said) > len(good) // 11
     assert [text for text in said if "d.parquet" not in text and "_train" not in text] == []
+
+
+def test_files_that_claim_more_than_can_be_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Columns of one value, and of one image, take next to nothing."""
+    monkeypatch.setattr("onnx_oto.data.archive.MOST_INFLATED", 1 << 20)
+    zeros = parquet(tmp_path / "zeros.parquet", 1 << 20, a=np.zeros(1 << 20, np.int64))
+    with pytest.raises(DataError, match=r"zeros\.parquet' claims 8388608 bytes, \d+ times its size"):
+        open_data(zeros).fit({"x": Input((1,), FLOAT)}, {})
+    cell = png(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8))
+    one = parquet(tmp_path / "one.parquet", 4000, img=[cell] * 4000)
+    assert one.stat().st_size < 100_000
+    with pytest.raises(
+        DataError, match=r"one\.parquet', column 'img' holds more than \d+ bytes: it is out of proportion"
+    ):
+        open_data(one).fit({"x": Input((1, 64, 64), FLOAT)}, {})
