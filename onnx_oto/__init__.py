@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         OtoError,
         Pruned,
         PruneOptions,
+        ResumeOptions,
         Trained,
         TrainOptions,
         Verdict,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         demo,
         inspect,
         prune,
+        resume,
         train,
         verify,
     )
@@ -51,6 +53,7 @@ __all__ = [
     "OtoError",
     "PruneOptions",
     "Pruned",
+    "ResumeOptions",
     "TrainOptions",
     "Trained",
     "Verdict",
@@ -61,6 +64,7 @@ __all__ = [
     "demo",
     "inspect",
     "prune",
+    "resume",
     "train",
     "verify",
 ]

@@ -23,6 +23,7 @@ from onnx_oto.pipeline import benching as _benching
 from onnx_oto.pipeline import demo as _demo
 from onnx_oto.pipeline import inspecting as _inspecting
 from onnx_oto.pipeline import prune as _prune
+from onnx_oto.pipeline import resume as _resume
 from onnx_oto.pipeline import train as _train
 from onnx_oto.pipeline import verifying as _verifying
 from onnx_oto.pipeline.benching import Benched
@@ -40,6 +41,7 @@ from onnx_oto.pipeline.options import (
 from onnx_oto.pipeline.prune import Pruned
 from onnx_oto.pipeline.recording import Record
 from onnx_oto.pipeline.result import Trained
+from onnx_oto.pipeline.resume_options import ResumeOptions
 from onnx_oto.runtime.comparing import Verdict
 from onnx_oto.settings import AnalysisOptions, Settings, settings_of
 from onnx_oto.settings.base import flat, gathered, named
@@ -56,6 +58,7 @@ __all__ = [
     "OtoError",
     "PruneOptions",
     "Pruned",
+    "ResumeOptions",
     "TrainOptions",
     "Trained",
     "Verdict",
@@ -65,6 +68,7 @@ __all__ = [
     "demo",
     "inspect",
     "prune",
+    "resume",
     "train",
     "verify",
 ]
@@ -201,6 +205,25 @@ def train(
         return _train.train(
             path, data, run, chosen, observer=observer, say=say or _say_nothing, stop=stop, record=record
         )
+
+
+@_settings(ResumeOptions)
+def resume(
+    run: PathLike,
+    options: ResumeOptions | None = None,
+    *,
+    observer: Observer | None = None,
+    say: Callable[[str], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+    **settings: Any,
+) -> Trained | None:
+    """Go on with a run that was left, to the same bytes as if it had not been; None when it is complete already.
+
+    Of a run whose model was given in memory, give `model` again, as a path. Raises UsageError, DataError and
+    StorageError where model, settings or data are not what they were, or there is nothing to go on with. See `train`.
+    """
+    chosen = _merged(ResumeOptions, options, settings)
+    return _resume.resume(_path("run", run), chosen, observer=observer, say=say or _say_nothing, stop=stop)
 
 
 @_settings(DemoOptions)

@@ -1,7 +1,9 @@
-"""Commands that train: train, demo."""
+"""Commands that train: train, demo, resume."""
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING
 from onnx_oto.cli.objects import print_json
 from onnx_oto.cli.verb import Place, verb
 from onnx_oto.pipeline.options import DemoOptions, TrainOptions
+from onnx_oto.pipeline.resume_options import ResumeOptions
 from onnx_oto.settings.kinds import SOURCE
 from onnx_oto.signals import Interrupted
 
@@ -49,19 +52,41 @@ def demo_command(options: DemoOptions, *, as_json: bool, run: Path) -> None:
     _show(lambda **seams: demo(run, options, **seams), as_json)
 
 
-def _show(job: Callable[..., Trained], as_json: bool) -> None:
+@verb("resume", ResumeOptions, Place("run"))
+def resume_command(options: ResumeOptions, *, as_json: bool, run: Path) -> None:
+    """Go on with a run that was left: interrupted, killed, out of disk, or diverged (with --lr).
+
+    RUN is the folder that was --run. The result is the same, to the byte, as if the run had not been left.
+    """
+    from onnx_oto.pipeline.folder import RESULT
+    from onnx_oto.pipeline.resume import resume
+
+    def complete() -> None:
+        if as_json:
+            print_json(json.loads((run / RESULT).read_text(encoding="utf-8")))
+        else:
+            print(f"the run is complete: its result is in '{run / RESULT}'")
+
+    _show(lambda **seams: resume(run, options, **seams), as_json, complete)
+
+
+def _show(
+    job: Callable[..., Trained | None], as_json: bool, complete: Callable[[], None] = lambda: None
+) -> None:
+    """Run a job and print its result. complete: what prints the result of a run that had nothing left to do."""
     from onnx_oto.cli.progress import Progress
     from onnx_oto.cli.screen import print_trained
-    from onnx_oto.pipeline.folder import CHECKPOINT
     from onnx_oto.training import StopRequests
 
     stop = StopRequests()
     with Progress() as progress:
         result = job(observer=progress, say=progress.say, stop=stop, listening=stop)
+    if result is None:
+        complete()
+        return
     if stop.signal is not None:
-        raise Interrupted(
-            stop.signal, f"interrupted: everything up to here is in '{result.run / CHECKPOINT}'"
-        )
+        way_on = shlex.join(["onnx-oto", "resume", str(result.run)])
+        raise Interrupted(stop.signal, f"interrupted: everything up to here is kept, go on with `{way_on}`")
     if as_json:
         print_json(result.as_json())
     elif result.gain is not None:

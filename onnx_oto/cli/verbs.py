@@ -28,6 +28,7 @@ VERBS = {
     "demo": VerbEntry(_TRAINING, "demo_command"),
     "inspect": VerbEntry(_MODELS, "inspect_command", runs=False),
     "prune": VerbEntry(_MODELS, "prune_command"),
+    "resume": VerbEntry(_TRAINING, "resume_command"),
     "train": VerbEntry(_TRAINING, "train_command"),
     "verify": VerbEntry(_MODELS, "verify_command"),
 }

@@ -21,29 +21,47 @@ files.py, extras.py  opening files, and libraries that may not be there
 table.py        data in columns
 classes.py      labels that are words
 arrangement.py  from the stored sample shape to the model's
+pages.py        mapped files at bounded resident memory
 fit.py          conversion of inputs per batch, and the sentence that says what is done
 labels.py       targets as the loss reads them, checked
 scene.py        which columns show the same image
-augment.py      random flips and shifts
+augment.py      random changes of images
+zoom.py         a part of an image, enlarged
+colour.py       brightness, contrast, saturation
+weighing.py     weights of samples and labels, and mixed samples
 dataset.py      columns as a source
+buckets.py      sequences of different lengths
 batches.py      shuffled batches by seed and epoch
-prefetch.py     the next batch made on a thread
+prefetch.py     the next batches made on threads
 """
 
 from onnx_oto.data.augment import Augment
-from onnx_oto.data.batches import batches, fit_batch, in_order
+from onnx_oto.data.batches import batch_jobs, batches, fit_batch, in_order, jobs_in_order
 from onnx_oto.data.dataset import Examples, Tables, sample_shapes
 from onnx_oto.data.fit import Column, Pixels, Stored, fit
 from onnx_oto.data.labels import Labels, fit_target
 from onnx_oto.data.openers import OPENERS, Opener, open_data
-from onnx_oto.data.prefetch import prefetched
+from onnx_oto.data.prefetch import made_ahead, prefetched
 from onnx_oto.data.reading import Reading
-from onnx_oto.data.source import TARGET, Batch, Dataset, Header, Input, Opening, Sample, Source, Wanted
+from onnx_oto.data.source import (
+    SAMPLE_WEIGHT,
+    TARGET,
+    Batch,
+    Dataset,
+    Header,
+    Input,
+    Opening,
+    Sample,
+    Source,
+    Wanted,
+)
 from onnx_oto.data.splitting import Chosen
 from onnx_oto.data.table import Table
+from onnx_oto.data.weighing import Weighed, require_mixable, weigh
 
 __all__ = [
     "OPENERS",
+    "SAMPLE_WEIGHT",
     "TARGET",
     "Augment",
     "Batch",
@@ -64,12 +82,18 @@ __all__ = [
     "Table",
     "Tables",
     "Wanted",
+    "Weighed",
+    "batch_jobs",
     "batches",
     "fit",
     "fit_batch",
     "fit_target",
     "in_order",
+    "jobs_in_order",
+    "made_ahead",
     "open_data",
     "prefetched",
+    "require_mixable",
     "sample_shapes",
+    "weigh",
 ]

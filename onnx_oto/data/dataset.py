@@ -4,26 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from onnx_oto.data.arrangement import Pattern, Shape
 from onnx_oto.data.augment import Augment
-from onnx_oto.data.fit import Column, Pixels, Rows, fit, input_layout
-from onnx_oto.data.labels import fit_image, fit_target, is_image
+from onnx_oto.data.colour import check_unit
+from onnx_oto.data.fit import Column, Pixels, Rows, checked, fit, input_layout
+from onnx_oto.data.labels import Labels, fit_image, fit_target, is_image
 from onnx_oto.data.reading import Reading
 from onnx_oto.data.scene import Part, Scene, see
-from onnx_oto.data.source import TARGET, Batch, Dataset, Header, Input, Source, Wanted
+from onnx_oto.data.source import SAMPLE_WEIGHT, TARGET, Batch, Dataset, Header, Input, Source, Wanted
 from onnx_oto.data.splitting import DEFAULT_TEST_SHARE, Chosen, parted, told
 from onnx_oto.data.table import Table, check_alike
 from onnx_oto.errors import DataError, UsageError
 
+Array = npt.NDArray[Any]
+
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """One split: columns by input name and by target name. scene: what augmentation does, None for nothing."""
+    """One split: columns by input name and by target name. scene: what augmentation does, None for nothing.
+
+    The weights of samples are one of the targets, SAMPLE_WEIGHT, where there are any.
+    """
 
     inputs: Mapping[str, Column]
     targets: Mapping[str, Column] = field(default_factory=dict)
@@ -112,7 +119,7 @@ class Tables:
         `reading` says that these are like the inputs.
         """
         names = assigned(self.train_table, inputs, needless)
-        scene = _scene(self.train_table, names, targets, augment) if augment else None
+        scene = _scene(self.train_table, names, inputs, targets, augment) if augment else None
         alike = self.reading.target_pixels == "inputs"
         train, notes = _examples(self.train_table, names, inputs, targets, pixels, alike, scene)
 
@@ -214,7 +221,8 @@ def _examples(
     for name, key in names.items():
         stored, wanted = table.inputs[key], inputs[name]
         prepared = pixels if len(stored.shape) > 2 else None
-        columns[name], note = fit(stored, wanted.shape, wanted.dtype, name=table.key(key), pixels=prepared)
+        column, note = fit(stored, wanted.shape, wanted.dtype, name=table.key(key), pixels=prepared)
+        columns[name] = _coloured(column, table.key(key)) if scene and _has_ink(scene, name) else column
         notes.append(note)
     labels = {}
     for name, target in targets.items():
@@ -230,6 +238,13 @@ def _examples(
         labels[name] = fit_target(key, stored, target)
         if stored.dtype == np.uint8 and np.dtype(target.dtype).kind == "f":
             notes.append(f"{key}: targets {list(stored.shape[1:])} uint8, numbers from 0 to 255 as they are")
+    if table.weights is not None and table.split == "train":
+        labels[SAMPLE_WEIGHT] = fit_target(table.weight_key, table.weights, Labels(low=0.0))
+        if isinstance(table.weights, np.ndarray) and not table.weights.any():
+            raise DataError(
+                f"{table.weight_key}: every sample counts for nothing: give some a number above 0"
+            )
+        notes.append(f"{table.weight_key}: what samples count for in the loss")
     return Examples(columns, labels, scene), notes
 
 
@@ -251,8 +266,40 @@ def _prepared(
     return found
 
 
-def _scene(table: Table, names: Mapping[str, str], targets: Mapping[str, Wanted], augment: Augment) -> Scene:
-    parts = {name: Part(table.key(key), tuple(table.inputs[key].shape[1:])) for name, key in names.items()}
+def _has_ink(scene: Scene, name: str) -> bool:
+    return name in scene.inputs and scene.inputs[name].ink is not None
+
+
+def _coloured(column: Column, key: str) -> Column:
+    """Return a column whose colours may change: its numbers lie in [0, 1] where they are floats. Raises DataError."""
+    if column.stored.dtype == np.uint8:
+        return column
+    unit, before = checked(column.stored, partial(check_unit, key)), column.check
+
+    def both(values: Array, rows: Rows) -> None:
+        for each in (before, unit):
+            if each is not None:
+                each(values, rows)
+
+    return replace(column, check=both)
+
+
+def _scene(
+    table: Table,
+    names: Mapping[str, str],
+    inputs: Mapping[str, Input],
+    targets: Mapping[str, Wanted],
+    augment: Augment,
+) -> Scene:
+    parts = {
+        name: Part(
+            table.key(key),
+            tuple(table.inputs[key].shape[1:]),
+            whole=inputs[name].dtype.kind != "f",
+            top=255.0 if table.inputs[key].dtype == np.uint8 else 1.0,
+        )
+        for name, key in names.items()
+    }
     labels = {
         name: Part(
             table.target_key(name),

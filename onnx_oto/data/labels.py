@@ -135,7 +135,10 @@ def _check_numbers(name: str, target: Wanted, values: Array, rows: Rows) -> None
     wrong = (numbers < target.low) | (numbers > target.high)
     if wrong.any():
         at, value = _first(values, wrong, rows)
-        raise DataError(f"{name}[{at}] is {value:g}: targets lie in {target.low:g} to {target.high:g}")
+        bounds = f"targets lie in {target.low:g} to {target.high:g}"
+        if target.high == np.inf:
+            bounds = f"it has to be at least {target.low:g}"
+        raise DataError(f"{name}[{at}] is {value:g}: {bounds}")
 
 
 def _first(values: Array, wrong: Array, rows: Rows) -> tuple[int, Any]:

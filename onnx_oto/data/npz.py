@@ -3,7 +3,8 @@
 Keys: `x_train`, `y_train`, `x_test`, `y_test`. A model with several inputs has one pair per input instead
 of x_train and x_test: `x_train__NAME`, `x_test__NAME`; so has a loss with several targets: `y_train__NAME`. The
 first axis of every array counts the samples. `y_*` may be missing when the loss needs no target. `x_val`, `y_val` are
-validation samples, if there are any; without `x_test` a share of the training samples is set apart to test.
+validation samples, if there are any; without `x_test` a share of the training samples is set apart to test. `w_train`
+is what training samples count for in the loss.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from onnx_oto.model.files.loading import open_regular
 Array = npt.NDArray[Any]
 
 SPLITS = ("train", "val", "test")
+WEIGHTS = "w_train"
 EXPECTED = "expected x_train, y_train, x_test, y_test (or x_train__NAME and x_test__NAME per model input)"
 TEXT = "npz file with x_train, y_train, x_test, y_test"
 
@@ -83,8 +85,10 @@ def tables_of(arrays: Mapping[str, Stored], reading: Reading) -> Tables:
         if not x and (y or split == "train"):
             held = ", ".join(sorted(arrays))
             raise DataError(f"'x_{split}' is missing, the file holds {held}: {EXPECTED}")
-        found[split] = Table(split, x, _named(y)) if x else None
-    unknown = sorted(set(arrays) - used)
+        found[split] = (
+            Table(split, x, _named(y), arrays.get(WEIGHTS) if split == "train" else None) if x else None
+        )
+    unknown = sorted(set(arrays) - used - {WEIGHTS})
     if unknown:
         raise DataError(f"unknown array {unknown[0]!r}: {EXPECTED}")
     train = found["train"]

@@ -27,6 +27,8 @@ Array = npt.NDArray[Any]
 
 TARGET = DATA
 """The name of the target that comes from the data; a loss may read others, from elsewhere."""
+SAMPLE_WEIGHT = f"{DATA}.sample"
+"""Among the targets of a training batch, where the data say so: what samples count for, float32 [n]."""
 
 
 class Batch(NamedTuple):
@@ -51,8 +53,9 @@ class Source(Protocol):
         """Return the samples at `indices`, in that order, as the model reads them.
 
         rng: decides the augmentation, if one was asked for; what comes back is a function of `indices` and the state
-        of `rng` alone. None: no augmentation, for evaluation. It may be called on another thread than the one that
-        made the source, but never on two at once. Raises DataError naming the sample that cannot be served.
+        of `rng` alone. None: no augmentation, for evaluation. It is called on other threads than the one that made
+        the source, and on several at once where they are asked for (`--loaders`): what keeps a state between calls,
+        such as the position in a file, locks it. Raises DataError naming the sample that cannot be served.
         """
         ...
 
@@ -101,11 +104,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Header:
-    """What is known of a split before values are read. inputs, targets: by name, "" for the only input, unnamed."""
+    """What is known of a split before values are read. inputs, targets: by name, "" for the only input, unnamed.
+
+    weighted: whether the data say what samples count for.
+    """
 
     samples: int
     inputs: Mapping[str, Sample]
     targets: Mapping[str, Sample] = field(default_factory=dict)
+    weighted: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,7 @@ class Dataset:
     val: what choices are made by, None where nothing was set apart. classes: names of the labels, in their order, where
     the data know them. prepared: how numbers of images became what the model reads, as JSON values, for whoever runs
     it: scale, mean and std, (x * scale - mean) / std; resize, what images were brought to before their middle was cut
-    out.
+    out. lengths: of the training samples, int64 [N], where batches are to hold similar ones.
     """
 
     train: Source
@@ -124,6 +131,7 @@ class Dataset:
     val: Source | None = None
     classes: tuple[str, ...] = ()
     prepared: Mapping[str, Any] = field(default_factory=dict)
+    lengths: Rows | None = None
 
 
 class Opening(Protocol):

@@ -36,6 +36,15 @@ class Chosen:
         return self.source.batch(self.rows[indices], rng)
 
 
+def chosen_of(source: Source) -> tuple[Source, Rows]:
+    """Return the source that samples are chosen of, however often, and which of it: all where none were."""
+    rows = np.arange(len(source))
+    while isinstance(source, Chosen):
+        rows = source.rows[rows]
+        source = source.source
+    return source, rows
+
+
 def parted(samples: int, share: float, seed: int) -> tuple[Rows, Rows]:
     """Return which samples stay and which are set apart: int64, each in order. At least one sample of each.
 

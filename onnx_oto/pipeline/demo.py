@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from importlib.resources import as_file, files
+from pathlib import Path
 
 from onnx_oto.pipeline.options import DemoOptions
 from onnx_oto.pipeline.preparing import Say
@@ -31,11 +33,7 @@ def demo(
     demo there is replaced, and nothing else.
     """
     options = options or DemoOptions()
-    assets = files("onnx_oto") / "assets"
-    with (
-        as_file(assets / "fashion_resnet.onnx") as model,
-        as_file(assets / "fashion_mnist_subset.npz") as data,
-    ):
+    with embedded() as (model, data):
         return train(
             model,
             data,
@@ -47,3 +45,14 @@ def demo(
             listening=listening,
             record=Record("demo", options),
         )
+
+
+@contextlib.contextmanager
+def embedded() -> Iterator[tuple[Path, Path]]:
+    """Give the embedded model and data as files, as long as the block."""
+    assets = files("onnx_oto") / "assets"
+    with (
+        as_file(assets / "fashion_resnet.onnx") as model,
+        as_file(assets / "fashion_mnist_subset.npz") as data,
+    ):
+        yield model, data

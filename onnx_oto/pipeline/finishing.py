@@ -72,7 +72,13 @@ def finish(
     outputs = named_outputs(model, options, loss)
     lean, lean_small = (served_lean(each, outputs, serving) for each in (full, small))
     scores = tuple(
-        evaluate(predictor(reading(each, outputs, loss)), dataset.test, loss, options.metric)
+        evaluate(
+            predictor(reading(each, outputs, loss)),
+            dataset.test,
+            loss,
+            options.metric,
+            loaders=options.loaders,
+        )
         for each in (lean, lean_small)
     )
     if not options.skip_latency:

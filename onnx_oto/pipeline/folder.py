@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from onnx_oto.model.files.saving import clean, remove, storing
 
 METRICS = "metrics.jsonl"
 CHECKPOINT = "checkpoint.npz"
+BEFORE = "checkpoint-before.npz"
 LAST_GOOD = "last-good.npz"
 TRAINED = "trained.onnx"
 COMPACT = "compact.onnx"
@@ -28,9 +30,9 @@ SETTINGS = "run.toml"
 TABLE = "latency.json"
 UNPACKED = "unpacked"
 """Folder of data that were unpacked once, which later runs use again."""
-FILES = (SETTINGS, TABLE, METRICS, CHECKPOINT, LAST_GOOD, TRAINED, COMPACT, RESULT)
+FILES = (SETTINGS, TABLE, METRICS, CHECKPOINT, BEFORE, LAST_GOOD, TRAINED, COMPACT, RESULT)
 MODELS = (TRAINED, COMPACT)
-_FORMER = tuple(name for name in FILES if name not in (SETTINGS, TABLE))
+_FORMER = tuple(name for name in FILES if name not in (SETTINGS, TABLE, BEFORE))
 """What runs wrote that left no manifest."""
 MANIFEST = ".onnx-oto.json"
 LOCK = ".onnx-oto.lock"
@@ -63,6 +65,18 @@ class RunFolder:
                 remove(self.path / name)
             self.place(METRICS).touch()
 
+    def go_on(self) -> None:
+        """Count the files of the earlier run as this one's; what killed runs left beside them goes."""
+        self._manifest = self._earlier
+        with storing_in(self.path):
+            for name in (*FILES, MANIFEST):
+                clean(self.path / name)
+
+    @property
+    def holds(self) -> Manifest:
+        """What an earlier run left."""
+        return self._earlier
+
     def place(self, name: str) -> Path:
         """Return where to write a file, which counts as one of this run from now on. Raises StorageError."""
         place = self.path / name
@@ -75,6 +89,24 @@ class RunFolder:
         with storing(self.path / MANIFEST), replacing(self.path / MANIFEST) as file:
             file.write(line.encode() + b"\n")
         return place
+
+
+@contextlib.contextmanager
+def reclaim(run: str | os.PathLike[str]) -> Iterator[RunFolder]:
+    """Lock the folder of an earlier run, to go on with it. Nothing in it changes yet.
+
+    Raises UsageError where there is no such folder, another process has it, or no run wrote it.
+    """
+    path = Path(run)
+    if not path.is_dir():
+        raise UsageError(f"'{run}' is no folder of a run: give the one that was --run")
+    with contextlib.ExitStack() as held:
+        with storing_in(path):
+            _lock(held, path)
+            earlier = _earlier(path)
+        if earlier is None or not (path / MANIFEST).exists():
+            raise UsageError(f"'{run}' holds no run to go on with: give the folder that was --run")
+        yield RunFolder(path, earlier.verb, earlier)
 
 
 @contextlib.contextmanager
@@ -91,12 +123,7 @@ def claim(run: str | os.PathLike[str], *, verb: str, overwrite: bool = False) ->
             held.callback(_remove_empty, made)
             path.mkdir(parents=True, exist_ok=True)
             held.callback(_remove_idle_manifest, path)
-            try:
-                held.enter_context(hold(path / LOCK))
-            except StorageError:
-                raise UsageError(
-                    f"another run is writing to '{run}': wait until it has ended, or give another folder"
-                ) from None
+            _lock(held, path)
             earlier = _earlier(path)
             _require_free(path, earlier, verb, overwrite)
         yield RunFolder(path, verb, earlier or Manifest())
@@ -117,6 +144,16 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
         file.write((json.dumps(value, indent=1) + "\n").encode())
 
 
+def _lock(held: contextlib.ExitStack, path: Path) -> None:
+    """Lock a folder until `held` ends. Raises UsageError when another process has it."""
+    try:
+        held.enter_context(hold(path / LOCK))
+    except StorageError:
+        raise UsageError(
+            f"another run is writing to '{path}': wait until it has ended, or give another folder"
+        ) from None
+
+
 def _require_free(path: Path, earlier: Manifest | None, verb: str, overwrite: bool) -> None:
     """Raise UsageError when files are there that may not be replaced."""
     present = [name for name in FILES if os.path.lexists(path / name)]
@@ -131,7 +168,10 @@ def _require_free(path: Path, earlier: Manifest | None, verb: str, overwrite: bo
         return
     if verb == "demo":
         raise UsageError(f"'{path}' holds an earlier run that is not the demo's: give another folder")
-    raise UsageError(f"'{path}' holds an earlier run: give another folder, or --overwrite")
+    way = f"onnx-oto resume {shlex.quote(str(path))}"
+    raise UsageError(
+        f"'{path}' holds an earlier run: go on with it (`{way}`), give another folder, or --overwrite"
+    )
 
 
 def _earlier(path: Path) -> Manifest | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from onnx_oto.errors import UsageError
+from onnx_oto.pipeline.augment_options import AugmentOptions
 from onnx_oto.pipeline.choice_options import (
     BUDGETS,
     DEFAULT_SPARSITY,
@@ -19,8 +20,10 @@ from onnx_oto.pipeline.choice_options import (
     min_keep_setting,
 )
 from onnx_oto.pipeline.data_options import DataOptions
+from onnx_oto.pipeline.loading_options import LoadingOptions
 from onnx_oto.pipeline.loss_options import LossOptions
 from onnx_oto.pipeline.running_options import CompactOptions, FeedOptions, LimitOptions, PathLike
+from onnx_oto.pipeline.selection_options import SelectionOptions
 from onnx_oto.settings import AnalysisOptions, Settings, setting
 from onnx_oto.settings.base import Setting
 from onnx_oto.settings.checks import at_least, not_negative, positive, share, threads
@@ -194,7 +197,7 @@ class PruneOptions(RankOptions, BudgetOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(LossOptions, DataOptions, BudgetOptions):
+class TrainOptions(LossOptions, DataOptions, AugmentOptions, LoadingOptions, SelectionOptions, BudgetOptions):
     """How to train. A default that depends on another setting is None until `resolved`."""
 
     epochs: int = setting(10, "Passes over the training data.", check=at_least(1))
@@ -233,14 +236,15 @@ class TrainOptions(LossOptions, DataOptions, BudgetOptions):
         "Take the same share of every dimension (fewer MACs, faster models), or rank groups over the whole model.",
     )
     min_keep: float = min_keep_setting(0.1)
-    flip: bool = setting(False, "Augment: mirror half of the images.")
-    crop: int = setting(0, "Augment: shift images by up to this many pixels.", check=not_negative)
     seed: int = setting(0, "Seed of everything random.", check=not_negative)
     fixed_statistics: bool = setting(
         False, "BatchNorm trains with the running statistics it came with (for small batches)."
     )
     shards: int = setting(0, "Sessions side by side.", check=not_negative, shown="one per core")
     backend: str = setting("auto", "What makes gradients.", choices=_backends)
+    checkpoint_minutes: float = setting(
+        10, "Minutes after which a checkpoint is written within an epoch, too.", check=positive
+    )
     overwrite: bool = setting(False, "Replace an earlier run in the folder.", recorded=False)
 
     def __post_init__(self) -> None:

@@ -15,8 +15,9 @@ from onnx_oto import data
 from onnx_oto.errors import DataError, OtoError, StorageError, UnsupportedError, UsageError
 from onnx_oto.gradients import Backend, Preparation, TrainingSpec, choose_backend, prepare, require_trainable
 from onnx_oto.gradients.graph.batching import Feed
-from onnx_oto.losses import Target
+from onnx_oto.losses import ENTRY_WEIGHT, MADE, Loss, Target, weighted
 from onnx_oto.model.normal.serving import Serving, data_inputs, serving
+from onnx_oto.pipeline.bucketing import bucketed
 from onnx_oto.pipeline.budgeting import Goal, budgets_of, plan, rounding_of, within
 from onnx_oto.pipeline.feeding import parse_numbers, read_feeding
 from onnx_oto.pipeline.latency.making import Clock, clock_for
@@ -40,7 +41,10 @@ OPEN_SIZE = 32
 
 @dataclass(frozen=True, eq=False)
 class Ready:
-    """A model, data that fit it, and how to train: nothing is left that could be refused."""
+    """A model, data that fit it, and how to train: nothing is left that could be refused.
+
+    others: the preparation for samples of other shapes, where batches differ in that.
+    """
 
     opened: Opened
     serving: Serving
@@ -48,6 +52,7 @@ class Ready:
     dataset: data.Dataset
     feeding: Feeding
     goal: Goal = field(default_factory=Goal)
+    others: tuple[Preparation, ...] = ()
 
 
 def make_ready(
@@ -86,13 +91,18 @@ def make_ready(
     if options.prunes:
         with clock_for(opened, options, feeding, say) as clock:
             feeding, goal = _rehearse(opened, served, opening, feeding, options, say, clock)
-    dataset = _dataset(opened, preparation, opening, options)
+    (preparation, *others), dataset = _dataset(opened, served, preparation, opening, options)
+    if options.patience is not None and dataset.val is None:
+        raise UsageError(
+            f"patience is for validation data, and none of '{source}' are: set some apart with --val-share, or leave "
+            "it out"
+        )
     for note in dataset.notes:
         say(note)
     _, shrunk = data.fit_batch(opening.train.samples, options.batch)
     if shrunk:
         say(shrunk)
-    return Ready(opened, served, preparation, dataset, feeding, goal)
+    return Ready(opened, served, preparation, dataset, feeding, goal, tuple(others))
 
 
 def _opened_data(
@@ -126,7 +136,7 @@ def _prepared(
         batch, _ = data.fit_batch(opening.train.samples, options.batch)
     spec = TrainingSpec(
         trainable=names,
-        loss=options.make_loss(),
+        loss=_weighed(options.make_loss(), options, opening),
         batch=batch,
         shards=min(options.shards, batch),
         output=options.model_output,
@@ -140,6 +150,15 @@ def _prepared(
     preparation = prepare(model, spec, backend)
     require_samples(preparation.feeds)
     return preparation
+
+
+def _weighed(loss: Loss, options: TrainOptions, opening: data.Opening | None) -> Loss:
+    """Return a loss with weights where samples, labels or shares of mixed ones have any."""
+    is_weighted = opening is not None and opening.train.weighted
+    is_mixed = bool(options.mixup) and loss.compares == "classes"
+    if options.class_weights is None and not is_weighted and not is_mixed:
+        return loss
+    return weighted(loss, mixed=is_mixed)
 
 
 def serving_of(opened: Opened, options: LossOptions, opening: data.Opening | None) -> Serving:
@@ -191,11 +210,23 @@ def open_inputs(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
 
 
 def _dataset(
-    opened: Opened, preparation: Preparation, opening: data.Opening, options: TrainOptions
-) -> data.Dataset:
-    """Return the data as the inputs and the loss read them."""
-    augment = data.Augment(options.flip, options.crop)
-    return fitted(opened, preparation.feeds, preparation.targets, opening, options, augment)
+    opened: Opened, serving: Serving, preparation: Preparation, opening: data.Opening, options: TrainOptions
+) -> tuple[tuple[Preparation, ...], data.Dataset]:
+    """Return the data as the inputs and the loss read them, and the preparations for the shapes of their batches."""
+    targets = {name: target for name, target in preparation.targets.items() if name not in MADE}
+    if options.mixup:
+        data.require_mixable(
+            {feed.name: data.Input(feed.shape, feed.dtype) for feed in preparation.feeds}, targets
+        )
+    dataset = fitted(opened, preparation.feeds, targets, opening, options, options.augment)
+    preparations: tuple[Preparation, ...] = (preparation,)
+    if options.pad_value is not None:
+        patterns = open_inputs(serving.served(opened.master))
+        scaled = bool(options.mean or options.std)
+        preparations, dataset = bucketed(preparation, dataset, options.pad_value, patterns, scaled=scaled)
+    if ENTRY_WEIGHT in preparation.targets or options.mixup:
+        dataset = data.weigh(dataset, targets, classes=options.class_weights, mixup=options.mixup)
+    return preparations, dataset
 
 
 def fitted(

@@ -39,6 +39,20 @@ def _metric(name: str, full: float, compact: float) -> dict[str, Any]:
     return {"name": name, "full": _finite(full), "compact": _finite(compact)}
 
 
+def _kept(history: History) -> dict[str, Any]:
+    """Return whose parameters were handed back, and by what they were chosen."""
+    kept = history.kept
+    if kept is None:
+        return {"epoch": len(history.epochs), "split": None, "value": None, "averaged": False, "early": False}
+    return {
+        "epoch": kept.epoch,
+        "split": kept.split,
+        "value": None if kept.value is None else _finite(kept.value),
+        "averaged": kept.averaged,
+        "early": kept.early,
+    }
+
+
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
@@ -97,6 +111,8 @@ class Trained:
             },
             "round_to": self.goal.rounding.block,
             "zeros": {"besides": self.besides},
+            "kept": _kept(self.history),
+            "waited": round(self.history.waited, 3),
             "seconds": round(self.seconds, 2),
             "run": str(self.run),
         }

@@ -1,4 +1,4 @@
-"""`train`: train once, compact, verify, measure."""
+"""`train`: train once, compact, verify, measure; and going on with a run that was left."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from onnx_oto import data
-from onnx_oto.errors import DivergedError
 from onnx_oto.gradients import GradientSession
-from onnx_oto.optim import Optimizer
 from onnx_oto.pipeline.finishing import finish
 from onnx_oto.pipeline.folder import (
+    BEFORE,
     CHECKPOINT,
     FILES,
     LAST_GOOD,
@@ -29,6 +27,7 @@ from onnx_oto.pipeline.folder import (
     claim,
     write_json,
 )
+from onnx_oto.pipeline.going_on import Going, Stamp, stamp
 from onnx_oto.pipeline.latency.table import write_table
 from onnx_oto.pipeline.optimizing import make_optimizer
 from onnx_oto.pipeline.options import TrainOptions
@@ -41,17 +40,33 @@ from onnx_oto.runtime.limits import UNLIMITED, limited
 from onnx_oto.training import (
     ClipNorm,
     History,
+    Keeper,
     MetricsFile,
     Observer,
     Observers,
+    Places,
+    Position,
     Recipe,
     Schedule,
-    save_checkpoint,
+    Selection,
     total_steps,
 )
 from onnx_oto.training import train as run_loop
-from onnx_oto.training.checkpoint import Position
 from onnx_oto.training.evaluate import require_measurable
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who watches a run: `observer` gets the events of training, `say` sentences about what is done.
+
+    stop: asked between two steps and after the last one whether to leave the run at a checkpoint; `listening` is
+    entered while it is asked.
+    """
+
+    observer: Observer | None = None
+    say: Say = lambda text: None
+    stop: Callable[[], bool] | None = None
+    listening: AbstractContextManager[object] = field(default_factory=nullcontext)
 
 
 def train(
@@ -70,58 +85,77 @@ def train(
 
     Everything that can be refused is refused before the first step: a model that cannot be trained or
     compacted (a rehearsal on random groups is verified), data that do not fit, a folder that holds something
-    that this run reads, or did not come from an earlier one. `say` gets sentences about what
-    is done, `observer` the events of training. `stop` is asked between two steps and after the last one whether to
-    leave it at a checkpoint; `listening` is entered while it is asked. Files: trained.onnx, compact.onnx,
-    metrics.jsonl, checkpoint.npz, result.json; last-good.npz when training diverges; run.toml, the settings
+    that this run reads, or did not come from an earlier one. Files: trained.onnx, compact.onnx, metrics.jsonl,
+    checkpoint.npz and the one before it, result.json; last-good.npz when training diverges; run.toml, the settings
     (`record`: those of another verb that this run is the work of). Whatever fails after the last step, trained.onnx is
-    written, and the error says so.
+    written, and the error says so. For the seams see `Watch`.
     """
     options = (options or TrainOptions()).resolved()
     record = record or Record("train", options, {"model": path, "data": source})
+    with claim(run, verb=record.verb, overwrite=options.overwrite) as folder:
+        watch = Watch(observer, say, stop, listening or nullcontext())
+        return carry_out(folder, path, source, options, record, watch)
+
+
+def carry_out(
+    folder: RunFolder,
+    path: str | os.PathLike[str],
+    source: str | os.PathLike[str],
+    options: TrainOptions,
+    record: Record,
+    watch: Watch,
+    going: Going | None = None,
+) -> Trained:
+    """Do the work of a run in a folder that is claimed, see `train`. going: what it goes on from."""
     begin = time.perf_counter()
-    writes = [Output(Path(run) / name, model=name in MODELS) for name in (*FILES, MANIFEST)]
+    _require_apart(folder, path, source, options)
+    ready = make_ready(path, source, options, watch.say, cache=folder.path / UNPACKED)
+    stamped = stamp(path, source, options, ready.dataset)
+    if going is not None:
+        going.require_same(stamped, watch.say)
+    rescue = Rescue(folder, ready.opened.model, options, watch.say)
+    with rescue:
+        history, zeroed = _fit(ready, options, folder, rescue, watch, record, stamped, going)
+        target = options.share if options.prunes else 0.0
+        groups = max(sum(d.size for d in ready.opened.analysis.prunable), 1)
+        earlier = going.seconds if going is not None else 0.0
+        if history.stopped or (watch.stop is not None and watch.stop()):
+            history = replace(history, stopped=True)
+            seconds = earlier + time.perf_counter() - begin
+            return Trained(folder.path, target, zeroed / groups, seconds, history, chosen=zeroed)
+        watch.say("compacting, verifying, measuring")
+        for name in MODELS:
+            folder.place(name)
+        with limited(UNLIMITED):  # the model has proved itself, and nothing that was trained may be lost
+            removed, gain = finish(
+                ready.opened.model,
+                ready.opened.origins,
+                rescue.weights,
+                ready.dataset,
+                options,
+                folder.path,
+                ready.preparation.loss,
+                ready.serving,
+                ready.feeding,
+                ready.goal,
+            )
+        seconds = earlier + time.perf_counter() - begin
+        result = Trained(folder.path, target, removed / groups, seconds, history, gain, zeroed, ready.goal)
+        write_json(folder.place(RESULT), {**result.as_json(), "options": options.as_json()})
+        return result
+
+
+def _require_apart(
+    folder: RunFolder, path: str | os.PathLike[str], source: str | os.PathLike[str], options: TrainOptions
+) -> None:
+    """Raise UsageError when the run would replace what it reads. The table of an earlier run stays where it is."""
+    writes = [Output(folder.path / name, model=name in MODELS) for name in (*FILES, MANIFEST)]
     reads = files_read(path, options, source)
     if options.tokenizer is not None:
         reads[Path(options.tokenizer)] = "the tokenizer"
     require_apart(reads, writes, "give another folder")
-    others = [each for each in writes if Path(each.path).name != TABLE]  # the table of an earlier run stays
+    others = [each for each in writes if Path(each.path).name != TABLE]
     require_apart(*with_table(reads, others, options.table), "give another table")
-    with claim(run, verb=record.verb, overwrite=options.overwrite) as folder:
-        ready = make_ready(path, source, options, say, cache=folder.path / UNPACKED)
-        rescue = Rescue(folder, ready.opened.model, options, say)
-        with rescue:
-            history, zeroed = _fit(
-                ready, options, folder, rescue, observer, stop, listening or nullcontext(), record
-            )
-            target = options.share if options.prunes else 0.0
-            groups = max(sum(d.size for d in ready.opened.analysis.prunable), 1)
-            if history.stopped or (stop is not None and stop()):
-                history = replace(history, stopped=True)
-                seconds = time.perf_counter() - begin
-                return Trained(folder.path, target, zeroed / groups, seconds, history, chosen=zeroed)
-            say("compacting, verifying, measuring")
-            for name in MODELS:
-                folder.place(name)
-            with limited(UNLIMITED):  # the model has proved itself, and nothing that was trained may be lost
-                removed, gain = finish(
-                    ready.opened.model,
-                    ready.opened.origins,
-                    rescue.weights,
-                    ready.dataset,
-                    options,
-                    folder.path,
-                    ready.preparation.loss,
-                    ready.serving,
-                    ready.feeding,
-                    ready.goal,
-                )
-            seconds = time.perf_counter() - begin
-            result = Trained(
-                folder.path, target, removed / groups, seconds, history, gain, zeroed, ready.goal
-            )
-            write_json(folder.place(RESULT), {**result.as_json(), "options": options.as_json()})
-            return result
 
 
 def _fit(
@@ -129,14 +163,14 @@ def _fit(
     options: TrainOptions,
     folder: RunFolder,
     rescue: Rescue,
-    observer: Observer | None,
-    stop: Callable[[], bool] | None,
-    listening: AbstractContextManager[object],
+    watch: Watch,
     record: Record,
+    stamped: Stamp,
+    going: Going | None,
 ) -> tuple[History, int]:
     """Return what happened and how many groups are zero; the weights, once the last step is taken, are in `rescue`."""
     with limited(options.limits):
-        session = ready.preparation.build()
+        session = ready.preparation.build(ready.others)
     try:
         optimizer = make_optimizer(
             ready.opened.analysis, session, options, _steps(ready, options), ready.goal
@@ -145,20 +179,56 @@ def _fit(
         require_measurable(
             session.predict, ready.dataset.test, recipe.loss, recipe.metrics, providers=recipe.providers
         )
-        folder.begin()
-        settled: dict[str, Any] = {"shards": session.shards, "backend": ready.preparation.backend.name}
-        if ready.goal.table is not None:  # what was measured is stored: a repeated run reads it
-            write_table(ready.goal.table, folder.place(TABLE))
-            settled["table"] = folder.place(TABLE)
+        selection = Selection.of(
+            session, ema=options.ema, choose=ready.dataset.val is not None, patience=options.patience
+        )
+        if going is None:
+            folder.begin()
+            start = None
+        else:
+            start = going.enter(folder, session, optimizer, selection.parts)
+        settled = _settled(ready, session, folder, start)
         record.write(folder, **settled)
+        keeper = Keeper(
+            Places(*(folder.place(name) for name in (CHECKPOINT, BEFORE, LAST_GOOD))),
+            stamped.settled(options, settled).as_json(),
+            selection.parts,
+            minutes=options.checkpoint_minutes,
+        )
+        if going is not None and going.anew and start is not None:
+            keeper.save(session, optimizer, start)
+            going.leave_behind(folder)
         with MetricsFile(folder.place(METRICS)) as metrics:
-            watching = Observers((rescue, metrics, observer) if observer else (rescue, metrics))
-            with listening:
-                history = _run(session, optimizer, ready.dataset, recipe, options, folder, watching, stop)
+            watching = Observers((rescue, metrics, *([watch.observer] if watch.observer else [])))
+            with watch.listening:
+                history = run_loop(
+                    session,
+                    optimizer,
+                    ready.dataset,
+                    recipe,
+                    observer=watching,
+                    stop=watch.stop,
+                    keeper=keeper,
+                    start=start,
+                    selection=selection,
+                )
         return history, optimizer.zeroed
     finally:
         rescue.take(session)
         session.close()
+
+
+def _settled(
+    ready: Ready, session: GradientSession, folder: RunFolder, start: Position | None
+) -> dict[str, Any]:
+    """Return what was found out or measured, by setting: it is stored, and read when the run goes on or is repeated."""
+    settled: dict[str, Any] = {"shards": session.shards, "backend": ready.preparation.backend.name}
+    if ready.goal.table is not None:
+        place = folder.place(TABLE)
+        if start is None:
+            write_table(ready.goal.table, place)
+        settled["table"] = place
+    return settled
 
 
 def _steps(ready: Ready, options: TrainOptions) -> int:
@@ -181,32 +251,5 @@ def _recipe(ready: Ready, options: TrainOptions) -> Recipe:
         accumulate=options.accumulate,
         transforms=() if options.clip_norm is None else (ClipNorm(options.clip_norm),),
         skip_bad_steps=options.skip_bad_steps,
+        loaders=options.loaders,
     )
-
-
-def _run(
-    session: GradientSession,
-    optimizer: Optimizer,
-    dataset: data.Dataset,
-    recipe: Recipe,
-    options: TrainOptions,
-    folder: RunFolder,
-    observer: Observer,
-    stop: Callable[[], bool] | None,
-) -> History:
-    """Train; when it diverges, the last good state is written before the error goes on."""
-    try:
-        return run_loop(
-            session,
-            optimizer,
-            dataset,
-            recipe,
-            observer=observer,
-            stop=stop,
-            checkpoint=folder.place(CHECKPOINT),
-            run=options.as_json(),
-        )
-    except DivergedError as error:
-        place = folder.place(LAST_GOOD)
-        save_checkpoint(place, session, optimizer, Position(), run=options.as_json())
-        raise DivergedError(f"{error}; the parameters before it are in '{place}'") from None

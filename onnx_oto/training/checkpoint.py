@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from onnx_oto.data.archive import read_arrays
 from onnx_oto.errors import DataError, StorageError, UsageError, one_line
 from onnx_oto.gradients import GradientSession
-from onnx_oto.model.files.replace import replacing
+from onnx_oto.model.files.replace import together
 from onnx_oto.optim import Optimizer
 from onnx_oto.training.events import EpochEnded
 
@@ -48,7 +48,7 @@ class Position:
 
     The next batch is number `batch` of epoch `epoch` (both from 0), the first of a step; `step` steps were taken and
     `skipped` left out. losses: sum of the losses of the current epoch's steps so far; history: the epochs that are
-    done.
+    done; seconds: that it took so far.
     """
 
     epoch: int = 0
@@ -57,6 +57,7 @@ class Position:
     losses: float = 0.0
     skipped: int = 0
     history: tuple[EpochEnded, ...] = ()
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +85,11 @@ def save_checkpoint(
     *,
     run: Mapping[str, Any] | None = None,
     parts: Mapping[str, Part] | None = None,
+    before: str | os.PathLike[str] | None = None,
 ) -> None:
     """Write the state of a run; an existing file is replaced in one step, or left as it was.
 
+    before: where that one is kept then; whenever the process is killed, `path` holds a complete checkpoint.
     Raises StorageError when the disk does not take it; the temporary file is removed then.
     """
     buffers = session.buffers
@@ -107,7 +110,7 @@ def save_checkpoint(
     }
     for name, part in (parts or {}).items():
         arrays |= {f"{_PART}{name}.{key}": value for key, value in part.state().items()}
-    _write(Path(path), arrays)
+    _write(Path(path), arrays, None if before is None else Path(before))
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -180,11 +183,15 @@ def _parse(arrays: dict[str, Array]) -> Checkpoint:
     )
 
 
-def _write(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write the arrays in place of `path`, atomically (see `onnx_oto.model.files.saving`)."""
+def _write(path: Path, arrays: Mapping[str, Array], before: Path | None) -> None:
+    """Write the arrays in place of `path`, atomically (see `onnx_oto.model.files.replace`)."""
     try:
-        with replacing(path) as file:
-            savez: Any = np.savez  # its stubs take every keyword for `allow_pickle`
-            savez(file, **arrays)
+        with together() as files:
+            target = files.claim(path)
+            if before is not None and target.exists():
+                files.keeping(target, files.claim(before))
+            with files.writing(target) as file:
+                savez: Any = np.savez  # its stubs take every keyword for `allow_pickle`
+                savez(file, **arrays)
     except OSError as error:
         raise StorageError(f"cannot write {str(path)!r}: {error.strerror or error}") from None

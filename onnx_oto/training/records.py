@@ -1,8 +1,11 @@
 """metrics.jsonl: one JSON object per line, appended and flushed, so that a killed training can be read too.
 
 Keys of a step and an epoch: kind ("step" or "epoch"), epoch, step, loss, lr, phase ("observe", "shrink", "finish"
-or "done"), zeroed, target, seconds, skipped. An epoch line has metric, value, test_loss and further (the other metrics
-by name) too. A line of kind "skipped", for a step that was left out: epoch, step, reason, skipped, allowed.
+or "done"), zeroed, target, seconds, skipped, waited (seconds until batches were there). An epoch line has metric,
+value, test_loss and further (the other metrics by name), split (the data that these are of) and best too. A line of
+kind "skipped", for a step that was left out: epoch, step, reason, skipped, allowed. One of kind "kept", at the end,
+says which parameters are handed back where that are not those of the last step: epoch, epochs, step, split, metric,
+value, averaged, early.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ from types import TracebackType
 from typing import Any
 
 from onnx_oto.errors import StorageError
-from onnx_oto.training.events import EpochEnded, Event, Skipped, Stepped
+from onnx_oto.model.files.replace import replacing
+from onnx_oto.training.checkpoint import Position
+from onnx_oto.training.events import EpochEnded, Event, Kept, Skipped, Stepped
 
 
 class MetricsFile:
@@ -48,6 +53,8 @@ class MetricsFile:
             self._write({"kind": "epoch", **asdict(event)})
         elif isinstance(event, Skipped):
             self._write({"kind": "skipped", **asdict(event)})
+        elif isinstance(event, Kept):
+            self._write({"kind": "kept", **asdict(event)})
         elif isinstance(event, Stepped) and event.step % self._every == 0:
             self._write({"kind": "step", **asdict(event)})
 
@@ -61,6 +68,32 @@ class MetricsFile:
 
     def _failure(self, error: OSError) -> StorageError:
         return StorageError(f"cannot write {str(self._path)!r}: {error.strerror or error}")
+
+
+def cut_back(path: str | os.PathLike[str], position: Position) -> None:
+    """Take out of a file what lies behind a position: those steps will be taken again. Raises StorageError."""
+    path = Path(path)
+    try:
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        with replacing(path) as file:
+            file.writelines(line for line in lines if _lies_before(line, position))
+    except OSError as error:
+        raise StorageError(f"cannot write '{path}': {error.strerror or error}") from None
+
+
+def _lies_before(line: bytes, position: Position) -> bool:
+    """Say whether a line tells of what came before; one that a killed process left half does not."""
+    try:
+        record = json.loads(line)
+        if record["kind"] == "epoch":
+            return int(record["epoch"]) <= position.epoch
+        if record["kind"] == "kept":
+            return False  # it is told again at the end
+        if record["kind"] == "skipped":
+            return int(record["skipped"]) <= position.skipped
+        return int(record["step"]) <= position.step
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _plain(value: Any) -> Any:

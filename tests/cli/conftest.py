@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,21 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper, parser
+
+HEARD = [each for each in signal.Signals if each.name in ("SIGHUP", "SIGINT", "SIGTERM")]
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """Children hear signals even where these tests run in the background, which ignores some."""
+    before = {number: signal.getsignal(number) for number in HEARD}
+    for number, handler in before.items():
+        if handler is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -27,6 +27,7 @@ from onnx_oto.pipeline.options import (
     VerifyOptions,
 )
 from onnx_oto.pipeline.recording import Record
+from onnx_oto.pipeline.resume_options import ResumeOptions
 from onnx_oto.settings import Setting, Settings, setting, settings_of
 from onnx_oto.settings.base import flat
 from onnx_oto.settings.checks import share
@@ -41,6 +42,7 @@ OPTIONS: dict[str, type[Settings]] = {
     "demo": DemoOptions,
     "inspect": InspectOptions,
     "prune": PruneOptions,
+    "resume": ResumeOptions,
     "train": TrainOptions,
     "verify": VerifyOptions,
 }

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,6 @@ from onnx_oto.pipeline.folder import CHECKPOINT, MANIFEST, METRICS, SETTINGS
 
 CODES = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143}
 OLD = b"what was there before"
-
-
-@pytest.fixture(autouse=True)
-def heard() -> Iterator[None]:
-    """Children hear signals even where these tests run in the background, which ignores some."""
-    before = {number: signal.getsignal(number) for number in CODES}
-    for number, handler in before.items():
-        if handler is signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def start(*arguments: Any, code: str = "") -> subprocess.Popen[str]:

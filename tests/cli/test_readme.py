@@ -50,6 +50,16 @@ RECIPES = {
         }""",
         {"table": (10, 8), "s1": (8,), "b1": (8,), "w1": (8, 16), "w2": (16, 8), "w3": (8, 10)},
     ),
+    "words": (
+        """ <ir_version: 8, opset_import: ["" : 17]>
+        words (int64[N,L] ids) => (float[N,L,10] logits) {
+            e = Gather(table, ids)
+            u = MatMul(e, w1)
+            g = Relu(u)
+            logits = MatMul(g, w2)
+        }""",
+        {"table": (10, 8), "w1": (8, 16), "w2": (16, 10)},
+    ),
     "segment": (
         """ <ir_version: 8, opset_import: ["" : 17]>
         segment (float[N,3,8,8] image) => (float[N,2,8,8] logits) {
@@ -104,6 +114,9 @@ def samples() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     following = np.roll(ids, -1, axis=1)
     following[:, -1] = -100
     yield "tokens", ids, following
+    ends = rng.integers(2, 24, 48)[:, None]
+    words = np.where(np.arange(24) < ends, rng.integers(1, 10, (48, 24)), 0)
+    yield "words", words, words
     images = rng.integers(0, 256, (48, 8, 8, 3), np.uint8)
     masks = (images[..., 0] > 127).astype(np.uint8)
     masks[:, 0] = 255

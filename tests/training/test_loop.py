@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import weakref
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnx_oto.data import Dataset
+from onnx_oto.data import Batch, Dataset
 from onnx_oto.errors import DataError, DivergedError, StorageError, UsageError
 from onnx_oto.optim import Dense, Dhspg, GroupIndex, Optimizer, Plan, Sgd
 from onnx_oto.training import (
     ClipNorm,
     EpochEnded,
     Event,
+    Keeper,
     MetricsFile,
     Observers,
+    Places,
+    Position,
     Recipe,
     Schedule,
     Skipped,
@@ -100,6 +104,40 @@ def test_the_target_is_met_and_the_rest_still_predicts(
     assert history.score.value > 0.85
 
 
+class Endless:
+    """Any number of batches, made when they are asked for; it notes how many of them there were at once."""
+
+    def __init__(self, samples: int) -> None:
+        self.samples, self.most = samples, 0
+        self.alive: list[None] = []  # appending is atomic
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def batch(self, indices: np.ndarray, rng: np.random.Generator | None) -> Batch:
+        x = np.random.default_rng(int(indices[0])).standard_normal((len(indices), 6)).astype(np.float32)
+        self.alive.append(None)
+        self.most = max(self.most, len(self.alive))
+        weakref.finalize(x, self.freed)
+        return Batch({"x": x}, {"y": indices % 3}, indices)
+
+    def freed(self) -> None:
+        self.alive.pop()
+
+
+@pytest.mark.parametrize("loaders", [1, 3])
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_batches_are_gone_when_they_were_used(make_session: Any, loaders: int, accumulate: int) -> None:
+    """In training and in evaluation: memory does not grow with the data."""
+    source = Endless(1600)
+    rules = recipe(
+        2, batch=8, evaluation_batch=8, loaders=loaders, accumulate=accumulate, lr=lambda step: 1e-3
+    )
+    train(make_session(), Dense(Sgd(), SIZE), Dataset(source, source), rules)
+    assert source.most <= loaders + 3
+    assert not source.alive
+
+
 def test_evaluation_can_be_rare_but_the_last_epoch_has_one(
     make_session: Any, make_dataset: Callable[..., Dataset]
 ) -> None:
@@ -141,14 +179,14 @@ def test_stop_and_go_on_equals_an_uninterrupted_run(
         data,
         rules,
         stop=lambda: next(asked) >= stop_at,
-        checkpoint=path,
+        keeper=Keeper(Places(path)),
     )
     assert stopped.stopped
     assert first.steps % accumulate == 0 or bad
     second, optimizer = session(seed=99), dhspg(hidden_units, total)
     progress = restore(load_checkpoint(path), second, optimizer)
     assert second.steps == first.steps
-    history = train(second, optimizer, data, rules, start=progress, checkpoint=path)
+    history = train(second, optimizer, data, rules, start=progress, keeper=Keeper(Places(path)))
 
     assert history.steps == expected.steps
     assert history.skipped == expected.skipped
@@ -167,7 +205,13 @@ def test_a_checkpoint_is_written_every_epoch_and_knows_the_run(
 ) -> None:
     path = tmp_path / "state.npz"
     session = make_session()
-    train(session, Dense(Sgd(), SIZE), make_dataset(), recipe(2), checkpoint=path, run={"model": "m.onnx"})
+    train(
+        session,
+        Dense(Sgd(), SIZE),
+        make_dataset(),
+        recipe(2),
+        keeper=Keeper(Places(path), {"model": "m.onnx"}),
+    )
     content = load_checkpoint(path)
     assert content.run == {"model": "m.onnx"}
     assert (content.progress.epoch, content.progress.batch, content.progress.step) == (2, 0, 12)
@@ -377,13 +421,39 @@ def test_a_bad_loss_ends_training_in_that_step_with_the_parameters_before(
             make_dataset(),
             recipe(),
             observer=recorder,
-            checkpoint=tmp_path / "s.npz",
+            keeper=Keeper(Places(tmp_path / "s.npz", good=tmp_path / "good.npz")),
         )
     assert session.steps == 9
     assert len(recorder.of(Stepped)) == 8
     np.testing.assert_array_equal(session.params, good.params)
     assert np.isfinite(session.buffers["mean"]).all()
-    assert load_checkpoint(tmp_path / "s.npz").progress.step == 6
+    assert (tmp_path / "good.npz").read_bytes() == (tmp_path / "s.npz").read_bytes()
+    assert load_checkpoint(tmp_path / "good.npz").progress.step == 6
+
+
+def test_checkpoints_within_an_epoch_and_the_one_before(
+    tmp_path: Path, make_session: Any, make_dataset: Callable[..., Dataset]
+) -> None:
+    """Each state of a run of two epochs of six steps is written; going on from the one before gives the same."""
+    path, before = tmp_path / "s.npz", tmp_path / "before.npz"
+    keeper = Keeper(Places(path, before), minutes=0)
+    session, optimizer = make_session(), Dense(Sgd(), SIZE)
+    seen: list[Position] = []
+
+    class Watching:
+        def notice(self, event: Any) -> None:
+            if isinstance(event, Stepped) and event.step > 1:
+                seen.append(load_checkpoint(path).progress)
+                if event.step > 2:
+                    assert load_checkpoint(before).progress == seen[-2]
+
+    train(session, optimizer, make_dataset(), recipe(2), keeper=keeper, observer=Watching())
+    assert [position.step for position in seen] == list(range(1, 12))
+    second, other = make_session(seed=9), Dense(Sgd(), SIZE)
+    start = restore(load_checkpoint(before), second, other)
+    assert (start.epoch, start.batch, start.step) == (1, 5, 11)
+    train(second, other, make_dataset(), recipe(2), start=start)
+    np.testing.assert_array_equal(second.params, session.params)
 
 
 def test_a_bad_gradient_is_named_before_it_is_used(
@@ -406,9 +476,9 @@ def test_a_last_step_that_diverges_is_noticed_before_anything_is_written(
     train(good, Dense(Sgd(), SIZE), make_dataset(), short, stop=lambda: next(asked) >= last - 1)
     session = make_session()
     with pytest.raises(DivergedError, match=rf"in step {last} parameter 'w1' became nan.*Lower the"):
-        train(session, Dense(Sgd(), SIZE), make_dataset(), short, checkpoint=tmp_path / "s.npz")
+        train(session, Dense(Sgd(), SIZE), make_dataset(), short, keeper=Keeper(Places(tmp_path / "s.npz")))
     np.testing.assert_array_equal(session.params, good.params)
-    assert not (tmp_path / "s.npz").exists()
+    assert load_checkpoint(tmp_path / "s.npz").progress == Position()
 
 
 def test_a_running_statistic_that_is_not_finite_is_noticed(
@@ -449,9 +519,12 @@ def test_metrics_are_one_json_object_per_line(
         ("step", 12),
         ("epoch", 12),
     ]
-    keys = "kind epoch step loss lr phase zeroed target seconds skipped"
+    keys = "kind epoch step loss lr phase zeroed target seconds skipped waited"
     assert set(lines[0]) == set(keys.split())
-    assert set(lines[1]) == {*lines[0], "metric", "value", "test_loss", "further"}
+    assert set(lines[1]) == {
+        *lines[0],
+        *("metric", "value", "test_loss", "further", "split", "best"),
+    }
     assert lines[1]["metric"] == "accuracy"
     with MetricsFile(path) as metrics:
         metrics.notice(Stepped(1, 10, 10, math.nan, 0.1, "done", 0, None, 0.1))

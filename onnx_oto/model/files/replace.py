@@ -79,6 +79,11 @@ class Replacements:
             yield file
         self._ready.append((temporary, target))
 
+    def keeping(self, path: Path, target: Path) -> None:
+        """Let a claimed target be a copy of what `path` holds now, when all take their places."""
+        with self.writing(target) as file, open(path, "rb") as source:
+            shutil.copyfileobj(source, file)
+
     @contextlib.contextmanager
     def creating(self, path: Path, *, like: Path) -> Iterator[BinaryIO]:
         """Open a file that nobody reads yet under its own name; it is removed unless all files take their places.

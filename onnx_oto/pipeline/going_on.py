@@ -1,0 +1,183 @@
+"""What a checkpoint knows of its run, and how a run goes on from one."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+from onnx_oto import __version__, data
+from onnx_oto.errors import DataError, UsageError
+from onnx_oto.gradients import GradientSession
+from onnx_oto.optim import Optimizer
+from onnx_oto.pipeline import identity
+from onnx_oto.pipeline.folder import LAST_GOOD, METRICS, RunFolder
+from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.pipeline.preparing import Say
+from onnx_oto.settings import settings_of
+from onnx_oto.settings.base import plain
+from onnx_oto.training import Checkpoint, Position, restore
+from onnx_oto.training.checkpoint import Part
+from onnx_oto.training.records import cut_back
+
+FREE = ("limit_memory", "limit_time", "skip_latency", "python", "threads", "checkpoint_minutes", "loaders")
+"""Settings that no step depends on: they may change when a run goes on."""
+
+SETTLED = ("shards", "backend")
+"""Settings that a run decides for itself where they are left open."""
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """By what a run is recognised. settings: by field; the others: see `identity`. files: those that settings name."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def settled(self, options: TrainOptions, settled: Mapping[str, Any]) -> Stamp:
+        """Return the stamp of a run whose open settings were decided."""
+        return replace(self, settings=_settings(replace(options, **settled)))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {name: dict(getattr(self, name)) for name in self.__dataclass_fields__}
+
+
+def stamp(
+    path: str | os.PathLike[str],
+    source: str | os.PathLike[str],
+    options: TrainOptions,
+    dataset: data.Dataset,
+) -> Stamp:
+    """Return the stamp of a run, its settings as they are. Raises StorageError."""
+    named = {name: value for name, value in _paths(options).items() if name != "table"}
+    return Stamp(
+        _settings(options),
+        identity.of_model(path),
+        {**identity.of_path(source), **identity.of_dataset(dataset)},
+        {name: facts for name, value in named.items() if (facts := identity.of_path(value))},
+        _versions(),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Going:
+    """How a run goes on.
+
+    checkpoint: from where, None for the beginning. same_data: data whose times alone have changed are the same.
+    anew: whether it goes on otherwise than it would have: from before it diverged, or at another learning rate.
+    """
+
+    checkpoint: Checkpoint | None = None
+    same_data: bool = False
+    anew: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """What the run took so far."""
+        return 0.0 if self.checkpoint is None else self.checkpoint.progress.seconds
+
+    def require_same(self, now: Stamp, say: Say) -> None:
+        """Raise UsageError for another model or settings and DataError for other data; say what else is new."""
+        if self.checkpoint is None:
+            return
+        before = Stamp(**{name: self.checkpoint.run.get(name, {}) for name in Stamp.__dataclass_fields__})
+        self._require_settings(before.settings, now.settings)
+        if dict(before.model) != dict(now.model):
+            raise UsageError(
+                "the model is not the one that the run began with: give that one with --model, or start a new run"
+            )
+        for name, facts in before.files.items():
+            if difference := identity.changed(facts, now.files.get(name, {})):
+                raise UsageError(
+                    f"the file of --{name.replace('_', '-')} has changed since the run began ({difference}): put it "
+                    "back, or start a new run"
+                )
+        self._require_data(before.data, now.data)
+        for name, version in before.versions.items():
+            if now.versions.get(name) != version:
+                say(
+                    f"{name} was {version} and is {now.versions.get(name)} now: what follows may differ in the last "
+                    "digits from what it would have been"
+                )
+
+    def _require_settings(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        for name in now:
+            if before.get(name) == now[name] or (name == "lr" and self.anew):
+                continue
+            key = name.replace("_", "-")
+            way = "give it as --lr" if name == "lr" else "put it back, or start a new run"
+            raise UsageError(
+                f"{key} is {now[name]!r} in run.toml, and the run began with {before.get(name)!r}: {way}"
+            )
+
+    def _require_data(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        known = dict(before), dict(now)
+        if self.same_data:
+            for facts in known:
+                facts.pop("times", None)
+        if difference := identity.changed(*known):
+            way = (
+                "if they are the same all the same, say so with --same-data"
+                if difference == identity.WRITTEN
+                else "put them back, or start a new run"
+            )
+            raise DataError(f"the data have changed since the run began ({difference}): {way}")
+
+    def enter(
+        self,
+        folder: RunFolder,
+        session: GradientSession,
+        optimizer: Optimizer,
+        parts: Mapping[str, Part] | None = None,
+    ) -> Position:
+        """Take over the folder and put the state into session, optimizer and parts; return where to go on.
+
+        What metrics.jsonl holds of steps that will be taken again goes.
+        """
+        folder.go_on()
+        saved = self.checkpoint
+        position = Position() if saved is None else restore(saved, session, optimizer, parts)
+        cut_back(folder.place(METRICS), position)
+        return position
+
+    def leave_behind(self, folder: RunFolder) -> None:
+        """Forget that the run diverged, once a checkpoint holds how it goes on."""
+        (folder.path / LAST_GOOD).unlink(missing_ok=True)
+
+
+def _settings(options: TrainOptions) -> dict[str, Any]:
+    """Return the settings that steps depend on, as JSON values."""
+    paths = _paths(options)
+    return {
+        each.name: plain(getattr(options, each.name))
+        for each in settings_of(type(options))
+        if each.about.recorded and each.name not in FREE and each.name not in paths and each.name != "table"
+    }
+
+
+def _paths(options: TrainOptions) -> dict[str, PurePath]:
+    values = {each.name: getattr(options, each.name) for each in settings_of(type(options))}
+    return {name: value for name, value in values.items() if isinstance(value, PurePath)}
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of what computes."""
+    import onnxruntime
+
+    return {
+        "onnx-oto": __version__,
+        "onnxruntime": onnxruntime.__version__,
+        "numpy": np.__version__,
+        "onnx": metadata.version("onnx"),
+        "the processor": platform.machine(),
+    }

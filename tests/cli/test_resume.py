@@ -1,0 +1,266 @@
+"""Going on with a run that was left: the same bytes, and a refusal wherever they would not be."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onnx_oto.training import load_checkpoint
+
+RUN = ["--epochs", "6", "--batch", "16", "--shards", "1", "--skip-latency"]
+MODELS = ("trained.onnx", "compact.onnx")
+STOP = """
+import os, signal, sys
+import onnx_oto.training.loop as loop
+before, calls = loop.evaluate, []
+def stopping(*arguments, **options):
+    calls.append(1)
+    if len(calls) == {call}:
+        {what}
+    return before(*arguments, **options)
+loop.evaluate = stopping
+from onnx_oto.cli import main
+main()
+"""
+FULL = "raise OSError(28, 'No space left on device')"
+
+
+@pytest.fixture(scope="module")
+def inputs(model: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a model and data, and a run that nobody left."""
+    folder = tmp_path_factory.mktemp("resume")
+    shutil.copy(model, folder / "tiny.onnx")
+    shutil.copy(data, folder / "spots.npz")
+    done = oto("train", "tiny.onnx", "--data", "spots.npz", "--run", "whole", *RUN, at=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def left(inputs: Path, tmp_path: Path) -> Path:
+    """Return a copy of the folder with a run that was left after its third epoch."""
+    folder = tmp_path / "copy"
+    shutil.copytree(inputs, folder)
+    leave(folder)
+    return folder
+
+
+def oto(*arguments: str, at: Path, code: str = "") -> subprocess.CompletedProcess[str]:
+    """Run `onnx-oto` in a folder; `code` is run in its place."""
+    how = ["-c", code] if code else ["-m", "onnx_oto"]
+    return subprocess.run(
+        [sys.executable, *how, *arguments], cwd=at, capture_output=True, text=True, check=False, timeout=600
+    )
+
+
+def leave(folder: Path, what: str = "os.kill(os.getpid(), signal.SIGKILL)", *more: str) -> int:
+    """Begin a run and let something happen to it in its fourth epoch; return the exit code."""
+    code = STOP.format(call=4, what=what)
+    words = ["train", "tiny.onnx", "--data", "spots.npz", "--run", "run", *RUN, *more]
+    return oto(*words, at=folder, code=code).returncode
+
+
+def same(folder: Path) -> bool:
+    return all(
+        (folder / "run" / name).read_bytes() == (folder / "whole" / name).read_bytes() for name in MODELS
+    )
+
+
+def refusal(folder: Path, code: int, *arguments: str) -> str:
+    """Return the one line that `resume` refuses with; nothing in the folder of the run changes."""
+    (folder / "run/.onnx-oto.lock").unlink(missing_ok=True)
+    before = {path.name: path.read_bytes() for path in (folder / "run").iterdir()}
+    done = oto("resume", "run", *arguments, at=folder)
+    assert done.returncode == code, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert {path.name: path.read_bytes() for path in (folder / "run").iterdir()} == before
+    return lines[0]
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_after_a_signal_the_same_comes_out(inputs, tmp_path, number):
+    folder = tmp_path / "copy"
+    shutil.copytree(inputs, folder)
+    code = leave(folder, f"os.kill(os.getpid(), signal.{number})")
+    assert code == (-9 if number == "SIGKILL" else 128 + getattr(signal, number))
+    done = oto("resume", "run", at=folder)
+    assert done.returncode == 0, done.stderr
+    assert "going on in epoch" in done.stderr
+    assert same(folder)
+    lines = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
+    assert [each["epoch"] for each in lines if each["kind"] == "epoch"] == [1, 2, 3, 4, 5, 6]
+    whole = [json.loads(line) for line in (folder / "whole/metrics.jsonl").read_text().splitlines()]
+    timed = {"seconds": 0, "waited": 0}
+    assert [{**each, **timed} for each in lines] == [{**each, **timed} for each in whole]
+    assert (folder / "run/run.toml").read_bytes() == (folder / "whole/run.toml").read_bytes()
+
+
+def test_a_full_disk(inputs, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(inputs, folder)
+    assert leave(folder, FULL) == 8
+    assert oto("resume", "run", at=folder).returncode == 0
+    assert same(folder)
+
+
+def test_left_after_the_last_step(inputs, tmp_path):
+    """What is left is to cut, verify and measure."""
+    folder = tmp_path / "copy"
+    shutil.copytree(inputs, folder)
+    kill = "import os, signal\nimport onnx_oto.pipeline.train as t\n"
+    kill += "t.finish = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
+    kill += "from onnx_oto.cli import main\nmain()"
+    words = ["train", "tiny.onnx", "--data", "spots.npz", "--run", "run", *RUN]
+    assert oto(*words, at=folder, code=kill).returncode == -9
+    assert not (folder / "run/trained.onnx").exists()
+    assert oto("resume", "run", at=folder).returncode == 0
+    assert same(folder)
+
+
+def test_kills_at_random_moments(tmp_path, monkeypatch):
+    """A sample of what tools/kill_resume.py does two hundred times."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "tools")
+    from kill_resume import Trial
+
+    trial = Trial(tmp_path, seed=3)
+    for number in range(4):
+        assert trial.killed(number)[1] == ""
+
+
+def test_a_complete_run_stays_as_it_is(inputs, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(inputs / "whole", folder / "run")
+    before = {path.name: path.read_bytes() for path in (folder / "run").iterdir()}
+    for name in ("result.json", ".onnx-oto.json"):  # killed when all was done
+        (folder / f"run/.{name}.lock").touch()
+    done = oto("resume", "run", at=folder)
+    assert (done.returncode, done.stdout) == (0, "the run is complete: its result is in 'run/result.json'\n")
+    found = json.loads(oto("resume", "run", "--json", at=folder).stdout)
+    assert found["params"]["after"] < found["params"]["before"]
+    assert {path.name: path.read_bytes() for path in (folder / "run").iterdir()} == before
+
+
+def test_the_newest_checkpoint_is_damaged(left):
+    """The one before is complete; where that is damaged too, nothing is touched."""
+    place = left / "run/checkpoint.npz"
+    place.write_bytes(place.read_bytes()[:-100])
+    done = oto("resume", "run", at=left)
+    assert done.returncode == 0
+    assert "checkpoint.npz' is damaged" in done.stderr
+    assert "the one before it is used" in done.stderr
+    assert same(left)
+
+
+def test_no_checkpoint_can_be_read(left):
+    for name in ("checkpoint.npz", "checkpoint-before.npz"):
+        (left / "run" / name).write_bytes(b"gone")
+    assert "checkpoint.npz' is damaged" in refusal(left, 8)
+
+
+def test_another_model(left):
+    place = left / "tiny.onnx"
+    before = place.read_bytes()
+    place.write_bytes(before.replace(b"tiny", b"tony"))
+    assert "the model is not the one that the run began with" in refusal(left, 2)
+    place.rename(left / "moved.onnx")
+    assert "tiny.onnx" in refusal(left, 8)
+    (left / "moved.onnx").write_bytes(before)
+    assert oto("resume", "run", "--model", "moved.onnx", at=left).returncode == 0
+    assert same(left)
+
+
+def test_other_data(left):
+    place = left / "spots.npz"
+    arrays = dict(np.load(place))
+    os.utime(place, (1, 1))  # contents that were read whole tell more than times
+    np.savez(left / "other.npz", **{**arrays, "y_train": arrays["y_train"][::-1]})
+    np.savez(left / "fewer.npz", **{name: array[:40] for name, array in arrays.items()})
+    assert "sampled contents of the train split differ" in refusal(left, 5, "--data", "other.npz")
+    assert "there were 96 and now 40 train samples" in refusal(left, 5, "--data", "fewer.npz")
+    assert oto("resume", "run", at=left).returncode == 0
+    assert same(left)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("batch = 16", "batch = 8", "batch is 8 in run.toml, and the run began with 16: put it back"),
+        ("lr = 0.1", "lr = 0.2", "lr is 0.2 in run.toml, and the run began with 0.1: give it as --lr"),
+        ("flip = false", "flip = true", "flip is True in run.toml"),
+    ],
+)
+def test_other_settings(left, old, new, text):
+    place = left / "run/run.toml"
+    assert old in place.read_text()
+    place.write_text(place.read_text().replace(old, new))
+    assert text in refusal(left, 2)
+
+
+def test_what_is_no_run(left, tmp_path):
+    (tmp_path / "run").mkdir()
+    assert "holds no run to go on with" in refusal(tmp_path, 2)
+    (left / "run/run.toml").unlink()
+    assert "was left before it had begun: start it again" in refusal(left, 2)
+
+
+def test_another_process_goes_on_with_it(inputs, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(inputs, folder)
+    words = ["train", "tiny.onnx", "--data", "spots.npz", "--run", "run", *RUN, "--epochs", "100000"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "onnx_oto", *words], cwd=folder, stderr=subprocess.DEVNULL
+    ) as process:
+        end = time.monotonic() + 300
+        while not (folder / "run/checkpoint.npz").exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        done = oto("resume", "run", at=folder)
+        process.kill()
+    assert done.returncode == 2
+    assert "another run is writing to" in done.stderr
+
+
+def test_after_a_divergence_a_lower_rate_goes_on_from_before_it(inputs, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(inputs, folder)
+    code = "import math, onnx_oto.training.loop as loop\nbefore = loop._Training.gradient\n"
+    code += "def gradient(self, group):\n    loss = before(self, group)\n"
+    code += "    sick = self.session.steps > 20 and self.recipe.lr.base > 0.05\n"
+    code += "    return math.nan if sick else loss\n"
+    code += "loop._Training.gradient = gradient\nfrom onnx_oto.cli import main\nmain()"
+    words = ["train", "tiny.onnx", "--data", "spots.npz", "--run", "run", *RUN]
+    done = oto(*words, at=folder, code=code)
+    assert done.returncode == 6, done.stderr
+    assert "the last checkpoint before it is in 'run/last-good.npz'" in done.stderr
+    assert load_checkpoint(folder / "run/last-good.npz").progress.step == 18
+    line = refusal(folder, 2)
+    assert "diverged after step 18 at a learning rate of 0.1" in line
+    assert "`onnx-oto resume run --lr 0.03`" in line
+    done = oto("resume", "run", "--lr", "0.03", at=folder, code=code)
+    assert done.returncode == 0, done.stderr
+    assert not (folder / "run/last-good.npz").exists()
+    assert "lr = 0.03\n" in (folder / "run/run.toml").read_text()
+    lines = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
+    assert [each["epoch"] for each in lines if each["kind"] == "epoch"] == [1, 2, 3, 4, 5, 6]
+    assert max(each["lr"] for each in lines[-3:]) < 0.03
+
+
+def test_the_demo_goes_on_too(tmp_path):
+    """Its model and data are the embedded ones."""
+    words = ["--run", "run", "--epochs", "1", "--shards", "2"]
+    code = "import os, signal\nimport onnx_oto.pipeline.train as t\n"
+    code += "t.finish = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
+    code += "from onnx_oto.cli import main\nmain()"
+    assert oto("demo", *words, at=tmp_path, code=code).returncode == -9
+    done = oto("resume", "run", "--json", at=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["verify"]["passed"]
