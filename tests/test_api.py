@@ -20,6 +20,7 @@ OPTIONS = {
     "bench": onnx_oto.BenchOptions,
     "compact": onnx_oto.CompactOptions,
     "demo": onnx_oto.DemoOptions,
+    "resume": onnx_oto.ResumeOptions,
     "inspect": onnx_oto.InspectOptions,
     "prune": onnx_oto.PruneOptions,
     "train": onnx_oto.TrainOptions,

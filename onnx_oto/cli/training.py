@@ -76,6 +76,7 @@ def _show(
     """Run a job and print its result. complete: what prints the result of a run that had nothing left to do."""
     from onnx_oto.cli.progress import Progress
     from onnx_oto.cli.screen import print_trained
+    from onnx_oto.pipeline.folder import CHECKPOINT
     from onnx_oto.training import StopRequests
 
     stop = StopRequests()
@@ -85,8 +86,10 @@ def _show(
         complete()
         return
     if stop.signal is not None:
-        way_on = shlex.join(["onnx-oto", "resume", str(result.run)])
-        raise Interrupted(stop.signal, f"interrupted: everything up to here is kept, go on with `{way_on}`")
+        kept, way_on = result.run / CHECKPOINT, shlex.join(["onnx-oto", "resume", str(result.run)])
+        raise Interrupted(
+            stop.signal, f"interrupted: everything up to here is in '{kept}', go on with `{way_on}`"
+        )
     if as_json:
         print_json(result.as_json())
     elif result.gain is not None:

@@ -106,6 +106,7 @@ def reclaim(run: str | os.PathLike[str]) -> Iterator[RunFolder]:
             earlier = _earlier(path)
         if earlier is None or not (path / MANIFEST).exists():
             raise UsageError(f"'{run}' holds no run to go on with: give the folder that was --run")
+        _require_own(path, earlier)
         yield RunFolder(path, earlier.verb, earlier)
 
 
@@ -154,8 +155,8 @@ def _lock(held: contextlib.ExitStack, path: Path) -> None:
         ) from None
 
 
-def _require_free(path: Path, earlier: Manifest | None, verb: str, overwrite: bool) -> None:
-    """Raise UsageError when files are there that may not be replaced."""
+def _require_own(path: Path, earlier: Manifest | None) -> list[str]:
+    """Return which files of a run are there. Raises UsageError for one that no run wrote."""
     present = [name for name in FILES if os.path.lexists(path / name)]
     foreign = [name for name in present if earlier is None or name not in earlier.files]
     if earlier is None and os.path.lexists(path / MANIFEST):
@@ -164,6 +165,12 @@ def _require_free(path: Path, earlier: Manifest | None, verb: str, overwrite: bo
         raise UsageError(
             f"'{path / foreign[0]}' would be replaced, but no earlier run wrote it: move it, or give another folder"
         )
+    return present
+
+
+def _require_free(path: Path, earlier: Manifest | None, verb: str, overwrite: bool) -> None:
+    """Raise UsageError when files are there that may not be replaced."""
+    present = _require_own(path, earlier)
     if not present or overwrite or (earlier is not None and earlier.verb == verb == "demo"):
         return
     if verb == "demo":

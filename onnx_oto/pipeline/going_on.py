@@ -20,6 +20,7 @@ from onnx_oto.pipeline import identity
 from onnx_oto.pipeline.folder import LAST_GOOD, METRICS, RunFolder
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.preparing import Say
+from onnx_oto.runtime.sessions import runtime_version
 from onnx_oto.settings import settings_of
 from onnx_oto.settings.base import plain
 from onnx_oto.training import Checkpoint, Position, restore
@@ -172,11 +173,9 @@ def _paths(options: TrainOptions) -> dict[str, PurePath]:
 
 def _versions() -> dict[str, str]:
     """Return the versions of what computes."""
-    import onnxruntime
-
     return {
         "onnx-oto": __version__,
-        "onnxruntime": onnxruntime.__version__,
+        "ONNX Runtime": runtime_version(),
         "numpy": np.__version__,
         "onnx": metadata.version("onnx"),
         "the processor": platform.machine(),

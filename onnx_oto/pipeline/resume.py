@@ -21,7 +21,7 @@ from onnx_oto.pipeline.recording import Record
 from onnx_oto.pipeline.result import Trained
 from onnx_oto.pipeline.resume_options import ResumeOptions
 from onnx_oto.pipeline.running_options import PathLike
-from onnx_oto.pipeline.train import Watch, carry_out
+from onnx_oto.pipeline.train import Watch, carry_out, require_own_files
 from onnx_oto.settings import Setting, Settings, settings_of
 from onnx_oto.settings.base import flat, gathered
 from onnx_oto.settings.declare import About
@@ -57,6 +57,7 @@ def resume(
             folder.go_on()
             return None
         with _begun(folder, options) as (begun, record):
+            require_own_files(run, begun.model, begun.data, begun.options)
             going = _going(folder, options, begun, watch.say)
             chosen = _settled(begun.options, going.checkpoint)
             return carry_out(folder, begun.model, begun.data, chosen, record, watch, going)
@@ -113,6 +114,10 @@ def _path(name: str, moved: PathLike | None, reads: dict[str, Path]) -> Path:
         return Path(moved)
     if name not in reads:
         raise UsageError(f"{name} was given in memory when the run began: give it again with --{name}")
+    if not os.path.lexists(reads[name]):
+        raise StorageError(
+            f"the {name} of the run is not at '{reads[name]}' any more: say where with --{name}"
+        )
     return reads[name]
 
 

@@ -92,6 +92,7 @@ def train(
     """
     options = (options or TrainOptions()).resolved()
     record = record or Record("train", options, {"model": path, "data": source})
+    require_own_files(run, path, source, options)
     with claim(run, verb=record.verb, overwrite=options.overwrite) as folder:
         watch = Watch(observer, say, stop, listening or nullcontext())
         return carry_out(folder, path, source, options, record, watch)
@@ -108,7 +109,6 @@ def carry_out(
 ) -> Trained:
     """Do the work of a run in a folder that is claimed, see `train`. going: what it goes on from."""
     begin = time.perf_counter()
-    _require_apart(folder, path, source, options)
     ready = make_ready(path, source, options, watch.say, cache=folder.path / UNPACKED)
     stamped = stamp(path, source, options, ready.dataset)
     if going is not None:
@@ -145,11 +145,14 @@ def carry_out(
         return result
 
 
-def _require_apart(
-    folder: RunFolder, path: str | os.PathLike[str], source: str | os.PathLike[str], options: TrainOptions
+def require_own_files(
+    run: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    source: str | os.PathLike[str],
+    options: TrainOptions,
 ) -> None:
     """Raise UsageError when the run would replace what it reads. The table of an earlier run stays where it is."""
-    writes = [Output(folder.path / name, model=name in MODELS) for name in (*FILES, MANIFEST)]
+    writes = [Output(Path(run) / name, model=name in MODELS) for name in (*FILES, MANIFEST)]
     reads = files_read(path, options, source)
     if options.tokenizer is not None:
         reads[Path(options.tokenizer)] = "the tokenizer"

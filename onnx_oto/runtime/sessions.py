@@ -143,3 +143,10 @@ def _keep(run: Run, runtime: str) -> OpenSession:
 def _forget(numbers: Iterable[int]) -> None:
     for number in numbers:
         _sessions.pop(number, None)
+
+
+def runtime_version() -> str:
+    """Return the version of the runtime that is installed here."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)

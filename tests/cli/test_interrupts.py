@@ -15,7 +15,7 @@ from typing import Any
 import onnx
 import pytest
 
-from onnx_oto.pipeline.folder import CHECKPOINT, MANIFEST, METRICS, SETTINGS
+from onnx_oto.pipeline.folder import BEFORE, CHECKPOINT, MANIFEST, METRICS, SETTINGS
 
 CODES = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143}
 OLD = b"what was there before"
@@ -136,7 +136,13 @@ def test_a_signal_in_the_last_step_is_heard(model, data, tmp_path):
     err = check(process, [signal.SIGTERM])
     assert process.returncode == 143
     assert "everything up to here is in" in err
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {MANIFEST, CHECKPOINT, METRICS, SETTINGS}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        MANIFEST,
+        CHECKPOINT,
+        BEFORE,
+        METRICS,
+        SETTINGS,
+    }
 
 
 @pytest.mark.parametrize("second", CODES)
@@ -144,11 +150,15 @@ def test_the_second_signal_interrupts_training_at_once(model, data, tmp_path, se
     """The step after the first signal does not end; the second has its own code."""
     hang = f"""{STOPS}
 stop_at("onnx_oto.training.loop", "evaluate", signal.SIGINT)
-import onnx_oto.training.loop as loop
-def hanging(*_, **__):
+import onnx_oto.training.keeping as keeping
+calls, before = [], keeping.save_checkpoint
+def hanging(*arguments, **options):
+    calls.append(1)
+    if len(calls) == 1:  # before the first step
+        return before(*arguments, **options)
     print("saving", flush=True)
     time.sleep(600)
-loop.save_checkpoint = hanging
+keeping.save_checkpoint = hanging
 """
     process = start(
         "train", model, "--data", data, "--run", tmp_path / "run", "--epochs", 1, "--batch", 16, code=hang

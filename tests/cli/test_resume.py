@@ -173,7 +173,7 @@ def test_another_model(left):
     place.write_bytes(before.replace(b"tiny", b"tony"))
     assert "the model is not the one that the run began with" in refusal(left, 2)
     place.rename(left / "moved.onnx")
-    assert "tiny.onnx" in refusal(left, 8)
+    assert "tiny.onnx' any more: say where with --model" in refusal(left, 8)
     (left / "moved.onnx").write_bytes(before)
     assert oto("resume", "run", "--model", "moved.onnx", at=left).returncode == 0
     assert same(left)
@@ -204,6 +204,11 @@ def test_other_settings(left, old, new, text):
     assert old in place.read_text()
     place.write_text(place.read_text().replace(old, new))
     assert text in refusal(left, 2)
+
+
+def test_a_file_of_somebody_else(left):
+    (left / "run/trained.onnx").write_text("mine")
+    assert "trained.onnx' would be replaced, but no earlier run wrote it: move it" in refusal(left, 2)
 
 
 def test_what_is_no_run(left, tmp_path):

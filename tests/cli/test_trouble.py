@@ -170,7 +170,7 @@ def test_a_signal_stops_between_two_steps(model, data, tmp_path, number):
     assert "interrupted: everything up to here is in" in err
     kept = load_checkpoint(tmp_path / "checkpoint.npz")
     assert kept.progress.step > 0
-    assert kept.run["epochs"] == 100000
+    assert kept.run["settings"]["epochs"] == 100000
     assert not (tmp_path / "trained.onnx").exists()
 
 

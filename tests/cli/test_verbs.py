@@ -312,7 +312,8 @@ def test_train_reaches_its_target_exactly_and_learns(run):
 def test_train_leaves_its_files(run):
     found, folder, progress = run
     assert {path.name for path in folder.iterdir()} == {
-        "trained.onnx", "compact.onnx", "metrics.jsonl", "checkpoint.npz", "result.json", ".onnx-oto.json",
+        "trained.onnx", "compact.onnx", "metrics.jsonl", "checkpoint.npz", "checkpoint-before.npz",
+        "result.json", ".onnx-oto.json",
         "run.toml",
     }  # fmt: skip
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

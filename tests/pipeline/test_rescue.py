@@ -94,10 +94,10 @@ def test_before_the_last_step_nothing_is_rescued(model, data, tmp_path):
 
 
 def test_what_diverged_is_not_rescued(model, data, tmp_path):
-    """The parameters before that are in the checkpoint of the guard."""
+    """The last checkpoint before that is kept."""
     error = DivergedError("training diverged")
     with pytest.raises(
-        DivergedError, match=r"^training diverged; the parameters before it are in .*last-good\.npz'$"
+        DivergedError, match=r"^training diverged; the last checkpoint before it is in .*last-good\.npz'$"
     ):
         train(model, data, tmp_path / "run", OPTIONS, observer=Breaking(error, Stepped))
     assert not (tmp_path / "run" / "trained.onnx").exists()

@@ -114,6 +114,7 @@ def test_stopping_leaves_a_checkpoint_and_no_models(model, data, tmp_path):
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         MANIFEST,
         "checkpoint.npz",
+        "checkpoint-before.npz",
         "metrics.jsonl",
         "run.toml",
     }
@@ -129,6 +130,7 @@ def test_overwriting_removes_what_the_earlier_run_left(model, data, tmp_path):
     assert {path.name for path in run.iterdir()} == {
         MANIFEST,
         "checkpoint.npz",
+        "checkpoint-before.npz",
         "metrics.jsonl",
         "notes.txt",
         "run.toml",
