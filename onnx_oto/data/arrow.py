@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +60,11 @@ def open_tables(path: Path, reading: Reading) -> Deferred:
     plan = _plan(parts, reading)
     notes = _notes(parts, plan)
 
-    def tables(read: Callable[[str, Files], dict[str, Stored]]) -> Tables:
-        made = {split: _table(split, read(split, files), plan) for split, files in parts.items()}
+    def tables(read: Callable[[str, Files, Plan], dict[str, Stored]]) -> Tables:
+        made = {}
+        for split, files in parts.items():
+            own = plan if split == "train" else replace(plan, weight=None)
+            made[split] = _table(split, read(split, files, own), own)
         try:
             return Tables(
                 made["train"],
@@ -74,8 +78,8 @@ def open_tables(path: Path, reading: Reading) -> Deferred:
             raise DataError(f"'{path}': {error}") from None
 
     return Deferred(
-        tables(lambda split, files: _blank(sum(file.rows for file in files), plan)),
-        lambda: tables(lambda split, files: read(files, plan, reading)),
+        tables(lambda split, files, own: _blank(sum(file.rows for file in files), own)),
+        lambda: tables(lambda split, files, own: read(files, own, reading)),
         f"name the columns of '{path}' that it reads, each by --column",
     )
 
@@ -103,13 +107,16 @@ def _plan(parts: Mapping[str, Files], reading: Reading) -> Plan:
     every = [file for files in parts.values() for file in files]
     first = parts["train"][0]
     names = list(first.schema.names)
-    label = _label(first, names, reading)
-    chosen = list(reading.column) or [name for name in names if name != label]
+    label, weight = _label(first, names, reading), reading.weight_column
+    if weight is not None and weight not in names:
+        raise UsageError(f"weight-column is '{weight}': '{first.path}' has {_listed(names)}")
+    chosen = list(reading.column) or [name for name in names if name not in (label, weight)]
     for name in chosen:
         if name not in names:
             raise UsageError(f"column is '{name}': '{first.path}' has {_listed(names)}")
-    if label in chosen:
-        raise UsageError(f"column '{label}' is the label: the model cannot read it too")
+    if label in chosen or weight in chosen or (label is not None and label == weight):
+        twice = label if label in chosen else weight
+        raise UsageError(f"column '{twice}' is the label or a weight: it cannot be anything else too")
     if not chosen:
         raise DataError(
             f"'{first.path}' has no column but '{label}': there is nothing that the model could read"
@@ -125,7 +132,11 @@ def _plan(parts: Mapping[str, Files], reading: Reading) -> Plan:
     classes = Classes(first.class_names(label) if label else ())
     if target is not None and target.role == "word":
         classes = Classes.of(_all_words(parts["train"], target.name))
-    return Plan(features, target, all(each.role == "number" for each in features), classes)
+    is_vector = all(each.role == "number" for each in features)
+    counts = None if weight is None else _column(weight, parts["train"], reading)
+    if counts is not None and counts.role != "number":
+        raise DataError(f"{where(first, counts.name)} holds a {counts.role}: weights are numbers")
+    return Plan(features, target, is_vector, classes, counts)
 
 
 def _label(file: TableFile, names: Sequence[str], reading: Reading) -> str | None:
@@ -210,7 +221,8 @@ def _notes(parts: Mapping[str, Files], plan: Plan) -> tuple[str, ...]:
         if plan.label
         else "no column is called label, y or target: no labels"
     )
-    notes = [f"'{path}': {read}; {label}"]
+    weight = f"; training samples count by column '{plan.weight.name}'" if plan.weight else ""
+    notes = [f"'{path}': {read}; {label}{weight}"]
     if plan.label is not None and plan.label.role == "word":
         notes.append(
             f"labels are words: {len(plan.classes.names)} classes in alphabetical order, {plan.classes}"
@@ -220,7 +232,8 @@ def _notes(parts: Mapping[str, Files], plan: Plan) -> tuple[str, ...]:
 
 def _table(split: str, columns: Mapping[str, Stored], plan: Plan) -> Table:
     inputs = {"": columns[""]} if plan.is_vector else plan.named(columns)
-    return Table(split, inputs, {TARGET: columns[plan.label.name]} if plan.label else {})
+    labels = {TARGET: columns[plan.label.name]} if plan.label else {}
+    return Table(split, inputs, labels, columns[plan.weight.name] if plan.weight else None)
 
 
 def _blank(rows: int, plan: Plan) -> dict[str, Stored]:

@@ -37,17 +37,21 @@ class Column:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is read of tables. is_vector: the features are numbers, in one vector. classes: of labels that are words."""
+    """What is read of tables. is_vector: the features are numbers, in one vector. classes: of labels that are words.
+
+    weight: what samples count for, of training data alone.
+    """
 
     features: tuple[Column, ...]
     label: Column | None
     is_vector: bool
     classes: Classes
+    weight: Column | None = None
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """All columns that are read, the label last."""
-        return (*self.features, *([self.label] if self.label else []))
+        """All columns that are read, the features first."""
+        return (*self.features, *(each for each in (self.label, self.weight) if each is not None))
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -128,7 +132,7 @@ def _keys(plan: Plan) -> list[str]:
     for each in plan.columns:
         if each.role == "image":
             keys += [f"{each.name}.begin", f"{each.name}.content"]
-        elif not plan.is_vector or each is plan.label:
+        elif not plan.is_vector or each in (plan.label, plan.weight):
             keys.append(each.name)
     return keys
 
