@@ -9,7 +9,7 @@ npy.py          the same in npy files
 idx.py          the MNIST family
 cifar.py        CIFAR-10 and CIFAR-100, binary
 svhn.py         SVHN, .mat
-arrow.py        tables in parquet and CSV (arrow_files.py, arrow_values.py, embedded.py: images in columns)
+arrow.py        tables in parquet and CSV (arrow_files.py, arrow_columns.py, arrow_values.py; embedded.py: images)
 text.py         lines of text and a tokenizer
 callables.py    what a function makes
 images/         images in folders: one for each class, without labels, or pairs of small and large ones

@@ -153,10 +153,15 @@ def _blank(member: _Member) -> Array:
     return np.broadcast_to(np.zeros((), member.dtype), member.shape)
 
 
+def most_inflated(file_bytes: int) -> int:
+    """Return how many bytes a file of this size may hold when it is unpacked."""
+    return max(MOST_INFLATED, MOST_RATIO * file_bytes)
+
+
 def _check_proportion(members: Mapping[str, _Member], file_bytes: int) -> None:
     """Raise DataError when the arrays are out of proportion to their file."""
     size = sum(member.size for member in members.values())
-    if size > max(MOST_INFLATED, MOST_RATIO * file_bytes):
+    if size > most_inflated(file_bytes):
         largest = max(members, key=lambda key: members[key].size)
         raise DataError(
             f"its arrays take {size} bytes, {size // max(file_bytes, 1)} times the size of the file, array "

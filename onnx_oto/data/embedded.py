@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from onnx_oto.data.fit import Rows
 from onnx_oto.data.images.decoding import decode_bytes, look_bytes
 from onnx_oto.data.images.framing import Frame, Size, frame
+from onnx_oto.data.pages import Pages, pages_of
 from onnx_oto.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -41,6 +43,10 @@ class Encoded:
     def shape(self) -> tuple[int, ...]:
         return (len(self), *self.size, self.channels)
 
+    @cached_property
+    def _pages(self) -> Pages | None:
+        return pages_of(self.content)
+
     def __len__(self) -> int:
         return len(self.begin) - 1
 
@@ -49,6 +55,8 @@ class Encoded:
         for out, row in zip(made, rows, strict=True):
             content = self.content[self.begin[row] : self.begin[row + 1]].tobytes()
             out[...] = decode(content, self.size, self.channels, f"{self.name}, row {row}", self.frame)
+        if self._pages is not None:
+            self._pages.count(len(rows), len(self.content) // max(1, len(self)))
         return made
 
 

@@ -139,7 +139,7 @@ def _head(path: Path) -> _Head:
     head = _Head(path, np.dtype(_DTYPES[start[2]]), shape, 4 + len(sizes), packed)
     if not packed and head.begin + head.size != there:
         raise _truncated(head, there - head.begin)
-    if packed and head.size > max(archive.MOST_INFLATED, archive.MOST_RATIO * there):
+    if packed and head.size > archive.most_inflated(there):
         raise DataError(
             f"'{path}' claims {head.size} bytes, {head.size // there} times its size: unpack it (gunzip)"
         )

@@ -36,7 +36,9 @@ OPENERS: dict[str, Opener] = {
     "idx": Opener(idx.TEXT, idx.takes, idx.open_idx),
     "cifar": Opener(cifar.TEXT, cifar.takes, cifar.open_cifar, ("label",)),
     "svhn": Opener(svhn.TEXT, svhn.takes, svhn.open_svhn),
-    "table": Opener(arrow.TEXT, arrow.takes, arrow.open_tables, ("label", "column", "resize")),
+    "table": Opener(
+        arrow.TEXT, arrow.takes, arrow.open_tables, ("label", "column", "weight_column", "resize")
+    ),
     "text": Opener(text.TEXT, text.takes, text.open_text, ("tokenizer", "length", "padding")),
     "function": Opener(callables.TEXT, callables.takes, callables.open_callable),
     "pairs": Opener(pairs.TEXT, pairs.takes, pairs.open_pairs, pairs.USES),

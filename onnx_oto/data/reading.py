@@ -22,7 +22,8 @@ class Reading:
 
     All others are for some kinds only, see `Opener.uses`. resize: what images of files are brought to before their
     middle is cut out, pixels of the shorter side, or height and width. label: which column holds the labels. column:
-    columns that are the input (all others, when none is given). tokenizer: file that says how text becomes numbers.
+    columns that are the input (all others, when none is given). weight_column: what training samples count for.
+    tokenizer: file that says how text becomes numbers.
     length: of token sequences, at most. padding: the token that fills shorter ones. skip_bad_files: images that cannot
     be decoded are left out. patch: pixels on a side of what is cut out of images in pairs; patches_per_image: how many
     of each an epoch has; target_pixels: what targets are that are images, "unit" (from 0 to 1) or "inputs" (prepared
@@ -36,6 +37,7 @@ class Reading:
     resize: tuple[int, ...] = ()
     label: str | None = None
     column: tuple[str, ...] = ()
+    weight_column: str | None = None
     tokenizer: Path | None = None
     length: int | None = None
     padding: int | None = None

@@ -5,12 +5,15 @@ A file of MATLAB 5 holds X uint8 [32, 32, 3, N], samples last, and y [N, 1], whe
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
+from onnx_oto.data import archive
 from onnx_oto.data.dataset import Tables
 from onnx_oto.data.deferred import Deferred, Unread
 from onnx_oto.data.extras import extra
@@ -76,6 +79,13 @@ def _blank(path: Path) -> tuple[Unread, Unread]:
         raise DataError(
             f"'{path}': X is {kind} {list(x)} and y {list(y)}, SVHN has uint8 [32, 32, 3, N] and [N, 1]"
         )
+    size, there = math.prod(x), path.stat().st_size
+    if size > archive.most_inflated(there):
+        raise DataError(
+            f"'{path}' claims {size} bytes, {size // max(there, 1)} times its size: it is no file of SVHN"
+        )
+    if size > (free := psutil.virtual_memory().available):
+        raise DataError(f"'{path}' takes {size} bytes, {free} bytes of memory are free")
     return Unread((count, *x[:3]), np.dtype(np.uint8)), Unread((count,), np.dtype(np.int64))
 
 

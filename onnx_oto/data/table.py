@@ -9,6 +9,9 @@ from onnx_oto.data.fit import Stored
 from onnx_oto.data.source import TARGET, Header, Sample
 from onnx_oto.errors import DataError
 
+MOST_AXES = 16
+"""More than any model reads, and fewer than numpy can have."""
+
 
 @dataclass(frozen=True, eq=False)
 class Table:
@@ -97,5 +100,7 @@ def _check_column(key: str, column: Stored) -> None:
         raise DataError(f"{key} has dtype {column.dtype}: store numbers (images as uint8 or floats)")
     if not column.shape or column.shape[0] == 0:
         raise DataError(f"{key} has shape {column.shape}: the first axis counts the samples, at least one")
+    if len(column.shape) > MOST_AXES:
+        raise DataError(f"{key} has {len(column.shape)} axes: store at most {MOST_AXES}")
     if 0 in column.shape:
         raise DataError(f"{key} has shape {column.shape}: its samples are empty")

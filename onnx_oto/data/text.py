@@ -13,6 +13,7 @@ import io
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,6 +28,7 @@ from onnx_oto.data.dataset import Tables
 from onnx_oto.data.extras import extra
 from onnx_oto.data.files import reading_file
 from onnx_oto.data.fit import Pixels, Rows
+from onnx_oto.data.pages import Pages, pages_of
 from onnx_oto.data.reading import Reading
 from onnx_oto.data.source import TARGET, Dataset, Header, Input, Wanted
 from onnx_oto.data.table import Table
@@ -64,6 +66,10 @@ class Padded:
     def shape(self) -> tuple[int, ...]:
         return (len(self), self.length)
 
+    @cached_property
+    def _pages(self) -> Pages | None:
+        return pages_of(self.values)
+
     def __len__(self) -> int:
         return len(self.begin) - 1
 
@@ -74,6 +80,8 @@ class Padded:
         for out, row in zip(made, rows, strict=True):
             sequence = self.values[self.begin[row] : self.begin[row + 1]]
             out[: len(sequence)] = sequence if self.what == "tokens" else 1
+        if self._pages is not None:
+            self._pages.count(len(rows), self.values.itemsize * self.length)
         return made
 
     def longest(self) -> int:

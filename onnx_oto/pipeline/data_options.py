@@ -84,6 +84,9 @@ class DataOptions(ImageOptions):
         metavar="COLUMN",
         shown="all but the label",
     )
+    weight_column: str | None = setting(
+        None, "Column of a table that says what training samples count for in the loss.", metavar="COLUMN"
+    )
     tokenizer: PathLike | None = setting(
         None, "File of Hugging Face tokenizers (JSON) that makes numbers of lines of text."
     )
@@ -119,6 +122,7 @@ class DataOptions(ImageOptions):
             resize=self.resize,
             label=self.label,
             column=tuple(self.column),
+            weight_column=self.weight_column,
             tokenizer=None if self.tokenizer is None else Path(self.tokenizer),
             length=self.length,
             padding=self.padding,

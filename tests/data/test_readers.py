@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -144,17 +145,17 @@ def test_large_idx_files_are_mapped_or_unpacked(
         ),
         (
             "train-images-idx3-ubyte",
-            gzip.compress(idx_bytes(np.random.default_rng(0).integers(0, 99, (30, 5, 6), np.uint8)))[:-99],
+            gzip.compress(idx_bytes(np.random.default_rng(0).integers(0, 99, (30, 5, 6), np.uint8)), mtime=0)[:-99],
             "is a damaged or truncated gzip file",
         ),
         (
             "train-images-idx3-ubyte",
-            gzip.compress(idx_bytes(np.zeros((30, 5, 6), np.uint8))[:-7]),
+            gzip.compress(idx_bytes(np.zeros((30, 5, 6), np.uint8))[:-7], mtime=0),
             "is truncated: .* take 900 bytes, 893 are there",
         ),
         (
             "train-images-idx3-ubyte",
-            gzip.compress(b"\0\0\x08\x03" + struct.pack(">3I", 1 << 20, 1 << 10, 1 << 10)),
+            gzip.compress(b"\0\0\x08\x03" + struct.pack(">3I", 1 << 20, 1 << 10, 1 << 10), mtime=0),
             r"claims 1099511627776 bytes, \d+ times its size: unpack it \(gunzip\)",
         ),
         (
@@ -313,6 +314,29 @@ def test_mat_files_of_something_else(tmp_path: Path, arrays: dict[str, np.ndarra
     with pytest.raises(DataError, match=message) as caught:
         fitted(tmp_path / "a.mat", (3, 32, 32), 10)
     assert "a.mat" in str(caught.value)
+
+
+def test_mat_files_that_claim_more_than_can_be_in_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = {"X": np.zeros((32, 32, 3, 2000), np.uint8), "y": np.ones((2000, 1), np.uint8)}
+    scipy.io.savemat(tmp_path / "a.mat", stored, do_compression=True)
+    monkeypatch.setattr("onnx_oto.data.archive.MOST_INFLATED", 1 << 20)
+    with pytest.raises(
+        DataError, match=r"a\.mat' claims 6144000 bytes, \d+ times its size: it is no file of SVHN"
+    ):
+        open_data(tmp_path / "a.mat")
+    monkeypatch.undo()
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1000))
+    with pytest.raises(DataError, match=r"a\.mat' takes 6144000 bytes, 1000 bytes of memory are free"):
+        open_data(tmp_path / "a.mat")
+
+
+def test_more_axes_than_numpy_can_have(tmp_path: Path) -> None:
+    head = bytes([0, 0, 8, 100]) + struct.pack(">100I", 30, *[1] * 99)
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(head + bytes(30))
+    with pytest.raises(DataError, match="x_train has 100 axes: store at most 16"):
+        fitted(tmp_path, (1,), 10)
 
 
 def test_every_truncation_of_a_mat_file_is_a_data_error(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from kinds import images, png
 
 from onnx_oto.data import Dataset, Input, Labels, Reading, open_data
+from onnx_oto.data.source import SAMPLE_WEIGHT
 from onnx_oto.errors import DataError, OtoError, UsageError
 
 FLOAT = np.dtype(np.float32)
@@ -253,7 +254,15 @@ def test_csv_files_that_do_not_fit(tmp_path: Path, text: str, message: str) -> N
     [
         (Reading(label="age"), r"label is 'age': .*d\.csv' has 'x', 'y', 'label'"),
         (Reading(column=("age",), label="y"), r"column is 'age': .*d\.csv' has 'x', 'y', 'label'"),
-        (Reading(column=("x", "y"), label="y"), "column 'y' is the label: the model cannot read it too"),
+        (
+            Reading(column=("x", "y"), label="y"),
+            "column 'y' is the label or a weight: it cannot be anything else too",
+        ),
+        (
+            Reading(weight_column="y", label="y"),
+            "column 'y' is the label or a weight: it cannot be anything else too",
+        ),
+        (Reading(weight_column="age", label="y"), r"weight-column is 'age': .*d\.csv' has 'x', 'y', 'label'"),
         (Reading(), "has columns 'y', 'label': say which is the label, --label y"),
     ],
 )
@@ -315,3 +324,35 @@ def test_damaged_parquet_is_never_another_exception(tmp_path: Path) -> None:
                 said.append(str(error))
     assert len(said) > len(good) // 11
     assert [text for text in said if "d.parquet" not in text and "_train" not in text] == []
+
+
+def test_files_that_claim_more_than_can_be_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Columns of one value, and of one image, take next to nothing."""
+    monkeypatch.setattr("onnx_oto.data.archive.MOST_INFLATED", 1 << 20)
+    zeros = parquet(tmp_path / "zeros.parquet", 1 << 20, a=np.zeros(1 << 20, np.int64))
+    with pytest.raises(DataError, match=r"zeros\.parquet' claims 8388608 bytes, \d+ times its size"):
+        open_data(zeros).fit({"x": Input((1,), FLOAT)}, {})
+    cell = png(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8))
+    one = parquet(tmp_path / "one.parquet", 4000, img=[cell] * 4000)
+    assert one.stat().st_size < 100_000
+    with pytest.raises(
+        DataError, match=r"one\.parquet', column 'img' holds more than \d+ bytes: it is out of proportion"
+    ):
+        open_data(one).fit({"x": Input((1, 64, 64), FLOAT)}, {})
+
+
+def test_a_column_of_weights_is_for_training_samples_alone(tmp_path: Path) -> None:
+    weights = np.linspace(0, 2, 20)
+    parquet(tmp_path / "train.parquet", a=np.arange(20.0), y=np.arange(20) % 3, w=weights)
+    parquet(tmp_path / "test.parquet", a=np.arange(20.0), y=np.arange(20) % 3)
+    data = fitted(tmp_path, Reading(weight_column="w"), x=(1,))
+    rows = np.array([3, 1, 19])
+    np.testing.assert_allclose(data.train.batch(rows, None).targets[SAMPLE_WEIGHT], weights[rows])
+    assert SAMPLE_WEIGHT not in data.test.batch(rows, None).targets
+    assert data.notes[0].endswith("training samples count by column 'w'")
+    parquet(tmp_path / "train.parquet", a=np.arange(20.0), y=np.arange(20) % 3, w=["a"] * 20)
+    with pytest.raises(DataError, match="column 'w' holds a word: weights are numbers"):
+        open_data(tmp_path, Reading(weight_column="w"))
+    parquet(tmp_path / "train.parquet", a=np.arange(20.0), y=np.arange(20) % 3, w=-weights)
+    with pytest.raises(DataError, match="w_train"):
+        fitted(tmp_path, Reading(weight_column="w"), x=(1,))

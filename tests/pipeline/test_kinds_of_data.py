@@ -16,6 +16,7 @@ from onnx import numpy_helper, parser
 from onnx_oto import data
 from onnx_oto.data import OPENERS, Opener
 from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.pipeline.resume import resume
 from onnx_oto.pipeline.train import train
 from onnx_oto.settings import Setting, settings_of
 from onnx_oto.settings.base import flat
@@ -79,6 +80,21 @@ def test_a_function_stays_one_in_the_settings_of_a_run(
     found = read_settings(tmp_path / "runs/a/run.toml", "train", flat(known), ["train"])
     assert found["data"] == source
     assert (found["val_share"], found["split_seed"]) == (0.25, 3)
+
+
+@pytest.mark.parametrize("make", [function, folder_of_parquet])
+def test_runs_on_other_kinds_go_on_to_the_same_bytes(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[..., Path | str]
+) -> None:
+    source = make(data, tmp_path / "gone_on")
+    monkeypatch.chdir(tmp_path)
+    options = TrainOptions(shards=1, val_share=0.25, **{**SHORT, "epochs": 6})
+    train(model, source, tmp_path / "whole", options)
+    asked = iter(range(7))
+    train(model, source, tmp_path / "left", options, stop=lambda: next(asked, None) is None)
+    assert not (tmp_path / "left/compact.onnx").exists()
+    resume(tmp_path / "left")
+    assert (tmp_path / "left/compact.onnx").read_bytes() == (tmp_path / "whole/compact.onnx").read_bytes()
 
 
 def test_what_is_set_apart_is_told_and_left_out_of_training(model: Path, data: Path, tmp_path: Path) -> None:
