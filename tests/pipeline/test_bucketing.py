@@ -12,7 +12,9 @@ from onnx import numpy_helper, parser
 from onnx_oto.errors import UsageError
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.preparing import make_ready
+from onnx_oto.pipeline.resume import resume
 from onnx_oto.pipeline.train import train
+from onnx_oto.training import Stepped
 
 # Every place sees itself and two places before it: what is cut off behind changes nothing.
 TEXT = """
@@ -105,6 +107,34 @@ def test_the_same_seed_gives_the_same_bytes_on_any_number_of_loaders(tmp_path: P
         )
         train(model, data, tmp_path / name, options)
     assert (tmp_path / "a" / "compact.onnx").read_bytes() == (tmp_path / "b" / "compact.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("stop_at", [4, 17])
+def test_going_on_gives_the_same_bytes(tmp_path: Path, stop_at: int) -> None:
+    """The order of batches is a function of seed and epoch, cut or not."""
+    model, data = saved(tmp_path), sequences(tmp_path)
+    options = TrainOptions(
+        pad_value=PAD,
+        batch=16,
+        epochs=3,
+        direction="adamw",
+        lr=0.02,
+        shards=1,
+        val_share=0.1,
+        skip_latency=True,
+    )
+    train(model, data, tmp_path / "whole", options)
+    steps: list[object] = []
+
+    class Watch:
+        def notice(self, event: object) -> None:
+            steps.extend([event] * isinstance(event, Stepped))
+
+    train(model, data, tmp_path / "run", options, observer=Watch(), stop=lambda: len(steps) >= stop_at)
+    assert len(steps) == stop_at
+    resume(tmp_path / "run")
+    for name in ("trained.onnx", "compact.onnx"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_a_model_of_one_length_is_not_cut_but_its_labels_are_ignored(tmp_path: Path) -> None:
