@@ -145,7 +145,9 @@ def test_large_idx_files_are_mapped_or_unpacked(
         ),
         (
             "train-images-idx3-ubyte",
-            gzip.compress(idx_bytes(np.random.default_rng(0).integers(0, 99, (30, 5, 6), np.uint8)), mtime=0)[:-99],
+            gzip.compress(idx_bytes(np.random.default_rng(0).integers(0, 99, (30, 5, 6), np.uint8)), mtime=0)[
+                :-99
+            ],
             "is a damaged or truncated gzip file",
         ),
         (
