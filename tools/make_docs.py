@@ -192,8 +192,11 @@ LOSS_RULES = """## Rules
 - **The classes** are on axis 1. Where the labels fit only the last axis ([N, L, K] with labels [N, L]) they are there.
   `cross-entropy:class_axis=2` says it where neither is true.
 - **Outputs.** A loss reads the first output, or as many of the first as it needs; `--model-output` names another.
-- **Targets.** "y" comes from the data. A target of any other name comes from a provider, a function of the batch's
-  inputs (`Recipe.providers`).
+- **Targets.** "y" comes from the data. A target of any other name comes from a provider, a function of the batch
+  (`Recipe.providers`): what a teacher says does (see [training.md](training.md#a-teacher)).
+- **distill** compares several tensors at once, each as scores of classes or as numbers; the table shows it for scores.
+  For numbers its metric is `relative-error`, and `r2`, `mae`, `psnr` and `ssim` may be asked for. Beside a task's loss
+  the metrics are the task's.
 - **Metrics** see what the loss reads, in float64 and batch by batch. Classes that are neither predicted nor meant do
   not count in a mean over classes. `psnr` and `ssim` are means over the images, whose last two axes are height and
   width.

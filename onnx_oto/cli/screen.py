@@ -30,7 +30,7 @@ MOST_SIZES = 4
 MOST_OPS = 6
 ALIKE = 1.1
 """How many times as long a model may take for both to be called about the same where noise hides which is faster."""
-LEAST_NAME = 30
+LEAST_NAME = 24
 """Characters that the names of figures are folded to in a table, before there are lines in its place."""
 NARROW = 60
 """Columns below which dimensions are listed in lines, not in a table."""
@@ -79,12 +79,16 @@ def print_trained(result: Trained, gain: Gain) -> None:
     from onnx_oto.pipeline.folder import COMPACT
     from onnx_oto.runtime.timing import Latencies
 
-    summary, (full, small) = gain.summary, gain.scores
+    summary = gain.summary
     rows = _change_rows(summary)
-    rows.append((f"test {full.metric}", f"{full.value:.4f}", f"{small.value:.4f}", ""))
-    for name, value in full.further.items():
-        rows.append((f"test {name}", f"{value:.4f}", f"{small.further[name]:.4f}", ""))
-    _print_changes(rows)
+    original: dict[str, str] = {}
+    for name, values in gain.metrics().items():
+        row = f"test {name}"
+        full, small = values["full"], values["compact"]
+        rows.append((row, f"{full:.4f}", f"{small:.4f}", ""))
+        before = values["original"]
+        original[row] = "-" if before is None else f"{before:.4f}"
+    _print_changes(rows, original)
     _print_latency_notes(summary)
     target = "" if result.target is None else f", target {result.target:.1%}"
     more = f"; {result.besides} of them were zero besides those that were chosen" if result.besides else ""
@@ -260,14 +264,17 @@ def _print_latency_notes(summary: Summary) -> None:
         console(PROGRESS).print(shown(f"warning: {warning}"))
 
 
-def _print_changes(rows: list[Row]) -> None:
-    """Print a table, whose first column is folded where it must be, or lines where even that does not fit."""
+def _print_changes(rows: list[Row], original: Mapping[str, str] | None = None) -> None:
+    """Print a table, whose first column is folded where it must be, or lines where even that does not fit.
+
+    original: what the model had as it was brought, by the names of rows; that is a column of its own.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("", overflow="fold")
-    for name in ("full", "compact", "kept"):
+    for name in (*(("original",) if original is not None else ()), "full", "compact", "kept"):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        add_row(table, *row)
+    for first, *rest in rows:
+        add_row(table, first, *([] if original is None else [original.get(first, "")]), *rest)
     unlimited = out.options.update(max_width=10**6)
     longest = max(len(shown(name)) for name, *_ in rows)
     figures = out.measure(table, options=unlimited).maximum - longest
@@ -275,7 +282,8 @@ def _print_changes(rows: list[Row]) -> None:
         out.print(table)
         return
     for name, full, compact, kept in rows:
-        print_line(f"{name}: {full} -> {compact}" + (f" ({kept})" if kept else ""))
+        before = f"{original[name]} -> " if original and name in original else ""
+        print_line(f"{name}: {before}{full} -> {compact}" + (f" ({kept})" if kept else ""))
 
 
 def _figures(change: Change, unit: str) -> tuple[str, str, str]:

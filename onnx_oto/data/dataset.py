@@ -227,7 +227,10 @@ def _examples(
     labels = {}
     for name, target in targets.items():
         if name not in table.targets:
-            raise DataError(f"{table.target_key(name)!r} is missing: the loss needs a target")
+            raise DataError(
+                f"{table.target_key(name)!r} is missing: the loss needs a target; a model may learn "
+                "from another one, or from itself, without (--loss distill)"
+            )
         stored, key = table.targets[name], table.target_key(name)
         if is_image(stored, target):
             labels[name], note = fit_image(key, stored, target, pixels if alike else None)

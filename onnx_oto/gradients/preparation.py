@@ -115,6 +115,16 @@ class Preparation:
         what = replace(self._what, feeds=feeds)
         return Preparation(self._model, what, spec, self.backend, self._made)
 
+    @property
+    def shards(self) -> int:
+        """How many parts of a batch run side by side."""
+        return len(self._sizes)
+
+    def with_loss(self, loss: Loss) -> Preparation:
+        """Return the preparation for a loss that reads the same tensors; nothing is lowered again."""
+        spec, what = replace(self.spec, loss=loss), replace(self._what, loss=loss)
+        return Preparation(self._model, what, spec, self.backend, _Made(self._made.lowered, {}))
+
     def build(self, others: Sequence[Preparation] = ()) -> GradientSession:
         """Return a session that owns copies of the parameters.
 

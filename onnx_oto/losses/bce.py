@@ -20,7 +20,7 @@ def bce_with_logits() -> Loss:
         _write,
         _value,
         compares="binary",
-        activations={"Sigmoid": None},
+        contains={"Sigmoid": None},
         low=0.0,
         high=1.0,
     )

@@ -11,6 +11,7 @@ import numpy as np
 
 from onnx_oto.errors import DataError, UnsupportedError, UsageError
 from onnx_oto.losses.loss import DATA, Array, Judged, Kind, Target
+from onnx_oto.losses.rows import as_rows
 from onnx_oto.model import Shape
 from onnx_oto.model.graph.writer import GraphWriter
 
@@ -47,8 +48,7 @@ class CrossEntropy:
         if self.class_axis == 0:
             raise UsageError("class_axis of cross-entropy is 0, the batch: give the axis of the classes")
 
-    @property
-    def activations(self) -> Mapping[str, int | None]:
+    def activations(self, output: int) -> Mapping[str, int | None]:
         """See `Loss.activations`."""
         axis = 1 if self.class_axis is None else self.class_axis
         return {"Softmax": axis, "LogSoftmax": axis}
@@ -187,8 +187,5 @@ def _rows(
     graph: GraphWriter, scores: str, labels: str, shape: tuple[int, ...], axis: int
 ) -> tuple[str, str, tuple[int, int]]:
     """Return scores [M, K] and labels [M] for classes on any axis, and the shape of the scores."""
-    if axis != len(shape) - 1:
-        order = [*(a for a in range(len(shape)) if a != axis), axis]
-        scores = graph.emit("Transpose", scores, perm=order)
     flat = (math.prod(shape) // shape[axis], shape[axis])
-    return graph.reshape(scores, flat), graph.reshape(labels, flat[:1]), flat
+    return as_rows(graph, scores, shape, axis), graph.reshape(labels, flat[:1]), flat

@@ -18,7 +18,7 @@ class Elementwise:
     """A loss (see `Loss`) made of one function twice: `write` appends it to a graph, `value` computes it in float64.
 
     Both take output and target of one shape and return a number per element. options: what they were made with, which
-    tells two losses of one name apart. low, high: bounds of the target.
+    tells two losses of one name apart. contains: see `Loss.activations`. low, high: bounds of the target.
     """
 
     name: str
@@ -30,9 +30,13 @@ class Elementwise:
     compares: Kind = "values"
     outputs: int = 1
     per_sample: bool = True
-    activations: Mapping[str, int | None] = field(default_factory=dict)
+    contains: Mapping[str, int | None] = field(default_factory=dict)
     low: float = -np.inf
     high: float = np.inf
+
+    def activations(self, output: int) -> Mapping[str, int | None]:
+        """See `Loss.activations`."""
+        return self.contains
 
     def settle(self, shapes: Sequence[Shape | None], given: Mapping[str, tuple[int, ...]]) -> Elementwise:
         """Return itself: nothing is open."""

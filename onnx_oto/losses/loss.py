@@ -20,7 +20,7 @@ from onnx_oto.model.graph.writer import GraphWriter
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
-Kind = Literal["classes", "binary", "values", "nothing"]
+Kind = Literal["classes", "binary", "values", "nothing", "teacher-classes", "teacher-values"]
 
 DATA = "y"
 """The target that comes from the data set. A target of any other name comes from a provider, such as a teacher."""
@@ -52,6 +52,8 @@ class Judged(NamedTuple):
     binary    logits and probabilities, both [n, ...]; above 0 is a yes
     values    numbers, both [n, ...]
     nothing   None
+
+    teacher-classes and teacher-values are the same as classes and values, but what is compared is what a teacher says.
     """
 
     losses: Floats
@@ -90,9 +92,8 @@ class Loss(Protocol):
     def per_sample(self) -> bool:
         """Whether the first axis of its outputs is the batch; False: an output is one number for a whole batch."""
 
-    @property
-    def activations(self) -> Mapping[str, int | None]:
-        """Operators that the loss contains itself and reads in front of, where they end the model.
+    def activations(self, output: int) -> Mapping[str, int | None]:
+        """Return operators that the loss contains itself and reads in front of, where they make its output number so.
 
         The axis is the one they must work over, as an axis of the output; None for elementwise ones.
         """

@@ -7,6 +7,7 @@ from typing import Any
 
 from onnx_oto.losses.bce import bce_with_logits
 from onnx_oto.losses.cross_entropy import CrossEntropy
+from onnx_oto.losses.distill import distill
 from onnx_oto.losses.l1 import l1
 from onnx_oto.losses.loss import Loss
 from onnx_oto.losses.mse import mse
@@ -21,6 +22,7 @@ LOSSES: dict[str, Callable[..., Loss]] = {
     "smooth-l1": smooth_l1,
     "bce-with-logits": bce_with_logits,
     "output": OwnLoss,
+    "distill": distill,
 }
 """Name -> function of the loss's options, all of which have defaults."""
 

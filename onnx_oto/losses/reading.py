@@ -7,12 +7,13 @@ vague and make the loss on the test data another number than the loss in trainin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx
 from onnx import helper
 
+from onnx_oto.losses.loss import Loss
 from onnx_oto.model import Shape, infer
 from onnx_oto.model.graph.names import all_names, fresh
 from onnx_oto.model.graph.node import opset_of, standard_domain
@@ -41,6 +42,22 @@ def read(model: onnx.ModelProto, output: str, activations: Mapping[str, int | No
     if axis is not None and not _works_over(model, node, moves, output, axis):
         return output
     return _moved(model, node.input[0], moves)
+
+
+def read_all(model: onnx.ModelProto, outputs: Sequence[str], loss: Loss) -> list[str]:
+    """Return what a settled loss reads for each of its outputs, see `read`; each is another tensor."""
+    return read_each(model, outputs, [loss.activations(at) for at in range(len(outputs))])
+
+
+def read_each(
+    model: onnx.ModelProto, outputs: Sequence[str], activations: Sequence[Mapping[str, int | None]]
+) -> list[str]:
+    """Return what is read for each of some outputs, where the loss contains these operators; each is another tensor."""
+    found: list[str] = []
+    for name, contained in zip(outputs, activations, strict=True):
+        source = read(model, name, contained)
+        found.append(_copied(model, source) if source in found else source)
+    return found
 
 
 def _works_over(
@@ -90,6 +107,13 @@ def _axis(axis: int, shape: Shape | None) -> int | None:
 
 def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+
+
+def _copied(model: onnx.ModelProto, source: str) -> str:
+    """Return the name of a copy of a tensor, which is appended in place."""
+    name = fresh("onnx_oto.read.", all_names(model.graph))
+    model.graph.node.append(helper.make_node("Identity", [source], [name], name=name))
+    return name
 
 
 def _moved(model: onnx.ModelProto, source: str, moves: list[onnx.NodeProto]) -> str:

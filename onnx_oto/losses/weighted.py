@@ -74,9 +74,8 @@ class Weighted:
     def per_sample(self) -> bool:
         return self.inner.per_sample
 
-    @property
-    def activations(self) -> Mapping[str, int | None]:
-        return self.inner.activations
+    def activations(self, output: int) -> Mapping[str, int | None]:
+        return self.inner.activations(output)
 
     def settle(self, shapes: Sequence[Shape | None], given: Mapping[str, tuple[int, ...]]) -> Loss:
         """Return the loss with what the inner one leaves open decided."""

@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from onnx_oto.errors import DataError, UsageError
 from onnx_oto.losses import Judged, Kind
-from onnx_oto.metrics.metric import Better, Floats, compared, ratio
+from onnx_oto.metrics.metric import NUMBERS, Better, Floats, compared, ratio
 
 _SIGMA, _RADIUS = 1.5, 5  # the window of Wang, Bovik, Sheikh and Simoncelli (2004): Gaussian, 11 x 11
 _K1, _K2 = 0.01, 0.03
@@ -28,7 +28,7 @@ class Psnr:
     name: ClassVar[str] = "psnr"
     text: ClassVar[str] = "peak signal-to-noise ratio in dB; values span `range`"
     better: ClassVar[Better] = "higher"
-    compares: ClassVar[tuple[Kind, ...]] = ("values",)
+    compares: ClassVar[tuple[Kind, ...]] = NUMBERS
 
     def __post_init__(self) -> None:
         _check_range(self.name, self.range)
@@ -58,7 +58,7 @@ class Ssim:
     name: ClassVar[str] = "ssim"
     text: ClassVar[str] = "structural similarity; values span `range`"
     better: ClassVar[Better] = "higher"
-    compares: ClassVar[tuple[Kind, ...]] = ("values",)
+    compares: ClassVar[tuple[Kind, ...]] = NUMBERS
 
     def __post_init__(self) -> None:
         _check_range(self.name, self.range)

@@ -13,7 +13,8 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 Better = Literal["higher", "lower"]
 
-ANY: tuple[Kind, ...] = ("classes", "binary", "values", "nothing")
+ANY: tuple[Kind, ...] = ("classes", "binary", "values", "nothing", "teacher-classes", "teacher-values")
+NUMBERS: tuple[Kind, ...] = ("values", "teacher-values")
 
 
 class Tally(Protocol):

@@ -12,7 +12,7 @@ from onnx_oto.metrics.counts import F1, MeanIou
 from onnx_oto.metrics.images import Psnr, Ssim
 from onnx_oto.metrics.loss import LossValue, Perplexity
 from onnx_oto.metrics.metric import Metric
-from onnx_oto.metrics.regression import R2, Mae
+from onnx_oto.metrics.regression import R2, Mae, RelativeError
 
 METRICS: dict[str, Callable[..., Metric]] = {
     "accuracy": lambda: Accuracy("accuracy", 1, "share of right labels or answers", ("classes", "binary")),
@@ -25,8 +25,12 @@ METRICS: dict[str, Callable[..., Metric]] = {
     "perplexity": Perplexity,
     "mae": Mae,
     "r2": R2,
+    "relative-error": RelativeError,
     "psnr": Psnr,
     "ssim": Ssim,
+    "agreement": lambda: Accuracy(
+        "agreement", 1, "share of places where the class is the teacher's", ("teacher-classes",)
+    ),
     "loss": LossValue,
 }
 """Name -> function of the metric's options, all of which have defaults."""

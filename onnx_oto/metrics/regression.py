@@ -1,4 +1,4 @@
-"""Metrics of numbers against numbers: MAE and R²."""
+"""Metrics of numbers against numbers: MAE, R² and the relative error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from onnx_oto.losses import Judged, Kind
-from onnx_oto.metrics.metric import Better, Floats, compared, ratio
+from onnx_oto.metrics.metric import NUMBERS, Better, Floats, compared, ratio
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Mae:
     name: ClassVar[str] = "mae"
     text: ClassVar[str] = "mean absolute error"
     better: ClassVar[Better] = "lower"
-    compares: ClassVar[tuple[Kind, ...]] = ("values",)
+    compares: ClassVar[tuple[Kind, ...]] = NUMBERS
 
     def start(self) -> MaeTally:
         """Return an empty tally."""
@@ -45,6 +45,43 @@ class MaeTally:
 
 
 @dataclass(frozen=True)
+class RelativeError:
+    """A metric (see `Metric`): sum |prediction - target| / sum |target| over all elements."""
+
+    name: ClassVar[str] = "relative-error"
+    text: ClassVar[str] = "sum of absolute errors, of the sum of what should be there"
+    better: ClassVar[Better] = "lower"
+    compares: ClassVar[tuple[Kind, ...]] = NUMBERS
+
+    def start(self) -> RelativeErrorTally:
+        """Return an empty tally."""
+        return RelativeErrorTally()
+
+
+class RelativeErrorTally:
+    """Both sums, and of how many elements they are."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.off = 0.0
+        self.whole = 0.0
+
+    def add(self, batch: Judged) -> None:
+        """See `Tally.add`."""
+        prediction, target = compared(batch)
+        self.seen += target.size
+        self.off += float(np.abs(prediction - target).sum())
+        self.whole += float(np.abs(target).sum())
+
+    @property
+    def value(self) -> float:
+        """The quotient; infinite where something is there that should be 0 everywhere."""
+        if self.seen and not self.whole:
+            return float("inf") if self.off else 0.0
+        return ratio(self.off, self.whole)
+
+
+@dataclass(frozen=True)
 class R2:
     """A metric (see `Metric`): 1 - sum (t - p)^2 / sum (t - mean t)^2 per number of a sample, averaged over them.
 
@@ -54,7 +91,7 @@ class R2:
     name: ClassVar[str] = "r2"
     text: ClassVar[str] = "coefficient of determination, mean over the numbers of a sample"
     better: ClassVar[Better] = "higher"
-    compares: ClassVar[tuple[Kind, ...]] = ("values",)
+    compares: ClassVar[tuple[Kind, ...]] = NUMBERS
 
     def start(self) -> R2Tally:
         """Return an empty tally."""

@@ -13,13 +13,14 @@ import onnx
 
 from onnx_oto import data
 from onnx_oto.errors import OtoError
-from onnx_oto.losses import Loss, read
+from onnx_oto.losses import Loss, read_all
 from onnx_oto.model import save
 from onnx_oto.model.graph.order import drop_unneeded
 from onnx_oto.model.graph.tensors import from_array
 from onnx_oto.model.normal.origins import Origins
 from onnx_oto.model.normal.serving import Serving
 from onnx_oto.model.normal.sharing import share_copies
+from onnx_oto.pipeline.aim import Aim
 from onnx_oto.pipeline.budgeting import Goal
 from onnx_oto.pipeline.describing import described
 from onnx_oto.pipeline.folder import COMPACT, TRAINED
@@ -36,6 +37,7 @@ from onnx_oto.runtime.limits import UNLIMITED
 from onnx_oto.runtime.runner import first_line, runner
 from onnx_oto.runtime.timing import TROUBLES, Latencies, Untimed, measure
 from onnx_oto.training import evaluate
+from onnx_oto.training.evaluate import Provider
 from onnx_oto.zigs import Analysis, analyse
 from onnx_oto.zigs.choose import choose_zeros
 
@@ -50,10 +52,12 @@ def finish(
     dataset: data.Dataset,
     options: TrainOptions,
     folder: Path,
-    loss: Loss,
+    aim: Aim,
     serving: Serving,
     feeding: Feeding,
     goal: Goal,
+    *,
+    providers: Sequence[Provider] = (),
 ) -> tuple[int, Gain]:
     """Return how many lanes were removed, and what was gained; writes trained.onnx and compact.onnx.
 
@@ -61,7 +65,7 @@ def finish(
     """
     full = described(with_weights(model, weights), dataset)
     before = save(_shared(full, origins), folder / TRAINED)
-    analysis = analyse(full, options)
+    analysis = analyse(full, aim.under(options))
     drop = (
         choose_zeros(analysis, goal.rounding).drop if options.prunes else np.zeros(analysis.lanes.count, bool)
     )
@@ -69,7 +73,7 @@ def finish(
     after = save(_shared(small, origins), folder / COMPACT)
     removed = int(drop.sum())
     summary = summarise(analysis, small, removed, verdict, Change(before, after))
-    outputs = named_outputs(model, options, loss)
+    outputs, loss = aim.outputs, aim.loss
     lean, lean_small = (served_lean(each, outputs, serving) for each in (full, small))
     scores = tuple(
         evaluate(
@@ -77,11 +81,15 @@ def finish(
             dataset.test,
             loss,
             options.metric,
+            providers=providers,
             loaders=options.loaders,
         )
         for each in (lean, lean_small)
     )
     if not options.skip_latency:
+        if aim.inside(model):  # what is compared inside is no output for those who are served
+            given = [value.name for value in model.graph.output]
+            lean, lean_small = (served_lean(each, given, serving) for each in (full, small))
         feed = as_declared(lean, next(data.in_order(dataset.test, batch_size(lean) or 1)).inputs)
         latency = _elsewhere(analysis, small, options, feeding, goal) or measure(lean, lean_small, feed)
         said = (*warnings_of(latency, goal.rounding.block), *missed(latency, goal.budgets))
@@ -129,18 +137,11 @@ def with_weights(model: onnx.ModelProto, weights: Arrays) -> onnx.ModelProto:
     return result
 
 
-def named_outputs(model: onnx.ModelProto, options: TrainOptions, loss: Loss) -> list[str]:
-    """Return the outputs that the loss is about."""
-    if options.model_output:
-        return [options.model_output]
-    return [value.name for value in model.graph.output[: loss.outputs]]
-
-
 def reading(model: onnx.ModelProto, outputs: Sequence[str], loss: Loss) -> onnx.ModelProto:
     """Return a copy of `model` that gives what the loss reads of these outputs: the tensors it was trained on."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    return trimmed(result, [read(result, name, loss.activations) for name in outputs])
+    return trimmed(result, read_all(result, outputs, loss))
 
 
 def trimmed(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:

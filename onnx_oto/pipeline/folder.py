@@ -30,9 +30,11 @@ SETTINGS = "run.toml"
 TABLE = "latency.json"
 UNPACKED = "unpacked"
 """Folder of data that were unpacked once, which later runs use again."""
-FILES = (SETTINGS, TABLE, METRICS, CHECKPOINT, BEFORE, LAST_GOOD, TRAINED, COMPACT, RESULT)
+ANSWERS = {split: f"teacher-{split}.npy" for split in ("train", "val", "test")}
+"""What a teacher says of each split, while the run lasts."""
+FILES = (SETTINGS, TABLE, METRICS, CHECKPOINT, BEFORE, LAST_GOOD, *ANSWERS.values(), TRAINED, COMPACT, RESULT)
 MODELS = (TRAINED, COMPACT)
-_FORMER = tuple(name for name in FILES if name not in (SETTINGS, TABLE, BEFORE))
+_FORMER = tuple(name for name in FILES if name not in (SETTINGS, TABLE, BEFORE, *ANSWERS.values()))
 """What runs wrote that left no manifest."""
 MANIFEST = ".onnx-oto.json"
 LOCK = ".onnx-oto.lock"

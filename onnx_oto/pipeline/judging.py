@@ -130,9 +130,10 @@ def judge_on(source: str | os.PathLike[str], opened: Opened, options: InspectOpt
     from onnx_oto.gradients.graph.open_batch import fixed_batch
     from onnx_oto.gradients.graph.static_types import types
     from onnx_oto.gradients.graph.training_graph import choose_outputs, output_shapes
-    from onnx_oto.losses import Target, read
+    from onnx_oto.losses import Target, read_all
     from onnx_oto.pipeline.finishing import trimmed
-    from onnx_oto.pipeline.preparing import OPEN_SIZE, fitted, open_inputs, require_samples, serving_of
+    from onnx_oto.pipeline.preparing import fitted, require_samples, serving_of
+    from onnx_oto.pipeline.sizes import OPEN_SIZE, open_inputs
 
     opening = data.open_data(source, options.reading)
     served = serving_of(opened, options, opening)
@@ -155,7 +156,7 @@ def judge_on(source: str | os.PathLike[str], opened: Opened, options: InspectOpt
         known = types(static)
         given = {name: sample.shape for name, sample in opening.test.targets.items()}
         loss = loss.settle([known[name].shape for name in outputs], given)
-        seen = [read(static, name, loss.activations) for name in outputs]
+        seen = read_all(static, outputs, loss)
         targets = loss.targets(output_shapes(trimmed(static, seen), seen, loss, size or 2))
     else:
         say(

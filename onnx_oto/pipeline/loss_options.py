@@ -85,9 +85,15 @@ class LossOptions(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.metric or self.ignore_label is not None or ":" in self.loss:
-            from onnx_oto.metrics import metrics_for
+            from onnx_oto.metrics import make, metrics_for
 
-            metrics_for(self.make_loss(), tuple(self.metric))
+            loss, possible = self.make_loss(), self.possible_losses()
+            if not all(set(make(each).compares) & {*possible[1:]} for each in self.metric):
+                metrics_for(loss, tuple(self.metric))
+
+    def possible_losses(self) -> tuple[str, ...]:
+        """Return what the loss compares, and what other losses compare that may take its place."""
+        return (self.make_loss().compares,)
 
     def make_loss(self) -> Loss:
         """Return the loss with its options. Raises UsageError for what it does not know."""

@@ -9,25 +9,33 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import onnx
-
 from onnx_oto import data
 from onnx_oto.errors import DataError, OtoError, StorageError, UnsupportedError, UsageError
 from onnx_oto.gradients import Backend, Preparation, TrainingSpec, choose_backend, prepare, require_trainable
 from onnx_oto.gradients.graph.batching import Feed
-from onnx_oto.losses import ENTRY_WEIGHT, MADE, Loss, Target, weighted
+from onnx_oto.gradients.put_back import has_norms
+from onnx_oto.losses import ENTRY_WEIGHT, MADE, Blend, Distill, Loss, Target, weighted
 from onnx_oto.model.normal.serving import Serving, data_inputs, serving
+from onnx_oto.pipeline.aim import Aim, keeping
 from onnx_oto.pipeline.bucketing import bucketed
 from onnx_oto.pipeline.budgeting import Goal, budgets_of, plan, rounding_of, within
 from onnx_oto.pipeline.feeding import parse_numbers, read_feeding
 from onnx_oto.pipeline.latency.making import Clock, clock_for
 from onnx_oto.pipeline.loss_options import LossOptions
+from onnx_oto.pipeline.norms import Norms, calibrate, norms_for
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import DEFAULT_SPARSITY, TrainOptions
 from onnx_oto.pipeline.prune import require_passed
+from onnx_oto.pipeline.sizes import open_inputs, sizes_of
+from onnx_oto.pipeline.starting import Found, find_start
+from onnx_oto.pipeline.teacher import Teacher, calibrated, provided, teacher_of
+from onnx_oto.pipeline.teaching import aim_of
 from onnx_oto.runtime.comparing import Feeding, compare
 from onnx_oto.runtime.comparing.computable import require_computable
+from onnx_oto.runtime.limits import limited
 from onnx_oto.surgery import Compacted, kept_inside
+from onnx_oto.training import Score
+from onnx_oto.training.evaluate import Provider
 from onnx_oto.zigs import Analysis, Choice, choose, parameters, score, zero_dropped
 from onnx_oto.zigs.budgets import Budget
 from onnx_oto.zigs.freezing import frozen, held
@@ -35,15 +43,13 @@ from onnx_oto.zigs.learning import told
 
 Say = Callable[[str], None]
 
-OPEN_SIZE = 32
-"""What open sizes besides the batch are taken as while nothing is known of the data."""
-
 
 @dataclass(frozen=True, eq=False)
 class Ready:
     """A model, data that fit it, and how to train: nothing is left that could be refused.
 
-    others: the preparation for samples of other shapes, where batches differ in that.
+    others: the preparation for samples of other shapes, where batches differ in that. original: how good the model was
+    when it came, None before that is known.
     """
 
     opened: Opened
@@ -51,8 +57,23 @@ class Ready:
     preparation: Preparation
     dataset: data.Dataset
     feeding: Feeding
+    aim: Aim
     goal: Goal = field(default_factory=Goal)
     others: tuple[Preparation, ...] = ()
+    teacher: Teacher | None = None
+    original: Score | None = None
+    norms: Norms = field(default_factory=Norms)
+    start: Found | None = None
+
+    @property
+    def providers(self) -> tuple[Provider, ...]:
+        """What gives the targets that the data do not hold."""
+        return () if self.teacher is None else (self.teacher,)
+
+    @property
+    def normed(self) -> bool:
+        """Whether layers have norms, of their own or put back."""
+        return bool(self.norms.layers) or has_norms(self.opened.analysis.graph)
 
 
 def make_ready(
@@ -78,11 +99,21 @@ def make_ready(
     served = serving_of(opened, options, opening)
     for name, number in served.values.items():
         say(f"input {name!r} is {number:g} in training")
-    preparation = _prepared(opened, served, options, backend, opening, say)
+    names = _names(opened, options, say)
+    aim, told = aim_of(opened, names, served, opening, options)
+    for sentence in told:
+        say(sentence)
+    opened, aim = keeping(opened, aim, options)
+    if aim.kept:
+        say(f"the channels of {', '.join(map(repr, aim.kept))} stay: the teacher's are compared with them")
+    norms, told = norms_for(opened, names) if options.batch_norm == "put-back" else (Norms(), ())
+    for sentence in told:
+        say(sentence)
+    preparation = _prepared(opened, served, names, aim, options, backend, opening)
     require_trainable(preparation.refusals)
     if opening is None:
         raise trouble or DataError(f"{str(source)!r} holds no data")
-    _say_outputs(opened, preparation, options, say)
+    _say_outputs(opened, aim, say)
     _say_ceiling(opened.analysis, say)
     for note in opened.notes:
         say(note)
@@ -102,7 +133,59 @@ def make_ready(
     _, shrunk = data.fit_batch(opening.train.samples, options.batch)
     if shrunk:
         say(shrunk)
-    return Ready(opened, served, preparation, dataset, feeding, goal, tuple(others))
+    aim = replace(aim, loss=preparation.loss)
+    ready = Ready(opened, served, preparation, dataset, feeding, aim, goal, tuple(others))
+    if aim.lesson is not None:
+        ready = _taught(ready, options)
+    if options.from_ == "auto":
+        ready = replace(ready, start=_start(ready, names, options))
+    return _with_norms(ready, norms, options) if norms.layers else ready
+
+
+def _with_norms(ready: Ready, norms: Norms, options: TrainOptions) -> Ready:
+    """Return what is ready with these norms in what is trained, calibrated on training data."""
+    if ready.others:
+        raise UsageError(
+            "batch-norm put-back is for samples of one size, and pad-value makes several: leave one out"
+        )
+    before, train = ready.preparation, ready.dataset.train
+    with limited(options.limits):
+        norms = calibrate(
+            norms, ready.opened, ready.serving, train, batch=before.spec.batch, seed=options.seed
+        )
+    model = norms.within(ready.serving.served(ready.aim.giving(ready.opened.master)))
+    spec = replace(before.spec, trainable=(*before.spec.trainable, *norms.trained))
+    return replace(ready, norms=norms, preparation=prepare(model, spec, before.backend))
+
+
+def _start(ready: Ready, names: Sequence[str], options: TrainOptions) -> Found:
+    """Return how the model comes. names: of its parameters that train."""
+    aim = ready.aim
+    with limited(options.limits):
+        return find_start(
+            ready.opened,
+            names,
+            ready.serving,
+            aim.outputs,
+            aim.loss,
+            ready.dataset.train,
+            providers=ready.providers,
+            seed=options.seed,
+        )
+
+
+def _taught(ready: Ready, options: TrainOptions) -> Ready:
+    """Return what is ready with the teacher, and its variances in the loss."""
+    preparation, examples = ready.preparation, ready.dataset.train
+    teacher = teacher_of(
+        ready.aim, ready.opened, ready.serving, preparation.targets, examples, options, preparation.shards
+    )
+    teacher = calibrated(teacher, examples, options)
+    aim = replace(ready.aim, loss=teacher.loss)
+    others = tuple(each.with_loss(aim.loss) for each in ready.others)
+    return replace(
+        ready, preparation=preparation.with_loss(aim.loss), others=others, aim=aim, teacher=teacher
+    )
 
 
 def _opened_data(
@@ -118,28 +201,26 @@ def _opened_data(
 def _prepared(
     opened: Opened,
     serving: Serving,
+    names: tuple[str, ...],
+    aim: Aim,
     options: TrainOptions,
     backend: Backend,
     opening: data.Opening | None,
-    say: Say,
 ) -> Preparation:
     """Return the preparation for the sizes of the data, or for guessed ones where there are none."""
-    names = _names(opened, options, say)
-    model = serving.served(opened.master)
-    patterns = open_inputs(model)
-    shapes = {name: tuple(size or OPEN_SIZE for size in sizes) for name, sizes in patterns.items()}
+    model = serving.served(aim.giving(opened.master))
+    shapes = sizes_of(open_inputs(model), opening)
     targets: dict[str, tuple[int, ...]] = {}
     batch = options.batch
     if opening is not None:
-        shapes.update(data.sample_shapes(opening.train, patterns))
         targets = {name: sample.shape for name, sample in opening.train.targets.items()}
         batch, _ = data.fit_batch(opening.train.samples, options.batch)
     spec = TrainingSpec(
         trainable=names,
-        loss=_weighed(options.make_loss(), options, opening),
+        loss=_weighed(aim.loss, options, opening),
         batch=batch,
         shards=min(options.shards, batch),
-        output=options.model_output,
+        output=aim.outputs,
         seed=options.seed,
         sample_shapes=shapes,
         target_shapes=targets,
@@ -155,10 +236,12 @@ def _prepared(
 def _weighed(loss: Loss, options: TrainOptions, opening: data.Opening | None) -> Loss:
     """Return a loss with weights where samples, labels or shares of mixed ones have any."""
     is_weighted = opening is not None and opening.train.weighted
-    is_mixed = bool(options.mixup) and loss.compares == "classes"
-    if options.class_weights is None and not is_weighted and not is_mixed:
+    task = loss.task if isinstance(loss, Blend) else loss
+    is_mixed = bool(options.mixup) and task.compares == "classes"
+    if isinstance(task, Distill) or not (options.class_weights is not None or is_weighted or is_mixed):
         return loss
-    return weighted(loss, mixed=is_mixed)
+    own = weighted(task, mixed=is_mixed)
+    return replace(loss, task=own) if isinstance(loss, Blend) else own
 
 
 def serving_of(opened: Opened, options: LossOptions, opening: data.Opening | None) -> Serving:
@@ -200,20 +283,12 @@ def _size(opened: Opened, name: str) -> int:
     return math.prod(opened.analysis.graph.initializers[name].dims)
 
 
-def open_inputs(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
-    """Return the shape of one sample, None for open sizes, of every input that leaves more than its first axis open."""
-    patterns = {
-        value.name: tuple(dim.dim_value or None for dim in value.type.tensor_type.shape.dim)[1:]
-        for value in model.graph.input
-    }
-    return {name: pattern for name, pattern in patterns.items() if None in pattern}
-
-
 def _dataset(
     opened: Opened, serving: Serving, preparation: Preparation, opening: data.Opening, options: TrainOptions
 ) -> tuple[tuple[Preparation, ...], data.Dataset]:
     """Return the data as the inputs and the loss read them, and the preparations for the shapes of their batches."""
-    targets = {name: target for name, target in preparation.targets.items() if name not in MADE}
+    given = provided(preparation.targets)
+    targets = {name: target for name, target in given.items() if name not in MADE}
     if options.mixup:
         data.require_mixable(
             {feed.name: data.Input(feed.shape, feed.dtype) for feed in preparation.feeds}, targets
@@ -328,12 +403,11 @@ def _rehearsed(
     return choice, kept.result, Goal(kept.budgets, rounding, known)
 
 
-def _say_outputs(opened: Opened, preparation: Preparation, options: TrainOptions, say: Say) -> None:
-    """Say that other outputs are not trained, where there are any."""
-    names = [value.name for value in opened.model.graph.output]
-    read = [options.model_output] if options.model_output else names[: preparation.loss.outputs]
-    others = [name for name in names if name not in read]
-    if others:
+def _say_outputs(opened: Opened, aim: Aim, say: Say) -> None:
+    """Say that other outputs are not trained, where there are any; of what a teacher compares all was said."""
+    read = aim.outputs
+    others = [value.name for value in opened.model.graph.output if value.name not in read]
+    if others and aim.lesson is None:
         listed = ", ".join(map(repr, others[:3])) + (" and others" if len(others) > 3 else "")
         say(f"the loss reads output {', '.join(map(repr, read))}: what only {listed} need does not learn")
 

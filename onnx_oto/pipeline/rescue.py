@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -25,11 +26,20 @@ class Rescue:
 
     Then trained.onnx is written, unless it is there already, and the error that goes on says where the weights are and
     how to cut them. `weights` is empty until they were taken after the last step. When that was the one that diverged,
-    there are none to keep.
+    there are none to keep. finished: makes the weights of `model` of those that were trained, which `trained` holds.
     """
 
-    def __init__(self, folder: RunFolder, model: onnx.ModelProto, options: TrainOptions, say: Say) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        model: onnx.ModelProto,
+        options: TrainOptions,
+        say: Say,
+        finished: Callable[[Mapping[str, npt.NDArray[Any]]], dict[str, npt.NDArray[Any]]] = dict,
+    ) -> None:
+        self.trained: dict[str, npt.NDArray[Any]] = {}
         self.weights: dict[str, npt.NDArray[Any]] = {}
+        self._finished = finished
         self._folder, self._model, self._options, self._say = folder, model, options, say
         self._is_trained = False
 
@@ -41,7 +51,8 @@ class Rescue:
     def take(self, session: GradientSession) -> None:
         """Copy the weights out of a session that is about to be closed, if its last step was taken."""
         if self._is_trained:
-            self.weights = session.weights()
+            self.trained = session.weights()
+            self.weights = self._finished(self.trained)
 
     def __enter__(self) -> Rescue:
         return self

@@ -18,25 +18,34 @@ from onnx_oto.zigs.budgets import Budget
 class Gain:
     """Full against compact model, after training.
 
-    scores: of the full model and of the compact one.
+    scores: of the full model and of the compact one. original: of the model as it was brought, None where that could
+    not be judged.
     """
 
     summary: Summary
     scores: tuple[Score, Score]
+    original: Score | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures under their public names."""
+        first, *rest = [
+            {
+                "name": name,
+                **{who: None if value is None else _finite(value) for who, value in values.items()},
+            }
+            for name, values in self.metrics().items()
+        ]
+        return {**self.summary.as_json(), "metric": first, "metrics": rest}
+
+    def metrics(self) -> dict[str, dict[str, float | None]]:
+        """Return the metrics by name, the first one that was asked for first: original, full and compact."""
         full, small = self.scores
-        return {
-            **self.summary.as_json(),
-            "metric": _metric(full.metric, full.value, small.value),
-            "metrics": [_metric(name, value, small.further[name]) for name, value in full.further.items()],
+        known = {"original": self.original, "full": full, "compact": small}
+        first = {full.metric: {who: None if score is None else score.value for who, score in known.items()}}
+        return first | {
+            name: {who: None if score is None else score.further[name] for who, score in known.items()}
+            for name in full.further
         }
-
-
-def _metric(name: str, full: float, compact: float) -> dict[str, Any]:
-    """Return one metric under its public names; JSON knows no number that is not finite (psnr of equal images)."""
-    return {"name": name, "full": _finite(full), "compact": _finite(compact)}
 
 
 def _kept(history: History) -> dict[str, Any]:
@@ -54,6 +63,7 @@ def _kept(history: History) -> dict[str, Any]:
 
 
 def _finite(value: float) -> float | None:
+    """Return a number as JSON knows it: none that is not finite (psnr of equal images)."""
     return value if math.isfinite(value) else None
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from onnx_oto.gradients import GradientSession
+from onnx_oto.model.files.loading import stored_files
+from onnx_oto.pipeline.answers import forget
+from onnx_oto.pipeline.beginning import answered_before, judged_before
 from onnx_oto.pipeline.finishing import finish
 from onnx_oto.pipeline.folder import (
     BEFORE,
@@ -29,6 +32,7 @@ from onnx_oto.pipeline.folder import (
 )
 from onnx_oto.pipeline.going_on import Going, Stamp, stamp
 from onnx_oto.pipeline.latency.table import write_table
+from onnx_oto.pipeline.norms import check_folded, told_bare
 from onnx_oto.pipeline.optimizing import make_optimizer
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.places import Output, files_read, require_apart, with_table
@@ -36,6 +40,8 @@ from onnx_oto.pipeline.preparing import Ready, Say, make_ready
 from onnx_oto.pipeline.recording import Record
 from onnx_oto.pipeline.rescue import Rescue
 from onnx_oto.pipeline.result import Trained
+from onnx_oto.pipeline.starting import set_by_start
+from onnx_oto.pipeline.teacher import scales_of
 from onnx_oto.runtime.limits import UNLIMITED, limited
 from onnx_oto.training import (
     ClipNorm,
@@ -90,7 +96,7 @@ def train(
     (`record`: those of another verb that this run is the work of). Whatever fails after the last step, trained.onnx is
     written, and the error says so. For the seams see `Watch`.
     """
-    options = (options or TrainOptions()).resolved()
+    options = options or TrainOptions()
     record = record or Record("train", options, {"model": path, "data": source})
     require_own_files(run, path, source, options)
     with claim(run, verb=record.verb, overwrite=options.overwrite) as folder:
@@ -110,12 +116,13 @@ def carry_out(
     """Do the work of a run in a folder that is claimed, see `train`. going: what it goes on from."""
     begin = time.perf_counter()
     ready = make_ready(path, source, options, watch.say, cache=folder.path / UNPACKED)
+    options, record = _settled_by_start(ready, options, record, watch.say)
     stamped = stamp(path, source, options, ready.dataset)
     if going is not None:
         going.require_same(stamped, watch.say)
-    rescue = Rescue(folder, ready.opened.model, options, watch.say)
+    rescue = Rescue(folder, ready.opened.model, options, watch.say, ready.norms.folded)
     with rescue:
-        history, zeroed = _fit(ready, options, folder, rescue, watch, record, stamped, going)
+        history, zeroed, ready = _fit(ready, options, folder, rescue, watch, record, stamped, going)
         target = options.share if options.prunes else 0.0
         groups = max(sum(d.size for d in ready.opened.analysis.prunable), 1)
         earlier = going.seconds if going is not None else 0.0
@@ -127,6 +134,7 @@ def carry_out(
         for name in MODELS:
             folder.place(name)
         with limited(UNLIMITED):  # the model has proved itself, and nothing that was trained may be lost
+            _check_norms(ready, rescue.trained, watch.say)
             removed, gain = finish(
                 ready.opened.model,
                 ready.opened.origins,
@@ -134,11 +142,14 @@ def carry_out(
                 ready.dataset,
                 options,
                 folder.path,
-                ready.preparation.loss,
+                ready.aim,
                 ready.serving,
                 ready.feeding,
                 ready.goal,
+                providers=ready.providers,
             )
+            gain = replace(gain, original=ready.original)
+            forget(folder)
         seconds = earlier + time.perf_counter() - begin
         result = Trained(folder.path, target, removed / groups, seconds, history, gain, zeroed, ready.goal)
         write_json(folder.place(RESULT), {**result.as_json(), "options": options.as_json()})
@@ -156,6 +167,8 @@ def require_own_files(
     reads = files_read(path, options, source)
     if options.tokenizer is not None:
         reads[Path(options.tokenizer)] = "the tokenizer"
+    if isinstance(options.teacher, Path):
+        reads |= dict.fromkeys(stored_files(options.teacher), "the teacher")
     require_apart(reads, writes, "give another folder")
     others = [each for each in writes if Path(each.path).name != TABLE]
     require_apart(*with_table(reads, others, options.table), "give another table")
@@ -170,13 +183,16 @@ def _fit(
     record: Record,
     stamped: Stamp,
     going: Going | None,
-) -> tuple[History, int]:
-    """Return what happened and how many groups are zero; the weights, once the last step is taken, are in `rescue`."""
+) -> tuple[History, int, Ready]:
+    """Return what happened, how many groups are zero, and what else is ready by now.
+
+    The weights, once the last step is taken, are in `rescue`.
+    """
     with limited(options.limits):
         session = ready.preparation.build(ready.others)
     try:
         optimizer = make_optimizer(
-            ready.opened.analysis, session, options, _steps(ready, options), ready.goal
+            ready.opened.analysis, session, options, _steps(ready, options), ready.goal, ready.norms
         )
         recipe = _recipe(ready, options)
         require_measurable(
@@ -201,6 +217,7 @@ def _fit(
         if going is not None and going.anew and start is not None:
             keeper.save(session, optimizer, start)
             going.leave_behind(folder)
+        ready = judged_before(answered_before(ready, options, folder, watch.say), options, watch.say)
         with MetricsFile(folder.place(METRICS)) as metrics:
             watching = Observers((rescue, metrics, *([watch.observer] if watch.observer else [])))
             with watch.listening:
@@ -215,7 +232,7 @@ def _fit(
                     start=start,
                     selection=selection,
                 )
-        return history, optimizer.zeroed
+        return history, optimizer.zeroed, ready
     finally:
         rescue.take(session)
         session.close()
@@ -226,12 +243,42 @@ def _settled(
 ) -> dict[str, Any]:
     """Return what was found out or measured, by setting: it is stored, and read when the run goes on or is repeated."""
     settled: dict[str, Any] = {"shards": session.shards, "backend": ready.preparation.backend.name}
+    if scales := scales_of(ready.aim.loss):
+        settled["teacher_scale"] = scales
     if ready.goal.table is not None:
         place = folder.place(TABLE)
         if start is None:
             write_table(ready.goal.table, place)
         settled["table"] = place
     return settled
+
+
+def _settled_by_start(
+    ready: Ready, options: TrainOptions, record: Record, say: Say
+) -> tuple[TrainOptions, Record]:
+    """Return the options with all that depends on how the model comes, and the record of them; it is said."""
+    start = ready.start
+    resolved = options.resolved(None if start is None else start.start, normed=ready.normed)
+    if start is not None:
+        say(f"{start.told()}; {set_by_start(options, resolved)}")
+    if resolved.from_ == "trained" and not ready.normed:
+        for sentence in told_bare(ready.opened, ready.preparation.spec.trainable):
+            say(sentence)
+    is_own = isinstance(record.settings, TrainOptions)
+    return resolved, replace(record, settings=resolved) if is_own else record
+
+
+def _check_norms(ready: Ready, weights: Mapping[str, Any], say: Say) -> None:
+    """Compare the model with norms and the one they are folded into, where there are any. Raises OtoError."""
+    if not ready.norms.layers:
+        return
+    verdict = check_folded(
+        ready.norms, ready.opened, ready.serving, ready.aim.outputs, weights, ready.dataset.test
+    )
+    say(
+        f"the norms put back are folded in again: largest difference {verdict.max_abs:.1e} "
+        f"({verdict.max_rel:.1e} of the largest output) on {verdict.samples} test samples"
+    )
 
 
 def _steps(ready: Ready, options: TrainOptions) -> int:
@@ -242,8 +289,8 @@ def _steps(ready: Ready, options: TrainOptions) -> int:
 
 def _recipe(ready: Ready, options: TrainOptions) -> Recipe:
     steps = _steps(ready, options)
-    warm_up = min(round(steps * options.warm_up), steps)
-    schedule = Schedule(options.schedule, options.learning_rate, steps, warm_up=warm_up)
+    warm_up = min(round(steps * options.pace().warm_up), steps)
+    schedule = Schedule(options.pace().schedule, options.learning_rate, steps, warm_up=warm_up)
     return Recipe(
         options.epochs,
         ready.preparation.spec.batch,
@@ -255,4 +302,5 @@ def _recipe(ready: Ready, options: TrainOptions) -> Recipe:
         transforms=() if options.clip_norm is None else (ClipNorm(options.clip_norm),),
         skip_bad_steps=options.skip_bad_steps,
         loaders=options.loaders,
+        providers=ready.providers,
     )

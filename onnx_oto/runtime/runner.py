@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,9 +73,7 @@ def in_onnxruntime(model: onnx.ModelProto, *, threads: int = 0, optimise: bool =
     optimise: whether it may rewrite the graph; it fuses operators into some that it has no float64 kernels for.
     """
     first: Exception | None = None
-    for candidate in (model, _older(model)):
-        if candidate is None:
-            continue
+    for candidate in forms(model):
         try:
             session = Session(candidate, _opening_onnxruntime(candidate, threads, optimise))
             return Runner(session, session.runtime)
@@ -148,7 +146,7 @@ def first_line(error: BaseException | None) -> str:
 
 
 def _opening_onnxruntime(model: onnx.ModelProto, threads: int, optimise: bool) -> Opening:
-    disabled = _wrong_optimizers(model)
+    disabled = wrong_optimizers(model)
 
     def opened(worker: Worker, allowed: Allowance, content: Any) -> OpenSession:
         return worker.call(
@@ -162,6 +160,14 @@ def _fed(inputs: Arrays) -> int:
     return sum(np.asarray(array).nbytes for array in inputs.values())
 
 
+def forms(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
+    """Yield the model, and the same under an opset that onnxruntime knows where it is of a newer one."""
+    yield model
+    older = _older(model)
+    if older is not None:
+        yield older
+
+
 def _older(model: onnx.ModelProto) -> onnx.ModelProto | None:
     """Return the model under opset RUNTIME_OPSET, None if it is no newer."""
     if opset_of(model) <= RUNTIME_OPSET:
@@ -173,7 +179,7 @@ def _older(model: onnx.ModelProto) -> onnx.ModelProto | None:
     return result
 
 
-def _wrong_optimizers(model: onnx.ModelProto) -> list[str]:
+def wrong_optimizers(model: onnx.ModelProto) -> list[str]:
     """Return the optimizers of onnxruntime that would compute something else than the model says.
 
     Up to 1.19 the one that blocks channels leaves what a FusedConv adds (its fourth input) in the order it had.

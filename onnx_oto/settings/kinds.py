@@ -45,7 +45,7 @@ def kind_of(annotation: Any) -> Kind:
     if origin in (Union, types.UnionType):
         rest = [each for each in inner if each is not type(None)]
         if len(rest) == 1 or any(os.PathLike in (each, get_origin(each)) for each in rest):
-            kind = kind_of(rest[0]) if len(rest) == 1 else PATH
+            kind = kind_of(rest[0]) if len(rest) == 1 else _path_or(rest)
             return _optional(kind) if len(rest) < len(inner) else kind
         if len(rest) == 2:
             kind = _either(*map(kind_of, rest))
@@ -126,6 +126,18 @@ _PLAIN: Mapping[Any, Kind] = {
     float: Kind("a number", "FLOAT", float, _number),
     Path: PATH,
 }
+
+
+def _path_or(rest: Sequence[Any]) -> Kind:
+    """Return the kind of a path, or of names that mean something else: a file of such a name is ./NAME."""
+    names = tuple(name for each in rest if get_origin(each) is Literal for name in get_args(each))
+    if not names:
+        return PATH
+
+    def of_value(value: Any) -> Any:
+        return value if isinstance(value, str) and value in names else _path(value)
+
+    return Kind(f"a path, {' or '.join(names)}", "PATH", of_value, of_value, is_path=True)
 
 
 def _choice(names: tuple[str, ...]) -> Kind:

@@ -20,8 +20,8 @@ Array = npt.NDArray[Any]
 Inputs = Mapping[str, Array]
 Predict = Callable[[Inputs], Array | Sequence[Array]]
 """A batch by input name -> what the loss reads of it (see `losses.read`); several tensors where it reads several."""
-Provider = Callable[[Inputs], Array]
-"""A batch by input name -> a target that the data do not hold, such as what a teacher says of it."""
+Provider = Callable[[Batch], Mapping[str, Array]]
+"""A batch as it is trained on -> targets that the data do not hold, by name, such as what a teacher says of it."""
 _FEW = 2
 """Examples that show whether metrics can be computed."""
 
@@ -48,21 +48,21 @@ def evaluate(
     metrics: Sequence[str | Metric] = (),
     *,
     batch: int = 256,
-    providers: Mapping[str, Provider] | None = None,
+    providers: Sequence[Provider] = (),
     loaders: int = 1,
 ) -> Score:
     """Return the score of `predict` on all examples, in order.
 
-    loss: a settled one, or a name. metrics: none means the loss's own. providers: of targets that the data do not hold,
-    by name. loaders: threads that make batches. Raises DataError when predictions and targets do not fit together, or
-    no label counts, and UsageError for a metric that the loss cannot give.
+    loss: a settled one, or a name. metrics: none means the loss's own. providers: of targets that the data do not hold.
+    loaders: threads that make batches. Raises DataError when predictions and targets do not fit together, or no label
+    counts, and UsageError for a metric that the loss cannot give.
     """
     loss = make_loss(loss)
     chosen = metrics_for(loss, metrics)
     total, samples = LossTally(), 0
     tallies = [metric.start() for metric in chosen]
     for part in made_ahead(jobs_in_order(examples, batch), loaders):
-        targets = gather(part, providers or {})
+        targets = gather(part, providers)
         judged = loss.judge(_outputs(predict(part.inputs)), targets, len(part.rows))
         samples += len(part.rows)
         for tally in (total, *tallies):
@@ -82,19 +82,22 @@ def require_measurable(
     loss: str | Loss,
     metrics: Sequence[str | Metric] = (),
     *,
-    providers: Mapping[str, Provider] | None = None,
+    providers: Sequence[Provider] = (),
 ) -> None:
     """Evaluate a few examples: raises what `evaluate` would, but for labels that count, before anything is trained."""
     loss = make_loss(loss)
     part = examples.batch(np.arange(min(_FEW, len(examples))), None)
-    judged = loss.judge(_outputs(predict(part.inputs)), gather(part, providers or {}), len(part.rows))
+    judged = loss.judge(_outputs(predict(part.inputs)), gather(part, providers), len(part.rows))
     for metric in metrics_for(loss, metrics):
         metric.start().add(judged)
 
 
-def gather(batch: Batch, providers: Mapping[str, Provider]) -> dict[str, Array]:
+def gather(batch: Batch, providers: Sequence[Provider]) -> dict[str, Array]:
     """Return the targets of a batch by name: those of the data, and those of providers."""
-    return {**batch.targets, **{name: provide(batch.inputs) for name, provide in providers.items()}}
+    found = dict(batch.targets)
+    for provide in providers:
+        found.update(provide(batch))
+    return found
 
 
 def _outputs(found: Array | Sequence[Array]) -> Sequence[Array]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from onnx_oto.data import Batch, Dataset, batch_jobs, made_ahead
@@ -36,7 +36,7 @@ class Recipe:
     the optimizer has it, in order. skip_bad_steps: how many steps may be left out, with all their batches, because the
     loss or a gradient is not finite; the next one more ends training.
     evaluate_every: epochs from one evaluation to the next (the last epoch is always evaluated). metrics: by name, none
-    for the loss's own. providers: of targets that the data do not hold, by name.
+    for the loss's own. providers: of targets that the data do not hold.
     """
 
     epochs: int
@@ -47,7 +47,7 @@ class Recipe:
     evaluate_every: int = 1
     evaluation_batch: int = 256
     metrics: tuple[str, ...] = ()
-    providers: Mapping[str, Provider] = field(default_factory=dict)
+    providers: tuple[Provider, ...] = ()
     accumulate: int = 1
     transforms: tuple[GradientTransform, ...] = ()
     skip_bad_steps: int = 0

@@ -286,7 +286,7 @@ def run(cli, model, data, tmp_path_factory) -> tuple[dict[str, Any], Path, str]:
 def test_train_reports_what_was_promised(run):
     found, folder, _ = run
     require_cut(found, TRAINED)
-    assert set(found["metric"]) == {"name", "full", "compact"}
+    assert set(found["metric"]) == {"name", "original", "full", "compact"}
     assert found["metric"]["name"] == "accuracy"
     assert found["latency_ms"]["batch"] == 1
     assert found["sparsity"] == {"target": 0.6, "achieved": 0.6}

@@ -13,7 +13,7 @@ from onnx import numpy_helper, parser
 from onnx_oto.errors import DataError
 from onnx_oto.gradients import TrainingSpec, prepare
 from onnx_oto.gradients.backends.ort_training import OrtTraining
-from onnx_oto.losses import LOSSES, Loss, make
+from onnx_oto.losses import LOSSES, Blend, Distill, Loss, Match, make
 
 from .toys import Both, Distilled
 
@@ -72,6 +72,21 @@ def floats(*shape: int) -> dict[str, Array]:
     return {"y": RNG.random((N, *shape)).astype(np.float32)}
 
 
+def said(*shapes: tuple[int, ...]) -> dict[str, Array]:
+    """Return what a teacher says of tensors of these shapes."""
+    rng = np.random.default_rng(4)
+    return {
+        f"teacher.{i}": (3 * rng.standard_normal((N, *shape))).astype(np.float32)
+        for i, shape in enumerate(shapes)
+    }
+
+
+def blended(loss: Blend, targets: dict[str, Array]) -> dict[str, Array]:
+    return {**targets, "task.share": loss.shares(targets, N)}
+
+
+HALF = Blend(make("cross-entropy"), Distill(), (0,))
+QUARTER = Blend(make("mse"), Distill(matches=(Match(scale=3.0), Match(1, 2.0))), (0, 1), 0.25)
 CASES = [
     Case("cross-entropy", make("cross-entropy"), (3,), labels(classes=3)),
     Case("cross-entropy, ignored", make("cross-entropy"), (3,), labels(classes=3, ignored=-100)),
@@ -98,6 +113,15 @@ CASES = [
     Case("smooth-l1, narrow", make("smooth-l1:beta=0.2"), (5,), floats(5)),
     Case("bce-with-logits", make("bce-with-logits"), (3,), floats(3)),
     Case("output", make("output"), (3,), {}, OWN),
+    Case("distill", make("distill"), (3,), said((3,))),
+    Case("distill, hot pixels", make("distill:temperature=5"), (3, 2, 2), said((3, 2, 2))),
+    Case("distill, last axis", Distill(1.5, (Match(2, 0.7),)), (2, 3), said((2, 3))),
+    Case("distill, numbers", Distill(matches=(Match(None, 0.5, 4.0),)), (2, 3), said((2, 3))),
+    Case("distill, both", Distill(3.0, (Match(1, 2.0), Match(scale=9.0))), (3,), said((3,), (3,)), TWO),
+    Case("distill, answers", Distill(matches=(Match(scale=0.5, answers=True),)), (3,), said((3,))),
+    Case("task and teacher", HALF, (3,), blended(HALF, {**labels(classes=3, ignored=-100), **said((3,))})),
+    Case("only the teacher", HALF, (3,), blended(HALF, {"y": np.full(N, -100), **said((3,))})),
+    Case("two of them", QUARTER, (3,), blended(QUARTER, {**floats(3), **said((3,), (3,))}), TWO),
     Case("two outputs", Both(), (3,), floats(3), TWO),
     Case("teacher", Distilled(), (3,), {"teacher": floats(3)["y"] * 5}),
 ]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from onnx_oto.errors import DataError, UnsupportedError, UsageError
-from onnx_oto.losses import LOSSES, CrossEntropy, Loss, make
+from onnx_oto.losses import LOSSES, Blend, CrossEntropy, Distill, Loss, Match, make
+from onnx_oto.losses.distill import Spread
 
 from .toys import Both
 
@@ -44,6 +45,8 @@ def test_other_options_make_another_loss() -> None:
         ("cross-entropy:ignore=0.5", "ignore of loss 'cross-entropy' is '0.5': give an integer"),
         ("cross-entropy:ignore=1,ignore=2", "ignore of loss 'cross-entropy' is given twice"),
         ("cross-entropy:smoothing=1", "smoothing of cross-entropy is 1: give a share from 0 to below 1"),
+        ("distill:temperature=0", "temperature of distill is 0: give a positive number"),
+        ("distill:temperature=inf", "temperature of distill is inf: give a positive number"),
         ("cross-entropy:class_axis=0", "class_axis of cross-entropy is 0, the batch"),
     ],
 )
@@ -100,8 +103,43 @@ def test_outputs_that_do_not_suit(loss: Loss, shape: tuple[int, ...], message: s
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "output"])
 def test_predictions_that_do_not_fit_the_targets(name: str) -> None:
-    with pytest.raises(DataError, match=r"output \[2, 3\] and target \[2, 4\]"):
-        make(name).judge([np.zeros((2, 3))], {"y": np.zeros((2, 4), np.int64)}, 2)
+    loss = make(name)
+    (target,) = loss.targets([(2, 3)])
+    with pytest.raises(DataError, match=r"output \[2, 3\] and (target|teacher) \[2, 4\]"):
+        loss.judge([np.zeros((2, 3))], {target: np.zeros((2, 4), np.int64)}, 2)
+
+
+def test_a_spread_is_that_of_the_samples_however_they_come() -> None:
+    """A number that is another one in every place, but the same for every sample, spreads nothing."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((20, 3, 4)) + 2 * np.arange(12).reshape(3, 4) - 11
+    spread = Spread()
+    for part in np.split(values, [1, 7, 8]):
+        spread.add(part.astype(np.float64))
+    assert spread.variance == pytest.approx(values.var(axis=0).mean(), rel=1e-9)
+
+
+@pytest.mark.parametrize(("level", "variance"), [(0.0, 1.0), (3.0, 0.09)])
+def test_what_never_varies_is_measured_by_its_level(level: float, variance: float) -> None:
+    spread = Spread()
+    spread.add(np.full((5, 2), level, np.float32))
+    assert spread.variance == pytest.approx(variance)
+    assert Spread().variance == 1.0
+
+
+def test_a_teacher_that_is_met_costs_nothing_and_classes_may_be_of_any_number() -> None:
+    loss = Distill(matches=(Match(1), Match(1)))
+    outputs = [np.array([[2.0, 1.0]]), np.array([[0.0, -1.0, 5.0]])]
+    judged = loss.judge(outputs, {"teacher.0": outputs[0], "teacher.1": outputs[1]}, 1)
+    assert judged.losses == 0
+    assert judged.prediction is not None
+    assert judged.prediction.argmax(axis=1).tolist() == [0, 2]
+    assert np.asarray(judged.target).tolist() == [0, 2]
+
+
+def test_a_loss_of_whole_batches_has_no_teacher_beside_it() -> None:
+    with pytest.raises(UsageError, match=r"the loss 'output' is one number for a batch.*leave --teacher out"):
+        Blend(make("output"), Distill(), (0,))
 
 
 def test_nothing_overflows() -> None:
@@ -109,4 +147,5 @@ def test_nothing_overflows() -> None:
     sure = np.array([[1e5, -1e5]])
     assert make("bce-with-logits").judge([sure], {"y": np.array([[1.0, 0.0]])}, 1).losses == 0
     assert make("cross-entropy").judge([sure], {"y": np.array([0])}, 1).losses == 0
+    assert make("distill:temperature=1").judge([sure], {"teacher.0": -sure}, 1).losses == pytest.approx(2e5)
     assert make("cross-entropy").judge([sure], {"y": np.array([1])}, 1).losses == pytest.approx(2e5)

@@ -27,7 +27,9 @@ class Both:
     compares: ClassVar[str] = "values"
     outputs: ClassVar[int] = 2
     per_sample: ClassVar[bool] = True
-    activations: ClassVar[Mapping[str, int | None]] = {}
+
+    def activations(self, output: int) -> Mapping[str, int | None]:
+        return {}
 
     def settle(self, shapes: Sequence[Any], given: Mapping[str, Any]) -> Both:
         return self
@@ -72,7 +74,9 @@ class Distilled:
     compares: ClassVar[str] = "nothing"
     outputs: ClassVar[int] = 1
     per_sample: ClassVar[bool] = True
-    activations: ClassVar[Mapping[str, int | None]] = {"Softmax": 1}
+
+    def activations(self, output: int) -> Mapping[str, int | None]:
+        return {"Softmax": 1}
 
     def settle(self, shapes: Sequence[Any], given: Mapping[str, Any]) -> Distilled:
         return self

@@ -71,6 +71,12 @@ def questions(*shape: int) -> Callable[[np.random.Generator], tuple[Array, Array
     return draw
 
 
+def taught(rng: np.random.Generator) -> tuple[Array, Array]:
+    """Return scores and those of a teacher, who mostly agrees."""
+    scores = rng.standard_normal((12, CLASSES))
+    return scores, (scores + rng.standard_normal(scores.shape)).astype(np.float32)
+
+
 def flat(scores: Array, labels: Array, ignored: int = -100) -> tuple[Array, Array]:
     """Return scores [M, K] and labels [M] that count."""
     rows, labels = np.moveaxis(scores, 1, -1).reshape(-1, scores.shape[1]), labels.reshape(-1)
@@ -187,6 +193,22 @@ CASES = [
         numbers(1, 11, 12),
         each_image(structural_similarity, data_range=2.0, **GAUSSIAN),
     ),
+    Case(
+        "relative-error",
+        "relative-error",
+        "mse",
+        numbers(3),
+        lambda p, t: float(
+            np.linalg.norm((p - t).ravel(), 1) / np.linalg.norm(t.astype(np.float64).ravel(), 1)
+        ),
+    ),
+    Case(
+        "agreement",
+        "agreement",
+        "distill:temperature=3",
+        taught,
+        lambda s, t: float(sk.accuracy_score(t.argmax(axis=1), s.argmax(axis=1))),
+    ),
     Case("loss", "loss", "mse", numbers(3), lambda p, t: float(sk.mean_squared_error(t, p))),
     Case(
         "loss of labels",
@@ -203,7 +225,8 @@ def found(metric: Metric, loss: Loss, output: Array, target: Array, sizes: list[
     tally, start = metric.start(), 0
     for size in sizes:
         part = slice(start, start + size)
-        tally.add(loss.judge([output[part]], {"y": target[part]}, size))
+        (name,) = loss.targets([(size, *output.shape[1:])])
+        tally.add(loss.judge([output[part]], {name: target[part]}, size))
         start += size
     assert start == len(output)
     return tally.value

@@ -16,7 +16,18 @@ import pytest
 from onnx_oto.errors import OtoError, StorageError, UsageError
 from onnx_oto.model import save
 from onnx_oto.pipeline.demo import demo
-from onnx_oto.pipeline.folder import BEFORE, FILES, LOCK, MANIFEST, METRICS, RESULT, SETTINGS, TABLE, claim
+from onnx_oto.pipeline.folder import (
+    ANSWERS,
+    BEFORE,
+    FILES,
+    LOCK,
+    MANIFEST,
+    METRICS,
+    RESULT,
+    SETTINGS,
+    TABLE,
+    claim,
+)
 from onnx_oto.pipeline.options import DemoOptions, TrainOptions
 from onnx_oto.pipeline.train import train
 
@@ -120,7 +131,7 @@ def test_runs_of_versions_without_a_manifest_are_known_by_their_metrics(tmp_path
     (tmp_path / METRICS).write_text('{"kind": "step", "epoch": 1, "step": 10}\n')
     with pytest.raises(UsageError, match=r"run.toml' would be replaced, but no earlier run wrote it"):
         finished(tmp_path)
-    for name in (SETTINGS, TABLE, BEFORE):  # which they did not write
+    for name in (SETTINGS, TABLE, BEFORE, *ANSWERS.values()):  # which they did not write
         (tmp_path / name).unlink()
     with pytest.raises(
         UsageError, match=r"holds an earlier run: go on with it .*give another folder, or --overwrite"

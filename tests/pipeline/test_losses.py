@@ -102,10 +102,15 @@ def test_metrics_are_reported_under_their_names(model, data, tmp_path):
     result = train(model, data, tmp_path / "run", options)
     written = json.loads((tmp_path / "run" / "result.json").read_text())
     full, small = result.gain.scores
-    assert written["metric"] == {"name": "f1", "full": full.value, "compact": small.value}
+    first = result.gain.original
+    assert written["metric"] == {
+        "name": "f1", "original": first.value, "full": full.value, "compact": small.value
+    }  # fmt: skip
     assert written["metrics"] == [
-        {"name": "accuracy", "full": full.further["accuracy"], "compact": small.further["accuracy"]}
-    ]
+        {"name": "accuracy", **{who: score.further["accuracy"] for who, score in
+            (("original", first), ("full", full), ("compact", small))}}
+    ]  # fmt: skip
+    assert first.value < full.value
     line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     assert line["metric"] == "f1"
     assert line["further"]["accuracy"] == pytest.approx(full.further["accuracy"], rel=1e-5)
@@ -174,7 +179,7 @@ def test_a_teacher_provides_the_target(data, tmp_path):
     matrix = np.random.default_rng(5).standard_normal((6, 3)).astype(np.float32) * 2
     spec = TrainingSpec(("w1", "w2", "w3"), Distilled(), batch=16, shards=2)
     session = prepare(onnx.load(path), spec, choose_backend()).build()
-    providers = {"teacher": lambda batch: batch["x"] @ matrix}
+    providers = (lambda batch: {"teacher": batch.inputs["x"] @ matrix},)
     recipe = Recipe(30, 16, lambda step: 0.2, Distilled(), providers=providers)
     history = run_loop(session, Dense(Sgd(), session.params.size), dataset, recipe)
     (x,) = (dataset.test.inputs["x"].take(slice(None)),)

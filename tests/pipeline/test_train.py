@@ -181,7 +181,7 @@ def test_other_losses(model, data, tmp_path):
 def test_the_written_result_is_the_returned_one(model, data, tmp_path):
     result = train(model, data, tmp_path / "run", TrainOptions(sparsity=0.3, **SHORT))
     written = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert written.pop("options") == TrainOptions(sparsity=0.3, **SHORT).resolved().as_json()
+    assert written.pop("options") == TrainOptions(sparsity=0.3, **SHORT).resolved("scratch").as_json()
     assert written == result.as_json()
 
 

@@ -118,7 +118,9 @@ def test_a_target_that_the_data_do_not_hold_is_provided() -> None:
             return Judged(np.abs(outputs[0] - targets["teacher"]).mean(axis=1), np.ones(samples))
 
     data = examples(np.array([[1.0], [2.0], [4.0]]), None)
-    score = evaluate(answer, data, Teacher(), batch=2, providers={"teacher": lambda batch: 3 * batch["x"]})
+    score = evaluate(
+        answer, data, Teacher(), batch=2, providers=(lambda batch: {"teacher": 3 * batch.inputs["x"]},)
+    )
     assert score.loss == pytest.approx(2 * (1 + 2 + 4) / 3)
 
 

@@ -17,7 +17,7 @@ from onnx_oto.gradients.graph.open_batch import ADVICE, fixed_batch, open_batch
 from onnx_oto.gradients.graph.parameters import Weights, detach
 from onnx_oto.gradients.graph.static_types import types
 from onnx_oto.gradients.spec import TrainingSpec
-from onnx_oto.losses import LOSS, Loss, Target, attach, make, read
+from onnx_oto.losses import LOSS, Loss, Target, attach, make, read_all
 from onnx_oto.model import Shape
 from onnx_oto.model.files.loading import RUNTIME_IR, RUNTIME_OPSET
 from onnx_oto.model.graph.node import opset_of, set_opset
@@ -62,7 +62,7 @@ def detached(model: onnx.ModelProto, spec: TrainingSpec) -> Detached:
     known = types(light)
     shapes = tuple(known[name].shape for name in named)
     loss = loss.settle(shapes, spec.target_shapes)
-    outputs = tuple(read(light, name, loss.activations) for name in named)
+    outputs = tuple(read_all(light, named, loss))
     _cut(light, outputs)
     alive = {value.name for value in light.graph.input}
     moved = {name: value for name, value in weights.statistics.items() if name in alive}

@@ -1,0 +1,38 @@
+"""What is done between the last refusal and the first step: the teacher's answers, and how good the original is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from onnx_oto import data
+from onnx_oto.pipeline.answers import answered
+from onnx_oto.pipeline.folder import RunFolder
+from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.pipeline.original import Unjudged, original_of
+from onnx_oto.pipeline.preparing import Ready, Say
+from onnx_oto.runtime.limits import limited
+
+
+def answered_before(ready: Ready, options: TrainOptions, folder: RunFolder, say: Say) -> Ready:
+    """Return what is ready with the teacher's answers to samples that never change, where there is one."""
+    if ready.teacher is None:
+        return ready
+    augment = bool(data.Augment(options.flip, options.crop))
+    return replace(ready, dataset=answered(ready.dataset, ready.teacher, folder, augmented=augment, say=say))
+
+
+def judged_before(ready: Ready, options: TrainOptions, say: Say) -> Ready:
+    """Return what is ready with the score of the original on the test data; it is said, or why there is none."""
+    aim, test = ready.aim, ready.dataset.test
+    with limited(options.limits):
+        found = original_of(ready.opened, ready.serving, aim.outputs, ready.preparation.loss)
+        if not isinstance(found, Unjudged):
+            score = found.score(test, tuple(options.metric), providers=ready.providers)
+            if not isinstance(score, Unjudged):
+                further = "".join(f", {name} {value:.4f}" for name, value in score.further.items())
+                said = f"{score.metric} {score.value:.4f}{further}, loss {score.loss:.4f}"
+                say(f"the model as it was brought: test {said} on {score.samples:,} samples")
+                return replace(ready, original=score)
+            found = score
+    say(f"the model as it was brought cannot be judged: {found.reason}")
+    return ready
