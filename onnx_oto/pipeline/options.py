@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from onnx_oto.errors import UsageError
+from onnx_oto.pipeline.augment_options import AugmentOptions
 from onnx_oto.pipeline.choice_options import (
     BUDGETS,
     DEFAULT_SPARSITY,
@@ -18,9 +19,12 @@ from onnx_oto.pipeline.choice_options import (
     WidthOptions,
     min_keep_setting,
 )
+from onnx_oto.pipeline.data_options import DataOptions
+from onnx_oto.pipeline.loading_options import LoadingOptions
 from onnx_oto.pipeline.loss_options import LossOptions
 from onnx_oto.pipeline.norm_options import NormOptions
 from onnx_oto.pipeline.running_options import CompactOptions, FeedOptions, LimitOptions, PathLike
+from onnx_oto.pipeline.selection_options import SelectionOptions
 from onnx_oto.pipeline.start_options import PLAN, Pace, Start, StartOptions
 from onnx_oto.pipeline.teacher_options import DISTILL, TeacherOptions
 from onnx_oto.settings import AnalysisOptions, Settings, setting
@@ -38,6 +42,7 @@ __all__ = [
     "BenchOptions",
     "BudgetOptions",
     "CompactOptions",
+    "DataOptions",
     "DemoOptions",
     "FeedOptions",
     "InspectOptions",
@@ -142,7 +147,7 @@ class VerifyOptions(FeedOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InspectOptions(AnalysisOptions, RankOptions, LossOptions, LimitOptions):
+class InspectOptions(AnalysisOptions, RankOptions, LossOptions, DataOptions, LimitOptions):
     """What `inspect` is asked for. All but `why` and those of the analysis are about the curve."""
 
     why: str | None = setting(
@@ -194,7 +199,16 @@ class PruneOptions(RankOptions, BudgetOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(StartOptions, NormOptions, TeacherOptions, BudgetOptions):
+class TrainOptions(
+    StartOptions,
+    NormOptions,
+    TeacherOptions,
+    DataOptions,
+    AugmentOptions,
+    LoadingOptions,
+    SelectionOptions,
+    BudgetOptions,
+):
     """How to train. A default that depends on another setting is None until `resolved`."""
 
     epochs: int = setting(10, "Passes over the training data.", check=at_least(1))
@@ -231,8 +245,6 @@ class TrainOptions(StartOptions, NormOptions, TeacherOptions, BudgetOptions):
         "Take the same share of every dimension (fewer MACs, faster models), or rank groups over the whole model.",
     )
     min_keep: float = min_keep_setting(0.1)
-    flip: bool = setting(False, "Augment: mirror half of the images.")
-    crop: int = setting(0, "Augment: shift images by up to this many pixels.", check=not_negative)
     seed: int = setting(0, "Seed of everything random.", check=not_negative)
     fixed_statistics: bool = setting(
         False, "BatchNorm trains with the running statistics it came with (for small batches)."

@@ -18,7 +18,7 @@ from onnx_oto.pipeline.finishing import with_weights
 from onnx_oto.pipeline.folder import CHECKPOINT, TRAINED, RunFolder
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.preparing import Say
-from onnx_oto.training.events import Event, Skipped, Started, Stepped
+from onnx_oto.training.events import Event, Kept, Skipped, Started, Stepped
 
 
 class Rescue:
@@ -46,7 +46,7 @@ class Rescue:
     def notice(self, event: Event) -> None:
         """See `Observer.notice`."""
         last = isinstance(event, Started | Stepped | Skipped) and event.step + event.skipped == event.total
-        self._is_trained |= last
+        self._is_trained |= last or isinstance(event, Kept)
 
     def take(self, session: GradientSession) -> None:
         """Copy the weights out of a session that is about to be closed, if its last step was taken."""

@@ -26,13 +26,13 @@ import numpy.typing as npt
 import onnx
 
 from onnx_oto import data
+from onnx_oto.data.splitting import Chosen
 from onnx_oto.losses import Judged, Kind, Loss
 from onnx_oto.metrics import Metric, metrics_for
 from onnx_oto.metrics.metric import compared
 from onnx_oto.model.graph.tensors import to_array
 from onnx_oto.model.normal.serving import Serving
 from onnx_oto.pipeline.finishing import predictor, reading, served_lean, with_weights
-from onnx_oto.pipeline.judging import Drawn
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.start_options import PLAN, Start
@@ -257,8 +257,8 @@ def _weights(model: onnx.ModelProto, names: Sequence[str]) -> dict[str, Array]:
     return {each.name: to_array(each) for each in model.graph.initializer if each.name in wanted}
 
 
-def _drawn(source: data.Source, most: int, seed: int) -> Drawn:
+def _drawn(source: data.Source, most: int, seed: int) -> data.Source:
     """Return at most so many samples, drawn at random."""
     count = len(source)
     rows = np.random.default_rng((seed, count)).permutation(count)[:most]
-    return Drawn(source, np.sort(rows))
+    return Chosen(source, np.sort(rows))

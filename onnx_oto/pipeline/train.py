@@ -25,6 +25,7 @@ from onnx_oto.pipeline.folder import (
     MODELS,
     RESULT,
     TABLE,
+    UNPACKED,
     RunFolder,
     claim,
     write_json,
@@ -53,6 +54,7 @@ from onnx_oto.training import (
     Position,
     Recipe,
     Schedule,
+    Selection,
     total_steps,
 )
 from onnx_oto.training import train as run_loop
@@ -113,7 +115,7 @@ def carry_out(
 ) -> Trained:
     """Do the work of a run in a folder that is claimed, see `train`. going: what it goes on from."""
     begin = time.perf_counter()
-    ready = make_ready(path, source, options, watch.say)
+    ready = make_ready(path, source, options, watch.say, cache=folder.path / UNPACKED)
     options, record = _settled_by_start(ready, options, record, watch.say)
     stamped = stamp(path, source, options, ready.dataset)
     if going is not None:
@@ -163,6 +165,8 @@ def require_own_files(
     """Raise UsageError when the run would replace what it reads. The table of an earlier run stays where it is."""
     writes = [Output(Path(run) / name, model=name in MODELS) for name in (*FILES, MANIFEST)]
     reads = files_read(path, options, source)
+    if options.tokenizer is not None:
+        reads[Path(options.tokenizer)] = "the tokenizer"
     if isinstance(options.teacher, Path):
         reads |= dict.fromkeys(stored_files(options.teacher), "the teacher")
     require_apart(reads, writes, "give another folder")
@@ -185,7 +189,7 @@ def _fit(
     The weights, once the last step is taken, are in `rescue`.
     """
     with limited(options.limits):
-        session = ready.preparation.build()
+        session = ready.preparation.build(ready.others)
     try:
         optimizer = make_optimizer(
             ready.opened.analysis, session, options, _steps(ready, options), ready.goal, ready.norms
@@ -194,16 +198,20 @@ def _fit(
         require_measurable(
             session.predict, ready.dataset.test, recipe.loss, recipe.metrics, providers=recipe.providers
         )
+        selection = Selection.of(
+            session, ema=options.ema, choose=ready.dataset.val is not None, patience=options.patience
+        )
         if going is None:
             folder.begin()
             start = None
         else:
-            start = going.enter(folder, session, optimizer)
+            start = going.enter(folder, session, optimizer, selection.parts)
         settled = _settled(ready, session, folder, start)
         record.write(folder, **settled)
         keeper = Keeper(
             Places(*(folder.place(name) for name in (CHECKPOINT, BEFORE, LAST_GOOD))),
             stamped.settled(options, settled).as_json(),
+            selection.parts,
             minutes=options.checkpoint_minutes,
         )
         if going is not None and going.anew and start is not None:
@@ -222,6 +230,7 @@ def _fit(
                     stop=watch.stop,
                     keeper=keeper,
                     start=start,
+                    selection=selection,
                 )
         return history, optimizer.zeroed, ready
     finally:
@@ -292,5 +301,6 @@ def _recipe(ready: Ready, options: TrainOptions) -> Recipe:
         accumulate=options.accumulate,
         transforms=() if options.clip_norm is None else (ClipNorm(options.clip_norm),),
         skip_bad_steps=options.skip_bad_steps,
+        loaders=options.loaders,
         providers=ready.providers,
     )

@@ -100,7 +100,8 @@ def test_after_a_signal_the_same_comes_out(inputs, tmp_path, number):
     lines = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
     assert [each["epoch"] for each in lines if each["kind"] == "epoch"] == [1, 2, 3, 4, 5, 6]
     whole = [json.loads(line) for line in (folder / "whole/metrics.jsonl").read_text().splitlines()]
-    assert [{**each, "seconds": 0} for each in lines] == [{**each, "seconds": 0} for each in whole]
+    timed = {"seconds": 0, "waited": 0}
+    assert [{**each, **timed} for each in lines] == [{**each, **timed} for each in whole]
     assert (folder / "run/run.toml").read_bytes() == (folder / "whole/run.toml").read_bytes()
 
 
