@@ -215,9 +215,12 @@ def _value(metric: Metric, judged: Judged) -> float:
 def _constant(judged: Sequence[Judged], kind: Kind) -> list[Judged]:
     """Return the same with the best prediction that is the same for all samples.
 
-    Of classes the most frequent one, of answers the more frequent one, of numbers the median over the samples.
+    Of classes the most frequent one, of answers the more frequent one, of numbers the median over the samples; one for
+    all places where samples have other sizes.
     """
     targets = [compared(each)[1] for each in judged]
+    if len({target.shape[1:] for target in targets}) > 1:
+        targets = [target.reshape(-1) for target in targets]
     if kind == "classes":
         width = compared(judged[0])[0].shape[1]
         best = np.bincount(np.concatenate(targets), minlength=width)[:width].astype(np.float64)

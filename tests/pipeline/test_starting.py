@@ -70,6 +70,17 @@ def test_the_more_frequent_answer_is_chance():
     assert by_labels(lambda batch: [batch["x"][:, 2:4]], source, loss).trained is False
 
 
+def test_samples_of_several_sizes_have_one_best_answer():
+    class Ragged(Points):
+        def batch(self, indices, rng=None) -> Batch:
+            width = 2 + int(indices[0]) % 3
+            return Batch({"x": self.x[indices, :width]}, {"y": self.x[indices, :width]}, indices)
+
+    loss = make("mse").settle([("N", "L")], {"y": (4,)})
+    assert by_labels(lambda batch: [batch["x"]], Ragged(X, X), loss).trained is True
+    assert by_labels(lambda batch: [0 * batch["x"] + 9], Ragged(X, X), loss).trained is False
+
+
 def test_a_result_within_the_errors_is_no_better_than_chance():
     y = np.arange(400) % 2
     said = y.copy()
