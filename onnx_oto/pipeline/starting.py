@@ -80,8 +80,9 @@ def set_by_start(given: TrainOptions, options: TrainOptions) -> str:
     if given.warm_up is None:
         parts.append(f"warm-up {options.pace().warm_up:.0%}")
     if options.prunes and not PLAN & given.optimizer_options.keys():
-        observe = options.optimizer_options.get("plan_observe")
-        parts.extend([] if observe is None else [f"groups are chosen after {observe:.0%} of the steps"])
+        observe, shrink = (options.optimizer_options.get(f"plan_{name}") for name in ("observe", "shrink"))
+        if observe is not None and shrink is not None:
+            parts.append(f"groups are chosen after {observe:.0%} of the steps and shrink over {shrink:.0%}")
     return ", ".join(parts) or "all that depends on it was given"
 
 

@@ -37,7 +37,10 @@ def test_a_new_model_trains_as_ever(cli, model, data, tmp_path):
     (line,) = told(cli("train", model, "--data", data, "--run", tmp_path / "a", *SHORT))
     assert line.startswith("the model comes from scratch: ")
     assert "by chance on 96 training samples" in line
-    assert "; learning rate 0.1, schedule cosine, warm-up 5%, groups are chosen after 5% of the steps" in line
+    assert (
+        "; learning rate 0.1, schedule cosine, warm-up 5%, groups are chosen after 5% of the steps and shrink over 30%"
+        in line
+    )
     kept = settings(tmp_path / "a")
     assert (kept["from"], kept["lr"], kept["warm-up"], kept["plan-observe"]) == ("scratch", 0.1, 0.05, 0.05)
 
@@ -48,6 +51,9 @@ def test_a_trained_model_is_known_and_run_toml_repeats_it_without_asking(cli, tr
     kept = settings(tmp_path / "a")
     assert kept["from"] == "trained"
     assert f"; learning rate {kept['lr']:g}, " in line
+    assert kept["lr"] < 0.1
+    assert line.endswith(f" of the steps and shrink over {kept['plan-shrink']:.0%}")
+    assert kept["plan-shrink"] < 0.3
     again = cli("train", "--config", tmp_path / "a" / "run.toml", "--run", tmp_path / "b")
     assert told(again) == []
     assert settings(tmp_path / "b") == kept
