@@ -27,8 +27,8 @@ class Pace:
 
 
 SCRATCH = Pace(1.0, "cosine", 0.05)
-TRAINED = Pace(0.3, "cosine", 0.05, {"plan_observe": 0.05, "plan_shrink": 0.05})
-TRAINED_PLAIN = Pace(0.1, "cosine", 0.05, {"plan_observe": 0.05, "plan_shrink": 0.05})
+TRAINED = Pace(0.3, "cosine", 0.05, {"plan_observe": 0.05, "plan_shrink": 0.15})
+TRAINED_PLAIN = Pace(0.1, "cosine", 0.05, {"plan_observe": 0.05, "plan_shrink": 0.15})
 """Of a model without norms, which large steps destroy. Chosen by the runs in docs/results.md."""
 
 
