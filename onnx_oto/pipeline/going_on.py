@@ -30,7 +30,7 @@ from onnx_oto.training.records import cut_back
 FREE = ("limit_memory", "limit_time", "skip_latency", "python", "threads", "checkpoint_minutes", "loaders")
 """Settings that no step depends on: they may change when a run goes on."""
 
-SETTLED = ("shards", "backend", "teacher_scale")
+SETTLED = ("shards", "backend", "teacher_scale", "from_")
 """Settings that a run decides for itself where they are left open."""
 
 

@@ -113,6 +113,21 @@ def test_a_full_disk(inputs, tmp_path):
     assert same(folder)
 
 
+def test_with_norms_put_back_and_a_state_that_was_found_out(inputs, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(inputs, folder)
+    more = ("--batch-norm", "put-back")
+    words = ["train", "tiny.onnx", "--data", "spots.npz", "--run", "whole", "--overwrite", *RUN, *more]
+    done = oto(*words, at=folder)
+    assert "the model comes from scratch: " in done.stdout + done.stderr
+    assert leave(folder, "os.kill(os.getpid(), signal.SIGKILL)", *more) == -9
+    done = oto("resume", "run", at=folder)
+    assert done.returncode == 0, done.stderr
+    assert "the model comes " not in done.stdout + done.stderr
+    assert "the norms put back are folded in again" in done.stdout + done.stderr
+    assert same(folder)
+
+
 def test_left_after_the_last_step(inputs, tmp_path):
     """What is left is to cut, verify and measure."""
     folder = tmp_path / "copy"
