@@ -4,8 +4,7 @@
 
 makes images [3, 32, 32] of so many bytes on disk (npy, compressed npz, parquet with tensors, parquet with PNG files in
 it), and reads all of them in a process of its own that may not have more than a `--times`-th of that in private memory
-(RLIMIT_DATA). Resident memory is polled: "private" is what the process alone holds, "mapped" are pages of files, which
-the system takes back whenever something else needs the room.
+(RLIMIT_DATA). Resident memory is polled: "private" is what the process alone holds, "mapped" are pages of files.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class TableFile:
     def _parquet(self) -> Any:
         parquet = extra("pyarrow.parquet", f"to read '{self.path}'")
         with reading_file(self.path), _told(self.path):
-            return parquet.ParquetFile(self.path, memory_map=True)
+            return parquet.ParquetFile(self.path, pre_buffer=False)
 
     @cached_property
     def _looked(self) -> tuple[Any, int]:

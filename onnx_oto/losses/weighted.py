@@ -115,12 +115,15 @@ class Weighted:
         return graph.emit("Mul", total, weight)
 
     def count(self, targets: Mapping[str, Array], samples: int) -> float:
-        """Return the sum of the weights, 0 where nothing counts; of data without weights what the inner loss counts."""
+        """Return the sum of the weights, 0 where nothing counts; without weights what the inner loss counts.
+
+        Samples that are not augmented have one label each.
+        """
         if ENTRY_WEIGHT not in targets:
             return self.inner.count(targets, samples)
         entries = targets[DATA].size / max(targets[ENTRY_WEIGHT].size, 1)
-        names = (ENTRY_WEIGHT, OTHER_WEIGHT) if self.mixed else (ENTRY_WEIGHT,)
-        return entries * sum(float(targets[name].sum(dtype=np.float64)) for name in names)
+        weights = (targets[name] for name in (ENTRY_WEIGHT, OTHER_WEIGHT) if name in targets)
+        return entries * sum(float(each.sum(dtype=np.float64)) for each in weights)
 
     def judge(self, outputs: Sequence[Array], targets: Mapping[str, Array], samples: int) -> Judged:
         """Judge as the inner loss does, every entry alike."""

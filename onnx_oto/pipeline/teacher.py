@@ -18,7 +18,15 @@ from onnx_oto.losses.reading import read_each
 from onnx_oto.model.normal.serving import Serving, data_inputs
 from onnx_oto.model.normal.serving import serving as served_by
 from onnx_oto.pipeline.aim import Aim, giving, lesson_of, scaled
-from onnx_oto.pipeline.finishing import Arrays, Predict, batch_size, predictor, served_lean, trimmed
+from onnx_oto.pipeline.finishing import (
+    Arrays,
+    Predict,
+    as_declared,
+    batch_size,
+    predictor,
+    served_lean,
+    trimmed,
+)
 from onnx_oto.pipeline.opening import Opened, open_model
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.runtime.limits import limited
@@ -188,9 +196,10 @@ def _declared(value: onnx.ValueInfoProto) -> str:
 
 
 def _renamed(batch: Arrays, renamed: Mapping[str, str], model: onnx.ModelProto) -> dict[str, Array]:
-    """Return the arrays that a model reads, by its own names."""
+    """Return the arrays that a model reads, by its own names and in its own types."""
     arrays = {renamed.get(name, name): array for name, array in batch.items()}
-    return {value.name: arrays[value.name] for value in model.graph.input if value.name in arrays}
+    names = [value.name for value in model.graph.input]
+    return as_declared(model, {name: arrays[name] for name in names if name in arrays})
 
 
 def calibrated(teacher: Teacher, examples: Source, options: TrainOptions) -> Teacher:

@@ -15,6 +15,7 @@ from onnx_oto.gradients.backends.ort_training import OrtTraining
 from onnx_oto.gradients.graph.lowering import Refusal
 from onnx_oto.gradients.graph.static_types import UNKNOWN, types
 from onnx_oto.gradients.graph.training_graph import detached, lowered_for
+from onnx_oto.losses import Distill, Match
 
 from .conftest import Build, model_from, normal
 
@@ -207,3 +208,22 @@ def test_types_are_static_only_when_every_size_is_a_number() -> None:
     assert known["y"].static is None
     assert known["y"].shape == ("N", 2)
     assert UNKNOWN.static is None
+
+
+def test_another_loss_of_the_same_tensors_is_attached_to_what_was_lowered() -> None:
+    """The teacher's variance is known after the model was prepared: nothing else is made anew."""
+    model = model_from(
+        "(float[N, 3] x) => (float[N, 2] y) { y = MatMul(x, w) }", {"w": np.ones((3, 2), np.float32)}
+    )
+    first = Distill(matches=(Match(),))
+    preparation = prepare_for(model, TrainingSpec(("w",), first, batch=2, shards=1), OrtTraining())
+    assert set(preparation.targets) == {"teacher.0"}
+    other = preparation.with_loss(Distill(matches=(Match(scale=4.0),)))
+    x, said = np.ones((2, 3), np.float32), np.zeros((2, 2), np.float32)
+    losses = []
+    for each in (preparation, other):
+        session = each.build()
+        losses.append(session.step({"x": x}, {"teacher.0": said}))
+        session.close()
+    assert losses == pytest.approx([9.0, 2.25])
+    assert other.loss == Distill(matches=(Match(scale=4.0),))

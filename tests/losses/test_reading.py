@@ -11,6 +11,7 @@ from onnx import numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
 from onnx_oto.losses import read
+from onnx_oto.losses.reading import read_each
 
 SOFTMAX: Mapping[str, int | None] = {"Softmax": 1, "LogSoftmax": 1}
 SIGMOID: Mapping[str, int | None] = {"Sigmoid": None}
@@ -143,3 +144,12 @@ def test_what_else_reads_the_probabilities_keeps_them() -> None:
     assert read(model, "y", SOFTMAX) == "z"
     y, other = values(model, "y", "other")
     np.testing.assert_array_equal(other, y * y)
+
+
+def test_what_two_outputs_share_is_read_as_two_tensors() -> None:
+    """A graph has every output once: scores, and chances that are read in front of their Softmax."""
+    model = model_of("(float[N,4] x) => (float[N,4] s, float[N,4] p) { s = Mul(x, x) p = Softmax(s) }", 17)
+    first, second = read_each(model, ["s", "p"], [{}, SOFTMAX])
+    assert first == "s" != second
+    scores, copies = values(model, first, second)
+    np.testing.assert_array_equal(scores, copies)

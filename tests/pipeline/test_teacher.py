@@ -251,3 +251,42 @@ def test_normal_form_keeps_the_names_that_are_asked_for(model):
     assert {"a", "b", "c", "d"} <= {
         name for node in open_model(model).model.graph.node for name in node.output
     }
+
+
+def test_half_precision_teaches_in_its_own_types(unlabelled, tmp_path):
+    """What came is judged and asked in float16, and trained in float32."""
+    text = f"(float16[N,6] x) => (float16[N,3] y) {{ {BODY} y = Softmax(z) }}"
+    model = parser.parse_model(HEAD + text)
+    rng = np.random.default_rng(0)
+    for name, shape in {"w1": (6, 10), "w2": (10, 7), "w3": (7, 3)}.items():
+        model.graph.initializer.append(
+            numpy_helper.from_array((rng.standard_normal(shape) * 0.5).astype(np.float16), name)
+        )
+    onnx.save(model, tmp_path / "half.onnx")
+    ready = ready_for(tmp_path / "half.onnx", unlabelled)
+    batch = ready.dataset.train.batch(np.arange(5), None)
+    (said,) = ready.teacher(batch).values()
+    assert said.dtype == np.float32
+    np.testing.assert_allclose(said, by_numpy(tmp_path / "half.onnx", batch.inputs["x"]), atol=0.05)
+    result = train(tmp_path / "half.onnx", unlabelled, tmp_path / "run", TrainOptions(**SHORT))
+    assert result.gain.original.value == 1.0
+
+
+def test_a_recurrent_model_whose_samples_are_behind_the_time(tmp_path):
+    """The teacher is served as the model is: samples first."""
+    text = """(float[T,B,4] x, float[1,B,5] h) => (float[T,B,3] y) {
+        o, last = GRU<hidden_size = 5>(x, w, r, , , h) s = Squeeze(o, one) m = MatMul(s, v) y = Tanh(m) }"""
+    model = parser.parse_model(HEAD + text)
+    rng = np.random.default_rng(0)
+    for name, shape in {"w": (1, 15, 4), "r": (1, 15, 5), "v": (5, 3)}.items():
+        model.graph.initializer.append(
+            numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32), name)
+        )
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1]), "one"))
+    onnx.save(model, tmp_path / "gru.onnx")
+    x = rng.standard_normal((24, 6, 4)).astype(np.float32)
+    np.savez(tmp_path / "series.npz", x_train=x, x_test=x[:8])
+    options = TrainOptions(**{**SHORT, "batch": 8}, batch_axis=("x:1", "h:1"), optimizer="dense")
+    result = train(tmp_path / "gru.onnx", tmp_path / "series.npz", tmp_path / "run", options)
+    assert result.gain.original.value < 1e-6
+    assert result.gain.scores[0].value < 0.5

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -150,3 +152,14 @@ def test_only_one_number_and_one_text_are_a_kind() -> None:
     assert kind_of(float | str).metavar == "FLOAT"
     with pytest.raises(TypeError, match="is no type of a setting"):
         kind_of(float | str | bool)
+
+
+def test_a_word_or_a_path() -> None:
+    kind = kind_of(Literal["self", "none"] | str | os.PathLike[str] | None)
+    assert (kind.optional, kind.is_path) == (True, True)
+    assert kind.of_value(None) is None
+    assert kind.of_text("self") == "self"
+    assert kind.of_text("self.onnx") == kind.of_value(Path("self.onnx")) == Path("self.onnx")
+    assert isinstance(kind.of_text("./none"), Path)
+    with pytest.raises(ValueError):  # noqa: PT011
+        kind.of_value(3)
