@@ -6,8 +6,8 @@ columns of W scaled to the same norm, and W_1 ... W_9 the same elements in rando
 
     structure = mean over the weights of log(s(W) / max_i s(W_i)).
 
-Below 0 nothing stands out. Measured (docs/trained.md): at most -0.016 for 114 models with fresh weights, 0.005 to 0.6 for
-18 trained ones.
+Below 0 nothing stands out. Measured (docs/trained.md): at most -0.016 for 114 models with fresh weights, 0.005 to 0.6
+for 18 trained ones.
 """
 
 from __future__ import annotations
