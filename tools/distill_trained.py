@@ -114,14 +114,15 @@ def run(task: Task, arm: str, options: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
     line: dict[str, Any] = {"task": task.name, "arm": arm, "seed": task.seed}
     if arm == "train":
-        found = onnx_oto.train(
-            task.model, task.data, folder, macs=options.macs, plan_shrink=options.plan_shrink, **common
-        )
+        plan = {"plan_shrink": options.plan_shrink, "scope": options.scope}
+        found = onnx_oto.train(task.model, task.data, folder, macs=options.macs, **plan, **common)
         macs = None if found.gain is None else found.gain.summary.macs.kept
     else:
         folder.mkdir(parents=True, exist_ok=True)
         cut = options.folder / f"{task.name}-cut-{task.seed}.onnx"
-        pruned = onnx_oto.prune(task.model, cut, macs=options.macs, seed=task.seed, skip_latency=True)
+        pruned = onnx_oto.prune(
+            task.model, cut, macs=options.macs, scope=options.scope, seed=task.seed, skip_latency=True
+        )
         macs = pruned.summary.macs.kept
         line["cut"] = task.top_1(cut)
         found = onnx_oto.train(cut, task.data, folder, optimizer="dense", **common)
@@ -204,6 +205,7 @@ def parsed() -> argparse.Namespace:
         each.add_argument("--weight-decay", type=float, default=0.0)
         each.add_argument("--warm-up", type=float, default=0.1)
         each.add_argument("--temperature", type=float, default=2.0)
+        each.add_argument("--scope", default="global", choices=("global", "dimension"))
         each.add_argument("--plan-shrink", type=float, default=0.4)
         each.add_argument("--flip", action="store_true")
         each.add_argument("--crop", type=int, default=0)

@@ -59,7 +59,11 @@ def aim_of(
     if teacher is None:
         return Aim(task, choose_outputs(opened.master, options.model_output, task)), notes
     targets = opening.train.targets if opening is not None else {}
-    alone = task.name == DISTILL or not targets
+    alone = task.name == DISTILL or (not targets and task.compares != "nothing")
+    if alone and task.name != DISTILL and not notes:
+        notes = (
+            f"the data hold no targets (y_train, y_test): {task.name} is left out, only the teacher is learned",
+        )
     own = () if alone else choose_outputs(opened.master, options.model_output, task)
     wanted = _wanted(opened.master, trained, teacher, own, options)
     known, samples = _static(opened, serving, opening, (*own, *(each.name for each in wanted)))
