@@ -107,7 +107,8 @@ def run(task: Task, arm: str, options: argparse.Namespace) -> dict[str, Any]:
     common: dict[str, Any] = {
         "teacher": task.model, "epochs": options.epochs, "batch": options.batch, "lr": options.lr,
         "direction": options.direction, "weight_decay": options.weight_decay, "warm_up": options.warm_up,
-        "teacher_temperature": options.temperature, "flip": options.flip, "crop": options.crop, "seed": task.seed,
+        "teacher_temperature": options.temperature, "teacher_tensor": options.tensor,
+        "flip": options.flip, "crop": options.crop, "seed": task.seed,
         "shards": options.shards, "fixed_statistics": options.fixed_statistics, "mean": task.mean, "std": task.std,
         "skip_latency": True, "overwrite": True, "say": say,
         "stop": lambda: time.monotonic() - begin > 60 * options.minutes,
@@ -207,6 +208,7 @@ def parsed() -> argparse.Namespace:
         each.add_argument("--temperature", type=float, default=2.0)
         each.add_argument("--scope", default="global", choices=("global", "dimension"))
         each.add_argument("--plan-shrink", type=float, default=0.4)
+        each.add_argument("--tensor", action="append", default=[], help="see --teacher-tensor; repeatable")
         each.add_argument("--flip", action="store_true")
         each.add_argument("--crop", type=int, default=0)
         each.add_argument("--fixed-statistics", action="store_true")
