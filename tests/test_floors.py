@@ -39,6 +39,7 @@ FENCES = {
     "click": ("cli/",),
     "rich": ("cli/", "report/"),
     "onnx_graphsurgeon": ("surgery/",),
+    "PIL": ("data/images/",),
     "torch": (),
     "hypothesis": (),
     "pytest": (),

@@ -22,6 +22,7 @@ from onnx_oto.data import Augment, Batch, Dataset, Input, Labels, Pixels, Table,
 from onnx_oto.data.augment import Framed, draw, write_changed
 
 CROP = 4
+EVERYTHING = Augment(True, CROP, 0.5, 8, 0.4, 0.4, 0.4)
 NORMAL = Pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -123,6 +124,7 @@ def main() -> None:
             ("plain", Augment()),
             ("flip", Augment(True)),
             ("flip, crop", Augment(True, CROP)),
+            ("everything", EVERYTHING),
         ):
             data = dataset(images, size, augment)
             made = endless(data, batch)

@@ -20,10 +20,12 @@ from rich.progress import Progress as Bar
 from onnx_oto.cli.screen import console
 from onnx_oto.cli.streams import PROGRESS
 from onnx_oto.cli.text import shown
-from onnx_oto.training import EpochEnded, Event, Skipped, Started, Stepped
+from onnx_oto.training import EpochEnded, Event, Kept, Skipped, Started, Stepped
 
 WIDE_BAR, BAR = 110, 72
 """Columns that all figures of training with a bar take, and without."""
+MOST_WAITED, LEAST_WAITED = 0.05, 1.0
+"""What share of an epoch may go into waiting for data without a word, and how many seconds may."""
 
 
 class Progress:
@@ -79,6 +81,8 @@ class Progress:
             )
         elif isinstance(event, EpochEnded):
             self.say(_epoch_line(event))
+        elif isinstance(event, Kept):
+            self.say(_kept_line(event))
 
     def _step(self, event: Stepped) -> None:
         figures = _figures_of(event)
@@ -120,12 +124,23 @@ def _figures_of(event: Stepped) -> str:
 
 
 def _epoch_line(event: EpochEnded) -> str:
-    value = "" if event.value is None else f"  test {event.metric} {event.value:.4f}"
+    best = " (best)" if event.best else ""
+    value = "" if event.value is None else f"  {event.split} {event.metric} {event.value:.4f}{best}"
     goal = "" if event.target is None else f" of {event.target}"
     left = event.total - event.step
     eta = event.seconds * left / max(event.step / event.epoch, 1)
     remaining = f", about {eta:.0f} s left" if left else ""
+    if event.waited > max(MOST_WAITED * event.seconds, LEAST_WAITED):
+        remaining += f"; {event.waited / event.seconds:.0%} of it waiting for data, see --loaders"
     return (
         f"epoch {event.epoch}: loss {event.loss:.4f}{value}  {event.phase}, zero groups {event.zeroed}{goal} "
         f"({event.seconds:.1f} s{remaining})"
     )
+
+
+def _kept_line(event: Kept) -> str:
+    early = "nothing became better: training ends early; " if event.early else ""
+    what = "kept is the moving average" if event.averaged else "kept are the parameters"
+    if event.split is None:
+        return f"{early}{what} of the last step"
+    return f"{early}{what} of epoch {event.epoch}, the best: {event.split} {event.metric} {event.value:.4f}"

@@ -12,6 +12,7 @@ from onnx_oto.cli.objects import print_json
 from onnx_oto.cli.verb import Place, verb
 from onnx_oto.pipeline.options import DemoOptions, TrainOptions
 from onnx_oto.pipeline.resume_options import ResumeOptions
+from onnx_oto.settings.kinds import SOURCE
 from onnx_oto.signals import Interrupted
 
 if TYPE_CHECKING:
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
     "train",
     TrainOptions,
     Place("model"),
-    Place("data", "npz file with x_train, y_train, x_test, y_test."),
+    Place(
+        "data",
+        "npz file with x_train, y_train, x_test, y_test, or other kinds (docs/data.md).",
+        kind=SOURCE,
+    ),
     Place("run", "Folder for everything written."),
 )
 def train_command(options: TrainOptions, *, as_json: bool, model: Path, data: Path, run: Path) -> None:

@@ -19,7 +19,7 @@ from onnx_oto.settings import Setting, Settings, settings_of
 from onnx_oto.settings.base import flat, gathered
 from onnx_oto.settings.declare import About
 from onnx_oto.settings.files import read_settings
-from onnx_oto.settings.kinds import kind_of
+from onnx_oto.settings.kinds import PATH, Kind, kind_of
 
 HELP = ["-h", "--help"]
 CONFIG = Setting(
@@ -36,18 +36,19 @@ CONFIG = Setting(
 class Place:
     """A path that a command reads or writes. Given by its position, or by an option where there is `help`.
 
-    default: what it is when not given; required without.
+    default: what it is when not given; required without. kind: what is taken for one.
     """
 
     name: str
     help: str = ""
     short: str = ""
     default: Path | None = None
+    kind: Kind = PATH
 
     @property
     def setting(self) -> Setting:
         """What a file may say of it."""
-        return Setting(self.name, kind_of(Path), About(self.help), self.default, self.default is None)
+        return Setting(self.name, self.kind, About(self.help), self.default, self.default is None)
 
     def parameter(self) -> click.Parameter:
         """Return it as a parameter of click."""

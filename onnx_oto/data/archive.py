@@ -7,12 +7,11 @@ what they promise must be what the archive promises, and that must be in proport
 from __future__ import annotations
 
 import errno
-import io
 import math
 import os
+import shutil
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,13 +21,10 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
+from onnx_oto.data.npyhead import DAMAGE, HEADER_BYTES, read_head, require_size
+from onnx_oto.data.unpacking import Unpacked
 from onnx_oto.errors import DataError, StorageError, one_line
 from onnx_oto.model.files.loading import open_regular
-
-try:
-    from lzma import LZMAError
-except ImportError:  # a Python built without lzma: then zipfile refuses such members by itself
-    LZMAError = zlib.error  # type: ignore[assignment,misc]
 
 Array = npt.NDArray[Any]
 Judge = Callable[[Mapping[str, Array]], Iterable[str]]
@@ -37,32 +33,14 @@ MOST_INFLATED = 1 << 30
 """What the arrays of any file may take, in bytes."""
 MOST_RATIO = 100
 """How many times the size of their file larger arrays may take. Deflate shrinks zeros by 1030."""
-MOST_AXES_SHOWN = 8
 MAPPED_BYTES = 1 << 28
 """From how many bytes on an array is left in its file, where that can be asked for: smaller ones are safe from whoever
 writes the file again while it is used."""
-_HEADER_BYTES = 1 << 14
 _LOCAL = struct.Struct("<4s5H3I2H")
 """What stands before the name of a member, where its bytes begin; last, the lengths of name and extra field."""
 _BLOCKS = {zipfile.ZIP_STORED: 1 << 20, zipfile.ZIP_DEFLATED: 1 << 20, zipfile.ZIP_LZMA: 1 << 12}
 """How many bytes to ask for at once. zipfile inflates as many bytes of LZMA at once, to as much as 7000 times that; of
 bzip2, where it may be a million times, no block is small enough."""
-
-# What numpy and zipfile raise for damaged, encrypted or foreign content.
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    LZMAError,
-    ValueError,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    RuntimeError,
-    MemoryError,
-    OverflowError,
-    SyntaxError,
-    UnicodeError,
-)
 
 
 @dataclass(frozen=True)
@@ -91,27 +69,37 @@ def read_headers(path: str | os.PathLike[str]) -> dict[str, Array]:
 
 
 def read_arrays(
-    path: str | os.PathLike[str], judge: Judge | None = None, *, map_large: bool = False
+    path: str | os.PathLike[str],
+    judge: Judge | None = None,
+    *,
+    map_large: bool = False,
+    unpack: Unpacked | None = None,
 ) -> dict[str, Array]:
     """Return the arrays of any npz file by key; nothing is unpickled.
 
     judge: gets arrays of the right type and shape that hold nothing and take no memory, before any values are read,
     and returns the keys that are wanted; without it all are. It may raise DataError. map_large: arrays of MAPPED_BYTES
     and more that are stored as they are stay in the file, read-only, and are read when they are used; their checksums
-    are compared now. Raises StorageError when the file cannot be read, and DataError for damaged or foreign files and
-    for those that claim more than can be in them.
+    are compared now. unpack: where compressed arrays of that size are unpacked, once, and mapped. Raises StorageError
+    when the file cannot be read, and DataError for damaged or foreign files and for those that claim more than can be
+    in them.
     """
     with _opened(path) as (file, archive):
         members = _members(archive)
         blanks = {key: _blank(member) for key, member in members.items()}
         wanted = {key: members[key] for key in (members if judge is None else judge(blanks))}
-        mapped = {key for key, member in wanted.items() if map_large and _can_be_mapped(member)}
-        read = {key: member for key, member in wanted.items() if key not in mapped}
-        _check_sizes(read, os.fstat(file.fileno()).st_size)
-        return {
-            key: _mapped(file, archive, key, member) if key in mapped else _values(archive, key, member)
-            for key, member in wanted.items()
-        }
+        large = {key: member for key, member in wanted.items() if member.size >= MAPPED_BYTES}
+        mapped = {key for key, member in large.items() if map_large and _is_stored(member)}
+        packed = {key: member for key, member in large.items() if unpack and key not in mapped}
+        inflated = {key: member for key, member in wanted.items() if key not in mapped}
+        _check_proportion(inflated, os.fstat(file.fileno()).st_size)
+        _check_memory({key: member for key, member in inflated.items() if key not in packed})
+        unpacked = _unpacked(archive, packed, unpack) if unpack and packed else {}
+
+        def read(key: str, member: _Member) -> Array:
+            return _mapped(file, archive, key, member) if key in mapped else _values(archive, key, member)
+
+        return {key: unpacked[key] if key in packed else read(key, wanted[key]) for key in wanted}
 
 
 @contextmanager
@@ -130,7 +118,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, zipfile.Zi
         if error.errno == errno.EINVAL:  # a damaged directory of the archive points outside the file
             raise DataError(f"{str(path)!r}: it is damaged: write it again with numpy.savez") from None
         raise StorageError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise DataError(f"{str(path)!r}: it is damaged ({one_line(error)})") from None
 
 
@@ -152,56 +140,38 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str) -> _Membe
     """Return what the header of one member says, if it can be true."""
     try:
         with archive.open(info) as stream:
-            head = io.BytesIO(_head(stream, _BLOCKS[info.compress_type]))
-        if not head.getvalue().startswith(np.lib.format.MAGIC_PREFIX):
-            raise DataError(f"member {key!r} is no array")
-        version = np.lib.format.read_magic(head)
-        if version not in ((1, 0), (2, 0)):
-            raise DataError(f"array {key!r} has version {version} of the npy format: store plain numbers")
-        read = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
-        shape, is_fortran, dtype = read(head)
-    except _DAMAGE as error:
+            head = _head(stream, _BLOCKS[info.compress_type])
+    except DAMAGE as error:
         raise DataError(f"array {key!r} cannot be read: it is damaged ({one_line(error)})") from None
-    if dtype.hasobject:
-        raise DataError(
-            f"array {key!r} cannot be read: it holds Python objects, which are never loaded; store numbers"
-        )
-    if not all(type(size) is int and size >= 0 for size in shape):
-        raise DataError(f"array {key!r} cannot be read: {_shape_text(shape)} is no shape")
-    member = _Member(info, head.tell(), dtype, shape, is_fortran)
-    if member.begin + member.size != info.file_size:
-        raise DataError(
-            f"array {key!r} cannot be read: {dtype} of shape {_shape_text(shape)} takes {member.size} bytes, "
-            f"the file holds {info.file_size - member.begin}: it is damaged"
-        )
+    begin, dtype, shape, is_fortran = read_head(head, key)
+    member = _Member(info, begin, dtype, shape, is_fortran)
+    require_size(key, member.size, info.file_size - begin, dtype, shape)
     return member
-
-
-def _shape_text(shape: tuple[Any, ...]) -> str:
-    """Return a shape as text, the first axes of a long one."""
-    text = str(shape[:MOST_AXES_SHOWN])
-    return (
-        text
-        if len(shape) <= MOST_AXES_SHOWN
-        else f"{text[:-1]}, and {len(shape) - MOST_AXES_SHOWN} more axes)"
-    )
 
 
 def _blank(member: _Member) -> Array:
     return np.broadcast_to(np.zeros((), member.dtype), member.shape)
 
 
-def _check_sizes(members: Mapping[str, _Member], file_bytes: int) -> None:
-    """Raise DataError when the arrays are out of proportion to their file, or larger than the memory that is free."""
+def most_inflated(file_bytes: int) -> int:
+    """Return how many bytes a file of this size may hold when it is unpacked."""
+    return max(MOST_INFLATED, MOST_RATIO * file_bytes)
+
+
+def _check_proportion(members: Mapping[str, _Member], file_bytes: int) -> None:
+    """Raise DataError when the arrays are out of proportion to their file."""
     size = sum(member.size for member in members.values())
-    if size > max(MOST_INFLATED, MOST_RATIO * file_bytes):
+    if size > most_inflated(file_bytes):
         largest = max(members, key=lambda key: members[key].size)
         raise DataError(
             f"its arrays take {size} bytes, {size // max(file_bytes, 1)} times the size of the file, array "
             f"{largest!r} most of them: if that is right, store them with numpy.savez, which does not compress"
         )
+
+
+def _check_memory(members: Mapping[str, _Member]) -> None:
+    """Raise DataError when the arrays are larger than the memory that is free."""
+    size = sum(member.size for member in members.values())
     free = psutil.virtual_memory().available
     if size > free:
         raise DataError(f"its arrays take {size} bytes, {free} bytes of memory are free: store fewer samples")
@@ -214,20 +184,30 @@ def _values(archive: zipfile.ZipFile, key: str, member: _Member) -> Array:
             stream.read(member.begin)
             if member.size:
                 _fill(values.view(np.uint8).data, stream, _BLOCKS[member.info.compress_type])
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise DataError(f"array {key!r} cannot be read: it is damaged ({one_line(error)})") from None
     if member.is_fortran:
         return values.reshape(member.shape[::-1]).transpose()
     return values.reshape(member.shape)
 
 
-def _can_be_mapped(member: _Member) -> bool:
+def _unpacked(archive: zipfile.ZipFile, members: Mapping[str, _Member], unpack: Unpacked) -> dict[str, Array]:
+    """Return arrays that lie in files of their own, which are made of the members where they are not there yet."""
+
+    def write(files: Mapping[str, BinaryIO]) -> None:
+        for key, file in files.items():
+            try:
+                with archive.open(members[key].info) as stream:  # a member is an npy file
+                    shutil.copyfileobj(stream, file, _BLOCKS[members[key].info.compress_type])
+            except DAMAGE as error:
+                raise DataError(f"array {key!r} cannot be read: it is damaged ({one_line(error)})") from None
+
+    return unpack.arrays(tuple(members), sum(member.size for member in members.values()), write)
+
+
+def _is_stored(member: _Member) -> bool:
     info = member.info
-    return (
-        info.compress_type == zipfile.ZIP_STORED
-        and info.compress_size == info.file_size
-        and member.size >= MAPPED_BYTES
-    )
+    return info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size
 
 
 def _mapped(file: BinaryIO, archive: zipfile.ZipFile, key: str, member: _Member) -> Array:
@@ -242,14 +222,14 @@ def _mapped(file: BinaryIO, archive: zipfile.ZipFile, key: str, member: _Member)
         begin = member.info.header_offset + _LOCAL.size + name_bytes + extra_bytes + member.begin
         order: Literal["F", "C"] = "F" if member.is_fortran else "C"
         return np.asarray(np.memmap(file, member.dtype, "r", begin, member.shape, order))
-    except (*_DAMAGE, struct.error) as error:
+    except (*DAMAGE, struct.error) as error:
         raise DataError(f"array {key!r} cannot be read: it is damaged ({one_line(error)})") from None
 
 
 def _head(stream: Any, block: int) -> bytes:
     """Return the first bytes of a member, more than any header has."""
     head = b""
-    while len(head) < _HEADER_BYTES and (more := stream.read(min(block, _HEADER_BYTES - len(head)))):
+    while len(head) < HEADER_BYTES and (more := stream.read(min(block, HEADER_BYTES - len(head)))):
         head += more
     return head
 

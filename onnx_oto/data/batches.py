@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
+from onnx_oto.data.buckets import alike
 from onnx_oto.data.source import Batch, Source
 from onnx_oto.errors import DataError
 
@@ -32,6 +35,10 @@ def shuffled(samples: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(samples)
 
 
+Job = Callable[[], Batch]
+"""Makes one batch; any number of them may run at once."""
+
+
 def batches(source: Source, size: int, *, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
     """Yield the shuffled batches start, start+1, ... of an epoch, each of exactly `size` samples.
 
@@ -39,16 +46,44 @@ def batches(source: Source, size: int, *, seed: int, epoch: int, start: int = 0)
     is: the order comes from (seed, epoch), the augmentation from (seed, epoch, i). Raises DataError when
     not one batch can be filled.
     """
+    return (job() for job in batch_jobs(source, size, seed=seed, epoch=epoch, start=start))
+
+
+def batch_jobs(
+    source: Source,
+    size: int,
+    *,
+    seed: int,
+    epoch: int,
+    start: int = 0,
+    lengths: npt.NDArray[np.int64] | None = None,
+) -> Iterator[Job]:
+    """Yield what makes the batches of `batches`, in their order.
+
+    lengths: of the samples; then those of a batch are similar (see `buckets.alike`), a function of (seed, epoch) too.
+    """
     count = len(source) // size
     if count == 0:
         raise DataError(f"the training data have {len(source)} samples: not one batch of {size}")
-    order = shuffled(len(source), seed=seed, epoch=epoch)
-    for number in range(start, count):
-        rows = order[number * size : (number + 1) * size]
-        yield source.batch(rows, np.random.default_rng((seed, epoch, number)))
+    order = shuffled(len(source), seed=seed, epoch=epoch)[: count * size]
+    every: Iterable[npt.NDArray[np.int64]] = order.reshape(count, size)
+    if lengths is not None:
+        every = alike(order, lengths, size, np.random.default_rng((seed, epoch, count)))
+    for number, rows in islice(enumerate(every), start, None):
+        yield partial(_made, source, rows, (seed, epoch, number))
+
+
+def _made(source: Source, rows: npt.NDArray[np.int64], seed: tuple[int, int, int]) -> Batch:
+    return source.batch(rows, np.random.default_rng(seed))
 
 
 def in_order(source: Source, size: int) -> Iterator[Batch]:
     """Yield all samples in their order, not augmented, for evaluation; the last batch may be smaller."""
+    return (job() for job in jobs_in_order(source, size))
+
+
+def jobs_in_order(source: Source, size: int) -> Iterator[Job]:
+    """Yield what makes the batches of `in_order`."""
     for start in range(0, len(source), size):
-        yield source.batch(np.arange(start, min(start + size, len(source))), None)
+        rows = np.arange(start, min(start + size, len(source)))
+        yield partial(source.batch, rows, None)

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from onnx_oto.data.arrangement import Pattern, Shape
 from onnx_oto.data.augment import Augment
-from onnx_oto.data.fit import Column, Pixels, Rows, fit, input_layout
-from onnx_oto.data.labels import fit_target
+from onnx_oto.data.colour import check_unit
+from onnx_oto.data.fit import Column, Pixels, Rows, checked, fit, input_layout
+from onnx_oto.data.labels import Labels, fit_image, fit_target, is_image
+from onnx_oto.data.reading import Reading
 from onnx_oto.data.scene import Part, Scene, see
-from onnx_oto.data.source import Batch, Dataset, Header, Input, Wanted
+from onnx_oto.data.source import SAMPLE_WEIGHT, TARGET, Batch, Dataset, Header, Input, Source, Wanted
+from onnx_oto.data.splitting import DEFAULT_TEST_SHARE, Chosen, parted, told
 from onnx_oto.data.table import Table, check_alike
-from onnx_oto.errors import DataError
+from onnx_oto.errors import DataError, UsageError
+
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """One split: columns by input name and by target name. scene: what augmentation does, None for nothing."""
+    """One split: columns by input name and by target name. scene: what augmentation does, None for nothing.
+
+    The weights of samples are one of the targets, SAMPLE_WEIGHT, where there are any.
+    """
 
     inputs: Mapping[str, Column]
     targets: Mapping[str, Column] = field(default_factory=dict)
@@ -43,21 +54,55 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """Both splits as columns: an Opening for arrays, and for whatever decodes samples one by one."""
+    """The splits as columns: an Opening for arrays, and for whatever decodes samples one by one.
+
+    test_table: None takes a share of the training samples, as `reading` says. classes: names of the labels. notes:
+    sentences of whoever made the columns, in front of ours.
+    """
 
     train_table: Table
-    test_table: Table
+    test_table: Table | None = None
+    val_table: Table | None = None
+    reading: Reading = Reading()
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_alike(self.train_table, self.test_table)
+        for other in (self.test_table, self.val_table):
+            if other is not None:
+                check_alike(self.train_table, other)
+        if self.test_table is not None and self.reading.test_share is not None:
+            raise UsageError(
+                f"test-share is {self.reading.test_share:g}, and the data have {len(self.test_table)} test samples of "
+                "their own: leave it out"
+            )
+        if self.test_table is None:
+            _ = self._parted  # refused now, where nothing would be left
+
+    @cached_property
+    def _parted(self) -> tuple[Rows, Rows]:
+        """Which samples of the training table train, and which test."""
+        return parted(len(self.train_table), self._share, self.reading.split_seed)
+
+    @property
+    def _share(self) -> float:
+        share = self.reading.test_share
+        return DEFAULT_TEST_SHARE if share is None else share
 
     @property
     def train(self) -> Header:
-        return self.train_table.header()
+        whole = self.train_table.header()
+        return whole if self.test_table is not None else replace(whole, samples=len(self._parted[0]))
+
+    @property
+    def val(self) -> Header | None:
+        return None if self.val_table is None else self.val_table.header()
 
     @property
     def test(self) -> Header:
-        return self.test_table.header()
+        if self.test_table is not None:
+            return self.test_table.header()
+        return replace(self.train_table.header(), samples=len(self._parted[1]))
 
     def fit(
         self,
@@ -70,13 +115,32 @@ class Tables:
     ) -> Dataset:
         """Return the data as a model and a loss read them (see `Opening.fit`).
 
-        `pixels` applies to inputs with two or three axes. uint8 for a floating-point target is not scaled.
+        `pixels` applies to inputs with two or three axes, and to targets that are images (see `labels.is_image`) where
+        `reading` says that these are like the inputs.
         """
         names = assigned(self.train_table, inputs, needless)
-        scene = _scene(self.train_table, names, targets, augment) if augment else None
-        train, train_notes = _examples(self.train_table, names, inputs, targets, pixels, scene)
-        test, test_notes = _examples(self.test_table, names, inputs, targets, pixels, None)
-        return Dataset(train, test, (*train_notes, *test_notes, *([scene.note] if scene else [])))
+        scene = _scene(self.train_table, names, inputs, targets, augment) if augment else None
+        alike = self.reading.target_pixels == "inputs"
+        train, notes = _examples(self.train_table, names, inputs, targets, pixels, alike, scene)
+
+        def examples(table: Table) -> Source:
+            made, more = _examples(table, names, inputs, targets, pixels, alike, None)
+            notes.extend(more)
+            return made
+
+        val = None if self.val_table is None else examples(self.val_table)
+        # Where labels are not read, nobody says that the classes of the model are these.
+        classes = self.classes if TARGET in targets else ()
+        prepared = _prepared(self.train_table, names, inputs, pixels)
+        if self.test_table is not None:
+            test = examples(self.test_table)
+            said = (*self.notes, *notes, *([scene.note] if scene else []))
+            return Dataset(train, test, said, val, classes, prepared=prepared)
+        stay, apart = self._parted
+        option = f"--test-share {self._share:g}"
+        notes.append(told(apart, stay, "samples", "test", option, self.reading.split_seed))
+        said = (*self.notes, *notes, *([scene.note] if scene else []))
+        return Dataset(Chosen(train, stay), Chosen(train, apart), said, val, classes, prepared=prepared)
 
 
 def sample_shapes(header: Header, patterns: Mapping[str, Pattern], *, pad: int = 0) -> dict[str, Shape]:
@@ -87,9 +151,35 @@ def sample_shapes(header: Header, patterns: Mapping[str, Pattern], *, pad: int =
     found = {}
     for name, pattern in patterns.items():
         stored = header.inputs.get(name, header.inputs.get(""))
-        if stored is not None:
+        if stored is not None and stored.adapts:
+            found[name] = _filled(name, stored.shape, pattern)
+        elif stored is not None:
             found[name] = input_layout(f"input {name!r}", stored.shape, pattern, pad).shape
     return found
+
+
+def _filled(name: str, own: Shape, pattern: Pattern) -> Shape:
+    """Return the shape that an image takes on for a pattern: its own sizes where that leaves them open.
+
+    >>> _filled("x", (32, 48, 3), (3, None, None)), _filled("x", (32, 48, 1), (None, None, 3))
+    ((3, 32, 48), (32, 48, 3))
+    """
+    height, width, channels = own
+    if len(pattern) == 2:
+        sizes: Shape = (height, width)
+    elif len(pattern) == 3 and pattern[2] is not None and pattern[0] is None:
+        sizes = (height, width, channels)
+    elif len(pattern) == 3:
+        sizes = (channels, height, width)
+    else:
+        raise DataError(f"input {name!r} reads {len(pattern)} axes beside the samples, an image has 2 or 3")
+    shape = tuple(size if read is None else read for size, read in zip(sizes, pattern, strict=True))
+    if 0 in shape:
+        raise DataError(
+            f"input {name!r} reads images of any size, and the files differ in it: say which one they get, such as "
+            "--resize 224"
+        )
+    return shape
 
 
 def assigned(table: Table, inputs: Iterable[str], needless: Collection[str] = ()) -> dict[str, str]:
@@ -121,6 +211,7 @@ def _examples(
     inputs: Mapping[str, Input],
     targets: Mapping[str, Wanted],
     pixels: Pixels | None,
+    alike: bool,
     scene: Scene | None,
 ) -> tuple[Examples, list[str]]:
     columns, notes = {}, []
@@ -130,7 +221,8 @@ def _examples(
     for name, key in names.items():
         stored, wanted = table.inputs[key], inputs[name]
         prepared = pixels if len(stored.shape) > 2 else None
-        columns[name], note = fit(stored, wanted.shape, wanted.dtype, name=table.key(key), pixels=prepared)
+        column, note = fit(stored, wanted.shape, wanted.dtype, name=table.key(key), pixels=prepared)
+        columns[name] = _coloured(column, table.key(key)) if scene and _has_ink(scene, name) else column
         notes.append(note)
     labels = {}
     for name, target in targets.items():
@@ -139,16 +231,78 @@ def _examples(
                 f"{table.target_key(name)!r} is missing: the loss needs a target; a model may learn "
                 "from another one, or from itself, without (--loss distill)"
             )
-        stored = table.targets[name]
-        labels[name] = fit_target(table.target_key(name), stored, target)
+        stored, key = table.targets[name], table.target_key(name)
+        if is_image(stored, target):
+            labels[name], note = fit_image(key, stored, target, pixels if alike else None)
+            notes.append(
+                f"{note}: images" + ("" if alike or not pixels else ", not normalised (--target-pixels)")
+            )
+            continue
+        labels[name] = fit_target(key, stored, target)
         if stored.dtype == np.uint8 and np.dtype(target.dtype).kind == "f":
-            key = table.target_key(name)
             notes.append(f"{key}: targets {list(stored.shape[1:])} uint8, numbers from 0 to 255 as they are")
+    if table.weights is not None and table.split == "train":
+        labels[SAMPLE_WEIGHT] = fit_target(table.weight_key, table.weights, Labels(low=0.0))
+        if isinstance(table.weights, np.ndarray) and not table.weights.any():
+            raise DataError(
+                f"{table.weight_key}: every sample counts for nothing: give some a number above 0"
+            )
+        notes.append(f"{table.weight_key}: what samples count for in the loss")
     return Examples(columns, labels, scene), notes
 
 
-def _scene(table: Table, names: Mapping[str, str], targets: Mapping[str, Wanted], augment: Augment) -> Scene:
-    parts = {name: Part(table.key(key), tuple(table.inputs[key].shape[1:])) for name, key in names.items()}
+def _prepared(
+    table: Table, names: Mapping[str, str], inputs: Mapping[str, Input], pixels: Pixels | None
+) -> dict[str, Any]:
+    """Return what is done to numbers of images, see `Dataset.prepared`; nothing where it is not the same for all."""
+    images = [name for name, key in names.items() if len(table.inputs[key].shape) > 2]
+    scaled = {
+        inputs[name].dtype.kind == "f" and table.inputs[names[name]].dtype == np.uint8 for name in images
+    }
+    if len(scaled) != 1:
+        return {}
+    found: dict[str, Any] = {"scale": 1 / 255} if scaled.pop() else {}
+    if pixels is not None and pixels.mean:
+        found["mean"] = list(pixels.mean)
+    if pixels is not None and pixels.std:
+        found["std"] = list(pixels.std)
+    return found
+
+
+def _has_ink(scene: Scene, name: str) -> bool:
+    return name in scene.inputs and scene.inputs[name].ink is not None
+
+
+def _coloured(column: Column, key: str) -> Column:
+    """Return a column whose colours may change: its numbers lie in [0, 1] where they are floats. Raises DataError."""
+    if column.stored.dtype == np.uint8:
+        return column
+    unit, before = checked(column.stored, partial(check_unit, key)), column.check
+
+    def both(values: Array, rows: Rows) -> None:
+        for each in (before, unit):
+            if each is not None:
+                each(values, rows)
+
+    return replace(column, check=both)
+
+
+def _scene(
+    table: Table,
+    names: Mapping[str, str],
+    inputs: Mapping[str, Input],
+    targets: Mapping[str, Wanted],
+    augment: Augment,
+) -> Scene:
+    parts = {
+        name: Part(
+            table.key(key),
+            tuple(table.inputs[key].shape[1:]),
+            whole=inputs[name].dtype.kind != "f",
+            top=255.0 if table.inputs[key].dtype == np.uint8 else 1.0,
+        )
+        for name, key in names.items()
+    }
     labels = {
         name: Part(
             table.target_key(name),

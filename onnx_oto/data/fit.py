@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.data.arrangement import Arrangement, Pattern, Shape, find_layout, spatial_axes
-from onnx_oto.data.augment import Framed, Moves, write_changed
+from onnx_oto.data.augment import Framed, Moves, blank, write_changed
+from onnx_oto.data.colour import recolour
+from onnx_oto.data.pages import Pages, pages_of
 from onnx_oto.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -83,9 +85,15 @@ class Column:
         """The shape of one sample as served."""
         return self.layout.shape
 
+    @cached_property
+    def _pages(self) -> Pages | None:
+        return pages_of(self.stored)
+
     def take(self, rows: Rows, view: Framed | None = None, drawn: Moves | None = None) -> Array:
         """Return the samples at `rows`, converted; changed as `drawn` says where `view` tells how they show it."""
         samples = self.stored[rows]
+        if self._pages is not None:
+            self._pages.count(len(rows), math.prod(self.stored.shape[1:]) * self.stored.dtype.itemsize)
         if self.check is not None:
             self.check(samples, rows)
         if self.pad:
@@ -94,12 +102,16 @@ class Column:
         sink = self.layout.as_stored(values, samples.shape[1:])
         if view is not None and drawn is not None:
             write_changed(samples, sink, view, drawn)
+            if view.ink is not None and drawn.inks is not None:
+                recolour(sink, view.ink, drawn.inks)
         else:
             np.copyto(sink, samples, casting="unsafe")  # `fit` has judged the types
         if self.factor is not None:
             np.multiply(values, self.factor, out=values)
         if self.shift is not None:
             np.add(values, self.shift, out=values)
+        if view is not None and view.blanks and drawn is not None and drawn.holes is not None:
+            blank(sink, view, drawn.holes)  # 0 is what the model reads there: with a mean, the mean
         return values
 
 
@@ -154,9 +166,12 @@ def checked(samples: Stored, check: Check | None) -> Check | None:
     if check is None or not isinstance(samples, np.ndarray):
         return check
     lot = max(1, _LOT_BYTES // max(1, math.prod(samples.shape[1:]) * samples.dtype.itemsize))
+    pages = pages_of(samples)
     for start in range(0, len(samples), lot):
         part = samples[start : start + lot]
         check(part, np.arange(start, start + len(part)))
+        if pages is not None:
+            pages.count(1, part.nbytes)
     return None
 
 

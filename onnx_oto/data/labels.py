@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_oto.data.arrangement import Arrangement, Pattern, Shape, find_layout
-from onnx_oto.data.fit import Column, Rows, Stored, check_finite, checked
+from onnx_oto.data.arrangement import Arrangement, Pattern, Shape, find_layout, spatial_axes
+from onnx_oto.data.fit import Column, Pixels, Rows, Stored, check_finite, checked, fit
 from onnx_oto.data.source import Wanted
 from onnx_oto.errors import DataError
 
@@ -51,6 +51,38 @@ def fit_target(name: str, samples: Stored, target: Wanted) -> Column:
     if target.classes is not None and isinstance(samples, np.ndarray):
         _require_one(name, samples, target.ignored)
     return column
+
+
+def is_image(samples: Stored, target: Wanted) -> bool:
+    """Say whether targets are images of the kind that inputs are: uint8 with height and width, for unbounded floats.
+
+    A loss whose targets have bounds (0 to 1) reads masks: those stay the numbers that they are.
+    """
+    shape = tuple(samples.shape[1:])
+    return (
+        samples.dtype == np.uint8
+        and np.dtype(target.dtype).kind == "f"
+        and target.classes is None
+        and (target.low, target.high) == (-np.inf, np.inf)
+        and spatial_axes(shape) is not None
+        and find_layout(shape, tuple(target.shape[1:])) is not None
+    )
+
+
+def fit_image(name: str, samples: Stored, target: Wanted, pixels: Pixels | None) -> tuple[Column, str]:
+    """Return target images as inputs are served, and the sentence that says so.
+
+    Scaled to [0, 1], and by mean and std where there is one of them, or one for each of the target's channels.
+    """
+    shape = tuple(target.shape[1:])
+    layout = find_layout(tuple(samples.shape[1:]), shape)
+    assert layout is not None
+    channels = (layout.shape[0], layout.shape[-1]) if len(layout.shape) == 3 else (1,)
+    counts = {len(values) for values in (pixels.mean, pixels.std) if len(values) > 1} if pixels else set()
+    if any(count not in channels for count in counts):
+        pixels = None
+    column, note = fit(samples, shape, target.dtype, name=name, pixels=pixels)
+    return column, note
 
 
 def _layout(name: str, found: Shape, wanted: Pattern) -> Arrangement:
@@ -103,7 +135,10 @@ def _check_numbers(name: str, target: Wanted, values: Array, rows: Rows) -> None
     wrong = (numbers < target.low) | (numbers > target.high)
     if wrong.any():
         at, value = _first(values, wrong, rows)
-        raise DataError(f"{name}[{at}] is {value:g}: targets lie in {target.low:g} to {target.high:g}")
+        bounds = f"targets lie in {target.low:g} to {target.high:g}"
+        if target.high == np.inf:
+            bounds = f"it has to be at least {target.low:g}"
+        raise DataError(f"{name}[{at}] is {value:g}: {bounds}")
 
 
 def _first(values: Array, wrong: Array, rows: Rows) -> tuple[int, Any]:

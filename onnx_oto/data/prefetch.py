@@ -1,13 +1,18 @@
-"""Preparing the next batches on a thread while the step runs."""
+"""Preparing the next batches on threads while the step runs."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from queue import SimpleQueue
 from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
+
+_NAME = "onnx-oto-batches"
 
 
 class _End(NamedTuple):
@@ -46,7 +51,7 @@ def prefetched(items: Iterator[T], ahead: int = 1) -> Iterator[T]:
         finally:
             made.put(_End(error))
 
-    thread = threading.Thread(target=work, name="onnx-oto-batches", daemon=True)
+    thread = threading.Thread(target=work, name=_NAME, daemon=True)
     thread.start()
     try:
         while isinstance(got := made.get(), _Made):
@@ -61,3 +66,25 @@ def prefetched(items: Iterator[T], ahead: int = 1) -> Iterator[T]:
         close = getattr(items, "close", None)
         if close is not None:
             close()
+
+
+def made_ahead(jobs: Iterator[Callable[[], T]], threads: int = 1) -> Iterator[T]:
+    """Yield what the jobs return, in their order, made on so many threads, one job on each before it is asked for.
+
+    What a job raises is raised here, at its turn. Closing the generator, or leaving a loop over it in any way, ends the
+    threads before it returns: what is being made is finished and dropped.
+    """
+    if threads == 1:
+        yield from prefetched(job() for job in jobs)
+        return
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=_NAME)
+    making: deque[Future[T]] = deque()
+    try:
+        making.extend(pool.submit(job) for job in islice(jobs, threads))
+        while making:
+            item = making.popleft().result()
+            making.extend(pool.submit(job) for job in islice(jobs, 1))
+            yield item
+            del item  # so that it is freed while the next is waited for
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -3,47 +3,59 @@
 The image is that of the first input with clear height and width, [H, W]. Another input, or a target, shows it too where
 two neighbouring axes are [H, W], or a whole multiple of it (super-resolution), or a whole part of it, rounded up (what
 strides leave): [N, H, W] labels, [N, C, H, W] images, [N, 2H, 2W, C]. Sides of 4 and less are taken for channels or
-small matrices then. What shows the image is mirrored and shifted with it, the shift in whole pixels of each. Everything
-else is left alone: no shape tells whether a vector of 4 holds a box, which a flip moves, or four ages.
+small matrices then. What shows the image is mirrored and shifted with it, the shift in whole pixels of each, and the
+same part of it is enlarged: labels are those of the nearest pixel. Everything else is left alone: no shape tells
+whether a vector of 4 holds a box, which a flip moves, or four ages. Squares are blanked in inputs alone, and colours
+change in inputs that have as many channels as the image.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
 from onnx_oto.data.arrangement import MOST_CHANNELS, Shape, spatial_axes
-from onnx_oto.data.augment import Augment, Framed, Moves, draw
+from onnx_oto.data.augment import Augment, Framed, Moves, draw_all
+from onnx_oto.data.colour import NAMES, Ink
 from onnx_oto.errors import DataError
 
 
 @dataclass(frozen=True)
 class Part:
-    """An array that may show the image. key: its name in messages. ignored: the label that does not count."""
+    """An array that may show the image. key: its name in messages. ignored: the label that does not count.
+
+    whole: whether it is served as integers, between which there is nothing. top: what white is stored as.
+    """
 
     key: str
     shape: Shape
     labels: bool = False
     ignored: int | None = None
+    whole: bool = False
+    top: float = 1.0
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What is changed and how. steps: the farthest shift, in steps. Views by name; without one: left alone."""
+    """What is changed and how. steps: the farthest shift, in steps. image: height and width.
+
+    Views by name; without one: left alone.
+    """
 
     augment: Augment
     steps: int
+    image: tuple[int, int]
     inputs: Mapping[str, Framed]
     targets: Mapping[str, Framed]
     note: str
 
     def draw(self, count: int, rng: np.random.Generator) -> Moves:
         """Return what happens to `count` samples."""
-        return draw(count, rng, flip=self.augment.flip, steps=self.steps)
+        return draw_all(count, rng, self.augment, steps=self.steps, image=self.image)
 
 
 @dataclass(frozen=True)
@@ -74,13 +86,27 @@ def see(augment: Augment, inputs: Mapping[str, Part], targets: Mapping[str, Part
         _check_shifts(
             augment.crop, step, main, {inputs[name].key: seen for name, seen in seen_inputs.items()}
         )
+    if augment.cutout >= min(image):
+        raise DataError(f"cutout {augment.cutout}: {main.key} is {image[0]} by {image[1]} pixels: blank less")
+    inks = _inks(augment, main, inputs, seen_inputs, targets, seen_targets) if augment.inks else {}
     fill = None if seen_targets else 0
-    views = {name: _view(seen, step, fill) for name, seen in seen_inputs.items()}
-    dense = {name: _view(seen, step, targets[name].ignored) for name, seen in seen_targets.items()}
+    views = {
+        name: replace(
+            _view(seen, step, fill),
+            smooth=not inputs[name].whole,
+            blanks=augment.cutout > 0,
+            ink=inks.get(name),
+        )
+        for name, seen in seen_inputs.items()
+    }
+    dense = {
+        name: replace(_view(seen, step, targets[name].ignored), smooth=not targets[name].labels)
+        for name, seen in seen_targets.items()
+    }
     steps = augment.crop // step
-    done = Augment(augment.flip, steps * step)
+    done = replace(augment, crop=steps * step)
     note = _note(done, main, _described(inputs, views, step), _described(targets, dense, step))
-    return Scene(augment, steps, views, dense, note + _of_targets(done, targets, dense))
+    return Scene(augment, steps, image, views, dense, note + _of_targets(done, targets, dense))
 
 
 def _main(inputs: Mapping[str, Part]) -> Part:
@@ -150,6 +176,55 @@ def _check_shifts(crop: int, step: int, main: Part, inputs: Mapping[str, _Seen])
         )
 
 
+def _inks(
+    augment: Augment,
+    main: Part,
+    inputs: Mapping[str, Part],
+    seen_inputs: Mapping[str, _Seen],
+    targets: Mapping[str, Part],
+    seen_targets: Mapping[str, _Seen],
+) -> dict[str, Ink]:
+    """Return how inputs show colours that change: those with as many channels as the image.
+
+    Raises DataError where the image has no colours, or a target shows them too.
+    """
+    asked = next(name for name, value in augment.colours.items() if value)
+    axes = spatial_axes(main.shape)
+    assert axes is not None
+    _, count = _channels(main.shape, axes)
+    if count not in (1, 3) or (augment.saturation and count != 3):
+        wanted = "3 channels" if augment.saturation else "1 or 3 channels"
+        asked = NAMES[2] if augment.saturation else asked
+        raise DataError(
+            f"{asked}: {main.key} {list(main.shape)} has {count}, it is for images of {wanted}: leave it out"
+        )
+    if main.whole:
+        raise DataError(f"{asked}: the model reads {main.key} as integers, colours are numbers: leave it out")
+    for name, seen in seen_targets.items():
+        part = targets[name]
+        if not part.labels and _channels(part.shape, seen.axes)[1] == count:
+            raise DataError(
+                f"{asked}: {part.key} shows the image too, and its colours would no longer be those of {main.key}: "
+                "leave it out"
+            )
+    found = {}
+    for name, seen in seen_inputs.items():
+        axis, own = _channels(inputs[name].shape, seen.axes)
+        if own == count and not inputs[name].whole:
+            found[name] = Ink(axis, inputs[name].top)
+    return found
+
+
+def _channels(shape: Shape, axes: tuple[int, int]) -> tuple[int | None, int]:
+    """Return the axis of channels of a sample and how many there are; without one it is grey: None, 1.
+
+    >>> _channels((3, 8, 8), (1, 2)), _channels((8, 8), (0, 1))
+    ((0, 3), (None, 1))
+    """
+    rest = [axis for axis in range(len(shape)) if axis not in axes]
+    return (rest[0], shape[rest[0]]) if rest else (None, 1)
+
+
 def _view(seen: _Seen, step: int, fill: int | None) -> Framed:
     return Framed(seen.axes, int((seen.scale or 0) * step), fill)
 
@@ -185,4 +260,8 @@ def _of_targets(augment: Augment, targets: Mapping[str, Part], dense: Mapping[st
             text += f"; {part.key} {list(part.shape)} is left as it is: positions in it would no longer fit the images"
         elif augment.crop and part.ignored is not None:
             text += f"; {part.ignored} moves into {part.key}"
+    if dense and (augment.cutout or augment.inks):
+        text += (
+            f"; colours and blanked squares do not change {', '.join(targets[name].key for name in dense)}"
+        )
     return text

@@ -1,11 +1,12 @@
 """The seams between data and training: what a loop reads, and what is known before any value is read.
 
-    open_data(path) -> Opening      headers only; a model can be prepared, and refused, on them
-    Opening.fit(...) -> Dataset     both splits as the model and the loss read them
-    Source.batch(indices, rng)      samples, decoded when they are asked for
+    open_data(path, reading) -> Opening   headers only; a model can be prepared, and refused, on them
+    Opening.fit(...) -> Dataset           all splits as the model and the loss read them
+    Source.batch(indices, rng)            samples, decoded when they are asked for
 
-A new kind of data is one file with a function `path -> Opening`, and one entry in `openers.py`. What can be had as
-columns of samples (arrays, files that are decoded one by one) builds on `Tables` (dataset.py) and writes no Source.
+A new kind of data is one file with a function `(path, reading) -> Opening`, and one entry in `openers.py`. What can be
+had as columns of samples (arrays, files that are decoded one by one) builds on `Tables` (dataset.py) and writes no
+Source; so do kinds that have no test samples of their own.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ Array = npt.NDArray[Any]
 
 TARGET = DATA
 """The name of the target that comes from the data; a loss may read others, from elsewhere."""
+SAMPLE_WEIGHT = f"{DATA}.sample"
+"""Among the targets of a training batch, where the data say so: what samples count for, float32 [n]."""
 
 
 class Batch(NamedTuple):
@@ -50,8 +53,9 @@ class Source(Protocol):
         """Return the samples at `indices`, in that order, as the model reads them.
 
         rng: decides the augmentation, if one was asked for; what comes back is a function of `indices` and the state
-        of `rng` alone. None: no augmentation, for evaluation. It may be called on another thread than the one that
-        made the source, but never on two at once. Raises DataError naming the sample that cannot be served.
+        of `rng` alone. None: no augmentation, for evaluation. It is called on other threads than the one that made
+        the source, and on several at once where they are asked for (`--loaders`): what keeps a state between calls,
+        such as the position in a file, locks it. Raises DataError naming the sample that cannot be served.
         """
         ...
 
@@ -87,19 +91,28 @@ class Wanted(Protocol):
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample as it is stored: shape and dtype. Where samples differ in length, `shape` is of the longest."""
+    """One sample as it is stored: shape and dtype. Where samples differ in length, `shape` is of the longest.
+
+    adapts: it is an image that gets the height, width and channels that a model reads; `shape` is its own, height,
+    width and channels, for what a model leaves open. 0 stands for a height or width that is not the same in all.
+    """
 
     shape: Shape
     dtype: np.dtype[Any]
+    adapts: bool = False
 
 
 @dataclass(frozen=True)
 class Header:
-    """What is known of a split before values are read. inputs, targets: by name, "" for the only input, unnamed."""
+    """What is known of a split before values are read. inputs, targets: by name, "" for the only input, unnamed.
+
+    weighted: whether the data say what samples count for.
+    """
 
     samples: int
     inputs: Mapping[str, Sample]
     targets: Mapping[str, Sample] = field(default_factory=dict)
+    weighted: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,7 +120,9 @@ class Dataset:
     """The splits, and sentences that say what is done to the data.
 
     val: what choices are made by, None where nothing was set apart. classes: names of the labels, in their order, where
-    the data know them.
+    the data know them. prepared: how numbers of images became what the model reads, as JSON values, for whoever runs
+    it: scale, mean and std, (x * scale - mean) / std; resize, what images were brought to before their middle was cut
+    out. lengths: of the training samples, int64 [N], where batches are to hold similar ones.
     """
 
     train: Source
@@ -115,6 +130,8 @@ class Dataset:
     notes: tuple[str, ...] = ()
     val: Source | None = None
     classes: tuple[str, ...] = ()
+    prepared: Mapping[str, Any] = field(default_factory=dict)
+    lengths: Rows | None = None
 
 
 class Opening(Protocol):
@@ -123,6 +140,11 @@ class Opening(Protocol):
     @property
     def train(self) -> Header:
         """What is known of the training data."""
+        ...
+
+    @property
+    def val(self) -> Header | None:
+        """What is known of the validation data, None where the data have none of their own."""
         ...
 
     @property

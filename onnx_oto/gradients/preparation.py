@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -125,20 +125,26 @@ class Preparation:
         spec, what = replace(self.spec, loss=loss), replace(self._what, loss=loss)
         return Preparation(self._model, what, spec, self.backend, _Made(self._made.lowered, {}))
 
-    def build(self) -> GradientSession:
+    def build(self, others: Sequence[Preparation] = ()) -> GradientSession:
         """Return a session that owns copies of the parameters.
 
-        Raises UnsupportedError for what cannot be trained, CrashedError and LimitError when the runtime does not
-        survive the graph.
+        others: the same model, respecified for samples of other shapes, which the session takes too. Raises
+        UnsupportedError for what cannot be trained, CrashedError and LimitError when the runtime does not survive the
+        graph.
         """
         from onnx_oto.gradients.session.building import (
             session_of,  # loads the runtime, which other verbs do without
         )
 
+        forms = [(each.feeds, each._differentiated()) for each in (self, *others)]
+        return session_of(self._what, self.spec, forms)
+
+    def _differentiated(self) -> list[tuple[TrainingGraph, bytes]]:
+        """Return a training graph for every shard, with its gradient graph."""
         require_trainable(self.refusals)
         graphs = {size: self._graph(size) for size in self._sizes}
         gradients = {size: self._gradient(graph) for size, graph in graphs.items()}
-        return session_of(self._what, self.spec, [(graphs[size], gradients[size]) for size in self._sizes])
+        return [(graphs[size], gradients[size]) for size in self._sizes]
 
     def _lower(self, size: int) -> Lowered:
         known = (self._what.feeds, size)

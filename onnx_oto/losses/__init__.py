@@ -6,6 +6,7 @@ cross_entropy.py, mse.py, l1.py, smooth_l1.py, bce.py, output.py, distill.py
 blend.py        a task's loss and a teacher's
 rows.py         scores as rows
 elementwise.py  what the losses per element share
+weighted.py     entries that do not all count alike
 reading.py      which tensor a loss reads
 attach.py       a loss in a graph
 named.py        options in a text
@@ -19,11 +20,16 @@ from onnx_oto.losses.elementwise import Elementwise
 from onnx_oto.losses.loss import DATA, Judged, Kind, Loss, Target
 from onnx_oto.losses.losses import LOSSES, make
 from onnx_oto.losses.reading import read, read_all
+from onnx_oto.losses.weighted import ENTRY_WEIGHT, MADE, OTHER, OTHER_WEIGHT, Weighable, Weighted, weighted
 
 __all__ = [
     "DATA",
+    "ENTRY_WEIGHT",
     "LOSS",
     "LOSSES",
+    "MADE",
+    "OTHER",
+    "OTHER_WEIGHT",
     "WEIGHT",
     "Blend",
     "CrossEntropy",
@@ -34,10 +40,13 @@ __all__ = [
     "Loss",
     "Match",
     "Target",
+    "Weighable",
+    "Weighted",
     "attach",
     "make",
     "read",
     "read_all",
     "target_input",
     "teacher_target",
+    "weighted",
 ]

@@ -99,6 +99,29 @@ class CrossEntropy:
             loss = graph.emit("Add", graph.emit("Mul", loss, graph.value(1 - self.smoothing)), spread)
         return graph.emit("Mul", loss, weight)
 
+    def append_each(
+        self,
+        graph: GraphWriter,
+        outputs: Sequence[str],
+        shapes: Sequence[tuple[int, ...]],
+        targets: Mapping[str, str],
+    ) -> str:
+        """See `Weighable.append_each`."""
+        scores, labels, shape = outputs[0], targets[DATA], shapes[0]
+        axis = self._axis(len(shape)) or 1
+        entries = (*shape[:axis], *shape[axis + 1 :])
+        if axis != 1:
+            scores, labels, shape = _rows(graph, scores, labels, shape, axis)
+        loss = graph.emit_many(
+            "SoftmaxCrossEntropyLoss", [scores, labels], 2, reduction="none", ignore_index=self.ignore
+        )[0]
+        if self.smoothing:
+            spread = graph.emit(
+                "Mul", self._spreads(graph, scores, labels), graph.value(-self.smoothing / shape[1])
+            )
+            loss = graph.emit("Add", graph.emit("Mul", loss, graph.value(1 - self.smoothing)), spread)
+        return loss if axis == 1 else graph.reshape(loss, entries)
+
     def count(self, targets: Mapping[str, Array], samples: int) -> float:
         """Return the number of labels that are not ignored."""
         return float(np.count_nonzero(targets[DATA] != self.ignore))
@@ -128,10 +151,14 @@ class CrossEntropy:
 
     def _spread(self, graph: GraphWriter, scores: str, labels: str) -> str:
         """Append the sum of log softmax over all classes of the labels that count; scores [N, K, ...]."""
+        return graph.emit("ReduceSum", self._spreads(graph, scores, labels), keepdims=0)
+
+    def _spreads(self, graph: GraphWriter, scores: str, labels: str) -> str:
+        """Append the sums of log softmax over the classes: [N, ...], 0 where a label is ignored."""
         logs = graph.emit("ReduceSum", graph.emit("LogSoftmax", scores, axis=1), axes=[1], keepdims=0)
         ignored = graph.emit("Equal", labels, graph.value(self.ignore, np.int64))
         counted = graph.emit("Cast", graph.emit("Not", ignored), to=1)
-        return graph.emit("ReduceSum", graph.emit("Mul", logs, counted), keepdims=0)
+        return graph.emit("Mul", logs, counted)
 
     def _values(self, scores: Array, labels: Array) -> Array:
         """Return the loss of every label: scores float64 [M, K], labels [M] -> [M]."""

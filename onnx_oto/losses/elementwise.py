@@ -59,6 +59,16 @@ class Elementwise:
         values = self.write(graph, outputs[0], targets[DATA])
         return graph.emit("Mul", graph.emit("ReduceSum", values, keepdims=0), weight)
 
+    def append_each(
+        self,
+        graph: GraphWriter,
+        outputs: Sequence[str],
+        shapes: Sequence[tuple[int, ...]],
+        targets: Mapping[str, str],
+    ) -> str:
+        """See `Weighable.append_each`."""
+        return self.write(graph, outputs[0], targets[DATA])
+
     def count(self, targets: Mapping[str, Array], samples: int) -> float:
         """Return the number of elements."""
         return float(targets[DATA].size)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from onnx_oto import data
 from onnx_oto.pipeline.answers import answered
 from onnx_oto.pipeline.folder import RunFolder
 from onnx_oto.pipeline.options import TrainOptions
@@ -17,8 +16,8 @@ def answered_before(ready: Ready, options: TrainOptions, folder: RunFolder, say:
     """Return what is ready with the teacher's answers to samples that never change, where there is one."""
     if ready.teacher is None:
         return ready
-    augment = bool(data.Augment(options.flip, options.crop))
-    return replace(ready, dataset=answered(ready.dataset, ready.teacher, folder, augmented=augment, say=say))
+    found = answered(ready.dataset, ready.teacher, folder, augmented=options.augments, say=say)
+    return replace(ready, dataset=found)
 
 
 def judged_before(ready: Ready, options: TrainOptions, say: Say) -> Ready:

@@ -22,6 +22,7 @@ from onnx_oto.model.normal.serving import Serving
 from onnx_oto.model.normal.sharing import share_copies
 from onnx_oto.pipeline.aim import Aim
 from onnx_oto.pipeline.budgeting import Goal
+from onnx_oto.pipeline.describing import described
 from onnx_oto.pipeline.folder import COMPACT, TRAINED
 from onnx_oto.pipeline.latency.making import clock_at_the_end
 from onnx_oto.pipeline.measuring import missed, warnings_of
@@ -62,7 +63,7 @@ def finish(
 
     Raises OtoError, with trained.onnx already there, when the compact model does not compute the same.
     """
-    full = with_weights(model, weights)
+    full = described(with_weights(model, weights), dataset)
     before = save(_shared(full, origins), folder / TRAINED)
     analysis = analyse(full, aim.under(options))
     drop = (
@@ -76,7 +77,12 @@ def finish(
     lean, lean_small = (served_lean(each, outputs, serving) for each in (full, small))
     scores = tuple(
         evaluate(
-            predictor(reading(each, outputs, loss)), dataset.test, loss, options.metric, providers=providers
+            predictor(reading(each, outputs, loss)),
+            dataset.test,
+            loss,
+            options.metric,
+            providers=providers,
+            loaders=options.loaders,
         )
         for each in (lean, lean_small)
     )

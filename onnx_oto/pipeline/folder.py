@@ -28,6 +28,8 @@ COMPACT = "compact.onnx"
 RESULT = "result.json"
 SETTINGS = "run.toml"
 TABLE = "latency.json"
+UNPACKED = "unpacked"
+"""Folder of data that were unpacked once, which later runs use again."""
 ANSWERS = {split: f"teacher-{split}.npy" for split in ("train", "val", "test")}
 """What a teacher says of each split, while the run lasts."""
 FILES = (SETTINGS, TABLE, METRICS, CHECKPOINT, BEFORE, LAST_GOOD, *ANSWERS.values(), TRAINED, COMPACT, RESULT)

@@ -24,12 +24,13 @@ from onnx_oto.runtime.sessions import runtime_version
 from onnx_oto.settings import settings_of
 from onnx_oto.settings.base import plain
 from onnx_oto.training import Checkpoint, Position, restore
+from onnx_oto.training.checkpoint import Part
 from onnx_oto.training.records import cut_back
 
-FREE = ("limit_memory", "limit_time", "skip_latency", "python", "threads", "checkpoint_minutes")
+FREE = ("limit_memory", "limit_time", "skip_latency", "python", "threads", "checkpoint_minutes", "loaders")
 """Settings that no step depends on: they may change when a run goes on."""
 
-SETTLED = ("shards", "backend", "teacher_scale")
+SETTLED = ("shards", "backend", "teacher_scale", "from_")
 """Settings that a run decides for itself where they are left open."""
 
 
@@ -133,14 +134,20 @@ class Going:
             )
             raise DataError(f"the data have changed since the run began ({difference}): {way}")
 
-    def enter(self, folder: RunFolder, session: GradientSession, optimizer: Optimizer) -> Position:
-        """Take over the folder and put the state into session and optimizer; return where to go on.
+    def enter(
+        self,
+        folder: RunFolder,
+        session: GradientSession,
+        optimizer: Optimizer,
+        parts: Mapping[str, Part] | None = None,
+    ) -> Position:
+        """Take over the folder and put the state into session, optimizer and parts; return where to go on.
 
         What metrics.jsonl holds of steps that will be taken again goes.
         """
         folder.go_on()
         saved = self.checkpoint
-        position = Position() if saved is None else restore(saved, session, optimizer)
+        position = Position() if saved is None else restore(saved, session, optimizer, parts)
         cut_back(folder.place(METRICS), position)
         return position
 

@@ -74,21 +74,6 @@ class Judge(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
-    """Some samples of a source (see `data.Source`)."""
-
-    source: data.Source
-    rows: npt.NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def batch(self, indices: npt.NDArray[np.int64], rng: np.random.Generator | None) -> data.Batch:
-        """Return these of the samples."""
-        return self.source.batch(self.rows[indices], rng)
-
-
-@dataclass(frozen=True, eq=False)
 class DataJudge:
     """A model, data that fit it, and the loss. outputs: that the loss is about. loss: None for data without labels."""
 
@@ -96,7 +81,7 @@ class DataJudge:
     options: InspectOptions
     serving: Serving
     outputs: tuple[str, ...]
-    samples: Drawn
+    samples: data.Chosen
     loss: Loss | None
 
     def of(self, choice: Choice) -> Judgement:
@@ -150,7 +135,7 @@ def judge_on(source: str | os.PathLike[str], opened: Opened, options: InspectOpt
     from onnx_oto.pipeline.preparing import fitted, require_samples, serving_of
     from onnx_oto.pipeline.sizes import OPEN_SIZE, open_inputs
 
-    opening = data.open_data(source)
+    opening = data.open_data(source, options.reading)
     served = serving_of(opened, options, opening)
     loss = options.make_loss()
     model = served.served(opened.master)
@@ -189,10 +174,12 @@ def judge_on(source: str | os.PathLike[str], opened: Opened, options: InspectOpt
     return DataJudge(opened, options, served, outputs, samples, loss if is_judged else None)
 
 
-def _drawn(source: data.Source, most: int, seed: int) -> Drawn:
+def _drawn(source: data.Source, most: int, seed: int) -> data.Chosen:
     """Return at most so many samples, in their order: a file may be sorted by label."""
+    from onnx_oto.data import Chosen
+
     count = len(source)
     rows = np.arange(count)
     if count > most:
         rows = np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
-    return Drawn(source, rows)
+    return Chosen(source, rows)

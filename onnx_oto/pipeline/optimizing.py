@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from onnx_oto.lanes.layout import IntArray
 from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.optim import GroupIndex, Optimizer, Select, Stretch, Task
 from onnx_oto.pipeline.budgeting import Goal
+from onnx_oto.pipeline.norms import Norms
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.zigs import Analysis, choose
 from onnx_oto.zigs.blocks import lane_scores, zig_blocks
@@ -24,12 +26,14 @@ def make_optimizer(
     options: TrainOptions,
     steps: int,
     goal: Goal,
+    norms: Norms | None = None,
 ) -> Optimizer:
     """Return the optimizer of a run of `steps` steps over the flat buffers of `session`.
 
     Steps that may be skipped are taken off for the plan: the groups are zero in time even if all of them are.
     """
-    entries, lanes = zig_blocks(analysis, session.slices)
+    norms = norms or Norms()
+    entries, lanes = zig_blocks(analysis, session.slices, norms.beside)
     groups = GroupIndex(tuple(Stretch(*entry) for entry in entries), int(lanes.size))
     method = options.method
     task = Task(
@@ -38,7 +42,7 @@ def make_optimizer(
         groups,
         selector(analysis, lanes, options, goal),
         max(steps - options.skip_bad_steps, 1),
-        decayed(analysis, session, everything=options.decay_all),
+        decayed(analysis, session, frozenset(norms.trained), everything=options.decay_all),
     )
     return method.optimizer.build(task)
 
@@ -68,12 +72,19 @@ def selector(analysis: Analysis, lanes: IntArray, options: TrainOptions, goal: G
     return select
 
 
-def decayed(analysis: Analysis, session: GradientSession, *, everything: bool = False) -> tuple[slice, ...]:
+def decayed(
+    analysis: Analysis,
+    session: GradientSession,
+    scales: Collection[str] = (),
+    *,
+    everything: bool = False,
+) -> tuple[slice, ...]:
     """Return the stretches of the flat buffers that weight decay is for.
 
-    Not for norms and biases (see `zigs.decay`) unless `everything`, and never for what has no gradient.
+    Not for norms and biases (see `zigs.decay`) unless `everything`, and never for what has no gradient. scales: of
+    norms that the analysis does not know.
     """
-    spared = session.still if everything else session.still | undecayed(analysis)
+    spared = session.still if everything else session.still.union(undecayed(analysis), scales)
     return tuple(
         slice(offset, offset + math.prod(shape))
         for name, (offset, shape) in session.slices.items()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from onnx_oto.errors import UsageError
+from onnx_oto.pipeline.augment_options import AugmentOptions
 from onnx_oto.pipeline.choice_options import (
     BUDGETS,
     DEFAULT_SPARSITY,
@@ -18,12 +19,17 @@ from onnx_oto.pipeline.choice_options import (
     WidthOptions,
     min_keep_setting,
 )
+from onnx_oto.pipeline.data_options import DataOptions
+from onnx_oto.pipeline.loading_options import LoadingOptions
 from onnx_oto.pipeline.loss_options import LossOptions
+from onnx_oto.pipeline.norm_options import NormOptions
 from onnx_oto.pipeline.running_options import CompactOptions, FeedOptions, LimitOptions, PathLike
+from onnx_oto.pipeline.selection_options import SelectionOptions
+from onnx_oto.pipeline.start_options import PLAN, Pace, Start, StartOptions
 from onnx_oto.pipeline.teacher_options import DISTILL, TeacherOptions
 from onnx_oto.settings import AnalysisOptions, Settings, setting
 from onnx_oto.settings.base import Setting
-from onnx_oto.settings.checks import at_least, not_negative, positive, share, threads
+from onnx_oto.settings.checks import at_least, not_negative, positive, threads
 from onnx_oto.settings.declare import About
 from onnx_oto.settings.kinds import kind_of
 
@@ -36,6 +42,7 @@ __all__ = [
     "BenchOptions",
     "BudgetOptions",
     "CompactOptions",
+    "DataOptions",
     "DemoOptions",
     "FeedOptions",
     "InspectOptions",
@@ -58,12 +65,6 @@ def _directions() -> Iterable[str]:
     from onnx_oto.optim import DIRECTIONS
 
     return DIRECTIONS
-
-
-def _schedules() -> Iterable[str]:
-    from onnx_oto.training.schedule import SHAPES
-
-    return SHAPES
 
 
 def _backends() -> Iterable[str]:
@@ -146,7 +147,7 @@ class VerifyOptions(FeedOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InspectOptions(AnalysisOptions, RankOptions, LossOptions, LimitOptions):
+class InspectOptions(AnalysisOptions, RankOptions, LossOptions, DataOptions, LimitOptions):
     """What `inspect` is asked for. All but `why` and those of the analysis are about the curve."""
 
     why: str | None = setting(
@@ -198,7 +199,16 @@ class PruneOptions(RankOptions, BudgetOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(TeacherOptions, BudgetOptions):
+class TrainOptions(
+    StartOptions,
+    NormOptions,
+    TeacherOptions,
+    DataOptions,
+    AugmentOptions,
+    LoadingOptions,
+    SelectionOptions,
+    BudgetOptions,
+):
     """How to train. A default that depends on another setting is None until `resolved`."""
 
     epochs: int = setting(10, "Passes over the training data.", check=at_least(1))
@@ -230,15 +240,11 @@ class TrainOptions(TeacherOptions, BudgetOptions):
         "How many steps may be left out because loss or gradient are not finite.",
         check=not_negative,
     )
-    schedule: str = setting("cosine", "How the learning rate falls.", choices=_schedules)
-    warm_up: float = setting(0.05, "Share of steps in which the learning rate rises.", check=share)
     scope: Literal["dimension", "global"] = setting(
         "global",
         "Take the same share of every dimension (fewer MACs, faster models), or rank groups over the whole model.",
     )
     min_keep: float = min_keep_setting(0.1)
-    flip: bool = setting(False, "Augment: mirror half of the images.")
-    crop: int = setting(0, "Augment: shift images by up to this many pixels.", check=not_negative)
     seed: int = setting(0, "Seed of everything random.", check=not_negative)
     fixed_statistics: bool = setting(
         False, "BatchNorm trains with the running statistics it came with (for small batches)."
@@ -274,24 +280,40 @@ class TrainOptions(TeacherOptions, BudgetOptions):
 
     @property
     def learning_rate(self) -> float:
-        """The largest learning rate: `lr`, or that of the direction."""
-        return self.method.direction.rate if self.lr is None else self.lr
+        """The largest learning rate: `lr`, or that of the direction for a model in this state."""
+        if self.lr is not None:
+            return self.lr
+        return self._rate(self.pace())
 
-    def resolved(self) -> TrainOptions:
-        """Return the settings with every default filled in that depends on another one."""
-        method = self.method
+    def _rate(self, pace: Pace) -> float:
+        return float(f"{self.method.direction.rate * pace.rate:.12g}")
+
+    def resolved(self, start: Start | None = None, *, normed: bool = True) -> TrainOptions:
+        """Return the settings with every default filled in that depends on another one.
+
+        start: how the model comes, where that is to be found out and was. normed: whether its layers have norms.
+        """
+        if self.from_ == "auto" and start is not None:
+            return replace(self, from_=start).resolved(normed=normed)
+        method, pace = self.method, self.pace(normed=normed)
         own = {name: value for name, value in method.values().items() if name != "weight_decay"}
+        if not PLAN & self.optimizer_options.keys():
+            own |= {name: value for name, value in pace.plan.items() if name in own}
         return replace(
             self,
             sparsity=self.share,
-            lr=self.learning_rate,
+            lr=self._rate(pace) if self.lr is None else self.lr,
+            schedule=pace.schedule,
+            warm_up=pace.warm_up,
             weight_decay=method.direction.weight_decay,
             optimizer_options=own,
         )
 
     def as_json(self) -> dict[str, Any]:
         """Return the settings as JSON values. "output" is the name that `model_output` had first."""
-        return {**super().as_json(), "output": self.model_output}
+        found = super().as_json()
+        start = found.pop("from_")
+        return {**found, "from": start, "output": self.model_output}
 
 
 @dataclass(frozen=True, kw_only=True)

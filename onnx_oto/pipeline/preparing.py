@@ -7,26 +7,32 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from onnx_oto import data
 from onnx_oto.errors import DataError, OtoError, StorageError, UnsupportedError, UsageError
 from onnx_oto.gradients import Backend, Preparation, TrainingSpec, choose_backend, prepare, require_trainable
 from onnx_oto.gradients.graph.batching import Feed
-from onnx_oto.losses import Target
+from onnx_oto.gradients.put_back import has_norms
+from onnx_oto.losses import ENTRY_WEIGHT, MADE, Blend, Distill, Loss, Target, weighted
 from onnx_oto.model.normal.serving import Serving, data_inputs, serving
 from onnx_oto.pipeline.aim import Aim, keeping
+from onnx_oto.pipeline.bucketing import bucketed
 from onnx_oto.pipeline.budgeting import Goal, budgets_of, plan, rounding_of, within
 from onnx_oto.pipeline.feeding import parse_numbers, read_feeding
 from onnx_oto.pipeline.latency.making import Clock, clock_for
 from onnx_oto.pipeline.loss_options import LossOptions
+from onnx_oto.pipeline.norms import Norms, calibrate, norms_for
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import DEFAULT_SPARSITY, TrainOptions
 from onnx_oto.pipeline.prune import require_passed
 from onnx_oto.pipeline.sizes import open_inputs, sizes_of
+from onnx_oto.pipeline.starting import Found, find_start
 from onnx_oto.pipeline.teacher import Teacher, calibrated, provided, teacher_of
 from onnx_oto.pipeline.teaching import aim_of
 from onnx_oto.runtime.comparing import Feeding, compare
 from onnx_oto.runtime.comparing.computable import require_computable
+from onnx_oto.runtime.limits import limited
 from onnx_oto.surgery import Compacted, kept_inside
 from onnx_oto.training import Score
 from onnx_oto.training.evaluate import Provider
@@ -42,8 +48,8 @@ Say = Callable[[str], None]
 class Ready:
     """A model, data that fit it, and how to train: nothing is left that could be refused.
 
-    original: how good the model was when it
-    came, None before that is known.
+    others: the preparation for samples of other shapes, where batches differ in that. original: how good the model was
+    when it came, None before that is known.
     """
 
     opened: Opened
@@ -53,13 +59,21 @@ class Ready:
     feeding: Feeding
     aim: Aim
     goal: Goal = field(default_factory=Goal)
+    others: tuple[Preparation, ...] = ()
     teacher: Teacher | None = None
     original: Score | None = None
+    norms: Norms = field(default_factory=Norms)
+    start: Found | None = None
 
     @property
     def providers(self) -> tuple[Provider, ...]:
         """What gives the targets that the data do not hold."""
         return () if self.teacher is None else (self.teacher,)
+
+    @property
+    def normed(self) -> bool:
+        """Whether layers have norms, of their own or put back."""
+        return bool(self.norms.layers) or has_norms(self.opened.analysis.graph)
 
 
 def make_ready(
@@ -67,18 +81,21 @@ def make_ready(
     source: str | os.PathLike[str],
     options: TrainOptions,
     say: Say,
+    *,
+    cache: Path | None = None,
 ) -> Ready:
     """Return what training needs. The model is judged before any data are read, and nothing is written.
 
-    Raises UnsupportedError for a model that has nothing to prune or that training cannot handle,
-    RuntimeMissingError, and DataError for data that do not fit.
+    cache: folder for data that have to be unpacked, where the options name none. Raises UnsupportedError for a model
+    that has nothing to prune or that training cannot handle, RuntimeMissingError, and DataError for data that do not
+    fit.
     """
     opened = open_model(path, options)
     if options.prunes:
         require_prunable(opened)
     backend = choose_backend(options.backend)
     require_computable(opened.origins.computed, options.limits)
-    opening, trouble = _opened_data(source)
+    opening, trouble = _opened_data(source, options.reading_in(cache))
     served = serving_of(opened, options, opening)
     for name, number in served.values.items():
         say(f"input {name!r} is {number:g} in training")
@@ -89,6 +106,9 @@ def make_ready(
     opened, aim = keeping(opened, aim, options)
     if aim.kept:
         say(f"the channels of {', '.join(map(repr, aim.kept))} stay: the teacher's are compared with them")
+    norms, told = norms_for(opened, names) if options.batch_norm == "put-back" else (Norms(), ())
+    for sentence in told:
+        say(sentence)
     preparation = _prepared(opened, served, names, aim, options, backend, opening)
     require_trainable(preparation.refusals)
     if opening is None:
@@ -102,14 +122,56 @@ def make_ready(
     if options.prunes:
         with clock_for(opened, options, feeding, say) as clock:
             feeding, goal = _rehearse(opened, served, opening, feeding, options, say, clock)
-    dataset = _dataset(opened, preparation, opening, options)
+    (preparation, *others), dataset = _dataset(opened, served, preparation, opening, options)
+    if options.patience is not None and dataset.val is None:
+        raise UsageError(
+            f"patience is for validation data, and none of '{source}' are: set some apart with --val-share, or leave "
+            "it out"
+        )
     for note in dataset.notes:
         say(note)
     _, shrunk = data.fit_batch(opening.train.samples, options.batch)
     if shrunk:
         say(shrunk)
-    ready = Ready(opened, served, preparation, dataset, feeding, replace(aim, loss=preparation.loss), goal)
-    return ready if aim.lesson is None else _taught(ready, options)
+    aim = replace(aim, loss=preparation.loss)
+    ready = Ready(opened, served, preparation, dataset, feeding, aim, goal, tuple(others))
+    if aim.lesson is not None:
+        ready = _taught(ready, options)
+    if options.from_ == "auto":
+        ready = replace(ready, start=_start(ready, names, options))
+    return _with_norms(ready, norms, options) if norms.layers else ready
+
+
+def _with_norms(ready: Ready, norms: Norms, options: TrainOptions) -> Ready:
+    """Return what is ready with these norms in what is trained, calibrated on training data."""
+    if ready.others:
+        raise UsageError(
+            "batch-norm put-back is for samples of one size, and pad-value makes several: leave one out"
+        )
+    before, train = ready.preparation, ready.dataset.train
+    with limited(options.limits):
+        norms = calibrate(
+            norms, ready.opened, ready.serving, train, batch=before.spec.batch, seed=options.seed
+        )
+    model = norms.within(ready.serving.served(ready.aim.giving(ready.opened.master)))
+    spec = replace(before.spec, trainable=(*before.spec.trainable, *norms.trained))
+    return replace(ready, norms=norms, preparation=prepare(model, spec, before.backend))
+
+
+def _start(ready: Ready, names: Sequence[str], options: TrainOptions) -> Found:
+    """Return how the model comes. names: of its parameters that train."""
+    aim = ready.aim
+    with limited(options.limits):
+        return find_start(
+            ready.opened,
+            names,
+            ready.serving,
+            aim.outputs,
+            aim.loss,
+            ready.dataset.train,
+            providers=ready.providers,
+            seed=options.seed,
+        )
 
 
 def _taught(ready: Ready, options: TrainOptions) -> Ready:
@@ -120,13 +182,18 @@ def _taught(ready: Ready, options: TrainOptions) -> Ready:
     )
     teacher = calibrated(teacher, examples, options)
     aim = replace(ready.aim, loss=teacher.loss)
-    return replace(ready, preparation=preparation.with_loss(aim.loss), aim=aim, teacher=teacher)
+    others = tuple(each.with_loss(aim.loss) for each in ready.others)
+    return replace(
+        ready, preparation=preparation.with_loss(aim.loss), others=others, aim=aim, teacher=teacher
+    )
 
 
-def _opened_data(source: str | os.PathLike[str]) -> tuple[data.Opening | None, OtoError | None]:
+def _opened_data(
+    source: str | os.PathLike[str], reading: data.Reading
+) -> tuple[data.Opening | None, OtoError | None]:
     """Return what the data say of themselves, or what is wrong with them: faults of the model are told first."""
     try:
-        return data.open_data(source), None
+        return data.open_data(source, reading), None
     except (DataError, StorageError) as error:
         return None, error
 
@@ -150,7 +217,7 @@ def _prepared(
         batch, _ = data.fit_batch(opening.train.samples, options.batch)
     spec = TrainingSpec(
         trainable=names,
-        loss=aim.loss,
+        loss=_weighed(aim.loss, options, opening),
         batch=batch,
         shards=min(options.shards, batch),
         output=aim.outputs,
@@ -164,6 +231,17 @@ def _prepared(
     preparation = prepare(model, spec, backend)
     require_samples(preparation.feeds)
     return preparation
+
+
+def _weighed(loss: Loss, options: TrainOptions, opening: data.Opening | None) -> Loss:
+    """Return a loss with weights where samples, labels or shares of mixed ones have any."""
+    is_weighted = opening is not None and opening.train.weighted
+    task = loss.task if isinstance(loss, Blend) else loss
+    is_mixed = bool(options.mixup) and task.compares == "classes"
+    if isinstance(task, Distill) or not (options.class_weights is not None or is_weighted or is_mixed):
+        return loss
+    own = weighted(task, mixed=is_mixed)
+    return replace(loss, task=own) if isinstance(loss, Blend) else own
 
 
 def serving_of(opened: Opened, options: LossOptions, opening: data.Opening | None) -> Serving:
@@ -206,11 +284,24 @@ def _size(opened: Opened, name: str) -> int:
 
 
 def _dataset(
-    opened: Opened, preparation: Preparation, opening: data.Opening, options: TrainOptions
-) -> data.Dataset:
-    """Return the data as the inputs and the loss read them."""
-    augment = data.Augment(options.flip, options.crop)
-    return fitted(opened, preparation.feeds, provided(preparation.targets), opening, options, augment)
+    opened: Opened, serving: Serving, preparation: Preparation, opening: data.Opening, options: TrainOptions
+) -> tuple[tuple[Preparation, ...], data.Dataset]:
+    """Return the data as the inputs and the loss read them, and the preparations for the shapes of their batches."""
+    given = provided(preparation.targets)
+    targets = {name: target for name, target in given.items() if name not in MADE}
+    if options.mixup:
+        data.require_mixable(
+            {feed.name: data.Input(feed.shape, feed.dtype) for feed in preparation.feeds}, targets
+        )
+    dataset = fitted(opened, preparation.feeds, targets, opening, options, options.augment)
+    preparations: tuple[Preparation, ...] = (preparation,)
+    if options.pad_value is not None:
+        patterns = open_inputs(serving.served(opened.master))
+        scaled = bool(options.mean or options.std)
+        preparations, dataset = bucketed(preparation, dataset, options.pad_value, patterns, scaled=scaled)
+    if ENTRY_WEIGHT in preparation.targets or options.mixup:
+        dataset = data.weigh(dataset, targets, classes=options.class_weights, mixup=options.mixup)
+    return preparations, dataset
 
 
 def fitted(

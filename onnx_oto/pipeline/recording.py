@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from onnx_oto import __version__
@@ -14,6 +13,7 @@ from onnx_oto.model.files.saving import storing
 from onnx_oto.pipeline.folder import SETTINGS, RunFolder
 from onnx_oto.settings import Settings, settings_of
 from onnx_oto.settings.files import written
+from onnx_oto.settings.kinds import SOURCE
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Record:
         )
         content = written(
             self.verb,
-            {name: Path(path) for name, path in self.reads.items()} | values | suited,
+            {name: SOURCE.of_value(path) for name, path in self.reads.items()} | values | suited,
             folder.path,
             heading,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -17,7 +18,7 @@ from onnx_oto.pipeline.finishing import with_weights
 from onnx_oto.pipeline.folder import CHECKPOINT, TRAINED, RunFolder
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.preparing import Say
-from onnx_oto.training.events import Event, Skipped, Started, Stepped
+from onnx_oto.training.events import Event, Kept, Skipped, Started, Stepped
 
 
 class Rescue:
@@ -25,23 +26,33 @@ class Rescue:
 
     Then trained.onnx is written, unless it is there already, and the error that goes on says where the weights are and
     how to cut them. `weights` is empty until they were taken after the last step. When that was the one that diverged,
-    there are none to keep.
+    there are none to keep. finished: makes the weights of `model` of those that were trained, which `trained` holds.
     """
 
-    def __init__(self, folder: RunFolder, model: onnx.ModelProto, options: TrainOptions, say: Say) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        model: onnx.ModelProto,
+        options: TrainOptions,
+        say: Say,
+        finished: Callable[[Mapping[str, npt.NDArray[Any]]], dict[str, npt.NDArray[Any]]] = dict,
+    ) -> None:
+        self.trained: dict[str, npt.NDArray[Any]] = {}
         self.weights: dict[str, npt.NDArray[Any]] = {}
+        self._finished = finished
         self._folder, self._model, self._options, self._say = folder, model, options, say
         self._is_trained = False
 
     def notice(self, event: Event) -> None:
         """See `Observer.notice`."""
         last = isinstance(event, Started | Stepped | Skipped) and event.step + event.skipped == event.total
-        self._is_trained |= last
+        self._is_trained |= last or isinstance(event, Kept)
 
     def take(self, session: GradientSession) -> None:
         """Copy the weights out of a session that is about to be closed, if its last step was taken."""
         if self._is_trained:
-            self.weights = session.weights()
+            self.trained = session.weights()
+            self.weights = self._finished(self.trained)
 
     def __enter__(self) -> Rescue:
         return self

@@ -48,6 +48,20 @@ class Gain:
         }
 
 
+def _kept(history: History) -> dict[str, Any]:
+    """Return whose parameters were handed back, and by what they were chosen."""
+    kept = history.kept
+    if kept is None:
+        return {"epoch": len(history.epochs), "split": None, "value": None, "averaged": False, "early": False}
+    return {
+        "epoch": kept.epoch,
+        "split": kept.split,
+        "value": None if kept.value is None else _finite(kept.value),
+        "averaged": kept.averaged,
+        "early": kept.early,
+    }
+
+
 def _finite(value: float) -> float | None:
     """Return a number as JSON knows it: none that is not finite (psnr of equal images)."""
     return value if math.isfinite(value) else None
@@ -107,6 +121,8 @@ class Trained:
             },
             "round_to": self.goal.rounding.block,
             "zeros": {"besides": self.besides},
+            "kept": _kept(self.history),
+            "waited": round(self.history.waited, 3),
             "seconds": round(self.seconds, 2),
             "run": str(self.run),
         }

@@ -26,7 +26,7 @@ from onnx_oto.settings import Setting, Settings, settings_of
 from onnx_oto.settings.base import flat, gathered
 from onnx_oto.settings.declare import About
 from onnx_oto.settings.files import read_settings
-from onnx_oto.settings.kinds import kind_of
+from onnx_oto.settings.kinds import SOURCE, is_function
 from onnx_oto.training import Checkpoint, Observer, load_checkpoint
 
 Kind = TypeVar("Kind", bound=Settings)
@@ -114,7 +114,7 @@ def _path(name: str, moved: PathLike | None, reads: dict[str, Path]) -> Path:
         return Path(moved)
     if name not in reads:
         raise UsageError(f"{name} was given in memory when the run began: give it again with --{name}")
-    if not os.path.lexists(reads[name]):
+    if not os.path.lexists(reads[name]) and not is_function(reads[name]):
         raise StorageError(
             f"the {name} of the run is not at '{reads[name]}' any more: say where with --{name}"
         )
@@ -124,9 +124,9 @@ def _path(name: str, moved: PathLike | None, reads: dict[str, Path]) -> Path:
 def _read(place: Path, verb: str, kind: type[Kind]) -> tuple[Kind, dict[str, Path]]:
     """Return the settings in a file, and what the run read, by name. Raises UsageError and StorageError."""
     fields = settings_of(kind)
-    paths = [Setting(name, kind_of(Path), About(""), None, True) for name in _READ]
+    paths = [Setting(name, SOURCE, About(""), None, True) for name in _READ]
     values: dict[str, Any] = read_settings(place, verb, (*paths, *flat(fields)), [verb])
-    reads = {name: values.pop(name) for name in _READ if name in values}
+    reads = {name: Path(values.pop(name)) for name in _READ if name in values}
     return kind(**gathered(fields, values)), reads
 
 

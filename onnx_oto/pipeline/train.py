@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,12 +25,14 @@ from onnx_oto.pipeline.folder import (
     MODELS,
     RESULT,
     TABLE,
+    UNPACKED,
     RunFolder,
     claim,
     write_json,
 )
 from onnx_oto.pipeline.going_on import Going, Stamp, stamp
 from onnx_oto.pipeline.latency.table import write_table
+from onnx_oto.pipeline.norms import check_folded, told_bare
 from onnx_oto.pipeline.optimizing import make_optimizer
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.places import Output, files_read, require_apart, with_table
@@ -38,6 +40,7 @@ from onnx_oto.pipeline.preparing import Ready, Say, make_ready
 from onnx_oto.pipeline.recording import Record
 from onnx_oto.pipeline.rescue import Rescue
 from onnx_oto.pipeline.result import Trained
+from onnx_oto.pipeline.starting import set_by_start
 from onnx_oto.pipeline.teacher import scales_of
 from onnx_oto.runtime.limits import UNLIMITED, limited
 from onnx_oto.training import (
@@ -51,6 +54,7 @@ from onnx_oto.training import (
     Position,
     Recipe,
     Schedule,
+    Selection,
     total_steps,
 )
 from onnx_oto.training import train as run_loop
@@ -92,7 +96,7 @@ def train(
     (`record`: those of another verb that this run is the work of). Whatever fails after the last step, trained.onnx is
     written, and the error says so. For the seams see `Watch`.
     """
-    options = (options or TrainOptions()).resolved()
+    options = options or TrainOptions()
     record = record or Record("train", options, {"model": path, "data": source})
     require_own_files(run, path, source, options)
     with claim(run, verb=record.verb, overwrite=options.overwrite) as folder:
@@ -111,11 +115,12 @@ def carry_out(
 ) -> Trained:
     """Do the work of a run in a folder that is claimed, see `train`. going: what it goes on from."""
     begin = time.perf_counter()
-    ready = make_ready(path, source, options, watch.say)
+    ready = make_ready(path, source, options, watch.say, cache=folder.path / UNPACKED)
+    options, record = _settled_by_start(ready, options, record, watch.say)
     stamped = stamp(path, source, options, ready.dataset)
     if going is not None:
         going.require_same(stamped, watch.say)
-    rescue = Rescue(folder, ready.opened.model, options, watch.say)
+    rescue = Rescue(folder, ready.opened.model, options, watch.say, ready.norms.folded)
     with rescue:
         history, zeroed, ready = _fit(ready, options, folder, rescue, watch, record, stamped, going)
         target = options.share if options.prunes else 0.0
@@ -129,6 +134,7 @@ def carry_out(
         for name in MODELS:
             folder.place(name)
         with limited(UNLIMITED):  # the model has proved itself, and nothing that was trained may be lost
+            _check_norms(ready, rescue.trained, watch.say)
             removed, gain = finish(
                 ready.opened.model,
                 ready.opened.origins,
@@ -159,6 +165,8 @@ def require_own_files(
     """Raise UsageError when the run would replace what it reads. The table of an earlier run stays where it is."""
     writes = [Output(Path(run) / name, model=name in MODELS) for name in (*FILES, MANIFEST)]
     reads = files_read(path, options, source)
+    if options.tokenizer is not None:
+        reads[Path(options.tokenizer)] = "the tokenizer"
     if isinstance(options.teacher, Path):
         reads |= dict.fromkeys(stored_files(options.teacher), "the teacher")
     require_apart(reads, writes, "give another folder")
@@ -181,25 +189,29 @@ def _fit(
     The weights, once the last step is taken, are in `rescue`.
     """
     with limited(options.limits):
-        session = ready.preparation.build()
+        session = ready.preparation.build(ready.others)
     try:
         optimizer = make_optimizer(
-            ready.opened.analysis, session, options, _steps(ready, options), ready.goal
+            ready.opened.analysis, session, options, _steps(ready, options), ready.goal, ready.norms
         )
         recipe = _recipe(ready, options)
         require_measurable(
             session.predict, ready.dataset.test, recipe.loss, recipe.metrics, providers=recipe.providers
         )
+        selection = Selection.of(
+            session, ema=options.ema, choose=ready.dataset.val is not None, patience=options.patience
+        )
         if going is None:
             folder.begin()
             start = None
         else:
-            start = going.enter(folder, session, optimizer)
+            start = going.enter(folder, session, optimizer, selection.parts)
         settled = _settled(ready, session, folder, start)
         record.write(folder, **settled)
         keeper = Keeper(
             Places(*(folder.place(name) for name in (CHECKPOINT, BEFORE, LAST_GOOD))),
             stamped.settled(options, settled).as_json(),
+            selection.parts,
             minutes=options.checkpoint_minutes,
         )
         if going is not None and going.anew and start is not None:
@@ -218,6 +230,7 @@ def _fit(
                     stop=watch.stop,
                     keeper=keeper,
                     start=start,
+                    selection=selection,
                 )
         return history, optimizer.zeroed, ready
     finally:
@@ -240,6 +253,34 @@ def _settled(
     return settled
 
 
+def _settled_by_start(
+    ready: Ready, options: TrainOptions, record: Record, say: Say
+) -> tuple[TrainOptions, Record]:
+    """Return the options with all that depends on how the model comes, and the record of them; it is said."""
+    start = ready.start
+    resolved = options.resolved(None if start is None else start.start, normed=ready.normed)
+    if start is not None:
+        say(f"{start.told()}; {set_by_start(options, resolved)}")
+    if resolved.from_ == "trained" and not ready.normed:
+        for sentence in told_bare(ready.opened, ready.preparation.spec.trainable):
+            say(sentence)
+    is_own = isinstance(record.settings, TrainOptions)
+    return resolved, replace(record, settings=resolved) if is_own else record
+
+
+def _check_norms(ready: Ready, weights: Mapping[str, Any], say: Say) -> None:
+    """Compare the model with norms and the one they are folded into, where there are any. Raises OtoError."""
+    if not ready.norms.layers:
+        return
+    verdict = check_folded(
+        ready.norms, ready.opened, ready.serving, ready.aim.outputs, weights, ready.dataset.test
+    )
+    say(
+        f"the norms put back are folded in again: largest difference {verdict.max_abs:.1e} "
+        f"({verdict.max_rel:.1e} of the largest output) on {verdict.samples} test samples"
+    )
+
+
 def _steps(ready: Ready, options: TrainOptions) -> int:
     return total_steps(
         len(ready.dataset.train), ready.preparation.spec.batch, options.epochs, options.accumulate
@@ -248,8 +289,8 @@ def _steps(ready: Ready, options: TrainOptions) -> int:
 
 def _recipe(ready: Ready, options: TrainOptions) -> Recipe:
     steps = _steps(ready, options)
-    warm_up = min(round(steps * options.warm_up), steps)
-    schedule = Schedule(options.schedule, options.learning_rate, steps, warm_up=warm_up)
+    warm_up = min(round(steps * options.pace().warm_up), steps)
+    schedule = Schedule(options.pace().schedule, options.learning_rate, steps, warm_up=warm_up)
     return Recipe(
         options.epochs,
         ready.preparation.spec.batch,
@@ -260,5 +301,6 @@ def _recipe(ready: Ready, options: TrainOptions) -> Recipe:
         accumulate=options.accumulate,
         transforms=() if options.clip_norm is None else (ClipNorm(options.clip_norm),),
         skip_bad_steps=options.skip_bad_steps,
+        loaders=options.loaders,
         providers=ready.providers,
     )

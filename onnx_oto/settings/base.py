@@ -28,8 +28,8 @@ class Setting:
 
     @property
     def key(self) -> str:
-        """Its name in a file, and behind -- on the command line."""
-        return self.name.replace("_", "-")
+        """Its name in a file, and behind -- on the command line. Words that Python keeps for itself end in _ there."""
+        return self.name.rstrip("_").replace("_", "-")
 
     @property
     def help(self) -> str:

@@ -46,6 +46,11 @@ def share_below_one(value: float) -> str | None:
     return None if 0 <= value < 1 else "give a number from 0 to below 1"
 
 
+def share_above_zero(value: float) -> str | None:
+    """Refuse what is no share, and nothing."""
+    return None if 0 < value <= 1 else "give a share above 0 and up to 1"
+
+
 def all_finite(values: Sequence[float]) -> str | None:
     """Refuse lists that hold infinities or NaN."""
     return None if all(map(math.isfinite, values)) else "give finite numbers"

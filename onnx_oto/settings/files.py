@@ -63,7 +63,7 @@ def written(
 
     here = os.path.realpath(folder)
     table = {
-        name.replace("_", "-"): plain(_relative(value, here))
+        name.rstrip("_").replace("_", "-"): plain(_relative(value, here))
         for name, value in values.items()
         if value is not None
     }

@@ -8,6 +8,7 @@ for anything else. Numbers in a list are one text with commas; texts, which may 
 from __future__ import annotations
 
 import os
+import re
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,8 @@ from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
+
+_FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 @dataclass(frozen=True)
@@ -98,14 +101,30 @@ def _mapping(value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-_PATH = Kind("a path", "PATH", _path, _path, is_path=True)
+def is_function(text: str | os.PathLike[str]) -> bool:
+    """Say whether a text is the name of a function, `package.module:function`, and no file of that name is there.
+
+    >>> is_function("package.module:function"), is_function("data.npz"), is_function("C:/data")
+    (True, False, False)
+    """
+    return _FUNCTION.fullmatch(str(text)) is not None and not os.path.lexists(text)
+
+
+def _source(value: Any) -> Path | str:
+    """Return where data come from: the name of a function stays a text, which lies in no folder."""
+    return str(value) if isinstance(value, str | os.PathLike) and is_function(value) else _path(value)
+
+
+PATH = Kind("a path", "PATH", _path, _path, is_path=True)
+SOURCE = Kind("a path, or package.module:function", "DATA", _source, _source, is_path=True)
+"""Where data come from."""
 _MAPPING = Kind("a mapping of names to values", "", _no_text, _mapping)
 _PLAIN: Mapping[Any, Kind] = {
     str: Kind("a text", "TEXT", _text, _text),
     bool: Kind("true or false", "", _no_text, _switch, is_switch=True),
     int: Kind("a whole number", "INTEGER", int, _whole),
     float: Kind("a number", "FLOAT", float, _number),
-    Path: _PATH,
+    Path: PATH,
 }
 
 
@@ -113,7 +132,7 @@ def _path_or(rest: Sequence[Any]) -> Kind:
     """Return the kind of a path, or of names that mean something else: a file of such a name is ./NAME."""
     names = tuple(name for each in rest if get_origin(each) is Literal for name in get_args(each))
     if not names:
-        return _PATH
+        return PATH
 
     def of_value(value: Any) -> Any:
         return value if isinstance(value, str) and value in names else _path(value)

@@ -4,6 +4,7 @@ schedule.py      learning rates
 loop.py          epochs, steps, evaluation
 transforms.py    what happens to a gradient before the optimizer has it
 guard.py         what is not finite, noticed within the step
+selection.py     averages, the best epoch
 evaluate.py      accuracy and losses on the test data
 events.py        what a run tells its observers
 records.py       metrics.jsonl
@@ -20,15 +21,18 @@ from onnx_oto.training.checkpoint import (
     save_checkpoint,
 )
 from onnx_oto.training.evaluate import Score, evaluate
-from onnx_oto.training.events import EpochEnded, Event, Observer, Observers, Skipped, Started, Stepped
+from onnx_oto.training.events import EpochEnded, Event, Kept, Observer, Observers, Skipped, Started, Stepped
 from onnx_oto.training.interruption import StopRequests
 from onnx_oto.training.keeping import Keeper, Places
 from onnx_oto.training.loop import History, Recipe, total_steps, train
 from onnx_oto.training.records import MetricsFile
 from onnx_oto.training.schedule import Schedule
+from onnx_oto.training.selection import Average, Best, Selection
 from onnx_oto.training.transforms import ClipNorm, GradientTransform
 
 __all__ = [
+    "Average",
+    "Best",
     "Checkpoint",
     "ClipNorm",
     "EpochEnded",
@@ -36,6 +40,7 @@ __all__ = [
     "GradientTransform",
     "History",
     "Keeper",
+    "Kept",
     "MetricsFile",
     "Observer",
     "Observers",
@@ -44,6 +49,7 @@ __all__ = [
     "Recipe",
     "Schedule",
     "Score",
+    "Selection",
     "Skipped",
     "Started",
     "Stepped",

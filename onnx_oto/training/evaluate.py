@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_oto.data import Batch, Source, in_order, prefetched
+from onnx_oto.data import Batch, Source, jobs_in_order, made_ahead
 from onnx_oto.errors import DataError
 from onnx_oto.losses import Loss
 from onnx_oto.losses import make as make_loss
@@ -49,18 +49,19 @@ def evaluate(
     *,
     batch: int = 256,
     providers: Sequence[Provider] = (),
+    loaders: int = 1,
 ) -> Score:
     """Return the score of `predict` on all examples, in order.
 
     loss: a settled one, or a name. metrics: none means the loss's own. providers: of targets that the data do not hold.
-    Raises DataError when predictions and targets do not fit together, or no label counts, and UsageError for
-    a metric that the loss cannot give.
+    loaders: threads that make batches. Raises DataError when predictions and targets do not fit together, or no label
+    counts, and UsageError for a metric that the loss cannot give.
     """
     loss = make_loss(loss)
     chosen = metrics_for(loss, metrics)
     total, samples = LossTally(), 0
     tallies = [metric.start() for metric in chosen]
-    for part in prefetched(in_order(examples, batch)):
+    for part in made_ahead(jobs_in_order(examples, batch), loaders):
         targets = gather(part, providers)
         judged = loss.judge(_outputs(predict(part.inputs)), targets, len(part.rows))
         samples += len(part.rows)

@@ -22,7 +22,7 @@ class Started:
 class Stepped:
     """One optimizer step is done. step: steps taken so far; skipped: those left out; seconds: of this step.
 
-    loss: the mean over the batches of the step. Epoch counts from 1.
+    loss: the mean over the batches of the step. waited: seconds of it until these were there. Epoch counts from 1.
     """
 
     epoch: int
@@ -35,6 +35,7 @@ class Stepped:
     target: int | None
     seconds: float
     skipped: int = 0
+    waited: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,10 @@ class Skipped:
 class EpochEnded:
     """An epoch is done. loss: mean of the losses of its steps; skipped: steps left out so far.
 
-    metric: the first one on the test data (see `metrics`); value and test_loss are None in epochs without evaluation,
-    `further` (the other metrics by name) is empty then; seconds: of this epoch, evaluation included.
+    metric: the first one on the data of `split`, "val" or "test" (see `metrics`); value and test_loss, the loss there,
+    are None in epochs without evaluation, `further` (the other metrics by name) is empty then; seconds: of this epoch,
+    evaluation included. best: whether it is the best epoch so far of those that meet the target, where one is chosen.
+    waited: seconds that its steps waited for batches.
     """
 
     epoch: int
@@ -74,9 +77,32 @@ class EpochEnded:
     seconds: float
     further: Mapping[str, float] = field(default_factory=dict)
     skipped: int = 0
+    split: str = "test"
+    best: bool = False
+    waited: float = 0.0
 
 
-Event = Started | Stepped | Skipped | EpochEnded
+@dataclass(frozen=True)
+class Kept:
+    """What is handed back at the end, where that is not the last step as it is.
+
+    epoch: whose parameters; epochs, step: how many were trained. split: what it was chosen by, with its `metric` and
+    `value` there; None where nothing was chosen. averaged: whether it is the moving average. early: whether training
+    ended before its last epoch, because nothing became better.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    total: int
+    split: str | None
+    metric: str
+    value: float | None
+    averaged: bool
+    early: bool
+
+
+Event = Started | Stepped | Skipped | EpochEnded | Kept
 
 
 class Observer(Protocol):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from onnx_oto.data import Batch, Dataset, batches, prefetched
+from onnx_oto.data import Batch, Dataset, batch_jobs, made_ahead
 from onnx_oto.errors import DataError, DivergedError, UsageError
 from onnx_oto.gradients import GradientSession
 from onnx_oto.losses import Loss, make
@@ -20,9 +20,10 @@ from onnx_oto.metrics import metrics_for
 from onnx_oto.optim import Optimizer
 from onnx_oto.training.checkpoint import Position
 from onnx_oto.training.evaluate import Provider, Score, evaluate, gather
-from onnx_oto.training.events import EpochEnded, Observer, Observers, Skipped, Started, Stepped
+from onnx_oto.training.events import EpochEnded, Kept, Observer, Observers, Skipped, Started, Stepped
 from onnx_oto.training.guard import Guard
 from onnx_oto.training.keeping import Keeper
+from onnx_oto.training.selection import Selection
 from onnx_oto.training.transforms import GradientTransform, Mean
 
 
@@ -50,9 +51,10 @@ class Recipe:
     accumulate: int = 1
     transforms: tuple[GradientTransform, ...] = ()
     skip_bad_steps: int = 0
+    loaders: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "evaluate_every", "evaluation_batch", "accumulate"):
+        for name in ("epochs", "batch", "evaluate_every", "evaluation_batch", "accumulate", "loaders"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}: it must be at least 1")
 
@@ -61,7 +63,7 @@ class Recipe:
 class History:
     """What happened. steps: those taken; skipped: those left out; stopped: before the last one.
 
-    score: of the last evaluation, None when stopped before one.
+    score: of the last evaluation, None when stopped before one. kept: what was handed back, None for the last step.
     """
 
     epochs: tuple[EpochEnded, ...]
@@ -70,6 +72,12 @@ class History:
     stopped: bool
     score: Score | None
     skipped: int = 0
+    kept: Kept | None = None
+
+    @property
+    def waited(self) -> float:
+        """Seconds that steps waited for their batches, over all epochs that ended."""
+        return sum(epoch.waited for epoch in self.epochs)
 
 
 def total_steps(samples: int, batch: int, epochs: int, accumulate: int = 1) -> int:
@@ -97,22 +105,33 @@ def train(
     stop: Callable[[], bool] | None = None,
     keeper: Keeper | None = None,
     start: Position | None = None,
+    selection: Selection | None = None,
 ) -> History:
     """Train the parameters of `session` in place and return what happened.
 
     stop: asked before every batch; when it says True, a step that has begun is undone, the state is saved and the
-    history returned. keeper: writes checkpoints. start: where to go on, from `checkpoint.restore`. Raises DivergedError
-    within the step in which loss or gradient stop being finite and that may not be skipped (the parameters of the step
-    before are back in the session, and the keeper has set its checkpoint apart), DataError when not one step can be
-    filled.
+    history returned. keeper: writes checkpoints. start: where to go on, from `checkpoint.restore`. selection: what is
+    handed back in the end besides the last step, which may end training early; the keeper has its parts. Raises
+    DivergedError within the step in which loss or gradient stop being finite and that may not be skipped (the
+    parameters of the step before are back in the session, and the keeper has set its checkpoint apart), DataError when
+    not one step can be filled.
     """
+    selection = selection or Selection()
     training = _Training(
-        session, optimizer, data, recipe, observer or Observers(), stop or _never, keeper, start or Position()
+        session,
+        optimizer,
+        data,
+        recipe,
+        selection,
+        observer or Observers(),
+        stop or _never,
+        keeper,
+        start or Position(),
     )
     progress = training.begin()
     score: Score | None = None
     try:
-        while progress.epoch < recipe.epochs:
+        while progress.epoch < recipe.epochs and not selection.is_enough:
             progress, finished = training.epoch(progress)
             training.check(progress)
             if finished:
@@ -124,8 +143,9 @@ def train(
         if keeper is None:
             raise
         raise DivergedError(f"{error}; the last checkpoint before it is in '{keeper.keep_good()}'") from None
-    stopped = progress.epoch < recipe.epochs
-    return History(progress.history, progress.step, training.seconds, stopped, score, progress.skipped)
+    stopped = progress.epoch < recipe.epochs and not selection.is_enough
+    kept = None if stopped else training.hand_back(progress)
+    return History(progress.history, progress.step, training.seconds, stopped, score, progress.skipped, kept)
 
 
 def _never() -> bool:
@@ -141,19 +161,21 @@ class _Training:
         optimizer: Optimizer,
         data: Dataset,
         recipe: Recipe,
+        selection: Selection,
         observer: Observer,
         stop: Callable[[], bool],
         keeper: Keeper | None,
         start: Position,
     ) -> None:
         self.session, self.optimizer, self.data, self.recipe = session, optimizer, data, recipe
-        self.observer, self.stop = observer, stop
+        self.selection, self.observer, self.stop = selection, observer, stop
         self.total = total_steps(len(data.train), recipe.batch, recipe.epochs, recipe.accumulate)
         self.per_epoch = self.total // recipe.epochs
         self.guard = Guard(session)
         self.mean = Mean(session.grads, recipe.accumulate)
         self.keeper, self.start = keeper, start
         self.run_begin = self.epoch_begin = time.perf_counter()
+        self.waited = 0.0
 
     def begin(self) -> Position:
         """Announce the run and write its first checkpoint; return where it begins."""
@@ -181,21 +203,38 @@ class _Training:
         """
         recipe = self.recipe
         self.epoch_begin = time.perf_counter()
-        shuffled = batches(
-            self.data.train, recipe.batch, seed=recipe.seed, epoch=progress.epoch, start=progress.batch
+        shuffled = batch_jobs(
+            self.data.train,
+            recipe.batch,
+            seed=recipe.seed,
+            epoch=progress.epoch,
+            start=progress.batch,
+            lengths=self.data.lengths,
         )
-        stream = prefetched(shuffled)
+        stream = self.timed(made_ahead(shuffled, recipe.loaders))
+        self.waited = 0.0
         for _ in range(progress.batch // recipe.accumulate, self.per_epoch):
-            begin = time.perf_counter()
+            begin, before = time.perf_counter(), self.waited
             loss = self.gradient(islice(stream, recipe.accumulate))
             if loss is None:
                 return progress, False
-            progress = self.step(loss, progress, begin)
+            progress = self.step(loss, progress, begin, self.waited - before)
             is_last = progress.batch // recipe.accumulate == self.per_epoch
             if self.keeper is not None and not is_last and self.keeper.is_due():
                 self.check(progress)
                 self.save(progress)
         return progress, True
+
+    def timed(self, stream: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield the same batches and add up how long each was waited for."""
+        while True:
+            begin = time.perf_counter()
+            batch = next(stream, None)
+            self.waited += time.perf_counter() - begin
+            if batch is None:
+                return
+            yield batch
+            del batch  # so that it is freed while the next one is waited for
 
     def gradient(self, group: Iterator[Batch]) -> float | None:
         """Fill the session's gradients with the mean over the batches of a step; return their mean loss.
@@ -214,7 +253,7 @@ class _Training:
             self.mean.add(number)
         return losses / self.recipe.accumulate
 
-    def step(self, loss: float, progress: Position, begin: float) -> Position:
+    def step(self, loss: float, progress: Position, begin: float, waited: float) -> Position:
         """Take one step with the gradients as they are; leave it out, or raise, where something is not finite."""
         recipe, session, optimizer = self.recipe, self.session, self.optimizer
         progress = replace(progress, batch=progress.batch + recipe.accumulate)
@@ -226,6 +265,8 @@ class _Training:
             transform(session.grads)
         lr, phase = recipe.lr(progress.step), optimizer.phase
         optimizer.step(session.params, session.grads, lr)
+        if self.selection.average is not None:
+            self.selection.average.add()
         progress = replace(progress, step=progress.step + 1, losses=progress.losses + loss)
         self.observer.notice(
             Stepped(
@@ -239,6 +280,7 @@ class _Training:
                 target=optimizer.target,
                 seconds=time.perf_counter() - begin,
                 skipped=progress.skipped,
+                waited=waited,
             )
         )
         return progress
@@ -263,15 +305,9 @@ class _Training:
         """Evaluate when it is due, report the epoch, and move to the next; returns the newest score too."""
         recipe, number = self.recipe, progress.epoch + 1
         due = number % recipe.evaluate_every == 0 or number == recipe.epochs
+        is_best = False
         if due:
-            score = evaluate(
-                self.session.predict,
-                self.data.test,
-                recipe.loss,
-                recipe.metrics,
-                batch=recipe.evaluation_batch,
-                providers=recipe.providers,
-            )
+            score, is_best = self.evaluate(number)
         if score is not None and number == recipe.epochs:
             self.guard.check_score(score.loss, step=progress.step, lr=recipe.lr(max(progress.step - 1, 0)))
         taken = progress.step - (progress.history[-1].step if progress.history else 0)
@@ -290,7 +326,51 @@ class _Training:
             further=dict(score.further) if due and score is not None else {},
             seconds=time.perf_counter() - self.epoch_begin,
             skipped=progress.skipped,
+            split=self.split,
+            best=is_best,
+            waited=self.waited,
         )
         self.observer.notice(ended)
         following = replace(progress, epoch=number, batch=0, losses=0.0, history=(*progress.history, ended))
         return following, score
+
+    @property
+    def split(self) -> str:
+        """Which data are evaluated on after an epoch."""
+        return "test" if self.data.val is None else "val"
+
+    def evaluate(self, epoch: int) -> tuple[Score, bool]:
+        """Return the score of what would be handed back now, and whether it is the best one so far."""
+        recipe, data = self.recipe, self.data
+        with self.selection.shown():
+            score = evaluate(
+                self.session.predict,
+                data.test if data.val is None else data.val,
+                recipe.loss,
+                recipe.metrics,
+                batch=recipe.evaluation_batch,
+                providers=recipe.providers,
+                loaders=recipe.loaders,
+            )
+            best = self.selection.best
+            return score, best is not None and best.judge(epoch, score, self.optimizer)
+
+    def hand_back(self, progress: Position) -> Kept | None:
+        """Put what is kept into the session and tell it; None where that is the last step as it is."""
+        selection = self.selection
+        if selection.best is None and selection.average is None:
+            return None
+        epoch = selection.hand_back()
+        kept = Kept(
+            epoch=epoch or progress.epoch,
+            epochs=progress.epoch,
+            step=progress.step,
+            total=self.total,
+            split=self.split if epoch else None,
+            value=selection.best.value if selection.best is not None and epoch else None,
+            metric=metrics_for(make(self.recipe.loss), self.recipe.metrics)[0].name,
+            averaged=selection.average is not None,
+            early=progress.epoch < self.recipe.epochs,
+        )
+        self.observer.notice(kept)
+        return kept

@@ -1,8 +1,11 @@
 """metrics.jsonl: one JSON object per line, appended and flushed, so that a killed training can be read too.
 
 Keys of a step and an epoch: kind ("step" or "epoch"), epoch, step, loss, lr, phase ("observe", "shrink", "finish"
-or "done"), zeroed, target, seconds, skipped. An epoch line has metric, value, test_loss and further (the other metrics
-by name) too. A line of kind "skipped", for a step that was left out: epoch, step, reason, skipped, allowed.
+or "done"), zeroed, target, seconds, skipped, waited (seconds until batches were there). An epoch line has metric,
+value, test_loss and further (the other metrics by name), split (the data that these are of) and best too. A line of
+kind "skipped", for a step that was left out: epoch, step, reason, skipped, allowed. One of kind "kept", at the end,
+says which parameters are handed back where that are not those of the last step: epoch, epochs, step, split, metric,
+value, averaged, early.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from typing import Any
 from onnx_oto.errors import StorageError
 from onnx_oto.model.files.replace import replacing
 from onnx_oto.training.checkpoint import Position
-from onnx_oto.training.events import EpochEnded, Event, Skipped, Stepped
+from onnx_oto.training.events import EpochEnded, Event, Kept, Skipped, Stepped
 
 
 class MetricsFile:
@@ -50,6 +53,8 @@ class MetricsFile:
             self._write({"kind": "epoch", **asdict(event)})
         elif isinstance(event, Skipped):
             self._write({"kind": "skipped", **asdict(event)})
+        elif isinstance(event, Kept):
+            self._write({"kind": "kept", **asdict(event)})
         elif isinstance(event, Stepped) and event.step % self._every == 0:
             self._write({"kind": "step", **asdict(event)})
 
@@ -82,6 +87,8 @@ def _lies_before(line: bytes, position: Position) -> bool:
         record = json.loads(line)
         if record["kind"] == "epoch":
             return int(record["epoch"]) <= position.epoch
+        if record["kind"] == "kept":
+            return False  # it is told again at the end
         if record["kind"] == "skipped":
             return int(record["skipped"]) <= position.skipped
         return int(record["step"]) <= position.step

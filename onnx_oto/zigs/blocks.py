@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.lanes.layout import IntArray
 from onnx_oto.zigs.analysis import Analysis
-from onnx_oto.zigs.groups import group_slices
+from onnx_oto.zigs.groups import Group, group_slices
 
 Slices = Mapping[str, tuple[int, tuple[int, ...]]]
 Entry = tuple[int, int, int, int, npt.NDArray[np.int32]]
 
 
-def zig_blocks(analysis: Analysis, slices: Slices) -> tuple[list[Entry], IntArray]:
+def zig_blocks(
+    analysis: Analysis, slices: Slices, beside: Mapping[str, Sequence[str]] | None = None
+) -> tuple[list[Entry], IntArray]:
     """Return (offset, outer, size, inner, zigs int32 [size]) per producing parameter axis, and the ZIGs' lanes.
 
     slices: parameter -> (offset in the flat buffer, shape). A parameter seen as [outer, size, inner] in C order
-    has ZIG zigs[i] (or -1: none) at index i of the middle axis. lanes: int64 [K], the lane of every ZIG.
+    has ZIG zigs[i] (or -1: none) at index i of the middle axis. lanes: int64 [K], the lane of every ZIG. beside: by
+    parameter others of its shape that the analysis does not know and that belong to the same ZIGs.
     """
     parts = [d.lanes for d in analysis.prunable]
     lanes = np.concatenate(parts) if parts else np.zeros(0, np.int64)
@@ -28,16 +31,20 @@ def zig_blocks(analysis: Analysis, slices: Slices) -> tuple[list[Entry], IntArra
     entries: list[Entry] = []
     for piece in group_slices(analysis):
         zigs = of_lane[piece.lanes]
-        if piece.param not in slices or (zigs < 0).all():
+        if (zigs < 0).all():
             continue
-        offset, shape = slices[piece.param]
-        begin, end, _ = piece.rows.indices(shape[0] if shape else 1)
-        offset += begin * int(np.prod(shape[1:], dtype=np.int64))
-        shape = (end - begin, *shape[1:])
-        outer = int(np.prod(shape[: piece.axis], dtype=np.int64))
-        inner = int(np.prod(shape[piece.axis + 1 :], dtype=np.int64))
-        entries.append((offset, outer, shape[piece.axis], inner, zigs))
+        params = (piece.param, *(beside or {}).get(piece.param, ()))
+        entries.extend(_entry(piece, *slices[param], zigs) for param in params if param in slices)
     return entries, lanes
+
+
+def _entry(piece: Group, offset: int, shape: tuple[int, ...], zigs: npt.NDArray[np.int32]) -> Entry:
+    begin, end, _ = piece.rows.indices(shape[0] if shape else 1)
+    offset += begin * int(np.prod(shape[1:], dtype=np.int64))
+    shape = (end - begin, *shape[1:])
+    outer = int(np.prod(shape[: piece.axis], dtype=np.int64))
+    inner = int(np.prod(shape[piece.axis + 1 :], dtype=np.int64))
+    return offset, outer, shape[piece.axis], inner, zigs
 
 
 def lane_scores(

@@ -154,7 +154,9 @@ def refused(cli: Cli) -> Callable[..., str]:
 
 def environment(path: Path | None) -> dict[str, str]:
     """Return the environment, with a folder in front of the module search path."""
-    return {**os.environ, "PYTHONPATH": str(path)} if path else dict(os.environ)
+    if path is None:
+        return dict(os.environ)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(path), os.environ.get("PYTHONPATH", "")])}
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,10 @@ CASES = {
     ),
     "fewer labels": ({"y_train": np.zeros(95, np.int64)}, "y_train has 95: they must agree"),
     "a missing array": ({"y_test": None}, "'y_test' is missing"),
+    "weights below 0": ({"w_train": np.full(96, -1.0)}, "w_train[0] is -1: it has to be at least 0"),
+    "weights of 0": ({"w_train": np.zeros(96)}, "w_train: every sample counts for nothing"),
+    "fewer weights": ({"w_train": np.ones(95)}, "w_train has 95: they must agree"),
+    "weights of test samples": ({"w_test": np.ones(48)}, "unknown array 'w_test'"),
     "another name": ({"pictures": np.zeros(3)}, "unknown array 'pictures'"),
     "an input that the model has not": (
         {

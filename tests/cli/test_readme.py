@@ -19,7 +19,7 @@ import pytest
 from onnx_oto.cli.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", "docs/settings.md", "docs/training.md", "docs/budgets.md")
+PAGES = ("README.md", *(f"docs/{name}.md" for name in ("settings", "training", "budgets", "data", "images")))
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -35,7 +35,7 @@ def test_links_lead_somewhere():
     assert missing == []
 
 
-# What the recipes of docs/training.md are about: the next token, a mask, an image of twice the size.
+# What the recipes of pages are about: the next token, a mask, an image of twice the size, text, flowers.
 RECIPES = {
     "tokens": (
         """ <ir_version: 8, opset_import: ["" : 17]>
@@ -50,6 +50,16 @@ RECIPES = {
         }""",
         {"table": (10, 8), "s1": (8,), "b1": (8,), "w1": (8, 16), "w2": (16, 8), "w3": (8, 10)},
     ),
+    "words": (
+        """ <ir_version: 8, opset_import: ["" : 17]>
+        words (int64[N,L] ids) => (float[N,L,10] logits) {
+            e = Gather(table, ids)
+            u = MatMul(e, w1)
+            g = Relu(u)
+            logits = MatMul(g, w2)
+        }""",
+        {"table": (10, 8), "w1": (8, 16), "w2": (16, 10)},
+    ),
     "segment": (
         """ <ir_version: 8, opset_import: ["" : 17]>
         segment (float[N,3,8,8] image) => (float[N,2,8,8] logits) {
@@ -58,6 +68,20 @@ RECIPES = {
             logits = Conv(b, w2, b2)
         }""",
         {"w1": (8, 3, 3, 3), "b1": (8,), "w2": (2, 8, 1, 1), "b2": (2,)},
+    ),
+    "reviews": (
+        """ <ir_version: 8, opset_import: ["" : 17]>
+        reviews (int64[N,T] input_ids, float[N,T] attention_mask) => (float[N,2] logits)
+        <int64[1] last = {2}, int64[1] words = {1}> {
+            e = Gather(table, input_ids)
+            m = Unsqueeze(attention_mask, last)
+            k = Mul(e, m)
+            s = ReduceSum<keepdims = 0>(k, words)
+            h = Gemm(s, w1, b1)
+            r = Relu(h)
+            logits = MatMul(r, w2)
+        }""",
+        {"table": (8, 8), "w1": (8, 12), "b1": (12,), "w2": (12, 2)},
     ),
     "enlarge": (
         """ <ir_version: 8, opset_import: ["" : 17]>
@@ -69,6 +93,17 @@ RECIPES = {
         }""",
         {"w1": (8, 3, 3, 3), "b1": (8,), "w2": (12, 8, 3, 3), "b2": (12,)},
     ),
+    "classify": (
+        """ <ir_version: 8, opset_import: ["" : 17]>
+        classify (float[N,3,16,16] image) => (float[N,3] scores) {
+            a = Conv<strides = [2,2]>(image, w1, b1)
+            b = Relu(a)
+            c = GlobalAveragePool(b)
+            d = Flatten(c)
+            scores = Gemm(d, w2, b2)
+        }""",
+        {"w1": (8, 3, 3, 3), "b1": (8,), "w2": (8, 3), "b2": (3,)},
+    ),
 }
 
 
@@ -79,6 +114,9 @@ def samples() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     following = np.roll(ids, -1, axis=1)
     following[:, -1] = -100
     yield "tokens", ids, following
+    ends = rng.integers(2, 24, 48)[:, None]
+    words = np.where(np.arange(24) < ends, rng.integers(1, 10, (48, 24)), 0)
+    yield "words", words, words
     images = rng.integers(0, 256, (48, 8, 8, 3), np.uint8)
     masks = (images[..., 0] > 127).astype(np.uint8)
     masks[:, 0] = 255
@@ -98,9 +136,10 @@ def test_options_in_examples_exist():
         assert used <= known
 
 
-def test_options_that_training_is_told_with_exist() -> None:
-    """In words too: docs/training.md speaks of more options than its commands use."""
-    text = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["docs/training.md", "docs/data.md"])
+def test_options_that_training_is_told_with_exist(page: str) -> None:
+    """In words too: these pages speak of more options than their commands use."""
+    text = (ROOT / page).read_text(encoding="utf-8")
     known = {option for entry in VERBS.values() for p in parameters(entry.load()) for option in p.opts}
     assert set(re.findall(r"(?<=[`\s])--[a-z][a-z0-9-]*", text)) <= known
 
@@ -122,8 +161,9 @@ def test_what_is_shown_runs(
     shutil.copy(model, tmp_path / "model.onnx")
     shutil.copy(data, tmp_path / "data.npz")
     for name, x, y in samples():
-        onnx.save(models(*RECIPES[name]), tmp_path / f"{name}.onnx")
         np.savez(tmp_path / f"{name}.npz", x_train=x, y_train=y, x_test=x[:16], y_test=y[:16])
+    for name, recipe in RECIPES.items():
+        onnx.save(models(*recipe), tmp_path / f"{name}.onnx")
     found = list(snippets((ROOT / page).read_text(encoding="utf-8")))
     assert {command[0] for command in found} == {"-m", "-c"}
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])

@@ -100,7 +100,8 @@ def test_after_a_signal_the_same_comes_out(inputs, tmp_path, number):
     lines = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
     assert [each["epoch"] for each in lines if each["kind"] == "epoch"] == [1, 2, 3, 4, 5, 6]
     whole = [json.loads(line) for line in (folder / "whole/metrics.jsonl").read_text().splitlines()]
-    assert [{**each, "seconds": 0} for each in lines] == [{**each, "seconds": 0} for each in whole]
+    timed = {"seconds": 0, "waited": 0}
+    assert [{**each, **timed} for each in lines] == [{**each, **timed} for each in whole]
     assert (folder / "run/run.toml").read_bytes() == (folder / "whole/run.toml").read_bytes()
 
 
@@ -109,6 +110,21 @@ def test_a_full_disk(inputs, tmp_path):
     shutil.copytree(inputs, folder)
     assert leave(folder, FULL) == 8
     assert oto("resume", "run", at=folder).returncode == 0
+    assert same(folder)
+
+
+def test_with_norms_put_back_and_a_state_that_was_found_out(inputs, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(inputs, folder)
+    more = ("--batch-norm", "put-back")
+    words = ["train", "tiny.onnx", "--data", "spots.npz", "--run", "whole", "--overwrite", *RUN, *more]
+    done = oto(*words, at=folder)
+    assert "the model comes from scratch: " in done.stdout + done.stderr
+    assert leave(folder, "os.kill(os.getpid(), signal.SIGKILL)", *more) == -9
+    done = oto("resume", "run", at=folder)
+    assert done.returncode == 0, done.stderr
+    assert "the model comes " not in done.stdout + done.stderr
+    assert "the norms put back are folded in again" in done.stdout + done.stderr
     assert same(folder)
 
 

@@ -388,9 +388,10 @@ def test_large_arrays_stay_in_the_file_and_small_ones_do_not(file: Path, order: 
 
 
 @pytest.mark.usefixtures("mapping")
-def test_what_is_compressed_is_read(file: Path) -> None:
+def test_what_is_compressed_is_unpacked_to_a_file(file: Path) -> None:
     np.savez_compressed(file, **arrays())
-    assert not is_mapped(load(file).train_table.inputs[""])
+    assert is_mapped(load(file).train_table.inputs[""])
+    assert not is_mapped(read_arrays(file)["x_train"])
 
 
 @pytest.mark.usefixtures("mapping")
@@ -399,8 +400,9 @@ def test_arrays_larger_than_memory_can_be_mapped(file: Path, monkeypatch: pytest
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10_000))
     assert is_mapped(load(file).train_table.inputs[""])
     np.savez_compressed(file, **arrays(x_train=np.ones((6, 50, 50)), x_test=np.ones((4, 50, 50))))
+    assert is_mapped(load(file).train_table.inputs[""])
     with pytest.raises(DataError, match="10000 bytes of memory are free"):
-        load(file)
+        read_arrays(file)
 
 
 @pytest.mark.usefixtures("mapping")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from onnx_oto.data import OPENERS, Opener, Table, Tables, open_data
-from onnx_oto.data.npz import NpzFile
+from onnx_oto.data.deferred import Deferred
 from onnx_oto.errors import DataError, StorageError
 
 GOOD = {f"{letter}_{split}": np.ones(3) for letter in "xy" for split in ("train", "test")}
@@ -19,7 +19,7 @@ GOOD = {f"{letter}_{split}": np.ones(3) for letter in "xy" for split in ("train"
 def test_an_npz_file_is_known_by_its_name(tmp_path: Path, name: str) -> None:
     with open(tmp_path / name, "wb") as file:
         np.savez(file, **GOOD)
-    assert isinstance(open_data(tmp_path / name), NpzFile)
+    assert isinstance(open_data(tmp_path / name), Deferred)
 
 
 def test_or_by_what_is_in_it(tmp_path: Path) -> None:
@@ -36,11 +36,11 @@ def test_what_is_open_is_returned_as_it_is() -> None:
 def test_what_is_not_there_or_of_no_known_kind(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"cannot read .*nothing\.npz.*: No such file"):
         open_data(tmp_path / "nothing.npz")
-    (tmp_path / "data.csv").write_text("1,2,3")
+    (tmp_path / "data.xyz").write_text("1,2,3")
     with pytest.raises(
-        DataError, match=r"data\.csv' is no data that can be read: give npz file with x_train, y_"
+        DataError, match=r"data\.xyz' is no data that can be read: give npz file with x_train, y_"
     ):
-        open_data(tmp_path / "data.csv")
+        open_data(tmp_path / "data.xyz")
     with pytest.raises(DataError, match="is no data that can be read"):
         open_data(tmp_path)
     (tmp_path / "bad.npz").write_text("1,2,3")
@@ -57,7 +57,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 def test_another_kind_is_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tables = Tables(Table("train", {"": np.ones((3, 2))}), Table("test", {"": np.ones((1, 2))}))
-    monkeypatch.setitem(OPENERS, "folder", Opener("a folder", Path.is_dir, lambda path: tables))
+    monkeypatch.setitem(OPENERS, "folder", Opener("a folder", Path.is_dir, lambda path, reading: tables))
     assert open_data(tmp_path) is tables
     with pytest.raises(DataError, match=r"give npz file with .*; a folder"):
         open_data(__file__)

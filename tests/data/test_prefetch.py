@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from onnx_oto.data import prefetched
+from onnx_oto.data import made_ahead, prefetched
 
 
 class Maker:
@@ -33,7 +33,7 @@ class Maker:
 
 
 def running() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "onnx-oto-batches"]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("onnx-oto-batches")]
 
 
 def wait_until(true: Callable[[], bool]) -> bool:
@@ -133,3 +133,85 @@ def test_leaving_waits_for_the_item_that_is_being_made() -> None:
     items.close()  # type: ignore[attr-defined]
     assert finished.is_set()
     assert running() == []
+
+
+class Jobs:
+    """Jobs that take their time, the first ones longest, and note which threads they ran on and how many were begun."""
+
+    def __init__(self, count: int = 20, fail_at: int = -1, error: type[BaseException] = ValueError) -> None:
+        self.threads: set[str] = set()
+        self.begun = 0
+        self.count, self.fail_at, self.error = count, fail_at, error
+
+    def __iter__(self) -> Iterator[Callable[[], int]]:
+        for number in range(self.count):
+            yield lambda number=number: self.run(number)  # type: ignore[misc]
+
+    def run(self, number: int) -> int:
+        self.begun += 1
+        self.threads.add(threading.current_thread().name)
+        time.sleep(0.002 * (number % 4 == 0))
+        if number == self.fail_at:
+            raise self.error(f"sample {number} is bad")
+        return number
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 30])
+def test_jobs_keep_their_order_on_any_number_of_threads(threads: int) -> None:
+    jobs = Jobs()
+    assert list(made_ahead(iter(jobs), threads)) == list(range(20))
+    assert 1 <= len(jobs.threads) <= threads
+    assert (len(jobs.threads) > 1) == (threads > 1)
+    assert threading.current_thread().name not in jobs.threads
+    assert running() == []
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_no_more_jobs_are_begun_than_there_are_threads(threads: int) -> None:
+    jobs = Jobs()
+    items = made_ahead(iter(jobs), threads)
+    for used in (1, 2, 3):
+        next(items)
+        assert wait_until(lambda used=used: jobs.begun >= used + threads)  # type: ignore[misc]
+        time.sleep(0.02)
+        assert jobs.begun == used + threads
+    items.close()  # type: ignore[attr-defined]
+    assert running() == []
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_what_a_job_raises_comes_at_its_turn(error: type[BaseException], threads: int) -> None:
+    seen = []
+
+    def use() -> None:
+        for item in made_ahead(iter(Jobs(fail_at=5, error=error)), threads):
+            seen.append(item)  # noqa: PERF402
+
+    with pytest.raises(error, match="sample 5 is bad"):
+        use()
+    assert seen == [0, 1, 2, 3, 4]
+    assert running() == []
+
+
+class Thing:
+    """Something whose end is noticed."""
+
+    alive = 0
+
+    def __init__(self) -> None:
+        Thing.alive += 1
+
+    def __del__(self) -> None:
+        Thing.alive -= 1
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_what_was_used_is_freed(threads: int) -> None:
+    """However long the data are, no more than those made ahead and the one in use are there."""
+    most = 0
+    for thing in made_ahead(iter([Thing] * 200), threads):
+        most = max(most, Thing.alive)
+        del thing
+    assert most <= threads + 2
+    assert Thing.alive == 0

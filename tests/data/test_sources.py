@@ -22,8 +22,10 @@ from onnx_oto.data import (
     Source,
     Table,
     Tables,
+    batch_jobs,
     batches,
     in_order,
+    made_ahead,
     prefetched,
     sample_shapes,
 )
@@ -172,13 +174,20 @@ def test_without_a_generator_every_sample_is_served_for_itself(
 
 
 @pytest.mark.parametrize("make", KINDS)
-@given(size=st.integers(1, 40), seed=st.integers(0, 9), epoch=st.integers(0, 3), start=st.integers(0, 4))
-def test_training_goes_on_anywhere_on_a_thread_or_not(
-    make: Callable[[], Source], size: int, seed: int, epoch: int, start: int
+@given(
+    size=st.integers(1, 40),
+    seed=st.integers(0, 9),
+    epoch=st.integers(0, 3),
+    start=st.integers(0, 4),
+    threads=st.integers(1, 4),
+)
+def test_training_goes_on_anywhere_on_any_number_of_threads(
+    make: Callable[[], Source], size: int, seed: int, epoch: int, start: int, threads: int
 ) -> None:
     source = make()
     whole = list(batches(source, size, seed=seed, epoch=epoch))
-    rest = list(prefetched(batches(source, size, seed=seed, epoch=epoch, start=start), 2))
+    jobs = batch_jobs(source, size, seed=seed, epoch=epoch, start=start)
+    rest = list(made_ahead(jobs, threads))
     assert len(rest) == max(len(whole) - start, 0)
     for one, other in zip(whole[start:], rest, strict=True):
         equal(one, other)

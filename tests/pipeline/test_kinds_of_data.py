@@ -2,48 +2,144 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import pyarrow.parquet
 import pytest
 from onnx import numpy_helper, parser
 
 from onnx_oto import data
 from onnx_oto.data import OPENERS, Opener
 from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.pipeline.resume import resume
 from onnx_oto.pipeline.train import train
+from onnx_oto.settings import Setting, settings_of
+from onnx_oto.settings.base import flat
+from onnx_oto.settings.declare import About
+from onnx_oto.settings.files import read_settings
+from onnx_oto.settings.kinds import PATH, SOURCE
 
 SHORT = {"epochs": 30, "batch": 16, "lr": 0.05, "sparsity": 0.4}
 
 
-def open_folder(path: Path) -> data.Opening:
-    """Return the npy files of a folder, which stay in their files: x_train.npy, y_train.npy, ..."""
-
-    def table(split: str) -> data.Table:
-        x, y = (np.load(path / f"{letter}_{split}.npy", mmap_mode="r") for letter in "xy")
-        return data.Table(split, {"": x}, {"y": y})
-
-    return data.Tables(table("train"), table("test"))
-
-
-def test_a_folder_of_npy_files_gives_what_the_npz_file_gives(
-    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
+def folder_of_npy(data: Path, place: Path) -> Path:
+    place.mkdir()
     for key, array in np.load(data).items():
-        np.save(folder / f"{key}.npy", array)
-    monkeypatch.setitem(OPENERS, "npy", Opener("folder of npy files", Path.is_dir, open_folder))
+        np.save(place / f"{key}.npy", array)
+    return place
+
+
+def folder_of_parquet(data: Path, place: Path) -> Path:
+    place.mkdir()
+    held = np.load(data)
+    for split in ("train", "test"):
+        columns = {f"c{i}": held[f"x_{split}"][:, i] for i in range(6)}
+        pyarrow.parquet.write_table(
+            pyarrow.table({**columns, "label": held[f"y_{split}"]}), place / f"{split}.parquet"
+        )
+    return place
+
+
+def function(data: Path, place: Path) -> str:
+    place.with_name(f"{place.name}_of_{data.parent.name}.py").write_text(
+        f"import numpy as np\ndef load():\n    return np.load({str(data)!r})\n"
+    )
+    return f"{place.name}_of_{data.parent.name}:load"
+
+
+@pytest.mark.parametrize("make", [folder_of_npy, folder_of_parquet, function])
+def test_other_kinds_give_what_the_npz_file_gives(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[..., Path | str]
+) -> None:
+    source = make(data, tmp_path / "other")
+    monkeypatch.chdir(tmp_path)
     options = TrainOptions(shards=1, **SHORT)
-    result = train(model, folder, tmp_path / "a", options)
+    result = train(model, source, tmp_path / "a", options)
     train(model, data, tmp_path / "b", options)
     assert result.gain is not None
     assert result.gain.scores[0].value > 0.9
     assert (tmp_path / "a/compact.onnx").read_bytes() == (tmp_path / "b/compact.onnx").read_bytes()
+
+
+def test_a_function_stays_one_in_the_settings_of_a_run(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = function(data, tmp_path / "again")
+    monkeypatch.chdir(tmp_path)
+    train(model, source, tmp_path / "runs/a", TrainOptions(shards=1, epochs=1, val_share=0.25, split_seed=3))
+    known = (
+        *settings_of(TrainOptions),
+        Setting("model", PATH, About("")),
+        Setting("data", SOURCE, About("")),
+    )
+    found = read_settings(tmp_path / "runs/a/run.toml", "train", flat(known), ["train"])
+    assert found["data"] == source
+    assert (found["val_share"], found["split_seed"]) == (0.25, 3)
+
+
+@pytest.mark.parametrize("make", [function, folder_of_parquet])
+def test_runs_on_other_kinds_go_on_to_the_same_bytes(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[..., Path | str]
+) -> None:
+    source = make(data, tmp_path / "gone_on")
+    monkeypatch.chdir(tmp_path)
+    options = TrainOptions(shards=1, val_share=0.25, **{**SHORT, "epochs": 6})
+    train(model, source, tmp_path / "whole", options)
+    asked = iter(range(7))
+    train(model, source, tmp_path / "left", options, stop=lambda: next(asked, None) is None)
+    assert not (tmp_path / "left/compact.onnx").exists()
+    resume(tmp_path / "left")
+    assert (tmp_path / "left/compact.onnx").read_bytes() == (tmp_path / "whole/compact.onnx").read_bytes()
+
+
+def test_what_is_set_apart_is_told_and_left_out_of_training(model: Path, data: Path, tmp_path: Path) -> None:
+    held = np.load(data)
+    np.savez(tmp_path / "whole.npz", x_train=held["x_train"], y_train=held["y_train"])
+    said: list[str] = []
+    options = TrainOptions(shards=1, val_share=0.25, test_share=0.5, **{**SHORT, "epochs": 2})
+    result = train(model, tmp_path / "whole.npz", tmp_path / "run", options, say=said.append)
+    assert any(text.startswith("48 of 96 samples are test samples") for text in said)
+    assert any(text.startswith("12 of 48 training samples are validation samples") for text in said)
+    assert result.history.steps == 2 * (36 // 16)
+    assert result.gain is not None
+    assert result.gain.scores[0].samples == 48
+
+
+def test_large_compressed_data_are_unpacked_in_the_folder_of_the_run(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnx_oto.data.archive.MAPPED_BYTES", 1000)
+    np.savez_compressed(tmp_path / "small.npz", **np.load(data))
+    options = TrainOptions(shards=1, overwrite=True, **{**SHORT, "epochs": 2})
+    train(model, tmp_path / "small.npz", tmp_path / "run", options)
+    first = {file: file.stat().st_mtime_ns for file in (tmp_path / "run/unpacked").iterdir()}
+    assert len(first) == 1
+    train(model, tmp_path / "small.npz", tmp_path / "run", options)
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "run/unpacked").iterdir()} == first
+    train(model, tmp_path / "small.npz", tmp_path / "other", replace(options, cache=tmp_path / "cache"))
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert not (tmp_path / "other/unpacked").exists()
+    assert (tmp_path / "run/compact.onnx").read_bytes() == (tmp_path / "other/compact.onnx").read_bytes()
+
+
+def test_a_cut_model_is_judged_on_the_test_samples_of_the_same_split(model: Path, tmp_path: Path) -> None:
+    from onnx_oto.pipeline.inspecting import inspect
+    from onnx_oto.pipeline.options import InspectOptions
+
+    rows = [",".join(map(str, [*range(i, i + 6), "abc"[i % 3]])) for i in range(40)]
+    (tmp_path / "d.csv").write_text("\n".join(["a,b,c,d,e,f,kind", *rows]) + "\n")
+    report = inspect(
+        model,
+        InspectOptions(curve=True, data=tmp_path / "d.csv", label="kind", test_share=0.5, metric=["top-1"]),
+    )
+    assert report.curve is not None
+    judged = [point.judgement for point in report.curve]
+    assert all(each is not None and each.samples == 20 for each in judged)
 
 
 # --- sequences of different lengths ---------------------------------------------------------------------------------
@@ -112,6 +208,10 @@ class Corpus:
         return Sequences("train").header()
 
     @property
+    def val(self) -> data.Header | None:
+        return None
+
+    @property
     def test(self) -> data.Header:
         return Sequences("test").header()
 
@@ -141,7 +241,7 @@ def test_sequences_of_different_lengths_are_trained_on(
     onnx.save(model, tmp_path / "model.onnx")
     (tmp_path / "corpus.txt").touch()
     corpus, said = Corpus(), []
-    opener = Opener("text", lambda path: path.suffix == ".txt", lambda path: corpus)
+    opener = Opener("text", lambda path: path.suffix == ".txt", lambda path, reading: corpus)
     monkeypatch.setitem(OPENERS, "text", opener)
     options = TrainOptions(**SHORT)
     result = train(

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from onnx_oto.errors import UsageError
+from onnx_oto.errors import DataError, UsageError
 from onnx_oto.pipeline.folder import MANIFEST
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.train import train
@@ -142,7 +142,7 @@ def test_bad_data_do_not_cost_an_earlier_run(model, data, tmp_path):
     train(model, data, run, TrainOptions(sparsity=0.4, **SHORT))
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     np.savez(tmp_path / "bad.npz", x_train=np.ones(3))
-    with pytest.raises(Exception, match="missing"):
+    with pytest.raises(DataError, match="samples have shape"):
         train(model, tmp_path / "bad.npz", run, TrainOptions(overwrite=True, **SHORT))
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
@@ -181,7 +181,7 @@ def test_other_losses(model, data, tmp_path):
 def test_the_written_result_is_the_returned_one(model, data, tmp_path):
     result = train(model, data, tmp_path / "run", TrainOptions(sparsity=0.3, **SHORT))
     written = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert written.pop("options") == TrainOptions(sparsity=0.3, **SHORT).resolved().as_json()
+    assert written.pop("options") == TrainOptions(sparsity=0.3, **SHORT).resolved("scratch").as_json()
     assert written == result.as_json()
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import weakref
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnx_oto.data import Dataset
+from onnx_oto.data import Batch, Dataset
 from onnx_oto.errors import DataError, DivergedError, StorageError, UsageError
 from onnx_oto.optim import Dense, Dhspg, GroupIndex, Optimizer, Plan, Sgd
 from onnx_oto.training import (
@@ -101,6 +102,40 @@ def test_the_target_is_met_and_the_rest_still_predicts(
     assert list(dict.fromkeys(phases)) == ["observe", "shrink", "finish", "done"]
     assert history.score is not None
     assert history.score.value > 0.85
+
+
+class Endless:
+    """Any number of batches, made when they are asked for; it notes how many of them there were at once."""
+
+    def __init__(self, samples: int) -> None:
+        self.samples, self.most = samples, 0
+        self.alive: list[None] = []  # appending is atomic
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def batch(self, indices: np.ndarray, rng: np.random.Generator | None) -> Batch:
+        x = np.random.default_rng(int(indices[0])).standard_normal((len(indices), 6)).astype(np.float32)
+        self.alive.append(None)
+        self.most = max(self.most, len(self.alive))
+        weakref.finalize(x, self.freed)
+        return Batch({"x": x}, {"y": indices % 3}, indices)
+
+    def freed(self) -> None:
+        self.alive.pop()
+
+
+@pytest.mark.parametrize("loaders", [1, 3])
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_batches_are_gone_when_they_were_used(make_session: Any, loaders: int, accumulate: int) -> None:
+    """In training and in evaluation: memory does not grow with the data."""
+    source = Endless(1600)
+    rules = recipe(
+        2, batch=8, evaluation_batch=8, loaders=loaders, accumulate=accumulate, lr=lambda step: 1e-3
+    )
+    train(make_session(), Dense(Sgd(), SIZE), Dataset(source, source), rules)
+    assert source.most <= loaders + 3
+    assert not source.alive
 
 
 def test_evaluation_can_be_rare_but_the_last_epoch_has_one(
@@ -484,9 +519,12 @@ def test_metrics_are_one_json_object_per_line(
         ("step", 12),
         ("epoch", 12),
     ]
-    keys = "kind epoch step loss lr phase zeroed target seconds skipped"
+    keys = "kind epoch step loss lr phase zeroed target seconds skipped waited"
     assert set(lines[0]) == set(keys.split())
-    assert set(lines[1]) == {*lines[0], "metric", "value", "test_loss", "further"}
+    assert set(lines[1]) == {
+        *lines[0],
+        *("metric", "value", "test_loss", "further", "split", "best"),
+    }
     assert lines[1]["metric"] == "accuracy"
     with MetricsFile(path) as metrics:
         metrics.notice(Stepped(1, 10, 10, math.nan, 0.1, "done", 0, None, 0.1))

@@ -203,7 +203,7 @@ _BY_HAND: dict[str, Build] = {
     "name-long": _hand(other=Member("n" * 60_000, npy(np.ones(3)))),
     "members-10000": _hand(**{f"x{i}": Member(f"x{i}.npy", npy(np.ones(1))) for i in range(10_000)}),
     "labels-missing": _hand(y_train=None),
-    "test-missing": _hand(x_test=None, y_test=None),
+    "test-missing": _hand(x_test=None),
     "nothing-left": _hand(**dict.fromkeys(arrays())),
 }  # fmt: skip
 _HARMLESS = ("bomb-says-little", "size-says-more")

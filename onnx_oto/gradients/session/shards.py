@@ -181,50 +181,71 @@ class StepSeconds(NamedTuple):
     average: float
 
 
+class Form:
+    """What runs the steps of samples of one shape: a shard for each part of the batch."""
+
+    def __init__(self, feeds: Sequence[Feed], shards: Sequence[Shard], batch: int) -> None:
+        self.feeds = feeds
+        self.shards = shards
+        self.targets: dict[str, Target] = {
+            name: replace(target, shape=(batch, *target.shape[1:]))
+            for name, target in shards[0].targets.items()
+        }
+
+    def takes(self, batch: Mapping[str, Array]) -> bool:
+        """Say whether the samples of a batch have this shape."""
+        arrays = {name: np.asarray(array) for name, array in batch.items()}
+        return all(
+            feed.name in arrays and arrays[feed.name].shape[feed.batched :] == feed.shape
+            for feed in self.feeds
+        )
+
+
 class ShardedSession:
-    """A model in training (see spec.GradientSession). `seconds` tells where the time of the last step went."""
+    """A model in training (see spec.GradientSession). `seconds` tells where the time of the last step went.
+
+    forms: for every shape of samples, all over the same memory and with the same number of shards. Batches of a shape
+    that none has are refused by the first.
+    """
 
     def __init__(
         self,
-        shards: list[Shard],
+        forms: Sequence[Form],
         evaluator: Evaluator,
         memory: Memory,
-        feeds: Sequence[Feed],
         spec: TrainingSpec,
         loss: Loss,
     ) -> None:
+        shards = forms[0].shards
         self.params = memory.params
         self.grads = memory.grads[0]
         self.slices = memory.layout.slices
-        self.still = shards[0].still
+        self.still = frozenset.intersection(*(form.shards[0].still for form in forms))
         self.buffers = memory.buffers
         self.steps = 0
         self.seconds = StepSeconds(0.0, 0.0)
         self.shards = len(shards)
         self._memory = memory
-        self._shards = shards
+        self._forms = forms
         self._evaluator = evaluator
-        self._feeds = feeds
         self._spec = spec
-        self._starts = list(accumulate((shard.size for shard in shards[:-1]), initial=0))
+        self._sizes = [shard.size for shard in shards]
+        self._starts = list(accumulate(self._sizes[:-1], initial=0))
         self._loss = loss
-        self._expected: dict[str, Target] = {
-            name: replace(target, shape=(spec.batch, *target.shape[1:]))
-            for name, target in shards[0].targets.items()
-        }
         workers = max(len(shards), os.cpu_count() or 1)
         self._ties = TiedPlaces(spec.ties, self.slices)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="onnx-oto")
 
     def step(self, batch: Mapping[str, Array], target: Array | Mapping[str, Array] | None = None) -> float:
-        arrays = check_batch(batch, self._feeds, self._spec.batch)
-        targets = check_targets(target, self._expected)
+        form = self._form(batch)
+        arrays = check_batch(batch, form.feeds, self._spec.batch)
+        targets = check_targets(target, form.targets)
         count = self._loss.count(targets, self._spec.batch)
         weight = np.array(1.0 / count if count else 0.0, np.float32)
-        for name in self.still:  # the caller may have left anything there
+        for name in form.shards[0].still:  # the caller may have left anything there
             self._memory.gradient_views[0][name].fill(0.0)
         begin = time.perf_counter()
-        losses = self._run_all(arrays, Targets(targets, weight))
+        losses = self._run_all(form.shards, arrays, Targets(targets, weight))
         ran = time.perf_counter()
         self._average()
         self._ties.add_up(self.grads)
@@ -233,7 +254,7 @@ class ShardedSession:
         return sum(losses)
 
     def predict(self, batch: Mapping[str, Array]) -> Array | list[Array]:
-        outputs = self._evaluator.run(check_batch(batch, self._feeds, None), self._pool)
+        outputs = self._evaluator.run(check_batch(batch, self._form(batch).feeds, None), self._pool)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def weights(self) -> dict[str, Array]:
@@ -243,10 +264,14 @@ class ShardedSession:
     def close(self) -> None:
         self._pool.shutdown(wait=True)
 
-    def _run_all(self, batch: Mapping[str, Array], targets: Targets) -> list[float]:
+    def _form(self, batch: Mapping[str, Array]) -> Form:
+        """Return the form that takes a batch, the first where none does: it will say why."""
+        return next((form for form in self._forms if form.takes(batch)), self._forms[0])
+
+    def _run_all(self, shards: Sequence[Shard], batch: Mapping[str, Array], targets: Targets) -> list[float]:
         """Run every shard, the first on this thread; return only when all have stopped, even on errors."""
         seed = (self._spec.seed, self.steps)
-        first, *others = zip(self._shards, self._starts, strict=True)
+        first, *others = zip(shards, self._starts, strict=True)
         futures = [self._pool.submit(s.run, batch, targets, start, seed) for s, start in others]
         try:
             loss = first[0].run(batch, targets, first[1], seed)
@@ -262,8 +287,8 @@ class ShardedSession:
             list(self._pool.map(lambda start: _accumulate(grads, start), bounds))
         statistics, total = self._memory.statistics, np.float32(self._spec.batch)
         statistics[...] = 0.0
-        for shard, update in zip(self._shards, self._memory.updates, strict=True):
-            statistics += update * (np.float32(shard.size) / total)
+        for size, update in zip(self._sizes, self._memory.updates, strict=True):
+            statistics += update * (np.float32(size) / total)
 
 
 def _accumulate(grads: Sequence[Floats], start: int) -> None:

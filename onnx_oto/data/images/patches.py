@@ -1,0 +1,129 @@
+"""Patches of pairs of images: the same place of a small and a large one, drawn or in the middle."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_oto.data.dataset import Examples
+from onnx_oto.data.fit import Rows
+from onnx_oto.data.images.decoding import decode, scaled_down
+from onnx_oto.data.images.files import Files
+from onnx_oto.data.images.framing import Box, Picture
+from onnx_oto.data.source import TARGET, Batch
+from onnx_oto.errors import DataError
+
+Pixels8 = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class PairFiles:
+    """Files of large images, and of small ones in the same order; None: those are made by bicubic scaling."""
+
+    large: Files
+    small: Files | None = None
+
+    def __len__(self) -> int:
+        return len(self.large)
+
+    def chosen(self, rows: Rows) -> PairFiles:
+        """Return these pairs alone."""
+        return PairFiles(self.large.chosen(rows), self.small and self.small.chosen(rows))
+
+
+class Recent:
+    """Images that were decoded last, of at most so many bytes; safe on several threads."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held: OrderedDict[tuple[str, int], Pixels8] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, path: str, channels: int, make: Callable[[str, int], Pixels8] = decode) -> Pixels8:
+        """Return an image, which nobody may write to."""
+        key = (path, channels)
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+                return self._held[key]
+        pixels = make(path, channels)
+        with self._lock:
+            if key not in self._held:
+                self._held[key] = pixels
+                self._bytes += pixels.nbytes
+            while self._bytes > self._most:
+                self._bytes -= self._held.popitem(last=False)[1].nbytes
+        return pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """Pairs of patches, one of each pair of images: a Source.
+
+    read, made: what the model reads and makes, `scale` times as large. examples: how both become arrays of the model;
+    what its columns hold is put there batch by batch.
+    """
+
+    files: PairFiles
+    read: Picture
+    made: Picture | None
+    scale: int
+    examples: Examples
+    recent: Recent = field(default_factory=lambda: Recent(0))
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def batch(self, indices: Rows, rng: np.random.Generator | None) -> Batch:
+        """Return patches at places drawn from `rng`, or from the middle without it (see `Source.batch`)."""
+        places = np.full((len(indices), 2), 0.5) if rng is None else rng.random((len(indices), 2))
+        small = np.empty((len(indices), *self.read), np.uint8)
+        large = None if self.made is None else np.empty((len(indices), *self.made), np.uint8)
+        for at, (row, place) in enumerate(zip(indices.tolist(), places, strict=True)):
+            small[at], target = self._cut(row, place)
+            if large is not None:
+                large[at] = target
+        held = {name: replace(column, stored=small) for name, column in self.examples.inputs.items()}
+        targets = {TARGET: replace(self.examples.targets[TARGET], stored=large)} if large is not None else {}
+        examples = replace(self.examples, inputs=held, targets=targets)
+        return examples.batch(np.arange(len(indices)), rng)._replace(rows=indices)
+
+    def _cut(self, row: int, place: npt.NDArray[np.float64]) -> tuple[Pixels8, Pixels8]:
+        """Return both patches of a pair. place: 0 to 1, of the top and of the left among all that there are."""
+        scale, (height, width) = self.scale, self.read[:2]
+        channels = self.read.channels if self.made is None else self.made.channels
+        path = self.files.large.path(row)
+        large = self.recent.get(path, channels)
+        rest = (large.shape[0] // scale, large.shape[1] // scale)
+        small = None if self.files.small is None else self._small(row, path, large, rest)
+        if rest[0] < height or rest[1] < width:
+            raise DataError(
+                f"'{path}' is {large.shape[0]}x{large.shape[1]}, a patch of {height}x{width} enlarged {scale} times "
+                "does not fit in: give a smaller --patch, or remove it"
+            )
+        top, left = int(place[0] * (rest[0] - height + 1)), int(place[1] * (rest[1] - width + 1))
+        target = large[top * scale : (top + height) * scale, left * scale : (left + width) * scale]
+        if small is not None:
+            return small[top : top + height, left : left + width], target
+        box = Box(left * scale, top * scale, (left + width) * scale, (top + height) * scale)
+        source = large if channels == self.read.channels else self.recent.get(path, self.read.channels)
+        whole = source[: rest[0] * scale, : rest[1] * scale]
+        return scaled_down(whole, (height, width), box), target
+
+    def _small(self, row: int, path: str, large: Pixels8, size: tuple[int, int]) -> Pixels8:
+        """Return the small image of a pair. Raises DataError when it is not of its size."""
+        assert self.files.small is not None
+        other = self.files.small.path(row)
+        small = self.recent.get(other, self.read.channels)
+        if small.shape[:2] != size:
+            raise DataError(
+                f"'{other}' is {small.shape[0]}x{small.shape[1]} and '{path}' {large.shape[0]}x{large.shape[1]}: that "
+                f"is not {self.scale} times as large, remove or replace the pair"
+            )
+        return small
