@@ -16,7 +16,9 @@ Prints mean and standard error of the top-1 share of right labels, of original a
 from __future__ import annotations
 
 import argparse
+import glob
 import json
+import re
 import statistics
 import time
 from collections.abc import Iterator
@@ -121,8 +123,15 @@ def run(task: Task, arm: str, options: argparse.Namespace) -> dict[str, Any]:
     else:
         folder.mkdir(parents=True, exist_ok=True)
         cut = options.folder / f"{task.name}-cut-{task.seed}.onnx"
+        kept = [glob.escape(name) for name in names(options.tensor)]
         pruned = onnx_oto.prune(
-            task.model, cut, macs=options.macs, scope=options.scope, seed=task.seed, skip_latency=True
+            task.model,
+            cut,
+            macs=options.macs,
+            scope=options.scope,
+            keep=kept,
+            seed=task.seed,
+            skip_latency=True,
         )
         macs = pruned.summary.macs.kept
         line["cut"] = task.top_1(cut)
@@ -131,6 +140,15 @@ def run(task: Task, arm: str, options: argparse.Namespace) -> dict[str, Any]:
     if not found.history.stopped:
         line |= {"original": task.top_1(task.model), "compact": task.top_1(folder / "compact.onnx")}
     return line | {"settings": settings(options)}
+
+
+def names(tensors: list[str]) -> list[str]:
+    """Return the names of tensors that are given as NAME or NAME:WEIGHT: what `train` keeps, `prune` has to keep too.
+
+    >>> names(["a", "b:0.5"])
+    ['a', 'b']
+    """
+    return [re.sub(r":[0-9]*\.[0-9]+$", "", text) for text in tensors]
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -208,7 +226,12 @@ def parsed() -> argparse.Namespace:
         each.add_argument("--temperature", type=float, default=2.0)
         each.add_argument("--scope", default="global", choices=("global", "dimension"))
         each.add_argument("--plan-shrink", type=float, default=0.4)
-        each.add_argument("--tensor", action="append", default=[], help="see --teacher-tensor; repeatable")
+        each.add_argument(
+            "--tensor",
+            action="append",
+            default=[],
+            help="see --teacher-tensor (weights with a point, :1.0); repeatable",
+        )
         each.add_argument("--flip", action="store_true")
         each.add_argument("--crop", type=int, default=0)
         each.add_argument("--fixed-statistics", action="store_true")

@@ -73,6 +73,7 @@ def aim_of(
         task = task.settle([known[name].shape for name in own], given)
     lean = trimmed(giving(opened.master, [each.name for each in wanted]), [each.name for each in wanted])
     matches = tuple(_match(lean, each, known[each.name], options, own, task) for each in wanted)
+    matches = _shown(wanted, matches, {value.name for value in opened.model.graph.output})
     temperature = options.teacher_temperature or (
         task.temperature if isinstance(task, Distill) else TEMPERATURE
     )
@@ -221,6 +222,14 @@ def _match(
     if axis is None and options.teacher_match == "classes":
         axis = 1
     return replace(match, axis=axis, answers=axis is None and _ends_in(model, wanted.name, {"Sigmoid": None}))
+
+
+def _shown(wanted: Sequence[Wanted], matches: Sequence[Match], outputs: Collection[str]) -> tuple[Match, ...]:
+    """Return the matches with those inside hidden from metrics, where there are outputs among them to judge by."""
+    if not any(each.name in outputs for each in wanted):
+        return tuple(matches)
+    pairs = zip(wanted, matches, strict=True)
+    return tuple(replace(match, shown=each.name in outputs) for each, match in pairs)
 
 
 def _final_axis(model: onnx.ModelProto, name: str, rank: int) -> int | None:

@@ -263,6 +263,7 @@ def test_an_inner_tensor_keeps_its_channels(cli, net, unlabelled, tmp_path):
     done = cli("train", net(), "--data", unlabelled, "--run", run, *SHORT, *more)
     assert done.returncode == 0, done.stderr
     assert "'d' [12, 4, 4] as numbers, weight 0.5" in done.stderr
+    assert result_of(run)["metric"]["name"] == "agreement", "of the output, not of what is inside"
     assert "the channels of 'd' stay: the teacher's are compared with them" in done.stderr
     sizes = {t.name: tuple(t.dims) for t in onnx.load(run / "compact.onnx").graph.initializer}
     assert sizes["w2"][0] == 12
