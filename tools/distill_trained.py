@@ -108,7 +108,8 @@ def run(task: Task, arm: str, options: argparse.Namespace) -> dict[str, Any]:
     begin = time.monotonic()
     common: dict[str, Any] = {
         "teacher": task.model, "epochs": options.epochs, "batch": options.batch, "lr": options.lr,
-        "direction": options.direction, "weight_decay": options.weight_decay, "warm_up": options.warm_up,
+        "direction": options.direction, "clip_norm": options.clip_norm,
+        "weight_decay": options.weight_decay, "warm_up": options.warm_up,
         "teacher_temperature": options.temperature, "teacher_tensor": options.tensor,
         "flip": options.flip, "crop": options.crop, "seed": task.seed,
         "shards": options.shards, "fixed_statistics": options.fixed_statistics, "mean": task.mean, "std": task.std,
@@ -219,8 +220,9 @@ def parsed() -> argparse.Namespace:
         each.add_argument("--batch", type=int, default=batch)
         for split, size in zip(("train", "val", "report"), sizes, strict=True):
             each.add_argument(f"--{split}", type=int, default=size, help="images")
-        each.add_argument("--lr", type=float, default=3e-4)
-        each.add_argument("--direction", default="adam")
+        each.add_argument("--lr", type=float, default=0.01)
+        each.add_argument("--direction", default="sgd")
+        each.add_argument("--clip-norm", type=float, default=1.0)
         each.add_argument("--weight-decay", type=float, default=0.0)
         each.add_argument("--warm-up", type=float, default=0.1)
         each.add_argument("--temperature", type=float, default=2.0)
