@@ -77,7 +77,8 @@ def run(options: argparse.Namespace) -> Mapping[str, Any]:
         epochs=options.epochs,
         batch=options.batch,
         lr=options.lr,
-        direction="adam",
+        direction=options.direction,
+        clip_norm=1.0,
         shards=options.shards,
         seed=options.seed,
         skip_latency=True,
@@ -118,6 +119,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--lr", type=float, default=1e-4)
+    parser.add_argument("--direction", default="adam")
     parser.add_argument("--macs", type=float, default=0.7)
     parser.add_argument("--shards", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)

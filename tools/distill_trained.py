@@ -16,7 +16,9 @@ Prints mean and standard error of the top-1 share of right labels, of original a
 from __future__ import annotations
 
 import argparse
+import glob
 import json
+import re
 import statistics
 import time
 from collections.abc import Iterator
@@ -106,22 +108,32 @@ def run(task: Task, arm: str, options: argparse.Namespace) -> dict[str, Any]:
     begin = time.monotonic()
     common: dict[str, Any] = {
         "teacher": task.model, "epochs": options.epochs, "batch": options.batch, "lr": options.lr,
-        "direction": options.direction, "weight_decay": options.weight_decay, "warm_up": options.warm_up,
-        "teacher_temperature": options.temperature, "flip": options.flip, "crop": options.crop, "seed": task.seed,
+        "direction": options.direction, "clip_norm": options.clip_norm,
+        "weight_decay": options.weight_decay, "warm_up": options.warm_up,
+        "teacher_temperature": options.temperature, "teacher_tensor": options.tensor,
+        "flip": options.flip, "crop": options.crop, "seed": task.seed,
         "shards": options.shards, "fixed_statistics": options.fixed_statistics, "mean": task.mean, "std": task.std,
         "skip_latency": True, "overwrite": True, "say": say,
         "stop": lambda: time.monotonic() - begin > 60 * options.minutes,
     }  # fmt: skip
     line: dict[str, Any] = {"task": task.name, "arm": arm, "seed": task.seed}
     if arm == "train":
-        found = onnx_oto.train(
-            task.model, task.data, folder, macs=options.macs, plan_shrink=options.plan_shrink, **common
-        )
+        plan = {"plan_shrink": options.plan_shrink, "scope": options.scope}
+        found = onnx_oto.train(task.model, task.data, folder, macs=options.macs, **plan, **common)
         macs = None if found.gain is None else found.gain.summary.macs.kept
     else:
         folder.mkdir(parents=True, exist_ok=True)
         cut = options.folder / f"{task.name}-cut-{task.seed}.onnx"
-        pruned = onnx_oto.prune(task.model, cut, macs=options.macs, seed=task.seed, skip_latency=True)
+        kept = [glob.escape(name) for name in names(options.tensor)]
+        pruned = onnx_oto.prune(
+            task.model,
+            cut,
+            macs=options.macs,
+            scope=options.scope,
+            keep=kept,
+            seed=task.seed,
+            skip_latency=True,
+        )
         macs = pruned.summary.macs.kept
         line["cut"] = task.top_1(cut)
         found = onnx_oto.train(cut, task.data, folder, optimizer="dense", **common)
@@ -129,6 +141,15 @@ def run(task: Task, arm: str, options: argparse.Namespace) -> dict[str, Any]:
     if not found.history.stopped:
         line |= {"original": task.top_1(task.model), "compact": task.top_1(folder / "compact.onnx")}
     return line | {"settings": settings(options)}
+
+
+def names(tensors: list[str]) -> list[str]:
+    """Return the names of tensors that are given as NAME or NAME:WEIGHT: what `train` keeps, `prune` has to keep too.
+
+    >>> names(["a", "b:0.5"])
+    ['a', 'b']
+    """
+    return [re.sub(r":[0-9]*\.[0-9]+$", "", text) for text in tensors]
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -199,12 +220,20 @@ def parsed() -> argparse.Namespace:
         each.add_argument("--batch", type=int, default=batch)
         for split, size in zip(("train", "val", "report"), sizes, strict=True):
             each.add_argument(f"--{split}", type=int, default=size, help="images")
-        each.add_argument("--lr", type=float, default=3e-4)
-        each.add_argument("--direction", default="adam")
+        each.add_argument("--lr", type=float, default=0.01)
+        each.add_argument("--direction", default="sgd")
+        each.add_argument("--clip-norm", type=float, default=1.0)
         each.add_argument("--weight-decay", type=float, default=0.0)
         each.add_argument("--warm-up", type=float, default=0.1)
         each.add_argument("--temperature", type=float, default=2.0)
+        each.add_argument("--scope", default="global", choices=("global", "dimension"))
         each.add_argument("--plan-shrink", type=float, default=0.4)
+        each.add_argument(
+            "--tensor",
+            action="append",
+            default=[],
+            help="see --teacher-tensor (weights with a point, :1.0); repeatable",
+        )
         each.add_argument("--flip", action="store_true")
         each.add_argument("--crop", type=int, default=0)
         each.add_argument("--fixed-statistics", action="store_true")

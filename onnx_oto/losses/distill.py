@@ -32,13 +32,15 @@ class Match:
 
     axis: of the classes, whose scores are compared as chances; None: numbers are compared. weight: of its part. scale:
     what squared errors of numbers are divided by, the teacher's variance, so that parts of other units weigh alike.
-    answers: numbers are compared in front of a final Sigmoid, which has no slope where it is sure.
+    answers: numbers are compared in front of a final Sigmoid, which has no slope where it is sure. shown: whether
+    metrics see it.
     """
 
     axis: int | None = None
     weight: float = 1.0
     scale: float = 1.0
     answers: bool = False
+    shown: bool = True
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ class Distill:
 
     @property
     def compares(self) -> Kind:
-        """Classes where all tensors are scores of classes."""
-        return "teacher-values" if any(m.axis is None for m in self.matches) else "teacher-classes"
+        """Classes where all tensors that are shown are scores of classes."""
+        return "teacher-values" if any(m.axis is None for m in self.matches if m.shown) else "teacher-classes"
 
     @property
     def metric(self) -> str:
@@ -160,13 +162,14 @@ class Distill:
         for output, target, match in zip(found, said, self.matches, strict=True):
             losses += match.weight * self._part(output, target, match)
         ones = np.ones(samples)
+        shown = [at for at, match in enumerate(self.matches) if match.shown]
         if self.compares == "teacher-classes":
-            axes = [match.axis or 1 for match in self.matches]
-            scores = [_rows(z, axis) for z, axis in zip(found, axes, strict=True)]
-            labels = [_rows(t, axis).argmax(axis=1) for t, axis in zip(said, axes, strict=True)]
+            axes = {at: self.matches[at].axis or 1 for at in shown}
+            scores = [_rows(found[at], axis) for at, axis in axes.items()]
+            labels = [_rows(said[at], axis).argmax(axis=1) for at, axis in axes.items()]
             return Judged(losses, ones, _stacked(scores), np.concatenate(labels))
-        if len(found) == 1:
-            return Judged(losses, ones, found[0], said[0])
+        if len(shown) == 1:
+            return Judged(losses, ones, found[shown[0]], said[shown[0]])
         return Judged(losses, ones, self._in_units(found), self._in_units(said))
 
     def _part(self, output: Floats, target: Floats, match: Match) -> Floats:
@@ -186,6 +189,7 @@ class Distill:
             [
                 array.reshape(len(array), -1) / np.sqrt(match.scale)
                 for array, match in zip(arrays, self.matches, strict=True)
+                if match.shown
             ],
             axis=1,
         )

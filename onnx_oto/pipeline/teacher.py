@@ -232,6 +232,6 @@ def calibrated(teacher: Teacher, examples: Source, options: TrainOptions) -> Tea
 def scales_of(loss: Loss) -> tuple[float, ...]:
     """Return what a loss divides the squared errors of a teacher's tensors by, () without numbers among them."""
     found = lesson_of(loss)
-    if found is None or found[0].compares == "teacher-classes":
+    if found is None or all(match.axis is not None for match in found[0].matches):
         return ()
     return tuple(match.scale for match in found[0].matches)

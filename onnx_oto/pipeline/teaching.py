@@ -59,7 +59,11 @@ def aim_of(
     if teacher is None:
         return Aim(task, choose_outputs(opened.master, options.model_output, task)), notes
     targets = opening.train.targets if opening is not None else {}
-    alone = task.name == DISTILL or not targets
+    alone = task.name == DISTILL or (not targets and task.compares != "nothing")
+    if alone and task.name != DISTILL and not notes:
+        notes = (
+            f"the data hold no targets (y_train, y_test): {task.name} is left out, only the teacher is learned",
+        )
     own = () if alone else choose_outputs(opened.master, options.model_output, task)
     wanted = _wanted(opened.master, trained, teacher, own, options)
     known, samples = _static(opened, serving, opening, (*own, *(each.name for each in wanted)))
@@ -69,6 +73,7 @@ def aim_of(
         task = task.settle([known[name].shape for name in own], given)
     lean = trimmed(giving(opened.master, [each.name for each in wanted]), [each.name for each in wanted])
     matches = tuple(_match(lean, each, known[each.name], options, own, task) for each in wanted)
+    matches = _shown(wanted, matches, {value.name for value in opened.model.graph.output})
     temperature = options.teacher_temperature or (
         task.temperature if isinstance(task, Distill) else TEMPERATURE
     )
@@ -217,6 +222,14 @@ def _match(
     if axis is None and options.teacher_match == "classes":
         axis = 1
     return replace(match, axis=axis, answers=axis is None and _ends_in(model, wanted.name, {"Sigmoid": None}))
+
+
+def _shown(wanted: Sequence[Wanted], matches: Sequence[Match], outputs: Collection[str]) -> tuple[Match, ...]:
+    """Return the matches with those inside hidden from metrics, where there are outputs among them to judge by."""
+    if not any(each.name in outputs for each in wanted):
+        return tuple(matches)
+    pairs = zip(wanted, matches, strict=True)
+    return tuple(replace(match, shown=each.name in outputs) for each, match in pairs)
 
 
 def _final_axis(model: onnx.ModelProto, name: str, rank: int) -> int | None:

@@ -147,6 +147,15 @@ def test_a_teacher_that_does_not_fit_is_refused_with_both_shapes(
     assert "nothing.onnx" in line
 
 
+def test_what_the_data_cannot_give_is_left_out_and_said(cli, net, unlabelled, tmp_path):
+    done = cli("train", net(), "--data", unlabelled, "--run", tmp_path / "run", *SHORT, "--teacher", "self")
+    assert done.returncode == 0, done.stderr
+    assert (
+        "hold no targets (y_train, y_test): cross-entropy is left out, only the teacher is learned"
+        in done.stderr
+    )
+
+
 @pytest.mark.parametrize(
     ("given", "code", "message"),
     [
@@ -176,6 +185,7 @@ def test_a_teacher_that_does_not_fit_is_refused_with_both_shapes(
             2,
             "the temperature is given twice",
         ),
+        (("--loss", "output", "--teacher", "self"), 2, "'output' is one number for a batch"),
         (("--metric", "accuracy"), 2, "metric 'accuracy' cannot be computed for the loss 'distill'"),
     ],
 )
@@ -253,6 +263,7 @@ def test_an_inner_tensor_keeps_its_channels(cli, net, unlabelled, tmp_path):
     done = cli("train", net(), "--data", unlabelled, "--run", run, *SHORT, *more)
     assert done.returncode == 0, done.stderr
     assert "'d' [12, 4, 4] as numbers, weight 0.5" in done.stderr
+    assert result_of(run)["metric"]["name"] == "agreement", "of the output, not of what is inside"
     assert "the channels of 'd' stay: the teacher's are compared with them" in done.stderr
     sizes = {t.name: tuple(t.dims) for t in onnx.load(run / "compact.onnx").graph.initializer}
     assert sizes["w2"][0] == 12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,20 @@ def test_a_teacher_that_is_met_costs_nothing_and_classes_may_be_of_any_number() 
     assert judged.prediction is not None
     assert judged.prediction.argmax(axis=1).tolist() == [0, 2]
     assert np.asarray(judged.target).tolist() == [0, 2]
+
+
+def test_metrics_see_what_is_shown() -> None:
+    """A tensor inside counts in the loss, and is no output to judge by."""
+    outputs = [np.array([[2.0, 1.0]]), np.array([[5.0, 7.0]])]
+    targets = {"teacher.0": outputs[0], "teacher.1": outputs[1] + 1}
+    for hidden in (0, 1):
+        matches = [Match(1), Match()]
+        matches[hidden] = replace(matches[hidden], shown=False)
+        loss = Distill(matches=tuple(matches))
+        judged = loss.judge(outputs, targets, 1)
+        assert judged.losses == 1.0
+        assert loss.metric == ("relative-error", "agreement")[hidden]
+        np.testing.assert_array_equal(np.asarray(judged.prediction), outputs[1 - hidden])
 
 
 def test_a_loss_of_whole_batches_has_no_teacher_beside_it() -> None:
