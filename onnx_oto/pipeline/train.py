@@ -261,6 +261,11 @@ def _settled_by_start(
     resolved = options.resolved(None if start is None else start.start, normed=ready.normed)
     if start is not None:
         say(f"{start.told()}; {set_by_start(options, resolved)}")
+        if start.start == "scratch" and ready.aim.teacher == "self" and options.teacher is None:
+            say(
+                "warning: a model that was not trained learns nothing from itself: give targets, or --teacher FILE "
+                "(--from trained, if it was)"
+            )
     if resolved.from_ == "trained" and not ready.normed:
         for sentence in told_bare(ready.opened, ready.preparation.spec.trainable):
             say(sentence)

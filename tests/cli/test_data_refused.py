@@ -22,7 +22,7 @@ def write(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "arguments", "message"),
     [
-        (5, ["x.npy"], "'y_train' is missing: the loss needs a target"),
+        (5, ["x.npy", "--teacher", "none"], "'y_train' is missing: the loss needs a target"),
         (
             5,
             ["d.csv", "--label", "kind"],

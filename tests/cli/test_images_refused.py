@@ -60,7 +60,7 @@ def folder(models: Callable[..., onnx.ModelProto], tmp_path_factory: pytest.Temp
         (2, ["fixed", "good", "--test-share", "0.5"], "of their own: leave it out"),
         (5, ["fixed", "other"], "val/d' is a class without a folder in the training data, which have 3: 'a', 'b', 'c'"),
         (5, ["fixed", "more"], "has 4 folders of classes, the model has 3 classes: move the others away"),
-        (5, ["fixed", "flat"], "has images without labels, and the loss needs a target"),
+        (5, ["fixed", "flat", "--teacher", "none"], "has images without labels, and the loss needs a target"),
         (5, ["fixed", "good", "--loss", "mse"], "has a folder for each class, and the loss reads numbers"),
         (5, ["fixed", "pairs"], "HR/3.jpg' has no partner in '"),
     ],
