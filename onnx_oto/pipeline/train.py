@@ -206,6 +206,8 @@ def _fit(
             start = None
         else:
             start = going.enter(folder, session, optimizer, selection.parts)
+            if going.checkpoint is None:
+                forget(folder)  # nothing says that they are of this model and these data
         settled = _settled(ready, session, folder, start)
         record.write(folder, **settled)
         keeper = Keeper(
