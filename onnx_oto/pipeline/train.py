@@ -269,7 +269,7 @@ def _settled_by_start(
                 "(--from trained, if it was)"
             )
     if resolved.from_ == "trained" and not ready.normed:
-        for sentence in told_bare(ready.opened, ready.preparation.spec.trainable):
+        for sentence in told_bare(ready.opened, ready.preparation.spec.trainable, ready.aim.outputs):
             say(sentence)
     is_own = isinstance(record.settings, TrainOptions)
     return resolved, replace(record, settings=resolved) if is_own else record
