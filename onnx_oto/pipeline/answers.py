@@ -93,11 +93,11 @@ def _written(source: Source, teacher: Teacher, split: str, folder: RunFolder, sa
     """Return the file with the answers for a split, filled unless it is there; None where there is no room."""
     width = sum(int(np.prod(shape, dtype=np.int64)) for shape in teacher.shapes)
     size = 4 * width * len(source)
+    if _is_whole(folder.path / ANSWERS[split], (len(source), width)):
+        return folder.place(ANSWERS[split])
     if size > min(MOST_BYTES, SHARE_OF_DISK * shutil.disk_usage(folder.path).free):
         return None
     place = folder.place(ANSWERS[split])
-    if _is_whole(place, (len(source), width)):
-        return place
     try:
         with storing(place), replacing(place) as file:
             _fill(file, source, teacher, width)

@@ -30,6 +30,9 @@ from onnx_oto.training.records import cut_back
 FREE = ("limit_memory", "limit_time", "skip_latency", "python", "threads", "checkpoint_minutes", "loaders")
 """Settings that no step depends on: they may change when a run goes on."""
 
+OWN = ("table", "cache")
+"""Paths of what runs write themselves, and others besides."""
+
 SETTLED = ("shards", "backend", "teacher_scale", "from_")
 """Settings that a run decides for itself where they are left open."""
 
@@ -60,12 +63,11 @@ def stamp(
     dataset: data.Dataset,
 ) -> Stamp:
     """Return the stamp of a run, its settings as they are. Raises StorageError."""
-    named = {name: value for name, value in _paths(options).items() if name != "table"}
     return Stamp(
         _settings(options),
         identity.of_model(path),
         {**identity.of_path(source), **identity.of_dataset(dataset)},
-        {name: facts for name, value in named.items() if (facts := identity.of_path(value))},
+        {name: facts for name, value in files_named(options).items() if (facts := identity.of_path(value))},
         _versions(),
     )
 
@@ -154,6 +156,11 @@ class Going:
     def leave_behind(self, folder: RunFolder) -> None:
         """Forget that the run diverged, once a checkpoint holds how it goes on."""
         (folder.path / LAST_GOOD).unlink(missing_ok=True)
+
+
+def files_named(options: TrainOptions) -> dict[str, PurePath]:
+    """Return the files that settings name for a run to read, by the names of the settings."""
+    return {name: value for name, value in _paths(options).items() if name not in OWN}
 
 
 def _settings(options: TrainOptions) -> dict[str, Any]:

@@ -17,11 +17,13 @@ import numpy as np
 from onnx_oto import data
 from onnx_oto.errors import StorageError
 from onnx_oto.model.files.loading import stored_files
+from onnx_oto.pipeline.folder import FILES, LOCK, MANIFEST, UNPACKED
 
 WHOLE_BYTES = 1 << 26
 WRITTEN = "they were written since"
 _SAMPLES = 16
 _BLOCK = 1 << 20
+_OF_RUNS = frozenset((*FILES, MANIFEST, LOCK))
 
 Facts = dict[str, Any]
 
@@ -90,9 +92,12 @@ def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """Return all files of a folder and those in it, in the order of their names."""
+    """Return all files of a folder and those in it, in the order of their names; those of runs are no data."""
     found: list[Path] = []
     for root, folders, names in os.walk(folder):
+        if MANIFEST in names or LOCK in names:
+            names = sorted({*names} - _OF_RUNS)
+            folders[:] = [name for name in folders if name != UNPACKED]
         folders.sort()
         found.extend(Path(root, name) for name in sorted(names) if os.path.isfile(os.path.join(root, name)))
     return found

@@ -28,6 +28,7 @@ from onnx_oto.model.graph.node import opset_of
 from onnx_oto.model.graph.tensors import to_array
 from onnx_oto.model.normal.serving import Serving
 from onnx_oto.model.normal.widen import HALVES, in_float32, uses
+from onnx_oto.model.view import Graph
 from onnx_oto.pipeline.finishing import batch_size, served_lean, with_weights
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.runtime.comparing import Feeding, Verdict, compare
@@ -70,10 +71,13 @@ class Norms:
         return folded(self.layers, {**self.values, **weights}) if self.layers and weights else dict(weights)
 
 
-def norms_for(opened: Opened, trained: Collection[str]) -> tuple[Norms, tuple[str, ...]]:
+def norms_for(
+    opened: Opened, trained: Collection[str], outputs: Sequence[str]
+) -> tuple[Norms, tuple[str, ...]]:
     """Return the norms that can be put back, not calibrated, and sentences that say where.
 
-    Raises UnsupportedError where there are none.
+    outputs: tensors that the loss reads; layers that these do not need are left as they are. Raises UnsupportedError
+    where there are none.
     """
     name = opened.path.name
     opset = opset_of(opened.model)
@@ -82,7 +86,7 @@ def norms_for(opened: Opened, trained: Collection[str]) -> tuple[Norms, tuple[st
             f"'{name}' uses opset {opset}, batch-norm put-back needs {FIRST_OPSET}: convert it with "
             "onnx.version_converter, or leave --batch-norm out"
         )
-    layers, left = _bare(opened, trained)
+    layers, left = _bare(opened, trained, outputs)
     others = _listed(left)
     if not layers:
         raise UnsupportedError(
@@ -95,20 +99,35 @@ def norms_for(opened: Opened, trained: Collection[str]) -> tuple[Norms, tuple[st
     return Norms(layers), (f"a BatchNormalization is put back behind {first} for training{apart}",)
 
 
-def told_bare(opened: Opened, trained: Collection[str]) -> tuple[str, ...]:
+def told_bare(opened: Opened, trained: Collection[str], outputs: Sequence[str]) -> tuple[str, ...]:
     """Return a sentence for whoever brings a trained model without norms, none if none can be put back."""
-    if opset_of(opened.model) < FIRST_OPSET or not (count := len(_bare(opened, trained)[0])):
+    if opset_of(opened.model) < FIRST_OPSET or not (count := len(_bare(opened, trained, outputs)[0])):
         return ()
     what = "1 layer has a bias and no norm" if count == 1 else f"{count} layers have a bias and no norm"
     return (f"{what}: if an exporter folded norms away, --batch-norm put-back trains with them",)
 
 
-def _bare(opened: Opened, trained: Collection[str]) -> tuple[tuple[Layer, ...], Counter[str]]:
+def _bare(
+    opened: Opened, trained: Collection[str], outputs: Sequence[str]
+) -> tuple[tuple[Layer, ...], Counter[str]]:
     graph = opened.analysis.graph
-    known = [each for each in trained if each in graph.initializers]
+    needed = _needed(graph, outputs)
+    known = [each for each in trained if each in graph.initializers and each in needed]
     sizes = {each: int(np.prod(graph.initializers[each].dims, dtype=np.int64)) for each in known}
     tied = {each for tie in opened.origins.tied(sizes) for each in tie.names}
     return layers_without_norm(graph, known, tied)
+
+
+def _needed(graph: Graph, outputs: Sequence[str]) -> set[str]:
+    """Return the names of all tensors from which these are computed, initializers and inputs too."""
+    waiting, seen = list(outputs), set(outputs)
+    while waiting:
+        node = graph.producer.get(waiting.pop())
+        if node is not None:
+            new = {each for each in (*node.inputs, *node.captured) if each} - seen
+            seen |= new
+            waiting.extend(new)
+    return seen
 
 
 def _listed(left: Counter[str]) -> str:

@@ -106,9 +106,11 @@ def make_ready(
     opened, aim = keeping(opened, aim, options)
     if aim.kept:
         say(f"the channels of {', '.join(map(repr, aim.kept))} stay: the teacher's are compared with them")
-    norms, told = norms_for(opened, names) if options.batch_norm == "put-back" else (Norms(), ())
-    for sentence in told:
-        say(sentence)
+    norms = Norms()
+    if options.batch_norm == "put-back":
+        norms, told = norms_for(opened, names, aim.outputs)
+        for sentence in told:
+            say(sentence)
     preparation = _prepared(opened, served, names, aim, options, backend, opening)
     require_trainable(preparation.refusals)
     if opening is None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from onnx_oto.errors import StorageError, UsageError
 from onnx_oto.pipeline.demo import embedded
 from onnx_oto.pipeline.folder import BEFORE, CHECKPOINT, LAST_GOOD, RESULT, SETTINGS, RunFolder, reclaim
-from onnx_oto.pipeline.going_on import SETTLED, Going
+from onnx_oto.pipeline.going_on import SETTLED, Going, files_named
 from onnx_oto.pipeline.options import DemoOptions, TrainOptions
 from onnx_oto.pipeline.preparing import Say
 from onnx_oto.pipeline.recording import Record
@@ -93,6 +93,7 @@ def _begun(folder: RunFolder, options: ResumeOptions) -> Iterator[tuple[Begun, R
     settings = settings.resolved()
     anew = tuple(name.upper() for name in _READ if name not in reads)
     read = {name: path for name, path in zip(_READ, (model, source), strict=True) if name in reads}
+    _require_files(settings, place)
     yield Begun(model, source, settings), Record(folder.holds.verb, settings, read, anew)
 
 
@@ -119,6 +120,17 @@ def _path(name: str, moved: PathLike | None, reads: dict[str, Path]) -> Path:
             f"the {name} of the run is not at '{reads[name]}' any more: say where with --{name}"
         )
     return reads[name]
+
+
+def _require_files(options: TrainOptions, place: Path) -> None:
+    """Raise StorageError for a file that a setting names and that has moved: run.toml says where it is."""
+    for name, path in files_named(options).items():
+        if not os.path.lexists(path):
+            key = name.replace("_", "-")
+            raise StorageError(
+                f"the file of --{key} is not at '{path}' any more: put it back, or write where it is as {key} in "
+                f"'{place}'"
+            )
 
 
 def _read(place: Path, verb: str, kind: type[Kind]) -> tuple[Kind, dict[str, Path]]:

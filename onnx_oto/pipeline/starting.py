@@ -125,6 +125,8 @@ def find_start(
             witness = by_labels(run(), samples, loss, providers)
             if witness.trained and excess is not None and excess <= 0:
                 witness = by_labels(run(), samples, loss, providers, others())
+        elif not loss.per_sample:
+            witness = Witness(None, f"the loss {loss.name!r} says nothing of single samples")
         else:
             witness = by_spread(run(), others(), _drawn(source, FEW, seed))
     except TROUBLES as error:

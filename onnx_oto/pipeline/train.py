@@ -206,6 +206,8 @@ def _fit(
             start = None
         else:
             start = going.enter(folder, session, optimizer, selection.parts)
+            if going.checkpoint is None:
+                forget(folder)  # nothing says that they are of this model and these data
         settled = _settled(ready, session, folder, start)
         record.write(folder, **settled)
         keeper = Keeper(
@@ -267,7 +269,7 @@ def _settled_by_start(
                 "(--from trained, if it was)"
             )
     if resolved.from_ == "trained" and not ready.normed:
-        for sentence in told_bare(ready.opened, ready.preparation.spec.trainable):
+        for sentence in told_bare(ready.opened, ready.preparation.spec.trainable, ready.aim.outputs):
             say(sentence)
     is_own = isinstance(record.settings, TrainOptions)
     return resolved, replace(record, settings=resolved) if is_own else record

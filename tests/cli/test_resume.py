@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from onnx_oto.training import load_checkpoint
 
@@ -219,6 +220,64 @@ def test_other_settings(left, old, new, text):
     assert old in place.read_text()
     place.write_text(place.read_text().replace(old, new))
     assert text in refusal(left, 2)
+
+
+def test_files_that_settings_name(inputs, tmp_path):
+    """A teacher that has moved; a folder that other runs unpack into, and runs among the data, are no other data."""
+    folder = tmp_path / "copy"
+    shutil.copytree(inputs, folder)
+    for each in ("cache", "data"):
+        (folder / each).mkdir()
+    (folder / "cache/before.npy").write_text("of another run")
+    (folder / "spots.npz").rename(folder / "data/spots.npz")
+    shutil.copy(folder / "tiny.onnx", folder / "teacher.onnx")
+    more = ["--teacher", "teacher.onnx", "--cache", "cache", "--lr", "0.01", *RUN]
+    words = ["train", "tiny.onnx", "--data", "data/spots.npz", "--run", "run", *more]
+    code = STOP.format(call=4, what="os.kill(os.getpid(), signal.SIGKILL)")
+    assert oto(*words, at=folder, code=code).returncode == -9
+    (folder / "cache/later.npy").write_text("of another run")
+    (folder / "teacher.onnx").rename(folder / "moved.onnx")
+    line = refusal(folder, 8)
+    assert (
+        "the file of --teacher is not at 'run/../teacher.onnx' any more: put it back, or write where" in line
+    )
+    place = folder / "run/run.toml"
+    place.write_text(place.read_text().replace("../teacher.onnx", "../moved.onnx"))
+    done = oto("resume", "run", at=folder)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_a_teacher_said_is_asked_again_where_no_checkpoint_says_of_what_it_was(inputs, tmp_path):
+    """Killed before the first checkpoint; then the data are other ones."""
+    folder = tmp_path / "copy"
+    shutil.copytree(inputs, folder)
+    words = ["train", "tiny.onnx", "--data", "spots.npz", "--loss", "distill", *RUN]
+    kill = "import os, signal\nimport onnx_oto.training.keeping as k\n"
+    kill += "k.Keeper.save = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
+    kill += "from onnx_oto.cli import main\nmain()"
+    assert oto(*words, "--run", "run", at=folder, code=kill).returncode == -9
+    assert (folder / "run/teacher-train.npy").exists()
+    arrays = dict(np.load(folder / "spots.npz"))
+    np.savez(folder / "spots.npz", **{**arrays, "x_train": arrays["x_train"][::-1]})
+    assert oto("resume", "run", at=folder).returncode == 0
+    done = oto(*words, "--run", "whole", "--overwrite", at=folder)
+    assert done.returncode == 0, done.stderr
+    assert same(folder)
+
+
+def test_a_run_among_its_data(model, tmp_path):
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for label in "abc":
+            (tmp_path / "data" / split / label).mkdir(parents=True)
+            for number in range(11):
+                pixels = rng.integers(0, 256, (8, 8), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "data" / split / label / f"{number}.png")
+    code = STOP.format(call=4, what="os.kill(os.getpid(), signal.SIGKILL)")
+    words = ["train", str(model), "--data", "data", "--run", "data/run", *RUN]
+    assert oto(*words, at=tmp_path, code=code).returncode == -9
+    done = oto("resume", "data/run", at=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_file_of_somebody_else(left):

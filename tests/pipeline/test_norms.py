@@ -170,6 +170,30 @@ def test_it_goes_with_a_teacher(tmp_path, images):
     assert any(text.startswith("the norms put back are folded in again") for text in said)
 
 
+def test_layers_that_the_loss_does_not_need_are_left_as_they_are(tmp_path):
+    """Data have nothing for an input that only they read."""
+    text = TEXT.replace("x) => (float[N,3] y)", "x, float[N,4] z) => (float[N,3] y, float[N,2] o)")
+    text = text.replace("float[3] b4>", "float[3] b4, float[4,5] w5, float[5] b5, float[5,2] w6>")
+    text = text.replace(
+        "    y = Gemm", "    h = Gemm(z, w5, b5)\n    i = Relu(h)\n    o = MatMul(i, w6)\n    y = Gemm"
+    )
+    model, said, rng = saved(tmp_path, build(text)), [], np.random.default_rng(0)
+    x = {
+        f"x_{split}__x": rng.random((count, 1, 8, 8), np.float32)
+        for split, count in [("train", 32), ("test", 8)]
+    }
+    np.savez(tmp_path / "unlabelled.npz", **x)
+    options = TrainOptions(
+        **{**SHORT, "epochs": 2, "lr": 0.001}, loss="distill", model_output="y", optimizer="dense"
+    )
+    train(model, tmp_path / "unlabelled.npz", tmp_path / "run", options, say=said.append)
+    line = next(each for each in said if "is put back" in each)
+    assert "'Conv_0' and 2 more layers for training" in line
+    assert "1 that do not train" in line
+    before, after = values(model), values(tmp_path / "run" / "trained.onnx")
+    assert all(np.array_equal(before[name], after[name]) for name in ("w5", "b5", "w6"))
+
+
 def test_who_brings_a_trained_model_without_norms_is_told(tmp_path, images):
     hint = "3 layers have a bias and no norm: if an exporter folded norms away, --batch-norm put-back trains with them"
     short = {"epochs": 1, "batch": 16, "shards": 1, "lr": 0.01, "optimizer": "dense"}

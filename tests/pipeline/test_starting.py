@@ -14,6 +14,7 @@ from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.start_options import SCRATCH, TRAINED, TRAINED_PLAIN, Pace
 from onnx_oto.pipeline.starting import Witness, by_labels, by_spread, set_by_start, spread, verdict
 from onnx_oto.pipeline.train import train
+from tests.contract.builder import build
 
 
 class Points:
@@ -199,3 +200,25 @@ def test_a_trained_model_is_recognised(model, data, tmp_path):
     assert "the model comes trained: " in sentence
     values = [numpy_helper.to_array(t) for t in onnx.load(trained).graph.initializer]
     assert all(np.isfinite(value).all() for value in values)
+
+
+def test_a_loss_that_is_one_number_for_a_batch_leaves_it_to_the_weights(tmp_path):
+    text = """g (float[N,4] x, float[N,1] t) => (float l) <float[4,16] w1, float[16] b1, float[16,1] w2> {
+        h = Gemm(x, w1, b1)
+        r = Relu(h)
+        y = MatMul(r, w2)
+        d = Sub(y, t)
+        s = Mul(d, d)
+        l = ReduceMean<keepdims=0>(s)
+    }"""
+    onnx.save(build(text), tmp_path / "loss.onnx")
+    rng, arrays = np.random.default_rng(0), {}
+    for split, count in (("train", 64), ("test", 16)):
+        x = rng.random((count, 4), np.float32)
+        arrays |= {f"x_{split}__x": x, f"x_{split}__t": x.sum(1, keepdims=True)}
+    np.savez(tmp_path / "data.npz", **arrays)
+    said: list[str] = []
+    options = TrainOptions(epochs=2, batch=16, shards=1, loss="output", lr=0.01, skip_latency=True)
+    train(tmp_path / "loss.onnx", tmp_path / "data.npz", tmp_path / "run", options, say=said.append)
+    line = next(each for each in said if each.startswith("the model comes "))
+    assert "the loss 'output' says nothing of single samples" in line or "too small to tell" in line
