@@ -19,7 +19,7 @@ from rich.progress import Progress as Bar
 
 from onnx_oto.cli.screen import console
 from onnx_oto.cli.streams import PROGRESS
-from onnx_oto.cli.text import shown
+from onnx_oto.cli.text import lasting, shown
 from onnx_oto.training import EpochEnded, Event, Kept, Skipped, Started, Stepped
 
 WIDE_BAR, BAR = 110, 72
@@ -91,7 +91,7 @@ class Progress:
             self._bar.update(self._task, completed=event.step, figures=figures, loss=loss)
         elif time.perf_counter() - self._spoke >= self._every and event.step < event.total:
             left = self._pace.left(event.step, event.total, time.perf_counter())
-            self.say(f"step {event.step} of {event.total}: {figures}, about {left:.0f} s left")
+            self.say(f"step {event.step} of {event.total}: {figures}, about {lasting(left)} left")
 
 
 def _columns(width: int) -> list[ProgressColumn]:
@@ -129,7 +129,7 @@ def _epoch_line(event: EpochEnded) -> str:
     goal = "" if event.target is None else f" of {event.target}"
     left = event.total - event.step
     eta = event.seconds * left / max(event.step / event.epoch, 1)
-    remaining = f", about {eta:.0f} s left" if left else ""
+    remaining = f", about {lasting(eta)} left" if left else ""
     if event.waited > max(MOST_WAITED * event.seconds, LEAST_WAITED):
         remaining += f"; {event.waited / event.seconds:.0%} of it waiting for data, see --loaders"
     return (

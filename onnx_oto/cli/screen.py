@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from onnx_oto.cli.streams import PROGRESS, RESULTS, Stream
-from onnx_oto.cli.text import shown
+from onnx_oto.cli.text import lasting, shown
 
 if TYPE_CHECKING:  # what is printed; looking at a model loads nothing that runs or trains one
     from onnx_oto.pipeline.benching import Benched
@@ -93,7 +93,7 @@ def print_trained(result: Trained, gain: Gain) -> None:
     target = "" if result.target is None else f", target {result.target:.1%}"
     more = f"; {result.besides} of them were zero besides those that were chosen" if result.besides else ""
     print_line(
-        f"groups zeroed and removed: {summary.removed} of {summary.prunable} ({result.achieved:.1%}{target}){more}"
+        f"groups zeroed and removed: {summary.removed:,} of {summary.prunable:,} ({result.achieved:.1%}{target}){more}"
     )
     for budget, cost in result.costs():
         kept = "kept" if cost <= budget.most else "MISSED"
@@ -102,7 +102,7 @@ def print_trained(result: Trained, gain: Gain) -> None:
             told = f"{cost / budget.full:.1%} of the latency ({latency.compact.text} of {latency.full.text})"
         print_line(f"budget {kept}: {told}, asked for {budget.asked}")
     print_verdict(summary.verdict)
-    print_line(f"compact model: {result.run / COMPACT}   ({result.seconds:.0f} s in all)")
+    print_line(f"compact model: {result.run / COMPACT}   ({lasting(result.seconds)} in all)")
 
 
 def announce(plan: Plan) -> None:
@@ -120,7 +120,7 @@ def print_pruned(result: Pruned, output: Path) -> None:
             print_line(sentence)
     _print_changes(_change_rows(result.summary))
     _print_latency_notes(result.summary)
-    print_line(f"channels removed: {result.summary.removed} of {result.summary.prunable} prunable")
+    print_line(f"channels removed: {result.summary.removed:,} of {result.summary.prunable:,} prunable")
     change = result.summary.verdict.original
     print_verdict(result.summary.verdict)
     if change is not None:
@@ -247,19 +247,20 @@ def _change_rows(summary: Summary) -> list[Row]:
         ("file size", *_figures(summary.size, " bytes")),
     ]
     if isinstance(latency := summary.latency, Latencies):
-        rows.append((_where(latency), latency.full.text, latency.compact.text, _times(latency)))
+        rows.append(("latency", latency.full.text, latency.compact.text, _times(latency)))
     return rows
 
 
 def _print_latency_notes(summary: Summary) -> None:
-    """Print at which sizes latency was measured where MACs were counted at others, or why it was not; warnings too."""
+    """Print what latency was measured in, at which sizes where those of MACs are others, or why not; warnings too."""
     from onnx_oto.runtime.timing import Untimed
 
     latency = summary.latency
     if isinstance(latency, Untimed):
         print_line(f"latency: not measured: {latency.reason}")
-    elif latency is not None and any(summary.macs_at.get(name) != size for name, size in latency.at.items()):
-        print_line(f"latency was measured at {_listed(latency.at)}")
+    elif latency is not None:
+        others = any(summary.macs_at.get(name) != size for name, size in latency.at.items())
+        print_line(f"latency in {_where(latency)}" + (f", at {_listed(latency.at)}" if others else ""))
     for warning in summary.warnings:
         console(PROGRESS).print(shown(f"warning: {warning}"))
 
@@ -282,7 +283,7 @@ def _print_changes(rows: list[Row], original: Mapping[str, str] | None = None) -
         out.print(table)
         return
     for name, full, compact, kept in rows:
-        before = f"{original[name]} -> " if original and name in original else ""
+        before = f"{original[name]} as it was brought, " if original and name in original else ""
         print_line(f"{name}: {before}{full} -> {compact}" + (f" ({kept})" if kept else ""))
 
 
@@ -303,7 +304,7 @@ def _where(latency: Latencies) -> str:
     """Return what latency was measured in."""
     threads = f"{latency.threads} thread" + "s" * (latency.threads != 1)
     batch = "" if latency.batch is None else f", batch {latency.batch}"
-    return f"latency ({latency.runtime}, {threads}{batch})"
+    return f"{latency.runtime}, {threads}{batch}"
 
 
 def _times(latency: Latencies) -> str:

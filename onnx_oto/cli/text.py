@@ -30,6 +30,17 @@ def shown(text: str) -> str:
     return _cut(LONG_WORD.sub(lambda word: _cut(word[0], MOST_WORD), line), MOST_LINE)
 
 
+def lasting(seconds: float) -> str:
+    """Return how long something takes, as people say it.
+
+    >>> lasting(11.2), lasting(283), lasting(30_000)
+    ('11 s', '5 min', '8.3 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def _visible(char: str) -> str:
     if char.isprintable() and not UNSEEN.match(char):
         return char

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     Place("model"),
     Place(
         "data",
-        "npz file with x_train, y_train, x_test, y_test, or other kinds (docs/data.md).",
+        "A folder of images, or with one for each class; an npz file (x_train, y_train, x_test, y_test); a table, "
+        "text, or package.module:function. Labels may be left out where the model is trained. See docs/data.md.",
         kind=SOURCE,
     ),
     Place("run", "Folder for everything written."),
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 def train_command(options: TrainOptions, *, as_json: bool, model: Path, data: Path, run: Path) -> None:
     """Train once, with groups driven to exactly zero; compact; verify; measure.
 
+    Most runs need --data, --run, and --sparsity or --macs; what else was decided is said before the first step.
     Writes trained.onnx, compact.onnx, metrics.jsonl, result.json, run.toml and a checkpoint to the folder of --run.
     """
     from onnx_oto.pipeline.train import train

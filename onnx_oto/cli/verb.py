@@ -20,6 +20,7 @@ from onnx_oto.settings.base import flat, gathered
 from onnx_oto.settings.declare import About
 from onnx_oto.settings.files import read_settings
 from onnx_oto.settings.kinds import PATH, Kind, kind_of
+from onnx_oto.settings.topics import GENERAL, TOPICS
 
 HELP = ["-h", "--help"]
 CONFIG = Setting(
@@ -73,9 +74,30 @@ class Verb(click.Command):
             self.params.extend(self._make())
         return super().get_params(ctx)
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options under the headings of their topics."""
+        shown: dict[str, list[tuple[str, str]]] = {topic: [] for topic in TOPICS}
+        options = [each for each in self.get_params(ctx) if isinstance(each, click.Option)]
+        for each in sorted(options, key=_is_moved):
+            if (record := each.get_help_record(ctx)) is not None:
+                shown[_topic(each)].append(record)
+        for topic, records in shown.items():
+            if records:
+                with formatter.section(topic):
+                    formatter.write_dl(records)
+
     def get_help_option_names(self, ctx: click.Context) -> list[str]:
         """Return the flags that ask for help, whatever context it is asked in."""
         return HELP
+
+
+def _topic(option: click.Option) -> str:
+    return option.setting.topic if isinstance(option, SettingOption) else GENERAL
+
+
+def _is_moved(option: click.Option) -> bool:
+    """Return whether an option stands under another topic than its class: behind what is at home there."""
+    return isinstance(option, SettingOption) and option.setting.topic != option.setting.section
 
 
 def verb(name: str, settings: type[Settings], *places: Place) -> Callable[[Callable[..., None]], Verb]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from onnx_oto.settings import Settings, setting
+from onnx_oto.settings import Settings, setting, topics
 from onnx_oto.settings.checks import not_negative, share, share_above_zero
 
 if TYPE_CHECKING:
@@ -16,32 +16,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentOptions(Settings):
+class AugmentOptions(Settings, topic=topics.AUGMENTATION):
     """Random changes of training samples, the same ones for a seed."""
 
-    flip: bool = setting(False, "Augment: mirror half of the images.")
-    crop: int = setting(0, "Augment: shift images by up to this many pixels.", check=not_negative)
+    flip: bool = setting(False, "Mirror half of the images.")
+    crop: int = setting(0, "Shift images by up to this many pixels.", check=not_negative)
     zoom: float = setting(
         1.0,
-        "Augment: enlarge a random part of at least this share of the area to the size of the image.",
+        "Enlarge a random part of at least this share of the area to the size of the image.",
         check=share_above_zero,
         shown="1, the whole",
     )
-    cutout: int = setting(
-        0, "Augment: blank a square with sides of so many pixels, anywhere.", check=not_negative
-    )
+    cutout: int = setting(0, "Blank a square with sides of so many pixels, anywhere.", check=not_negative)
     brightness: float = setting(
-        0.0, "Augment: change brightness by a factor that is up to this much off 1.", check=share
+        0.0, "Change brightness by a factor that is up to this much off 1.", check=share
     )
-    contrast: float = setting(
-        0.0, "Augment: change contrast by a factor that is up to this much off 1.", check=share
-    )
+    contrast: float = setting(0.0, "Change contrast by a factor that is up to this much off 1.", check=share)
     saturation: float = setting(
-        0.0, "Augment: change saturation by a factor that is up to this much off 1.", check=share
+        0.0, "Change saturation by a factor that is up to this much off 1.", check=share
     )
     mixup: float = setting(
         0.0,
-        "Augment: mix pairs of samples and their targets, by shares from the distribution Beta(X, X); 0.2 is usual.",
+        "Mix pairs of samples and their targets, by shares from the distribution Beta(X, X); 0.2 is usual.",
         check=not_negative,
     )
 

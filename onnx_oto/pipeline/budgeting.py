@@ -252,7 +252,7 @@ class Plan:
     """A choice, and what will be left of the model.
 
     costs: what is told of in any case, parameters and MACs. zeros: groups that go and are zero already; zeros_kept:
-    groups that are zero and stay.
+    groups that are zero and stay. drawn: whether the choice is a random one, of as much as will go: scores will choose.
     """
 
     choice: Choice
@@ -261,6 +261,7 @@ class Plan:
     zeros: int
     zeros_kept: int
     rounding: Rounding
+    drawn: bool = False
 
     def sentences(self) -> Iterator[str]:
         """Yield what a person should know before the start."""
@@ -269,7 +270,12 @@ class Plan:
         stay = " and ".join(each.told(each.cost(choice.drop)) for each in self.costs)
         widths = f"; widths keep multiples of {self.rounding.block}" if self.rounding.block > 1 else ""
         groups = f"{choice.dropped:,} of {choice.prunable:,} groups go ({choice.share:.1%}{zeros})"
-        yield f"plan: {groups}; {stay} stay{widths}"
+        if not self.drawn:
+            yield f"plan: {groups}; {stay} stay{widths}"
+        elif choice.wanted is not None:
+            yield f"plan: {groups}; drawn at random they leave {stay}{widths}"
+        else:
+            yield f"plan: as many groups go as the budget needs; drawn at random {groups} and leave {stay}{widths}"
         for each in self.budgets:
             yield f"budget: {each.told(each.cost(choice.drop))} of at most {shown(each.name, each.most)}"
         if choice.wanted is not None and choice.dropped != choice.wanted:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from onnx_oto.errors import UsageError
 from onnx_oto.pipeline.running_options import CompactOptions, PathLike
-from onnx_oto.settings import Settings, setting
+from onnx_oto.settings import Settings, setting, topics
 from onnx_oto.settings.amounts import EXAMPLES, amount, amount_limits
 from onnx_oto.settings.checks import at_least, at_most, not_negative, share, share_below_one, threads
 
@@ -43,7 +43,7 @@ def _budget(name: str, what: str) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WidthOptions(Settings):
+class WidthOptions(Settings, topic=topics.REMOVED):
     """Which widths are wanted; see `onnx_oto.zigs.widths`."""
 
     round_to: int | Literal["auto"] = setting(
@@ -56,7 +56,7 @@ class WidthOptions(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RankOptions(WidthOptions):
+class RankOptions(WidthOptions, topic=topics.REMOVED):
     """Which channels go first, without training."""
 
     by: str = setting("magnitude", "Score that channels are ranked by.", choices=_scores)
@@ -65,16 +65,18 @@ class RankOptions(WidthOptions):
         "Take the same share of every dimension, or rank channels over the whole model.",
         stands_for={"--global": "global"},
     )
-    seed: int = setting(0, "Seed of everything random.", check=not_negative)
+    seed: int = setting(0, "Seed of everything random.", check=not_negative, topic=topics.GENERAL)
 
 
 def min_keep_setting(default: float) -> Any:
     """Return the field of what every dimension keeps."""
-    return setting(default, "Share that every dimension keeps (scope global).", check=share)
+    return setting(
+        default, "Share that every dimension keeps (scope global).", check=share, topic=topics.REMOVED
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class BudgetOptions(CompactOptions, WidthOptions):
+class BudgetOptions(CompactOptions, WidthOptions, topic=topics.REMOVED):
     """How much is to go, and in what steps; see `onnx_oto.zigs.choose`."""
 
     sparsity: float | None = setting(

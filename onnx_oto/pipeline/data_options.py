@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from onnx_oto.pipeline.image_options import ImageOptions
 from onnx_oto.pipeline.running_options import PathLike
-from onnx_oto.settings import setting
+from onnx_oto.settings import setting, topics
 from onnx_oto.settings.checks import at_least, not_negative, share_below_one
 
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ def _is_part(value: float) -> str | None:
 def _default_test_share() -> str:
     from onnx_oto.data.splitting import DEFAULT_TEST_SHARE
 
-    return f"{DEFAULT_TEST_SHARE:g} where the data have no test samples"
+    return f"{DEFAULT_TEST_SHARE:g}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions(ImageOptions):
+class DataOptions(ImageOptions, topic=topics.DATA):
     """How data are opened."""
 
     val_share: float = setting(

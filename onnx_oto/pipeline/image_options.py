@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from onnx_oto.settings import Settings, setting
+from onnx_oto.settings import Settings, setting, topics
 from onnx_oto.settings.checks import at_least
 
 
@@ -16,7 +16,7 @@ def _default_patch() -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageOptions(Settings):
+class ImageOptions(Settings, topic=topics.DATA):
     """How images in files are read."""
 
     skip_bad_files: bool = setting(

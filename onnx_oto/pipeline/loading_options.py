@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from onnx_oto.errors import UsageError
-from onnx_oto.settings import Settings, setting
+from onnx_oto.settings import Settings, setting, topics
 from onnx_oto.settings.checks import at_most, not_negative
 
 
@@ -18,7 +18,7 @@ def _loaders(value: int) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoadingOptions(Settings):
+class LoadingOptions(Settings, topic=topics.LOSSES):
     """What samples count for, and how batches of them are made."""
 
     class_weights: tuple[float, ...] | Literal["balanced"] | None = setting(
@@ -31,8 +31,11 @@ class LoadingOptions(Settings):
         None,
         "Sequences are filled up with this number: batches are made of similar lengths and cut to them, and labels "
         "of what is filled up count for nothing.",
+        topic=topics.BATCHES,
     )
-    loaders: int = setting(1, "Threads that make batches ahead. The batches are the same.", check=_loaders)
+    loaders: int = setting(
+        1, "Threads that make batches ahead. The batches are the same.", check=_loaders, topic=topics.BATCHES
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

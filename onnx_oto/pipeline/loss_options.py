@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from onnx_oto.settings import Settings, setting
+from onnx_oto.settings import Settings, setting, topics
 from onnx_oto.settings.checks import all_finite, all_positive
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _metrics_told() -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossOptions(Settings):
+class LossOptions(Settings, topic=topics.LOSSES):
     """How a model is judged on data."""
 
     loss: str = setting(
@@ -70,17 +70,25 @@ class LossOptions(Settings):
         "Axis of an input that counts samples; the data have them first all the same (repeatable).",
         metavar="NAME:AXIS",
         shown="the one that is called so, or the first",
+        topic=topics.DATA,
     )
     set_input: Sequence[str] = setting(
         (),
         "Take this number for an input that the data do not hold (repeatable).",
         metavar="NAME:NUMBER",
         shown="0 for first states of recurrent layers",
+        topic=topics.DATA,
     )
     mean: tuple[float, ...] = setting(
-        (), "Subtract, one number or one per channel, after scaling to [0, 1].", check=all_finite
+        (),
+        "Subtracted from inputs, after scaling to [0, 1]: one number, or one per channel, as the model "
+        "was trained with.",
+        check=all_finite,
+        topic=topics.DATA,
     )
-    std: tuple[float, ...] = setting((), "Divide by, the same way.", check=all_positive)
+    std: tuple[float, ...] = setting(
+        (), "Divided by, in the same way.", check=all_positive, topic=topics.DATA
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from onnx_oto.settings import Settings, setting
+from onnx_oto.settings import Settings, setting, topics
 
 
 @dataclass(frozen=True, kw_only=True)
-class NormOptions(Settings):
+class NormOptions(Settings, topic=topics.STEP):
     """Whether layers train with a BatchNormalization that the exporter folded into them."""
 
     batch_norm: Literal["as-is", "put-back"] = setting(

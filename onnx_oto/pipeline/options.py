@@ -27,7 +27,7 @@ from onnx_oto.pipeline.running_options import CompactOptions, FeedOptions, Limit
 from onnx_oto.pipeline.selection_options import SelectionOptions
 from onnx_oto.pipeline.start_options import PLAN, Pace, Start, StartOptions
 from onnx_oto.pipeline.teacher_options import DISTILL, TeacherOptions
-from onnx_oto.settings import AnalysisOptions, Settings, setting
+from onnx_oto.settings import AnalysisOptions, Settings, setting, topics
 from onnx_oto.settings.base import Setting
 from onnx_oto.settings.checks import at_least, not_negative, positive, threads
 from onnx_oto.settings.declare import About
@@ -105,7 +105,7 @@ def _default_decays() -> str:
 
 def _method_settings() -> tuple[Setting, ...]:
     """Return what optimizers and directions state themselves, but for the weight decay, which most have."""
-    from onnx_oto.optim import options
+    from onnx_oto.optim import OPTIMIZERS, options
 
     found = []
     for each in options().values():
@@ -115,6 +115,7 @@ def _method_settings() -> tuple[Setting, ...]:
                 f"Of {', '.join(each.defaults)}: {each.text}",
                 choices=each.choices.__iter__ if each.choices else None,
                 shown="" if values <= {None, False} else str(values.pop()),
+                topic=topics.PLAN if each.defaults.keys() & OPTIMIZERS.keys() else topics.STEP,
             )
             found.append(Setting(each.name, kind_of(each.kind | None), about))
     return tuple(found)
@@ -212,14 +213,20 @@ class TrainOptions(
     """How to train. A default that depends on another setting is None until `resolved`."""
 
     epochs: int = setting(10, "Passes over the training data.", check=at_least(1))
-    batch: int = setting(64, "Samples per batch.", check=at_least(1))
-    lr: float | None = setting(None, "Largest learning rate.", check=positive, shown=_default_rates)
-    optimizer: str = setting("dhspg", "Drives groups to zero, or only trains (dense).", choices=_optimizers)
-    direction: str = setting("sgd", "Base method that the optimizer steps by.", choices=_directions)
-    weight_decay: float | None = setting(
-        None, "Weight decay of the base method.", check=not_negative, shown=_default_decays
+    batch: int = setting(64, "Samples per batch.", check=at_least(1), topic=topics.BATCHES)
+    lr: float | None = setting(
+        None, "Largest learning rate.", check=positive, shown=_default_rates, topic=topics.STEP
     )
-    decay_all: bool = setting(False, "Weight decay for norms and biases too.")
+    optimizer: str = setting(
+        "dhspg", "Drives groups to zero, or only trains (dense).", choices=_optimizers, topic=topics.PLAN
+    )
+    direction: str = setting(
+        "sgd", "Base method that the optimizer steps by.", choices=_directions, topic=topics.STEP
+    )
+    weight_decay: float | None = setting(
+        None, "Weight decay of the base method.", check=not_negative, shown=_default_decays, topic=topics.STEP
+    )
+    decay_all: bool = setting(False, "Weight decay for norms and biases too.", topic=topics.STEP)
     optimizer_options: Mapping[str, Any] = setting(
         {}, "What the optimizer and the base method state themselves.", entries=_method_settings
     )
@@ -227,29 +234,41 @@ class TrainOptions(
         (),
         "Parameters, or all that nodes of this name read, do not train; may be pruned all the same (repeatable).",
         metavar="PATTERN",
+        topic=topics.TRAINED,
     )
     also_train: Sequence[str] = setting(
-        (), "Train initializers that look like constants, too (repeatable).", metavar="PATTERN"
+        (),
+        "Train initializers that look like constants, too (repeatable).",
+        metavar="PATTERN",
+        topic=topics.TRAINED,
     )
-    accumulate: int = setting(1, "Batches per step, whose gradients are averaged.", check=at_least(1))
+    accumulate: int = setting(
+        1, "Batches per step, whose gradients are averaged.", check=at_least(1), topic=topics.BATCHES
+    )
     clip_norm: float | None = setting(
-        None, "Largest norm of the gradient; a longer one is scaled down.", check=positive
+        None, "Largest norm of the gradient; a longer one is scaled down.", check=positive, topic=topics.STEP
     )
     skip_bad_steps: int = setting(
         0,
         "How many steps may be left out because loss or gradient are not finite.",
         check=not_negative,
+        topic=topics.STEP,
     )
     scope: Literal["dimension", "global"] = setting(
         "global",
         "Take the same share of every dimension (fewer MACs, faster models), or rank groups over the whole model.",
+        topic=topics.REMOVED,
     )
     min_keep: float = min_keep_setting(0.1)
     seed: int = setting(0, "Seed of everything random.", check=not_negative)
     fixed_statistics: bool = setting(
-        False, "BatchNorm trains with the running statistics it came with (for small batches)."
+        False,
+        "BatchNorm trains with the running statistics it came with (for small batches).",
+        topic=topics.BATCHES,
     )
-    shards: int = setting(0, "Sessions side by side.", check=not_negative, shown="one per core")
+    shards: int = setting(
+        0, "Sessions side by side.", check=not_negative, shown="one per core", topic=topics.BATCHES
+    )
     backend: str = setting("auto", "What makes gradients.", choices=_backends)
     checkpoint_minutes: float = setting(
         10, "Minutes after which a checkpoint is written within an epoch, too.", check=positive

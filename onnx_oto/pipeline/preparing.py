@@ -399,7 +399,7 @@ def _rehearsed(
             f"{options.min_keep:g} leaves only {choice.dropped} of them: lower one of the two"
         )
     if options.share != 0:
-        planned = plan(opened, choice, kept.budgets, rounding)
+        planned = replace(plan(opened, choice, kept.budgets, rounding), drawn=True)
         for sentence in (*planned.sentences(), *planned.warnings()):
             say(sentence)
     return choice, kept.result, Goal(kept.budgets, rounding, known)
@@ -418,6 +418,6 @@ def _say_ceiling(analysis: Analysis, say: Say) -> None:
     lanes = sum(d.size for d in analysis.prunable)
     share = analysis.prunable_params / max(analysis.params, 1)
     say(
-        f"{lanes} prunable groups in {len(analysis.prunable)} dimensions; {share:.1%} of "
+        f"{lanes:,} prunable groups in {len(analysis.prunable)} dimensions; {share:.1%} of "
         f"{analysis.params:,} parameters lie in them"
     )

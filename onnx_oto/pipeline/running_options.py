@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from onnx_oto.settings import AnalysisOptions, Settings, setting
+from onnx_oto.settings import AnalysisOptions, Settings, setting, topics
 from onnx_oto.settings.checks import positive
 from onnx_oto.settings.memory import memory
 
@@ -30,7 +30,7 @@ def _least_seconds() -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LimitOptions(Settings):
+class LimitOptions(Settings, topic=topics.RUNNING):
     """What running a model may take."""
 
     limit_memory: float | None = setting(
@@ -58,7 +58,7 @@ class LimitOptions(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeedOptions(LimitOptions):
+class FeedOptions(LimitOptions, topic=topics.RUNNING):
     """What a model is run on, for those that cannot be fed blindly, and what a run may take."""
 
     inputs: PathLike | None = setting(
@@ -74,7 +74,7 @@ class FeedOptions(LimitOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompactOptions(AnalysisOptions, FeedOptions):
+class CompactOptions(AnalysisOptions, FeedOptions, topic=topics.RUNNING):
     """What `compact` is asked for, and every verb that cuts."""
 
     skip_latency: bool = setting(

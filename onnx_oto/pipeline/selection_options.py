@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from onnx_oto.settings import Settings, setting
+from onnx_oto.settings import Settings, setting, topics
 from onnx_oto.settings.checks import at_least
 
 
@@ -16,7 +16,7 @@ def _decay(value: float) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelectionOptions(Settings):
+class SelectionOptions(Settings, topic=topics.HANDED_BACK):
     """What is kept of the parameters that a run passes through."""
 
     ema: float | None = setting(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from onnx_oto.settings import Settings, setting
+from onnx_oto.settings import Settings, setting, topics
 from onnx_oto.settings.checks import share
 
 Start = Literal["scratch", "trained"]
@@ -39,7 +39,7 @@ def _schedules() -> Iterable[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StartOptions(Settings):
+class StartOptions(Settings, topic=topics.STEP):
     """How the model comes, and what depends on it unless it is given."""
 
     from_: Literal["auto", "scratch", "trained"] = setting(

@@ -54,6 +54,8 @@ FEW = 64
 ELEMENTS = 1 << 24
 """So many numbers of outputs and targets are held at once."""
 BATCH = 16
+FEW_STEPS = 10
+"""Steps in which groups shrink below which a person is warned."""
 _METRICS: dict[Kind, str] = {"classes": "accuracy", "binary": "accuracy", "values": "mae"}
 """By what the loss compares: the metric for which the best constant answer is known."""
 
@@ -84,6 +86,29 @@ def set_by_start(given: TrainOptions, options: TrainOptions) -> str:
         if observe is not None and shrink is not None:
             parts.append(f"groups are chosen after {observe:.0%} of the steps and shrink over {shrink:.0%}")
     return ", ".join(parts) or "all that depends on it was given"
+
+
+def cautions(options: TrainOptions, steps: int, *, unlabelled: bool, scaled: bool) -> Iterator[str]:
+    """Yield what a person should look at before the first of so many steps. options: resolved.
+
+    unlabelled: whether all that is learned is what a teacher says. scaled: whether pixels become numbers from 0 to 1.
+    """
+    if unlabelled and scaled and options.from_ == "trained" and not (options.mean or options.std):
+        yield (
+            "the model gets pixels as numbers from 0 to 1: if it was trained on others, give --mean and --std, since "
+            "without labels no metric will tell"
+        )
+    share = options.optimizer_options.get("plan_shrink")
+    if (
+        options.prunes
+        and share is not None
+        and options.share != 0
+        and (shrink := int(steps * share)) < FEW_STEPS
+    ):
+        yield (
+            f"warning: of {steps} steps in all groups shrink in {shrink}, which is sudden: take more --epochs or a "
+            "smaller --batch"
+        )
 
 
 @dataclass(frozen=True)

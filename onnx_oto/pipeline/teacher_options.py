@@ -12,7 +12,7 @@ from typing import Literal
 from onnx_oto.errors import UsageError
 from onnx_oto.pipeline.loss_options import LossOptions
 from onnx_oto.pipeline.running_options import PathLike
-from onnx_oto.settings import setting
+from onnx_oto.settings import setting, topics
 from onnx_oto.settings.checks import all_positive, positive, share
 
 DISTILL = "distill"
@@ -20,7 +20,7 @@ SELF, NONE = "self", "none"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherOptions(LossOptions):
+class TeacherOptions(LossOptions, topic=topics.TEACHER):
     """Whether there is a teacher, and what of it is learned."""
 
     teacher: Literal["self", "none"] | PathLike | None = setting(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_oto.gradients import GradientSession
+from onnx_oto.losses import Distill
 from onnx_oto.model.files.loading import stored_files
 from onnx_oto.pipeline.answers import forget
 from onnx_oto.pipeline.beginning import answered_before, judged_before
@@ -40,7 +41,7 @@ from onnx_oto.pipeline.preparing import Ready, Say, make_ready
 from onnx_oto.pipeline.recording import Record
 from onnx_oto.pipeline.rescue import Rescue
 from onnx_oto.pipeline.result import Trained
-from onnx_oto.pipeline.starting import set_by_start
+from onnx_oto.pipeline.starting import cautions, set_by_start
 from onnx_oto.pipeline.teacher import scales_of
 from onnx_oto.runtime.limits import UNLIMITED, limited
 from onnx_oto.training import (
@@ -271,6 +272,9 @@ def _settled_by_start(
     if resolved.from_ == "trained" and not ready.normed:
         for sentence in told_bare(ready.opened, ready.preparation.spec.trainable, ready.aim.outputs):
             say(sentence)
+    taught, scaled = isinstance(ready.aim.loss, Distill), "scale" in ready.dataset.prepared
+    for sentence in cautions(resolved, _steps(ready, resolved), unlabelled=taught, scaled=scaled):
+        say(sentence)
     is_own = isinstance(record.settings, TrainOptions)
     return resolved, replace(record, settings=resolved) if is_own else record
 

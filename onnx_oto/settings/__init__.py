@@ -4,6 +4,7 @@ declare.py   `setting`: a field with its help, its limits, and its names on the 
 kinds.py     what a value may be, from the annotation of the field: of text, and of a value of Python or TOML
 base.py      `Settings`, which checks itself, and what is known of its fields
 checks.py    limits of numbers
+topics.py    headings of help
 memory.py    sizes of memory as people write them
 files.py     run.toml, read and written
 analysis.py  the settings of an analysis

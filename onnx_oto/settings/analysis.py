@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from onnx_oto.settings import topics
 from onnx_oto.settings.base import Settings
 from onnx_oto.settings.declare import setting
 
 
 @dataclass(frozen=True)
-class AnalysisOptions(Settings):
+class AnalysisOptions(Settings, topic=topics.STAYS):
     """What may be removed where. Without `fixed_norms`, what a norm loses is repaired exactly."""
 
     keep: Sequence[str] = setting(

@@ -6,18 +6,20 @@ import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import PurePath
-from typing import Any, get_type_hints
+from typing import Any, ClassVar, get_type_hints
 
 from onnx_oto.errors import UsageError
 from onnx_oto.settings.declare import About, about
 from onnx_oto.settings.kinds import Kind, kind_of
+from onnx_oto.settings.topics import GENERAL
 
 
 @dataclass(frozen=True)
 class Setting:
     """One field of a Settings class. name: of the field, and the keyword in Python. default: its value when not given.
 
-    A setting that is `required` has none (only what a command reads and writes, see `onnx_oto.cli.verb`).
+    A setting that is `required` has none (only what a command reads and writes, see `onnx_oto.cli.verb`). section: of
+    its class, what it stands under in help unless it has a topic of its own.
     """
 
     name: str
@@ -25,6 +27,12 @@ class Setting:
     about: About
     default: Any = None
     required: bool = False
+    section: str = GENERAL
+
+    @property
+    def topic(self) -> str:
+        """The heading that it stands under in help."""
+        return self.about.topic or self.section
 
     @property
     def key(self) -> str:
@@ -59,7 +67,7 @@ class Setting:
             or self.required
         ):
             return ""
-        return str(self.default)
+        return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
 
     def of_text(self, text: str) -> Any:
         """Return the value that a text on the command line means. Raises UsageError."""
@@ -119,8 +127,15 @@ class Settings:
     """Base of all settings. Made of values that Python or TOML hold; each is checked and brought to its one form.
 
     Raises UsageError that names the setting, shows the value and says what to give: the same words for the command
-    line, a file and a keyword.
+    line, a file and a keyword. `class Some(Settings, topic=...)`: the heading in help of the fields that this class
+    declares.
     """
+
+    topic_: ClassVar[str] = GENERAL
+
+    def __init_subclass__(cls, topic: str = GENERAL) -> None:
+        super().__init_subclass__()
+        cls.topic_ = topic
 
     def __post_init__(self) -> None:
         for each in settings_of(type(self)):
@@ -144,11 +159,13 @@ def _default(field: Field[Any]) -> Any:
 
 def _read(kind: type[Settings]) -> tuple[Setting, ...]:
     types = get_type_hints(kind)
-    depth = {name: i for i, base in enumerate(kind.__mro__) for name in inspect.get_annotations(base)}
-    found = [
-        Setting(each.name, kind_of(types[each.name]), about(each.metadata), _default(each))
-        for each in fields(kind)
-    ]
+    bases = [base for base in kind.__mro__ if issubclass(base, Settings)]
+    depth = {name: i for i, base in enumerate(bases) for name in inspect.get_annotations(base)}
+    found = []
+    for each in fields(kind):
+        known = about(each.metadata)
+        section = bases[depth[each.name]].topic_
+        found.append(Setting(each.name, kind_of(types[each.name]), known, _default(each), section=section))
     return tuple(sorted(found, key=lambda each: depth[each.name]))
 
 

@@ -26,7 +26,8 @@ class About:
     (8GB); raises ValueError with what to write.
     metavar: what stands for the value in help. aliases: further flags that do the same, not shown. stands_for: flags,
     not shown, that each mean one value (former switches). recorded: whether the setting belongs into the run.toml of
-    a run: what says where to write does not.
+    a run: what says where to write does not. topic: its heading in help (see `topics`), where that is not the
+    one of its class.
     """
 
     help: str
@@ -41,6 +42,7 @@ class About:
     aliases: tuple[str, ...] = ()
     stands_for: Mapping[str, Any] = field(default_factory=dict)
     recorded: bool = True
+    topic: str = ""
 
 
 def setting(default: Any, help: str, **about: Any) -> Any:

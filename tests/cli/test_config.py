@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from onnx_oto.settings.checks import share
 from onnx_oto.settings.declare import About
 from onnx_oto.settings.files import written
 from onnx_oto.settings.kinds import kind_of
+from onnx_oto.settings.topics import TOPICS
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS: dict[str, type[Settings]] = {
@@ -87,6 +89,33 @@ def test_every_field_is_an_option_with_its_help_and_stands_in_the_docs(name: str
         assert f"--{each.key}" in options[each.name].opts
         assert f"--{each.key}" in section
         assert " ".join(each.help.split()) in section.replace("- ", "-")  # lines are broken at hyphens too
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_help_has_every_option_once_under_the_heading_of_its_topic(name: str) -> None:
+    command = VERBS[name].load()
+    text = command.get_help(click.Context(command, info_name=name))
+    headings = re.findall(r"^(\S.*):$", text, re.MULTILINE)
+    assert headings == [topic for topic in TOPICS if topic in headings]
+    for each in flat(settings_of(OPTIONS[name])):
+        under = text.partition(f"\n{each.topic}:\n")[2].partition("\n\n")[0]
+        found = re.compile(rf"^  (-\w, )?--{re.escape(each.key)}( |$)", re.MULTILINE)
+        assert len(found.findall(under)) == len(found.findall(text)) == 1, each.key
+
+
+def test_options_are_where_a_person_looks_for_them() -> None:
+    topics = {each.key: each.topic for each in flat(settings_of(TrainOptions))}
+    assert {
+        key: topics[key] for key in ("macs", "scope", "mean", "batch", "momentum", "plan-shrink", "keep")
+    } == {
+        "macs": "What is removed",
+        "scope": "What is removed",
+        "mean": "Data",
+        "batch": "Batches",
+        "momentum": "The step",
+        "plan-shrink": "The plan",
+        "keep": "What stays",
+    }
 
 
 @pytest.mark.parametrize("name", sorted(OPTIONS))

@@ -15,6 +15,7 @@ import click
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from onnx_oto.cli.verbs import VERBS
 
@@ -104,6 +105,15 @@ RECIPES = {
         }""",
         {"w1": (8, 3, 3, 3), "b1": (8,), "w2": (8, 3), "b2": (3,)},
     ),
+    "mlp": (
+        """ <ir_version: 8, opset_import: ["" : 17]>
+        mlp (float[N,3] x) => (float[N,3] scores) {
+            a = Gemm(x, w1, b1)
+            b = Relu(a)
+            scores = Gemm(b, w2, b2)
+        }""",
+        {"w1": (3, 16), "b1": (16,), "w2": (16, 3), "b2": (3,)},
+    ),
 }
 
 
@@ -123,6 +133,20 @@ def samples() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     yield "segment", images, masks
     large = rng.random((48, 3, 16, 16), np.float32)
     yield "enlarge", large.reshape(48, 3, 8, 2, 8, 2).mean((3, 5)), large
+
+
+def bring(folder: Path) -> None:
+    """Write what README.md trains on: images without labels, a folder for each class, a table."""
+    rng = np.random.default_rng(0)
+    for place in ("photos", "fruit/apple", "fruit/pear", "fruit/plum"):
+        (folder / place).mkdir(parents=True)
+        for number in range(24):
+            pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / place / f"{number}.jpg")
+    rows = [
+        f"{a:.3f},{b:.3f},{c:.3f},{'xyz'[number % 3]}" for number, (a, b, c) in enumerate(rng.random((60, 3)))
+    ]
+    (folder / "table.csv").write_text("\n".join(["width,height,depth,kind", *rows]))
 
 
 def parameters(command: click.Command) -> list[click.Parameter]:
@@ -162,6 +186,7 @@ def test_what_is_shown_runs(
     shutil.copy(data, tmp_path / "data.npz")
     for name, x, y in samples():
         np.savez(tmp_path / f"{name}.npz", x_train=x, y_train=y, x_test=x[:16], y_test=y[:16])
+    bring(tmp_path)
     for name, recipe in RECIPES.items():
         onnx.save(models(*recipe), tmp_path / f"{name}.onnx")
     found = list(snippets((ROOT / page).read_text(encoding="utf-8")))

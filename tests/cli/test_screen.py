@@ -83,11 +83,13 @@ def test_a_difference_names_no_size_at_which_there_was_none(capsys, sizes, where
     assert capsys.readouterr().out == f"full and compact DIFFER: {trouble}\n  in ONNX Runtime 1{where}\n"
 
 
-def screens(capsys, latency: Latencies | Untimed | None, *warnings: str) -> tuple[str, str]:
+def screens(
+    capsys, latency: Latencies | Untimed | None, *warnings: str, at: Mapping[str, int] = {"N": 1}
+) -> tuple[str, str]:
     """Return what `prune` prints on stdout and stderr for this latency."""
     change = Change(1000, 500)
     verdict = Verdict(True, 0.0, 0.0, 2)
-    summary = Summary(change, change, change, 8, 4, verdict, {"N": 1}, latency, warnings)
+    summary = Summary(change, change, change, 8, 4, verdict, at, latency, warnings)
     screen.print_pruned(Pruned(summary, 0.1, 0.2), Path("compact.onnx"))
     printed = capsys.readouterr()
     return printed.out, printed.err
@@ -110,8 +112,8 @@ def latencies(compact: float, at: Mapping[str, int]) -> Latencies:
 def test_latency_says_what_it_was_measured_in(capsys, monkeypatch, compact, row):
     monkeypatch.setattr(screen.out, "_width", 40)
     out, _ = screens(capsys, latencies(compact, {"N": 1}))
-    assert f"latency (ONNX Runtime 1.19.2, 2 threads, batch 1): {row}\n" in out
-    assert "latency was measured at" not in out
+    assert f"latency: {row}\n" in out
+    assert "latency in ONNX Runtime 1.19.2, 2 threads, batch 1\n" in out
 
 
 def test_noise_that_hides_much_is_no_likeness(capsys, monkeypatch):
@@ -122,14 +124,18 @@ def test_noise_that_hides_much_is_no_likeness(capsys, monkeypatch):
 
 def test_a_long_name_is_folded_and_the_table_stays(capsys, monkeypatch):
     monkeypatch.setattr(screen.out, "_width", 70)
+    lines = screens(capsys, None, at={"samples": 1, "height": 224, "width": 224})[0].splitlines()
+    assert lines[2].startswith("MACs (at samples=1,")
+    assert lines[2].endswith("  50.0%")
+    assert lines[3].rstrip().endswith("width=224)")
     lines = screens(capsys, latencies(1.9, {"N": 1}))[0].splitlines()
-    assert lines[4].startswith("latency (ONNX Runtime 1.19.2,")
+    assert lines[4].startswith("latency  ")
     assert lines[4].endswith("  1.69x faster")
-    assert lines[5].rstrip().endswith("batch 1)")
 
 
 def test_other_sizes_than_those_of_macs_are_said(capsys):
-    assert "\nlatency was measured at N=3, T=7\n" in screens(capsys, latencies(1.9, {"N": 3, "T": 7}))[0]
+    where = "\nlatency in ONNX Runtime 1.19.2, 2 threads, batch 1, at N=3, T=7\n"
+    assert where in screens(capsys, latencies(1.9, {"N": 3, "T": 7}))[0]
 
 
 def test_why_latency_was_not_measured_is_said(capsys):

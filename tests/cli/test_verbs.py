@@ -243,8 +243,8 @@ def test_prune_for_people(cli, model, tmp_path):
     assert "at N=3; N=1" in done.stdout
     assert "not fine-tuned: outputs are off the original model's by" in done.stdout
     assert f"{model.stat().st_size:,} bytes" in done.stdout
-    assert "latency (ONNX Runtime 1." in done.stdout
-    assert "batch 1)" in done.stdout
+    assert "\nlatency in ONNX Runtime 1." in done.stdout
+    assert "batch 1\n" in done.stdout
     done = cli("prune", model, "-o", tmp_path / "compact.onnx", "--no-latency")
     assert done.returncode == 0
     assert "latency" not in done.stdout

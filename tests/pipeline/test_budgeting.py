@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from optim.progressive import ProgressiveOptions
 from onnx_oto.errors import UnsupportedError, UsageError
 from onnx_oto.model.files.saving import save
 from onnx_oto.optim import OPTIMIZERS
-from onnx_oto.pipeline.budgeting import Kept, budgets_of, measured, plan, rounding_of, within
+from onnx_oto.pipeline.budgeting import Kept, Plan, budgets_of, measured, plan, rounding_of, within
 from onnx_oto.pipeline.opening import Opened, open_model
 from onnx_oto.pipeline.options import PruneOptions, TrainOptions
 from onnx_oto.pipeline.prune import prune
@@ -148,15 +149,19 @@ def test_a_model_without_products_keeps_every_budget_of_them(opened) -> None:
 # --- what is said ---------------------------------------------------------------------------------------------
 
 
-def sentences(opened: Opened, options: PruneOptions) -> list[str]:
+def plan_of(opened: Opened, options: PruneOptions) -> Plan:
     kept = kept_by(opened, options)
     budgets = budgets_of(opened, options)
-    made = plan(
+    return plan(
         opened,
         kept.choice,
         kept.budgets,
         rounding_of(opened.analysis, options, budgets, options.scope),
     )
+
+
+def sentences(opened: Opened, options: PruneOptions) -> list[str]:
+    made = plan_of(opened, options)
     return [*made.sentences(), *made.warnings()]
 
 
@@ -174,6 +179,23 @@ def test_what_will_go_is_told(opened) -> None:
     )
     assert re.fullmatch(r"budget: [\d.]+% of the parameters \(\d+\) of at most 150", second)
     assert re.fullmatch(r"budget: [\d.]+% of the MACs \(\d+\) of at most 105", third)
+
+
+def test_a_plan_of_random_groups_says_that_they_are_random(opened) -> None:
+    model = opened(build(CHAIN))
+
+    def drawn(options: PruneOptions) -> str:
+        return next(replace(plan_of(model, options), drawn=True).sentences())
+
+    assert re.fullmatch(
+        r"plan: as many groups go as the budget needs; drawn at random \d+ of 22 groups go \(\d+\.\d%\) and leave "
+        r"[\d.]+% of the parameters \(\d+\) and [\d.]+% of the MACs \(\d+\)",
+        drawn(PruneOptions(macs=0.5, round_to=1)),
+    )
+    assert re.fullmatch(
+        r"plan: 11 of 22 groups go \(50.0%\); drawn at random they leave [\d.]+% of the parameters .*",
+        drawn(PruneOptions(sparsity=0.5, round_to=1)),
+    )
 
 
 def test_what_keeps_a_number_of_groups_from_being_met_is_told(opened) -> None:

@@ -12,7 +12,7 @@ from onnx_oto.losses import make
 from onnx_oto.pipeline import start_options
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.start_options import SCRATCH, TRAINED, TRAINED_PLAIN, Pace
-from onnx_oto.pipeline.starting import Witness, by_labels, by_spread, set_by_start, spread, verdict
+from onnx_oto.pipeline.starting import Witness, by_labels, by_spread, cautions, set_by_start, spread, verdict
 from onnx_oto.pipeline.train import train
 from tests.contract.builder import build
 
@@ -222,3 +222,24 @@ def test_a_loss_that_is_one_number_for_a_batch_leaves_it_to_the_weights(tmp_path
     train(tmp_path / "loss.onnx", tmp_path / "data.npz", tmp_path / "run", options, say=said.append)
     line = next(each for each in said if each.startswith("the model comes "))
     assert "the loss 'output' says nothing of single samples" in line or "too small to tell" in line
+
+
+def cautioned(steps: int = 1000, *, unlabelled: bool = True, scaled: bool = True, **options) -> list[str]:
+    resolved = TrainOptions(**options).resolved("trained")
+    return [*cautions(resolved, steps, unlabelled=unlabelled, scaled=scaled)]
+
+
+def test_a_run_of_few_steps_is_warned_of():
+    assert cautioned(66, scaled=False) == [
+        "warning: of 66 steps in all groups shrink in 9, which is sudden: take more --epochs or a smaller --batch"
+    ]
+    assert cautioned(67, scaled=False) == []
+    assert cautioned(4, scaled=False, optimizer="dense") == []
+    assert cautioned(4, scaled=False, sparsity=0) == []
+
+
+def test_pixels_of_images_without_labels_are_worth_a_look():
+    (sentence,) = cautioned()
+    assert "numbers from 0 to 1: if it was trained on others, give --mean and --std" in sentence
+    assert cautioned(unlabelled=False) == cautioned(scaled=False) == cautioned(mean=(0.5,)) == []
+    assert cautioned(from_="scratch") == []

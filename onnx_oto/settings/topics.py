@@ -1,0 +1,33 @@
+"""What settings are about: the headings of help, in their order. Most are sections of docs/training.md."""
+
+from __future__ import annotations
+
+GENERAL = "Options"
+REMOVED = "What is removed"
+DATA = "Data"
+LOSSES = "Losses and metrics"
+TEACHER = "A teacher"
+BATCHES = "Batches"
+AUGMENTATION = "Augmentation"
+STEP = "The step"
+PLAN = "The plan"
+TRAINED = "What is trained"
+STAYS = "What stays"
+HANDED_BACK = "What is kept of the training"
+RUNNING = "Verification and limits"
+
+TOPICS = (
+    GENERAL,
+    REMOVED,
+    STAYS,
+    DATA,
+    LOSSES,
+    TEACHER,
+    BATCHES,
+    AUGMENTATION,
+    STEP,
+    PLAN,
+    TRAINED,
+    HANDED_BACK,
+    RUNNING,
+)
