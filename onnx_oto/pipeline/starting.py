@@ -106,8 +106,8 @@ def cautions(options: TrainOptions, steps: int, *, unlabelled: bool, scaled: boo
         and (shrink := int(steps * share)) < FEW_STEPS
     ):
         yield (
-            f"warning: groups shrink within {shrink} of {steps} steps, which is sudden: take more --epochs or a smaller "
-            "--batch"
+            f"warning: groups shrink within {shrink} of {steps} steps, which is sudden: take more --epochs or a "
+            "smaller --batch"
         )
 
 
