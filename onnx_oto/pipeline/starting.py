@@ -106,7 +106,7 @@ def cautions(options: TrainOptions, steps: int, *, unlabelled: bool, scaled: boo
         and (shrink := int(steps * share)) < FEW_STEPS
     ):
         yield (
-            f"warning: of {steps} steps in all groups shrink in {shrink}, which is sudden: take more --epochs or a "
+            f"warning: groups shrink within {shrink} of {steps} steps, which is sudden: take more --epochs or a "
             "smaller --batch"
         )
 

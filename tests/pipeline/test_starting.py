@@ -231,7 +231,7 @@ def cautioned(steps: int = 1000, *, unlabelled: bool = True, scaled: bool = True
 
 def test_a_run_of_few_steps_is_warned_of():
     assert cautioned(66, scaled=False) == [
-        "warning: of 66 steps in all groups shrink in 9, which is sudden: take more --epochs or a smaller --batch"
+        "warning: groups shrink within 9 of 66 steps, which is sudden: take more --epochs or a smaller --batch"
     ]
     assert cautioned(67, scaled=False) == []
     assert cautioned(4, scaled=False, optimizer="dense") == []
