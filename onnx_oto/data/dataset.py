@@ -82,7 +82,7 @@ class Tables:
     @cached_property
     def _parted(self) -> tuple[Rows, Rows]:
         """Which samples of the training table train, and which test."""
-        return parted(len(self.train_table), self._share, self.reading.split_seed)
+        return parted(len(self.train_table), self._share, self.reading.split_seed, "test-share")
 
     @property
     def _share(self) -> float:

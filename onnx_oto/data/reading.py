@@ -49,14 +49,15 @@ class Reading:
     def require_used(self, uses: Collection[str], what: str) -> None:
         """Raise UsageError for what was said and has no meaning for a kind of data.
 
-        >>> Reading(label="y").require_used((), "'a.npz', an npz file")
+        >>> Reading(weight_column="y").require_used((), "'a.npz', an npz file")
         Traceback (most recent call last):
-        onnx_oto.errors.UsageError: label is 'y': it has no meaning for 'a.npz', an npz file, leave it out
+        onnx_oto.errors.UsageError: weight-column is 'y': it has no meaning for 'a.npz', an npz file, leave it out
         """
         for each in fields(self):
             value = getattr(self, each.name)
             if each.name not in (*GENERAL, *uses) and value != each.default:
-                raise UsageError(f"{each.name} is {_told(value)}: it has no meaning for {what}, leave it out")
+                key = each.name.replace("_", "-")
+                raise UsageError(f"{key} is {_told(value)}: it has no meaning for {what}, leave it out")
 
 
 def _told(value: object) -> str:

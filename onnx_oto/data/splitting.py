@@ -45,19 +45,19 @@ def chosen_of(source: Source) -> tuple[Source, Rows]:
     return source, rows
 
 
-def parted(samples: int, share: float, seed: int) -> tuple[Rows, Rows]:
+def parted(samples: int, share: float, seed: int, option: str) -> tuple[Rows, Rows]:
     """Return which samples stay and which are set apart: int64, each in order. At least one sample of each.
 
-    round(samples * share) of them are set apart, the first of a permutation that depends on `seed` alone.
+    round(samples * share) of them are set apart, the first of a permutation that depends on `seed` alone. option: that
+    gave the share, for the message of a DataError.
 
-    >>> [rows.tolist() for rows in parted(8, 0.25, seed=0)]
+    >>> [rows.tolist() for rows in parted(8, 0.25, 0, "val-share")]
     [[0, 1, 3, 5, 6, 7], [2, 4]]
     """
     count = max(1, round(samples * share))
     if count >= samples:
         raise DataError(
-            f"there are {samples} samples, and a share of {share:g} of them is to be set apart: none would be left; "
-            "set fewer apart"
+            f"{option} is {share:g}, and there are {samples} samples: none would be left; set fewer apart"
         )
     order = np.random.default_rng(seed).permutation(samples)
     return np.sort(order[count:]), np.sort(order[:count])
@@ -81,7 +81,9 @@ class WithValidation:
     @cached_property
     def _parted(self) -> tuple[Rows, Rows]:
         """Which samples train, and which are set apart."""
-        return parted(self.opening.train.samples, self.reading.val_share, self.reading.split_seed)
+        return parted(
+            self.opening.train.samples, self.reading.val_share, self.reading.split_seed, "val-share"
+        )
 
     @property
     def train(self) -> Header:

@@ -9,7 +9,7 @@ from onnx_oto import data
 from onnx_oto.data.buckets import Along, Bucketed, lengths_of, rounded, sizes_for
 from onnx_oto.errors import ModelError, UnsupportedError, UsageError
 from onnx_oto.gradients import Preparation
-from onnx_oto.losses import MADE, Target
+from onnx_oto.losses import MADE, Target, teacher_target
 
 Patterns = Mapping[str, tuple[int | None, ...]]
 
@@ -127,8 +127,9 @@ def _with_targets(
             continue
         axes[name] = axis - 1
         if target.classes is None or target.ignored is None:
+            who = "what the teacher says" if name.startswith(teacher_target(0)[:-1]) else f"target {name!r}"
             raise UsageError(
-                f"pad-value: target {name!r} holds numbers for every place, and those that are filled up would count: "
+                f"pad-value: {who} holds numbers for every place, and those that are filled up would count: "
                 "leave it out"
             )
         ignored[name] = target.ignored

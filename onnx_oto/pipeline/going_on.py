@@ -119,9 +119,9 @@ class Going:
                 continue
             key = name.replace("_", "-")
             way = "give it as --lr" if name == "lr" else "put it back, or start a new run"
-            raise UsageError(
-                f"{key} is {now[name]!r} in run.toml, and the run began with {before.get(name)!r}: {way}"
-            )
+            given = "not" if now[name] is None else repr(now[name])
+            began = "without it" if before.get(name) is None else f"with {before[name]!r}"
+            raise UsageError(f"{key} is {given} in run.toml, and the run began {began}: {way}")
 
     def _require_data(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         known = dict(before), dict(now)

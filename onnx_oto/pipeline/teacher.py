@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from onnx_oto.data import Batch, Source
-from onnx_oto.errors import DataError, UnsupportedError, UsageError
+from onnx_oto.errors import DataError, OtoError, UnsupportedError, UsageError
 from onnx_oto.losses import Blend, Loss, Target, teacher_target
 from onnx_oto.losses.blend import SHARE
 from onnx_oto.losses.distill import Spread
@@ -146,7 +146,10 @@ class _Other:
 
     def __init__(self, path: Path, opened: Opened, serving: Serving, options: TrainOptions) -> None:
         self.path = path
-        self.opened = open_model(path)
+        try:
+            self.opened = open_model(path)
+        except OtoError as error:
+            raise type(error)(f"teacher: {error}") from None
         own = [v.name for v in data_inputs(opened.model) if v.name not in serving.values]
         theirs = [v.name for v in data_inputs(self.opened.model)]
         axes = {name: axis for name, axis in serving.axes.items() if name in theirs}

@@ -27,8 +27,10 @@ def at_most(most: int) -> Check:
 
 
 def not_negative(value: float) -> str | None:
-    """Refuse numbers below 0."""
-    return None if 0 <= value < math.inf else "it cannot be negative"
+    """Refuse numbers below 0, and infinity."""
+    if value < 0:
+        return "it cannot be negative"
+    return None if value < math.inf else "give a number of at least 0"
 
 
 def positive(value: float) -> str | None:

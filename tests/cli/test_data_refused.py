@@ -45,7 +45,7 @@ def write(folder: Path) -> None:
         (
             5,
             ["d.npz", "--test-share", "0.99"],
-            "there are 20 samples, and a share of 0.99 of them is to be set apart",
+            "test-share is 0.99, and there are 20 samples: none would be left",
         ),
     ],
 )

@@ -144,6 +144,7 @@ def test_a_teacher_that_does_not_fit_is_refused_with_both_shapes(
     assert "inputs.onnx' reads input 'more', the model reads image" in line
     assert not (tmp_path / "run").exists()
     line = refused(8, "train", net(), *said, tmp_path / "nothing.onnx")
+    assert "teacher: cannot read" in line
     assert "nothing.onnx" in line
 
 

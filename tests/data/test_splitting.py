@@ -82,12 +82,10 @@ def test_data_of_their_own_come_first(tmp_path: Path) -> None:
 
 def test_something_is_left_to_train_with(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x_train=counted(1))
-    with pytest.raises(
-        DataError, match=r"there are 1 samples, and a share of 0.1 of them is to be set apart: none"
-    ):
+    with pytest.raises(DataError, match=r"test-share is 0\.1, and there are 1 samples: none would be left"):
         open_data(tmp_path / "d.npz")
     np.savez(tmp_path / "d.npz", x_train=counted(2), x_test=counted(1))
-    with pytest.raises(DataError, match=r"there are 2 samples, and a share of 0.9"):
+    with pytest.raises(DataError, match=r"val-share is 0\.9, and there are 2 samples"):
         open_data(tmp_path / "d.npz", Reading(val_share=0.9))
 
 

@@ -204,6 +204,14 @@ def test_numbers_for_every_place_are_refused(tmp_path: Path) -> None:
         make_ready(saved(tmp_path), data, options, lambda text: None)
 
 
+def test_a_teacher_of_every_place_is_refused(tmp_path: Path) -> None:
+    data = sequences(tmp_path, np.float32)
+    with np.load(data) as stored:
+        np.savez(data, **{k: v for k, v in stored.items() if k.startswith("x")})
+    with pytest.raises(UsageError, match="pad-value: what the teacher says holds numbers for every place"):
+        make_ready(saved(tmp_path), data, TrainOptions(pad_value=PAD, batch=16), lambda text: None)
+
+
 def test_a_model_without_sequences_is_refused(model: Path, data: Path) -> None:
     with pytest.raises(
         UsageError, match="pad-value: no input reads sequences of integers or of an open length"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from onnx_oto.errors import UsageError
@@ -26,6 +28,7 @@ from onnx_oto.pipeline.options import TrainOptions
         ({"cutout": -1}, "cutout is -1: it cannot be negative"),
         ({"brightness": 1.5}, "brightness is 1.5: give a share from 0 to 1"),
         ({"mixup": -0.1}, "mixup is -0.1: it cannot be negative"),
+        ({"mixup": math.nan}, "mixup is nan: give a number of at least 0"),
         ({"class_weights": "even"}, "class-weights is 'even': give a number, or several .* or balanced"),
         ({"class_weights": (1, -1)}, "class-weights is 1,-1: give a number of at least 0 for every class"),
         ({"class_weights": (0, 0)}, "class-weights is 0,0: give a number of at least 0 .*, not all 0"),

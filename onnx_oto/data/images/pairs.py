@@ -259,7 +259,7 @@ def open_pairs(path: str | os.PathLike[str], reading: Reading = Reading()) -> Pa
         )
     if "test" not in found:
         share = DEFAULT_TEST_SHARE if reading.test_share is None else reading.test_share
-        stay, apart = parted(len(found["train"].large), share, reading.split_seed)
+        stay, apart = parted(len(found["train"].large), share, reading.split_seed, "test-share")
         found |= {"test": _chosen(found["train"], apart), "train": _chosen(found["train"], stay)}
         notes.append(told(apart, stay, "images", "test", f"--test-share {share:g}", reading.split_seed))
     return PairFolder(root, found, tuple(notes), reading)
