@@ -214,8 +214,8 @@ def test_other_data(left):
         ("lr = 0.1", "lr = 0.2", "lr is 0.2 in run.toml, and the run began with 0.1: give it as --lr"),
         ("flip = false", "flip = true", "flip is True in run.toml"),
         (
-            "seed = 0",
-            "seed = 0\nema = 0.9",
+            "flip = false",
+            "flip = false\nema = 0.9",
             "ema is 0.9 in run.toml, and the run began without it: put it back",
         ),
     ],
