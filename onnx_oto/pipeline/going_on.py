@@ -165,11 +165,11 @@ def files_named(options: TrainOptions) -> dict[str, PurePath]:
 
 def _settings(options: TrainOptions) -> dict[str, Any]:
     """Return the settings that steps depend on, as JSON values."""
-    paths = _paths(options)
+    apart = {*FREE, *OWN, *_paths(options)}
     return {
         each.name: plain(getattr(options, each.name))
         for each in settings_of(type(options))
-        if each.about.recorded and each.name not in FREE and each.name not in paths and each.name != "table"
+        if each.about.recorded and each.name not in apart
     }
 
 

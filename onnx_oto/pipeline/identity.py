@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,23 +37,26 @@ def of_path(path: str | os.PathLike[str]) -> Facts:
 
     Empty for what is no path of this system, such as the name of a function. Raises StorageError.
     """
-    place = Path(path)
-    if not place.exists():
+    place = os.fspath(path)
+    if not os.path.exists(place):
         return {}
-    files = [place] if place.is_file() else _files_below(place)
-    hashed, total = hashlib.sha256(), 0
-    for file in files:
+    hashed, count, total = hashlib.sha256(), 0, 0
+    small: list[str] = []  # the files, as long as they are to be read whole: there may be a million
+    for file in [place] if os.path.isfile(place) else _files_below(place):
         try:
-            facts = file.stat()
+            facts = os.stat(file)
         except OSError as error:
             raise StorageError(f"cannot read '{file}': {error.strerror or error}") from None
-        total += facts.st_size
-        hashed.update(
-            f"{file.relative_to(place).as_posix()}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode()
-        )
-    known: Facts = {"files": len(files), "bytes": total, "times": hashed.hexdigest()}
+        count, total = count + 1, total + facts.st_size
+        name = file[len(place) :].strip(os.sep).replace(os.sep, "/") or "."
+        hashed.update(os.fsencode(name) + f"\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
+        if total <= WHOLE_BYTES:
+            small.append(file)
+        else:
+            small.clear()
+    known: Facts = {"files": count, "bytes": total, "times": hashed.hexdigest()}
     if total <= WHOLE_BYTES:
-        known["sha256"] = _digest(files)
+        known["sha256"] = _digest(small)
     return known
 
 
@@ -91,19 +93,18 @@ def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     return WRITTEN if before.get("times") != now.get("times") else None
 
 
-def _files_below(folder: Path) -> list[Path]:
-    """Return all files of a folder and those in it, in the order of their names; those of runs are no data."""
-    found: list[Path] = []
+def _files_below(folder: str) -> Iterator[str]:
+    """Yield all files of a folder and those in it, in the order of their names; those of runs are no data."""
     for root, folders, names in os.walk(folder):
         if MANIFEST in names or LOCK in names:
             names = sorted({*names} - _OF_RUNS)
             folders[:] = [name for name in folders if name != UNPACKED]
         folders.sort()
-        found.extend(Path(root, name) for name in sorted(names) if os.path.isfile(os.path.join(root, name)))
-    return found
+        places = (os.path.join(root, name) for name in sorted(names))
+        yield from (place for place in places if os.path.isfile(place))
 
 
-def _digest(files: list[Path]) -> str:
+def _digest(files: Iterable[str | os.PathLike[str]]) -> str:
     """Return the digest of the contents of files, one behind the other, with their lengths."""
     hashed = hashlib.sha256()
     for file in files:
