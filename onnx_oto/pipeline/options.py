@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from onnx_oto.errors import UsageError
 from onnx_oto.pipeline.augment_options import AugmentOptions
 from onnx_oto.pipeline.choice_options import (
+    ACTIVATIONS,
     BUDGETS,
     DEFAULT_SPARSITY,
     BudgetOptions,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from onnx_oto.optim import Method
 
 __all__ = [
+    "ACTIVATIONS",
     "BUDGETS",
     "DEFAULT_SPARSITY",
     "BenchOptions",
@@ -46,6 +48,7 @@ __all__ = [
     "DemoOptions",
     "FeedOptions",
     "InspectOptions",
+    "JudgeOptions",
     "LimitOptions",
     "PruneOptions",
     "RankOptions",
@@ -148,7 +151,24 @@ class VerifyOptions(FeedOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InspectOptions(AnalysisOptions, RankOptions, LossOptions, DataOptions, LimitOptions):
+class JudgeOptions(LossOptions, DataOptions, LimitOptions, RankOptions):
+    """How a model is judged on test data, without training, while some of its channels go."""
+
+    samples: int = setting(
+        1000, "Test samples that a model is judged on at most.", check=at_least(1), topic=topics.LOSSES
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.loss.partition(":")[0] == DISTILL:
+            raise UsageError(
+                "the loss distill needs a teacher: `train` has one. Of data without labels it is told here "
+                "how far outputs are off"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectOptions(AnalysisOptions, JudgeOptions):
     """What `inspect` is asked for. All but `why` and those of the analysis are about the curve."""
 
     why: str | None = setting(
@@ -166,7 +186,6 @@ class InspectOptions(AnalysisOptions, RankOptions, LossOptions, DataOptions, Lim
         "With --curve: the loss on the test samples of this file (as for train) at every share, cut and not trained. "
         "Data without labels give how far the outputs are off.",
     )
-    samples: int = setting(1000, "Test samples that the loss is taken of at most.", check=at_least(1))
     table: PathLike | None = setting(
         None, "With --curve: estimate milliseconds by this latency table of the model, see `bench`."
     )
@@ -177,17 +196,27 @@ class InspectOptions(AnalysisOptions, RankOptions, LossOptions, DataOptions, Lim
         for name in ("data", "table"):
             if getattr(self, name) is not None and not self.curve:
                 raise UsageError(f"{name} is for the curve: give --curve too")
-        if self.loss.partition(":")[0] == DISTILL:
-            raise UsageError(
-                "the loss distill needs a teacher: `train` has one. Of data without labels it is told here "
-                "how far outputs are off"
-            )
+        if self.by == ACTIVATIONS:
+            raise UsageError("by activations is for `prune --data`: the curve ranks by weights alone")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneOptions(RankOptions, BudgetOptions):
+class PruneOptions(BudgetOptions, JudgeOptions):
     """What `prune` is asked for."""
 
+    data: PathLike | None = setting(
+        None,
+        "Keep what can be kept without training: channels are ranked by what these data (as for train, labels are not "
+        "needed) show of them, and the layers that read those that go are fitted anew. Judges the model before and "
+        "after.",
+        topic=topics.DATA,
+    )
+    refit_samples: int = setting(
+        512, "Training samples that layers are fitted on.", check=at_least(2), topic=topics.DATA
+    )
+    skip_refit: bool = setting(
+        False, "With --data: only rank and judge by them, and leave weights as they are.", topic=topics.DATA
+    )
     min_keep: float = min_keep_setting(0.0)
     save_zeroed: PathLike | None = setting(
         None,
@@ -197,6 +226,23 @@ class PruneOptions(RankOptions, BudgetOptions):
         None,
         "Also write a JSON file of the indices kept per parameter and axis, to slice the same model elsewhere.",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.by == ACTIVATIONS and self.data is None:
+            raise UsageError("by activations needs data to see any: give --data too")
+        if self.skip_refit and self.data is None:
+            raise UsageError("skip-refit is for data: give --data too")
+
+    @property
+    def ranking(self) -> str:
+        """The score that channels are ranked by."""
+        return self.by or (ACTIVATIONS if self.data is not None else "magnitude")
+
+    @property
+    def reach(self) -> Literal["dimension", "global"]:
+        """Over what channels are ranked."""
+        return self.scope or ("global" if self.ranking == ACTIVATIONS else "dimension")
 
 
 @dataclass(frozen=True, kw_only=True)

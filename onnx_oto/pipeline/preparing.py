@@ -25,7 +25,7 @@ from onnx_oto.pipeline.loss_options import LossOptions
 from onnx_oto.pipeline.norms import Norms, calibrate, norms_for
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import DEFAULT_SPARSITY, TrainOptions
-from onnx_oto.pipeline.prune import require_passed
+from onnx_oto.pipeline.proving import require_passed
 from onnx_oto.pipeline.sizes import open_inputs, sizes_of
 from onnx_oto.pipeline.starting import Found, find_start
 from onnx_oto.pipeline.teacher import Teacher, calibrated, provided, teacher_of
