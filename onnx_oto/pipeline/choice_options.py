@@ -88,6 +88,17 @@ class RankOptions(WidthOptions, topic=topics.REMOVED):
         return self.scope or "dimension"
 
 
+@dataclass(frozen=True, kw_only=True)
+class FittingOptions(Settings, topic=topics.DATA):
+    """How layers that read what goes are fitted anew; see `onnx_oto.refit`."""
+
+    refit_samples: int = setting(
+        512,
+        "Training samples that show which groups matter, and that layers are fitted on.",
+        check=at_least(2),
+    )
+
+
 def min_keep_setting(default: float) -> Any:
     """Return the field of what every dimension keeps."""
     return setting(

@@ -16,6 +16,7 @@ from onnx_oto.pipeline.choice_options import (
     BUDGETS,
     DEFAULT_SPARSITY,
     BudgetOptions,
+    FittingOptions,
     RankOptions,
     WidthOptions,
     min_keep_setting,
@@ -58,10 +59,15 @@ __all__ = [
 ]
 
 
+AUTO = "auto"
+SCRATCH_OPTIMIZER, TRAINED_OPTIMIZER = "dhspg", "refit"
+"""What removes groups by default; chosen by the runs in docs/results.md."""
+
+
 def _optimizers() -> Iterable[str]:
     from onnx_oto.optim import OPTIMIZERS
 
-    return OPTIMIZERS
+    return (AUTO, *OPTIMIZERS)
 
 
 def _directions() -> Iterable[str]:
@@ -71,9 +77,9 @@ def _directions() -> Iterable[str]:
 
 
 def _backends() -> Iterable[str]:
-    from onnx_oto.gradients.backends import AUTO, BACKENDS
+    from onnx_oto.gradients import backends
 
-    return (AUTO, *BACKENDS)
+    return (backends.AUTO, *backends.BACKENDS)
 
 
 def _engines() -> Iterable[str]:
@@ -201,7 +207,7 @@ class InspectOptions(AnalysisOptions, JudgeOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneOptions(BudgetOptions, JudgeOptions):
+class PruneOptions(BudgetOptions, FittingOptions, JudgeOptions):
     """What `prune` is asked for."""
 
     data: PathLike | None = setting(
@@ -210,9 +216,6 @@ class PruneOptions(BudgetOptions, JudgeOptions):
         "needed) show of them, and the layers that read those that go are fitted anew. Judges the model before and "
         "after.",
         topic=topics.DATA,
-    )
-    refit_samples: int = setting(
-        512, "Training samples that layers are fitted on.", check=at_least(2), topic=topics.DATA
     )
     skip_refit: bool = setting(
         False, "With --data: only rank and judge by them, and leave weights as they are.", topic=topics.DATA
@@ -254,6 +257,7 @@ class TrainOptions(
     AugmentOptions,
     LoadingOptions,
     SelectionOptions,
+    FittingOptions,
     BudgetOptions,
 ):
     """How to train. A default that depends on another setting is None until `resolved`."""
@@ -264,7 +268,11 @@ class TrainOptions(
         None, "Largest learning rate.", check=positive, shown=_default_rates, topic=topics.STEP
     )
     optimizer: str = setting(
-        "dhspg", "Drives groups to zero, or only trains (dense).", choices=_optimizers, topic=topics.PLAN
+        AUTO,
+        "Drives groups to zero, or holds those that went before the first step (refit), or only trains (dense); auto: "
+        "refit for a model that was trained before, else dhspg.",
+        choices=_optimizers,
+        topic=topics.PLAN,
     )
     direction: str = setting(
         "sgd", "Base method that the optimizer steps by.", choices=_directions, topic=topics.STEP
@@ -326,8 +334,8 @@ class TrainOptions(
         _ = self.method
         if self.budgets and not self.prunes:
             raise UsageError(
-                f"{next(iter(self.budgets))} is for optimizers that remove groups, and {self.optimizer} only trains: "
-                "leave one of the two out"
+                f"{next(iter(self.budgets))} is for optimizers that remove groups, and {self.chosen_optimizer} only "
+                "trains: leave one of the two out"
             )
 
     @property
@@ -336,7 +344,25 @@ class TrainOptions(
         from onnx_oto.optim import method
 
         decay = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
-        return method(self.optimizer, self.direction, {**self.optimizer_options, **decay})
+        return method(self.chosen_optimizer, self.direction, {**self.optimizer_options, **decay})
+
+    @property
+    def chosen_optimizer(self) -> str:
+        """The optimizer, as far as it is known how the model comes. Who sets one up for DHSPG means that."""
+        from onnx_oto.optim import DIRECTIONS, options
+
+        if self.optimizer != AUTO:
+            return self.optimizer
+        of_direction = {name for name, each in options().items() if each.defaults.keys() & DIRECTIONS.keys()}
+        is_free = self.optimizer_options.keys() <= of_direction
+        return TRAINED_OPTIMIZER if self.from_ == "trained" and is_free else SCRATCH_OPTIMIZER
+
+    @property
+    def cuts_first(self) -> bool:
+        """Whether groups go before the first step."""
+        from onnx_oto.optim import CUT_FIRST
+
+        return self.chosen_optimizer in CUT_FIRST
 
     @property
     def prunes(self) -> bool:
@@ -366,6 +392,7 @@ class TrainOptions(
             own |= {name: value for name, value in pace.plan.items() if name in own}
         return replace(
             self,
+            optimizer=self.chosen_optimizer,
             sparsity=self.share,
             lr=self._rate(pace) if self.lr is None else self.lr,
             schedule=pace.schedule,

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -33,6 +33,7 @@ from onnx_oto.refit.taps import FIRST_OPSET
 from onnx_oto.runtime.limits import Limits, limited
 from onnx_oto.runtime.runner import runner
 from onnx_oto.zigs import Analysis, AnalysisOptions, analyse, score, zero_dropped
+from onnx_oto.zigs.cost import count_macs
 
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -45,8 +46,8 @@ TRIED = 0.25
 TRIED_SAMPLES = 48
 """Training samples that this is measured on; nothing is fitted to them."""
 LEAST_SAMPLES = 8
-PATIENCE = 120.0
-"""Seconds that measuring may take: with many dimensions fewer samples are used."""
+EFFORT = 1e12
+"""Multiply-accumulates that measuring may take: with many dimensions, or a large model, fewer samples are used."""
 _LEAST = 1e-3
 """Share of a dimension's losses that is taken out at least: less is noise."""
 
@@ -88,10 +89,13 @@ def look(
     seed: int,
     limits: Limits,
     say: Say,
+    changed: Collection[str] | None = None,
+    alike: bool = True,
 ) -> Seen:
     """Return what `samples` drawn from `source` show of a model.
 
-    Raises LimitError and CrashedError.
+    changed: initializers that may get new values, None for all. alike: whether all samples have one shape. Raises
+    LimitError and CrashedError.
     """
     begin = time.perf_counter()
     analysis = opened.analysis
@@ -100,9 +104,9 @@ def look(
         rows, min(TRIED_SAMPLES, max(rows.size // 5, 1)), replace=False
     )
     drawn = data.Chosen(source, np.setdiff1d(rows, tried) if rows.size > 1 else rows)
-    found = _readers(opened)
+    found = tuple(each for each in _readers(opened) if changed is None or set(each.names) <= set(changed))
     model = serving.served(giving(opened.master, outputs))
-    size = batch_size(model) or min(BATCH, len(drawn))
+    size = batch_size(model) or (min(BATCH, len(drawn)) if alike else 1)
     usable = len(drawn) // size * size if batch_size(model) else len(drawn)
     moments: list[Moments] = []
     with limited(limits):
@@ -117,7 +121,8 @@ def look(
         f"{len(found)} layers that read {int(known.sum()):,} of {lanes:,} groups were watched on {usable:,} samples "
         f"({time.perf_counter() - begin:.0f} s)"
     )
-    examples = tuple(batch.inputs for batch in data.in_order(data.Chosen(source, np.sort(tried)), size))
+    tried = np.sort(tried)[: _affordable(analysis)]
+    examples = tuple(batch.inputs for batch in data.in_order(data.Chosen(source, tried), size))
     return Seen(opened, serving, tuple(outputs), tuple(moments), examples)
 
 
@@ -125,6 +130,12 @@ def _drawn(count: int, most: int, seed: int) -> IntArray:
     if count <= most:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
+
+
+def _affordable(analysis: Analysis) -> int:
+    """Return how many samples every dimension can be tried on: a function of the model, so that runs are alike."""
+    each = max(count_macs(analysis).count, 1) * max(len(analysis.prunable), 1)
+    return int(np.clip(EFFORT / each, LEAST_SAMPLES, TRIED_SAMPLES))
 
 
 def _readers(opened: Opened) -> tuple[Reader, ...]:
@@ -155,7 +166,7 @@ def lane_losses(seen: Seen, *, seed: int, limits: Limits, say: Say) -> FloatArra
                 float(magnitudes[dimension.lanes].sum()), 1e-300
             )
     with limited(limits):
-        trial, started = _Trial(seen), time.perf_counter()
+        trial = _Trial(seen)
         for dimension in analysis.prunable:
             lanes = dimension.lanes
             if lanes.size < 2:
@@ -164,7 +175,6 @@ def lane_losses(seen: Seen, *, seed: int, limits: Limits, say: Say) -> FloatArra
             expected = float(found[gone].sum())
             change = trial.change(gone)
             found[lanes] *= change / expected if expected > 0 else 1.0
-            trial.hurry(started, len(analysis.prunable))
     say(
         f"what {len(analysis.prunable)} dimensions mean for the outputs was measured on {trial.samples} samples "
         f"({time.perf_counter() - begin:.0f} s)"
@@ -189,7 +199,6 @@ class _Trial:
         self._feeds = list(seen.examples)
         self._expected = [self._predict(seen.opened.model, feed) for feed in self._feeds]
         self._spread = _spread(self._expected)
-        self._done = 0
 
     @property
     def samples(self) -> int:
@@ -207,17 +216,8 @@ class _Trial:
             for at, (new, old) in enumerate(zip(run(feed), expected, strict=True)):
                 off[at] += float(np.square(new.astype(np.float64) - old).sum())
         shares = [each / spread for each, spread in zip(off, self._spread, strict=True) if spread > 0]
-        self._done += 1
         result = float(np.mean(shares)) if shares else 0.0
         return result if np.isfinite(result) else 1e6
-
-    def hurry(self, begin: float, dimensions: int) -> None:
-        """Use fewer samples where measuring would take too long."""
-        left = (time.perf_counter() - begin) / self._done * (dimensions - self._done)
-        if left > PATIENCE and len(self._feeds) > 1:
-            self._feeds = self._feeds[: max(1, len(self._feeds) // 2)]
-            self._expected = self._expected[: len(self._feeds)]
-            self._spread = _spread(self._expected)
 
     def _predict(self, model: onnx.ModelProto, feed: Arrays) -> Sequence[Array]:
         return predictor(self._lean(model))(feed)
