@@ -101,21 +101,28 @@ class Moments:
         By the share of it that is chance (Ledoit and Wolf, 2004, towards the diagonal: Schaefer and Strimmer, 2005).
         The rows of one sample say much the same, so it is samples that count.
         """
-        found = self.products(group, centred=centred)
+        found = self.products(group, centred=True)
         own = found.diagonal().copy()
-        shared = 1 - self.chance(group)
-        found *= shared
+        found *= 1 - self.chance(group)
         np.fill_diagonal(found, own + DAMPING * (float(own.mean()) or 1.0))
+        if not centred:
+            mean = self.mean(group)
+            found += np.outer(mean, mean)  # that is known well, and of no chance
         return found
 
     def chance(self, group: int) -> float:
-        """Return the share of the products between features that is chance, in [0, 1]."""
+        """Return the share of the products between features that is chance, in [0, 1]: 1 where one sample was seen.
+
+        Of products averaged over n samples, their variance over n, as a share of their squares.
+        """
         if self.wide:
             return 0.0
-        number = max(self.samples, 1)
+        number = self.samples
+        if number < 2:
+            return 1.0
         second = self.second[group] / max(self.count, 1)
         whole = float(np.square(second).sum() - np.square(second.diagonal()).sum())
-        noise = float(self.spread[group, 0] - self.spread[group, 1]) / number**2 - whole / number
+        noise = (float(self.spread[group, 0] - self.spread[group, 1]) / number - whole) / (number - 1)
         return float(np.clip(noise / whole, 0.0, 1.0)) if whole > 0 else 1.0
 
     def kept_rows(self, group: int, *, centred: bool) -> Floats:
