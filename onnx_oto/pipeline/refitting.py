@@ -171,12 +171,12 @@ def _readers(opened: Opened) -> tuple[Reader, ...]:
     if opset_of(opened.model) < FIRST_OPSET:
         return ()
     analysis = opened.analysis
+    found = readers(analysis)
+    named = {*analysis.counted_parameters, *(name for each in found for name in each.names)}
     tensors = analysis.graph.initializers
-    sizes = {name: int(np.prod(tensors[name].dims, dtype=np.int64)) for name in analysis.counted_parameters}
+    sizes = {name: int(np.prod(t.dims, dtype=np.int64)) for name, t in tensors.items() if name in named}
     tied = {name for tie in opened.origins.tied(sizes) for name in tie.names}
-    return tuple(
-        each for each in readers(analysis) if tied.isdisjoint(each.names) and _is_finite(analysis, each)
-    )
+    return tuple(each for each in found if tied.isdisjoint(each.names) and _is_finite(analysis, each))
 
 
 def _is_finite(analysis: Analysis, reader: Reader) -> bool:
