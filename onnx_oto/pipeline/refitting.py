@@ -141,9 +141,13 @@ def look(
     known = np.zeros(analysis.lanes.count, bool)
     for reader in found:
         known[reader.lanes[reader.lanes >= 0]] = True
+    opset = opset_of(opened.model)
+    blind = (
+        f"; looking into a model of opset {opset} needs opset {FIRST_OPSET}" if opset < FIRST_OPSET else ""
+    )
     say(
         f"{len(found)} layers that read {int(known.sum()):,} of {lanes:,} groups were watched on {len(drawn):,} "
-        f"samples ({time.perf_counter() - begin:.0f} s)"
+        f"samples ({time.perf_counter() - begin:.0f} s){blind}"
     )
     examples = tuple(batch.inputs for batch in data.in_order(data.Chosen(source, np.sort(tried)), size))
     return Seen(opened, serving, tuple(outputs), tuple(moments), examples)

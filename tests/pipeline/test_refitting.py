@@ -1,4 +1,4 @@
-"""`prune --data`: what can be kept is kept, compact equals the zeroed full model, and odd models and data are survived."""
+"""`prune --data`: what can be kept is kept, compact equals the zeroed full model, odd models and data are survived."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ FORMS = {
 
 
 def values(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    return {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    return {each.name: numpy_helper.to_array(each).copy() for each in model.graph.initializer}
 
 
 def put(model: onnx.ModelProto, **arrays: np.ndarray) -> onnx.ModelProto:
@@ -76,7 +76,10 @@ def prune(tmp_path: Path) -> Prune:
     """Prune a model by samples of these shapes; compact equals zeroed, by the files that were written."""
 
     def run(
-        model: onnx.ModelProto, arrays: Mapping[str, np.ndarray] | tuple[int, ...], count: int = 200, **settings: Any
+        model: onnx.ModelProto,
+        arrays: Mapping[str, np.ndarray] | tuple[int, ...],
+        count: int = 200,
+        **settings: Any,
     ) -> Pruned:
         onnx.save(model, tmp_path / "model.onnx")
         if isinstance(arrays, tuple):
@@ -102,7 +105,7 @@ def ran(path: Path, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
 
 
 def kept(path: Path, name: str = "w0") -> tuple[int, ...]:
-    return values(onnx.load(path))[name].shape
+    return values(load(path))[name].shape
 
 
 # --- what the others say as well is kept ------------------------------------------------------------------------------
@@ -138,3 +141,214 @@ def test_a_fixed_batch_takes_fewer_samples_too(prune: Prune, tmp_path: Path) -> 
         result = prune(model, (6,), count=64, sparsity=8 / 24)
         assert any("watched on 52 samples" in line for line in result.__dict__["told"])
         assert result.judged.refitted.change < 1e-5
+
+
+# --- what is left alone -----------------------------------------------------------------------------------------------
+TIED = """g (float[N,6] x) => (float[N,4] y) <float[6,16] w0, float[16,16] t, float[16,4] w2>
+{ a = MatMul(x, w0) r = Relu(a) b = MatMul(r, t) c = Relu(b) d = MatMul(c, t) e = Relu(d) y = MatMul(e, w2) }"""
+TWICE = """g (float[N,6] x) => (float[N,4] y) <float[6,16] w0, float[6,16] v0, float[16,4] w1>
+{ a = MatMul(x, w0) r = Relu(a) c = MatMul(r, w1) b = MatMul(x, v0) s = Tanh(b) d = MatMul(s, w1) y = Add(c, d) }"""
+
+
+@pytest.mark.parametrize("text", [TIED, TWICE])
+def test_tied_weights_stay_as_they_are(prune: Prune, tmp_path: Path, text: str) -> None:
+    """One parameter of the file, though the normal form may have copies: no values change, and it stays one."""
+    model = build(text)
+    before = {value for array in values(model).values() for value in array.ravel().tolist()}
+    result = prune(model, (6,), sparsity=0.4)
+    assert result.summary.removed > 0
+    small, full = values(onnx.load(tmp_path / "compact.onnx")), values(model)
+    for name, array in small.items():
+        if name in ("t", "w1"):
+            assert set(array.ravel().tolist()) <= before
+            assert array.size < full[name].size
+    assert len(small) <= len(full)
+
+
+def test_a_bias_that_is_an_output_stays(prune: Prune, tmp_path: Path) -> None:
+    text = FORMS["Gemm"].replace("=> (float[N,4] y)", "=> (float[N,4] y, float[8] z)")
+    model = build(text.replace("d = Relu(n)", "d = Relu(n) z = Identity(b1)"))
+    prune(model, (6,), sparsity=0.3, model_output="y")
+    feed = {"x": inputs((6,), 2)}
+    np.testing.assert_array_equal(ran(tmp_path / "compact.onnx", feed)[1], values(model)["b1"])
+
+
+def test_what_a_loop_reads_too_stays(prune: Prune, tmp_path: Path) -> None:
+    text = """g (float[N,6] x) => (float[N,4] y) <float[6,16] w0, float[16,12] w1, float[12,4] w> {
+      a = MatMul(x, w0) r = Relu(a) e = MatMul(r, w1) f = Relu(e) c = MatMul(f, w)
+      n = Constant<value_int=2>() cond = Constant<value=bool {1}>()
+      y = Loop<body = b (int64 i, bool go, float[N,4] s) => (bool on, float[N,4] t)
+        { on = Identity(go) k = MatMul(f, w) t = Add(s, k) }>(n, cond, c)
+    }"""
+    result = prune(build(text), (6,), sparsity=0.3)
+    assert result.summary.removed > 0
+    assert result.judged.refitted is not None
+
+
+def test_what_no_known_layer_reads_goes_by_its_weights(prune: Prune, tmp_path: Path) -> None:
+    """An LSTM reads the first half of a layer, a product the second: the half that is not seen is not free."""
+    text = """g (float[N,T,6] x) => (float[N,T,4] y)
+    <float[6,16] w0, float[1,32,8] wx, float[1,32,8] wr, float[8,8] w1, float[8,4] w2, float[8,4] w3> {
+      a = MatMul(x, w0) r = Relu(a) b, c = Split<axis=2>(r) t = Transpose<perm=[1,0,2]>(b)
+      l, h, s = LSTM<hidden_size=8>(t, wx, wr) q = Squeeze(l, one) u = Transpose<perm=[1,0,2]>(q) v = MatMul(u, w2)
+      d = MatMul(c, w1) e = Relu(d) f = MatMul(e, w3) y = Add(v, f) }"""
+    model = build(text.replace("<float[6,16] w0,", "<float[6,16] w0, int64[1] one = {1},"))
+    result = prune(model, (5, 6), sparsity=0.4)
+    assert 0.3 < result.summary.removed / result.summary.prunable < 0.5
+    plain = prune(model, (5, 6), sparsity=0.4, by="magnitude", scope="global", skip_refit=True)
+    assert result.judged.refitted.change < plain.judged.cut.change
+
+
+def test_before_opset_nine_channels_are_ranked_all_the_same(prune: Prune) -> None:
+    result = prune(build(FORMS["Conv, bias"], opset=8), (3, 8, 8), sparsity=0.4)
+    told = result.__dict__["told"]
+    assert any("0 layers that read 0 of 24 groups" in line and "opset 8" in line for line in told), told
+    assert result.judged.refitted is not None
+    assert result.judged.layers == 0
+
+
+# --- odd values -------------------------------------------------------------------------------------------------------
+def test_all_weights_zero(prune: Prune, tmp_path: Path) -> None:
+    """Of one branch: the other one makes the outputs, and is left."""
+    model = build(
+        TWICE.replace("d = MatMul(s, w1)", "d = MatMul(s, v1)").replace("v0,", "v0, float[16,4] v1,")
+    )
+    put(model, **{name: np.zeros_like(values(model)[name]) for name in ("v0", "v1")})
+    result = prune(model, (6,), sparsity=0.5)
+    assert result.judged.refitted.change < 0.1
+    assert kept(tmp_path / "compact.onnx", "w0")[1] > 12
+
+
+def test_dead_channels_go_first(prune: Prune, tmp_path: Path) -> None:
+    model = build(FORMS["Conv, bias"])
+    found = values(model)
+    found["w0"][::2], found["b0"][::2] = 0, -1
+    result = prune(put(model, **found), (3, 8, 8), sparsity=8 / 24)
+    assert kept(tmp_path / "compact.onnx")[0] == 8
+    assert result.judged.refitted.change < 1e-5
+    np.testing.assert_array_equal(values(onnx.load(tmp_path / "compact.onnx"))["w0"], found["w0"][1::2])
+
+
+def test_a_weight_that_is_no_number_is_survived(prune: Prune) -> None:
+    """One channel of 24 gives no numbers; nobody can say what the others are worth, but nothing breaks."""
+    model = build(FORMS["MatMul, Add"])
+    found = values(model)
+    found["w1"][3, 2] = np.nan
+    onnx.checker.check_model(put(model, **found))
+    try:
+        prune(model, (6,), sparsity=0.3)
+    except onnx_oto.OtoError as error:
+        assert "nan" in str(error).lower() or "not finite" in str(error)  # noqa: PT017
+
+
+def test_samples_on_which_the_model_overflows_are_left_out(prune: Prune) -> None:
+    x = inputs((6,), 200)
+    x[::7] = 3e38
+    result = prune(
+        copies(build(FORMS["MatMul, Add"])), {"x_train": x, "x_test": inputs((6,), 40)}, sparsity=8 / 24
+    )
+    assert result.judged.refitted.change < 1e-5
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 9])
+def test_few_samples_harm_little(prune: Prune, count: int) -> None:
+    """Of so few nothing is believed but means: no worse than magnitude alone by much."""
+    model = build(FORMS["Conv, bias"])
+    result = prune(model, (3, 8, 8), count=count, sparsity=0.3)
+    plain = prune(model, (3, 8, 8), count=count, sparsity=0.3, by="magnitude", skip_refit=True)
+    assert result.judged.refitted.change < 1.1 * plain.judged.cut.change
+
+
+def test_constant_data_tell_nothing_and_break_nothing(prune: Prune) -> None:
+    x = np.ones((50, 6), np.float32)
+    result = prune(build(FORMS["MatMul, Add"]), {"x_train": x, "x_test": x}, sparsity=0.4)
+    assert result.judged.refitted.change < 0.05  # biases make up for all of a constant
+
+
+# --- what is asked for ------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"scope": "dimension", "sparsity": 0.4},
+        {"by": "magnitude", "sparsity": 0.4},
+        {"by": "random", "seed": 3, "sparsity": 0.4},
+        {"macs": 0.5},
+        {"params": 0.6, "sparsity": 0.2},
+        {"macs": 0.6, "round_to": 4},
+        {"sparsity": 0.4, "round_to": "auto"},
+        {"sparsity": 0.9, "min_keep": 0.25},
+    ],
+    ids=str,
+)
+def test_any_budget_and_order(prune: Prune, settings: dict[str, Any]) -> None:
+    model = build(FORMS["Conv, BatchNormalization"])
+    result = prune(model, (3, 8, 8), **settings)
+    judged = result.judged
+    assert result.summary.removed > 0
+    assert judged.refitted.change < judged.cut.change
+    again = prune(model, (3, 8, 8), **settings)
+    assert again.judged == judged
+
+
+def test_without_refit_weights_stay(prune: Prune, tmp_path: Path) -> None:
+    model = build(FORMS["Conv, bias"])
+    result = prune(model, (3, 8, 8), sparsity=0.4, skip_refit=True)
+    assert result.judged.refitted is None
+    before = set(values(model)["w1"].ravel().tolist())
+    assert set(values(onnx.load(tmp_path / "compact.onnx"))["w1"].ravel().tolist()) <= before
+    assert set(result.as_json()["judged"]) == {"original", "cut"}
+
+
+def test_nothing_goes_and_nothing_changes(prune: Prune, tmp_path: Path) -> None:
+    model = build(FORMS["Conv, bias"])
+    result = prune(model, (3, 8, 8), sparsity=0.0)
+    assert result.judged.refitted is None
+    for name, array in values(onnx.load(tmp_path / "compact.onnx")).items():
+        np.testing.assert_array_equal(array, values(model)[name])
+
+
+def test_labels_give_a_metric(prune: Prune) -> None:
+    x, y = inputs((6,), 300), np.arange(300) % 4
+    model = build(FORMS["Gemm"])
+    result = prune(
+        model, {"x_train": x[:200], "y_train": y[:200], "x_test": x[200:], "y_test": y[200:]}, sparsity=0.3
+    )
+    found = json.loads(json.dumps(result.as_json()))["judged"]
+    assert found["original"]["metric"]["name"] == "accuracy"
+    assert found["original"]["samples"] == 100
+    assert set(found) == {"original", "cut", "refitted", "layers", "error_left"}
+
+
+def test_several_inputs(prune: Prune) -> None:
+    text = """g (float[N,6] x, float[N,3,8,8] z) => (float[N,4] y)
+    <float[6,16] w0, float[16] b0, float[12,3,3,3] v0, float[16,8] w1, float[8,12,3,3] v1, float[8,4] w2, float[8,4] v2>
+    { a = Gemm(x, w0, b0) r = Relu(a) b = MatMul(r, w1) c = MatMul(b, w2)
+      d = Conv(z, v0) e = Relu(d) f = Conv(e, v1) p = GlobalAveragePool(f) q = Flatten(p)
+      g = MatMul(q, v2) y = Add(c, g) }"""
+    arrays = {
+        f"x_{split}__{name}": inputs(shape, count, count)
+        for split, count in (("train", 100), ("test", 20))
+        for name, shape in (("x", (6,)), ("z", (3, 8, 8)))
+    }
+    result = prune(build(text), arrays, sparsity=0.3)
+    assert result.judged.layers >= 2
+    assert result.judged.refitted.change < result.judged.cut.change
+
+
+def test_weights_outside_the_file(prune: Prune, tmp_path: Path) -> None:
+    model = copies(build(FORMS["Conv, bias"]))
+    onnx.save(model, tmp_path / "outside.onnx", save_as_external_data=True, location="w", size_threshold=0)
+    np.savez(tmp_path / "d.npz", x_train=inputs((3, 8, 8), 100), x_test=inputs((3, 8, 8), 20))
+    result = onnx_oto.prune(
+        tmp_path / "outside.onnx",
+        tmp_path / "c.onnx",
+        data=tmp_path / "d.npz",
+        sparsity=8 / 24,
+        round_to=1,
+        skip_latency=True,
+        kept=tmp_path / "kept.json",
+    )
+    assert result.judged.refitted.change < 1e-3
+    found = json.loads((tmp_path / "kept.json").read_text())
+    assert len(found["parameters"]["w0"]["axes"]["0"]) == kept(tmp_path / "c.onnx")[0]
+    assert {"b1", "w1"} <= set(found["refitted"]) <= {"b1", "w1", "w2"}

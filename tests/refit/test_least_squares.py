@@ -26,7 +26,10 @@ def gone(*lanes: int, count: int) -> np.ndarray:
 @pytest.mark.parametrize("bias", [True, False])
 def test_numpy_finds_the_same(rng: np.random.Generator, bias: bool) -> None:
     x = (1 + correlated(rng, 20000, 8)).astype(np.float32).astype(np.float64)
-    weight, constant = rng.standard_normal((5, 8)).astype(np.float32), rng.standard_normal(5).astype(np.float32)
+    weight, constant = (
+        rng.standard_normal((5, 8)).astype(np.float32),
+        rng.standard_normal(5).astype(np.float32),
+    )
     found = refitted([seen(x, bias=bias)], gone(1, 4, 6, count=8), {"w": weight, "b": constant})
     assert set(found.values) == ({"w", "b"} if bias else {"w"})
     new, stays = found.values["w"], [0, 2, 3, 5, 7]
@@ -110,7 +113,9 @@ def test_all_of_a_reader_may_go(rng: np.random.Generator) -> None:
     assert found.left["w"] == pytest.approx(1.0)
 
 
-def test_wide_readers_are_fitted_by_their_rows(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wide_readers_are_fitted_by_their_rows(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same but for the ridge, where there are many rows; and exact where there are fewer rows than features."""
     x = 1 + correlated(rng, 3000, 8)
     weight, bias = rng.standard_normal((5, 8)).astype(np.float32), np.zeros(5, np.float32)

@@ -55,7 +55,10 @@ def test_samples_that_are_no_numbers_are_left_out(rng: np.random.Generator, bad:
     x = correlated(rng, 40, 4).astype(np.float32).reshape(20, 2, 1, 4)
     spoilt = x.copy()
     spoilt[[3, 7], 1, 0, 2] = bad
-    found, expected = seen(spoilt.reshape(40, 4), rows=2), seen(np.delete(x, [3, 7], 0).reshape(36, 4), rows=2)
+    found, expected = (
+        seen(spoilt.reshape(40, 4), rows=2),
+        seen(np.delete(x, [3, 7], 0).reshape(36, 4), rows=2),
+    )
     assert (found.count, found.samples) == (36, 18)
     np.testing.assert_array_equal(found.believed(0, centred=True), expected.believed(0, centred=True))
 
@@ -77,7 +80,9 @@ def test_chance_is_all_there_is_in_few_samples_of_independent_features(rng: np.r
 
 def test_the_rows_of_one_sample_are_no_samples(rng: np.random.Generator) -> None:
     """Of one sample nothing is believed, however many rows it has; of many rows of few samples, little."""
-    x = np.repeat(rng.standard_normal((8, 1, 6)), 100, 1).reshape(-1, 6) + 0.01 * rng.standard_normal((800, 6))
+    x = np.repeat(rng.standard_normal((8, 1, 6)), 100, 1).reshape(-1, 6) + 0.01 * rng.standard_normal(
+        (800, 6)
+    )
     assert seen(x[:100], rows=100).chance(0) == 1.0
     assert seen(x, rows=100).chance(0) > 10 * seen(x, rows=1).chance(0)
 
