@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from onnx_oto.lanes.layout import FloatArray
-from onnx_oto.pipeline.judging import DataJudge, Judgement, judge_on
+from onnx_oto.pipeline.judging import DataJudge, Judgement, judge_on, useless
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.options import ACTIVATIONS, PruneOptions
 from onnx_oto.pipeline.refitting import Seen, full_without, lane_losses, look, with_values
@@ -24,7 +24,7 @@ class Judgements:
     """What test data say of the model as it was brought, once groups are cut, and once the others are fitted anew.
 
     refitted: None where nothing was fitted. layers: that were. left: the share of what their inputs lost that stayed
-    lost, mean over the layers.
+    lost, mean over the layers. fitted: initializers of the model in normal form that have other values now.
     """
 
     original: Judgement
@@ -32,6 +32,22 @@ class Judgements:
     refitted: Judgement | None = None
     layers: int = 0
     left: float = 0.0
+    fitted: tuple[str, ...] = ()
+
+    @property
+    def last(self) -> Judgement:
+        """What data say of the model that is written."""
+        return self.cut if self.refitted is None else self.refitted
+
+    def warnings(self) -> list[str]:
+        """Return that the model is of no use as it is, where that is so."""
+        lost = useless(self.original, self.last)
+        if lost is None:
+            return []
+        return [
+            f"the compact model is of no use as it is: {lost}. Remove less, or `onnx-oto train` to the same target "
+            "with the same data"
+        ]
 
     def rows(self) -> list[tuple[str, dict[str, float]]]:
         """Return the figures of every model by its name."""
@@ -91,7 +107,7 @@ class ByData:
         judged = judge.of_model(full_without(analysis, found.values, choice.drop))
         self._told("refitted", judged, f", {layers} layers in {time.perf_counter() - begin:.0f} s")
         return with_values(opened, found.values, self.options), Judgements(
-            original, cut, judged, layers, left
+            original, cut, judged, layers, left, tuple(found.values)
         )
 
     def _told(self, name: str, judgement: Judgement, more: str = "") -> None:

@@ -70,6 +70,41 @@ class Judgement:
         }
 
 
+HALF = 0.5
+"""The share of what the original does that a model of use does at least."""
+
+
+def useless(original: Judgement, cut: Judgement) -> str | None:
+    """Return what a model that is of no use has lost, None where it is of some.
+
+    Less than half of a metric of which more is better, of agreement with the original, or of its outputs is left; or an
+    error is twice as large and more. What was near nothing before says nothing.
+    """
+    before, after = original.score, cut.score
+    if before is not None and after is not None:
+        if math.isnan(after.value):
+            return f"{after.metric} is no number"
+        lost = (
+            after.value < HALF * before.value
+            if before.better == "higher"
+            else after.value > before.value / HALF
+        )
+        return (
+            f"{after.metric} {after.value:.4g} against {before.value:.4g}"
+            if lost and before.value > 0
+            else None
+        )
+    if cut.agreement is not None:
+        return (
+            f"it agrees with the original on {cut.agreement:.0%} of the answers"
+            if cut.agreement < HALF
+            else None
+        )
+    if cut.change is None or cut.change <= HALF:
+        return None
+    return f"its outputs are off the original's by {cut.change:.0%}"
+
+
 class Judge(Protocol):
     """What says how good a model is without some of its lanes."""
 

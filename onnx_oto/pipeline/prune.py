@@ -137,9 +137,11 @@ def prune(
             is_timed=not options.skip_latency,
             round_to=rounding.block,
             clock=clock,
+            fitted=() if judged is None else judged.fitted,
         )
     summary = pruned.summary
-    said = (*planned.warnings(), *summary.warnings, *missed(summary.latency, budgets))
+    useless = () if judged is None else judged.warnings()
+    said = (*planned.warnings(), *useless, *summary.warnings, *missed(summary.latency, budgets))
     return replace(pruned, summary=replace(summary, warnings=said), plan=planned, judged=judged)
 
 
@@ -182,11 +184,12 @@ def _cut(
     is_timed: bool = True,
     round_to: object = None,
     clock: Clock | None = None,
+    fitted: Sequence[str] = (),
 ) -> Pruned:
     """Cut (or take `result`), verify, measure and write.
 
     begin: when work began. original: the model that was brought, where that computes something else. round_to: see
-    `warnings_of`.
+    `warnings_of`. fitted: initializers that have other values than in the file.
     """
     result = cut_out(opened.analysis, drop) if result is None else result
     small = result.model
@@ -214,6 +217,6 @@ def _cut(
                 stage(zeroed, save_zeroed, files)
         if kept is not None:
             with storing(kept):
-                stage_kept(opened, drop, result, kept, files)
+                stage_kept(opened, drop, result, kept, files, fitted)
     summary = replace(summary, size=replace(unwritten, after=written))
     return Pruned(summary, cut - begin, end - cut, opened.notes, timed - end)

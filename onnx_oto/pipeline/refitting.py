@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.model.graph.node import opset_of
 from onnx_oto.model.normal.serving import Serving
 from onnx_oto.pipeline.aim import giving
-from onnx_oto.pipeline.finishing import batch_size, predictor, served_lean, with_weights
+from onnx_oto.pipeline.finishing import as_declared, batch_size, predictor, served_lean, with_weights
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.refit import Moments, Reader, Refitted, gathered, losses, readers, refitted
 from onnx_oto.refit.moments import parts
@@ -33,7 +32,6 @@ from onnx_oto.refit.taps import FIRST_OPSET
 from onnx_oto.runtime.limits import Limits, limited
 from onnx_oto.runtime.runner import runner
 from onnx_oto.zigs import Analysis, AnalysisOptions, analyse, score, zero_dropped
-from onnx_oto.zigs.cost import count_macs
 
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -45,11 +43,14 @@ TRIED = 0.25
 """Share of a dimension that is taken out to measure what its losses mean."""
 TRIED_SAMPLES = 48
 """Training samples that this is measured on; nothing is fitted to them."""
-LEAST_SAMPLES = 8
-EFFORT = 1e12
-"""Multiply-accumulates that measuring may take: with many dimensions, or a large model, fewer samples are used."""
+MOST_MACS = 3e12
+"""Multiply-accumulates that measuring may take: of large models with many dimensions fewer samples are used."""
 _LEAST = 1e-3
 """Share of a dimension's losses that is taken out at least: less is noise."""
+_NEXT_TO_NOTHING = 1e-12
+"""The change of outputs that do not change: losses keep their order."""
+_RUIN = 1e6
+"""The change of outputs that are no numbers any more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +71,30 @@ class Seen:
         return found
 
     def refit(self, drop: BoolArray) -> Refitted:
-        """Return new weights for the readers of what goes. drop: bool [lanes]."""
-        return refitted(self.moments, drop, self.constants())
+        """Return new weights for the readers of what goes. drop: bool [lanes].
+
+        A reader whose new weights half precision cannot hold is left as it is.
+        """
+        found = refitted(self.moments, drop, self.constants())
+        tensors = self.opened.analysis.graph.initializers
+        for reader in (each.reader for each in self.moments if each.reader.weight in found.values):
+            if not all(_fits(tensors[name], found.values[name]) for name in reader.names):
+                for name in reader.names:
+                    del found.values[name]
+                del found.left[reader.weight]
+        return found
 
     def _value(self, name: str) -> Array:
         value = self.opened.analysis.graph.constant(name)
         assert value is not None
         return value.astype(np.float32)
+
+
+def _fits(tensor: onnx.TensorProto, values: Array) -> bool:
+    """Say whether new values of a tensor are numbers in its type."""
+    with np.errstate(over="ignore"):
+        stored = values.astype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).astype(np.float64)
+    return bool(np.isfinite(stored).all())
 
 
 def look(
@@ -103,26 +121,38 @@ def look(
     tried = np.random.default_rng(seed).choice(
         rows, min(TRIED_SAMPLES, max(rows.size // 5, 1)), replace=False
     )
-    drawn = data.Chosen(source, np.setdiff1d(rows, tried) if rows.size > 1 else rows)
     found = tuple(each for each in _readers(opened) if changed is None or set(each.names) <= set(changed))
     model = serving.served(giving(opened.master, outputs))
-    size = batch_size(model) or (min(BATCH, len(drawn)) if alike else 1)
-    usable = len(drawn) // size * size if batch_size(model) else len(drawn)
+    fixed = batch_size(model)
+    size = fixed or (BATCH if alike else 1)
+    drawn = data.Chosen(source, _mixed(np.setdiff1d(rows, tried) if rows.size > 1 else rows, size, seed))
     moments: list[Moments] = []
     with limited(limits):
         for part in parts(found):
-            batches = (batch.inputs for batch in islice(data.in_order(drawn, size), -(-usable // size)))
-            moments += gathered(model, part, batches, runner, samples=max(usable, 1), seed=seed)
+            batches = (batch.inputs for batch in data.in_order(drawn, size))
+            moments += gathered(
+                model,
+                part,
+                batches,
+                _opened_as_declared,
+                samples=len(drawn),
+                batch=size,
+                seed=seed,
+                fixed=fixed is not None,
+            )
     lanes = sum(d.size for d in analysis.prunable)
     known = np.zeros(analysis.lanes.count, bool)
     for reader in found:
         known[reader.lanes[reader.lanes >= 0]] = True
-    say(
-        f"{len(found)} layers that read {int(known.sum()):,} of {lanes:,} groups were watched on {usable:,} samples "
-        f"({time.perf_counter() - begin:.0f} s)"
+    opset = opset_of(opened.model)
+    blind = (
+        f"; looking into a model of opset {opset} needs opset {FIRST_OPSET}" if opset < FIRST_OPSET else ""
     )
-    tried = np.sort(tried)[: _affordable(analysis)]
-    examples = tuple(batch.inputs for batch in data.in_order(data.Chosen(source, tried), size))
+    say(
+        f"{len(found)} layers that read {int(known.sum()):,} of {lanes:,} groups were watched on {len(drawn):,} "
+        f"samples ({time.perf_counter() - begin:.0f} s){blind}"
+    )
+    examples = tuple(batch.inputs for batch in data.in_order(data.Chosen(source, np.sort(tried)), size))
     return Seen(opened, serving, tuple(outputs), tuple(moments), examples)
 
 
@@ -132,10 +162,15 @@ def _drawn(count: int, most: int, seed: int) -> IntArray:
     return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
 
 
-def _affordable(analysis: Analysis) -> int:
-    """Return how many samples every dimension can be tried on: a function of the model, so that runs are alike."""
-    each = max(count_macs(analysis).count, 1) * max(len(analysis.prunable), 1)
-    return int(np.clip(EFFORT / each, LEAST_SAMPLES, TRIED_SAMPLES))
+def _mixed(rows: IntArray, first: int, seed: int) -> IntArray:
+    """Return the rows with the first batch drawn from all of them: sums are taken about its mean."""
+    begin = np.sort(np.random.default_rng([seed, 1]).choice(rows, min(first, rows.size), replace=False))
+    return np.concatenate([begin, np.setdiff1d(rows, begin)])
+
+
+def _opened_as_declared(model: onnx.ModelProto) -> Callable[[Arrays], Sequence[Array]]:
+    run = runner(model)
+    return lambda inputs: run(as_declared(model, inputs))
 
 
 def _readers(opened: Opened) -> tuple[Reader, ...]:
@@ -143,10 +178,18 @@ def _readers(opened: Opened) -> tuple[Reader, ...]:
     if opset_of(opened.model) < FIRST_OPSET:
         return ()
     analysis = opened.analysis
+    found = readers(analysis)
+    named = {*analysis.counted_parameters, *(name for each in found for name in each.names)}
     tensors = analysis.graph.initializers
-    sizes = {name: int(np.prod(tensors[name].dims, dtype=np.int64)) for name in analysis.counted_parameters}
+    sizes = {name: int(np.prod(t.dims, dtype=np.int64)) for name, t in tensors.items() if name in named}
     tied = {name for tie in opened.origins.tied(sizes) for name in tie.names}
-    return tuple(each for each in readers(analysis) if tied.isdisjoint(each.names))
+    return tuple(each for each in found if tied.isdisjoint(each.names) and _is_finite(analysis, each))
+
+
+def _is_finite(analysis: Analysis, reader: Reader) -> bool:
+    """Say whether there is something to fit: no weight that has lost its numbers."""
+    values = (analysis.graph.constant(name) for name in reader.names)
+    return all(value is not None and bool(np.isfinite(value.astype(np.float64)).all()) for value in values)
 
 
 def lane_losses(seen: Seen, *, seed: int, limits: Limits, say: Say) -> FloatArray:
@@ -158,13 +201,7 @@ def lane_losses(seen: Seen, *, seed: int, limits: Limits, say: Say) -> FloatArra
     for moments in seen.moments:
         weight = moments.reader.matrix(constants[moments.reader.weight])
         found += losses(moments, weight, analysis.lanes.count)
-    blind = [d for d in analysis.prunable if not found[d.lanes].any()]
-    if blind:
-        magnitudes = np.square(score(analysis, "magnitude", seed))
-        for dimension in blind:
-            found[dimension.lanes] = magnitudes[dimension.lanes] / max(
-                float(magnitudes[dimension.lanes].sum()), 1e-300
-            )
+    _fill_unread(found, seen, seed)
     with limited(limits):
         trial = _Trial(seen)
         for dimension in analysis.prunable:
@@ -172,14 +209,31 @@ def lane_losses(seen: Seen, *, seed: int, limits: Limits, say: Say) -> FloatArra
             if lanes.size < 2:
                 continue
             gone = _cheapest(found, lanes)
-            expected = float(found[gone].sum())
-            change = trial.change(gone)
-            found[lanes] *= change / expected if expected > 0 else 1.0
+            expected, change = float(found[gone].sum()), trial.change(gone)
+            if change is not None and expected > 0:
+                found[lanes] *= max(change, _NEXT_TO_NOTHING) / expected
     say(
         f"what {len(analysis.prunable)} dimensions mean for the outputs was measured on {trial.samples} samples "
         f"({time.perf_counter() - begin:.0f} s)"
     )
     return found
+
+
+def _fill_unread(found: FloatArray, seen: Seen, seed: int) -> None:
+    """Give lanes that no reader was seen to read a loss by magnitude, in place; as large as the others' in the mean."""
+    analysis = seen.opened.analysis
+    is_read = np.zeros(analysis.lanes.count, bool)
+    for moments in seen.moments:
+        lanes = moments.reader.lanes
+        is_read[lanes[lanes >= 0]] |= moments.count > 0
+    squares = np.square(score(analysis, "magnitude", seed))
+    for dimension in analysis.prunable:
+        lanes = dimension.lanes
+        unread, known = lanes[~is_read[lanes]], found[lanes[is_read[lanes]]]
+        level = float(known.mean()) if known.any() else 1 / lanes.size
+        found[unread] = (
+            squares[unread] * level / max(float(squares[unread].mean()), 1e-300) if unread.size else 0.0
+        )
 
 
 def _cheapest(found: FloatArray, lanes: IntArray) -> IntArray:
@@ -196,7 +250,7 @@ class _Trial:
 
     def __init__(self, seen: Seen) -> None:
         self._seen = seen
-        self._feeds = list(seen.examples)
+        self._feeds = _affordable(seen)
         self._expected = [self._predict(seen.opened.model, feed) for feed in self._feeds]
         self._spread = _spread(self._expected)
 
@@ -205,19 +259,25 @@ class _Trial:
         """How many samples the models are run on."""
         return sum(len(next(iter(feed.values()))) for feed in self._feeds)
 
-    def change(self, gone: IntArray) -> float:
-        """Return the squared change of the outputs as a share of their variance, mean over the outputs."""
-        drop = np.zeros(self._seen.opened.analysis.lanes.count, bool)
+    def change(self, gone: IntArray) -> float | None:
+        """Return the squared change of the outputs as a share of their variance, mean over the outputs.
+
+        None where no output tells: all are constant, or no numbers.
+        """
+        seen = self._seen
+        drop = np.zeros(seen.opened.analysis.lanes.count, bool)
         drop[gone] = True
-        model = full_without(self._seen.opened.analysis, self._seen.refit(drop).values, drop)
-        run = predictor(self._lean(model))
+        run = predictor(self._lean(full_without(seen.opened.analysis, seen.refit(drop).values, drop)))
         off = [0.0] * len(self._spread)
         for feed, expected in zip(self._feeds, self._expected, strict=True):
             for at, (new, old) in enumerate(zip(run(feed), expected, strict=True)):
-                off[at] += float(np.square(new.astype(np.float64) - old).sum())
+                known = np.isfinite(old)
+                off[at] += float(np.square(new[known].astype(np.float64) - old[known]).sum())
         shares = [each / spread for each, spread in zip(off, self._spread, strict=True) if spread > 0]
-        result = float(np.mean(shares)) if shares else 0.0
-        return result if np.isfinite(result) else 1e6
+        if not shares:
+            return None
+        result = float(np.mean(shares))
+        return result if np.isfinite(result) else _RUIN
 
     def _predict(self, model: onnx.ModelProto, feed: Arrays) -> Sequence[Array]:
         return predictor(self._lean(model))(feed)
@@ -227,12 +287,39 @@ class _Trial:
         return served_lean(giving(model, seen.outputs), seen.outputs, seen.serving)
 
 
+def _affordable(seen: Seen) -> list[Arrays]:
+    """Return as many batches of examples as all dimensions can be measured on: a matter of counts, not of clocks."""
+    model, feeds = seen.serving.served(seen.opened.model), list(seen.examples)
+    sizes: dict[str, int] = {}
+    for value in model.graph.input:
+        array = feeds[0].get(value.name)
+        dims = value.type.tensor_type.shape.dim
+        if array is not None:
+            sizes |= {dim.dim_param: n for dim, n in zip(dims, array.shape, strict=True) if dim.dim_param}
+    batch = max(len(array) for array in feeds[0].values())
+    if fixed := batch_size(model):
+        batch = -(-batch // fixed)
+    else:
+        sizes |= {
+            dim.dim_param: 1 for value in model.graph.input for dim in value.type.tensor_type.shape.dim[:1]
+        }
+    analysis = seen.opened.analysis
+    macs = max(analysis.macs_at(sizes), 1) * batch * len(analysis.prunable)
+    return feeds[: max(1, int(MOST_MACS / macs))]
+
+
 def _spread(batches: Sequence[Sequence[Array]]) -> list[float]:
-    """Return the sum of squares of every output about its mean over the samples, about 0 where there is one sample."""
+    """Return the sum of squares of every output about its mean over the samples, about 0 where there is one sample.
+
+    What is not finite is left out.
+    """
     result = []
     for parts_of in zip(*batches, strict=True):
         every = np.concatenate([np.asarray(part, np.float64) for part in parts_of])
-        apart = every - every.mean(0) if len(every) > 1 else every
+        known = np.isfinite(every)
+        every = np.where(known, every, 0.0)
+        mean = every.sum(0) / np.maximum(known.sum(0), 1)
+        apart = np.where(known, every - mean, 0.0) if len(every) > 1 else every
         result.append(float(np.square(apart).sum()) or float(np.square(every).sum()))
     return result
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnx_oto.refit.readers import Reader
+from onnx_oto.refit.readers import FEW, Reader
 from onnx_oto.refit.taps import tapped
 
 Array = npt.NDArray[Any]
@@ -27,8 +27,19 @@ WIDE_ROWS = 3000
 """How many rows are kept of those."""
 DAMPING = 1e-4
 """Of the mean square of a feature, added to each."""
+SLIGHT = 1e-7
+"""The same in directions that features never have."""
+ROUNDING, NO_NEWS = 2e-6, 1e-5
+"""Shares of a feature's variance: what sums in float32 are off by, and what those before it leave of one that is a
+function of them, at most."""
+LARGEST = 1e15
+"""Samples with larger numbers are left out, as are those that are not finite: their squares are no numbers."""
+MOST_PLACES = 256
+"""How many rows of one sample are looked at: they say much the same."""
 ROOM = 1.2e9
 """Bytes that moments of one pass over the data may take."""
+RUN_ROOM = 1.6e8
+"""Bytes of rows that one run of the model may give."""
 
 
 @dataclass(eq=False)
@@ -56,13 +67,13 @@ class Moments:
         return self.reader.features > WIDE
 
     def add(self, rows: Rows) -> None:
-        """Take rows [samples, R, G, F]; samples that are not finite are left out."""
-        rows = rows[np.isfinite(rows).all((1, 2, 3))]
+        """Take rows [samples, R, G, F]; samples that are not finite, or huge, are left out."""
+        rows = rows[(np.abs(rows) < LARGEST).all((1, 2, 3))]
         if not rows.size:
             return
         _, each, groups, features = rows.shape
         if not self.count:
-            self.shift = rows.mean((0, 1), dtype=np.float64)
+            self.shift = rows.mean((0, 1), dtype=np.float64).astype(np.float32).astype(np.float64)
             self.total = np.zeros((groups, features))
             self.second = np.zeros((groups, 0 if self.wide else features, 0 if self.wide else features))
             self.spread = np.zeros((groups, 2))
@@ -74,7 +85,8 @@ class Moments:
             part = np.ascontiguousarray(apart[:, :, group])
             kernel = part @ part.transpose(0, 2, 1)  # [samples, R, R]: |X'X| = |XX'|
             own = np.square(part).mean(1, dtype=np.float64)
-            self.spread[group] += np.square(kernel / each).sum(dtype=np.float64), np.square(own).sum()
+            whole = np.square(kernel / each, dtype=np.float64).sum()
+            self.spread[group] += whole, np.square(own).sum()
             if not self.wide:
                 flat = part.reshape(-1, features)
                 self.second[group] += flat.T @ flat
@@ -99,23 +111,63 @@ class Moments:
         """Return E[x x'] as far as so few samples tell: invertible, what features share with others shrunk.
 
         By the share of it that is chance (Ledoit and Wolf, 2004, towards the diagonal: Schaefer and Strimmer, 2005).
-        The rows of one sample say much the same, so it is samples that count.
+        The rows of one sample say much the same, so it is samples that count. Features that are exact functions of
+        others were seen to be that in every row: no chance takes it away (the diagonal is projected there).
         """
-        found = self.products(group, centred=centred)
+        found = self.products(group, centred=True)
         own = found.diagonal().copy()
-        shared = 1 - self.chance(group)
-        found *= shared
-        np.fill_diagonal(found, own + DAMPING * (float(own.mean()) or 1.0))
+        level = float(own.mean()) or 1.0
+        chance = self.chance(group)
+        never = self._never(found)
+        found *= 1 - chance
+        np.fill_diagonal(found, own + DAMPING * level)
+        if never.size:
+            found -= never @ (never.T @ found)
+            found -= (found @ never) @ never.T
+            found[np.diag_indices(len(found))] += SLIGHT * level
+        if not centred:
+            mean = self.mean(group)
+            found += np.outer(mean, mean)  # that is known well, and of no chance
         return found
 
+    def _never(self, seen: Floats) -> Floats:
+        """Return directions that features never have though they could, orthonormal float64 [F, n].
+
+        Of E[x x'] about the mean; none where there are too few rows to tell.
+        """
+        own = seen.diagonal()
+        alive = np.flatnonzero(own > 0)
+        none = np.zeros((len(seen), 0))
+        if self.count < 2 * len(seen) or alive.size < FEW:
+            return none
+        root = 1 / np.sqrt(own[alive])
+        scaled = seen[np.ix_(alive, alive)] * root[:, None] * root
+        scaled[np.diag_indices(len(scaled))] += ROUNDING
+        try:
+            follows = np.square(np.linalg.cholesky(scaled).diagonal()) < NO_NEWS
+        except np.linalg.LinAlgError:  # of so many features float32 does not tell
+            return none
+        if not follows.any():
+            return none
+        by = np.linalg.solve(scaled[np.ix_(~follows, ~follows)], scaled[np.ix_(~follows, follows)])
+        found = np.zeros((len(seen), int(follows.sum())))
+        found[alive[follows], np.arange(found.shape[1])] = root[follows]
+        found[alive[~follows]] = -root[~follows, None] * by
+        return np.asarray(np.linalg.qr(found)[0], np.float64)
+
     def chance(self, group: int) -> float:
-        """Return the share of the products between features that is chance, in [0, 1]."""
+        """Return the share of the products between features that is chance, in [0, 1]: 1 where one sample was seen.
+
+        Of products averaged over n samples, their variance over n, as a share of their squares.
+        """
         if self.wide:
             return 0.0
-        number = max(self.samples, 1)
+        number = self.samples
+        if number < 2:
+            return 1.0
         second = self.second[group] / max(self.count, 1)
         whole = float(np.square(second).sum() - np.square(second.diagonal()).sum())
-        noise = float(self.spread[group, 0] - self.spread[group, 1]) / number**2 - whole / number
+        noise = (float(self.spread[group, 0] - self.spread[group, 1]) / number - whole) / (number - 1)
         return float(np.clip(noise / whole, 0.0, 1.0)) if whole > 0 else 1.0
 
     def kept_rows(self, group: int, *, centred: bool) -> Floats:
@@ -147,6 +199,14 @@ def parts(found: Iterable[Reader]) -> Iterator[tuple[Reader, ...]]:
         yield tuple(part)
 
 
+def places(found: Sequence[Reader], *, samples: int, batch: int) -> list[int]:
+    """Return how many rows of each sample are looked at: enough of all, and no more than one run may give."""
+    counts = [min(max(1, -(-wanted_rows(reader) // samples)), MOST_PLACES) for reader in found]
+    size = 4.0 * batch * sum(n * r.groups * r.features for n, r in zip(counts, found, strict=True))
+    share = min(1.0, RUN_ROOM / size) if size else 1.0
+    return [max(1, int(count * share)) for count in counts]
+
+
 def gathered(
     model: onnx.ModelProto,
     found: Sequence[Reader],
@@ -154,17 +214,28 @@ def gathered(
     opened: Callable[[onnx.ModelProto], Run],
     *,
     samples: int,
+    batch: int,
     seed: int,
+    fixed: bool = False,
 ) -> list[Moments]:
     """Return the moments of readers over batches of inputs, in one pass.
 
-    model: float32, as data are served to it. opened: makes of a model what runs it. samples: in all batches.
+    model: as data are served to it. opened: makes of a model what runs it. samples: in all batches. batch: samples of a
+    run. fixed: whether the model takes no fewer; what a batch lacks is filled by repeating, and not counted.
     """
-    counts = [max(1, -(-wanted_rows(reader) // samples)) for reader in found]
+    counts = places(found, samples=samples, batch=batch)
     taps = tapped(model, found, counts, seed=seed)
     run = opened(taps.model)
     moments = [Moments(reader) for reader in found]
     for number, inputs in enumerate(batches):
-        for each, rows in zip(moments, taps.rows(run(taps.feeds(inputs, number))), strict=True):
+        own = len(next(iter(inputs.values())))
+        lacks = fixed and own < batch
+        if lacks:
+            inputs = {name: array[np.arange(batch) % own] for name, array in inputs.items()}
+        given = taps.rows(run(taps.feeds(inputs, number)))
+        for each, rows, count in zip(moments, given, counts, strict=True):
+            rows = rows[: len(rows) * own // batch] if lacks else rows
+            if each.wide and len(rows) > own * count:
+                rows = rows[np.linspace(0, len(rows) - 1, own * count).astype(np.int64)]
             each.add(rows)
     return moments

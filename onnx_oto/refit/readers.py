@@ -46,15 +46,25 @@ class Window:
         """How many positions one output reads."""
         return int(np.prod(self.kernel, dtype=np.int64))
 
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """How many positions lie between the first and the last that one output reads, those included."""
+        return tuple(d * (k - 1) + 1 for d, k in zip(self.dilations, self.kernel, strict=True))
+
+    @property
+    def is_agreed(self) -> bool:
+        """Whether all runtimes find the same way to fill: of steps much longer than a window some cut the front off."""
+        far = any(step > extent + 1 for step, extent in zip(self.strides, self.extents, strict=True))
+        return not (far and self.auto.startswith("SAME"))
+
 
 @dataclass(frozen=True, eq=False)
 class Reader:
     """A linear node, in G groups of O outputs and F features each.
 
     source: the tensor that is read, output: y before anything is added behind the node. lanes: int64 [G, F], the lane
-    of every feature, -1 where it always stays. window: of a convolution, None for products with the last axis.
-    outputs: int64 [G, O], lanes of the outputs, -1 where they stay. swapped: whether the weight's axes are features,
-    outputs. flat: whether the tensor is a matrix, a row for each sample or so.
+    of every feature, -1 where it always stays. window: of a convolution, None for products with the last axis. swapped:
+    whether the weight's axes are features, outputs. flat: whether the tensor is a matrix, a row for each sample or so.
     """
 
     node: Node
@@ -137,9 +147,11 @@ def _conv(analysis: Analysis, node: Node) -> Reader | None:
         tuple(attrs.get("pads") or (0,) * (2 * len(ones))),
         str(attrs.get("auto_pad", "NOTSET")),
     )
+    if not window.is_agreed:
+        return None
     groups = int(attrs.get("group", 1))
     of_feature = np.repeat(np.broadcast_to(lanes.reshape(-1, shape[1]), (groups, shape[1])), window.taps, 1)
-    bias = _bias(analysis, node, 1.0, shape[0])
+    bias = _bias(analysis, node, shape[0])
     return Reader(node, node.inputs[0], node.outputs[0], weight, bias, of_feature, window)
 
 
@@ -170,7 +182,7 @@ def _product(
     lanes = _lanes(analysis, weight, 0 if swapped else 1)
     if lanes is None:
         return None
-    bias = _bias(analysis, node, beta / alpha, dims[1 if swapped else 0]) if beta else None
+    bias = _bias(analysis, node, dims[1 if swapped else 0], alpha=alpha, beta=beta)
     lanes = lanes.reshape(1, -1)
     names = (node.inputs[0], node.outputs[0], weight)
     return Reader(node, *names, bias, lanes, swapped=swapped, flat=len(shape) == 2)
@@ -180,9 +192,17 @@ def _weight(analysis: Analysis, node: Node) -> str | None:
     """Return the weight, an initializer that nothing else reads and whose values are known."""
     name = node.input(1)
     graph = analysis.graph
-    if name not in graph.initializers or len(graph.consumers.get(name, ())) != 1 or name in graph.outputs:
+    if name not in graph.initializers or not _is_read_once(analysis, name):
         return None
     return None if node.inputs[0] in graph.initializers or graph.constant(name) is None else name
+
+
+def _is_read_once(analysis: Analysis, name: str) -> bool:
+    """Say whether one node alone reads a tensor: no other, no body of a loop, and nobody outside."""
+    graph = analysis.graph
+    return (
+        len(graph.consumers.get(name, ())) == 1 and name not in graph.captured and name not in graph.outputs
+    )
 
 
 def _lanes(analysis: Analysis, weight: str, axis: int) -> IntArray | None:
@@ -204,27 +224,33 @@ def _prunable(analysis: Analysis, lanes: IntArray) -> IntArray:
     return result
 
 
-def _bias(analysis: Analysis, node: Node, factor: float, size: int) -> Bias | None:
-    """Return where a constant is added to y: the node's own bias, one that an Add adds, a norm's running mean."""
+def _bias(analysis: Analysis, node: Node, size: int, *, alpha: float = 1.0, beta: float = 1.0) -> Bias | None:
+    """Return where a constant is added to y: the node's own bias, one that an Add adds, a norm's running mean.
+
+    alpha: what the node multiplies its product by, beta: its own bias.
+    """
     if node.input(2):
-        return _own(analysis, node.input(2), factor, size)
-    consumers = analysis.graph.consumers.get(node.outputs[0], ())
-    if len(consumers) != 1:
+        return _own(analysis, node.input(2), beta / alpha, size) if beta else None
+    if not _is_read_once(analysis, node.outputs[0]):
         return None
-    reader, position = consumers[0]
-    if node.outputs[0] in analysis.graph.outputs or reader.domain:
+    reader, position = analysis.graph.consumers[node.outputs[0]][0]
+    if reader.domain:
         return None
     if reader.op == "BatchNormalization" and position == 0:
-        return _own(analysis, reader.input(3), -1.0, size)
-    if reader.op == "Add" and node.op != "Conv":
-        return _own(analysis, reader.inputs[1 - position], 1.0, size)
+        return _own(analysis, reader.input(3), -1 / alpha, size)
+    if reader.op == "Add":
+        rank = len(analysis.graph.initializers[node.input(1)].dims)
+        behind = rank - 2 if node.op == "Conv" else 0
+        return _own(analysis, reader.inputs[1 - position], 1 / alpha, size, behind=behind)
     return None
 
 
-def _own(analysis: Analysis, name: str, factor: float, size: int) -> Bias | None:
+def _own(analysis: Analysis, name: str, factor: float, size: int, *, behind: int = 0) -> Bias | None:
+    """Return a bias that nothing else reads. behind: how many axes there are behind the one of the outputs."""
     graph = analysis.graph
-    if name not in graph.initializers or len(graph.consumers.get(name, ())) != 1:
+    if name not in graph.initializers or not _is_read_once(analysis, name):
         return None
     dims = tuple(graph.initializers[name].dims)
-    is_row = bool(dims) and dims[-1] == size and all(n == 1 for n in dims[:-1])
+    at = len(dims) - 1 - behind
+    is_row = at >= 0 and dims[at] == size and all(n == 1 for axis, n in enumerate(dims) if axis != at)
     return Bias(name, factor) if is_row and graph.constant(name) is not None else None

@@ -54,7 +54,7 @@ class Tapped:
 def tapped(
     model: onnx.ModelProto, readers: Sequence[Reader], positions: Sequence[int], *, seed: int
 ) -> Tapped:
-    """Return a copy of a float32 model that gives what these readers read.
+    """Return a copy of a model of float32 (or float64) that gives what these readers read.
 
     positions: of each reader, how many are looked at in a sample; of a matrix all rows are.
     """
@@ -74,6 +74,11 @@ def tapped(
     writer.write_to(result.graph)
     drop_unneeded(result.graph)
     return Tapped(result, tuple(readers), phase)
+
+
+def _as_float(writer: GraphWriter, tensor: str) -> str:
+    """Return a tensor as float32: double precision gives rows like any other."""
+    return writer.emit("Cast", tensor, to=TensorProto.FLOAT)
 
 
 def _size(writer: GraphWriter, tensor: str, axis: int) -> str:
@@ -117,7 +122,7 @@ def _of_windows(
             linear = writer.emit("Add", writer.emit("Mul", linear, whole), place)
         else:
             linear = place
-    flat = writer.reshape(reader.source, [0, 0, -1])
+    flat = writer.reshape(_as_float(writer, reader.source), [0, 0, -1])
     found = writer.emit("Gather", flat, writer.reshape(linear, [-1]), axis=2)
     mask = writer.emit("Cast", writer.reshape(inside, [-1]), to=TensorProto.FLOAT)
     return writer.emit("Mul", found, mask)
@@ -128,7 +133,7 @@ def _begin(writer: GraphWriter, window: Window, axis: int, size: str, outputs: s
     if not window.auto.startswith("SAME"):
         known = window.pads[axis] if window.auto == "NOTSET" else 0
         return writer.value([float(known)])
-    extent = float(window.dilations[axis] * (window.kernel[axis] - 1) + 1)
+    extent = float(window.extents[axis])
     covered = writer.emit("Mul", outputs, writer.value([float(window.strides[axis])]))
     more = writer.value([extent - window.strides[axis]])
     total = writer.emit("Sub", writer.emit("Add", covered, more), size)
@@ -139,7 +144,7 @@ def _begin(writer: GraphWriter, window: Window, axis: int, size: str, outputs: s
 
 def _of_rows(writer: GraphWriter, reader: Reader, phase: str, rng: np.random.Generator, count: int) -> str:
     """Return [N, count, F]: so many rows of every sample; of a matrix its one row."""
-    rows = writer.reshape(reader.source, [0, -1, reader.features])
+    rows = writer.reshape(_as_float(writer, reader.source), [0, -1, reader.features])
     if reader.flat:
         return rows
     at = _drawn(writer, phase, rng, count, _size(writer, rows, 1))
