@@ -22,11 +22,13 @@ from onnx_oto.pipeline.budgeting import plan, within
 from onnx_oto.pipeline.folder import START, RunFolder
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.preparing import Cut, Ready, Say
-from onnx_oto.pipeline.refitting import full_without, lane_losses, look
+from onnx_oto.pipeline.refitting import full_without, lane_losses, look, share_read
 from onnx_oto.zigs import Choice, analyse, choose
 from onnx_oto.zigs.budgets import Budget
 
 _VALUE = "value:"
+MOSTLY_READ = 0.5
+"""The share of groups whose readers have to be known, for a cut to come first without being asked for."""
 
 
 def cut_first(ready: Ready, options: TrainOptions, folder: RunFolder, say: Say, *, stored: bool) -> Ready:
@@ -75,10 +77,19 @@ def _stored(place: Path) -> Cut | None:
         ) from error
 
 
+def changeable(ready: Ready) -> frozenset[str]:
+    """Return the initializers that a refit may change: what trains, and running statistics."""
+    return frozenset((*ready.preparation.spec.trainable, *ready.opened.analysis.statistics))
+
+
+def is_worth_it(ready: Ready) -> bool:
+    """Say whether layers that can be fitted anew read most of the groups: else a cut would only destroy."""
+    return share_read(ready.opened, changeable(ready)) >= MOSTLY_READ
+
+
 def _found(ready: Ready, options: TrainOptions, say: Say) -> Cut:
     opened = ready.opened
     analysis = opened.analysis
-    changed = frozenset((*ready.preparation.spec.trainable, *analysis.statistics))
     seen = look(
         opened,
         ready.serving,
@@ -88,7 +99,7 @@ def _found(ready: Ready, options: TrainOptions, say: Say) -> Cut:
         seed=options.seed,
         limits=options.limits,
         say=say,
-        changed=changed,
+        changed=changeable(ready),
         alike=not ready.others,
     )
     losses = lane_losses(seen, seed=options.seed, limits=options.limits, say=say)

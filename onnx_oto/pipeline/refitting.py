@@ -121,7 +121,7 @@ def look(
     tried = np.random.default_rng(seed).choice(
         rows, min(TRIED_SAMPLES, max(rows.size // 5, 1)), replace=False
     )
-    found = tuple(each for each in _readers(opened) if changed is None or set(each.names) <= set(changed))
+    found = _readers(opened, changed)
     model = serving.served(giving(opened.master, outputs))
     fixed = batch_size(model)
     size = fixed or (BATCH if alike else 1)
@@ -141,16 +141,13 @@ def look(
                 fixed=fixed is not None,
             )
     lanes = sum(d.size for d in analysis.prunable)
-    known = np.zeros(analysis.lanes.count, bool)
-    for reader in found:
-        known[reader.lanes[reader.lanes >= 0]] = True
     opset = opset_of(opened.model)
     blind = (
         f"; looking into a model of opset {opset} needs opset {FIRST_OPSET}" if opset < FIRST_OPSET else ""
     )
     say(
-        f"{len(found)} layers that read {int(known.sum()):,} of {lanes:,} groups were watched on {len(drawn):,} "
-        f"samples ({time.perf_counter() - begin:.0f} s){blind}"
+        f"{len(found)} layers that read {_count_read(analysis, found):,} of {lanes:,} groups were watched on "
+        f"{len(drawn):,} samples ({time.perf_counter() - begin:.0f} s){blind}"
     )
     examples = tuple(batch.inputs for batch in data.in_order(data.Chosen(source, np.sort(tried)), size))
     return Seen(opened, serving, tuple(outputs), tuple(moments), examples)
@@ -173,8 +170,21 @@ def _opened_as_declared(model: onnx.ModelProto) -> Callable[[Arrays], Sequence[A
     return lambda inputs: run(as_declared(model, inputs))
 
 
-def _readers(opened: Opened) -> tuple[Reader, ...]:
-    """Return the readers whose weights are no copies of a tensor that others have copies of too."""
+def share_read(opened: Opened, changed: Collection[str]) -> float:
+    """Return the share of the groups that some layer reads which can be fitted anew. changed: see `look`."""
+    lanes = sum(d.size for d in opened.analysis.prunable)
+    return _count_read(opened.analysis, _readers(opened, changed)) / max(lanes, 1)
+
+
+def _count_read(analysis: Analysis, found: Sequence[Reader]) -> int:
+    known = np.zeros(analysis.lanes.count, bool)
+    for reader in found:
+        known[reader.lanes[reader.lanes >= 0]] = True
+    return int(known.sum())
+
+
+def _readers(opened: Opened, changed: Collection[str] | None = None) -> tuple[Reader, ...]:
+    """Return the readers whose weights may change, and are no copies of a tensor that others have copies of too."""
     if opset_of(opened.model) < FIRST_OPSET:
         return ()
     analysis = opened.analysis
@@ -183,7 +193,10 @@ def _readers(opened: Opened) -> tuple[Reader, ...]:
     tensors = analysis.graph.initializers
     sizes = {name: int(np.prod(t.dims, dtype=np.int64)) for name, t in tensors.items() if name in named}
     tied = {name for tie in opened.origins.tied(sizes) for name in tie.names}
-    return tuple(each for each in found if tied.isdisjoint(each.names) and _is_finite(analysis, each))
+    still = set() if changed is None else {*named} - set(changed)
+    return tuple(
+        each for each in found if (tied | still).isdisjoint(each.names) and _is_finite(analysis, each)
+    )
 
 
 def _is_finite(analysis: Analysis, reader: Reader) -> bool:

@@ -15,7 +15,7 @@ from onnx_oto.losses import Distill
 from onnx_oto.model.files.loading import stored_files
 from onnx_oto.pipeline.answers import forget
 from onnx_oto.pipeline.beginning import answered_before, judged_before
-from onnx_oto.pipeline.cutting_first import cut_first, store
+from onnx_oto.pipeline.cutting_first import cut_first, is_worth_it, store
 from onnx_oto.pipeline.finishing import finish
 from onnx_oto.pipeline.folder import (
     BEFORE,
@@ -37,7 +37,7 @@ from onnx_oto.pipeline.going_on import Going, Stamp, stamp
 from onnx_oto.pipeline.latency.table import write_table
 from onnx_oto.pipeline.norms import check_folded, told_bare
 from onnx_oto.pipeline.optimizing import make_optimizer
-from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.pipeline.options import AUTO, SCRATCH_OPTIMIZER, TrainOptions
 from onnx_oto.pipeline.places import Output, files_read, require_apart, with_table
 from onnx_oto.pipeline.preparing import Ready, Say, make_ready, with_norms
 from onnx_oto.pipeline.recording import Record
@@ -275,6 +275,8 @@ def _settled_by_start(
 ) -> tuple[TrainOptions, Record]:
     """Return the options with all that depends on how the model comes, and the record of them; it is said."""
     start = ready.start
+    if options.optimizer == AUTO and options.prunes and not is_worth_it(ready):
+        options = replace(options, optimizer=SCRATCH_OPTIMIZER)
     resolved = options.resolved(None if start is None else start.start, normed=ready.normed)
     if start is not None:
         say(f"{start.told()}; {set_by_start(options, resolved)}")
