@@ -386,7 +386,7 @@ class TrainOptions(
         """
         if self.from_ == "auto" and start is not None:
             return replace(self, from_=start).resolved(normed=normed)
-        method, pace = self.method, self.pace(normed=normed)
+        method, pace = self.method, self.pace(normed=normed, cut=self.cuts_first)
         own = {name: value for name, value in method.values().items() if name != "weight_decay"}
         if not PLAN & self.optimizer_options.keys():
             own |= {name: value for name, value in pace.plan.items() if name in own}

@@ -11,7 +11,7 @@ from onnx_oto.data import Batch
 from onnx_oto.losses import make
 from onnx_oto.pipeline import start_options
 from onnx_oto.pipeline.options import TrainOptions
-from onnx_oto.pipeline.start_options import SCRATCH, TRAINED, TRAINED_PLAIN, Pace
+from onnx_oto.pipeline.start_options import SCRATCH, TRAINED, TRAINED_PLAIN, TRAINED_PLAIN_CUT, Pace
 from onnx_oto.pipeline.starting import Witness, by_labels, by_spread, cautions, set_by_start, spread, verdict
 from onnx_oto.pipeline.train import train
 from tests.contract.builder import build
@@ -159,9 +159,11 @@ def test_what_is_given_stays_and_the_rest_follows_the_state():
 @pytest.mark.parametrize("direction", ["sgd", "adam", "adamw"])
 def test_the_state_scales_the_rate_of_the_direction(direction):
     fresh, trained = (TrainOptions(direction=direction).resolved(state) for state in ("scratch", "trained"))
-    plain = TrainOptions(direction=direction).resolved("trained", normed=False)
+    cut = TrainOptions(direction=direction).resolved("trained", normed=False)
+    plain = TrainOptions(direction=direction, optimizer="dhspg").resolved("trained", normed=False)
     assert fresh.lr * SCRATCH.rate == fresh.lr > trained.lr == pytest.approx(fresh.lr * TRAINED.rate)
     assert trained.lr > plain.lr == pytest.approx(fresh.lr * TRAINED_PLAIN.rate)
+    assert plain.lr > cut.lr == pytest.approx(fresh.lr * TRAINED_PLAIN_CUT.rate)
     assert fresh.as_json() == {**TrainOptions(direction=direction).resolved().as_json(), "from": "scratch"}
 
 
