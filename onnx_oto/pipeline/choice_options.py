@@ -73,7 +73,7 @@ class RankOptions(WidthOptions, topic=topics.REMOVED):
         None,
         "Take the same share of every dimension, or rank channels over the whole model.",
         stands_for={"--global": "global"},
-        shown="dimension; global where `prune` has data",
+        shown="dimension; global by activations",
     )
     seed: int = setting(0, "Seed of everything random.", check=not_negative, topic=topics.GENERAL)
 

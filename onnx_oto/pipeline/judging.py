@@ -102,6 +102,8 @@ def useless(original: Judgement, cut: Judgement) -> str | None:
         )
     if cut.change is None or cut.change <= HALF:
         return None
+    if not math.isfinite(cut.change):
+        return "its outputs are no numbers"
     return f"its outputs are off the original's by {cut.change:.0%}"
 
 

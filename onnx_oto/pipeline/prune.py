@@ -91,7 +91,7 @@ def prune(
         writes.append(Output(options.save_zeroed, model=True))
     if options.kept is not None:
         writes.append(Output(options.kept))
-    require_apart(*with_table(files_read(path, options), writes, options.table))
+    require_apart(*with_table(files_read(path, options, options.data), writes, options.table))
     start_early()
     begin = time.perf_counter()
     opened = open_model(path, options)

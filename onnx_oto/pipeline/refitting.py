@@ -49,6 +49,8 @@ _LEAST = 1e-3
 """Share of a dimension's losses that is taken out at least: less is noise."""
 _NEXT_TO_NOTHING = 1e-12
 """The change of outputs that do not change: losses keep their order."""
+_DEAREST = 1e3
+"""How many times as much the last lane of a dimension may be, before a logarithm is taken."""
 _RUIN = 1e6
 """The change of outputs that are no numbers any more."""
 
@@ -239,14 +241,29 @@ def _fill_unread(found: FloatArray, seen: Seen, seed: int) -> None:
     for moments in seen.moments:
         lanes = moments.reader.lanes
         is_read[lanes[lanes >= 0]] |= moments.count > 0
-    squares = np.square(score(analysis, "magnitude", seed))
+    magnitudes = score(analysis, "magnitude", seed)
     for dimension in analysis.prunable:
         lanes = dimension.lanes
         unread, known = lanes[~is_read[lanes]], found[lanes[is_read[lanes]]]
-        level = float(known.mean()) if known.any() else 1 / lanes.size
-        found[unread] = (
-            squares[unread] * level / max(float(squares[unread].mean()), 1e-300) if unread.size else 0.0
-        )
+        if unread.size:
+            level = float(known.mean()) if known.any() else 1 / lanes.size
+            found[unread] = level * unread.size * _shares(magnitudes[unread])
+
+
+def _shares(magnitudes: FloatArray) -> FloatArray:
+    """Return the energy of each lane by that of it and of those that stay longer, as a logarithm: as in `units`.
+
+    The first to go cost their share of all, the last ones more: nothing is left then that could stand in for them.
+    """
+    order = np.argsort(magnitudes, kind="stable")
+    squares = np.square(magnitudes[order])
+    if not squares.any():
+        squares = np.ones_like(squares)
+    left = np.cumsum(squares[::-1])[::-1]
+    after = np.maximum(np.append(left[1:], 0.0), left / _DEAREST)
+    result = np.zeros(order.size)
+    result[order] = np.log(np.maximum(left, 1e-300) / np.maximum(after, 1e-300))
+    return result
 
 
 def _cheapest(found: FloatArray, lanes: IntArray) -> IntArray:
