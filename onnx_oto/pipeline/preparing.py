@@ -30,6 +30,7 @@ from onnx_oto.pipeline.sizes import open_inputs, sizes_of
 from onnx_oto.pipeline.starting import Found, find_start
 from onnx_oto.pipeline.teacher import Teacher, calibrated, provided, teacher_of
 from onnx_oto.pipeline.teaching import aim_of
+from onnx_oto.pipeline.whole import Whole
 from onnx_oto.runtime.comparing import Feeding, compare
 from onnx_oto.runtime.comparing.computable import require_computable
 from onnx_oto.runtime.limits import limited
@@ -49,7 +50,7 @@ class Ready:
     """A model, data that fit it, and how to train: nothing is left that could be refused.
 
     others: the preparation for samples of other shapes, where batches differ in that. original: how good the model was
-    when it came, None before that is known.
+    when it came, None before that is known. whole: by what it is judged, where its samples are patches.
     """
 
     opened: Opened
@@ -64,6 +65,18 @@ class Ready:
     original: Score | None = None
     norms: Norms = field(default_factory=Norms)
     start: Found | None = None
+    whole: Whole | None = None
+
+    @property
+    def reported(self) -> data.Source:
+        """The test data by which original, full and compact model are judged."""
+        return self.dataset.test if self.whole is None else self.whole.test
+
+    def looked_at(self, options: TrainOptions) -> data.Dataset:
+        """Return the data that are trained on, and looked at after every epoch."""
+        if self.whole is None or options.whole_images != "always":
+            return self.dataset
+        return replace(self.dataset, test=self.whole.test, val=self.whole.val)
 
     @property
     def providers(self) -> tuple[Provider, ...]:

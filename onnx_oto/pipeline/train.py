@@ -14,7 +14,7 @@ from onnx_oto.gradients import GradientSession
 from onnx_oto.losses import Distill
 from onnx_oto.model.files.loading import stored_files
 from onnx_oto.pipeline.answers import forget
-from onnx_oto.pipeline.beginning import answered_before, judged_before
+from onnx_oto.pipeline.beginning import before_the_first_step
 from onnx_oto.pipeline.finishing import finish
 from onnx_oto.pipeline.folder import (
     BEFORE,
@@ -148,6 +148,7 @@ def carry_out(
                 ready.feeding,
                 ready.goal,
                 providers=ready.providers,
+                reported=ready.reported,
             )
             gain = replace(gain, original=ready.original)
             forget(folder)
@@ -220,14 +221,14 @@ def _fit(
         if going is not None and going.anew and start is not None:
             keeper.save(session, optimizer, start)
             going.leave_behind(folder)
-        ready = judged_before(answered_before(ready, options, folder, watch.say), options, watch.say)
+        ready = before_the_first_step(ready, options, folder, watch.say)
         with MetricsFile(folder.place(METRICS)) as metrics:
             watching = Observers((rescue, metrics, *([watch.observer] if watch.observer else [])))
             with watch.listening:
                 history = run_loop(
                     session,
                     optimizer,
-                    ready.dataset,
+                    ready.looked_at(options),
                     recipe,
                     observer=watching,
                     stop=watch.stop,
