@@ -222,6 +222,7 @@ def _fit(
             keeper.save(session, optimizer, start)
             going.leave_behind(folder)
         ready = before_the_first_step(ready, options, folder, watch.say)
+        folder.stay()
         with MetricsFile(folder.place(METRICS)) as metrics:
             watching = Observers((rescue, metrics, *([watch.observer] if watch.observer else [])))
             with watch.listening:
