@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from onnx_oto import data
 from onnx_oto.errors import DataError, OtoError, StorageError, UnsupportedError, UsageError
@@ -89,6 +90,16 @@ class Ready:
         return bool(self.norms.layers) or has_norms(self.opened.analysis.graph)
 
 
+class Recognises(Protocol):
+    """Tells whether data are those that a run began with. Both raise DataError."""
+
+    def opened(self, opening: data.Opening | None) -> None:
+        """Look at what is known before values are read; None: they cannot be opened."""
+
+    def fitted(self, dataset: data.Dataset) -> None:
+        """Look at samples."""
+
+
 def make_ready(
     path: str | os.PathLike[str],
     source: str | os.PathLike[str],
@@ -96,10 +107,12 @@ def make_ready(
     say: Say,
     *,
     cache: Path | None = None,
+    same: Recognises | None = None,
 ) -> Ready:
     """Return what training needs. The model is judged before any data are read, and nothing is written.
 
-    cache: folder for data that have to be unpacked, where the options name none. Raises UnsupportedError for a model
+    cache: folder for data that have to be unpacked, where the options name none. recognise: refuses data that are not
+    those of a run that goes on; they are read before the cut is rehearsed then. Raises UnsupportedError for a model
     that has nothing to prune or that training cannot handle, RuntimeMissingError, and DataError for data that do not
     fit.
     """
@@ -109,6 +122,8 @@ def make_ready(
     backend = choose_backend(options.backend)
     require_computable(opened.origins.computed, options.limits)
     opening, trouble = _opened_data(source, options.reading_in(cache))
+    if same is not None:
+        same.opened(opening)
     served = serving_of(opened, options, opening)
     for name, number in served.values.items():
         say(f"input {name!r} is {number:g} in training")
@@ -133,11 +148,15 @@ def make_ready(
     for note in opened.notes:
         say(note)
     feeding = read_feeding(opened.model, options)
-    goal = Goal()
+    goal, fitting = Goal(), None
+    if same is not None:
+        fitting = _dataset(opened, served, preparation, opening, options)
+        same.fitted(fitting[1])
     if options.prunes:
         with clock_for(opened, options, feeding, say) as clock:
             feeding, goal = _rehearse(opened, served, opening, feeding, options, say, clock)
-    (preparation, *others), dataset = _dataset(opened, served, preparation, opening, options)
+    fitting = fitting or _dataset(opened, served, preparation, opening, options)
+    (preparation, *others), dataset = fitting
     if options.patience is not None and dataset.val is None:
         raise UsageError(
             f"patience is for validation data, and none of '{source}' are: set some apart with --val-share, or leave "

@@ -31,7 +31,7 @@ from onnx_oto.pipeline.folder import (
     claim,
     write_json,
 )
-from onnx_oto.pipeline.going_on import Going, Stamp, stamp
+from onnx_oto.pipeline.going_on import Going, Recognition, Stamp, stamp
 from onnx_oto.pipeline.latency.table import write_table
 from onnx_oto.pipeline.norms import check_folded, told_bare
 from onnx_oto.pipeline.optimizing import make_optimizer
@@ -116,11 +116,17 @@ def carry_out(
 ) -> Trained:
     """Do the work of a run in a folder that is claimed, see `train`. going: what it goes on from."""
     begin = time.perf_counter()
-    ready = make_ready(path, source, options, watch.say, cache=folder.path / UNPACKED)
-    options, record = _settled_by_start(ready, options, record, watch.say)
-    stamped = stamp(path, source, options, ready.dataset)
+    known, same = None, None
     if going is not None:
-        going.require_same(stamped, watch.say)
+        known = stamp(path, source, options)
+        going.require_run(known)
+        going.tell_versions(known, watch.say)
+        same = Recognition(going, known)
+    ready = make_ready(path, source, options, watch.say, cache=folder.path / UNPACKED, same=same)
+    options, record = _settled_by_start(ready, options, record, watch.say)
+    stamped = stamp(path, source, options, ready.dataset, known=known)
+    if going is not None:
+        going.require_same(stamped)
     rescue = Rescue(folder, ready.opened.model, options, watch.say, ready.norms.folded)
     with rescue:
         history, zeroed, ready = _fit(ready, options, folder, rescue, watch, record, stamped, going)
