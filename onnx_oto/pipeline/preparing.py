@@ -18,7 +18,7 @@ from onnx_oto.gradients.put_back import has_norms
 from onnx_oto.losses import ENTRY_WEIGHT, MADE, Blend, Distill, Loss, Target, weighted
 from onnx_oto.model.normal.serving import Serving, data_inputs, serving
 from onnx_oto.pipeline.aim import Aim, keeping
-from onnx_oto.pipeline.bucketing import bucketed
+from onnx_oto.pipeline.bucketing import bucketed, padding_of
 from onnx_oto.pipeline.budgeting import Goal, budgets_of, plan, rounding_of, within
 from onnx_oto.pipeline.feeding import parse_numbers, read_feeding
 from onnx_oto.pipeline.latency.making import Clock, clock_for
@@ -332,7 +332,8 @@ def _dataset(
     if options.pad_value is not None:
         patterns = open_inputs(serving.served(opened.master))
         scaled = bool(options.mean or options.std)
-        preparations, dataset = bucketed(preparation, dataset, options.pad_value, patterns, scaled=scaled)
+        pad = padding_of(options.pad_value, opening.train)
+        preparations, dataset = bucketed(preparation, dataset, pad, patterns, scaled=scaled)
     if ENTRY_WEIGHT in preparation.targets or options.mixup:
         dataset = data.weigh(dataset, targets, classes=options.class_weights, mixup=options.mixup)
     return preparations, dataset

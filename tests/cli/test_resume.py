@@ -232,7 +232,10 @@ def test_other_data_of_a_function(inputs, tmp_path):
     for change, text in (
         ("found['x_test'] = found['x_test'] * 2", "sampled contents of the test split differ"),
         ("found = {k: v[:40] for k, v in found.items()}", "there were 96 and now 40 train samples"),
-        ("found |= {k[:2] + 'val': v for k, v in found.items() if 'test' in k}", "none and now 48 val samples"),
+        (
+            "found |= {k[:2] + 'val': v for k, v in found.items() if 'test' in k}",
+            "none and now 48 val samples",
+        ),
     ):
         (folder / "mine.py").write_text(source.format(f"    {change}\n"))
         assert text in refusal(folder, 5)
