@@ -53,13 +53,14 @@ class Manifest:
 
 
 class RunFolder:
-    """A folder that this process alone writes to, see `claim`."""
+    """A folder that this process alone writes to, see `claim`. stays: whether a run has begun that may go on."""
 
     def __init__(self, path: Path, verb: str, earlier: Manifest) -> None:
         self.path = path
         self._earlier = earlier
         self._manifest = Manifest(verb)
-        self._is_new = self._stays = False
+        self._is_new = False
+        self.stays = False
         self._had_unpacked = os.path.lexists(path / UNPACKED)
 
     def begin(self) -> None:
@@ -81,7 +82,7 @@ class RunFolder:
 
     def stay(self) -> None:
         """Say that the first step comes: what the run wrote stays from now on, whatever happens."""
-        self._stays = True
+        self.stays = True
 
     def leave(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
@@ -92,7 +93,7 @@ class RunFolder:
         not refused, stays: it can go on.
         """
         is_refused = isinstance(error, OtoError)
-        if error is None or self._stays or (self._is_new and not is_refused):
+        if error is None or self.stays or (self._is_new and not is_refused):
             return
         if not self._had_unpacked:
             shutil.rmtree(self.path / UNPACKED, ignore_errors=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -123,6 +125,47 @@ def test_a_full_disk(inputs, tmp_path):
     shutil.copytree(inputs, folder)
     assert leave(folder, FULL) == 8
     assert oto("resume", "run", at=folder).returncode == 0
+    assert same(folder)
+
+
+SMALL_DISK = """
+mkdir disk && mount -t tmpfs -o size={size} small disk || exit 77
+{train}
+echo $? > left
+mount -o remount,size=64m disk || exit 77
+{resume}
+echo $? > gone_on
+cp -r disk/run run
+"""
+
+
+@pytest.mark.parametrize("share", [1 / 3, 2 / 3, 1])
+def test_a_disk_that_is_really_full(inputs, tmp_path, share):
+    """A file system in memory, of namespaces of its own, that grows before the run goes on."""
+    folder = tmp_path / "copy"
+    shutil.copytree(inputs, folder)
+    page = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+    pages = sum(-(-each.stat().st_size // page) for each in (folder / "whole").iterdir())
+    one = [sys.executable, "-m", "onnx_oto"]
+    words = [*one, "train", "tiny.onnx", "--data", "spots.npz", "--run", "disk/run", *RUN]
+    script = SMALL_DISK.format(
+        size=int(pages * share) * page,
+        train=f"{shlex.join(words)} 2> said",
+        resume=f"{shlex.join([*one, 'resume', 'disk/run'])} 2> said_later",
+    )
+    try:
+        done = subprocess.run(
+            ["unshare", "-Urm", "sh", "-c", script], cwd=folder, capture_output=True, text=True, timeout=600
+        )
+    except FileNotFoundError:
+        pytest.skip("there is no unshare(1) here")
+    if not (folder / "left").exists():
+        pytest.skip(f"nothing can be mounted here: {done.stderr}")
+    assert (folder / "left").read_text() == "8\n"
+    (line,) = [line for line in (folder / "said").read_text().splitlines() if line.startswith("error: ")]
+    assert re.match(r"error: cannot write 'disk/run/[\w.-]+': No space left on device; ", line)
+    assert "onnx-oto resume disk/run`" in line or "onnx-oto compact disk/run/trained.onnx" in line
+    assert (folder / "gone_on").read_text() == "0\n", (folder / "said_later").read_text()
     assert same(folder)
 
 
