@@ -156,7 +156,7 @@ def carry_out(
                 providers=ready.providers,
                 reported=ready.reported,
             )
-            gain = replace(gain, original=ready.original)
+            gain = replace(gain, original=ready.original, whole=ready.whole is not None)
             forget(folder)
         seconds = earlier + time.perf_counter() - begin
         result = Trained(folder.path, target, removed / groups, seconds, history, gain, zeroed, ready.goal)

@@ -123,6 +123,7 @@ def test_figures_are_those_of_whole_images(div2k: Path, tmp_path: Path, body: st
         said
     )
     assert any("on 3 whole images" in text for text in said)
+    assert result.as_json()["whole_images"] is True
     last = result.history.score  # after an epoch: of the middles
     assert last is not None
     assert last.value != pytest.approx(figures(result)[1][0], rel=1e-4)
@@ -144,6 +145,7 @@ def test_after_every_epoch_too(div2k: Path, tmp_path: Path, body: str, multiple:
 def test_never(div2k: Path, tmp_path: Path) -> None:
     result, said = run(model(tmp_path / "m.onnx"), div2k, tmp_path / "run", **NEVER)
     assert "whole images" not in "\n".join(said)
+    assert result.as_json()["whole_images"] is False
     assert result.history.score is not None
     assert result.history.score.value == pytest.approx(figures(result)[1][0], rel=1e-5)
 
