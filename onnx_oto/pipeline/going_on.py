@@ -193,22 +193,29 @@ class Recognition:
     known: Stamp
 
     def opened(self, opening: data.Opening | None) -> None:
-        """Raise DataError for files that have changed, or another number of samples; None: they cannot be opened."""
+        """Raise DataError for files that have changed; None: they cannot be opened.
+
+        The line names another number of samples, where what was opened says it.
+        """
         before = self.going.before.data
-        if opening is None:
-            samples = {name: before[name] for name in identity.SPLITS & before.keys()}
-        else:
-            headers = {"train": opening.train, "test": opening.test, "val": opening.val}
-            samples = {
-                name: {**before.get(name, {}), "samples": header.samples}
-                for name, header in headers.items()
-                if header is not None
-            }
-        self.going.require_data({**self.known.data, **samples})
+        samples = {name: before[name] for name in identity.SPLITS & before.keys()}
+        try:
+            self.going.require_data({**self.known.data, **samples})
+        except DataError:
+            headers = {} if opening is None else _counts(opening)
+            told = {name: {**before.get(name, {}), "samples": count} for name, count in headers.items()}
+            self.going.require_data({**self.known.data, **(told or samples)})
+            raise
 
     def fitted(self, dataset: data.Dataset) -> None:
         """Raise DataError for other samples."""
         self.going.require_data({**self.known.data, **identity.of_dataset(dataset)})
+
+
+def _counts(opening: data.Opening) -> dict[str, int]:
+    """Return how many samples every split has, by what is known before they are read."""
+    headers = {"train": opening.train, "test": opening.test, "val": opening.val}
+    return {name: header.samples for name, header in headers.items() if header is not None}
 
 
 def files_named(options: TrainOptions) -> dict[str, PurePath]:
