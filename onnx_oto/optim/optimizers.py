@@ -8,9 +8,16 @@ from typing import Any, NamedTuple
 from onnx_oto.optim.base import DenseOptions, OptimizerOptions
 from onnx_oto.optim.dhspg import DhspgOptions
 from onnx_oto.optim.directions import DIRECTIONS, Direction
+from onnx_oto.optim.refit import RefitOptions
 from onnx_oto.optim.stated import Option, chosen, configured, listed, require_known, values
 
-OPTIMIZERS: dict[str, type[OptimizerOptions]] = {"dense": DenseOptions, "dhspg": DhspgOptions}
+OPTIMIZERS: dict[str, type[OptimizerOptions]] = {
+    "dense": DenseOptions,
+    "dhspg": DhspgOptions,
+    "refit": RefitOptions,
+}
+CUT_FIRST = frozenset({"refit"})
+"""Those for which groups are chosen, and set to zero, before the first step (`Task.preset`)."""
 
 
 class Method(NamedTuple):

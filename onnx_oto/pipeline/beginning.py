@@ -31,7 +31,8 @@ def _judged(ready: Ready, samples: data.Dataset, options: TrainOptions, say: Say
 
     And with the whole images by which it is judged, where `samples` are patches of images.
     """
-    found = original_of(ready.opened, ready.serving, ready.aim.outputs, ready.preparation.loss)
+    brought = ready.brought or ready.opened
+    found = original_of(brought, ready.serving, ready.aim.outputs, ready.preparation.loss)
     if isinstance(found, Unjudged):
         say(f"the model as it was brought cannot be judged: {found.reason}")
         return ready
@@ -49,13 +50,11 @@ def _judged(ready: Ready, samples: data.Dataset, options: TrainOptions, say: Say
     if isinstance(score, Unjudged):
         say(f"the model as it was brought cannot be judged: {score.reason}")
         return ready
-    further = "".join(f", {name} {value:.4f}" for name, value in score.further.items())
-    said = f"{score.metric} {score.value:.4f}{further}, loss {score.loss:.4f}"
     what = f"{score.samples:,} samples"
     if whole is not None:
         what = f"{score.samples:,} whole images ({time.perf_counter() - begin:.0f} s)"
-    say(f"the model as it was brought: test {said} on {what}")
-    return replace(ready, original=score, whole=whole)
+    say(f"the model as it was brought: test {_told(score)} on {what}")
+    return _begun(replace(ready, original=score, whole=whole), options, say)
 
 
 def _whole(
@@ -71,3 +70,22 @@ def _whole(
     if found is not None:
         say(found.told(always=options.whole_images == "always"))
     return found
+
+
+def _begun(ready: Ready, options: TrainOptions, say: Say) -> Ready:
+    """Return what is ready with the score of what is left where groups went before the first step; it is said."""
+    if ready.brought is None:
+        return ready
+    found = original_of(ready.opened, ready.serving, ready.aim.outputs, ready.preparation.loss)
+    if not isinstance(found, Unjudged):
+        with limited(options.limits if ready.whole is None else roomy(options.limits)):
+            score = found.score(ready.reported, tuple(options.metric), providers=ready.providers)
+        if not isinstance(score, Unjudged):
+            say(f"cut and fitted anew, before training: test {_told(score)}")
+            return replace(ready, begun=score)
+    return ready
+
+
+def _told(score: Score) -> str:
+    further = "".join(f", {name} {value:.4f}" for name, value in score.further.items())
+    return f"{score.metric} {score.value:.4f}{further}, loss {score.loss:.4f}"

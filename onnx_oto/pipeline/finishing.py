@@ -27,7 +27,7 @@ from onnx_oto.pipeline.folder import COMPACT, TRAINED
 from onnx_oto.pipeline.latency.making import clock_at_the_end
 from onnx_oto.pipeline.measuring import missed, warnings_of
 from onnx_oto.pipeline.options import TrainOptions
-from onnx_oto.pipeline.prune import cut_and_verify
+from onnx_oto.pipeline.proving import cut_and_verify
 from onnx_oto.pipeline.result import Gain
 from onnx_oto.pipeline.summary import Change, summarise
 from onnx_oto.runtime.comparing import Feeding

@@ -28,15 +28,29 @@ LAST_GOOD = "last-good.npz"
 TRAINED = "trained.onnx"
 COMPACT = "compact.onnx"
 RESULT = "result.json"
+START = "start.npz"
+"""What went before the first step, and the weights that were fitted to that."""
 SETTINGS = "run.toml"
 TABLE = "latency.json"
 UNPACKED = "unpacked"
 """Folder of data that were unpacked once, which later runs use again."""
 ANSWERS = {split: f"teacher-{split}.npy" for split in ("train", "val", "test")}
 """What a teacher says of each split, while the run lasts."""
-FILES = (SETTINGS, TABLE, METRICS, CHECKPOINT, BEFORE, LAST_GOOD, *ANSWERS.values(), TRAINED, COMPACT, RESULT)
+FILES = (
+    SETTINGS,
+    TABLE,
+    METRICS,
+    START,
+    CHECKPOINT,
+    BEFORE,
+    LAST_GOOD,
+    *ANSWERS.values(),
+    TRAINED,
+    COMPACT,
+    RESULT,
+)
 MODELS = (TRAINED, COMPACT)
-_FORMER = tuple(name for name in FILES if name not in (SETTINGS, TABLE, BEFORE, *ANSWERS.values()))
+_FORMER = tuple(name for name in FILES if name not in (SETTINGS, TABLE, START, BEFORE, *ANSWERS.values()))
 """What runs wrote that left no manifest."""
 MANIFEST = ".onnx-oto.json"
 LOCK = ".onnx-oto.lock"

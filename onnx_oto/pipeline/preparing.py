@@ -8,13 +8,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy.typing as npt
 
 from onnx_oto import data
 from onnx_oto.errors import DataError, OtoError, StorageError, UnsupportedError, UsageError
 from onnx_oto.gradients import Backend, Preparation, TrainingSpec, choose_backend, prepare, require_trainable
 from onnx_oto.gradients.graph.batching import Feed
 from onnx_oto.gradients.put_back import has_norms
+from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.losses import ENTRY_WEIGHT, MADE, Blend, Distill, Loss, Target, weighted
 from onnx_oto.model.normal.serving import Serving, data_inputs, serving
 from onnx_oto.pipeline.aim import Aim, keeping
@@ -26,7 +29,7 @@ from onnx_oto.pipeline.loss_options import LossOptions
 from onnx_oto.pipeline.norms import Norms, calibrate, norms_for
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import DEFAULT_SPARSITY, TrainOptions
-from onnx_oto.pipeline.prune import require_passed
+from onnx_oto.pipeline.proving import require_passed
 from onnx_oto.pipeline.sizes import open_inputs, sizes_of
 from onnx_oto.pipeline.starting import Found, find_start
 from onnx_oto.pipeline.teacher import Teacher, calibrated, provided, teacher_of
@@ -47,11 +50,21 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
+class Cut:
+    """What went before the first step. drop: bool [lanes]. values: of the initializers that were fitted to that."""
+
+    drop: BoolArray
+    values: Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
 class Ready:
     """A model, data that fit it, and how to train: nothing is left that could be refused.
 
     others: the preparation for samples of other shapes, where batches differ in that. original: how good the model was
-    when it came, None before that is known. whole: by what it is judged, where its samples are patches.
+    when it came, None before that is known. brought: the model as it came, where groups went before the first step:
+    then `cut` says which. begun: how good what is left of it is at the first step. whole: by what all are judged, where
+    samples are patches.
     """
 
     opened: Opened
@@ -66,6 +79,9 @@ class Ready:
     original: Score | None = None
     norms: Norms = field(default_factory=Norms)
     start: Found | None = None
+    brought: Opened | None = None
+    cut: Cut | None = None
+    begun: Score | None = None
     whole: Whole | None = None
 
     @property
@@ -173,11 +189,14 @@ def make_ready(
         ready = _taught(ready, options)
     if options.from_ == "auto":
         ready = replace(ready, start=_start(ready, names, options))
-    return _with_norms(ready, norms, options) if norms.layers else ready
+    return replace(ready, norms=norms)
 
 
-def _with_norms(ready: Ready, norms: Norms, options: TrainOptions) -> Ready:
-    """Return what is ready with these norms in what is trained, calibrated on training data."""
+def with_norms(ready: Ready, options: TrainOptions) -> Ready:
+    """Return what is ready with the norms that are put back in what is trained, calibrated on training data."""
+    norms = ready.norms
+    if not norms.layers:
+        return ready
     if ready.others:
         raise UsageError(
             "batch-norm put-back is for samples of one size, and pad-value makes several: leave one out"

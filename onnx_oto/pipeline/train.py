@@ -15,6 +15,7 @@ from onnx_oto.losses import Distill
 from onnx_oto.model.files.loading import stored_files
 from onnx_oto.pipeline.answers import forget
 from onnx_oto.pipeline.beginning import before_the_first_step
+from onnx_oto.pipeline.cutting_first import cut_first, is_worth_it, store
 from onnx_oto.pipeline.finishing import finish
 from onnx_oto.pipeline.folder import (
     BEFORE,
@@ -25,6 +26,7 @@ from onnx_oto.pipeline.folder import (
     METRICS,
     MODELS,
     RESULT,
+    START,
     TABLE,
     UNPACKED,
     RunFolder,
@@ -35,9 +37,9 @@ from onnx_oto.pipeline.going_on import Going, Recognition, Stamp, stamp
 from onnx_oto.pipeline.latency.table import write_table
 from onnx_oto.pipeline.norms import check_folded, told_bare
 from onnx_oto.pipeline.optimizing import make_optimizer
-from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.pipeline.options import AUTO, SCRATCH_OPTIMIZER, TrainOptions
 from onnx_oto.pipeline.places import Output, files_read, require_apart, with_table
-from onnx_oto.pipeline.preparing import Ready, Say, make_ready
+from onnx_oto.pipeline.preparing import Ready, Say, make_ready, with_norms
 from onnx_oto.pipeline.recording import Record
 from onnx_oto.pipeline.rescue import Rescue
 from onnx_oto.pipeline.result import Trained
@@ -127,6 +129,9 @@ def carry_out(
     stamped = stamp(path, source, options, ready.dataset, known=known)
     if going is not None:
         going.require_same(stamped)
+    if options.cuts_first:
+        ready = cut_first(ready, options, folder, watch.say, stored=going is not None)
+    ready = with_norms(ready, options)
     rescue = Rescue(folder, ready.opened.model, options, watch.say, ready.norms.folded)
     with rescue:
         history, zeroed, ready = _fit(ready, options, folder, rescue, watch, record, stamped, going)
@@ -200,7 +205,13 @@ def _fit(
         session = ready.preparation.build(ready.others)
     try:
         optimizer = make_optimizer(
-            ready.opened.analysis, session, options, _steps(ready, options), ready.goal, ready.norms
+            ready.opened.analysis,
+            session,
+            options,
+            _steps(ready, options),
+            ready.goal,
+            ready.norms,
+            None if ready.cut is None else ready.cut.drop,
         )
         recipe = _recipe(ready, options)
         require_measurable(
@@ -211,9 +222,12 @@ def _fit(
         )
         if going is None:
             folder.begin()
+            store(ready, folder)
             start = None
         else:
             start = going.enter(folder, session, optimizer, selection.parts)
+            if not (folder.path / START).exists():
+                store(ready, folder)
             if going.checkpoint is None:
                 forget(folder)  # nothing says that they are of this model and these data
         settled = _settled(ready, session, folder, start)
@@ -269,6 +283,8 @@ def _settled_by_start(
 ) -> tuple[TrainOptions, Record]:
     """Return the options with all that depends on how the model comes, and the record of them; it is said."""
     start = ready.start
+    if options.optimizer == AUTO and options.prunes and not is_worth_it(ready):
+        options = replace(options, optimizer=SCRATCH_OPTIMIZER)
     resolved = options.resolved(None if start is None else start.start, normed=ready.normed)
     if start is not None:
         say(f"{start.told()}; {set_by_start(options, resolved)}")

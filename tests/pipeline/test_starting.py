@@ -167,12 +167,24 @@ def test_the_state_scales_the_rate_of_the_direction(direction):
 
 def test_a_plan_that_is_given_stays_whole(monkeypatch):
     monkeypatch.setattr(start_options, "TRAINED", Pace(1.0, "step", 0.1, {"plan_observe": 0.4}))
-    assert TrainOptions().resolved("trained").optimizer_options["plan_observe"] == 0.4
+    assert TrainOptions(optimizer="dhspg").resolved("trained").optimizer_options["plan_observe"] == 0.4
     own = TrainOptions(optimizer_options={"plan_observe": 0.1})
     assert own.resolved("trained").optimizer_options["plan_observe"] == 0.1
     dense = TrainOptions(optimizer="dense").resolved("trained")
     assert "plan_observe" not in dense.optimizer_options
     assert dense.schedule == "step"
+
+
+def test_a_trained_model_is_cut_first_unless_an_optimizer_is_set_up():
+    assert TrainOptions().resolved("trained").optimizer == "refit"
+    assert (
+        TrainOptions(direction="adam", optimizer_options={"beta1": 0.8}).resolved("trained").optimizer
+        == "refit"
+    )
+    assert TrainOptions().resolved("scratch").optimizer == TrainOptions().resolved().optimizer == "dhspg"
+    for own in ({"plan_shrink": 0.2}, {"saliency": "taylor"}):
+        assert TrainOptions(optimizer_options=own).resolved("trained").optimizer == "dhspg"
+    assert TrainOptions(optimizer="dhspg").resolved("trained").optimizer == "dhspg"
 
 
 def test_a_run_says_what_it_found_and_its_repetition_does_not_ask(model, data, tmp_path):
@@ -230,12 +242,14 @@ def cautioned(steps: int = 1000, *, unlabelled: bool = True, scaled: bool = True
 
 
 def test_a_run_of_few_steps_is_warned_of():
-    assert cautioned(66, scaled=False) == [
+    by_plan = {"optimizer": "dhspg", "scaled": False}
+    assert cautioned(66, **by_plan) == [
         "warning: groups shrink within 9 of 66 steps, which is sudden: take more --epochs or a smaller --batch"
     ]
-    assert cautioned(67, scaled=False) == []
+    assert cautioned(67, **by_plan) == []
+    assert cautioned(4, scaled=False) == []  # nothing is left to go
     assert cautioned(4, scaled=False, optimizer="dense") == []
-    assert cautioned(4, scaled=False, sparsity=0) == []
+    assert cautioned(4, **by_plan, sparsity=0) == []
 
 
 def test_pixels_of_images_without_labels_are_worth_a_look():
