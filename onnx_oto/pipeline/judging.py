@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from onnx_oto.errors import UsageError
+
 if TYPE_CHECKING:  # looking at a model without data needs no runtime
     import onnx
 
@@ -208,6 +210,11 @@ def judge_on(source: str | os.PathLike[str], opened: Opened, options: JudgeOptio
     from onnx_oto.pipeline.sizes import OPEN_SIZE, open_inputs
 
     opening = data.open_data(source, options.reading)
+    if options.pad_value is not None and opening.test.padding is None:
+        raise UsageError(
+            f"pad-value is {options.pad_value}: here it says what text is filled up with, and '{source}' is no text "
+            "whose padding is known: leave it out"
+        )
     served = serving_of(opened, options, opening)
     loss = options.make_loss()
     is_judged = bool(opening.test.targets) or loss.compares == "nothing"

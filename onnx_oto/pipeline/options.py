@@ -29,6 +29,7 @@ from onnx_oto.pipeline.running_options import CompactOptions, FeedOptions, Limit
 from onnx_oto.pipeline.selection_options import SelectionOptions
 from onnx_oto.pipeline.start_options import PLAN, Pace, Start, StartOptions
 from onnx_oto.pipeline.teacher_options import DISTILL, TeacherOptions
+from onnx_oto.pipeline.whole_options import WholeOptions
 from onnx_oto.settings import AnalysisOptions, Settings, setting, topics
 from onnx_oto.settings.base import Setting
 from onnx_oto.settings.checks import at_least, not_negative, positive, threads
@@ -257,6 +258,7 @@ class TrainOptions(
     AugmentOptions,
     LoadingOptions,
     SelectionOptions,
+    WholeOptions,
     FittingOptions,
     BudgetOptions,
 ):

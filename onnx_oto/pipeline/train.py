@@ -14,7 +14,7 @@ from onnx_oto.gradients import GradientSession
 from onnx_oto.losses import Distill
 from onnx_oto.model.files.loading import stored_files
 from onnx_oto.pipeline.answers import forget
-from onnx_oto.pipeline.beginning import answered_before, judged_before
+from onnx_oto.pipeline.beginning import before_the_first_step
 from onnx_oto.pipeline.cutting_first import cut_first, is_worth_it, store
 from onnx_oto.pipeline.finishing import finish
 from onnx_oto.pipeline.folder import (
@@ -33,7 +33,7 @@ from onnx_oto.pipeline.folder import (
     claim,
     write_json,
 )
-from onnx_oto.pipeline.going_on import Going, Stamp, stamp
+from onnx_oto.pipeline.going_on import Going, Recognition, Stamp, stamp
 from onnx_oto.pipeline.latency.table import write_table
 from onnx_oto.pipeline.norms import check_folded, told_bare
 from onnx_oto.pipeline.optimizing import make_optimizer
@@ -118,11 +118,17 @@ def carry_out(
 ) -> Trained:
     """Do the work of a run in a folder that is claimed, see `train`. going: what it goes on from."""
     begin = time.perf_counter()
-    ready = make_ready(path, source, options, watch.say, cache=folder.path / UNPACKED)
-    options, record = _settled_by_start(ready, options, record, watch.say)
-    stamped = stamp(path, source, options, ready.dataset)
+    known, same = None, None
     if going is not None:
-        going.require_same(stamped, watch.say)
+        known = stamp(path, source, options)
+        going.require_run(known)
+        going.tell_versions(known, watch.say)
+        same = Recognition(going, known)
+    ready = make_ready(path, source, options, watch.say, cache=folder.path / UNPACKED, same=same)
+    options, record = _settled_by_start(ready, options, record, watch.say)
+    stamped = stamp(path, source, options, ready.dataset, known=known)
+    if going is not None:
+        going.require_same(stamped)
     if options.cuts_first:
         ready = cut_first(ready, options, folder, watch.say, stored=going is not None)
     ready = with_norms(ready, options)
@@ -153,8 +159,9 @@ def carry_out(
                 ready.feeding,
                 ready.goal,
                 providers=ready.providers,
+                reported=ready.reported,
             )
-            gain = replace(gain, original=ready.original)
+            gain = replace(gain, original=ready.original, whole=ready.whole is not None)
             forget(folder)
         seconds = earlier + time.perf_counter() - begin
         result = Trained(folder.path, target, removed / groups, seconds, history, gain, zeroed, ready.goal)
@@ -234,14 +241,15 @@ def _fit(
         if going is not None and going.anew and start is not None:
             keeper.save(session, optimizer, start)
             going.leave_behind(folder)
-        ready = judged_before(answered_before(ready, options, folder, watch.say), options, watch.say)
+        ready = before_the_first_step(ready, options, folder, watch.say)
+        folder.stay()
         with MetricsFile(folder.place(METRICS)) as metrics:
             watching = Observers((rescue, metrics, *([watch.observer] if watch.observer else [])))
             with watch.listening:
                 history = run_loop(
                     session,
                     optimizer,
-                    ready.dataset,
+                    ready.looked_at(options),
                     recipe,
                     observer=watching,
                     stop=watch.stop,
