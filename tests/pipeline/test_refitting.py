@@ -433,3 +433,11 @@ def test_the_batch_may_be_on_another_axis(prune: Prune) -> None:
       { a = MatMul(x, w0) b = Add(a, b0) r = Relu(b) c = MatMul(r, w1) d = Relu(c) y = MatMul(d, w2) }"""
     result = prune(copies(build(text)), (5, 6), sparsity=8 / 24)
     assert result.judged.refitted.change < 1e-5
+
+
+def test_large_models_are_measured_on_fewer_samples(prune: Prune, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By counting what it takes, not by a clock: the same samples on any machine."""
+    for most, samples in ((3e12, 40), (1, 16)):
+        monkeypatch.setattr("onnx_oto.pipeline.refitting.MOST_MACS", most)
+        result = prune(build(FORMS["Conv, bias"]), (3, 8, 8), sparsity=0.3)
+        assert any(f"was measured on {samples} samples" in line for line in result.__dict__["told"])
