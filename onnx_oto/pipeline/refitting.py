@@ -66,7 +66,7 @@ class Seen:
     examples: tuple[Arrays, ...]
 
     def constants(self) -> dict[str, Array]:
-        """Return the values of weights and biases of readers, float32."""
+        """Return the values of weights and biases of readers, float32 or, in a model of such, float64."""
         found: dict[str, Array] = {}
         for each in self.moments:
             found.update((name, self._value(name)) for name in each.reader.names)
@@ -89,7 +89,9 @@ class Seen:
     def _value(self, name: str) -> Array:
         value = self.opened.analysis.graph.constant(name)
         assert value is not None
-        return value.astype(np.float32)
+        return value.astype(
+            np.promote_types(value.dtype, np.float32) if value.dtype.kind == "f" else np.float32
+        )
 
 
 def _fits(tensor: onnx.TensorProto, values: Array) -> bool:
@@ -118,7 +120,6 @@ def look(
     LimitError and CrashedError.
     """
     begin = time.perf_counter()
-    analysis = opened.analysis
     rows = _drawn(len(source), samples, seed)
     tried = np.random.default_rng(seed).choice(
         rows, min(TRIED_SAMPLES, max(rows.size // 5, 1)), replace=False
@@ -131,28 +132,30 @@ def look(
     moments: list[Moments] = []
     with limited(limits):
         for part in parts(found):
-            batches = (batch.inputs for batch in data.in_order(drawn, size))
             moments += gathered(
                 model,
                 part,
-                batches,
+                (batch.inputs for batch in data.in_order(drawn, size)),
                 _opened_as_declared,
                 samples=len(drawn),
                 batch=size,
                 seed=seed,
                 fixed=fixed is not None,
             )
-    lanes = sum(d.size for d in analysis.prunable)
-    opset = opset_of(opened.model)
-    blind = (
-        f"; looking into a model of opset {opset} needs opset {FIRST_OPSET}" if opset < FIRST_OPSET else ""
-    )
     say(
-        f"{len(found)} layers that read {_count_read(analysis, found):,} of {lanes:,} groups were watched on "
-        f"{len(drawn):,} samples ({time.perf_counter() - begin:.0f} s){blind}"
+        f"{_told(opened, found)} were watched on {len(drawn):,} samples ({time.perf_counter() - begin:.0f} s)"
     )
     examples = tuple(batch.inputs for batch in data.in_order(data.Chosen(source, np.sort(tried)), size))
     return Seen(opened, serving, tuple(outputs), tuple(moments), examples)
+
+
+def _told(opened: Opened, found: Sequence[Reader]) -> str:
+    """Return in words which layers are looked into."""
+    analysis, opset = opened.analysis, opset_of(opened.model)
+    if opset < FIRST_OPSET:
+        return f"no layers (that needs opset {FIRST_OPSET}, the model has {opset})"
+    lanes = sum(d.size for d in analysis.prunable)
+    return f"{len(found)} layers that read {_count_read(analysis, found):,} of {lanes:,} groups"
 
 
 def _drawn(count: int, most: int, seed: int) -> IntArray:

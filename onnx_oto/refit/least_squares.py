@@ -22,8 +22,8 @@ from onnx_oto.refit.moments import Moments
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
-RIDGE = 0.01
-"""Of the mean square of a feature, where there are fewer rows than features."""
+RIDGES = np.logspace(-5, 3, 17)
+"""What is tried where there are fewer rows than features, in means of the squared size of a row."""
 
 
 class Refitted(NamedTuple):
@@ -101,13 +101,30 @@ def _by_products(
 def _by_rows(
     moments: Moments, group: int, away: Floats, gone: BoolArray, *, centred: bool
 ) -> tuple[Floats, float, float]:
-    """The same by the kernel of the rows: (X X' + ridge) has as many rows as were seen, not as there are features."""
+    """The same by the kernel X X' of the rows, of which there are fewer than features, with a ridge.
+
+    The ridge is the one under which every row is best told by the others (leave-one-out, in closed form); where none
+    tells anything, nothing changes. What is left is what is left of rows that were left out.
+    """
     rows = moments.kept_rows(group, centred=centred)
     known = rows[:, ~gone]
     missing = rows[:, gone] @ away.T  # [R, O]
-    kernel = known @ known.T
-    level = float(np.square(known).mean()) if known.size else 0.0
-    kernel += np.eye(len(rows)) * (len(rows) * max(level, 1e-30) * RIDGE)
-    change = np.asarray((known.T @ np.linalg.solve(kernel, missing)).T, np.float64)
-    left = missing - known @ change.T
-    return change, float(np.square(missing).sum()) / len(rows), float(np.square(left).sum()) / len(rows)
+    lost = float(np.square(missing).sum())
+    nothing = np.zeros((len(away), known.shape[1])), lost / len(rows), lost / len(rows)
+    if not lost or not known.any():
+        return nothing
+    sizes, basis = np.linalg.eigh(known @ known.T)
+    sizes = np.maximum(sizes, 0.0)
+    turned = basis.T @ missing
+    best, weights = lost, None
+    for ridge in RIDGES * sizes.mean():
+        solved = basis @ (turned / (sizes + ridge)[:, None])
+        leverage = np.square(basis) @ (1 / (sizes + ridge))
+        if centred:  # the mean is that of the others then
+            leverage = np.maximum(leverage - 1 / (ridge * len(rows)), 1e-12 / ridge)
+        alone = solved / leverage[:, None]
+        if (error := float(np.square(alone).sum())) < best:
+            best, weights = error, solved
+    if weights is None:
+        return nothing
+    return np.asarray((known.T @ weights).T, np.float64), lost / len(rows), best / len(rows)

@@ -127,3 +127,25 @@ def test_wide_readers_are_fitted_by_their_rows(
     y = [x @ each.values["w"].T + each.values["b"] for each in (narrow, wide)]
     assert np.square(y[0] - y[1]).mean() < 0.02 * np.square(y[0] - y[0].mean(0)).mean()
     assert wide.left["w"] == pytest.approx(narrow.left["w"], rel=0.3)
+
+
+def test_fewer_rows_than_features_are_not_learned_by_heart(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of independent features nothing is made up for; what is left is told of rows that were left out."""
+    monkeypatch.setattr("onnx_oto.refit.moments.WIDE", 7)
+    weight, bias = rng.standard_normal((5, 90)).astype(np.float32), np.zeros(5, np.float32)
+    drop = gone(*range(30), count=90)
+    for x, low, high in (
+        (rng.standard_normal((40, 90)), 0.8, 1.0),
+        (correlated(rng, 40, 90, rank=2), 0.0, 0.2),
+    ):
+        found = refitted([seen(x)], drop, {"w": weight, "b": bias})
+        assert low <= found.left["w"] <= high
+    fresh = rng.standard_normal((500, 90))
+    found = refitted([seen(rng.standard_normal((40, 90)))], drop, {"w": weight, "b": bias})
+    off, cut = (
+        np.square(fresh @ weight.T - fresh @ w.T - b).mean()
+        for w, b in ((found.values["w"], found.values["b"]), (weight * ~drop, 0.0))
+    )
+    assert off < 1.2 * cut
