@@ -72,7 +72,8 @@ class Task:
 
     size: number P of parameters in the flat buffers. groups: K groups of them, and `select`, which chooses among them.
     steps: optimizer steps of the run; at the end of them exactly what was selected is zero. decayed: stretches of the
-    buffers that weight decay is for, None = all.
+    buffers that weight decay is for, None = all. preset: bool [K], groups that are chosen already and zero from the
+    first step; None = none. still: stretches that do not train, and change only with a group that goes.
     """
 
     direction: Direction
@@ -81,6 +82,8 @@ class Task:
     select: Select
     steps: int
     decayed: tuple[slice, ...] | None = None
+    preset: Bools | None = None
+    still: tuple[slice, ...] = ()
 
 
 class OptimizerOptions(Protocol):
