@@ -42,7 +42,7 @@ class Cut:
         self, task: Task, at: int, *, saliency: str = "magnitude", dtype: npt.DTypeLike = np.float32
     ) -> None:
         self._stepper = Stepper(task.direction, task.size, dtype=dtype, decayed=task.decayed)
-        self._leaving = Leaving(task.groups, task.select, self._stepper, task.preset)
+        self._leaving = Leaving(task.groups, task.select, self._stepper, preset=task.preset, still=task.still)
         self._at = at
         self._saliency = Average(SALIENCIES[saliency], task.groups)
 

@@ -25,12 +25,13 @@ What differs from the published method, and why:
 - A dead group is dead for momentum, Adam's moments and weight decay as well.
 - With `rounds` above 1 groups are chosen anew at as many steps of the shrink phase, by what was seen since the last
   time. One that is not chosen again and not zero yet stays and trains on from where it is (after CHEX, Hou et al.,
-  CVPR 2022, arXiv 2203.15794, where groups that went come back with the values they had).
+  CVPR 2022, arXiv 2203.15794, where groups that went come back with the values they had); not if a part of it does not
+  train.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -74,7 +75,7 @@ class Dhspg:
 
     size: number P of parameters in the flat buffers. groups: K groups. select: asked at the partition step, and at
     rounds - 1 further steps of the shrink phase. decayed: stretches of the buffers that weight decay is for, None =
-    all. preset: bool [K], groups that are zero from the first step. regularizer: lambda at the partition step, None
+    all. preset, still: see `Task`. regularizer: lambda at the partition step, None
     for the pace that meets the end of the shrink phase. eps: of the half-space, in [0, 1).
     """
 
@@ -92,6 +93,7 @@ class Dhspg:
         rounds: int = 1,
         decayed: Iterable[slice] | None = None,
         preset: Bools | None = None,
+        still: Sequence[slice] = (),
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         require_saliency(saliency)
@@ -100,7 +102,7 @@ class Dhspg:
         require_rounds(rounds)
         self._stepper = Stepper(direction, size, dtype=dtype, decayed=decayed)
         self._groups = groups
-        self._leaving = Leaving(groups, select, self._stepper, preset)
+        self._leaving = Leaving(groups, select, self._stepper, preset=preset, still=still)
         self._plan = plan
         self._rounds = plan.rounds(rounds, plan.fade)
         self._regularizer = regularizer
@@ -218,6 +220,7 @@ class DhspgOptions:
             rounds=self.rounds,
             decayed=task.decayed,
             preset=task.preset,
+            still=task.still,
         )
 
 

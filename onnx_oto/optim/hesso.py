@@ -63,7 +63,7 @@ class Hesso:
     ) -> None:
         self._stepper = Stepper(task.direction, task.size, dtype=dtype, decayed=task.decayed)
         self._groups = task.groups
-        self._leaving = Leaving(task.groups, task.select, self._stepper, task.preset)
+        self._leaving = Leaving(task.groups, task.select, self._stepper, preset=task.preset, still=task.still)
         self._plan = plan
         self._starts = plan.rounds(periods, plan.deadline)
         self._saliency = Average(SALIENCIES[saliency], task.groups)

@@ -74,7 +74,7 @@ class Hspg:
         self._stepper = Stepper(task.direction, task.size, dtype=dtype, decayed=task.decayed)
         self._groups = task.groups
         self._moving = task.groups.outside(task.still)
-        self._leaving = Leaving(task.groups, task.select, self._stepper, task.preset)
+        self._leaving = Leaving(task.groups, task.select, self._stepper, preset=task.preset, still=task.still)
         self._plan = plan
         self._regularizer = regularizer
         self._eps = eps

@@ -5,7 +5,7 @@ Every sparsifying optimizer has one `Leaving`. Its own file says when groups are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,16 +24,24 @@ class Leaving:
 
     chosen: bool [K], those that are to be zero at the end; None before they were chosen. dead: bool [K], those that
     are exactly 0.0 for good, for momentum and moments too. index: the groups of both, and no others. preset: bool [K],
-    groups that are dead from the first step.
+    groups that are dead from the first step. still: stretches that do not train; a group with a part of them stays
+    chosen once it is, because it could not get back what it lost.
     """
 
     def __init__(
-        self, groups: GroupIndex, select: Select, stepper: Stepper, preset: Bools | None = None
+        self,
+        groups: GroupIndex,
+        select: Select,
+        stepper: Stepper,
+        *,
+        preset: Bools | None = None,
+        still: Sequence[slice] = (),
     ) -> None:
         self._groups = groups
         self._select = select
         self._stepper = stepper
         self._has_preset = preset is not None
+        self._bound = groups.outside(still).sizes < groups.sizes
         self._set(None, np.zeros(groups.count, np.bool_) if preset is None else preset.copy())
 
     @property
@@ -67,7 +75,8 @@ class Leaving:
     def ask(self, scores: Floats, share: float = 1.0) -> Bools:
         """Return the groups that `choose` would choose: bool [K]. OtoError for an answer that is none."""
         is_first = share == 1.0 and self.chosen is None and not self.dead.any()
-        found = np.asarray(self._select(scores) if is_first else self._select(scores, share, self.dead))
+        gone = self.dead | (self._bound & self.alive)
+        found = np.asarray(self._select(scores) if is_first else self._select(scores, share, gone))
         if found.shape != self.dead.shape or found.dtype != np.bool_:
             raise OtoError(
                 f"select returned {found.dtype} {found.shape}, expected bool ({self._groups.count},)"

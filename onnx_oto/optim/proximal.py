@@ -61,7 +61,7 @@ class Proximal:
         self._stepper = Stepper(task.direction, task.size, dtype=dtype, decayed=task.decayed)
         self._groups = task.groups
         self._moving = task.groups.outside(task.still)
-        self._leaving = Leaving(task.groups, task.select, self._stepper, task.preset)
+        self._leaving = Leaving(task.groups, task.select, self._stepper, preset=task.preset, still=task.still)
         self._plan = plan
         self._rounds = plan.rounds(rounds, plan.fade)
         self._threshold = 0.0

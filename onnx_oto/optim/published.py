@@ -88,7 +88,7 @@ class Published:
     ) -> None:
         self._stepper = Stepper(task.direction, task.size, dtype=dtype, decayed=task.decayed)
         self._groups = task.groups
-        self._leaving = Leaving(task.groups, task.select, self._stepper, task.preset)
+        self._leaving = Leaving(task.groups, task.select, self._stepper, preset=task.preset, still=task.still)
         self._plan = plan
         self._pull = pull or usual_pull(task.direction)
         self._eps = eps

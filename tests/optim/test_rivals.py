@@ -223,6 +223,32 @@ def test_a_group_that_is_not_chosen_again_stays() -> None:
     assert optimizer.zeroed == 1
 
 
+def test_a_group_that_does_not_train_all_is_not_let_go_again() -> None:
+    """The same, but for an element of group 0 that does not train: it has lost of it, and goes."""
+    x = np.array([3.0, 4.0, 30.0, 40.0])
+    blocks = (
+        Stretch(0, 1, 1, 1, np.array([0], np.int32)),
+        Stretch(1, 1, 1, 1, np.array([0], np.int32)),
+        Stretch(2, 1, 1, 2, np.array([1], np.int32)),
+    )
+    optimizer = Dhspg(
+        PLAIN,
+        4,
+        GroupIndex(blocks, 2),
+        lowest,
+        Plan(2, 8, 2),
+        saliency="taylor",
+        rounds=2,
+        still=(slice(1, 2),),
+        dtype=np.float64,
+    )
+    for step in range(14):
+        grads = np.array([0.01, 0.0, 0.1, 0.1]) if step < 3 else np.array([0.1, 0.0, 1e-4, 1e-4])
+        optimizer.step(x, grads, 1e-3)
+    np.testing.assert_array_equal(x[:2], 0.0)
+    assert x[2:].all()
+
+
 @pytest.mark.parametrize("rounds", [1, 2, 50])
 def test_however_often_it_is_chosen_the_target_is_met(rounds: int) -> None:
     x = np.random.default_rng(0).standard_normal(4)
