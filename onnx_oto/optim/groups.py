@@ -33,8 +33,7 @@ SHORT, LONG = 64, 8192
 class Stretch:
     """The producer slices of one parameter.
 
-    Elements [offset, offset + outer*size*inner) of the flat buffer. is_scale: of a BatchNormalization, that is the
-    parameter by which it multiplies.
+    Elements [offset, offset + outer*size*inner) of the flat buffer. is_scale: whether a norm multiplies by it.
     """
 
     offset: int
