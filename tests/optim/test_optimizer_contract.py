@@ -183,6 +183,16 @@ def test_the_target_is_met_at_the_announced_step(name: str) -> None:
         optimizer.step(x, gradient(x, step), 0.05)
 
 
+@pytest.mark.parametrize("name", [name for name in PRUNING if name != "progressive"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 5, 8])
+def test_the_target_is_met_however_short_the_run_is(name: str, steps: int) -> None:
+    x = start()
+    optimizer = build(name, "sgd", steps=steps)
+    run(optimizer, x, 0, steps)
+    assert optimizer.phase == "done"
+    assert optimizer.zeroed == optimizer.target == np.count_nonzero(INDEX.square_norms(x) == 0) == 6
+
+
 @pytest.mark.parametrize("name", PRUNING)
 def test_whoever_selects_is_asked_and_obeyed(name: str) -> None:
     """Groups 0 and 1 have the lowest scores and must stay; the others may only go by twos.
