@@ -13,6 +13,8 @@ from onnx_oto.errors import OtoError
 from onnx_oto.optim import DIRECTIONS, OPTIMIZERS, GroupIndex, Optimizer, Sgd, Stretch, Task, method
 from onnx_oto.optim.base import OptimizerOptions
 from onnx_oto.optim.dhspg import DhspgOptions
+from onnx_oto.optim.hesso import HessoOptions
+from onnx_oto.optim.proximal import ProximalOptions
 from tests.optim.progressive import ProgressiveOptions, Sign
 
 SIZE, GROUPS, STEPS = 50, 10, 40
@@ -27,6 +29,8 @@ for each in DECAYED:
 ALL: dict[str, Callable[[], OptimizerOptions]] = {
     **OPTIMIZERS,
     "dhspg in rounds": lambda: DhspgOptions(rounds=4),
+    "hesso in long periods": lambda: HessoOptions(rounds=3),
+    "proximal in long rounds": lambda: ProximalOptions(rounds=3),
     "progressive": ProgressiveOptions,
 }
 TURNS = {**DIRECTIONS, "sign": Sign}
@@ -40,13 +44,15 @@ ANNOUNCED = {
     "dhspg-published": 16,
     "hspg": 18,
     "hesso": 16,
+    "hesso in long periods": 16,
     "proximal": 16,
+    "proximal in long rounds": 16,
     "magnitude": 21,
     "one-shot": 1,
     "progressive": 20,
 }
 # Their penalty is on all groups, not on the chosen ones alone.
-ON_ALL = {"hspg", "proximal"}
+ON_ALL = {"hspg", "proximal", "proximal in long rounds"}
 # A group may stay although it was penalised.
 MAY_STAY = ON_ALL | {"dhspg in rounds"}
 
