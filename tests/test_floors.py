@@ -19,7 +19,7 @@ FLOORS = (
     ("lanes",),
     ("ops", "losses"),
     ("zigs", "data"),
-    ("optim", "gradients", "metrics"),
+    ("optim", "gradients", "metrics", "refit"),
     ("training", "surgery"),
     ("pipeline",),
     ("report",),

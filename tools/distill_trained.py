@@ -7,8 +7,10 @@ imagenet: packed images (tools/crops.py) with one label each, split by the seed 
 judged after every epoch, both without their labels, and 500 for the report. fashion: a ResNet-20 that is trained with
 labels first, once for every seed, and then distilled without them.
 
-Both arms keep the same share of the multiply-accumulates and take the same steps with the original as their teacher:
-`train` drives groups to zero meanwhile, `one-shot` is cut by `prune` and then trains only. Each arm that is done is a
+All arms keep the same share of the multiply-accumulates and take the same steps with the original as their teacher:
+`refit` is the default of `train` (groups go before the first step by what the images show, and what reads them is
+fitted anew), `dhspg` drives groups to zero meanwhile, `one-shot` is cut by `prune` by the weights alone and then trains
+only. Each arm that is done is a
 line of JSON in DIR/results.jsonl and is not done again; one that takes longer than --minutes is stopped, and says so.
 Prints mean and standard error of the top-1 share of right labels, of original and compact model.
 """
@@ -34,7 +36,7 @@ from make_demo_assets import fashion_model
 import onnx_oto
 from onnx_oto.model import save
 
-ARMS = ("train", "one-shot")
+ARMS = ("refit", "dhspg", "one-shot")
 MIDDLE, SPREAD = 127 / 255, 128 / 255
 """What EfficientNet-Lite0 wants of pixels in [0, 1]: (pixel - 127) / 128."""
 
@@ -75,7 +77,12 @@ def imagenet(options: argparse.Namespace) -> Iterator[Task]:
         train, val, report = np.split(order, [options.train, options.train + options.val])
         place = options.folder / f"images-{seed}.npz"
         if not place.exists():
-            np.savez(place, x_train=crops(options.images, train), x_test=crops(options.images, val))
+            np.savez(
+                place,
+                x_train=crops(options.images, train),
+                x_val=crops(options.images, val),
+                x_test=crops(options.images, val),
+            )
         report = report[: options.report]
         judged = (crops(options.images, report), labels[report])
         yield Task("imagenet", seed, options.model, place, judged, (MIDDLE,), (SPREAD,))
@@ -97,7 +104,8 @@ def fashion(options: argparse.Namespace) -> Iterator[Task]:
         train, val = np.split(order, [options.train])
         place = options.folder / f"fashion-{seed}.npz"
         if not place.exists():
-            np.savez(place, x_train=full["x_train"][train], x_test=full["x_train"][val])
+            x_val = full["x_train"][val]
+            np.savez(place, x_train=full["x_train"][train], x_val=x_val, x_test=x_val)
         judged = (full["x_test"][: options.report], full["y_test"][: options.report])
         yield Task("fashion", seed, trained, place, judged)
 
@@ -117,8 +125,10 @@ def run(task: Task, arm: str, options: argparse.Namespace) -> dict[str, Any]:
         "stop": lambda: time.monotonic() - begin > 60 * options.minutes,
     }  # fmt: skip
     line: dict[str, Any] = {"task": task.name, "arm": arm, "seed": task.seed}
-    if arm == "train":
-        plan = {"plan_shrink": options.plan_shrink, "scope": options.scope}
+    if arm != "one-shot":
+        plan = {"optimizer": arm, "scope": options.scope, "from_": "trained"}
+        if arm == "dhspg" and options.plan_shrink is not None:
+            plan["plan_shrink"] = options.plan_shrink
         found = onnx_oto.train(task.model, task.data, folder, macs=options.macs, **plan, **common)
         macs = None if found.gain is None else found.gain.summary.macs.kept
     else:
@@ -136,7 +146,7 @@ def run(task: Task, arm: str, options: argparse.Namespace) -> dict[str, Any]:
         )
         macs = pruned.summary.macs.kept
         line["cut"] = task.top_1(cut)
-        found = onnx_oto.train(cut, task.data, folder, optimizer="dense", **common)
+        found = onnx_oto.train(cut, task.data, folder, optimizer="dense", from_="trained", **common)
     line |= {"seconds": round(time.monotonic() - begin, 1), "stopped": found.history.stopped, "macs": macs}
     if not found.history.stopped:
         line |= {"original": task.top_1(task.model), "compact": task.top_1(folder / "compact.onnx")}
@@ -220,14 +230,14 @@ def parsed() -> argparse.Namespace:
         each.add_argument("--batch", type=int, default=batch)
         for split, size in zip(("train", "val", "report"), sizes, strict=True):
             each.add_argument(f"--{split}", type=int, default=size, help="images")
-        each.add_argument("--lr", type=float, default=0.01)
+        each.add_argument("--lr", type=float, help="by default that of a model that was trained")
         each.add_argument("--direction", default="sgd")
-        each.add_argument("--clip-norm", type=float, default=1.0)
-        each.add_argument("--weight-decay", type=float, default=0.0)
-        each.add_argument("--warm-up", type=float, default=0.1)
+        each.add_argument("--clip-norm", type=float)
+        each.add_argument("--weight-decay", type=float)
+        each.add_argument("--warm-up", type=float)
         each.add_argument("--temperature", type=float, default=2.0)
         each.add_argument("--scope", default="global", choices=("global", "dimension"))
-        each.add_argument("--plan-shrink", type=float, default=0.4)
+        each.add_argument("--plan-shrink", type=float)
         each.add_argument(
             "--tensor",
             action="append",

@@ -65,6 +65,13 @@ this parameter what it uses (a weight norm), and the indices are those of the re
 changes (a bias that takes up a constant, a norm that is corrected) are sliced alike, but hold other numbers in the
 compact model.
 
+With `--data`, channels are ranked by what the data show of them, the layers that read those that go are fitted anew,
+and the result is judged: [refit.md](refit.md). `--kept` then lists under `refitted` the parameters that hold other
+values in the compact model than in the file, wherever they are sliced. With `--json`, `judged` has `original`, `cut`
+and `refitted`, each with `samples` and `loss`, `metric`, `metrics`, or of data without labels `output_change` and
+`agreement`; `layers` is how many were fitted, `error_left` the share of the error of the cut in their outputs that is
+left, mean over them.
+
 `latency_ms` holds the medians of both models, timed in turn on one feed, and what they were measured in: `runtime`,
 `threads`, `batch`, the open sizes (`at`), the number of `runs`. Between the two numbers of `full_interval` and of
 `compact_interval` the median lies with 95 % confidence; between those of `ratio_interval` how many times as long the

@@ -52,7 +52,7 @@ def inspect_command(options: InspectOptions, *, as_json: bool, model: Path) -> N
 
 @verb("prune", PruneOptions, MODEL, OUTPUT)
 def prune_command(options: PruneOptions, *, as_json: bool, model: Path, output: Path) -> None:
-    """Remove channels by their weights, without training; verify; write the compact model."""
+    """Remove channels by their weights, or by data, without training; verify; write the compact model."""
     from onnx_oto.cli.screen import announce, say
     from onnx_oto.pipeline.prune import prune
 

@@ -143,4 +143,5 @@ def _kept_line(event: Kept) -> str:
     what = "kept is the moving average" if event.averaged else "kept are the parameters"
     if event.split is None:
         return f"{early}{what} of the last step"
-    return f"{early}{what} of epoch {event.epoch}, the best: {event.split} {event.metric} {event.value:.4f}"
+    when = f"of epoch {event.epoch}" if event.epoch else "as they were before the first step"
+    return f"{early}{what} {when}, the best: {event.split} {event.metric} {event.value:.4f}"

@@ -19,6 +19,7 @@ from onnx_oto.cli.text import lasting, shown
 if TYPE_CHECKING:  # what is printed; looking at a model loads nothing that runs or trains one
     from onnx_oto.pipeline.benching import Benched
     from onnx_oto.pipeline.budgeting import Plan
+    from onnx_oto.pipeline.by_data import Judgements
     from onnx_oto.pipeline.inspecting import Inspected, InspectedDimension
     from onnx_oto.pipeline.prune import Pruned
     from onnx_oto.pipeline.result import Gain, Trained
@@ -121,17 +122,45 @@ def print_pruned(result: Pruned, output: Path) -> None:
     _print_changes(_change_rows(result.summary))
     _print_latency_notes(result.summary)
     print_line(f"channels removed: {result.summary.removed:,} of {result.summary.prunable:,} prunable")
+    if result.judged is not None:
+        print_judged(result.judged)
     change = result.summary.verdict.original
     print_verdict(result.summary.verdict)
     if change is not None:
+        tuned = "refitted" if result.judged is not None and result.judged.layers else "not fine-tuned"
         print_line(
-            f"not fine-tuned: outputs are off the original model's by {change.max_rel:.2g} of the largest output "
+            f"{tuned}: outputs are off the original model's by {change.max_rel:.2g} of the largest output "
             f"({change.max_abs:.2g})"
         )
     timed = f", latency {result.latency_seconds:.2f} s" if result.summary.latency is not None else ""
     print_line(
         f"compact model: {output}   (cut {result.cut_seconds:.2f} s, verification {result.verify_seconds:.2f} s{timed})"
     )
+
+
+def print_judged(judged: Judgements) -> None:
+    """Print what test data say of a model as it was brought, cut, and refitted: a table, or lines on narrow screens."""
+    rows = [
+        (model, {name: f"{value:.4f}" for name, value in found.items()}) for model, found in judged.rows()
+    ]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(f"on {judged.original.samples:,} test samples", overflow="fold")
+    for name in rows[0][1]:
+        table.add_column(shown(name), justify="right", no_wrap=True)
+    for model, found in rows:
+        add_row(table, model, *found.values())
+    if out.measure(table, options=out.options.update(max_width=10**6)).maximum <= out.width:
+        out.print(table)
+    else:
+        print_line(f"on {judged.original.samples:,} test samples:")
+        for model, found in rows:
+            print_line(f"  {model}: " + ", ".join(f"{name} {value}" for name, value in found.items()))
+    if judged.refitted is not None:
+        print_line(
+            f"{judged.layers} layers were fitted anew: {judged.left:.1%} of the error that the cut made in them is left"
+            if judged.layers
+            else "no layer could be fitted anew"
+        )
 
 
 def print_benched(result: Benched) -> None:

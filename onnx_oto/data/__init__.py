@@ -36,9 +36,10 @@ prefetch.py     the next batches made on threads
 """
 
 from onnx_oto.data.augment import Augment
-from onnx_oto.data.batches import batch_jobs, batches, fit_batch, in_order, jobs_in_order
+from onnx_oto.data.batches import OneByOne, batch_jobs, batches, fit_batch, in_order, jobs_in_order
 from onnx_oto.data.dataset import Examples, Tables, sample_shapes
 from onnx_oto.data.fit import Column, Pixels, Stored, fit
+from onnx_oto.data.images.whole import takes_any_size, trial, wholes
 from onnx_oto.data.labels import Labels, fit_target
 from onnx_oto.data.openers import OPENERS, Opener, open_data
 from onnx_oto.data.prefetch import made_ahead, prefetched
@@ -72,6 +73,7 @@ __all__ = [
     "Header",
     "Input",
     "Labels",
+    "OneByOne",
     "Opener",
     "Opening",
     "Pixels",
@@ -95,5 +97,8 @@ __all__ = [
     "prefetched",
     "require_mixable",
     "sample_shapes",
+    "takes_any_size",
+    "trial",
     "weigh",
+    "wholes",
 ]

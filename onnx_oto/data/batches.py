@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
@@ -12,6 +13,20 @@ import numpy.typing as npt
 from onnx_oto.data.buckets import alike
 from onnx_oto.data.source import Batch, Source
 from onnx_oto.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class OneByOne:
+    """A source (see `Source`) whose samples differ in size: they are evaluated one by one, and never trained on."""
+
+    source: Source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def batch(self, indices: npt.NDArray[np.int64], rng: np.random.Generator | None) -> Batch:
+        """Return a sample; several only where they are of one size."""
+        return self.source.batch(indices, rng)
 
 
 def fit_batch(samples: int, wanted: int) -> tuple[int, str | None]:
@@ -84,6 +99,7 @@ def in_order(source: Source, size: int) -> Iterator[Batch]:
 
 def jobs_in_order(source: Source, size: int) -> Iterator[Job]:
     """Yield what makes the batches of `in_order`."""
+    size = 1 if isinstance(source, OneByOne) else size
     for start in range(0, len(source), size):
         rows = np.arange(start, min(start + size, len(source)))
         yield partial(source.batch, rows, None)

@@ -39,7 +39,7 @@ OPENERS: dict[str, Opener] = {
     "table": Opener(
         arrow.TEXT, arrow.takes, arrow.open_tables, ("label", "column", "weight_column", "resize")
     ),
-    "text": Opener(text.TEXT, text.takes, text.open_text, ("tokenizer", "length", "padding")),
+    "text": Opener(text.TEXT, text.takes, text.open_text, ("tokenizer", "length")),
     "function": Opener(callables.TEXT, callables.takes, callables.open_callable),
     "pairs": Opener(pairs.TEXT, pairs.takes, pairs.open_pairs, pairs.USES),
     "images": Opener(folders.TEXT, folders.takes, folders.open_folder, folders.USES),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from onnx_oto.errors import UsageError
 
-GENERAL = ("split_seed", "val_share", "test_share", "cache", "target_pixels")
+GENERAL = ("split_seed", "val_share", "test_share", "cache", "target_pixels", "padding")
 """What is for every kind of data."""
 
 
@@ -18,13 +18,14 @@ class Reading:
 
     split_seed: of random splits; it alone decides them. val_share: of the training samples, set apart where the data
     have no validation samples of their own. test_share: of all samples, where the data have no test samples of their
-    own (None: DEFAULT_TEST_SHARE). cache: folder for what has to be unpacked once (None: a temporary one).
+    own (None: DEFAULT_TEST_SHARE). cache: folder for what has to be unpacked once (None: a temporary one). padding: the
+    number that fills shorter sequences, those of text, or as they are stored.
 
     All others are for some kinds only, see `Opener.uses`. resize: what images of files are brought to before their
     middle is cut out, pixels of the shorter side, or height and width. label: which column holds the labels. column:
     columns that are the input (all others, when none is given). weight_column: what training samples count for.
     tokenizer: file that says how text becomes numbers.
-    length: of token sequences, at most. padding: the token that fills shorter ones. skip_bad_files: images that cannot
+    length: of token sequences, at most. skip_bad_files: images that cannot
     be decoded are left out. patch: pixels on a side of what is cut out of images in pairs; patches_per_image: how many
     of each an epoch has; target_pixels: what targets are that are images, "unit" (from 0 to 1) or "inputs" (prepared
     like them).

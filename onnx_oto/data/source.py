@@ -106,13 +106,15 @@ class Sample:
 class Header:
     """What is known of a split before values are read. inputs, targets: by name, "" for the only input, unnamed.
 
-    weighted: whether the data say what samples count for.
+    weighted: whether the data say what samples count for. padding: what shorter sequences are filled up with, where the
+    data know that.
     """
 
     samples: int
     inputs: Mapping[str, Sample]
     targets: Mapping[str, Sample] = field(default_factory=dict)
     weighted: bool = False
+    padding: int | None = None
 
 
 @dataclass(frozen=True)

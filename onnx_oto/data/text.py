@@ -115,6 +115,7 @@ class Texts:
     reading: Reading
     classes: tuple[str, ...]
     notes: tuple[str, ...]
+    padding: int | None
 
     @property
     def longest(self) -> int:
@@ -123,15 +124,16 @@ class Texts:
 
     @property
     def train(self) -> Header:
-        return self._tables({}).train
+        return replace(self._tables({}).train, padding=self.padding)
 
     @property
     def val(self) -> Header | None:
-        return self._tables({}).val
+        header = self._tables({}).val
+        return None if header is None else replace(header, padding=self.padding)
 
     @property
     def test(self) -> Header:
-        return self._tables({}).test
+        return replace(self._tables({}).test, padding=self.padding)
 
     def fit(
         self,
@@ -194,6 +196,8 @@ def open_text(path: Path, reading: Reading) -> Texts:
         raise UsageError(
             f"'{path}' is text: name the file that makes numbers of it, --tokenizer tokenizer.json"
         )
+    if reading.padding is not None and reading.padding < 0:
+        raise UsageError(f"pad-value is {reading.padding}: tokens are numbers from 0 on")
     encode = _Encoder(reading.tokenizer, reading)
     parts = {split: _part(file, encode, reading) for split, file in _files(path).items()}
     labelled = [split for split, part in parts.items() if part.labels is not None]
@@ -206,7 +210,7 @@ def open_text(path: Path, reading: Reading) -> Texts:
     notes = [_told(part) for part in parts.values()]
     if classes:
         notes.append(f"labels are words: {len(classes)} classes in alphabetical order, {Classes(classes)}")
-    return Texts(parts, labels, reading, classes, tuple(notes))
+    return Texts(parts, labels, reading, classes, tuple(notes), encode.known)
 
 
 def _told(part: _Part) -> str:
@@ -242,7 +246,7 @@ def _numbered(parts: Mapping[str, _Part]) -> tuple[dict[str, Array], tuple[str, 
 
 
 class _Encoder:
-    """A tokenizer, as the reading wants it."""
+    """A tokenizer, as the reading wants it. known: what fills shorter texts, None where nobody says: 0 does then."""
 
     def __init__(self, path: Path, reading: Reading) -> None:
         tokenizers = extra("tokenizers", f"to read '{path}'")
@@ -254,10 +258,10 @@ class _Encoder:
             raise DataError(
                 f"'{path}' is no file of tokenizers ({one_line(error)}): save it with save()"
             ) from None
-        own = self._tokenizer.padding
-        self.padding: int = (
-            reading.padding if reading.padding is not None else _own_padding(self._tokenizer, own)
-        )
+        self.known = reading.padding
+        if self.known is None:
+            self.known = _own_padding(self._tokenizer, self._tokenizer.padding)
+        self.padding = self.known or 0
         self._tokenizer.no_padding()
         if reading.length is not None:
             self._tokenizer.enable_truncation(reading.length)
@@ -269,11 +273,11 @@ class _Encoder:
             yield encoding.ids, bool(encoding.overflowing)
 
 
-def _own_padding(tokenizer: Any, own: Mapping[str, Any] | None) -> int:
+def _own_padding(tokenizer: Any, own: Mapping[str, Any] | None) -> int | None:
     if own is not None:
         return int(own["pad_id"])
     found = (tokenizer.token_to_id(name) for name in ("[PAD]", "<pad>", "<|pad|>"))
-    return next((int(number) for number in found if number is not None), 0)
+    return next((int(number) for number in found if number is not None), None)
 
 
 def hash_of(content: bytes) -> str:

@@ -77,6 +77,13 @@ class Ssim:
                 f"ssim: images have shape {list(target.shape[1:])}, the last two axes are height and width and need "
                 f"at least {2 * _RADIUS + 1} pixels: use 'psnr'"
             )
+        planes = zip(_planes(prediction), _planes(target), strict=True)
+        found = np.array([self._of_plane(x, y) for x, y in planes])  # one by one: whole images are large
+        means: Floats = found.reshape(len(target), -1).mean(axis=1)
+        return means
+
+    def _of_plane(self, prediction: Floats, target: Floats) -> float:
+        """Return the measure of one channel of an image: [height, width]."""
         c1, c2 = (_K1 * self.range) ** 2, (_K2 * self.range) ** 2
         x, y = _blurred(prediction), _blurred(target)
         xx, yy, xy = (
@@ -88,8 +95,7 @@ class Ssim:
             )
         )
         similarity = ((2 * x * y + c1) * (2 * xy + c2)) / ((x * x + y * y + c1) * (xx + yy + c2))
-        means: Floats = similarity.reshape(len(target), -1).mean(axis=1)
-        return means
+        return float(similarity.mean())
 
 
 class ImageTally:
@@ -120,6 +126,11 @@ def _blurred(x: Floats) -> Floats:
     for axis in (-2, -1):
         x = sliding_window_view(x, len(window), axis=axis) @ window
     return x
+
+
+def _planes(images: Floats) -> Floats:
+    """Return [n, ..., height, width] as [all others, height, width]."""
+    return images.reshape(-1, *images.shape[-2:])
 
 
 def _check_range(name: str, value: float) -> None:

@@ -18,8 +18,8 @@ class Graph:
 
     `shapes` gives every tensor, initializers included, a tuple of int, str (symbol or product of symbols) or
     None (unknown size), or None for unknown rank. `dtypes` holds TensorProto element types. `consumers` lists
-    the (node, input position) pairs that read a tensor directly; what bodies read is in `Node.captured`. The
-    model is referred to, not copied.
+    the (node, input position) pairs that read a tensor directly; what bodies read is in `Node.captured`, of all nodes
+    in `captured`. The model is referred to, not copied.
     """
 
     def __init__(self, model: ModelProto, knowledge: Knowledge) -> None:
@@ -41,6 +41,7 @@ class Graph:
             for position, name in enumerate(node.inputs):
                 if name:
                     self.consumers.setdefault(name, []).append((node, position))
+        self.captured: frozenset[str] = frozenset(name for node in self.nodes for name in node.captured)
         self._values = knowledge.values
         self._arrays: dict[str, np.ndarray] = {}
 

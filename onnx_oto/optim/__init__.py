@@ -14,6 +14,7 @@ hspg.py        HSPG, in two stages
 hesso.py       HESSO, in periods
 proximal.py    proximal steps of the group lasso
 cut.py         cuts at once: magnitude, one-shot
+refit.py       training with groups that are gone before the first step
 optimizers.py  the optimizers by name
 workers.py     pieces over threads
 """
@@ -22,12 +23,13 @@ from onnx_oto.optim.base import Dense, Optimizer, OptimizerOptions, Select, Task
 from onnx_oto.optim.dhspg import Dhspg
 from onnx_oto.optim.directions import DIRECTIONS, Adam, AdamW, Direction, Sgd
 from onnx_oto.optim.groups import GroupIndex, Stretch
-from onnx_oto.optim.optimizers import OPTIMIZERS, Method, method, options
+from onnx_oto.optim.optimizers import CUT_FIRST, OPTIMIZERS, Method, method, options
 from onnx_oto.optim.plan import Plan
 from onnx_oto.optim.saliency import SALIENCIES
 from onnx_oto.optim.stated import Option, option
 
 __all__ = [
+    "CUT_FIRST",
     "DIRECTIONS",
     "OPTIMIZERS",
     "SALIENCIES",

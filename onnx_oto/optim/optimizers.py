@@ -13,6 +13,7 @@ from onnx_oto.optim.hesso import HessoOptions
 from onnx_oto.optim.hspg import HspgOptions
 from onnx_oto.optim.proximal import ProximalOptions
 from onnx_oto.optim.published import PublishedOptions
+from onnx_oto.optim.refit import RefitOptions
 from onnx_oto.optim.stated import Option, chosen, configured, listed, require_known, values
 
 OPTIMIZERS: dict[str, type[OptimizerOptions]] = {
@@ -24,7 +25,10 @@ OPTIMIZERS: dict[str, type[OptimizerOptions]] = {
     "proximal": ProximalOptions,
     "magnitude": MagnitudeOptions,
     "one-shot": OneShotOptions,
+    "refit": RefitOptions,
 }
+CUT_FIRST = frozenset({"refit"})
+"""Those for which groups are chosen, and set to zero, before the first step (`Task.preset`)."""
 
 
 class Method(NamedTuple):

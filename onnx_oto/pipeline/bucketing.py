@@ -14,6 +14,17 @@ from onnx_oto.losses import MADE, Target, teacher_target
 Patterns = Mapping[str, tuple[int | None, ...]]
 
 
+def padding_of(asked: int | str, header: data.Header) -> int:
+    """Return what sequences are filled up with. asked: the number, or "auto": what the data say. Raises UsageError."""
+    if not isinstance(asked, str):
+        return asked
+    if header.padding is None:
+        raise UsageError(
+            f"pad-value is {asked}, and the data do not say what their sequences are filled up with: give the number"
+        )
+    return header.padding
+
+
 def bucketed(
     preparation: Preparation, dataset: data.Dataset, pad: int, patterns: Patterns, *, scaled: bool = False
 ) -> tuple[tuple[Preparation, ...], data.Dataset]:

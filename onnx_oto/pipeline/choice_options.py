@@ -25,10 +25,14 @@ def _round_to(text: str) -> int | str:
     return text if text == "auto" else int(text)
 
 
+ACTIVATIONS = "activations"
+"""The ranking by what data show: see `onnx_oto.refit`."""
+
+
 def _scores() -> Iterable[str]:
     from onnx_oto.zigs import SCORES
 
-    return SCORES
+    return (*SCORES, ACTIVATIONS)
 
 
 def _budget(name: str, what: str) -> Any:
@@ -59,13 +63,40 @@ class WidthOptions(Settings, topic=topics.REMOVED):
 class RankOptions(WidthOptions, topic=topics.REMOVED):
     """Which channels go first, without training."""
 
-    by: str = setting("magnitude", "Score that channels are ranked by.", choices=_scores)
-    scope: Literal["dimension", "global"] = setting(
-        "dimension",
+    by: str | None = setting(
+        None,
+        "Score that channels are ranked by.",
+        choices=_scores,
+        shown="magnitude; activations where `prune` has data",
+    )
+    scope: Literal["dimension", "global"] | None = setting(
+        None,
         "Take the same share of every dimension, or rank channels over the whole model.",
         stands_for={"--global": "global"},
+        shown="dimension; global by activations",
     )
     seed: int = setting(0, "Seed of everything random.", check=not_negative, topic=topics.GENERAL)
+
+    @property
+    def ranking(self) -> str:
+        """The score that channels are ranked by."""
+        return self.by or "magnitude"
+
+    @property
+    def reach(self) -> Literal["dimension", "global"]:
+        """Over what channels are ranked."""
+        return self.scope or "dimension"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittingOptions(Settings, topic=topics.DATA):
+    """How layers that read what goes are fitted anew; see `onnx_oto.refit`."""
+
+    refit_samples: int = setting(
+        512,
+        "Training samples that show which groups matter, and that layers are fitted on.",
+        check=at_least(2),
+    )
 
 
 def min_keep_setting(default: float) -> Any:

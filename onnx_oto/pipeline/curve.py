@@ -124,7 +124,7 @@ class _Look:
 
     def __init__(self, opened: Opened, options: InspectOptions) -> None:
         self._analysis, self._options = opened.analysis, options
-        self._scores = score(opened.analysis, options.by, options.seed)
+        self._scores = score(opened.analysis, options.ranking, options.seed)
         self._costs = model_costs(opened)
         self._limits: dict[tuple[Rounding, float], int] = {}
 
@@ -158,15 +158,15 @@ class _Look:
 
     def _rounding(self, sparsity: float) -> Rounding:
         options = self._options
-        asked = PruneOptions(sparsity=sparsity, scope=options.scope, round_to=options.round_to)
-        return rounding_of(self._analysis, asked, (), options.scope, options.min_keep)
+        asked = PruneOptions(sparsity=sparsity, scope=options.reach, round_to=options.round_to)
+        return rounding_of(self._analysis, asked, (), options.reach, options.min_keep)
 
     def _chosen(self, sparsity: float, rounding: Rounding, min_keep: float | None = None) -> Choice:
         return choose(
             self._analysis,
             self._scores,
             sparsity,
-            scope=self._options.scope,
+            scope=self._options.reach,
             round_to=rounding,
             min_keep=self._options.min_keep if min_keep is None else min_keep,
         )
@@ -198,7 +198,7 @@ class _Look:
         found, options = [], self._options
         if more := self._limit(fixed(1)) - choice.dropped:
             found.append(f"widths in multiples of {rounding.block} keep {more:,} groups (see --round-to)")
-        if options.scope == "global" and (more := self._limit(rounding, 0.0) - choice.dropped):
+        if options.reach == "global" and (more := self._limit(rounding, 0.0) - choice.dropped):
             found.append(f"--min-keep {options.min_keep:g} keeps {more:,} groups")
         dimensions = self._analysis.prunable
         left = [(d, d.size - int(choice.drop[d.lanes].sum())) for d in dimensions]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from onnx_oto.pipeline.image_options import ImageOptions
 from onnx_oto.pipeline.running_options import PathLike
@@ -34,6 +34,20 @@ def _is_size(value: Sequence[int]) -> str | None:
     if not value or (len(value) in (1, 2) and min(value) > 0):
         return None
     return "give one number of pixels, or height and width"
+
+
+def _pad_value(text: str) -> int | str:
+    """Return a number, or "auto".
+
+    >>> _pad_value("-1"), _pad_value("auto")
+    (-1, 'auto')
+    """
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("give a whole number, or auto") from None
 
 
 def _is_part(value: float) -> str | None:
@@ -96,8 +110,15 @@ class DataOptions(ImageOptions, topic=topics.DATA):
         check=at_least(1),
         shown="what the model reads, or the longest",
     )
-    padding: int | None = setting(
-        None, "Token that fills up shorter texts.", check=not_negative, shown="the tokenizer's, or 0"
+    pad_value: int | Literal["auto"] | None = setting(
+        None,
+        "Number that sequences are filled up with (auto: of text, what the tokenizer says). Text is filled up with it; "
+        "batches of any data are made of similar lengths and cut to them, and labels of what is filled up count for "
+        "nothing.",
+        read=_pad_value,
+        metavar="N|auto",
+        shown="text: what the tokenizer says, or 0; batches are not cut",
+        topic=topics.BATCHES,
     )
     cache: PathLike | None = setting(
         None,
@@ -125,7 +146,7 @@ class DataOptions(ImageOptions, topic=topics.DATA):
             weight_column=self.weight_column,
             tokenizer=None if self.tokenizer is None else Path(self.tokenizer),
             length=self.length,
-            padding=self.padding,
+            padding=self.pad_value if isinstance(self.pad_value, int) else None,
             skip_bad_files=self.skip_bad_files,
             patch=self.patch,
             patches_per_image=self.patches_per_image,

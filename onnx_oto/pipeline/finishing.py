@@ -27,7 +27,7 @@ from onnx_oto.pipeline.folder import COMPACT, TRAINED
 from onnx_oto.pipeline.latency.making import clock_at_the_end
 from onnx_oto.pipeline.measuring import missed, warnings_of
 from onnx_oto.pipeline.options import TrainOptions
-from onnx_oto.pipeline.prune import cut_and_verify
+from onnx_oto.pipeline.proving import cut_and_verify
 from onnx_oto.pipeline.result import Gain
 from onnx_oto.pipeline.summary import Change, summarise
 from onnx_oto.runtime.comparing import Feeding
@@ -58,9 +58,11 @@ def finish(
     goal: Goal,
     *,
     providers: Sequence[Provider] = (),
+    reported: data.Source | None = None,
 ) -> tuple[int, Gain]:
     """Return how many lanes were removed, and what was gained; writes trained.onnx and compact.onnx.
 
+    reported: what both models are judged by, where that is not the test data as they were looked at in training.
     Raises OtoError, with trained.onnx already there, when the compact model does not compute the same.
     """
     full = described(with_weights(model, weights), dataset)
@@ -78,7 +80,7 @@ def finish(
     scores = tuple(
         evaluate(
             predictor(reading(each, outputs, loss)),
-            dataset.test,
+            dataset.test if reported is None else reported,
             loss,
             options.metric,
             providers=providers,

@@ -9,12 +9,14 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from onnx_oto.errors import StorageError, UsageError
+from onnx_oto.errors import OtoError, StorageError, UsageError
 from onnx_oto.model.files.lock import hold
 from onnx_oto.model.files.replace import replacing
 from onnx_oto.model.files.saving import clean, remove, storing
@@ -26,15 +28,29 @@ LAST_GOOD = "last-good.npz"
 TRAINED = "trained.onnx"
 COMPACT = "compact.onnx"
 RESULT = "result.json"
+START = "start.npz"
+"""What went before the first step, and the weights that were fitted to that."""
 SETTINGS = "run.toml"
 TABLE = "latency.json"
 UNPACKED = "unpacked"
 """Folder of data that were unpacked once, which later runs use again."""
 ANSWERS = {split: f"teacher-{split}.npy" for split in ("train", "val", "test")}
 """What a teacher says of each split, while the run lasts."""
-FILES = (SETTINGS, TABLE, METRICS, CHECKPOINT, BEFORE, LAST_GOOD, *ANSWERS.values(), TRAINED, COMPACT, RESULT)
+FILES = (
+    SETTINGS,
+    TABLE,
+    METRICS,
+    START,
+    CHECKPOINT,
+    BEFORE,
+    LAST_GOOD,
+    *ANSWERS.values(),
+    TRAINED,
+    COMPACT,
+    RESULT,
+)
 MODELS = (TRAINED, COMPACT)
-_FORMER = tuple(name for name in FILES if name not in (SETTINGS, TABLE, BEFORE, *ANSWERS.values()))
+_FORMER = tuple(name for name in FILES if name not in (SETTINGS, TABLE, START, BEFORE, *ANSWERS.values()))
 """What runs wrote that left no manifest."""
 MANIFEST = ".onnx-oto.json"
 LOCK = ".onnx-oto.lock"
@@ -51,12 +67,15 @@ class Manifest:
 
 
 class RunFolder:
-    """A folder that this process alone writes to, see `claim`."""
+    """A folder that this process alone writes to, see `claim`. stays: whether a run has begun that may go on."""
 
     def __init__(self, path: Path, verb: str, earlier: Manifest) -> None:
         self.path = path
         self._earlier = earlier
         self._manifest = Manifest(verb)
+        self._is_new = False
+        self.stays = False
+        self._had_unpacked = os.path.lexists(path / UNPACKED)
 
     def begin(self) -> None:
         """Remove the files of an earlier run, and what killed runs left of them. Raises StorageError."""
@@ -65,6 +84,7 @@ class RunFolder:
                 clean(self.path / name)
             for name in self._earlier.files:
                 remove(self.path / name)
+            self._is_new = True
             self.place(METRICS).touch()
 
     def go_on(self) -> None:
@@ -73,6 +93,28 @@ class RunFolder:
         with storing_in(self.path):
             for name in (*FILES, MANIFEST):
                 clean(self.path / name)
+
+    def stay(self) -> None:
+        """Say that the first step comes: what the run wrote stays from now on, whatever happens."""
+        self.stays = True
+
+    def leave(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        """Remove what a run wrote that was left before its first step: the end of a `with`.
+
+        Data that were unpacked stay only where there were some before. What a run that had begun was interrupted with,
+        not refused, stays: it can go on.
+        """
+        is_refused = isinstance(error, OtoError)
+        if error is None or self.stays or (self._is_new and not is_refused):
+            return
+        if not self._had_unpacked:
+            shutil.rmtree(self.path / UNPACKED, ignore_errors=True)
+        if self._is_new:
+            with contextlib.suppress(OSError):
+                for name in self._manifest.files:
+                    remove(self.path / name)
 
     @property
     def holds(self) -> Manifest:
@@ -97,7 +139,8 @@ class RunFolder:
 def reclaim(run: str | os.PathLike[str]) -> Iterator[RunFolder]:
     """Lock the folder of an earlier run, to go on with it. Nothing in it changes yet.
 
-    Raises UsageError where there is no such folder, another process has it, or no run wrote it.
+    Data that were unpacked by one that is refused then are removed. Raises UsageError where there is no such folder,
+    another process has it, or no run wrote it.
     """
     path = Path(run)
     if not path.is_dir():
@@ -109,12 +152,16 @@ def reclaim(run: str | os.PathLike[str]) -> Iterator[RunFolder]:
         if earlier is None or not (path / MANIFEST).exists():
             raise UsageError(f"'{run}' holds no run to go on with: give the folder that was --run")
         _require_own(path, earlier)
-        yield RunFolder(path, earlier.verb, earlier)
+        folder = RunFolder(path, earlier.verb, earlier)
+        held.push(folder.leave)
+        yield folder
 
 
 @contextlib.contextmanager
 def claim(run: str | os.PathLike[str], *, verb: str, overwrite: bool = False) -> Iterator[RunFolder]:
     """Make the folder and lock it; a folder that stays empty is removed at the end. Nothing in it changes yet.
+
+    What a run wrote that was refused before its first step is removed (see `RunFolder.leave`).
 
     Raises UsageError when another process has it, when it holds an earlier run (a demo replaces a demo without
     `overwrite`), or files that a run would replace and none wrote; StorageError when it cannot be written.
@@ -129,7 +176,9 @@ def claim(run: str | os.PathLike[str], *, verb: str, overwrite: bool = False) ->
             _lock(held, path)
             earlier = _earlier(path)
             _require_free(path, earlier, verb, overwrite)
-        yield RunFolder(path, verb, earlier or Manifest())
+        folder = RunFolder(path, verb, earlier or Manifest())
+        held.push(folder.leave)
+        yield folder
 
 
 @contextlib.contextmanager

@@ -60,13 +60,21 @@ def stamp(
     path: str | os.PathLike[str],
     source: str | os.PathLike[str],
     options: TrainOptions,
-    dataset: data.Dataset,
+    dataset: data.Dataset | None = None,
+    *,
+    known: Stamp | None = None,
 ) -> Stamp:
-    """Return the stamp of a run, its settings as they are. Raises StorageError."""
+    """Return the stamp of a run, its settings as they are, without samples where there is no `dataset` yet.
+
+    known: what was found before, of the same files, which are not read again. Raises StorageError.
+    """
+    samples = {} if dataset is None else identity.of_dataset(dataset)
+    if known is not None:
+        return replace(known, settings=_settings(options), data={**known.data, **samples})
     return Stamp(
         _settings(options),
         identity.of_model(path),
-        {**identity.of_path(source), **identity.of_dataset(dataset)},
+        {**identity.of_path(source), **samples},
         {name: facts for name, value in files_named(options).items() if (facts := identity.of_path(value))},
         _versions(),
     )
@@ -89,11 +97,22 @@ class Going:
         """What the run took so far."""
         return 0.0 if self.checkpoint is None else self.checkpoint.progress.seconds
 
-    def require_same(self, now: Stamp, say: Say) -> None:
-        """Raise UsageError for another model or settings and DataError for other data; say what else is new."""
+    @property
+    def before(self) -> Stamp:
+        """The stamp in the checkpoint."""
+        held = {} if self.checkpoint is None else self.checkpoint.run
+        return Stamp(**{name: held.get(name, {}) for name in Stamp.__dataclass_fields__})
+
+    def require_same(self, now: Stamp) -> None:
+        """Raise UsageError for another model, settings or files, and DataError for other data."""
+        self.require_run(now)
+        self.require_data(now.data)
+
+    def require_run(self, now: Stamp) -> None:
+        """Raise UsageError for another model, settings or files."""
         if self.checkpoint is None:
             return
-        before = Stamp(**{name: self.checkpoint.run.get(name, {}) for name in Stamp.__dataclass_fields__})
+        before = self.before
         self._require_settings(before.settings, now.settings)
         if dict(before.model) != dict(now.model):
             raise UsageError(
@@ -105,8 +124,10 @@ class Going:
                     f"the file of --{name.replace('_', '-')} has changed since the run began ({difference}): put it "
                     "back, or start a new run"
                 )
-        self._require_data(before.data, now.data)
-        for name, version in before.versions.items():
+
+    def tell_versions(self, now: Stamp, say: Say) -> None:
+        """Say what computes now in another version."""
+        for name, version in self.before.versions.items():
             if now.versions.get(name) != version:
                 say(
                     f"{name} was {version} and is {now.versions.get(name)} now: what follows may differ in the last "
@@ -123,8 +144,11 @@ class Going:
             began = "without it" if before.get(name) is None else f"with {before[name]!r}"
             raise UsageError(f"{key} is {given} in run.toml, and the run began {began}: {way}")
 
-    def _require_data(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        known = dict(before), dict(now)
+    def require_data(self, now: Mapping[str, Any]) -> None:
+        """Raise DataError for data of which something else is known than there was."""
+        if self.checkpoint is None:
+            return
+        known = dict(self.before.data), dict(now)
         if self.same_data:
             for facts in known:
                 facts.pop("times", None)
@@ -156,6 +180,42 @@ class Going:
     def leave_behind(self, folder: RunFolder) -> None:
         """Forget that the run diverged, once a checkpoint holds how it goes on."""
         (folder.path / LAST_GOOD).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Recognition:
+    """What looks at the data of a run that goes on, as soon as it can (see `preparing.Recognises`).
+
+    known: by what the run is recognised, but for its samples.
+    """
+
+    going: Going
+    known: Stamp
+
+    def opened(self, opening: data.Opening | None) -> None:
+        """Raise DataError for files that have changed; None: they cannot be opened.
+
+        The line names another number of samples, where what was opened says it.
+        """
+        before = self.going.before.data
+        samples = {name: before[name] for name in identity.SPLITS & before.keys()}
+        try:
+            self.going.require_data({**self.known.data, **samples})
+        except DataError:
+            headers = {} if opening is None else _counts(opening)
+            told = {name: {**before.get(name, {}), "samples": count} for name, count in headers.items()}
+            self.going.require_data({**self.known.data, **(told or samples)})
+            raise
+
+    def fitted(self, dataset: data.Dataset) -> None:
+        """Raise DataError for other samples."""
+        self.going.require_data({**self.known.data, **identity.of_dataset(dataset)})
+
+
+def _counts(opening: data.Opening) -> dict[str, int]:
+    """Return how many samples every split has, by what is known before they are read."""
+    headers = {"train": opening.train, "test": opening.test, "val": opening.val}
+    return {name: header.samples for name, header in headers.items() if header is not None}
 
 
 def files_named(options: TrainOptions) -> dict[str, PurePath]:

@@ -20,6 +20,8 @@ from onnx_oto.pipeline.folder import FILES, LOCK, MANIFEST, UNPACKED
 
 WHOLE_BYTES = 1 << 26
 WRITTEN = "they were written since"
+SPLITS = frozenset(("train", "test", "val"))
+"""Under these names facts tell of samples."""
 _SAMPLES = 16
 _BLOCK = 1 << 20
 _OF_RUNS = frozenset((*FILES, MANIFEST, LOCK))

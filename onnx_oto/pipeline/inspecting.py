@@ -122,7 +122,7 @@ def inspect(
     `train` does.
     """
     options = options or InspectOptions()
-    needs_weights = options.data is not None or options.by not in WITHOUT_WEIGHTS
+    needs_weights = options.data is not None or options.ranking not in WITHOUT_WEIGHTS
     opened = open_model(path, options, weights=options.curve and needs_weights)
     report = inspection(opened, options.why)
     if not options.curve:

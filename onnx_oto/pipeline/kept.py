@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,21 @@ Axes = dict[str, list[Any]]
 
 
 def stage_kept(
-    opened: Opened, drop: BoolArray, result: Compacted, path: str | os.PathLike[str], files: Replacements
+    opened: Opened,
+    drop: BoolArray,
+    result: Compacted,
+    path: str | os.PathLike[str],
+    files: Replacements,
+    fitted: Iterable[str] = (),
 ) -> None:
-    """Write what `kept` returns to a JSON file that takes its place together with others. Raises OSError."""
-    payload = json.dumps(kept(opened, drop, result)).encode()
+    """Write what `kept` returns to a JSON file that takes its place together with others. Raises OSError.
+
+    fitted: initializers that have other values than in the file; told as "refitted", by the names of the file.
+    """
+    found = kept(opened, drop, result)
+    if names := sorted({opened.origins.of(name).name for name in fitted}):
+        found["refitted"] = names
+    payload = json.dumps(found).encode()
     with files.writing(files.claim(path)) as file:
         file.write(payload)
 

@@ -1,4 +1,4 @@
-"""How samples are weighed, padded and made ready.
+"""How samples are weighed and made ready.
 
 Only the standard library is imported here.
 """
@@ -26,12 +26,6 @@ class LoadingOptions(Settings, topic=topics.LOSSES):
         "What labels count for in the loss: a number for every class, or balanced, the inverse of how often each is "
         "in the training data. Metrics count every sample alike.",
         metavar="[balanced|W0,W1,...]",
-    )
-    pad_value: int | None = setting(
-        None,
-        "Sequences are filled up with this number: batches are made of similar lengths and cut to them, and labels "
-        "of what is filled up count for nothing.",
-        topic=topics.BATCHES,
     )
     loaders: int = setting(
         1, "Threads that make batches ahead. The batches are the same.", check=_loaders, topic=topics.BATCHES

@@ -27,10 +27,12 @@ def make_optimizer(
     steps: int,
     goal: Goal,
     norms: Norms | None = None,
+    gone: BoolArray | None = None,
 ) -> Optimizer:
     """Return the optimizer of a run of `steps` steps over the flat buffers of `session`.
 
-    Steps that may be skipped are taken off for the plan: the groups are zero in time even if all of them are.
+    gone: bool [lanes], what went before the first step. Steps that may be skipped are taken off for the plan: the
+    groups are zero in time even if all of them are.
     """
     norms = norms or Norms()
     entries, lanes = zig_blocks(analysis, session.slices, norms.beside)
@@ -43,6 +45,7 @@ def make_optimizer(
         selector(analysis, lanes, options, goal),
         max(steps - options.skip_bad_steps, 1),
         decayed(analysis, session, frozenset(norms.trained), everything=options.decay_all),
+        preset=None if gone is None else gone[lanes],
         still=stretches(session, session.still),
     )
     return method.optimizer.build(task)

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from onnx_oto.errors import UsageError
 from onnx_oto.pipeline.augment_options import AugmentOptions
 from onnx_oto.pipeline.choice_options import (
+    ACTIVATIONS,
     BUDGETS,
     DEFAULT_SPARSITY,
     BudgetOptions,
+    FittingOptions,
     RankOptions,
     WidthOptions,
     min_keep_setting,
@@ -27,6 +29,7 @@ from onnx_oto.pipeline.running_options import CompactOptions, FeedOptions, Limit
 from onnx_oto.pipeline.selection_options import SelectionOptions
 from onnx_oto.pipeline.start_options import PLAN, Pace, Start, StartOptions
 from onnx_oto.pipeline.teacher_options import DISTILL, TeacherOptions
+from onnx_oto.pipeline.whole_options import WholeOptions
 from onnx_oto.settings import AnalysisOptions, Settings, setting, topics
 from onnx_oto.settings.base import Setting
 from onnx_oto.settings.checks import at_least, not_negative, positive, threads
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from onnx_oto.optim import Method
 
 __all__ = [
+    "ACTIVATIONS",
     "BUDGETS",
     "DEFAULT_SPARSITY",
     "BenchOptions",
@@ -46,6 +50,7 @@ __all__ = [
     "DemoOptions",
     "FeedOptions",
     "InspectOptions",
+    "JudgeOptions",
     "LimitOptions",
     "PruneOptions",
     "RankOptions",
@@ -55,10 +60,15 @@ __all__ = [
 ]
 
 
+AUTO = "auto"
+SCRATCH_OPTIMIZER, TRAINED_OPTIMIZER = "dhspg", "refit"
+"""What removes groups by default; chosen by the runs in docs/results.md."""
+
+
 def _optimizers() -> Iterable[str]:
     from onnx_oto.optim import OPTIMIZERS
 
-    return OPTIMIZERS
+    return (AUTO, *OPTIMIZERS)
 
 
 def _directions() -> Iterable[str]:
@@ -68,9 +78,9 @@ def _directions() -> Iterable[str]:
 
 
 def _backends() -> Iterable[str]:
-    from onnx_oto.gradients.backends import AUTO, BACKENDS
+    from onnx_oto.gradients import backends
 
-    return (AUTO, *BACKENDS)
+    return (backends.AUTO, *backends.BACKENDS)
 
 
 def _engines() -> Iterable[str]:
@@ -157,7 +167,24 @@ class VerifyOptions(FeedOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InspectOptions(AnalysisOptions, RankOptions, LossOptions, DataOptions, LimitOptions):
+class JudgeOptions(LossOptions, DataOptions, LimitOptions, RankOptions):
+    """How a model is judged on test data, without training, while some of its channels go."""
+
+    samples: int = setting(
+        1000, "Test samples that a model is judged on at most.", check=at_least(1), topic=topics.LOSSES
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.loss.partition(":")[0] == DISTILL:
+            raise UsageError(
+                "the loss distill needs a teacher: `train` has one. Of data without labels it is told here "
+                "how far outputs are off"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectOptions(AnalysisOptions, JudgeOptions):
     """What `inspect` is asked for. All but `why` and those of the analysis are about the curve."""
 
     why: str | None = setting(
@@ -175,7 +202,6 @@ class InspectOptions(AnalysisOptions, RankOptions, LossOptions, DataOptions, Lim
         "With --curve: the loss on the test samples of this file (as for train) at every share, cut and not trained. "
         "Data without labels give how far the outputs are off.",
     )
-    samples: int = setting(1000, "Test samples that the loss is taken of at most.", check=at_least(1))
     table: PathLike | None = setting(
         None, "With --curve: estimate milliseconds by this latency table of the model, see `bench`."
     )
@@ -186,17 +212,24 @@ class InspectOptions(AnalysisOptions, RankOptions, LossOptions, DataOptions, Lim
         for name in ("data", "table"):
             if getattr(self, name) is not None and not self.curve:
                 raise UsageError(f"{name} is for the curve: give --curve too")
-        if self.loss.partition(":")[0] == DISTILL:
-            raise UsageError(
-                "the loss distill needs a teacher: `train` has one. Of data without labels it is told here "
-                "how far outputs are off"
-            )
+        if self.by == ACTIVATIONS:
+            raise UsageError("by activations is for `prune --data`: the curve ranks by weights alone")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneOptions(RankOptions, BudgetOptions):
+class PruneOptions(BudgetOptions, FittingOptions, JudgeOptions):
     """What `prune` is asked for."""
 
+    data: PathLike | None = setting(
+        None,
+        "Keep what can be kept without training: channels are ranked by what these data (as for train, labels are not "
+        "needed) show of them, and the layers that read those that go are fitted anew. Judges the model before and "
+        "after.",
+        topic=topics.DATA,
+    )
+    skip_refit: bool = setting(
+        False, "With --data: only rank and judge by them, and leave weights as they are.", topic=topics.DATA
+    )
     min_keep: float = min_keep_setting(0.0)
     save_zeroed: PathLike | None = setting(
         None,
@@ -206,6 +239,23 @@ class PruneOptions(RankOptions, BudgetOptions):
         None,
         "Also write a JSON file of the indices kept per parameter and axis, to slice the same model elsewhere.",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.by == ACTIVATIONS and self.data is None:
+            raise UsageError("by activations needs data to see any: give --data too")
+        if self.skip_refit and self.data is None:
+            raise UsageError("skip-refit is for data: give --data too")
+
+    @property
+    def ranking(self) -> str:
+        """The score that channels are ranked by."""
+        return self.by or (ACTIVATIONS if self.data is not None else "magnitude")
+
+    @property
+    def reach(self) -> Literal["dimension", "global"]:
+        """Over what channels are ranked."""
+        return self.scope or ("global" if self.ranking == ACTIVATIONS else "dimension")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +267,8 @@ class TrainOptions(
     AugmentOptions,
     LoadingOptions,
     SelectionOptions,
+    WholeOptions,
+    FittingOptions,
     BudgetOptions,
 ):
     """How to train. A default that depends on another setting is None until `resolved`."""
@@ -227,7 +279,11 @@ class TrainOptions(
         None, "Largest learning rate.", check=positive, shown=_default_rates, topic=topics.STEP
     )
     optimizer: str = setting(
-        "dhspg", "Drives groups to zero, or only trains (dense).", choices=_optimizers, topic=topics.PLAN
+        AUTO,
+        "Drives groups to zero, or holds those that went before the first step (refit), or only trains (dense); auto: "
+        "refit for a model that was trained before, else dhspg.",
+        choices=_optimizers,
+        topic=topics.PLAN,
     )
     direction: str = setting(
         "sgd", "Base method that the optimizer steps by.", choices=_directions, topic=topics.STEP
@@ -289,8 +345,8 @@ class TrainOptions(
         _ = self.method
         if self.budgets and not self.prunes:
             raise UsageError(
-                f"{next(iter(self.budgets))} is for optimizers that remove groups, and {self.optimizer} only trains: "
-                "leave one of the two out"
+                f"{next(iter(self.budgets))} is for optimizers that remove groups, and {self.chosen_optimizer} only "
+                "trains: leave one of the two out"
             )
 
     @property
@@ -299,7 +355,25 @@ class TrainOptions(
         from onnx_oto.optim import method
 
         decay = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
-        return method(self.optimizer, self.direction, {**self.optimizer_options, **decay})
+        return method(self.chosen_optimizer, self.direction, {**self.optimizer_options, **decay})
+
+    @property
+    def chosen_optimizer(self) -> str:
+        """The optimizer, as far as it is known how the model comes. Who sets one up for DHSPG means that."""
+        from onnx_oto.optim import DIRECTIONS, options
+
+        if self.optimizer != AUTO:
+            return self.optimizer
+        of_direction = {name for name, each in options().items() if each.defaults.keys() & DIRECTIONS.keys()}
+        is_free = self.optimizer_options.keys() <= of_direction
+        return TRAINED_OPTIMIZER if self.from_ == "trained" and is_free else SCRATCH_OPTIMIZER
+
+    @property
+    def cuts_first(self) -> bool:
+        """Whether groups go before the first step."""
+        from onnx_oto.optim import CUT_FIRST
+
+        return self.chosen_optimizer in CUT_FIRST
 
     @property
     def prunes(self) -> bool:
@@ -323,12 +397,13 @@ class TrainOptions(
         """
         if self.from_ == "auto" and start is not None:
             return replace(self, from_=start).resolved(normed=normed)
-        method, pace = self.method, self.pace(normed=normed)
+        method, pace = self.method, self.pace(normed=normed, cut=self.cuts_first)
         own = {name: value for name, value in method.values().items() if name != "weight_decay"}
         if not PLAN & self.optimizer_options.keys():
             own |= {name: value for name, value in pace.plan.items() if name in own}
         return replace(
             self,
+            optimizer=self.chosen_optimizer,
             sparsity=self.share,
             lr=self._rate(pace) if self.lr is None else self.lr,
             schedule=pace.schedule,

@@ -8,16 +8,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Protocol
+
+import numpy.typing as npt
 
 from onnx_oto import data
 from onnx_oto.errors import DataError, OtoError, StorageError, UnsupportedError, UsageError
 from onnx_oto.gradients import Backend, Preparation, TrainingSpec, choose_backend, prepare, require_trainable
 from onnx_oto.gradients.graph.batching import Feed
 from onnx_oto.gradients.put_back import has_norms
+from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.losses import ENTRY_WEIGHT, MADE, Blend, Distill, Loss, Target, weighted
 from onnx_oto.model.normal.serving import Serving, data_inputs, serving
 from onnx_oto.pipeline.aim import Aim, keeping
-from onnx_oto.pipeline.bucketing import bucketed
+from onnx_oto.pipeline.bucketing import bucketed, padding_of
 from onnx_oto.pipeline.budgeting import Goal, budgets_of, plan, rounding_of, within
 from onnx_oto.pipeline.feeding import parse_numbers, read_feeding
 from onnx_oto.pipeline.latency.making import Clock, clock_for
@@ -25,11 +29,12 @@ from onnx_oto.pipeline.loss_options import LossOptions
 from onnx_oto.pipeline.norms import Norms, calibrate, norms_for
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import DEFAULT_SPARSITY, TrainOptions
-from onnx_oto.pipeline.prune import require_passed
+from onnx_oto.pipeline.proving import require_passed
 from onnx_oto.pipeline.sizes import open_inputs, sizes_of
 from onnx_oto.pipeline.starting import Found, find_start
 from onnx_oto.pipeline.teacher import Teacher, calibrated, provided, teacher_of
 from onnx_oto.pipeline.teaching import aim_of
+from onnx_oto.pipeline.whole import Whole
 from onnx_oto.runtime.comparing import Feeding, compare
 from onnx_oto.runtime.comparing.computable import require_computable
 from onnx_oto.runtime.limits import limited
@@ -45,11 +50,21 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
+class Cut:
+    """What went before the first step. drop: bool [lanes]. values: of the initializers that were fitted to that."""
+
+    drop: BoolArray
+    values: Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
 class Ready:
     """A model, data that fit it, and how to train: nothing is left that could be refused.
 
     others: the preparation for samples of other shapes, where batches differ in that. original: how good the model was
-    when it came, None before that is known.
+    when it came, None before that is known. brought: the model as it came, where groups went before the first step:
+    then `cut` says which. begun: how good what is left of it is at the first step. whole: by what all are judged, where
+    samples are patches.
     """
 
     opened: Opened
@@ -64,6 +79,21 @@ class Ready:
     original: Score | None = None
     norms: Norms = field(default_factory=Norms)
     start: Found | None = None
+    brought: Opened | None = None
+    cut: Cut | None = None
+    begun: Score | None = None
+    whole: Whole | None = None
+
+    @property
+    def reported(self) -> data.Source:
+        """The test data by which original, full and compact model are judged."""
+        return self.dataset.test if self.whole is None else self.whole.test
+
+    def looked_at(self, options: TrainOptions) -> data.Dataset:
+        """Return the data that are trained on, and looked at after every epoch."""
+        if self.whole is None or options.whole_images != "always":
+            return self.dataset
+        return replace(self.dataset, test=self.whole.test, val=self.whole.val)
 
     @property
     def providers(self) -> tuple[Provider, ...]:
@@ -76,6 +106,16 @@ class Ready:
         return bool(self.norms.layers) or has_norms(self.opened.analysis.graph)
 
 
+class Recognises(Protocol):
+    """Tells whether data are those that a run began with. Both raise DataError."""
+
+    def opened(self, opening: data.Opening | None) -> None:
+        """Look at what is known before values are read; None: they cannot be opened."""
+
+    def fitted(self, dataset: data.Dataset) -> None:
+        """Look at samples."""
+
+
 def make_ready(
     path: str | os.PathLike[str],
     source: str | os.PathLike[str],
@@ -83,10 +123,12 @@ def make_ready(
     say: Say,
     *,
     cache: Path | None = None,
+    same: Recognises | None = None,
 ) -> Ready:
     """Return what training needs. The model is judged before any data are read, and nothing is written.
 
-    cache: folder for data that have to be unpacked, where the options name none. Raises UnsupportedError for a model
+    cache: folder for data that have to be unpacked, where the options name none. recognise: refuses data that are not
+    those of a run that goes on; they are read before the cut is rehearsed then. Raises UnsupportedError for a model
     that has nothing to prune or that training cannot handle, RuntimeMissingError, and DataError for data that do not
     fit.
     """
@@ -96,6 +138,8 @@ def make_ready(
     backend = choose_backend(options.backend)
     require_computable(opened.origins.computed, options.limits)
     opening, trouble = _opened_data(source, options.reading_in(cache))
+    if same is not None:
+        same.opened(opening)
     served = serving_of(opened, options, opening)
     for name, number in served.values.items():
         say(f"input {name!r} is {number:g} in training")
@@ -120,11 +164,15 @@ def make_ready(
     for note in opened.notes:
         say(note)
     feeding = read_feeding(opened.model, options)
-    goal = Goal()
+    goal, fitting = Goal(), None
+    if same is not None:
+        fitting = _dataset(opened, served, preparation, opening, options)
+        same.fitted(fitting[1])
     if options.prunes:
         with clock_for(opened, options, feeding, say) as clock:
             feeding, goal = _rehearse(opened, served, opening, feeding, options, say, clock)
-    (preparation, *others), dataset = _dataset(opened, served, preparation, opening, options)
+    fitting = fitting or _dataset(opened, served, preparation, opening, options)
+    (preparation, *others), dataset = fitting
     if options.patience is not None and dataset.val is None:
         raise UsageError(
             f"patience is for validation data, and none of '{source}' are: set some apart with --val-share, or leave "
@@ -141,11 +189,14 @@ def make_ready(
         ready = _taught(ready, options)
     if options.from_ == "auto":
         ready = replace(ready, start=_start(ready, names, options))
-    return _with_norms(ready, norms, options) if norms.layers else ready
+    return replace(ready, norms=norms)
 
 
-def _with_norms(ready: Ready, norms: Norms, options: TrainOptions) -> Ready:
-    """Return what is ready with these norms in what is trained, calibrated on training data."""
+def with_norms(ready: Ready, options: TrainOptions) -> Ready:
+    """Return what is ready with the norms that are put back in what is trained, calibrated on training data."""
+    norms = ready.norms
+    if not norms.layers:
+        return ready
     if ready.others:
         raise UsageError(
             "batch-norm put-back is for samples of one size, and pad-value makes several: leave one out"
@@ -300,7 +351,8 @@ def _dataset(
     if options.pad_value is not None:
         patterns = open_inputs(serving.served(opened.master))
         scaled = bool(options.mean or options.std)
-        preparations, dataset = bucketed(preparation, dataset, options.pad_value, patterns, scaled=scaled)
+        pad = padding_of(options.pad_value, opening.train)
+        preparations, dataset = bucketed(preparation, dataset, pad, patterns, scaled=scaled)
     if ENTRY_WEIGHT in preparation.targets or options.mixup:
         dataset = data.weigh(dataset, targets, classes=options.class_weights, mixup=options.mixup)
     return preparations, dataset

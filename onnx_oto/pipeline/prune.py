@@ -10,26 +10,28 @@ from typing import Any
 
 import onnx
 
-from onnx_oto.errors import OtoError, UnsupportedError
+from onnx_oto.errors import UnsupportedError
 from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.model.files.replace import together
 from onnx_oto.model.files.saving import stage, storing
 from onnx_oto.model.normal.sharing import share_copies
 from onnx_oto.pipeline.budgeting import Plan, budgets_of, plan, rounding_of, within
+from onnx_oto.pipeline.by_data import Judgements, by_data
 from onnx_oto.pipeline.feeding import read_feeding
 from onnx_oto.pipeline.kept import stage_kept
 from onnx_oto.pipeline.latency.making import Clock, clock_for
 from onnx_oto.pipeline.measuring import measure_cut, missed, warnings_of
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
-from onnx_oto.pipeline.options import CompactOptions, PruneOptions
+from onnx_oto.pipeline.options import ACTIVATIONS, CompactOptions, PruneOptions
 from onnx_oto.pipeline.places import Output, files_read, require_apart, with_table
+from onnx_oto.pipeline.proving import agree
 from onnx_oto.pipeline.summary import Change, Summary, summarise
-from onnx_oto.runtime.comparing import Feeding, Verdict, compare
+from onnx_oto.runtime.comparing import Feeding
 from onnx_oto.runtime.comparing.computable import require_computable
 from onnx_oto.runtime.worker import start_early
-from onnx_oto.surgery import Compacted, Inside, kept_inside
+from onnx_oto.surgery import Compacted, kept_inside
 from onnx_oto.surgery import cut as cut_out
-from onnx_oto.zigs import Analysis, Choice, choose, score, zero_dropped
+from onnx_oto.zigs import Choice, choose, score, zero_dropped
 from onnx_oto.zigs.budgets import Budget
 from onnx_oto.zigs.choose import choose_zeros
 from onnx_oto.zigs.groups import zero_lanes
@@ -41,7 +43,7 @@ Say = Callable[[str], None]
 class Pruned:
     """The result of a cut. seconds: of analysis and cut, of verification, and of timing. notes: see `Opened`.
 
-    plan: what was to go, where that was chosen.
+    plan: what was to go, where that was chosen. judged: on data, where there were any.
     """
 
     summary: Summary
@@ -50,12 +52,14 @@ class Pruned:
     notes: tuple[str, ...] = ()
     latency_seconds: float = 0.0
     plan: Plan | None = None
+    judged: Judgements | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the result under its public names."""
         return {
             **self.summary.as_json(),
             **({} if self.plan is None else self.plan.as_json()),
+            **({} if self.judged is None else {"judged": self.judged.as_json()}),
             **({"original": original.as_json()} if (original := self.summary.verdict.original) else {}),
             "seconds": {
                 "cut": round(self.cut_seconds, 4),
@@ -87,20 +91,21 @@ def prune(
         writes.append(Output(options.save_zeroed, model=True))
     if options.kept is not None:
         writes.append(Output(options.kept))
-    require_apart(*with_table(files_read(path, options), writes, options.table))
+    require_apart(*with_table(files_read(path, options, options.data), writes, options.table))
     start_early()
     begin = time.perf_counter()
     opened = open_model(path, options)
     require_prunable(opened)
     analysis = opened.analysis
-    scores = score(analysis, options.by, options.seed)
+    seen = None if options.data is None else by_data(options.data, opened, options, say)
+    scores = score(analysis, options.ranking, options.seed) if seen is None else seen.scores()
     feeding = read_feeding(opened.model, options)
     asked = time.perf_counter()
     with clock_for(opened, options, feeding, say) as clock:
         begin += time.perf_counter() - asked  # measuring a table is no cutting
         budgets = budgets_of(opened, options, clock)
         known = clock.table if clock else None
-        rounding = rounding_of(analysis, options, budgets, options.scope, options.min_keep, known=known)
+        rounding = rounding_of(analysis, options, budgets, options.reach, options.min_keep, known=known)
 
         def choosing(budgets: Sequence[Budget]) -> Choice:
             return choose(
@@ -108,16 +113,18 @@ def prune(
                 scores,
                 options.share,
                 budgets=budgets,
-                scope=options.scope,
+                scope=options.reach,
                 round_to=rounding,
                 min_keep=options.min_keep,
+                additive=options.ranking == ACTIVATIONS,
             )
 
         kept = within(opened, budgets, choosing, clock)
         planned = plan(opened, kept.choice, kept.budgets, rounding)
         announce(planned)
+        refitted, judged = (opened, None) if seen is None else seen.refitted(kept.choice)
         pruned = _cut(
-            opened,
+            refitted,
             kept.choice.drop,
             output,
             begin,
@@ -125,15 +132,17 @@ def prune(
             save_zeroed=options.save_zeroed,
             kept=options.kept,
             seed=options.seed,
-            is_original=True,
-            result=kept.result,
+            original=opened.model,
+            result=kept.result if refitted is opened else None,
             is_timed=not options.skip_latency,
             round_to=rounding.block,
             clock=clock,
+            fitted=() if judged is None else judged.fitted,
         )
     summary = pruned.summary
-    said = (*planned.warnings(), *summary.warnings, *missed(summary.latency, budgets))
-    return replace(pruned, summary=replace(summary, warnings=said), plan=planned)
+    useless = () if judged is None else judged.warnings()
+    said = (*planned.warnings(), *useless, *summary.warnings, *missed(summary.latency, budgets))
+    return replace(pruned, summary=replace(summary, warnings=said), plan=planned, judged=judged)
 
 
 def compact_zeros(
@@ -160,39 +169,6 @@ def compact_zeros(
     return _cut(opened, choice.drop, output, begin, feeding=feeding, is_timed=not options.skip_latency)
 
 
-def cut_and_verify(
-    analysis: Analysis, drop: BoolArray, seed: int = 0, feeding: Feeding | None = None
-) -> tuple[onnx.ModelProto, onnx.ModelProto, Verdict]:
-    """Return (full model with the dropped groups zeroed, compact model, verdict); raises if they differ."""
-    result = cut_out(analysis, drop)
-    zeroed = zero_dropped(analysis, drop)
-    inside = kept_inside(analysis, drop, result)
-    return zeroed, result.model, _agree(zeroed, result.model, seed, feeding, inside=inside)
-
-
-def _agree(
-    full: onnx.ModelProto,
-    small: onnx.ModelProto,
-    seed: int,
-    feeding: Feeding | None,
-    original: onnx.ModelProto | None = None,
-    *,
-    inside: Inside,
-) -> Verdict:
-    verdict = compare(full, small, seed=seed, feeding=feeding, original=original, inside=inside)
-    require_passed(verdict, "nothing was written")
-    return verdict
-
-
-def require_passed(verdict: Verdict, consequence: str) -> None:
-    """Raise OtoError when the models differ: what differs, by how much and where."""
-    if not verdict.passed:
-        raise OtoError(
-            f"the compact model differs from the full one: {verdict.trouble}; this is a defect of onnx-oto, "
-            f"{consequence}"
-        )
-
-
 def _cut(
     opened: Opened,
     drop: BoolArray,
@@ -203,25 +179,26 @@ def _cut(
     save_zeroed: str | os.PathLike[str] | None = None,
     kept: str | os.PathLike[str] | None = None,
     seed: int = 0,
-    is_original: bool = False,
+    original: onnx.ModelProto | None = None,
     result: Compacted | None = None,
     is_timed: bool = True,
     round_to: object = None,
     clock: Clock | None = None,
+    fitted: Sequence[str] = (),
 ) -> Pruned:
     """Cut (or take `result`), verify, measure and write.
 
-    begin: when work began. is_original: whether zeroing groups changes the model. round_to: see `warnings_of`.
+    begin: when work began. original: the model that was brought, where that computes something else. round_to: see
+    `warnings_of`. fitted: initializers that have other values than in the file.
     """
     result = cut_out(opened.analysis, drop) if result is None else result
     small = result.model
     cut = time.perf_counter()
     zeroed = zero_dropped(opened.analysis, drop)
     inside = kept_inside(opened.analysis, drop, result)
-    original = opened.model if is_original else None
     try:
         require_computable(opened.origins.computed, feeding.limits)
-        verdict = _agree(zeroed, small, seed, feeding, original, inside=inside)
+        verdict = agree(zeroed, small, seed, feeding, original, inside=inside)
     except UnsupportedError as error:
         raise UnsupportedError("; the model has ".join([str(error), *opened.notes])) from None
     end = time.perf_counter()
@@ -240,6 +217,6 @@ def _cut(
                 stage(zeroed, save_zeroed, files)
         if kept is not None:
             with storing(kept):
-                stage_kept(opened, drop, result, kept, files)
+                stage_kept(opened, drop, result, kept, files, fitted)
     summary = replace(summary, size=replace(unwritten, after=written))
     return Pruned(summary, cut - begin, end - cut, opened.notes, timed - end)

@@ -25,8 +25,9 @@ class Rescue:
     """An observer that notices the last step, and a `with` block that may fail after it.
 
     Then trained.onnx is written, unless it is there already, and the error that goes on says where the weights are and
-    how to cut them. `weights` is empty until they were taken after the last step. When that was the one that diverged,
-    there are none to keep. finished: makes the weights of `model` of those that were trained, which `trained` holds.
+    how to cut them. Where a file fails before that, it says how the run goes on. `weights` is empty until they were
+    taken after the last step. When that was the one that diverged, there are none to keep. finished: makes the weights
+    of `model` of those that were trained, which `trained` holds.
     """
 
     def __init__(
@@ -60,7 +61,12 @@ class Rescue:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        if error is None or isinstance(error, DivergedError) or not self.weights:
+        if error is None or isinstance(error, DivergedError):
+            return
+        if not self.weights:
+            if isinstance(error, StorageError) and self._folder.stays:
+                way = shlex.join(["onnx-oto", "resume", str(self._folder.path)])
+                raise StorageError(f"{error}; when that is mended, go on with `{way}`") from error
             return
         where = self._write()
         if isinstance(error, OtoError):

@@ -19,12 +19,13 @@ class Gain:
     """Full against compact model, after training.
 
     scores: of the full model and of the compact one. original: of the model as it was brought, None where that could
-    not be judged.
+    not be judged. whole: whether they are of whole images, where samples were patches.
     """
 
     summary: Summary
     scores: tuple[Score, Score]
     original: Score | None = None
+    whole: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures under their public names."""
@@ -35,7 +36,7 @@ class Gain:
             }
             for name, values in self.metrics().items()
         ]
-        return {**self.summary.as_json(), "metric": first, "metrics": rest}
+        return {**self.summary.as_json(), "metric": first, "metrics": rest, "whole_images": self.whole}
 
     def metrics(self) -> dict[str, dict[str, float | None]]:
         """Return the metrics by name, the first one that was asked for first: original, full and compact."""

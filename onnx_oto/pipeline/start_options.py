@@ -30,6 +30,8 @@ SCRATCH = Pace(1.0, "cosine", 0.05)
 TRAINED = Pace(0.3, "cosine", 0.05, {"plan_observe": 0.05, "plan_shrink": 0.15})
 TRAINED_PLAIN = Pace(0.1, "cosine", 0.05, {"plan_observe": 0.05, "plan_shrink": 0.15})
 """Of a model without norms, which large steps destroy. Chosen by the runs in docs/results.md."""
+TRAINED_PLAIN_CUT = replace(TRAINED_PLAIN, rate=0.03)
+"""Of one whose layers were fitted anew: little is left to learn, and much to destroy."""
 
 
 def _schedules() -> Iterable[str]:
@@ -54,9 +56,13 @@ class StartOptions(Settings, topic=topics.STEP):
         None, "Share of steps in which the learning rate rises.", check=share, shown=f"{SCRATCH.warm_up:g}"
     )
 
-    def pace(self, *, normed: bool = True) -> Pace:
-        """Return how the model is trained: what is given, the rest by its state. normed: whether layers have norms."""
-        pace = SCRATCH if self.from_ != "trained" else TRAINED if normed else TRAINED_PLAIN
+    def pace(self, *, normed: bool = True, cut: bool = False) -> Pace:
+        """Return how the model is trained: what is given, the rest by its state.
+
+        normed: whether layers have norms. cut: whether groups went before the first step.
+        """
+        plain = TRAINED_PLAIN_CUT if cut else TRAINED_PLAIN
+        pace = SCRATCH if self.from_ != "trained" else TRAINED if normed else plain
         return replace(
             pace,
             schedule=self.schedule or pace.schedule,

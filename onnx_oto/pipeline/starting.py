@@ -81,7 +81,9 @@ def set_by_start(given: TrainOptions, options: TrainOptions) -> str:
         parts.append(f"schedule {options.pace().schedule}")
     if given.warm_up is None:
         parts.append(f"warm-up {options.pace().warm_up:.0%}")
-    if options.prunes and not PLAN & given.optimizer_options.keys():
+    if options.cuts_first and given.optimizer != options.optimizer:
+        parts.append("groups go before the first step, and what reads them is fitted anew")
+    elif options.prunes and not PLAN & given.optimizer_options.keys():
         observe, shrink = (options.optimizer_options.get(f"plan_{name}") for name in ("observe", "shrink"))
         if observe is not None:
             how = "go at once" if shrink is None else f"shrink over {shrink:.0%}"

@@ -16,10 +16,11 @@ from onnx_oto.gradients.graph.frontier import Way, frontier, parts, ways
 from onnx_oto.gradients.graph.open_batch import fixed_batch
 from onnx_oto.gradients.graph.static_types import Type, types
 from onnx_oto.gradients.graph.training_graph import choose_outputs
-from onnx_oto.losses import Blend, Distill, Loss, Match, read
+from onnx_oto.losses import Blend, Distill, Loss, Match
 from onnx_oto.losses.distill import TEMPERATURE
 from onnx_oto.model.normal.serving import Serving
 from onnx_oto.pipeline.aim import Aim, giving
+from onnx_oto.pipeline.classes import classes_axis, ends_in
 from onnx_oto.pipeline.finishing import trimmed
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.options import TrainOptions
@@ -28,9 +29,6 @@ from onnx_oto.pipeline.teacher_options import DISTILL, NONE, SELF
 
 _SAMPLES = 3
 """A batch that is no other size by chance."""
-_MOVES = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Add", "Cast"})
-_LINEAR = frozenset({"Gemm", "MatMul", "Conv", "GlobalAveragePool", "ReduceMean"})
-_FINAL = ("Softmax", "LogSoftmax")
 
 
 @dataclass(frozen=True)
@@ -216,12 +214,10 @@ def _match(
         return replace(match, axis=(1 if axes is None else axes) % len(shape))
     if options.teacher_match == "values":
         return match
-    axis = _final_axis(model, wanted.name, len(shape))
-    if axis is None and len(shape) == 2 and shape[1] > 1 and _is_linear(model, wanted.name):
-        axis = 1
+    axis = classes_axis(model, wanted.name, shape)
     if axis is None and options.teacher_match == "classes":
         axis = 1
-    return replace(match, axis=axis, answers=axis is None and _ends_in(model, wanted.name, {"Sigmoid": None}))
+    return replace(match, axis=axis, answers=axis is None and ends_in(model, wanted.name, {"Sigmoid": None}))
 
 
 def _shown(wanted: Sequence[Wanted], matches: Sequence[Match], outputs: Collection[str]) -> tuple[Match, ...]:
@@ -230,30 +226,6 @@ def _shown(wanted: Sequence[Wanted], matches: Sequence[Match], outputs: Collecti
         return tuple(matches)
     pairs = zip(wanted, matches, strict=True)
     return tuple(replace(match, shown=each.name in outputs) for each, match in pairs)
-
-
-def _final_axis(model: onnx.ModelProto, name: str, rank: int) -> int | None:
-    """Return the axis over which a tensor ends in a Softmax or LogSoftmax, None where it does not."""
-    for axis in range(1, rank):
-        if _ends_in(model, name, dict.fromkeys(_FINAL, axis)):
-            return axis
-    return None
-
-
-def _ends_in(model: onnx.ModelProto, name: str, activations: Mapping[str, int | None]) -> bool:
-    """Say whether a tensor ends in one of these operators, which a loss would read in front of."""
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
-    return read(probe, name, activations) != name
-
-
-def _is_linear(model: onnx.ModelProto, name: str) -> bool:
-    """Say whether a tensor comes from a linear layer, through nodes that move or shift entries."""
-    producers = {each: node for node in model.graph.node for each in node.output if each}
-    node = producers.get(name)
-    while node is not None and node.op_type in _MOVES and not node.domain:
-        node = next((producers[each] for each in node.input if each in producers), None)
-    return node is not None and node.op_type in _LINEAR and not node.domain
 
 
 def _told(

@@ -14,7 +14,8 @@ from onnx_oto.gradients import GradientSession
 from onnx_oto.losses import Distill
 from onnx_oto.model.files.loading import stored_files
 from onnx_oto.pipeline.answers import forget
-from onnx_oto.pipeline.beginning import answered_before, judged_before
+from onnx_oto.pipeline.beginning import before_the_first_step
+from onnx_oto.pipeline.cutting_first import cut_first, is_worth_it, store
 from onnx_oto.pipeline.finishing import finish
 from onnx_oto.pipeline.folder import (
     BEFORE,
@@ -25,19 +26,20 @@ from onnx_oto.pipeline.folder import (
     METRICS,
     MODELS,
     RESULT,
+    START,
     TABLE,
     UNPACKED,
     RunFolder,
     claim,
     write_json,
 )
-from onnx_oto.pipeline.going_on import Going, Stamp, stamp
+from onnx_oto.pipeline.going_on import Going, Recognition, Stamp, stamp
 from onnx_oto.pipeline.latency.table import write_table
 from onnx_oto.pipeline.norms import check_folded, told_bare
 from onnx_oto.pipeline.optimizing import make_optimizer
-from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.pipeline.options import AUTO, SCRATCH_OPTIMIZER, TrainOptions
 from onnx_oto.pipeline.places import Output, files_read, require_apart, with_table
-from onnx_oto.pipeline.preparing import Ready, Say, make_ready
+from onnx_oto.pipeline.preparing import Ready, Say, make_ready, with_norms
 from onnx_oto.pipeline.recording import Record
 from onnx_oto.pipeline.rescue import Rescue
 from onnx_oto.pipeline.result import Trained
@@ -116,11 +118,20 @@ def carry_out(
 ) -> Trained:
     """Do the work of a run in a folder that is claimed, see `train`. going: what it goes on from."""
     begin = time.perf_counter()
-    ready = make_ready(path, source, options, watch.say, cache=folder.path / UNPACKED)
-    options, record = _settled_by_start(ready, options, record, watch.say)
-    stamped = stamp(path, source, options, ready.dataset)
+    known, same = None, None
     if going is not None:
-        going.require_same(stamped, watch.say)
+        known = stamp(path, source, options)
+        going.require_run(known)
+        going.tell_versions(known, watch.say)
+        same = Recognition(going, known)
+    ready = make_ready(path, source, options, watch.say, cache=folder.path / UNPACKED, same=same)
+    options, record = _settled_by_start(ready, options, record, watch.say)
+    stamped = stamp(path, source, options, ready.dataset, known=known)
+    if going is not None:
+        going.require_same(stamped)
+    if options.cuts_first:
+        ready = cut_first(ready, options, folder, watch.say, stored=going is not None)
+    ready = with_norms(ready, options)
     rescue = Rescue(folder, ready.opened.model, options, watch.say, ready.norms.folded)
     with rescue:
         history, zeroed, ready = _fit(ready, options, folder, rescue, watch, record, stamped, going)
@@ -148,8 +159,9 @@ def carry_out(
                 ready.feeding,
                 ready.goal,
                 providers=ready.providers,
+                reported=ready.reported,
             )
-            gain = replace(gain, original=ready.original)
+            gain = replace(gain, original=ready.original, whole=ready.whole is not None)
             forget(folder)
         seconds = earlier + time.perf_counter() - begin
         result = Trained(folder.path, target, removed / groups, seconds, history, gain, zeroed, ready.goal)
@@ -193,7 +205,13 @@ def _fit(
         session = ready.preparation.build(ready.others)
     try:
         optimizer = make_optimizer(
-            ready.opened.analysis, session, options, _steps(ready, options), ready.goal, ready.norms
+            ready.opened.analysis,
+            session,
+            options,
+            _steps(ready, options),
+            ready.goal,
+            ready.norms,
+            None if ready.cut is None else ready.cut.drop,
         )
         recipe = _recipe(ready, options)
         require_measurable(
@@ -204,9 +222,12 @@ def _fit(
         )
         if going is None:
             folder.begin()
+            store(ready, folder)
             start = None
         else:
             start = going.enter(folder, session, optimizer, selection.parts)
+            if not (folder.path / START).exists():
+                store(ready, folder)
             if going.checkpoint is None:
                 forget(folder)  # nothing says that they are of this model and these data
         settled = _settled(ready, session, folder, start)
@@ -220,14 +241,15 @@ def _fit(
         if going is not None and going.anew and start is not None:
             keeper.save(session, optimizer, start)
             going.leave_behind(folder)
-        ready = judged_before(answered_before(ready, options, folder, watch.say), options, watch.say)
+        ready = before_the_first_step(ready, options, folder, watch.say)
+        folder.stay()
         with MetricsFile(folder.place(METRICS)) as metrics:
             watching = Observers((rescue, metrics, *([watch.observer] if watch.observer else [])))
             with watch.listening:
                 history = run_loop(
                     session,
                     optimizer,
-                    ready.dataset,
+                    ready.looked_at(options),
                     recipe,
                     observer=watching,
                     stop=watch.stop,
@@ -261,6 +283,8 @@ def _settled_by_start(
 ) -> tuple[TrainOptions, Record]:
     """Return the options with all that depends on how the model comes, and the record of them; it is said."""
     start = ready.start
+    if options.optimizer == AUTO and options.prunes and not is_worth_it(ready):
+        options = replace(options, optimizer=SCRATCH_OPTIMIZER)
     resolved = options.resolved(None if start is None else start.start, normed=ready.normed)
     if start is not None:
         say(f"{start.told()}; {set_by_start(options, resolved)}")

@@ -79,6 +79,11 @@ def generous(*, weights: int, fed: int) -> Allowance:
     )
 
 
+def roomy(limits: Limits) -> Limits:
+    """Return limits under which a model that ran on small inputs may run on large ones: of what they take for it."""
+    return limits._replace(memory=half_of_memory() if limits.memory is None else limits.memory)
+
+
 def half_of_memory() -> float:
     """Return half of the machine's memory, in bytes."""
     return psutil.virtual_memory().total / 2

@@ -184,6 +184,16 @@ class _Training:
             Started(self.recipe.epochs, self.per_epoch, self.total, start.step, start.skipped)
         )
         if start.step + start.skipped == 0:
+            best, optimizer = self.selection.best, self.optimizer
+            if (
+                best is not None
+                and not best.found
+                and optimizer.zeroed
+                and optimizer.zeroed == optimizer.target
+            ):
+                self.evaluate(
+                    0
+                )  # nothing is left to go: the beginning may be what nothing after it is better than
             self.save(start)
         return start
 
@@ -362,12 +372,12 @@ class _Training:
             return None
         epoch = selection.hand_back()
         kept = Kept(
-            epoch=epoch or progress.epoch,
+            epoch=progress.epoch if epoch is None else epoch,
             epochs=progress.epoch,
             step=progress.step,
             total=self.total,
-            split=self.split if epoch else None,
-            value=selection.best.value if selection.best is not None and epoch else None,
+            split=None if epoch is None else self.split,
+            value=None if selection.best is None or epoch is None else selection.best.value,
             metric=metrics_for(make(self.recipe.loss), self.recipe.metrics)[0].name,
             averaged=selection.average is not None,
             early=progress.epoch < self.recipe.epochs,

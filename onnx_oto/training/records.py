@@ -45,7 +45,11 @@ class MetricsFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        self._file.close()
+        try:
+            self._file.close()  # writes again what could not be written before
+        except OSError as failure:
+            if error is None:
+                raise self._failure(failure) from None
 
     def notice(self, event: Event) -> None:
         """See `Observer.notice`."""

@@ -106,7 +106,8 @@ class State:
 class Best:
     """The parameters of the best epoch so far of those at whose end all groups that are to go are zero.
 
-    Epochs are told apart by the first metric, and by the loss where that is equal (a Part of checkpoints).
+    Epoch 0 is the beginning, where nothing is left to go then. Epochs are told apart by the first metric, and by the
+    loss where that is equal (a Part of checkpoints).
     patience: after how many epochs without a better one it is enough; None: never.
     """
 
@@ -118,15 +119,20 @@ class Best:
         self.value = self.loss = float("nan")
 
     @property
+    def found(self) -> bool:
+        """Whether there is one."""
+        return self._state is not None
+
+    @property
     def is_enough(self) -> bool:
         """Whether training is to end."""
-        return self._patience is not None and self.epoch > 0 and self._stale >= self._patience
+        return self._patience is not None and self.found and self._stale >= self._patience
 
     def judge(self, epoch: int, score: Score, optimizer: Optimizer) -> bool:
         """Keep what the session holds if it is better than all before; return whether it is. Epochs count from 1."""
         if optimizer.target is None or optimizer.zeroed < optimizer.target:
             return False
-        if self.epoch and not self._is_better(score):
+        if self.found and not self._is_better(score):
             self._stale += 1
             return False
         self.epoch, self.value, self.loss = epoch, score.value, score.loss
@@ -207,11 +213,11 @@ class Selection:
         with self.average.shown():
             yield
 
-    def hand_back(self) -> int:
-        """Put what is handed back into the session; return the epoch that was chosen, 0 for the last step."""
-        if self.best is not None and self.best.epoch:
+    def hand_back(self) -> int | None:
+        """Put what is handed back into the session; return the epoch that was chosen, None for the last step."""
+        if self.best is not None and self.best.found:
             self.best.show()
             return self.best.epoch
         if self.average is not None:
             self.average.show()
-        return 0
+        return None

@@ -70,10 +70,12 @@ def choose(
     min_keep: float = 0.0,
     gone: BoolArray | None = None,
     part: float = 1.0,
+    additive: bool = False,
 ) -> Choice:
     """Return the lanes to drop: round(sparsity * prunable lanes) of them, or as many as budgets ask for, or both.
 
-    scores: [lanes], larger is more important; ties are broken by lane number. budgets: each is kept, and no further
+    scores: [lanes], larger is more important; ties are broken by lane number. additive: whether they are losses that
+    add up, comparable between dimensions. budgets: each is kept, and no further
     lane that constraints let stay would fit; with a sparsity besides, its number of lanes goes as near as they allow.
     scope "dimension": the same share in every dimension, as near as whole lanes allow; "global": so that least is lost
     (see `units.Family.loss`), every dimension keeping at least the share `min_keep`.
@@ -92,7 +94,9 @@ def choose(
     if rounding.block < 1:
         raise UsageError(f"--round-to {round_to} is not a count: give 1 or more")
     values = np.asarray(scores, np.float64)
-    offered = _offered(analysis, values, gone, min_keep if scope == "global" else 0.0, rounding)
+    offered = _offered(
+        analysis, values, gone, min_keep if scope == "global" else 0.0, rounding, additive=additive
+    )
     wanted = None if sparsity is None else math.floor(sparsity * part * prunable + 0.5)
     costs = Costs(offered, [each.part(part) for each in budgets])
     if gone is None and not fits(costs, everything(offered)):
@@ -166,11 +170,13 @@ def _offered(
     gone: BoolArray | None,
     min_keep: float,
     rounding: Rounding,
+    *,
+    additive: bool = False,
 ) -> tuple[Family, ...]:
     """Return the families, each with what it may lose."""
-    if rounding.block == 1:
-        return families(analysis, scores, gone, min_keep)
-    return rounded(analysis, families(analysis, scores, gone, min_keep, told_apart(analysis)), rounding)
+    apart = None if rounding.block == 1 else told_apart(analysis)
+    found = families(analysis, scores, gone, min_keep, apart, additive=additive)
+    return found if rounding.block == 1 else rounded(analysis, found, rounding)
 
 
 def _even(offered: tuple[Family, ...], costs: Costs, wanted: int | None) -> IntArray:

@@ -73,12 +73,15 @@ def families(
     gone: BoolArray | None = None,
     min_keep: float = 0.0,
     apart: IntArray | None = None,
+    *,
+    additive: bool = False,
 ) -> tuple[Family, ...]:
     """Return the families of all prunable lanes.
 
-    scores: float64 [lanes], larger is more important; equal ones go by lane number. gone: bool [lanes], dropped for
-    good. min_keep: the share of its lanes that every family keeps. apart: int64 [lanes], lanes of one dimension that
-    differ in it are families of their own where no constraint balances them.
+    scores: float64 [lanes], larger is more important; equal ones go by lane number. additive: whether they are losses,
+    which add up; else what is lost is told by what share of a family they are (see `_loss`). gone: bool [lanes],
+    dropped for good. min_keep: the share of its lanes that every family keeps. apart: int64 [lanes], lanes of one
+    dimension that differ in it are families of their own where no constraint balances them.
     """
     before = np.zeros(analysis.lanes.count, bool) if gone is None else gone
     cells, families_of = _cells(analysis, apart)
@@ -94,7 +97,7 @@ def families(
         limit = min(len(units) - max(held, int(balanced)), math.floor(size * (1 - min_keep) / step + 1e-9))
         limit = max(limit, done, 0)
         values = np.where(before[units], -np.inf, scores[units])
-        loss = _loss(values, done, size)
+        loss = _sums(values, done) if additive else _loss(values, done, size)
         result.append(Family(name, units, lanes, done, limit, loss, np.arange(done, limit + 1)))
     return tuple(result)
 
@@ -220,6 +223,15 @@ def _units(
     depth = min(column.size for column in columns)
     # What a longer column has too much stays: its first lanes may go, its last ones would only pair off.
     return np.stack([column[:depth] for column in ordered], axis=1)
+
+
+def _sums(values: FloatArray, gone: int) -> FloatArray:
+    """Return what it costs that so many units of a family are dropped, where scores are losses: float64 [units + 1].
+
+    In place of a unit's loss the largest of it and of those before it, so that the sum is convex.
+    """
+    each = np.maximum.accumulate(np.maximum(values[gone:].sum(1), 0.0)) if len(values) > gone else np.zeros(0)
+    return np.concatenate([np.zeros(gone + 1), np.cumsum(each)])
 
 
 def _loss(values: FloatArray, gone: int, size: int) -> FloatArray:

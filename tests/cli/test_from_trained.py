@@ -52,8 +52,8 @@ def test_a_trained_model_is_known_and_run_toml_repeats_it_without_asking(cli, tr
     assert kept["from"] == "trained"
     assert f"; learning rate {kept['lr']:g}, " in line
     assert kept["lr"] < 0.1
-    assert line.endswith(f" of the steps and shrink over {kept['plan-shrink']:.0%}")
-    assert kept["plan-shrink"] < 0.3
+    assert line.endswith(", groups go before the first step, and what reads them is fitted anew")
+    assert kept["optimizer"] == "refit"
     again = cli("train", "--config", tmp_path / "a" / "run.toml", "--run", tmp_path / "b")
     assert told(again) == []
     assert settings(tmp_path / "b") == kept

@@ -20,7 +20,10 @@ from PIL import Image
 from onnx_oto.cli.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", *(f"docs/{name}.md" for name in ("settings", "training", "budgets", "data", "images")))
+PAGES = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("settings", "training", "budgets", "data", "images", "refit")),
+)
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -29,6 +31,15 @@ def stopping(*arguments, **options):
         {what}
     return before(*arguments, **options)
 loop.evaluate = stopping
+from onnx_oto.cli import main
+main()
+"""
+HEAVY = """
+import os
+import onnx_oto.pipeline.preparing as preparing
+def heavy(*arguments, **options):
+    os._exit(99)
+preparing.{what} = heavy
 from onnx_oto.cli import main
 main()
 """
@@ -76,11 +87,14 @@ def same(folder: Path) -> bool:
     )
 
 
-def refusal(folder: Path, code: int, *arguments: str) -> str:
-    """Return the one line that `resume` refuses with; nothing in the folder of the run changes."""
+def refusal(folder: Path, code: int, *arguments: str, before_what: str = "_rehearse") -> str:
+    """Return the one line that `resume` refuses with; nothing in the folder of the run changes.
+
+    before_what: what takes long, and must not have begun by then.
+    """
     (folder / "run/.onnx-oto.lock").unlink(missing_ok=True)
     before = {path.name: path.read_bytes() for path in (folder / "run").iterdir()}
-    done = oto("resume", "run", *arguments, at=folder)
+    done = oto("resume", "run", *arguments, at=folder, code=HEAVY.format(what=before_what))
     assert done.returncode == code, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
@@ -111,6 +125,47 @@ def test_a_full_disk(inputs, tmp_path):
     shutil.copytree(inputs, folder)
     assert leave(folder, FULL) == 8
     assert oto("resume", "run", at=folder).returncode == 0
+    assert same(folder)
+
+
+SMALL_DISK = """
+mkdir disk && mount -t tmpfs -o size={size} small disk || exit 77
+{train}
+echo $? > left
+mount -o remount,size=64m disk || exit 77
+{resume}
+echo $? > gone_on
+cp -r disk/run run
+"""
+
+
+@pytest.mark.parametrize("share", [1 / 3, 2 / 3, 1])
+def test_a_disk_that_is_really_full(inputs, tmp_path, share):
+    """A file system in memory, of namespaces of its own, that grows before the run goes on."""
+    folder = tmp_path / "copy"
+    shutil.copytree(inputs, folder)
+    page = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+    pages = sum(-(-each.stat().st_size // page) for each in (folder / "whole").iterdir())
+    one = [sys.executable, "-m", "onnx_oto"]
+    words = [*one, "train", "tiny.onnx", "--data", "spots.npz", "--run", "disk/run", *RUN]
+    script = SMALL_DISK.format(
+        size=int(pages * share) * page,
+        train=f"{shlex.join(words)} 2> said",
+        resume=f"{shlex.join([*one, 'resume', 'disk/run'])} 2> said_later",
+    )
+    try:
+        done = subprocess.run(
+            ["unshare", "-Urm", "sh", "-c", script], cwd=folder, capture_output=True, text=True, timeout=600
+        )
+    except FileNotFoundError:
+        pytest.skip("there is no unshare(1) here")
+    if not (folder / "left").exists():
+        pytest.skip(f"nothing can be mounted here: {done.stderr}")
+    assert (folder / "left").read_text() == "8\n"
+    (line,) = [line for line in (folder / "said").read_text().splitlines() if line.startswith("error: ")]
+    assert re.match(r"error: cannot write 'disk/run/[\w.-]+': No space left on device; ", line)
+    assert "onnx-oto resume disk/run`" in line or "onnx-oto compact disk/run/trained.onnx" in line
+    assert (folder / "gone_on").read_text() == "0\n", (folder / "said_later").read_text()
     assert same(folder)
 
 
@@ -187,7 +242,7 @@ def test_another_model(left):
     place = left / "tiny.onnx"
     before = place.read_bytes()
     place.write_bytes(before.replace(b"tiny", b"tony"))
-    assert "the model is not the one that the run began with" in refusal(left, 2)
+    assert "the model is not the one that the run began with" in refusal(left, 2, before_what="open_model")
     place.rename(left / "moved.onnx")
     assert "tiny.onnx' any more: say where with --model" in refusal(left, 8)
     (left / "moved.onnx").write_bytes(before)
@@ -201,10 +256,35 @@ def test_other_data(left):
     os.utime(place, (1, 1))  # contents that were read whole tell more than times
     np.savez(left / "other.npz", **{**arrays, "y_train": arrays["y_train"][::-1]})
     np.savez(left / "fewer.npz", **{name: array[:40] for name, array in arrays.items()})
-    assert "sampled contents of the train split differ" in refusal(left, 5, "--data", "other.npz")
+    assert "the data have changed since the run began (the contents differ)" in refusal(
+        left, 5, "--data", "other.npz"
+    )
     assert "there were 96 and now 40 train samples" in refusal(left, 5, "--data", "fewer.npz")
     assert oto("resume", "run", at=left).returncode == 0
     assert same(left)
+
+
+def test_other_data_of_a_function(inputs, tmp_path):
+    """Nothing is known of them but samples, which are looked at before the cut is rehearsed."""
+    folder = tmp_path / "copy"
+    shutil.copytree(inputs, folder)
+    source = "import numpy as np\ndef load():\n    found = dict(np.load('spots.npz'))\n{}    return found\n"
+    (folder / "mine.py").write_text(source.format(""))
+    words = ["train", "tiny.onnx", "--data", "mine:load", "--run", "run", *RUN]
+    assert oto(*words, at=folder, code=STOP.format(call=4, what="os._exit(7)")).returncode == 7
+    for change, text in (
+        ("found['x_test'] = found['x_test'] * 2", "sampled contents of the test split differ"),
+        ("found = {k: v[:40] for k, v in found.items()}", "there were 96 and now 40 train samples"),
+        (
+            "found |= {k[:2] + 'val': v for k, v in found.items() if 'test' in k}",
+            "none and now 48 val samples",
+        ),
+    ):
+        (folder / "mine.py").write_text(source.format(f"    {change}\n"))
+        assert text in refusal(folder, 5)
+    (folder / "mine.py").write_text(source.format(""))
+    assert oto("resume", "run", at=folder).returncode == 0
+    assert same(folder)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +304,7 @@ def test_other_settings(left, old, new, text):
     place = left / "run/run.toml"
     assert old in place.read_text()
     place.write_text(place.read_text().replace(old, new))
-    assert text in refusal(left, 2)
+    assert text in refusal(left, 2, before_what="open_model")
 
 
 def test_files_that_settings_name(inputs, tmp_path):

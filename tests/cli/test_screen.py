@@ -13,6 +13,8 @@ from onnx_oto.cli import screen
 from onnx_oto.cli.curve import print_curve
 from onnx_oto.cli.objects import print_json
 from onnx_oto.cli.progress import Progress
+from onnx_oto.metrics import Better
+from onnx_oto.pipeline.by_data import Judgements
 from onnx_oto.pipeline.curve import End, Point
 from onnx_oto.pipeline.inspecting import Inspected
 from onnx_oto.pipeline.judging import Judgement
@@ -147,6 +149,82 @@ def test_warnings_go_to_stderr(capsys):
     out, err = screens(capsys, latencies(12.34, {"N": 1}), "the compact model is slower: remove more")
     assert err == "warning: the compact model is slower: remove more\n"
     assert "warning" not in out
+
+
+def judged(capsys, monkeypatch, width: int, *judgements: Judgement, layers: int = 12) -> list[str]:
+    """Return the lines of what data say of a model."""
+    monkeypatch.setattr(screen.out, "_width", width)
+    screen.print_judged(Judgements(*judgements, layers=layers, left=0.125))
+    return capsys.readouterr().out.splitlines()
+
+
+SCORES = [
+    Judgement(1000, Score("top-1", value, 1 - value, 1000, {"top-5": 1.0})) for value in (0.875, 0.25, 0.8)
+]
+
+
+def test_original_cut_and_refitted_are_rows(capsys, monkeypatch):
+    assert judged(capsys, monkeypatch, 80, *SCORES) == [
+        "on 1,000 test samples    loss   top-1   top-5",
+        "original               0.1250  0.8750  1.0000",
+        "cut                    0.7500  0.2500  1.0000",
+        "refitted               0.2000  0.8000  1.0000",
+        "12 layers were fitted anew: 12.5% of the error that the cut made in them is left",
+    ]
+
+
+def test_on_a_narrow_screen_they_are_lines(capsys, monkeypatch):
+    assert judged(capsys, monkeypatch, 40, *SCORES[:2]) == [
+        "on 1,000 test samples:",
+        "  original: loss 0.1250, top-1 0.8750, top-5 1.0000",
+        "  cut: loss 0.7500, top-1 0.2500, top-5 1.0000",
+    ]
+
+
+def test_without_labels_it_is_said_how_far_outputs_are_off(capsys, monkeypatch):
+    found = [Judgement(50, change=change, agreement=agreed) for change, agreed in ((0.0, 1.0), (0.5, 0.5))]
+    lines = judged(capsys, monkeypatch, 80, *found, found[1], layers=0)
+    assert lines[0] == "on 50 test samples  agreement  output change"
+    assert lines[-1] == "no layer could be fitted anew"
+    found = [Judgement(50, change=0.25)] * 2
+    assert judged(capsys, monkeypatch, 40, *found)[0] == "on 50 test samples  output change"
+
+
+def metric(value: float, better: Better = "higher") -> Judgement:
+    return Judgement(50, Score("metric", value, 1.0, 50, better=better))
+
+
+@pytest.mark.parametrize(
+    ("original", "last", "lost"),
+    [
+        (metric(0.8), metric(0.41), None),
+        (metric(0.8), metric(0.39), "metric 0.39 against 0.8"),
+        (metric(0.8), metric(math.nan), "metric is no number"),
+        (metric(0.1, "lower"), metric(0.19, "lower"), None),
+        (metric(0.1, "lower"), metric(0.21, "lower"), "metric 0.21 against 0.1"),
+        (metric(0.0), metric(0.0), None),
+        (Judgement(9, change=0.0, agreement=1.0), Judgement(9, change=0.9, agreement=0.6), None),
+        (
+            Judgement(9, change=0.0, agreement=1.0),
+            Judgement(9, change=0.1, agreement=0.4),
+            "it agrees with the original on 40% of the answers",
+        ),
+        (Judgement(9, change=0.0), Judgement(9, change=0.4), None),
+        (Judgement(9, change=0.0), Judgement(9, change=0.6), "its outputs are off the original's by 60%"),
+        (Judgement(9, change=0.0), Judgement(9, change=math.nan), "its outputs are no numbers"),
+    ],
+)
+def test_what_is_of_no_use_is_said(original, last, lost):
+    for judgements in (Judgements(original, last), Judgements(original, original, last)):
+        warnings = judgements.warnings()
+        if lost is None:
+            assert warnings == []
+        else:
+            (line,) = warnings
+            assert line == (
+                f"the compact model is of no use as it is: {lost}. Remove less, or `onnx-oto train` to the same target "
+                "with the same data"
+            )
 
 
 def curves(capsys, monkeypatch, width: int, **changes: object) -> list[str]:

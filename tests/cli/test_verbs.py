@@ -20,7 +20,7 @@ CUT = {"schema", "params", "macs", "bytes", "lanes", "latency_ms", "verify", "wa
 COMPACTED = CUT | {"notes"}
 PLANNED = {"sparsity", "budgets", "round_to", "zeros"}
 PRUNED = COMPACTED | PLANNED | {"original"}
-TRAINED = CUT | PLANNED | {"metric", "metrics", "run", "kept", "waited"}
+TRAINED = CUT | PLANNED | {"metric", "metrics", "run", "kept", "waited", "whole_images"}
 LATENCY = {
     "full", "compact", "full_interval", "compact_interval", "ratio_interval", "runs", "runtime", "threads", "batch",
     "at",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 from kinds import word_level
 
 from onnx_oto.data import Augment, Dataset, Input, Labels, Pixels, Reading, open_data
@@ -59,13 +61,49 @@ def test_the_size_that_the_model_fixes_comes_first(tmp_path: Path, reading: Read
 
 
 def test_what_is_asked_for_is_cut(tmp_path: Path, reading: Reading) -> None:
-    from dataclasses import replace
-
     path = written(tmp_path / "a.txt", *["red cat blue"] * 5, *["dog"] * 5)
     data = fitted(path, replace(reading, length=2, padding=4), 2, None)
     assert rows(data)[0] == [2, 5]
     assert rows(data)[-1] == [6, 4]
     assert data.notes[0].endswith("10 texts of 1 to 2 tokens, 5 of them cut off, filled up with 4")
+
+
+@pytest.mark.parametrize(
+    ("names", "own", "asked", "known", "filled"),
+    [
+        (["red", "[PAD]"], None, None, 1, 1),
+        (["red", "<pad>"], 3, None, 3, 3),
+        (["red", "dog"], None, None, None, 0),
+        (["red", "[PAD]"], 3, 5, 5, 5),
+        (["red", "dog"], None, 0, 0, 0),
+    ],
+)
+def test_the_data_say_what_texts_are_filled_up_with(
+    tmp_path: Path,
+    reading: Reading,
+    names: list[str],
+    own: int | None,
+    asked: int | None,
+    known: int | None,
+    filled: int,
+) -> None:
+    ids = {name: number for number, name in enumerate(names)}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(ids, names[0]))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    if own is not None:
+        tokenizer.enable_padding(pad_id=own)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    path = written(tmp_path / "a.txt", *["red red", "red"] * 10)
+    opening = open_data(path, replace(reading, padding=asked, val_share=0.25))
+    assert opening.val is not None
+    assert [each.padding for each in (opening.train, opening.val, opening.test)] == [known] * 3
+    assert {row[1] for row in rows(opening.fit({"ids": Input((2,), INT64)}, {}))} == {0, filled}
+
+
+def test_tokens_are_no_negative_numbers(tmp_path: Path, reading: Reading) -> None:
+    path = written(tmp_path / "a.txt", *["red"] * 10)
+    with pytest.raises(UsageError, match="pad-value is -1: tokens are numbers from 0 on"):
+        open_data(path, replace(reading, padding=-1))
 
 
 def test_inputs_are_known_by_their_names_and_get_their_types(tmp_path: Path, reading: Reading) -> None:

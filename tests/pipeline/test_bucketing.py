@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import tokenizers
 from onnx import numpy_helper, parser
 
 from onnx_oto.errors import UsageError
-from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.pipeline.inspecting import inspect
+from onnx_oto.pipeline.options import InspectOptions, TrainOptions
 from onnx_oto.pipeline.preparing import make_ready
 from onnx_oto.pipeline.resume import resume
 from onnx_oto.pipeline.train import train
@@ -217,3 +219,67 @@ def test_a_model_without_sequences_is_refused(model: Path, data: Path) -> None:
         UsageError, match="pad-value: no input reads sequences of integers or of an open length"
     ):
         make_ready(model, data, TrainOptions(pad_value=0), lambda text: None)
+
+
+REVIEWS = """
+<ir_version: 8, opset_import: ["" : 17]>
+reviews (int64[N,L] ids) => (float[N,3] logits) <int64[1] along = {1}> {
+    e = Gather(w1, ids)
+    s = ReduceSum<keepdims = 0>(e, along)
+    h = Gemm(s, w2)
+    r = Relu(h)
+    logits = MatMul(r, w3)
+}
+"""
+
+
+def texts(folder: Path, *words: str) -> tuple[Path, Path, Path]:
+    """Return a model of open length, lines of 1 to 30 words with labels, and the tokenizer of these words."""
+    model = parser.parse_model(REVIEWS)
+    rng = np.random.default_rng(0)
+    for name, shape in {"w1": (9, 8), "w2": (8, 16), "w3": (16, 3)}.items():
+        weight = (rng.standard_normal(shape) * 0.4).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(weight, name))
+    onnx.save(model, folder / "reviews.onnx")
+    tokenizer = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({word: number for number, word in enumerate(words)}, words[0])
+    )
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    lines = [f"{i % 3}\t" + " ".join(rng.choice(words[:3], i % 30 + 1)) for i in range(120)]
+    (folder / "reviews.txt").write_text("\n".join(lines) + "\n")
+    return folder / "reviews.onnx", folder / "reviews.txt", folder / "tokenizer.json"
+
+
+@pytest.mark.parametrize(("asked", "filled"), [("auto", 3), (3, 3), (7, 7)])
+def test_text_is_filled_up_with_one_number(tmp_path: Path, asked: int | str, filled: int) -> None:
+    """By its reader, and as batches are told by: the longest of each is cut to the next of few sizes."""
+    model, source, tokenizer = texts(tmp_path, "red", "cat", "dog", "[PAD]")
+    said: list[str] = []
+    options = TrainOptions(pad_value=asked, batch=16, shards=1, tokenizer=tokenizer, optimizer="dense")  # type: ignore[arg-type]
+    ready = make_ready(model, source, options, said.append)
+    assert any(text.endswith(f"texts of 1 to 30 tokens, filled up with {filled}") for text in said)
+    assert any(
+        text.startswith(f"ids: filled up with {filled}, 1 to 30 long; batches of similar") for text in said
+    )
+    short = ready.dataset.train.batch(np.flatnonzero(ready.dataset.lengths <= 4), None).inputs["ids"]  # type: ignore[operator]
+    assert short.shape[1] == 8
+    assert (short[:, 4:] == filled).all()
+    assert (short < 4).any()
+
+
+def test_what_text_is_filled_up_with_is_not_guessed(tmp_path: Path, model: Path, data: Path) -> None:
+    reviews, source, tokenizer = texts(tmp_path, "red", "cat", "dog")
+    told = (
+        "pad-value is auto, and the data do not say what their sequences are filled up with: give the number"
+    )
+    options = TrainOptions(pad_value="auto", batch=16, shards=1, tokenizer=tokenizer, optimizer="dense")
+    with pytest.raises(UsageError, match=told):
+        make_ready(reviews, source, options, lambda text: None)
+    with pytest.raises(UsageError, match=told):
+        make_ready(saved(tmp_path), sequences(tmp_path), TrainOptions(pad_value="auto"), lambda text: None)
+    curve = InspectOptions(curve=True, data=sequences(tmp_path), pad_value=0)
+    with pytest.raises(
+        UsageError, match=r"pad-value is 0: here it says what text is filled up with, and .* no text"
+    ):
+        inspect(saved(tmp_path), curve)

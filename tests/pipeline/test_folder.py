@@ -25,8 +25,11 @@ from onnx_oto.pipeline.folder import (
     METRICS,
     RESULT,
     SETTINGS,
+    START,
     TABLE,
+    UNPACKED,
     claim,
+    reclaim,
 )
 from onnx_oto.pipeline.options import DemoOptions, TrainOptions
 from onnx_oto.pipeline.train import train
@@ -131,7 +134,7 @@ def test_runs_of_versions_without_a_manifest_are_known_by_their_metrics(tmp_path
     (tmp_path / METRICS).write_text('{"kind": "step", "epoch": 1, "step": 10}\n')
     with pytest.raises(UsageError, match=r"run.toml' would be replaced, but no earlier run wrote it"):
         finished(tmp_path)
-    for name in (SETTINGS, TABLE, BEFORE, *ANSWERS.values()):  # which they did not write
+    for name in (SETTINGS, TABLE, START, BEFORE, *ANSWERS.values()):  # which they did not write
         (tmp_path / name).unlink()
     with pytest.raises(
         UsageError, match=r"holds an earlier run: go on with it .*give another folder, or --overwrite"
@@ -162,6 +165,55 @@ def test_a_refused_run_leaves_no_folder(tmp_path):
     for place in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(StorageError, match="cannot write to the folder"), claim(place, verb="train"):
             pass
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("error", [OtoError("refused"), KeyboardInterrupt(), RuntimeError("a defect")])
+@pytest.mark.parametrize("before", [False, True])
+def test_what_a_run_wrote_stays_from_its_first_step_on(tmp_path, begun, error, before):
+    folder = tmp_path / "run"
+    if before:
+        (folder / UNPACKED).mkdir(parents=True)
+        (folder / UNPACKED / "old.npy").write_text("old")
+
+    def work(run, stays):
+        (folder / UNPACKED).mkdir(exist_ok=True)
+        (folder / UNPACKED / "new.npy").write_text("new")
+        if begun:
+            run.begin()
+            run.place(SETTINGS).write_text("")
+            run.place(ANSWERS["test"]).write_text("")
+        if stays:
+            run.stay()
+        raise error
+
+    def left(stays):
+        with pytest.raises(type(error)), claim(folder, verb="train", overwrite=True) as run:
+            work(run, stays)
+        return set(content(tmp_path))
+
+    kept = begun and not isinstance(error, OtoError)
+    unpacked = {"new.npy"} | ({"old.npy"} if before else set())
+    written = {SETTINGS, ANSWERS["test"], METRICS, MANIFEST} if kept else set()
+    assert left(stays=False) == written | (unpacked if before or kept else set())
+    assert folder.exists() == (before or kept)
+    written = {SETTINGS, ANSWERS["test"], METRICS, MANIFEST} if begun else set()
+    assert left(stays=True) == written | unpacked
+
+
+def test_a_run_that_cannot_go_on_keeps_its_files(tmp_path):
+    finished(tmp_path / "run", names=(RESULT, SETTINGS))
+    before = content(tmp_path)
+
+    def work(run):
+        (run.path / UNPACKED).mkdir()
+        run.go_on()
+        raise OtoError("refused")
+
+    with pytest.raises(OtoError), reclaim(tmp_path / "run") as run:
+        work(run)
+    assert content(tmp_path) == before
+    assert not (tmp_path / "run" / UNPACKED).exists()
 
 
 HOLD = """

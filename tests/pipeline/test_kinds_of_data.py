@@ -15,6 +15,7 @@ from onnx import numpy_helper, parser
 
 from onnx_oto import data
 from onnx_oto.data import OPENERS, Opener
+from onnx_oto.errors import UnsupportedError, UsageError
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.resume import resume
 from onnx_oto.pipeline.train import train
@@ -125,6 +126,37 @@ def test_large_compressed_data_are_unpacked_in_the_folder_of_the_run(
     assert len(list((tmp_path / "cache").iterdir())) == 1
     assert not (tmp_path / "other/unpacked").exists()
     assert (tmp_path / "run/compact.onnx").read_bytes() == (tmp_path / "other/compact.onnx").read_bytes()
+
+
+def test_a_refused_run_leaves_nothing_of_what_it_unpacked(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnx_oto.data.archive.MAPPED_BYTES", 1000)
+    np.savez_compressed(tmp_path / "small.npz", **np.load(data))
+    unpacked: list[bool] = []
+
+    def refused(*args: object, **kwargs: object) -> None:
+        unpacked.append(any((tmp_path / "run/unpacked").iterdir()))
+        raise UnsupportedError("no")
+
+    options = TrainOptions(shards=1, **{**SHORT, "epochs": 1})
+    for place in ("pipeline.train.make_optimizer", "pipeline.beginning.original_of"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"onnx_oto.{place}", refused)
+            with pytest.raises(UnsupportedError, match="no"):
+                train(model, tmp_path / "small.npz", tmp_path / "run", options)
+        assert not (tmp_path / "run").exists()
+    assert unpacked == [True, True]
+    train(model, tmp_path / "small.npz", tmp_path / "run", options)
+    with pytest.raises(UsageError, match="patience is for validation data"):
+        train(
+            model,
+            tmp_path / "small.npz",
+            tmp_path / "run",
+            replace(options, overwrite=True, patience=1),
+        )
+    assert len(list((tmp_path / "run/unpacked").iterdir())) == 1
+    assert (tmp_path / "run/compact.onnx").exists()
 
 
 def test_a_cut_model_is_judged_on_the_test_samples_of_the_same_split(model: Path, tmp_path: Path) -> None:

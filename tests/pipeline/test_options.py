@@ -39,7 +39,7 @@ from onnx_oto.pipeline.options import TrainOptions
         ({"warm_up": 1.5}, "warm-up is 1.5: give a share from 0 to 1"),
         ({"min_keep": -0.5}, "min-keep is -0.5"),
         ({"direction": "north"}, "direction is 'north': choose one of sgd, adam"),
-        ({"optimizer": "sgd"}, "optimizer is 'sgd': choose one of dense, dhspg"),
+        ({"optimizer": "sgd"}, "optimizer is 'sgd': choose one of auto, dense, dhspg"),
         ({"lr": 0.0}, "lr is 0.0: give a positive number"),
         ({"weight_decay": -1.0}, "weight-decay is -1.0"),
         ({"accumulate": 0}, "accumulate is 0: give at least 1"),

@@ -93,6 +93,20 @@ def test_before_the_last_step_nothing_is_rescued(model, data, tmp_path):
     assert not (tmp_path / "run" / "trained.onnx").exists()
 
 
+def test_before_the_last_step_it_is_said_how_the_run_goes_on(model, data, tmp_path):
+    broken = Breaking(StorageError("cannot write 'm'"), Stepped, before=1)
+    way = r"cannot write 'm'; when that is mended, go on with `onnx-oto resume .*/run`"
+    with pytest.raises(StorageError, match=way):
+        train(model, data, tmp_path / "run", OPTIONS, observer=broken)
+
+
+def test_before_the_first_step_it_is_not(model, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("onnx_oto.pipeline.train.before_the_first_step", refuse(StorageError("cannot write")))
+    with pytest.raises(StorageError, match=r"^cannot write$"):
+        train(model, data, tmp_path / "run", OPTIONS)
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_diverged_is_not_rescued(model, data, tmp_path):
     """The last checkpoint before that is kept."""
     error = DivergedError("training diverged")

@@ -11,7 +11,7 @@ from onnx_oto.data import Batch
 from onnx_oto.losses import make
 from onnx_oto.pipeline import start_options
 from onnx_oto.pipeline.options import TrainOptions
-from onnx_oto.pipeline.start_options import SCRATCH, TRAINED, TRAINED_PLAIN, Pace
+from onnx_oto.pipeline.start_options import SCRATCH, TRAINED, TRAINED_PLAIN, TRAINED_PLAIN_CUT, Pace
 from onnx_oto.pipeline.starting import Witness, by_labels, by_spread, cautions, set_by_start, spread, verdict
 from onnx_oto.pipeline.train import train
 from tests.contract.builder import build
@@ -166,20 +166,34 @@ def test_what_is_given_stays_and_the_rest_follows_the_state():
 @pytest.mark.parametrize("direction", ["sgd", "adam", "adamw"])
 def test_the_state_scales_the_rate_of_the_direction(direction):
     fresh, trained = (TrainOptions(direction=direction).resolved(state) for state in ("scratch", "trained"))
-    plain = TrainOptions(direction=direction).resolved("trained", normed=False)
+    cut = TrainOptions(direction=direction).resolved("trained", normed=False)
+    plain = TrainOptions(direction=direction, optimizer="dhspg").resolved("trained", normed=False)
     assert fresh.lr * SCRATCH.rate == fresh.lr > trained.lr == pytest.approx(fresh.lr * TRAINED.rate)
     assert trained.lr > plain.lr == pytest.approx(fresh.lr * TRAINED_PLAIN.rate)
+    assert plain.lr > cut.lr == pytest.approx(fresh.lr * TRAINED_PLAIN_CUT.rate)
     assert fresh.as_json() == {**TrainOptions(direction=direction).resolved().as_json(), "from": "scratch"}
 
 
 def test_a_plan_that_is_given_stays_whole(monkeypatch):
     monkeypatch.setattr(start_options, "TRAINED", Pace(1.0, "step", 0.1, {"plan_observe": 0.4}))
-    assert TrainOptions().resolved("trained").optimizer_options["plan_observe"] == 0.4
+    assert TrainOptions(optimizer="dhspg").resolved("trained").optimizer_options["plan_observe"] == 0.4
     own = TrainOptions(optimizer_options={"plan_observe": 0.1})
     assert own.resolved("trained").optimizer_options["plan_observe"] == 0.1
     dense = TrainOptions(optimizer="dense").resolved("trained")
     assert "plan_observe" not in dense.optimizer_options
     assert dense.schedule == "step"
+
+
+def test_a_trained_model_is_cut_first_unless_an_optimizer_is_set_up():
+    assert TrainOptions().resolved("trained").optimizer == "refit"
+    assert (
+        TrainOptions(direction="adam", optimizer_options={"beta1": 0.8}).resolved("trained").optimizer
+        == "refit"
+    )
+    assert TrainOptions().resolved("scratch").optimizer == TrainOptions().resolved().optimizer == "dhspg"
+    for own in ({"plan_shrink": 0.2}, {"saliency": "taylor"}):
+        assert TrainOptions(optimizer_options=own).resolved("trained").optimizer == "dhspg"
+    assert TrainOptions(optimizer="dhspg").resolved("trained").optimizer == "dhspg"
 
 
 def test_a_run_says_what_it_found_and_its_repetition_does_not_ask(model, data, tmp_path):
@@ -237,12 +251,14 @@ def cautioned(steps: int = 1000, *, unlabelled: bool = True, scaled: bool = True
 
 
 def test_a_run_of_few_steps_is_warned_of():
-    assert cautioned(66, scaled=False) == [
+    by_plan = {"optimizer": "dhspg", "scaled": False}
+    assert cautioned(66, **by_plan) == [
         "warning: groups shrink within 9 of 66 steps, which is sudden: take more --epochs or a smaller --batch"
     ]
-    assert cautioned(67, scaled=False) == []
+    assert cautioned(67, **by_plan) == []
+    assert cautioned(4, scaled=False) == []  # nothing is left to go
     assert cautioned(4, scaled=False, optimizer="dense") == []
-    assert cautioned(4, scaled=False, sparsity=0) == []
+    assert cautioned(4, **by_plan, sparsity=0) == []
 
 
 def test_pixels_of_images_without_labels_are_worth_a_look():

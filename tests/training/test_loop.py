@@ -545,6 +545,17 @@ def test_metrics_that_cannot_be_written(tmp_path: Path) -> None:
         MetricsFile(tmp_path / "nowhere" / "metrics.jsonl")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_metrics_on_a_full_disk() -> None:
+    """What could not be written is written again when the file is closed, which fails too."""
+    step = Stepped(1, 1, 10, 0.5, 0.1, "done", 0, None, 0.1)
+    with (
+        pytest.raises(StorageError, match="cannot write '/dev/full': No space left"),
+        MetricsFile("/dev/full", every=1) as metrics,
+    ):
+        metrics.notice(step)
+
+
 def test_what_cannot_be_trained_is_refused(make_session: Any, make_dataset: Callable[..., Dataset]) -> None:
     with pytest.raises(DataError, match="10 samples: not one batch of 16; choose a smaller batch"):
         train(make_session(), Dense(Sgd(), SIZE), make_dataset(10), recipe())

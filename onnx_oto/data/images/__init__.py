@@ -7,4 +7,5 @@ layout.py    which folders are splits and pairs, by their names
 folders.py   one folder for each class, or images without labels
 pairs.py     pairs of folders, found and put together
 patches.py   the same place of two images, drawn
+whole.py     whole images in place of their patches
 """

@@ -6,19 +6,21 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.data.dataset import Examples
-from onnx_oto.data.fit import Rows
+from onnx_oto.data.fit import Column, Rows
 from onnx_oto.data.images.decoding import decode, scaled_down
 from onnx_oto.data.images.files import Files
-from onnx_oto.data.images.framing import Box, Picture
+from onnx_oto.data.images.framing import Box, Picture, Size
 from onnx_oto.data.source import TARGET, Batch
 from onnx_oto.errors import DataError
 
 Pixels8 = npt.NDArray[np.uint8]
+_GREY = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,15 @@ class Recent:
         return pixels
 
 
+class Opened(NamedTuple):
+    """A pair of images. small: None where it is to be made. rest: height and width of the small one."""
+
+    path: str
+    large: Pixels8
+    small: Pixels8 | None
+    rest: Size
+
+
 @dataclass(frozen=True, eq=False)
 class Patches:
     """Pairs of patches, one of each pair of images: a Source.
@@ -89,31 +100,69 @@ class Patches:
             small[at], target = self._cut(row, place)
             if large is not None:
                 large[at] = target
-        held = {name: replace(column, stored=small) for name, column in self.examples.inputs.items()}
-        targets = {TARGET: replace(self.examples.targets[TARGET], stored=large)} if large is not None else {}
+        return self._served(indices, small, large, rng)
+
+    def whole(self, row: int, multiple: int) -> Batch:
+        """Return a whole pair as the only sample of a batch, see `images.whole`."""
+        pair = self._opened(row)
+        height, width = (side // multiple * multiple for side in pair.rest)
+        if not height or not width:
+            raise DataError(
+                f"'{pair.path}' is {pair.large.shape[0]}x{pair.large.shape[1]}, less than the {multiple * self.scale} "
+                "pixels on a side that the model makes at least: remove it, or judge patches (--whole-images never)"
+            )
+        small, target = self._part(pair, 0, 0, (height, width))
+        return self._served(np.array([row]), small[None], None if self.made is None else target[None], None)
+
+    def grey(self, height: int, width: int) -> Batch:
+        """Return a sample of a height and a width, on the side of the input, that shows nothing."""
+        small = np.full((1, height, width, self.read.channels), _GREY, np.uint8)
+        large = None
+        if self.made is not None:
+            size = (1, height * self.scale, width * self.scale, self.made.channels)
+            large = np.full(size, _GREY, np.uint8)
+        return self._served(np.zeros(1, np.int64), small, large, None)
+
+    def _served(
+        self, indices: Rows, small: Pixels8, large: Pixels8 | None, rng: np.random.Generator | None
+    ) -> Batch:
+        """Return images as arrays of the model, whatever their size."""
+        held = {name: holding(column, small) for name, column in self.examples.inputs.items()}
+        targets = {TARGET: holding(self.examples.targets[TARGET], large)} if large is not None else {}
         examples = replace(self.examples, inputs=held, targets=targets)
         return examples.batch(np.arange(len(indices)), rng)._replace(rows=indices)
 
     def _cut(self, row: int, place: npt.NDArray[np.float64]) -> tuple[Pixels8, Pixels8]:
         """Return both patches of a pair. place: 0 to 1, of the top and of the left among all that there are."""
-        scale, (height, width) = self.scale, self.read[:2]
+        pair, (height, width) = self._opened(row), self.read[:2]
+        rest = pair.rest
+        if rest[0] < height or rest[1] < width:
+            raise DataError(
+                f"'{pair.path}' is {pair.large.shape[0]}x{pair.large.shape[1]}, a patch of {height}x{width} enlarged "
+                f"{self.scale} times does not fit in: give a smaller --patch, or remove it"
+            )
+        top, left = int(place[0] * (rest[0] - height + 1)), int(place[1] * (rest[1] - width + 1))
+        return self._part(pair, top, left, (height, width))
+
+    def _opened(self, row: int) -> Opened:
+        """Return a pair, decoded. Raises DataError when the small image is not of its size."""
         channels = self.read.channels if self.made is None else self.made.channels
         path = self.files.large.path(row)
         large = self.recent.get(path, channels)
-        rest = (large.shape[0] // scale, large.shape[1] // scale)
+        rest = (large.shape[0] // self.scale, large.shape[1] // self.scale)
         small = None if self.files.small is None else self._small(row, path, large, rest)
-        if rest[0] < height or rest[1] < width:
-            raise DataError(
-                f"'{path}' is {large.shape[0]}x{large.shape[1]}, a patch of {height}x{width} enlarged {scale} times "
-                "does not fit in: give a smaller --patch, or remove it"
-            )
-        top, left = int(place[0] * (rest[0] - height + 1)), int(place[1] * (rest[1] - width + 1))
+        return Opened(path, large, small, rest)
+
+    def _part(self, pair: Opened, top: int, left: int, size: Size) -> tuple[Pixels8, Pixels8]:
+        """Return the same part of both images of a pair. top, left, size: on the side of the small one."""
+        scale, (height, width), large = self.scale, size, pair.large
         target = large[top * scale : (top + height) * scale, left * scale : (left + width) * scale]
-        if small is not None:
-            return small[top : top + height, left : left + width], target
+        if pair.small is not None:
+            return pair.small[top : top + height, left : left + width], target
         box = Box(left * scale, top * scale, (left + width) * scale, (top + height) * scale)
-        source = large if channels == self.read.channels else self.recent.get(path, self.read.channels)
-        whole = source[: rest[0] * scale, : rest[1] * scale]
+        is_read = large.shape[2] == self.read.channels
+        source = large if is_read else self.recent.get(pair.path, self.read.channels)
+        whole = source[: pair.rest[0] * scale, : pair.rest[1] * scale]
         return scaled_down(whole, (height, width), box), target
 
     def _small(self, row: int, path: str, large: Pixels8, size: tuple[int, int]) -> Pixels8:
@@ -127,3 +176,9 @@ class Patches:
                 f"is not {self.scale} times as large, remove or replace the pair"
             )
         return small
+
+
+def holding(column: Column, images: Pixels8) -> Column:
+    """Return a column with other images [n, height, width, channels], of another size too."""
+    shape = tuple(images.shape[1 + axis] for axis in column.layout.axes)[: len(column.layout.shape)]
+    return replace(column, stored=images, layout=replace(column.layout, shape=shape))

@@ -129,7 +129,7 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...], ratio: float) -> Flo
 
 
 class Evaluator:
-    """The model in inference mode over the same parameters and running statistics."""
+    """The model in inference mode over the same parameters and running statistics, of samples of any size it takes."""
 
     def __init__(self, what: Detached, memory: Memory, chunk: int | None) -> None:
         self._session = _session(what.model.SerializeToString())
@@ -147,6 +147,19 @@ class Evaluator:
         ranges = [(start, min(start + step, count)) for start in range(0, count, step)]
         parts = list(pool.map(lambda r: self._part(batch, *r), ranges))
         return parts[0] if len(parts) == 1 else [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+    def feeds_like(self, batch: Mapping[str, Array]) -> list[Feed]:
+        """Return the data inputs with the sizes of a batch where the model leaves them open."""
+        declared = {value.name: value.shape for value in self._session.get_inputs()}
+        found = []
+        for feed in self.feeds:
+            pattern = declared[feed.name][feed.batched :]
+            given = np.shape(batch.get(feed.name, ()))[feed.batched :]
+            if len(given) == len(pattern):
+                sizes = (g if not isinstance(p, int) else p for g, p in zip(given, pattern, strict=True))
+                feed = replace(feed, shape=tuple(sizes))
+            found.append(feed)
+        return found
 
     def fixed_size(self) -> int:
         """Return the number of samples a model with a fixed batch reads."""
@@ -254,7 +267,9 @@ class ShardedSession:
         return sum(losses)
 
     def predict(self, batch: Mapping[str, Array]) -> Array | list[Array]:
-        outputs = self._evaluator.run(check_batch(batch, self._form(batch).feeds, None), self._pool)
+        form = self._form(batch)
+        feeds = form.feeds if form.takes(batch) else self._evaluator.feeds_like(batch)
+        outputs = self._evaluator.run(check_batch(batch, feeds, None), self._pool)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def weights(self) -> dict[str, Array]:

@@ -1,0 +1,46 @@
+"""That a compact model computes what the full one with zero groups does, or nothing is given back."""
+
+from __future__ import annotations
+
+import onnx
+
+from onnx_oto.errors import OtoError
+from onnx_oto.lanes.solution import BoolArray
+from onnx_oto.runtime.comparing import Feeding, Verdict, compare
+from onnx_oto.surgery import Inside, kept_inside
+from onnx_oto.surgery import cut as cut_out
+from onnx_oto.zigs import Analysis, zero_dropped
+
+
+def cut_and_verify(
+    analysis: Analysis, drop: BoolArray, seed: int = 0, feeding: Feeding | None = None
+) -> tuple[onnx.ModelProto, onnx.ModelProto, Verdict]:
+    """Return (full model with the dropped groups zeroed, compact model, verdict); raises if they differ."""
+    result = cut_out(analysis, drop)
+    zeroed = zero_dropped(analysis, drop)
+    inside = kept_inside(analysis, drop, result)
+    return zeroed, result.model, agree(zeroed, result.model, seed, feeding, inside=inside)
+
+
+def agree(
+    full: onnx.ModelProto,
+    small: onnx.ModelProto,
+    seed: int,
+    feeding: Feeding | None,
+    original: onnx.ModelProto | None = None,
+    *,
+    inside: Inside,
+) -> Verdict:
+    """Return how two models compare; raises OtoError if they differ. original: what was brought."""
+    verdict = compare(full, small, seed=seed, feeding=feeding, original=original, inside=inside)
+    require_passed(verdict, "nothing was written")
+    return verdict
+
+
+def require_passed(verdict: Verdict, consequence: str) -> None:
+    """Raise OtoError when the models differ: what differs, by how much and where."""
+    if not verdict.passed:
+        raise OtoError(
+            f"the compact model differs from the full one: {verdict.trouble}; this is a defect of onnx-oto, "
+            f"{consequence}"
+        )
