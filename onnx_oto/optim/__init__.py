@@ -6,7 +6,14 @@ saliency.py    which groups matter
 plan.py        which step does what
 stated.py      options that directions and optimizers state themselves
 base.py        the Optimizer protocol, its task, and plain training
+leaving.py     which groups were chosen and which are zero for good
+half_space.py  the penalised trial step and its projection
 dhspg.py       DHSPG with an exact finish
+published.py   DHSPG by the rule of its package
+hspg.py        HSPG, in two stages
+hesso.py       HESSO, in periods
+proximal.py    proximal steps of the group lasso
+cut.py         cuts at once: magnitude, one-shot
 refit.py       training with groups that are gone before the first step
 optimizers.py  the optimizers by name
 workers.py     pieces over threads

@@ -73,7 +73,8 @@ class Task:
     size: number P of parameters in the flat buffers. groups: K groups of them, and `select`, which chooses among them.
     steps: optimizer steps of the run; at the end of them exactly what was selected is zero. decayed: stretches of the
     buffers that weight decay is for, None = all. preset: bool [K], groups that were chosen and set to zero before the
-    first step, None where they are to be chosen.
+    first step, None where they are to be chosen. still: stretches that do not train, and change only with a group that
+    goes.
     """
 
     direction: Direction
@@ -83,6 +84,7 @@ class Task:
     steps: int
     decayed: tuple[slice, ...] | None = None
     preset: Bools | None = None
+    still: tuple[slice, ...] = ()
 
 
 class OptimizerOptions(Protocol):

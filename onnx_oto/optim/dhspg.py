@@ -23,24 +23,45 @@ What differs from the published method, and why:
   deadline T (as HESSO does): norms fall linearly, there is no late cut, and the target is met at a step
   that is known in advance.
 - A dead group is dead for momentum, Adam's moments and weight decay as well.
+- With `rounds` above 1 groups are chosen anew at as many steps of the shrink phase, by what was seen since the last
+  time. One that is not chosen again and not zero yet stays and trains on from where it is (after CHEX, Hou et al.,
+  CVPR 2022, arXiv 2203.15794, where groups that went come back with the values they had); not if a part of it does not
+  train.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from onnx_oto.errors import OtoError, UsageError
 from onnx_oto.optim.base import Bools, Floats, Optimizer, Select, State, Task, part, prefixed
 from onnx_oto.optim.directions import Direction, Stepper
 from onnx_oto.optim.groups import GroupIndex, Moments
-from onnx_oto.optim.plan import FINISH, OBSERVE, SHRINK, Plan, require_shares
-from onnx_oto.optim.saliency import SALIENCIES, Average
+from onnx_oto.optim.half_space import (
+    HALF_SPACE_EPS,
+    REGULARIZER,
+    pull_and_project,
+    require_half_space,
+    require_regularizer,
+)
+from onnx_oto.optim.leaving import Leaving
+from onnx_oto.optim.plan import (
+    FINISH,
+    OBSERVE,
+    PLAN_FINISH,
+    PLAN_OBSERVE,
+    PLAN_SHRINK,
+    ROUNDS,
+    SHRINK,
+    Plan,
+    require_rounds,
+    require_shares,
+)
+from onnx_oto.optim.saliency import SALIENCIES, SALIENCY, Average, require_saliency
 from onnx_oto.optim.stated import option
 
 Array = npt.NDArray[Any]
@@ -52,9 +73,10 @@ DESCENT_SHARE = 0.9
 class Dhspg:
     """The optimizer; see the module. Parameters outside all groups, and groups not chosen, take plain steps.
 
-    size: number P of parameters in the flat buffers. groups: K groups. select: asked once, at the partition step.
-    decayed: stretches of the buffers that weight decay is for, None = all. regularizer: lambda at the partition
-    step, None for the pace that meets the end of the shrink phase. eps: of the half-space, in [0, 1).
+    size: number P of parameters in the flat buffers. groups: K groups. select: asked at the partition step, and at
+    rounds - 1 further steps of the shrink phase. decayed: stretches of the buffers that weight decay is for, None =
+    all. preset, still: see `Task`. regularizer: lambda at the partition step, None
+    for the pace that meets the end of the shrink phase. eps: of the half-space, in [0, 1).
     """
 
     def __init__(
@@ -68,20 +90,24 @@ class Dhspg:
         saliency: str = "paper",
         regularizer: float | None = None,
         eps: float = 0.0,
+        rounds: int = 1,
         decayed: Iterable[slice] | None = None,
+        preset: Bools | None = None,
+        still: Sequence[slice] = (),
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
-        _require(saliency, regularizer, eps)
+        require_saliency(saliency)
+        require_regularizer(regularizer)
+        require_half_space(eps)
+        require_rounds(rounds)
         self._stepper = Stepper(direction, size, dtype=dtype, decayed=decayed)
         self._groups = groups
-        self._select = select
+        self._leaving = Leaving(groups, select, self._stepper, preset=preset, still=still)
         self._plan = plan
+        self._rounds = plan.rounds(rounds, plan.fade)
         self._regularizer = regularizer
         self._eps = eps
-        self._saliency = Average(SALIENCIES[saliency], groups.sizes)
-        self._chosen: Bools | None = None
-        self._penalised = groups.subset(np.zeros(groups.count, np.bool_))
-        self._dead = np.zeros(groups.count, np.bool_)
+        self._saliency = Average(SALIENCIES[saliency], groups)
         self._pace = np.zeros(groups.count)
 
     @property
@@ -92,27 +118,27 @@ class Dhspg:
     @property
     def zeroed(self) -> int:
         """How many groups are exactly zero for good."""
-        return int(np.count_nonzero(self._dead))
+        return self._leaving.zeroed
 
     @property
     def target(self) -> int | None:
         """How many groups were chosen to become zero; None before the partition step."""
-        return None if self._chosen is None else int(np.count_nonzero(self._chosen))
+        return self._leaving.target
 
     @property
     def dead(self) -> Bools:
         """Copy of the mask of zeroed groups: bool [K]."""
-        return self._dead.copy()
+        return self._leaving.dead.copy()
 
     def step(self, params: Array, grads: Array, lr: float) -> None:
         """See `Optimizer.step`."""
-        step = self._stepper.taken
-        if self._plan.observe // 2 <= step <= self._plan.partition:
-            self._saliency.add(self._groups.moments(params, grads))
-        if step == self._plan.partition:
-            self._partition(params, lr)
-        self._penalised.zero(grads, self._dead)
-        phase = self._plan.phase(step)
+        step, plan = self._stepper.taken, self._plan
+        if plan.observe // 2 <= step <= self._rounds[-1]:
+            self._saliency.add(params, grads)
+        if step in self._rounds:
+            self._partition(params, lr, plan.fade - step)
+        self._leaving.hold(params, grads)
+        phase = plan.phase(step)
         if phase not in ("shrink", "finish"):
             self._stepper.plain(params, grads, lr)
             return
@@ -120,97 +146,40 @@ class Dhspg:
         if phase == "shrink":
             self._shrink(params, grads, lr)
         else:
-            self._finish(params, grads, self._plan.deadline - step)
+            self._leaving.fade(params, grads, plan.deadline - step)
         self._stepper.descend(params, grads, lr)
 
     def state(self) -> State:
         """See `Optimizer.state`."""
-        own: State = {"dead": self._dead.copy(), "pace": self._pace.copy()}
-        if self._chosen is not None:
-            own["chosen"] = self._chosen.copy()
         return {
             **prefixed("direction", self._stepper.state()),
             **prefixed("saliency", self._saliency.state()),
-            **prefixed("groups", own),
+            **prefixed("groups", {**self._leaving.state(), "pace": self._pace.copy()}),
         }
 
     def restore(self, state: Mapping[str, Array]) -> None:
         """See `Optimizer.restore`."""
         own = part(state, "groups")
-        if own["dead"].shape != self._dead.shape:
-            raise OtoError(
-                f"optimizer state has {own['dead'].shape} groups, the model has {self._dead.shape}"
-            )
+        self._leaving.restore(own)
         self._stepper.restore(part(state, "direction"))
         self._saliency.restore(part(state, "saliency"))
-        self._dead = np.array(own["dead"], np.bool_)
         self._pace = np.array(own["pace"], np.float64)
-        self._chosen = np.array(own["chosen"], np.bool_) if "chosen" in own else None
-        none = np.zeros(self._groups.count, np.bool_)
-        self._penalised = self._groups.subset(none if self._chosen is None else self._chosen)
 
-    def _partition(self, params: Array, lr: float) -> None:
-        """Choose the groups to drop and how far each shrinks per step."""
-        chosen = np.asarray(self._select(self._saliency.scores()))
-        if chosen.shape != (self._groups.count,) or chosen.dtype != np.bool_:
-            raise OtoError(
-                f"select returned {chosen.dtype} {chosen.shape}, expected bool ({self._groups.count},)"
-            )
-        self._chosen = chosen.copy()
-        self._penalised = self._groups.subset(chosen)
+    def _partition(self, params: Array, lr: float, left: int) -> None:
+        """Choose the groups to drop and how far each shrinks in each of the steps that are left for it."""
+        self._leaving.choose(self._saliency.scores())
+        self._saliency.begin()
         if self._regularizer is not None:
             self._pace[:] = self._regularizer * lr
-        elif self._plan.shrink:
+        elif left:
             # Half a step early: a group that arrives exactly at the end would be decided by rounding.
-            self._pace[:] = np.sqrt(self._penalised.square_norms(params)) / (self._plan.shrink - 0.5)
+            self._pace[:] = np.sqrt(self._leaving.index.square_norms(params)) / (left - 0.5)
 
     def _shrink(self, params: Array, v: Array, lr: float) -> None:
         """Scale and project the penalised groups so that params - lr * v becomes the trial step or zero."""
-        moments = self._penalised.moments(params, v)
-        alive = self._alive
-        norm = np.sqrt(moments.xx)
+        moments = self._leaving.index.moments(params, v)
         distance = shrink_distance(moments, self._pace, lr)
-        inner = moments.xx - lr * moments.xy - distance * norm
-        project = alive & ((inner < self._eps * moments.xx) | (norm == 0))
-        keep = alive & ~project
-        self._kill(project, params, v)
-        factor = np.ones_like(norm)
-        factor[keep] = 1.0 - distance[keep] / norm[keep]
-        self._penalised.scale(params, factor)
-
-    def _finish(self, params: Array, v: Array, left: int) -> None:
-        """Scale the penalised groups by (left-1)/left and take no gradient step on them.
-
-        At left = 1 they are zero.
-        """
-        alive = self._alive
-        if left == 1:
-            self._kill(alive, params, v)
-            return
-        self._penalised.zero(v, alive)
-        self._penalised.scale(params, np.where(alive, (left - 1) / left, 1.0))
-
-    @property
-    def _alive(self) -> Bools:
-        """The penalised groups that are not zero yet: bool [K]."""
-        return ~self._dead if self._chosen is None else self._chosen & ~self._dead
-
-    def _kill(self, which: Bools, params: Array, v: Array) -> None:
-        """Set groups to exactly zero in the parameters, the direction and its state."""
-        for array in (params, v, *self._stepper.slots.values()):
-            self._penalised.zero(array, which)
-        self._dead |= which
-
-
-def _require(saliency: str, regularizer: float | None, eps: float) -> None:
-    if saliency not in SALIENCIES:
-        raise UsageError(f"saliency {saliency!r}: choose one of {', '.join(SALIENCIES)}")
-    if not 0 <= eps < 1:
-        raise UsageError(f"half-space-eps is {eps}: give a share from 0 to below 1")
-    if regularizer is not None and not 0 < regularizer < math.inf:
-        raise UsageError(
-            f"regularizer is {regularizer}: give a positive number, or none for the pace of the plan"
-        )
+        pull_and_project(self._leaving, params, v, lr, moments=moments, distance=distance, eps=self._eps)
 
 
 @dataclass(frozen=True)
@@ -219,20 +188,19 @@ class DhspgOptions:
 
     prunes: ClassVar[bool] = True
 
-    saliency: str = option("paper", "What tells which groups matter.", choices=tuple(SALIENCIES))
-    regularizer: float | None = option(
-        None,
-        "Pull towards zero of the chosen groups, times the learning rate.  [default: the pace of the plan]",
-    )
-    half_space_eps: float = option(
-        0.0, "A shrinking group is dropped when a step leaves less than this share of it, 0 to below 1."
-    )
-    plan_observe: float = option(OBSERVE, "Share of steps that train in full, before groups are chosen.")
-    plan_shrink: float = option(SHRINK, "Share of steps in which the chosen groups shrink.")
-    plan_finish: float = option(FINISH, "Share of steps that scale what is left of them to zero.")
+    saliency: str = option("paper", SALIENCY, choices=tuple(SALIENCIES))
+    regularizer: float | None = option(None, REGULARIZER)
+    half_space_eps: float = option(0.0, HALF_SPACE_EPS)
+    rounds: int = option(1, ROUNDS)
+    plan_observe: float = option(OBSERVE, PLAN_OBSERVE)
+    plan_shrink: float = option(SHRINK, PLAN_SHRINK)
+    plan_finish: float = option(FINISH, PLAN_FINISH)
 
     def __post_init__(self) -> None:
-        _require(self.saliency, self.regularizer, self.half_space_eps)
+        require_saliency(self.saliency)
+        require_regularizer(self.regularizer)
+        require_half_space(self.half_space_eps)
+        require_rounds(self.rounds)
         require_shares(self.plan_observe, self.plan_shrink, self.plan_finish)
 
     def build(self, task: Task) -> Optimizer:
@@ -249,7 +217,10 @@ class DhspgOptions:
             saliency=self.saliency,
             regularizer=self.regularizer,
             eps=self.half_space_eps,
+            rounds=self.rounds,
             decayed=task.decayed,
+            preset=task.preset,
+            still=task.still,
         )
 
 

@@ -6,14 +6,25 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from onnx_oto.optim.base import DenseOptions, OptimizerOptions
+from onnx_oto.optim.cut import MagnitudeOptions, OneShotOptions
 from onnx_oto.optim.dhspg import DhspgOptions
 from onnx_oto.optim.directions import DIRECTIONS, Direction
+from onnx_oto.optim.hesso import HessoOptions
+from onnx_oto.optim.hspg import HspgOptions
+from onnx_oto.optim.proximal import ProximalOptions
+from onnx_oto.optim.published import PublishedOptions
 from onnx_oto.optim.refit import RefitOptions
 from onnx_oto.optim.stated import Option, chosen, configured, listed, require_known, values
 
 OPTIMIZERS: dict[str, type[OptimizerOptions]] = {
     "dense": DenseOptions,
     "dhspg": DhspgOptions,
+    "dhspg-published": PublishedOptions,
+    "hspg": HspgOptions,
+    "hesso": HessoOptions,
+    "proximal": ProximalOptions,
+    "magnitude": MagnitudeOptions,
+    "one-shot": OneShotOptions,
     "refit": RefitOptions,
 }
 CUT_FIRST = frozenset({"refit"})

@@ -15,6 +15,11 @@ OBSERVE = 0.05
 SHRINK = 0.3
 FINISH = 0.05
 
+PLAN_OBSERVE = "Share of steps that train in full, before groups are chosen."
+PLAN_SHRINK = "Share of steps in which the chosen groups shrink."
+PLAN_FINISH = "Share of steps that scale what is left of them to zero."
+ROUNDS = "How often groups are chosen, at equal distances while they shrink."
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -41,15 +46,29 @@ class Plan:
     @property
     def deadline(self) -> int:
         """The first step that starts with every chosen group at zero."""
-        return self.observe + self.shrink + self.finish
+        return self.fade + self.finish
 
     def phase(self, step: int) -> str:
         """Return "observe", "shrink", "finish" or "done" for a step counted from 0."""
         if step < self.observe:
             return "observe"
-        if step < self.observe + self.shrink:
+        if step < self.fade:
             return "shrink"
         return "finish" if step < self.deadline else "done"
+
+    @property
+    def fade(self) -> int:
+        """The first step that scales what is left to zero."""
+        return self.observe + self.shrink
+
+    def rounds(self, count: int, until: int) -> tuple[int, ...]:
+        """Return at most `count` steps, in order, that cut what is from the partition to `until` into equal parts.
+
+        >>> Plan(20, 30, 5).rounds(3, until=50)
+        (20, 30, 40)
+        """
+        span = max(until - self.observe, 1)
+        return tuple(sorted({self.observe + span * each // count for each in range(count)}))
 
     @classmethod
     def of(
@@ -76,3 +95,9 @@ def require_shares(observe: float, shrink: float, finish: float) -> None:
             f"plan: observe {observe:g}, shrink {shrink:g} and finish {finish:g} are shares of the run: "
             "give numbers from 0 that add up to at most 1"
         )
+
+
+def require_rounds(rounds: int) -> None:
+    """Raise UsageError unless groups can be chosen so often."""
+    if rounds < 1:
+        raise UsageError(f"rounds is {rounds}: give at least 1")

@@ -24,8 +24,6 @@ Array = npt.NDArray[Any]
 class Refit:
     """The optimizer; see the module."""
 
-    phase = "done"
-
     def __init__(self, task: Task) -> None:
         self._stepper = Stepper(task.direction, task.size, decayed=task.decayed)
         self._groups, self._select = task.groups, task.select
@@ -33,6 +31,11 @@ class Refit:
         self._gone = task.groups.subset(np.zeros(task.groups.count, np.bool_))
         if task.preset is not None:
             self._let_go(task.preset)
+
+    @property
+    def phase(self) -> str:
+        """What the next step will do: "done", or "finish" where it chooses."""
+        return "finish" if self._dead is None else "done"
 
     @property
     def zeroed(self) -> int:

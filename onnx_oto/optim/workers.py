@@ -8,9 +8,11 @@ of threads: results are bit-identical for any `threads`.
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import accumulate
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -37,17 +39,23 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=MOST_THREADS, thread_name_prefix="onnx-oto-sweep")
 
 
-def spread(work: Callable[[Sequence[T]], None], items: Sequence[T], threads: int) -> None:
+def spread(
+    work: Callable[[Sequence[T]], None],
+    items: Sequence[T],
+    threads: int,
+    weights: Sequence[int] | None = None,
+) -> None:
     """Call `work` on consecutive shares of `items`, one share per thread, and wait for all of them.
 
-    The calling thread takes the first share. With one thread or fewer than four items no other thread is
-    used. An exception of any share is raised here, after all shares have ended.
+    weights: how much there is to do for each item, None = the same for all. The calling thread takes the first share.
+    With one thread or fewer than four items no other thread is used. An exception of any share is raised here, after
+    all shares have ended.
     """
     threads = min(threads, len(items) // 2)
     if threads <= 1:
         work(items)
         return
-    bounds = [len(items) * i // threads for i in range(threads + 1)]
+    bounds = _bounds(len(items), threads, weights)
     others = [_pool().submit(work, items[bounds[i] : bounds[i + 1]]) for i in range(1, threads)]
     try:
         work(items[: bounds[1]])
@@ -56,3 +64,15 @@ def spread(work: Callable[[Sequence[T]], None], items: Sequence[T], threads: int
     for failure in failures:
         if failure is not None:
             raise failure
+
+
+def _bounds(count: int, shares: int, weights: Sequence[int] | None) -> list[int]:
+    """Return where shares of about the same weight begin, and the end of the last one.
+
+    >>> _bounds(4, 2, None), _bounds(4, 2, [1, 1, 1, 3])
+    ([0, 2, 4], [0, 3, 4])
+    """
+    if weights is None:
+        return [count * i // shares for i in range(shares + 1)]
+    done = list(accumulate(weights))
+    return [0, *(bisect_left(done, done[-1] * i / shares) + 1 for i in range(1, shares)), count]

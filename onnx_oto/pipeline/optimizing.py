@@ -46,6 +46,7 @@ def make_optimizer(
         max(steps - options.skip_bad_steps, 1),
         decayed(analysis, session, frozenset(norms.trained), everything=options.decay_all),
         preset=None if gone is None else gone[lanes],
+        still=stretches(session, session.still),
     )
     return method.optimizer.build(task)
 
@@ -88,8 +89,13 @@ def decayed(
     norms that the analysis does not know.
     """
     spared = session.still if everything else session.still.union(undecayed(analysis), scales)
+    return stretches(session, session.slices.keys() - spared)
+
+
+def stretches(session: GradientSession, names: Collection[str]) -> tuple[slice, ...]:
+    """Return where these parameters lie in the flat buffers, in the order of the buffers."""
     return tuple(
         slice(offset, offset + math.prod(shape))
         for name, (offset, shape) in session.slices.items()
-        if name not in spared
+        if name in names
     )

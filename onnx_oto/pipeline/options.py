@@ -94,11 +94,17 @@ def _of_whom(values: Mapping[str, Any]) -> str:
 
     >>> _of_whom({"sgd": 0.1, "adam": 0.001, "adamw": 0.001})
     '0.1 for sgd, 0.001 for adam and adamw'
+    >>> _of_whom({"a": "x", "b": "y", "c": "y", "d": "y"})
+    'x for a, y for b, c and d'
     """
     owners: dict[Any, list[str]] = {}
     for owner, value in values.items():
         owners.setdefault(value, []).append(owner)
-    return ", ".join(f"{value:g} for {' and '.join(names)}" for value, names in owners.items())
+    parts = []
+    for value, names in owners.items():
+        told = f"{value:g}" if isinstance(value, float) else str(value)
+        parts.append(f"{told} for {', '.join(names[:-1])}{' and ' if names[1:] else ''}{names[-1]}")
+    return ", ".join(parts)
 
 
 def _default_rates() -> str:
@@ -120,11 +126,14 @@ def _method_settings() -> tuple[Setting, ...]:
     found = []
     for each in options().values():
         if each.name != "weight_decay":
-            values = set(each.defaults.values())
+            stated = {
+                who: value for who, value in each.defaults.items() if value is not None and value is not False
+            }
+            values = set(stated.values())
             about = About(
                 f"Of {', '.join(each.defaults)}: {each.text}",
                 choices=each.choices.__iter__ if each.choices else None,
-                shown="" if values <= {None, False} else str(values.pop()),
+                shown=_of_whom(stated) if len(values) > 1 else str(*values),
                 topic=topics.PLAN if each.defaults.keys() & OPTIMIZERS.keys() else topics.STEP,
             )
             found.append(Setting(each.name, kind_of(each.kind | None), about))

@@ -85,8 +85,9 @@ def set_by_start(given: TrainOptions, options: TrainOptions) -> str:
         parts.append("groups go before the first step, and what reads them is fitted anew")
     elif options.prunes and not PLAN & given.optimizer_options.keys():
         observe, shrink = (options.optimizer_options.get(f"plan_{name}") for name in ("observe", "shrink"))
-        if observe is not None and shrink is not None:
-            parts.append(f"groups are chosen after {observe:.0%} of the steps and shrink over {shrink:.0%}")
+        if observe is not None:
+            how = "go at once" if shrink is None else f"shrink over {shrink:.0%}"
+            parts.append(f"groups are chosen after {observe:.0%} of the steps and {how}")
     return ", ".join(parts) or "all that depends on it was given"
 
 

@@ -41,7 +41,7 @@ class Progressive:
         self._task, self._stages = task, stages
         self._every = max(task.steps // (2 * stages), 1)
         self._stepper = Stepper(task.direction, task.size, decayed=task.decayed)
-        self._dead = np.zeros(task.groups.count, np.bool_)
+        self._dead = np.zeros(task.groups.count, np.bool_) if task.preset is None else task.preset.copy()
         self._target: int | None = None
 
     @property
@@ -57,6 +57,8 @@ class Progressive:
         return self._target
 
     def step(self, params: np.ndarray, grads: np.ndarray, lr: float) -> None:
+        if self._stepper.taken == 0:
+            self._task.groups.zero(params, self._dead)
         stage, rest = divmod(self._stepper.taken + 1, self._every)
         self._task.groups.zero(grads, self._dead)
         self._stepper.plain(params, grads, lr)

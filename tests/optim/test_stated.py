@@ -9,6 +9,7 @@ import pytest
 from onnx_oto.errors import UsageError
 from onnx_oto.optim import OPTIMIZERS, Adam, AdamW, Sgd, method, options
 from onnx_oto.optim.dhspg import DhspgOptions
+from onnx_oto.optim.saliency import SALIENCIES
 from tests.optim.progressive import ProgressiveOptions
 
 
@@ -20,7 +21,7 @@ def test_what_is_registered_is_listed_with_its_owners() -> None:
     assert found["beta1"].defaults == {"adam": 0.9, "adamw": 0.9}
     assert found["weight_decay"].defaults == {"sgd": 5e-4, "adam": 0.0, "adamw": 1e-2}
     assert found["regularizer"].kind is float
-    assert found["saliency"].choices == ("magnitude", "cosine", "taylor", "paper")
+    assert found["saliency"].choices == tuple(SALIENCIES)
     assert found["plan_observe"].flag == "--plan-observe"
     assert all(each.text.endswith((".", "]")) for each in found.values())
 
@@ -47,7 +48,11 @@ def test_options_go_to_whom_they_belong() -> None:
         (("sgdx", "sgd"), {}, "optimizer 'sgdx': choose one of dense, dhspg"),
         (("dense", "north"), {}, "direction 'north': choose one of sgd, adam"),
         (("dhspg", "adam"), {"momentum": 0.9}, "--momentum is an option of sgd, not of dhspg or adam: leave"),
-        (("dense", "sgd"), {"saliency": "paper"}, "--saliency is an option of dhspg, not of dense or sgd"),
+        (
+            ("dense", "sgd"),
+            {"saliency": "paper"},
+            "--saliency is an option of dhspg, .*, not of dense or sgd",
+        ),
         (
             ("dhspg", "sgd"),
             {"momentun": 0.9},
@@ -62,6 +67,16 @@ def test_options_go_to_whom_they_belong() -> None:
         (("dhspg", "sgd"), {"regularizer": -1.0}, "regularizer is -1.0"),
         (("dhspg", "sgd"), {"plan_observe": 0.9}, "observe 0.9, shrink 0.3 and finish 0.05 are shares"),
         (("dhspg", "sgd"), {"plan_finish": float("nan")}, "finish nan are shares"),
+        (("dhspg", "sgd"), {"rounds": 0}, "rounds is 0: give at least 1"),
+        (("hesso", "sgd"), {"rounds": 0}, "rounds is 0: give at least 1"),
+        (("hesso", "sgd"), {"plan_finish": 0.1}, "--plan-finish is an option of dhspg, .*, not of hesso or"),
+        (("hesso", "sgd"), {"plan_shrink": 1.1}, "shrink 1.1 and finish 0 are shares"),
+        (("hspg", "sgd"), {"regularizer": float("inf")}, "regularizer is inf: give a positive number"),
+        (("dhspg-published", "adam"), {"amplify": 0.5}, "amplify is 0.5: give a number from 1"),
+        (("dhspg-published", "adam"), {"ceiling": float("nan")}, "ceiling is nan: give a number from 1"),
+        (("proximal", "sgd"), {"plan_observe": 0.9}, "observe 0.9, shrink 0.3 and finish 0.05 are shares"),
+        (("magnitude", "sgd"), {"plan_observe": 1.5}, "plan-observe is 1.5: give a share of the run"),
+        (("one-shot", "sgd"), {"saliency": "luck"}, "saliency 'luck': choose one of magnitude"),
     ],
 )
 def test_refused(names: tuple[str, str], given: dict[str, Any], message: str) -> None:

@@ -272,7 +272,7 @@ def test_training_is_refused_before_it_begins(model, data, tmp_path) -> None:
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-@pytest.mark.parametrize("optimizer", ["dhspg", "progressive"])
+@pytest.mark.parametrize("optimizer", ["dhspg", "progressive", "hesso", "proximal"])
 @pytest.mark.parametrize(
     "asked", [{"macs": 0.4}, {"params": 0.5, "macs": 0.6, "scope": "dimension"}, {"bytes": 0.8}]
 )

@@ -14,7 +14,7 @@ from onnx_oto.optim import DIRECTIONS, OPTIMIZERS
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.train import train
 from onnx_oto.runtime.comparing import compare
-from onnx_oto.training import Skipped, Stepped
+from onnx_oto.training import Skipped, Stepped, loop
 from tests.optim.progressive import ProgressiveOptions, Sign
 
 SHORT = {"epochs": 30, "batch": 16}
@@ -85,6 +85,46 @@ def test_a_new_optimizer_and_a_new_direction_train_by_one_entry_each(model, data
     assert stored["lr"] == Sign.rate
     assert stored["weight_decay"] == 0.1
     assert stored["optimizer_options"] == {"stages": 3, "memory": 0.8}
+
+
+@pytest.mark.parametrize("optimizer", [name for name, kind in OPTIMIZERS.items() if kind.prunes])
+def test_every_optimizer_meets_its_target_with_accumulation_and_a_skipped_step(
+    net, data, tmp_path, optimizer, monkeypatch
+):
+    """90 steps of two batches, of which the third finds a gradient that is not finite."""
+
+    class Faulty(loop.Guard):
+        calls = 0
+
+        def fault(self, loss):
+            Faulty.calls += 1
+            return "a fault for this test" if Faulty.calls == 3 else super().fault(loss)
+
+    monkeypatch.setattr(loop, "Guard", Faulty)
+    watch = Watch()
+    options = TrainOptions(
+        optimizer=optimizer, sparsity=0.4, accumulate=2, skip_bad_steps=3, lr=0.05, shards=1, **SHORT
+    )
+    result = train(net, data, tmp_path / "run", options, observer=watch)
+    assert sum(isinstance(event, Skipped) for event in watch.events) == 1
+    steps = [event for event in watch.events if isinstance(event, Stepped)]
+    assert len(steps) == 89
+    assert steps[-1].phase == "done"
+    assert steps[-1].zeroed == steps[-1].target == result.gain.summary.removed == 7
+    assert result.gain.scores[0].value == result.gain.scores[1].value
+
+
+@pytest.mark.parametrize("optimizer", ["hspg", "proximal"])
+def test_a_penalty_on_all_groups_leaves_what_is_frozen_alone(net, data, tmp_path, optimizer):
+    before = weights(net)
+    options = TrainOptions(optimizer=optimizer, sparsity=0.5, freeze=("conv", "norm"), lr=0.05, **SHORT)
+    train(net, data, tmp_path / "run", options)
+    after = weights(tmp_path / "run" / "trained.onnx")
+    stays = after["w0"].any(axis=(1, 2, 3))
+    assert 0 < stays.sum() < 10
+    for name in ("w0", "b0", "scale", "shift"):
+        np.testing.assert_array_equal(after[name][stays], before[name][stays])
+        assert not after[name][~stays].any()
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)

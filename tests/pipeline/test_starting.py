@@ -154,6 +154,13 @@ def test_what_is_given_stays_and_the_rest_follows_the_state():
     assert (asked.from_, asked.lr) == ("scratch", 0.1)
     every = TrainOptions(lr=1, warm_up=0, schedule="step", optimizer="dense")
     assert set_by_start(every, every.resolved("trained")) == "all that depends on it was given"
+    for optimizer, how in (
+        ("hesso", "groups are chosen after 5% of the steps and shrink over 35%"),
+        ("magnitude", "groups are chosen after 50% of the steps and go at once"),
+        ("one-shot", "warm-up 5%"),
+    ):
+        cut = TrainOptions(optimizer=optimizer)
+        assert set_by_start(cut, cut.resolved("scratch")).endswith(how)
 
 
 @pytest.mark.parametrize("direction", ["sgd", "adam", "adamw"])

@@ -110,7 +110,11 @@ def test_blocks_of_a_flat_buffer_are_the_slices_that_are_zeroed() -> None:
     flat = np.concatenate([w.reshape(-1) for w in weights.values()]).astype(np.float64)
     slices = {name: (int(offsets[name]), weight.shape) for name, weight in weights.items()}
     entries, lanes = zig_blocks(analysis, slices)
-    for offset, outer, size, inner, zigs in entries:
+    scales = [entry[0] for entry in entries if entry[5]]
+    read = [node.inputs[1] for node in analysis.graph.nodes if node.op == "BatchNormalization"]
+    assert scales == [slices[name][0] for name in read]
+    assert len(scales) == 1
+    for offset, outer, size, inner, zigs, _ in entries:
         view = flat[offset : offset + outer * size * inner].reshape(outer, size, inner)
         view[:, (zigs >= 0) & drop[lanes[zigs]]] = 0
     np.testing.assert_array_equal(flat, np.concatenate([w.reshape(-1) for w in zeroed.values()]))

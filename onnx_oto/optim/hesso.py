@@ -1,0 +1,158 @@
+"""HESSO: groups go in periods, are chosen anew for each by their scores, and are scaled to zero within it.
+
+Source: Chen et al., 2024 (arXiv 2409.09085), algorithm 1, and the optimizer that Microsoft released with it (MIT
+licence). With P periods, at the beginning of period p = 1..P the groups of lowest score are chosen until p/P of all
+that is to go goes or has gone. In step t = 0..T-1 of a period of T steps
+
+    x <- (T-t-1)/(T-t) (x - a v)   for groups chosen in it,    x <- x - a v   for all others,
+
+so that they are exactly zero at its end, whatever the gradients are; there is nothing to tune.
+
+What is not as published: scores are averaged over the second half of the time since the last choice, not taken from one
+mini-batch; `select` is asked, so that every number of groups that goes is one that the model allows; the periods begin
+at the partition step of the plan and end at its deadline, the last step of each included. The corrective cycles of
+HESSO-CRIC are not here.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_oto.optim.base import Optimizer, State, Task, part, prefixed
+from onnx_oto.optim.directions import Stepper
+from onnx_oto.optim.leaving import Leaving
+from onnx_oto.optim.plan import (
+    OBSERVE,
+    PLAN_OBSERVE,
+    PLAN_SHRINK,
+    ROUNDS,
+    Plan,
+    require_rounds,
+    require_shares,
+)
+from onnx_oto.optim.saliency import SALIENCIES, SALIENCY, Average, require_saliency
+from onnx_oto.optim.stated import option
+
+Array = npt.NDArray[Any]
+
+PERIODS = 10
+SHARE = 0.35
+"""Share of the steps of all periods: as long as `dhspg` takes to the deadline."""
+
+
+class Hesso:
+    """The optimizer; see the module. Parameters outside all groups, and groups not chosen, take plain steps.
+
+    plan: the partition step and the deadline; what is between is cut into periods, each of at least one step.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        plan: Plan,
+        *,
+        periods: int = PERIODS,
+        saliency: str = "mixed",
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        self._stepper = Stepper(task.direction, task.size, dtype=dtype, decayed=task.decayed)
+        self._groups = task.groups
+        self._leaving = Leaving(task.groups, task.select, self._stepper, preset=task.preset, still=task.still)
+        self._plan = plan
+        self._starts = plan.rounds(periods, plan.deadline)
+        self._saliency = Average(SALIENCIES[saliency], task.groups)
+        self._target: int | None = None
+
+    @property
+    def phase(self) -> str:
+        """What the next step will do: "observe", "shrink" or "done"."""
+        phase = self._plan.phase(self._stepper.taken)
+        return "shrink" if phase == "finish" else phase
+
+    @property
+    def zeroed(self) -> int:
+        """How many groups are exactly zero for good."""
+        return self._leaving.zeroed
+
+    @property
+    def target(self) -> int | None:
+        """How many groups will be zero after the last period, as far as is known; None before the first."""
+        return self._target
+
+    def step(self, params: Array, grads: Array, lr: float) -> None:
+        """See `Optimizer.step`."""
+        step, leaving = self._stepper.taken, self._leaving
+        if self._is_scored(step):
+            self._saliency.add(params, grads)
+        if step in self._starts:
+            self._choose(self._starts.index(step) + 1)
+        leaving.hold(params, grads)
+        self._stepper.plain(params, grads, lr)
+        alive = leaving.alive
+        if not alive.any():
+            return
+        following = bisect_right(self._starts, step)
+        end = self._starts[following] if following < len(self._starts) else self._plan.deadline
+        if step + 1 == end:
+            leaving.kill(alive, params)
+        else:
+            leaving.index.scale(params, np.where(alive, (end - step - 1) / (end - step), 1.0))
+
+    def state(self) -> State:
+        """See `Optimizer.state`."""
+        target = {} if self._target is None else {"target": np.array(self._target)}
+        return {
+            **prefixed("direction", self._stepper.state()),
+            **prefixed("saliency", self._saliency.state()),
+            **prefixed("groups", {**self._leaving.state(), **target}),
+        }
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """See `Optimizer.restore`."""
+        own = part(state, "groups")
+        self._leaving.restore(own)
+        self._stepper.restore(part(state, "direction"))
+        self._saliency.restore(part(state, "saliency"))
+        self._target = int(own["target"]) if "target" in own else None
+
+    def _choose(self, period: int) -> None:
+        """Choose what goes in a period, counted from 1, by what was scored; scoring begins anew."""
+        scores = self._saliency.scores()
+        self._leaving.choose(scores, period / len(self._starts))
+        self._target = int(np.count_nonzero(self._leaving.ask(scores)))
+        self._saliency.begin()
+
+    def _is_scored(self, step: int) -> bool:
+        """Return whether a step is in the second half of the time from one choice to the next, or at its end."""
+        number = bisect_left(self._starts, step)
+        if number == len(self._starts):
+            return False
+        return step >= ((self._starts[number - 1] if number else 0) + self._starts[number]) // 2
+
+
+@dataclass(frozen=True)
+class HessoOptions:
+    """What the user may set; see `OptimizerOptions`."""
+
+    prunes: ClassVar[bool] = True
+
+    saliency: str = option("mixed", SALIENCY, choices=tuple(SALIENCIES))
+    rounds: int = option(PERIODS, ROUNDS)
+    plan_observe: float = option(OBSERVE, PLAN_OBSERVE)
+    plan_shrink: float = option(SHARE, PLAN_SHRINK)
+
+    def __post_init__(self) -> None:
+        require_saliency(self.saliency)
+        require_rounds(self.rounds)
+        require_shares(self.plan_observe, self.plan_shrink, 0.0)
+
+    def build(self, task: Task) -> Optimizer:
+        """See `OptimizerOptions.build`."""
+        plan = Plan.of(task.steps, observe=self.plan_observe, shrink=self.plan_shrink, finish=0.0)
+        return Hesso(task, plan, periods=self.rounds, saliency=self.saliency)
