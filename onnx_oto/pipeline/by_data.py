@@ -13,7 +13,7 @@ from onnx_oto.lanes.layout import FloatArray
 from onnx_oto.pipeline.judging import DataJudge, Judgement, judge_on, useless
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.options import ACTIVATIONS, PruneOptions
-from onnx_oto.pipeline.refitting import Seen, full_without, lane_losses, look, with_values
+from onnx_oto.pipeline.refitting import Seen, fitted, full_without, lane_losses, look, with_values
 from onnx_oto.zigs import Choice, score
 
 Say = Callable[[str], None]
@@ -102,7 +102,7 @@ class ByData:
         if self.options.skip_refit or not choice.dropped:
             return opened, Judgements(original, cut)
         begin = time.perf_counter()
-        found = self._seen.refit(choice.drop)
+        found = fitted(self._seen, choice.drop, limits=self.options.limits, say=self.say)
         layers, left = len(found.left), sum(found.left.values()) / max(len(found.left), 1)
         judged = judge.of_model(full_without(analysis, found.values, choice.drop))
         self._told("refitted", judged, f", {layers} layers in {time.perf_counter() - begin:.0f} s")

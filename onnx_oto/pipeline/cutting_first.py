@@ -22,7 +22,7 @@ from onnx_oto.pipeline.budgeting import plan, within
 from onnx_oto.pipeline.folder import START, RunFolder
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.preparing import Cut, Ready, Say
-from onnx_oto.pipeline.refitting import full_without, lane_losses, look, share_read
+from onnx_oto.pipeline.refitting import fitted, full_without, lane_losses, look, share_read
 from onnx_oto.zigs import Choice, analyse, choose
 from onnx_oto.zigs.budgets import Budget
 
@@ -119,4 +119,4 @@ def _found(ready: Ready, options: TrainOptions, say: Say) -> Cut:
     kept = within(opened, ready.goal.budgets, choosing)
     for sentence in plan(opened, kept.choice, kept.budgets, ready.goal.rounding).sentences():
         say(sentence)
-    return Cut(kept.choice.drop, seen.refit(kept.choice.drop).values)
+    return Cut(kept.choice.drop, fitted(seen, kept.choice.drop, limits=options.limits, say=say).values)

@@ -86,7 +86,7 @@ def norms_for(
             f"'{name}' uses opset {opset}, batch-norm put-back needs {FIRST_OPSET}: convert it with "
             "onnx.version_converter, or leave --batch-norm out"
         )
-    layers, left = _bare(opened, trained, outputs)
+    layers, left = bare_layers(opened, trained, outputs)
     others = _listed(left)
     if not layers:
         raise UnsupportedError(
@@ -101,15 +101,19 @@ def norms_for(
 
 def told_bare(opened: Opened, trained: Collection[str], outputs: Sequence[str]) -> tuple[str, ...]:
     """Return a sentence for whoever brings a trained model without norms, none if none can be put back."""
-    if opset_of(opened.model) < FIRST_OPSET or not (count := len(_bare(opened, trained, outputs)[0])):
+    if opset_of(opened.model) < FIRST_OPSET or not (count := len(bare_layers(opened, trained, outputs)[0])):
         return ()
     what = "1 layer has a bias and no norm" if count == 1 else f"{count} layers have a bias and no norm"
     return (f"{what}: if an exporter folded norms away, --batch-norm put-back trains with them",)
 
 
-def _bare(
+def bare_layers(
     opened: Opened, trained: Collection[str], outputs: Sequence[str]
 ) -> tuple[tuple[Layer, ...], Counter[str]]:
+    """Return the layers that have a bias and no norm, and how many others there are by why they are left as they are.
+
+    trained: initializers that may change. outputs: tensors that have to need them.
+    """
     graph = opened.analysis.graph
     needed = _needed(graph, outputs)
     known = [each for each in trained if each in graph.initializers and each in needed]

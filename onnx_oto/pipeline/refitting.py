@@ -10,8 +10,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,13 @@ from onnx_oto import data
 from onnx_oto.lanes.layout import FloatArray, IntArray
 from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.model.graph.node import opset_of
+from onnx_oto.model.graph.tensors import FLOATS
 from onnx_oto.model.normal.serving import Serving
 from onnx_oto.pipeline.aim import giving
 from onnx_oto.pipeline.finishing import as_declared, batch_size, predictor, served_lean, with_weights
+from onnx_oto.pipeline.norms import bare_layers
 from onnx_oto.pipeline.opening import Opened
+from onnx_oto.pipeline.recalibrating import recalibrated
 from onnx_oto.refit import Moments, Reader, Refitted, gathered, losses, readers, refitted
 from onnx_oto.refit.moments import parts
 from onnx_oto.refit.taps import FIRST_OPSET
@@ -57,13 +61,19 @@ _RUIN = 1e6
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What data showed of a model. outputs: whose change is what losses are measured by."""
+    """What data showed of a model. outputs: whose change is what losses are measured by.
+
+    samples: what it was shown, in batches of `batch`; examples: others, that nothing is fitted to. changed: see `look`.
+    """
 
     opened: Opened
     serving: Serving
     outputs: tuple[str, ...]
     moments: tuple[Moments, ...]
     examples: tuple[Arrays, ...]
+    samples: data.Source
+    batch: int
+    changed: frozenset[str] | None = None
 
     def constants(self) -> dict[str, Array]:
         """Return the values of weights and biases of readers, float32 or, in a model of such, float64."""
@@ -146,7 +156,8 @@ def look(
         f"{_told(opened, found)} were watched on {len(drawn):,} samples ({time.perf_counter() - begin:.0f} s)"
     )
     examples = tuple(batch.inputs for batch in data.in_order(data.Chosen(source, np.sort(tried)), size))
-    return Seen(opened, serving, tuple(outputs), tuple(moments), examples)
+    allowed = None if changed is None else frozenset(changed)
+    return Seen(opened, serving, tuple(outputs), tuple(moments), examples, drawn, size, allowed)
 
 
 def _told(opened: Opened, found: Sequence[Reader]) -> str:
@@ -237,6 +248,51 @@ def lane_losses(seen: Seen, *, seed: int, limits: Limits, say: Say) -> FloatArra
     return found
 
 
+def fitted(seen: Seen, drop: BoolArray, *, limits: Limits, say: Say) -> Refitted:
+    """Return what layers become where groups go: fitted anew, and brought back to how their outputs varied.
+
+    The latter where it brings the outputs of examples nearer to what they were. Raises LimitError and CrashedError.
+    """
+    begin = time.perf_counter()
+    found = seen.refit(drop)
+    opened = seen.opened
+    if not found.values or not _can_be_recalibrated(seen):
+        return found
+    names = opened.analysis.counted_parameters if seen.changed is None else seen.changed
+    with limited(limits):
+        trial = _Trial(seen)
+        plain = full_without(opened.analysis, found.values, drop)
+        more = recalibrated(
+            opened.model,
+            plain,
+            bare_layers(opened, sorted(names), seen.outputs)[0],
+            seen.serving,
+            lambda: islice(_inputs(seen), max(len(seen.samples) // seen.batch, 1)),
+            seen.changed,
+        )
+        values = {**found.values, **more}
+        pair = [trial.change_of(each) for each in (plain, full_without(opened.analysis, values, drop))]
+    before, after = pair
+    if before is None or after is None or not after < before:
+        return found
+    say(
+        f"means and variances of {len(more)} parameters brought back: squared change of the outputs {after:.4g}, "
+        f"without {before:.4g} ({time.perf_counter() - begin:.0f} s)"
+    )
+    return Refitted(values, found.left)
+
+
+def _can_be_recalibrated(seen: Seen) -> bool:
+    """Say whether layers give enough to tell means and variances of: float32, and more than a batch of one sample."""
+    kinds = {tensor.data_type for tensor in seen.opened.model.graph.initializer if tensor.data_type in FLOATS}
+    is_full = not batch_size(seen.serving.served(seen.opened.model)) or len(seen.samples) >= seen.batch
+    return kinds == {onnx.TensorProto.FLOAT} and min(seen.batch, len(seen.samples)) > 1 and is_full
+
+
+def _inputs(seen: Seen) -> Iterable[Arrays]:
+    return (batch.inputs for batch in data.in_order(seen.samples, seen.batch))
+
+
 def _fill_unread(found: FloatArray, seen: Seen, seed: int) -> None:
     """Give lanes that no reader was seen to read a loss by magnitude, in place; as large as the others' in the mean."""
     analysis = seen.opened.analysis
@@ -300,7 +356,11 @@ class _Trial:
         seen = self._seen
         drop = np.zeros(seen.opened.analysis.lanes.count, bool)
         drop[gone] = True
-        run = predictor(self._lean(full_without(seen.opened.analysis, seen.refit(drop).values, drop)))
+        return self.change_of(full_without(seen.opened.analysis, seen.refit(drop).values, drop))
+
+    def change_of(self, model: onnx.ModelProto) -> float | None:
+        """Return the same for a model."""
+        run = predictor(self._lean(model))
         off = [0.0] * len(self._spread)
         for feed, expected in zip(self._feeds, self._expected, strict=True):
             for at, (new, old) in enumerate(zip(run(feed), expected, strict=True)):

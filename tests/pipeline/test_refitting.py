@@ -353,7 +353,7 @@ def test_weights_outside_the_file(prune: Prune, tmp_path: Path) -> None:
     assert result.judged.refitted.change < 1e-3
     found = json.loads((tmp_path / "kept.json").read_text())
     assert len(found["parameters"]["w0"]["axes"]["0"]) == kept(tmp_path / "c.onnx")[0]
-    assert {"b1", "w1"} <= set(found["refitted"]) <= {"b1", "w1", "w2"}
+    assert {"b1", "w1"} <= set(found["refitted"]) <= {"b0", "b1", "w0", "w1", "w2"}
 
 
 # --- kinds of models --------------------------------------------------------------------------------------------------
