@@ -31,6 +31,8 @@ def main() -> int:
     end = given.index("--") if "--" in given else len(given)
     parser, further = _parser(), given[end + 1 :]
     asked = parser.parse_args(given[:end])
+    if unknown := [name for name in asked.networks if name not in NETWORKS]:
+        parser.error(f"there is no network '{unknown[0]}': they are {', '.join(NETWORKS)}")
     if asked.model is not None:
         return _write(parser, asked)
     if asked.networks and asked.data is None:

@@ -1,8 +1,8 @@
 """CARN and CARN-M (Ahn et al. 2018, arXiv 1803.08664), for one scale, of images of any size in [0, 1].
 
 Pixels are made of channels in the end (sub-pixel convolution). CARN-M has convolutions in 4 groups, and one residual
-block for the three of a cascading block. The mean colour that is taken away first and added at the end stays as it is in
-training: `--freeze add_mean`.
+block for the three of a cascading block. The mean colour that is taken away first and added at the end stays as it is
+in training: `--freeze add_mean`.
 """
 
 from __future__ import annotations

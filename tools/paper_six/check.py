@@ -61,7 +61,7 @@ def compared(case: str, torch: str, folder: Path) -> dict[str, object]:
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     rng = np.random.default_rng(0)
     for key, value in arrays.items():  # so that a mistake in any of them shows
-        if value.ndim == 1 and value.dtype == np.float32 or key.endswith("layer_scale"):
+        if (value.ndim == 1 and value.dtype == np.float32) or key.endswith("layer_scale"):
             arrays[key] = rng.uniform(0.5, 1.5, value.shape).astype(np.float32)
     first = {tensor.name: float(numpy_helper.to_array(tensor).std()) for tensor in model.graph.initializer}
     for tensor in model.graph.initializer:

@@ -273,7 +273,7 @@ def sunet(large: bool, channels: int) -> nn.Module:
         if stage < 4:
             layers.append((f"avgpool{stage}", nn.AvgPool2d(2)))
             size //= 2
-    layers += ready("2", 1024) + [("mean", nn.AdaptiveAvgPool2d(1)), ("flat", nn.Flatten())]
+    layers += [*ready("2", 1024), ("mean", nn.AdaptiveAvgPool2d(1)), ("flat", nn.Flatten())]
     module = nn.Module()
     module.features, module.linear = named(layers), nn.Linear(1024, 1000 if large else 10)
     for part in module.modules():

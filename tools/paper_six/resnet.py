@@ -2,8 +2,8 @@
 
 For small images ResNet-18 and ResNet-50 have a first layer of 3x3 at full size and no pooling behind it, as in OTO's
 own experiments, and begin as PyTorch's layers do; for large ones they are torchvision's, with weights by fan-out.
-ResNet-20 and ResNet-56 have 16, 32 and 64 channels, and shortcuts without parameters where the size changes: every second
-pixel, new channels filled with zeros ("option A").
+ResNet-20 and ResNet-56 have 16, 32 and 64 channels, and shortcuts without parameters where the size changes: every
+second pixel, new channels filled with zeros ("option A").
 """
 
 from __future__ import annotations

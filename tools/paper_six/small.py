@@ -49,25 +49,21 @@ class Small:
         return {key: value for key, value in whole.items() if value is not None}
 
 
-GREY, COLOUR = Form(1, 28, 10, 0.25), Form(3, 32, 10, 0.25)
+GREY, COLOUR = Form(1, 28, 10, 0.25), Form(3, 32, 10, 0.25, 2)
 PATCHES: Settings = {
-    "batch": 16,
+    "batch": 4,
     "patch": 48,
     "patches-per-image": 4,
     "lr": 1e-3,
-    "epochs": 7,
+    "epochs": 20,
     "metric": ["psnr"],
 }
 SMALL: dict[str, Small] = {
     "vgg16": Small("vgg16-cifar10", FASHION, GREY, {"epochs": 2, "crop": 2, **FASHION_PIXELS}, 0.935),
     "vgg16_bn": Small("vgg16_bn-fashion_mnist", FASHION, GREY, {"epochs": 2}, 0.935),
-    "resnet18": Small(
-        "resnet18-cifar10", CIFAR, Form(3, 32, 10, 0.25, 2), {"epochs": 6, **CIFAR_PIXELS}, 0.930
-    ),
+    "resnet18": Small("resnet18-cifar10", CIFAR, COLOUR, {"epochs": 10, **CIFAR_PIXELS}, 0.930),
     "resnet20": Small("resnet20-fashion_mnist", FASHION, Form(1, 28, 10, 0.5), {"epochs": 3}, 0.937),
-    "resnet50": Small(
-        "resnet50-cifar10", CIFAR, Form(3, 32, 10, 0.25, 2), {"epochs": 3, **CIFAR_PIXELS}, 0.936
-    ),
+    "resnet50": Small("resnet50-cifar10", CIFAR, COLOUR, {"epochs": 10, **CIFAR_PIXELS}, 0.936),
     "resnet56": Small("resnet56-cifar10", CIFAR, Form(3, 32, 10, 0.5, 2), {"epochs": 10}, 0.930),
     "carn": Small("carn-div2k", PAIRS, Form(3, 0, 0, 0.25), PATCHES),
     "carn_m": Small("carn_m-div2k", PAIRS, Form(3, 0, 0, 0.25), PATCHES),
@@ -89,9 +85,7 @@ SMALL: dict[str, Small] = {
             **FASHION_PIXELS,
         },
     ),
-    "densenet121": Small(
-        "densenet121-cifar100", CIFAR, Form(3, 32, 10, 0.25, 2), {"epochs": 10, **CIFAR_PIXELS}, 0.950
-    ),
+    "densenet121": Small("densenet121-cifar100", CIFAR, COLOUR, {"epochs": 10, **CIFAR_PIXELS}, 0.950),
     "stacked_unets": Small("stacked_unets-fashion_mnist", FASHION, GREY, {"epochs": 2}),
 }
 """known: OTOv2's baselines and He et al. on CIFAR-10, kuangliu's for DenseNet-121, the benchmark of Fashion-MNIST's own
