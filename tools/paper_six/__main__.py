@@ -8,7 +8,8 @@
 The first trains by samples/resnet18-cifar10.toml, which takes days without a GPU; the data are what `onnx-oto train`
 reads. The second trains reduced networks on Fashion-MNIST, CIFAR-10 or pairs of images, unpacked from files in FOLDER.
 Every run that is done is a line in results.jsonl and is not done again; one that was left goes on. The third prints the
-table. The last only writes the model. Options of `onnx-oto train` may follow behind `--`.
+table. The last only writes the model. Options of `onnx-oto train` may follow behind `--`; they make no
+other run of one that is done.
 """
 
 from __future__ import annotations
