@@ -41,13 +41,15 @@ def main() -> int:
     left = []
     for network in asked.networks:
         try:
-            for run in _runs(parser, asked, network):
-                do(run, asked.folder, further, asked.minutes)
-        except Left as stopped:
-            left.append(str(stopped))
+            runs = _runs(parser, asked, network)
         except FileNotFoundError as missing:
             print(f"Error: {missing}", file=sys.stderr)
             return 8
+        for run in runs:
+            try:
+                do(run, asked.folder, further, asked.minutes)
+            except Left as stopped:
+                left.append(str(stopped))
     found = rows(asked.folder / LINES)
     print(table(found) if found else f"no run is done in '{asked.folder}'")
     print(*left, sep="\n", file=sys.stderr, end="\n" if left else "")

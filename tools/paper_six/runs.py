@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ Row = dict[str, Any]
 LINES = "results.jsonl"
 GRACE = 120
 """Seconds that a run has to leave a checkpoint when its time is over."""
+INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -145,12 +145,22 @@ def _train(run: Run, folder: Path, place: Path, extra: Sequence[str], minutes: f
     try:
         process.wait(None if minutes is None else 60 * minutes)
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-        process.wait(GRACE)
+        _stop(process)
         if not (place / "result.json").exists():
             raise Left(f"{run.name}: left after {minutes:g} minutes, the same command goes on") from None
+        return
     except KeyboardInterrupt:
-        process.wait(GRACE)
-        raise
+        process.wait()  # it got the signal too
+        raise SystemExit(INTERRUPTED) from None
     if process.returncode:
         raise SystemExit(process.returncode)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Have a run leave a checkpoint; one that does not in time has that of before."""
+    process.terminate()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -69,6 +69,10 @@ def test_one_command_trains_both_ways_once_and_shows_them(
     np.savez(tmp_path / "fashion_mnist.npz", **arrays)
     place = str(tmp_path / "runs")
     asked = ["resnet20", *how, "--data", str(tmp_path / data), "--folder", place, "--epochs", "2"]
+    left = command(*asked, "--minutes", "0.0001")
+    assert left.returncode == 0
+    assert left.stderr.splitlines()[-1].endswith("left after 0.0001 minutes, the same command goes on")
+    assert rows(tmp_path / "runs" / LINES) == []
     first = command(*asked, "--", "--shards", "1", "--skip-latency", "--batch", "32")
     assert first.returncode == 0, first.stderr
     found = rows(tmp_path / "runs" / LINES)
