@@ -12,7 +12,7 @@ LARGE = 64
 class Form:
     """channels, size: of square images (size 0: any); width: share of the published widths; stride: of the first layer.
 
-    stride is for small images only, to save time in reduced runs: published networks read them at full size.
+    stride is for small images and networks that have such a layer at full size, to save time in reduced runs.
     """
 
     channels: int = 3
