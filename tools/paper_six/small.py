@@ -1,8 +1,8 @@
 """Reduced runs (`--small`): what they are made of, sizes that learn something in minutes on two cores.
 
-Widths are a quarter or more of the published ones, depths are the published ones; the first layer of networks for CIFAR,
-and of SUNet, halves the image to save time. Rates fall by a cosine, half of the groups go, and samples are not mixed:
-such runs are too short for it.
+Widths are a quarter or more of the published ones, depths are the published ones; the first layer of networks for
+CIFAR, and of SUNet, halves the image to save time. Rates fall by a cosine, half of the groups go, and samples are not
+mixed: such runs are too short for it.
 """
 
 from __future__ import annotations
