@@ -283,7 +283,7 @@ def _settled_by_start(
 ) -> tuple[TrainOptions, Record]:
     """Return the options with all that depends on how the model comes, and the record of them; it is said."""
     start = ready.start
-    if options.optimizer == AUTO and options.prunes and not is_worth_it(ready):
+    if options.optimizer == AUTO and options.prunes and (options.share == 0 or not is_worth_it(ready)):
         options = replace(options, optimizer=SCRATCH_OPTIMIZER)
     resolved = options.resolved(None if start is None else start.start, normed=ready.normed)
     if start is not None:
