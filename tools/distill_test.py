@@ -60,13 +60,13 @@ def test_an_arm_that_is_done_is_not_done_again(
     for more in ([], [], ["--epochs", "7"]):
         monkeypatch.setattr(sys, "argv", [*line, *more])
         distill_trained.main()
-    assert done == [(0, "train"), (0, "one-shot"), (1, "train"), (1, "one-shot")] * 2
+    assert done == [(seed, arm) for seed in (0, 1) for arm in ("refit", "dhspg", "one-shot")] * 2
     printed = capsys.readouterr().out
-    assert "| train | 2 | 70.0% |  | 0.6000 +- 0.1000 | 0.9000 +- 0.0000 |" in printed
+    assert "| refit | 2 | 70.0% |  | 0.6000 +- 0.1000 | 0.9000 +- 0.0000 |" in printed
     assert "| one-shot | seeds [0, 1] took too long |" in printed
-    assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == 8
+    assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == 12
     with np.load(tmp_path / "out" / "images-0.npz") as images:
-        assert set(images) == {"x_train", "x_test"}, "no labels"
+        assert set(images) == {"x_train", "x_val", "x_test"}, "no labels"
 
 
 def test_distances_of_outputs_and_of_what_lies_inside(tmp_path: Path) -> None:

@@ -91,8 +91,8 @@ def stop_at(module, name, number):
     setattr(where, name, stopping)
 """
 PLACES = {
-    "cutting": ("onnx_oto.pipeline.prune", "cut_out"),
-    "verifying": ("onnx_oto.pipeline.prune", "compare"),
+    "cutting": ("onnx_oto.pipeline.proving", "cut_out"),
+    "verifying": ("onnx_oto.pipeline.proving", "compare"),
     "writing": ("onnx_oto.pipeline.finishing", "save"),
     "measuring": ("onnx_oto.pipeline.finishing", "measure"),
     "renaming": ("os", "fsync"),

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_oto.model import normalise
-from onnx_oto.pipeline.prune import cut_and_verify
+from onnx_oto.pipeline.proving import cut_and_verify
 from onnx_oto.runtime.comparing import compare
 from onnx_oto.runtime.comparing.upcast import upcast, uses_bfloat16
 from onnx_oto.zigs import analyse, choose, score
