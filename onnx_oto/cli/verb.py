@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +22,7 @@ from onnx_oto.settings.declare import About
 from onnx_oto.settings.files import read_settings
 from onnx_oto.settings.kinds import PATH, Kind, kind_of
 from onnx_oto.settings.topics import GENERAL, TOPICS
+from onnx_oto.signals import POSTPONED
 
 HELP = ["-h", "--help"]
 CONFIG = Setting(
@@ -129,6 +131,8 @@ def verb(name: str, settings: type[Settings], *places: Place) -> Callable[[Calla
             given = _given(click.get_current_context(), values)
             _require_apart(config, given.values())
             paths = {place.name: given.pop(place.name, place.default) for place in places}
+            with POSTPONED:  # what a signal raises while its native part begins crashes it
+                importlib.import_module("onnx")
             function(settings(**gathered(fields, given)), as_json=as_json, **paths)
 
         return Verb(name, run, inspect.cleandoc(function.__doc__ or ""), parameters)

@@ -12,6 +12,7 @@ from onnx_oto.errors import UsageError
 from onnx_oto.settings.declare import About, about
 from onnx_oto.settings.kinds import Kind, kind_of
 from onnx_oto.settings.topics import GENERAL
+from onnx_oto.signals import POSTPONED
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,10 @@ class Setting:
     @property
     def choices(self) -> tuple[str, ...]:
         """The names to choose from, () when it is no choice."""
-        return self.kind.choices or tuple(self.about.choices() if self.about.choices else ())
+        if self.kind.choices or not self.about.choices:
+            return self.kind.choices
+        with POSTPONED:  # registries load onnx, see `cli.verb`
+            return tuple(self.about.choices())
 
     @property
     def metavar(self) -> str:

@@ -114,6 +114,34 @@ def test_a_signal_after_training(model, data, tmp_path, place, number):
     assert not (tmp_path / "run" / "result.json").exists()
 
 
+LOADING = """
+import importlib.machinery, os, pathlib, signal
+kind = importlib.machinery.ExtensionFileLoader
+before, sent = kind.create_module, []
+def create_module(self, spec):
+    if spec.name.startswith("onnx.") and not sent:
+        sent.append(spec.name)
+        os.kill(os.getpid(), signal.SIGINT)
+        module = before(self, spec)
+        pathlib.Path(PLACE).write_text(spec.name)
+        return module
+    return before(self, spec)
+kind.create_module = create_module
+"""
+
+
+@pytest.mark.parametrize(
+    "line", [("inspect", None), ("prune", None, "-o", "c.onnx", "--loss", "mse"), ("verify", None, None)]
+)
+def test_native_modules_are_loaded_to_their_end(model, tmp_path, line):
+    """A signal that comes while onnx's begins is heard behind it: raised inside, it would crash the process."""
+    place = tmp_path / "loaded"
+    process = start(*(part or model for part in line), code=f"PLACE = {str(place)!r}\n{LOADING}")
+    err = check(process, [signal.SIGINT])
+    assert process.returncode == CODES[signal.SIGINT], err
+    assert place.read_text().startswith("onnx.")
+
+
 def test_a_signal_before_training_leaves_the_earlier_run(model, data, tmp_path):
     run = tmp_path / "run"
     train = ["train", model, "--data", data, "--run", run, "--epochs", 1, "--batch", 16]
