@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -75,6 +76,12 @@ class Seen:
     batch: int
     changed: frozenset[str] | None = None
 
+    @cached_property
+    def trial(self) -> Trial:
+        """What tries models on the examples."""
+        return Trial(self)
+
+    @cached_property
     def constants(self) -> dict[str, Array]:
         """Return the values of weights and biases of readers, float32 or, in a model of such, float64."""
         found: dict[str, Array] = {}
@@ -87,7 +94,7 @@ class Seen:
 
         A reader whose new weights half precision cannot hold is left as it is.
         """
-        found = refitted(self.moments, drop, self.constants())
+        found = refitted(self.moments, drop, self.constants)
         tensors = self.opened.analysis.graph.initializers
         for reader in (each.reader for each in self.moments if each.reader.weight in found.values):
             if not all(_fits(tensors[name], found.values[name]) for name in reader.names):
@@ -225,14 +232,14 @@ def lane_losses(seen: Seen, *, seed: int, limits: Limits, say: Say) -> FloatArra
     """Return what it costs that a lane goes, as a share of the outputs' variance: float64 [lanes], they add up."""
     begin = time.perf_counter()
     analysis = seen.opened.analysis
-    constants = seen.constants()
+    constants = seen.constants
     found = np.zeros(analysis.lanes.count)
     for moments in seen.moments:
         weight = moments.reader.matrix(constants[moments.reader.weight])
         found += losses(moments, weight, analysis.lanes.count)
     _fill_unread(found, seen, seed)
     with limited(limits):
-        trial = _Trial(seen)
+        trial = seen.trial
         for dimension in analysis.prunable:
             lanes = dimension.lanes
             if lanes.size < 2:
@@ -260,7 +267,7 @@ def fitted(seen: Seen, drop: BoolArray, *, limits: Limits, say: Say) -> Refitted
         return found
     names = opened.analysis.counted_parameters if seen.changed is None else seen.changed
     with limited(limits):
-        trial = _Trial(seen)
+        trial = seen.trial
         plain = full_without(opened.analysis, found.values, drop)
         more = recalibrated(
             opened.model,
@@ -334,7 +341,7 @@ def _cheapest(found: FloatArray, lanes: IntArray) -> IntArray:
     return order[:count]
 
 
-class _Trial:
+class Trial:
     """The full model with some groups zero, refitted, beside what it says with all of them."""
 
     def __init__(self, seen: Seen) -> None:

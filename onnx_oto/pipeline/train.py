@@ -283,9 +283,10 @@ def _settled_by_start(
 ) -> tuple[TrainOptions, Record]:
     """Return the options with all that depends on how the model comes, and the record of them; it is said."""
     start = ready.start
-    if options.optimizer == AUTO and options.prunes and (options.share == 0 or not is_worth_it(ready)):
-        options = replace(options, optimizer=SCRATCH_OPTIMIZER)
-    resolved = options.resolved(None if start is None else start.start, normed=ready.normed)
+    came = None if start is None else start.start
+    resolved = options.resolved(came, normed=ready.normed)
+    if options.optimizer == AUTO and resolved.cuts_first and (options.share == 0 or not is_worth_it(ready)):
+        resolved = replace(options, optimizer=SCRATCH_OPTIMIZER).resolved(came, normed=ready.normed)
     if start is not None:
         say(f"{start.told()}; {set_by_start(options, resolved)}")
         if start.start == "scratch" and ready.aim.teacher == "self" and options.teacher is None:

@@ -213,15 +213,8 @@ def _lanes(analysis: Analysis, weight: str, axis: int) -> IntArray | None:
     labels = analysis.trace.labels_of(weight, axis)
     if labels is None or labels.size < FEW or analysis.trace.roles.get((weight, axis)) is Role.PRODUCER:
         return None
-    return _prunable(analysis, analysis.lanes.of_label[labels])
-
-
-def _prunable(analysis: Analysis, lanes: IntArray) -> IntArray:
-    can_go = np.zeros(analysis.lanes.count, bool)
-    for dimension in analysis.prunable:
-        can_go[dimension.lanes] = True
-    result: IntArray = np.where(can_go[lanes], lanes, -1)
-    return result
+    lanes = analysis.lanes.of_label[labels]
+    return np.where(analysis.can_go[lanes], lanes, -1)
 
 
 def _bias(analysis: Analysis, node: Node, size: int, *, alpha: float = 1.0, beta: float = 1.0) -> Bias | None:

@@ -137,14 +137,19 @@ class Analysis:
         return tuple(found.values())
 
     @cached_property
+    def can_go(self) -> BoolArray:
+        """Which lanes are in a prunable dimension: bool [lanes]."""
+        result = np.zeros(self.lanes.count, bool)
+        for dimension in self.prunable:
+            result[dimension.lanes] = True
+        return result
+
+    @cached_property
     def prunable_params(self) -> int:
         """Return how many parameter elements lie in at least one prunable lane."""
-        open_lanes = np.zeros(self.lanes.count, bool)
-        for dimension in self.prunable:
-            open_lanes[dimension.lanes] = True
         return sum(
             _elements(self.graph.initializers[p]) - kept
-            for p, kept in kept_elements(self, ~open_lanes).items()
+            for p, kept in kept_elements(self, ~self.can_go).items()
             if p not in self.statistics
         )
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import onnx
 
@@ -78,9 +77,7 @@ def zero_lanes(analysis: Analysis) -> BoolArray:
 
     All of them, whether they can go together or not: that is for `choose_zeros` to say.
     """
-    nonzero = np.ones(analysis.lanes.count, bool)
-    for dimension in analysis.prunable:
-        nonzero[dimension.lanes] = False
+    nonzero = ~analysis.can_go
     for piece, weight in loaded_slices(analysis):
         axes = tuple(i for i in range(weight.ndim) if i != piece.axis)
         nonzero[piece.lanes[(weight != 0).any(axes)]] = True
