@@ -184,16 +184,18 @@ def batch_size(model: onnx.ModelProto) -> int | None:
     return sizes.pop() or None if len(sizes) == 1 else None
 
 
+def declared(model: onnx.ModelProto) -> Callable[[Arrays], list[npt.NDArray[Any]]]:
+    """Return what runs a model on arrays, in the types that it declares."""
+    run = runner(model)
+    return lambda batch: run(as_declared(model, batch))
+
+
 def predictor(model: onnx.ModelProto) -> Predict:
     """Return a function from a batch of any size to the model's outputs, as a stock runtime computes them.
 
     A model with a fixed batch runs several times; the last samples are repeated to fill it.
     """
-    of_model, size = runner(model), batch_size(model)
-
-    def run(batch: Arrays) -> list[npt.NDArray[Any]]:
-        return of_model(as_declared(model, batch))
-
+    run, size = declared(model), batch_size(model)
     if size is None:
         return run
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -29,11 +29,10 @@ from onnx_oto.model.graph.tensors import to_array
 from onnx_oto.model.normal.serving import Serving
 from onnx_oto.model.normal.widen import HALVES, in_float32, uses
 from onnx_oto.model.view import Graph
-from onnx_oto.pipeline.finishing import batch_size, served_lean, with_weights
+from onnx_oto.pipeline.finishing import batch_size, declared, served_lean, with_weights
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.runtime.comparing import Feeding, Verdict, compare
 from onnx_oto.runtime.limits import UNLIMITED
-from onnx_oto.runtime.runner import runner
 
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -147,9 +146,8 @@ def calibrate(
     """
     model = measuring(serving.served(opened.master), norms.layers)
     size = batch_size(model) or min(BATCH, batch, len(source))
-    run, pooled = runner(model), Pooled()
-    for part in islice(data.batches(source, size, seed=seed, epoch=0), max(SAMPLES // size, 1)):
-        pooled.add(run(part.inputs))
+    drawn = islice(data.batches(source, size, seed=seed, epoch=0), max(SAMPLES // size, 1))
+    pooled = pooled_over(model, (part.inputs for part in drawn))
     tensors = {tensor.name: tensor for tensor in opened.master.graph.initializer}
     values = calibrated(
         norms.layers, {each.bias: to_array(tensors[each.bias]) for each in norms.layers}, pooled
@@ -163,6 +161,15 @@ def calibrate(
                 "batch-norm put-back needs: leave --batch-norm out, or look at the data"
             )
     return Norms(norms.layers, values)
+
+
+def pooled_over(model: onnx.ModelProto, batches: Iterable[Arrays]) -> Pooled:
+    """Return the means and variances that a model gives of batches, over all of them."""
+    run, pooled = declared(model), Pooled()
+    names = {value.name for value in model.graph.input}
+    for inputs in batches:
+        pooled.add(run({name: array for name, array in inputs.items() if name in names}))
+    return pooled
 
 
 def check_folded(

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnx_oto.gradients.put_back import Layer, Pooled, calibrated, folded, measuring, with_norms
+from onnx_oto.gradients.put_back import Layer, calibrated, folded, measuring, with_norms
 from onnx_oto.model.graph.tensors import to_array
 from onnx_oto.model.normal.serving import Serving
-from onnx_oto.pipeline.finishing import as_declared
+from onnx_oto.pipeline.norms import pooled_over
 from onnx_oto.refit.recalibration import (
     Statistics,
     given_on,
@@ -27,7 +27,6 @@ from onnx_oto.refit.recalibration import (
     watching,
     with_batch_statistics,
 )
-from onnx_oto.runtime.runner import runner
 
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -62,7 +61,7 @@ def recalibrated(
         norm.mean: Statistics(wanted[norm.mean], wanted[norm.variance]) for norm in norms if norm.mean in put
     }
     if own:
-        seen = _seen(watching(serving.served(original), own), batches)
+        seen = pooled_over(watching(serving.served(original), own), batches())
         before |= {norm.mean: Statistics(*pair) for norm, pair in zip(own, seen, strict=True)}
     values = {tensor.name: to_array(tensor).astype(np.float64) for tensor in model.graph.initializer}
     stated = {name for norm in own for name in (norm.mean, norm.variance)}  # a refit has moved means already
@@ -70,7 +69,7 @@ def recalibrated(
     giving = {norm.mean: given_on(norm, values.__getitem__, before[norm.mean]) for norm in norms}
     probe = with_batch_statistics(serving.served(model), norms, giving)
     found: dict[str, Array] = {}
-    for norm, pair in zip(norms, _seen(probe, batches), strict=True):
+    for norm, pair in zip(norms, pooled_over(probe, batches()), strict=True):
         now = moved(norm, values.__getitem__, before[norm.mean], Statistics(*pair), MOST_FACTOR)
         found |= {norm.mean: now.mean, norm.variance: now.variance}
     reached = [layer for layer in layers if layer.mean in found]
@@ -96,7 +95,7 @@ def _wanted(
         {tensor.name: to_array(tensor) for tensor in model.graph.initializer if tensor.name in _named(layers)}
         for model in (original, changed)
     )
-    pooled = _seen(measuring(serving.served(original), layers), batches)
+    pooled = pooled_over(measuring(serving.served(original), layers), batches())
     found = calibrated(layers, {layer.bias: before[layer.bias] for layer in layers}, pooled)
     for layer in layers:
         gone = ~_varies(after[layer.weight], layer) & (after[layer.bias] == 0)
@@ -116,12 +115,3 @@ def _varies(weight: Array, layer: Layer) -> npt.NDArray[np.bool_]:
         return np.asarray((weight != 0).any(others))
     parts = weight.reshape(layer.groups, -1, *weight.shape[1:])
     return np.asarray((parts != 0).any((1, *range(3, parts.ndim)))).reshape(-1)
-
-
-def _seen(model: onnx.ModelProto, batches: Batches) -> Pooled:
-    run, pooled = runner(model), Pooled()
-    names = {value.name for value in model.graph.input}
-    for inputs in batches():
-        fed = {name: array for name, array in inputs.items() if name in names}
-        pooled.add(run(as_declared(model, fed)))
-    return pooled

@@ -27,7 +27,7 @@ from onnx_oto.model.graph.node import opset_of
 from onnx_oto.model.graph.tensors import FLOATS
 from onnx_oto.model.normal.serving import Serving
 from onnx_oto.pipeline.aim import giving
-from onnx_oto.pipeline.finishing import as_declared, batch_size, predictor, served_lean, with_weights
+from onnx_oto.pipeline.finishing import batch_size, declared, predictor, served_lean, with_weights
 from onnx_oto.pipeline.norms import bare_layers
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.recalibrating import recalibrated
@@ -35,7 +35,6 @@ from onnx_oto.refit import Moments, Reader, Refitted, gathered, losses, readers,
 from onnx_oto.refit.moments import parts
 from onnx_oto.refit.taps import FIRST_OPSET
 from onnx_oto.runtime.limits import Limits, limited
-from onnx_oto.runtime.runner import runner
 from onnx_oto.zigs import Analysis, AnalysisOptions, analyse, score, zero_dropped
 
 Array = npt.NDArray[Any]
@@ -153,7 +152,7 @@ def look(
                 model,
                 part,
                 (batch.inputs for batch in data.in_order(drawn, size)),
-                _opened_as_declared,
+                declared,
                 samples=len(drawn),
                 batch=size,
                 seed=seed,
@@ -186,11 +185,6 @@ def _mixed(rows: IntArray, first: int, seed: int) -> IntArray:
     """Return the rows with the first batch drawn from all of them: sums are taken about its mean."""
     begin = np.sort(np.random.default_rng([seed, 1]).choice(rows, min(first, rows.size), replace=False))
     return np.concatenate([begin, np.setdiff1d(rows, begin)])
-
-
-def _opened_as_declared(model: onnx.ModelProto) -> Callable[[Arrays], Sequence[Array]]:
-    run = runner(model)
-    return lambda inputs: run(as_declared(model, inputs))
 
 
 def share_read(opened: Opened, changed: Collection[str]) -> float:
