@@ -7,6 +7,7 @@ plan.py        which step does what
 stated.py      options that directions and optimizers state themselves
 base.py        the Optimizer protocol, its task, and plain training
 leaving.py     which groups were chosen and which are zero for good
+sparsifier.py  what the optimizers that let groups go have in common
 half_space.py  the penalised trial step and its projection
 dhspg.py       DHSPG with an exact finish
 published.py   DHSPG by the rule of its package

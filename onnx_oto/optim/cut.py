@@ -12,7 +12,6 @@ the steps in front of the cut. Groups that are zero from the beginning (`Task.pr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -20,11 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.errors import UsageError
-from onnx_oto.optim.base import Optimizer, State, Task, part, prefixed
+from onnx_oto.optim.base import Optimizer, Task
 from onnx_oto.optim.directions import Stepper
 from onnx_oto.optim.leaving import Leaving
 from onnx_oto.optim.plan import PLAN_OBSERVE
 from onnx_oto.optim.saliency import SALIENCIES, SALIENCY, Average, require_saliency
+from onnx_oto.optim.sparsifier import Sparsifier
 from onnx_oto.optim.stated import option
 
 Array = npt.NDArray[Any]
@@ -35,7 +35,7 @@ SEEN = 0.1
 """Share of these whose scores count."""
 
 
-class Cut:
+class Cut(Sparsifier):
     """The optimizer; see the module. at: the step, counted from 0, that begins with the cut."""
 
     def __init__(
@@ -44,23 +44,13 @@ class Cut:
         self._stepper = Stepper(task.direction, task.size, dtype=dtype, decayed=task.decayed)
         self._leaving = Leaving(task.groups, task.select, self._stepper, preset=task.preset, still=task.still)
         self._at = at
-        self._saliency = Average(SALIENCIES[saliency], task.groups)
+        self._saliency: Average = Average(SALIENCIES[saliency], task.groups)
 
     @property
     def phase(self) -> str:
         """What the next step will do: "observe", "finish" (it begins with the cut) or "done"."""
         taken = self._stepper.taken
         return "observe" if taken < self._at else "finish" if taken == self._at else "done"
-
-    @property
-    def zeroed(self) -> int:
-        """How many groups are exactly zero for good."""
-        return self._leaving.zeroed
-
-    @property
-    def target(self) -> int | None:
-        """How many groups were chosen; None before the cut."""
-        return self._leaving.target
 
     def step(self, params: Array, grads: Array, lr: float) -> None:
         """See `Optimizer.step`."""
@@ -72,20 +62,6 @@ class Cut:
             leaving.kill(leaving.alive, params)
         leaving.hold(params, grads)
         self._stepper.plain(params, grads, lr)
-
-    def state(self) -> State:
-        """See `Optimizer.state`."""
-        return {
-            **prefixed("direction", self._stepper.state()),
-            **prefixed("saliency", self._saliency.state()),
-            **prefixed("groups", self._leaving.state()),
-        }
-
-    def restore(self, state: Mapping[str, Array]) -> None:
-        """See `Optimizer.restore`."""
-        self._leaving.restore(part(state, "groups"))
-        self._stepper.restore(part(state, "direction"))
-        self._saliency.restore(part(state, "saliency"))
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnx_oto.optim.base import Bools, Floats, Optimizer, Select, State, Task, part, prefixed
+from onnx_oto.optim.base import Bools, Floats, Optimizer, Select, State, Task
 from onnx_oto.optim.directions import Direction, Stepper
 from onnx_oto.optim.groups import GroupIndex, Moments
 from onnx_oto.optim.half_space import (
@@ -62,6 +62,7 @@ from onnx_oto.optim.plan import (
     require_shares,
 )
 from onnx_oto.optim.saliency import SALIENCIES, SALIENCY, Average, require_saliency
+from onnx_oto.optim.sparsifier import Planned
 from onnx_oto.optim.stated import option
 
 Array = npt.NDArray[Any]
@@ -70,7 +71,7 @@ Array = npt.NDArray[Any]
 DESCENT_SHARE = 0.9
 
 
-class Dhspg:
+class Dhspg(Planned):
     """The optimizer; see the module. Parameters outside all groups, and groups not chosen, take plain steps.
 
     size: number P of parameters in the flat buffers. groups: K groups. select: asked at the partition step, and at
@@ -107,23 +108,8 @@ class Dhspg:
         self._rounds = plan.rounds(rounds, plan.fade)
         self._regularizer = regularizer
         self._eps = eps
-        self._saliency = Average(SALIENCIES[saliency], groups)
+        self._saliency: Average = Average(SALIENCIES[saliency], groups)
         self._pace = np.zeros(groups.count)
-
-    @property
-    def phase(self) -> str:
-        """What the next step will do: "observe", "shrink", "finish" or "done"."""
-        return self._plan.phase(self._stepper.taken)
-
-    @property
-    def zeroed(self) -> int:
-        """How many groups are exactly zero for good."""
-        return self._leaving.zeroed
-
-    @property
-    def target(self) -> int | None:
-        """How many groups were chosen to become zero; None before the partition step."""
-        return self._leaving.target
 
     @property
     def dead(self) -> Bools:
@@ -149,20 +135,10 @@ class Dhspg:
             self._leaving.fade(params, grads, plan.deadline - step)
         self._stepper.descend(params, grads, lr)
 
-    def state(self) -> State:
-        """See `Optimizer.state`."""
-        return {
-            **prefixed("direction", self._stepper.state()),
-            **prefixed("saliency", self._saliency.state()),
-            **prefixed("groups", {**self._leaving.state(), "pace": self._pace.copy()}),
-        }
+    def _own(self) -> State:
+        return {"pace": self._pace.copy()}
 
-    def restore(self, state: Mapping[str, Array]) -> None:
-        """See `Optimizer.restore`."""
-        own = part(state, "groups")
-        self._leaving.restore(own)
-        self._stepper.restore(part(state, "direction"))
-        self._saliency.restore(part(state, "saliency"))
+    def _take(self, own: Mapping[str, Array]) -> None:
         self._pace = np.array(own["pace"], np.float64)
 
     def _partition(self, params: Array, lr: float, left: int) -> None:

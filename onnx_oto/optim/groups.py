@@ -152,6 +152,11 @@ class GroupIndex:
         """Return ||x_g||^2 per group: float64 [K], 0 for a group without elements."""
         return self.dots(x, x)
 
+    def root_mean_squares(self, x: Array) -> npt.NDArray[np.float64]:
+        """Return ||x_g|| / sqrt(elements) per group: float64 [K], 0 for a group without elements."""
+        root: npt.NDArray[np.float64] = np.sqrt(self.square_norms(x) / np.maximum(self.sizes, 1))
+        return root
+
     def dots(self, x: Array, y: Array) -> npt.NDArray[np.float64]:
         """Return <x_g, y_g> per group: float64 [K].
 

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnx_oto.optim.base import Optimizer, State, Task, part, prefixed
+from onnx_oto.optim.base import Optimizer, State, Task
 from onnx_oto.optim.directions import Stepper
 from onnx_oto.optim.leaving import Leaving
 from onnx_oto.optim.plan import (
@@ -37,6 +37,7 @@ from onnx_oto.optim.plan import (
     require_shares,
 )
 from onnx_oto.optim.saliency import SALIENCIES, SALIENCY, Average, require_saliency
+from onnx_oto.optim.sparsifier import Sparsifier
 from onnx_oto.optim.stated import option
 
 Array = npt.NDArray[Any]
@@ -46,7 +47,7 @@ SHARE = 0.35
 """Share of the steps of all periods: as long as `dhspg` takes to the deadline."""
 
 
-class Hesso:
+class Hesso(Sparsifier):
     """The optimizer; see the module. Parameters outside all groups, and groups not chosen, take plain steps.
 
     plan: the partition step and the deadline; what is between is cut into periods, each of at least one step.
@@ -66,7 +67,7 @@ class Hesso:
         self._leaving = Leaving(task.groups, task.select, self._stepper, preset=task.preset, still=task.still)
         self._plan = plan
         self._starts = plan.rounds(periods, plan.deadline)
-        self._saliency = Average(SALIENCIES[saliency], task.groups)
+        self._saliency: Average = Average(SALIENCIES[saliency], task.groups)
         self._target: int | None = None
 
     @property
@@ -74,11 +75,6 @@ class Hesso:
         """What the next step will do: "observe", "shrink" or "done"."""
         phase = self._plan.phase(self._stepper.taken)
         return "shrink" if phase == "finish" else phase
-
-    @property
-    def zeroed(self) -> int:
-        """How many groups are exactly zero for good."""
-        return self._leaving.zeroed
 
     @property
     def target(self) -> int | None:
@@ -104,21 +100,10 @@ class Hesso:
         else:
             leaving.index.scale(params, np.where(alive, (end - step - 1) / (end - step), 1.0))
 
-    def state(self) -> State:
-        """See `Optimizer.state`."""
-        target = {} if self._target is None else {"target": np.array(self._target)}
-        return {
-            **prefixed("direction", self._stepper.state()),
-            **prefixed("saliency", self._saliency.state()),
-            **prefixed("groups", {**self._leaving.state(), **target}),
-        }
+    def _own(self) -> State:
+        return {} if self._target is None else {"target": np.array(self._target)}
 
-    def restore(self, state: Mapping[str, Array]) -> None:
-        """See `Optimizer.restore`."""
-        own = part(state, "groups")
-        self._leaving.restore(own)
-        self._stepper.restore(part(state, "direction"))
-        self._saliency.restore(part(state, "saliency"))
+    def _take(self, own: Mapping[str, Array]) -> None:
         self._target = int(own["target"]) if "target" in own else None
 
     def _choose(self, period: int) -> None:

@@ -20,14 +20,13 @@ What is not as published:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from onnx_oto.optim.base import Optimizer, State, Task, part, prefixed
+from onnx_oto.optim.base import Optimizer, Task
 from onnx_oto.optim.directions import Stepper
 from onnx_oto.optim.half_space import (
     HALF_SPACE_EPS,
@@ -48,6 +47,7 @@ from onnx_oto.optim.plan import (
     require_shares,
 )
 from onnx_oto.optim.saliency import SALIENCIES, SALIENCY, Average, require_saliency
+from onnx_oto.optim.sparsifier import Planned
 from onnx_oto.optim.stated import option
 
 Array = npt.NDArray[Any]
@@ -58,7 +58,7 @@ STAGE = 0.1
 MOST = 0.5
 
 
-class Hspg:
+class Hspg(Planned):
     """The optimizer; see the module. Parameters outside all groups take plain steps, from the finish on all others."""
 
     def __init__(
@@ -78,22 +78,7 @@ class Hspg:
         self._plan = plan
         self._regularizer = regularizer
         self._eps = eps
-        self._saliency = Average(SALIENCIES[saliency], task.groups)
-
-    @property
-    def phase(self) -> str:
-        """What the next step will do: "observe", "shrink", "finish" or "done"."""
-        return self._plan.phase(self._stepper.taken)
-
-    @property
-    def zeroed(self) -> int:
-        """How many groups are exactly zero for good."""
-        return self._leaving.zeroed
-
-    @property
-    def target(self) -> int | None:
-        """How many groups were chosen to become zero; None before stage 2."""
-        return self._leaving.target
+        self._saliency: Average = Average(SALIENCIES[saliency], task.groups)
 
     def step(self, params: Array, grads: Array, lr: float) -> None:
         """See `Optimizer.step`."""
@@ -113,20 +98,6 @@ class Hspg:
         else:
             self._penalise(params, grads, lr)
         self._stepper.descend(params, grads, lr)
-
-    def state(self) -> State:
-        """See `Optimizer.state`."""
-        return {
-            **prefixed("direction", self._stepper.state()),
-            **prefixed("saliency", self._saliency.state()),
-            **prefixed("groups", self._leaving.state()),
-        }
-
-    def restore(self, state: Mapping[str, Array]) -> None:
-        """See `Optimizer.restore`."""
-        self._leaving.restore(part(state, "groups"))
-        self._stepper.restore(part(state, "direction"))
-        self._saliency.restore(part(state, "saliency"))
 
     def _penalise(self, params: Array, v: Array, lr: float) -> None:
         """Scale every group, and project the chosen ones, so that params - lr * v becomes the trial step or zero."""

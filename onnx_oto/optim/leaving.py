@@ -70,7 +70,11 @@ class Leaving:
 
         What was chosen before and is not dead stays if it is not chosen again.
         """
-        self._set(self.ask(scores, share), self.dead)
+        self.settle(self.ask(scores, share))
+
+    def settle(self, chosen: Bools) -> None:
+        """Let these groups go, bool [K], whatever was chosen before."""
+        self._set(chosen.copy(), self.dead)
 
     def ask(self, scores: Floats, share: float = 1.0) -> Bools:
         """Return the groups that `choose` would choose: bool [K]. OtoError for an answer that is none."""
@@ -81,7 +85,7 @@ class Leaving:
             raise OtoError(
                 f"select returned {found.dtype} {found.shape}, expected bool ({self._groups.count},)"
             )
-        return found.copy()
+        return found
 
     def kill(self, which: Bools, *arrays: Array) -> None:
         """Set groups to exactly zero in these arrays and in the state of the direction. They are in `chosen`."""

@@ -28,7 +28,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnx_oto.optim.base import Floats, Optimizer, State, Task, part, prefixed
+from onnx_oto.optim.base import Optimizer, State, Task
 from onnx_oto.optim.directions import Stepper
 from onnx_oto.optim.leaving import Leaving
 from onnx_oto.optim.plan import (
@@ -43,6 +43,7 @@ from onnx_oto.optim.plan import (
     require_rounds,
     require_shares,
 )
+from onnx_oto.optim.sparsifier import Planned
 from onnx_oto.optim.stated import option
 
 Array = npt.NDArray[Any]
@@ -52,7 +53,7 @@ STAYS = 0.5
 """What the penalty leaves of a group that is not chosen, at least."""
 
 
-class Proximal:
+class Proximal(Planned):
     """The optimizer; see the module. Parameters outside all groups take plain steps; behind the shrink phase all do."""
 
     def __init__(
@@ -65,21 +66,6 @@ class Proximal:
         self._plan = plan
         self._rounds = plan.rounds(rounds, plan.fade)
         self._threshold = 0.0
-
-    @property
-    def phase(self) -> str:
-        """What the next step will do: "observe", "shrink", "finish" or "done"."""
-        return self._plan.phase(self._stepper.taken)
-
-    @property
-    def zeroed(self) -> int:
-        """How many groups are exactly zero for good."""
-        return self._leaving.zeroed
-
-    @property
-    def target(self) -> int | None:
-        """How many groups were chosen to become zero; None before the first round."""
-        return self._leaving.target
 
     def step(self, params: Array, grads: Array, lr: float) -> None:
         """See `Optimizer.step`."""
@@ -96,27 +82,21 @@ class Proximal:
         if plan.phase(step) == "shrink":
             self._threshold_groups(params)
 
-    def state(self) -> State:
-        """See `Optimizer.state`."""
-        own = {**self._leaving.state(), "threshold": np.array(self._threshold)}
-        return {**prefixed("direction", self._stepper.state()), **prefixed("groups", own)}
+    def _own(self) -> State:
+        return {"threshold": np.array(self._threshold)}
 
-    def restore(self, state: Mapping[str, Array]) -> None:
-        """See `Optimizer.restore`."""
-        own = part(state, "groups")
-        self._leaving.restore(own)
-        self._stepper.restore(part(state, "direction"))
+    def _take(self, own: Mapping[str, Array]) -> None:
         self._threshold = float(own["threshold"])
 
     def _choose(self, params: Array, left: int) -> None:
         """Choose the groups that may become zero, and a * lambda for the steps that are left for it."""
-        root = self._roots(params)
+        root = self._groups.root_mean_squares(params)
         self._leaving.choose(root)
         self._threshold = root[self._leaving.alive].max(initial=0.0) / max(left, 1)
 
     def _threshold_groups(self, params: Array) -> None:
         """Take the proximal step on params - lr * v."""
-        leaving, root = self._leaving, self._roots(params)
+        leaving, root = self._leaving, self._groups.root_mean_squares(params)
         leaving.kill(leaving.alive & (root <= self._threshold), params)
         moved = root > 0
         moved &= ~leaving.dead
@@ -125,10 +105,6 @@ class Proximal:
         least = STAYS ** (1.0 / self._plan.shrink)
         leaving.index.scale(params, np.where(leaving.alive, factor, 1.0))
         self._moving.scale(params, np.where(leaving.alive, 1.0, np.maximum(factor, least)))
-
-    def _roots(self, params: Array) -> Floats:
-        """Return the root mean square of each group: float64 [K]."""
-        return np.sqrt(self._groups.square_norms(params) / np.maximum(self._groups.sizes, 1))
 
 
 @dataclass(frozen=True)

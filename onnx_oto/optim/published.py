@@ -24,7 +24,6 @@ What is not as published:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -32,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.errors import UsageError
-from onnx_oto.optim.base import Floats, Optimizer, State, Task, part, prefixed
+from onnx_oto.optim.base import Floats, Optimizer, Task
 from onnx_oto.optim.directions import Direction, Stepper
 from onnx_oto.optim.groups import Moments
 from onnx_oto.optim.half_space import (
@@ -53,6 +52,7 @@ from onnx_oto.optim.plan import (
     Plan,
     require_shares,
 )
+from onnx_oto.optim.sparsifier import Planned
 from onnx_oto.optim.stated import option
 
 Array = npt.NDArray[Any]
@@ -74,7 +74,7 @@ ADAPTIVE = Pull(1e-2, 20.0, 1e3)
 """The package's defaults for SGD, and for directions that divide by the root of a mean square."""
 
 
-class Published:
+class Published(Planned):
     """The optimizer; see the module. Parameters outside all groups, and groups not chosen, take plain steps."""
 
     def __init__(
@@ -92,21 +92,6 @@ class Published:
         self._plan = plan
         self._pull = pull or usual_pull(task.direction)
         self._eps = eps
-
-    @property
-    def phase(self) -> str:
-        """What the next step will do: "observe", "shrink", "finish" or "done"."""
-        return self._plan.phase(self._stepper.taken)
-
-    @property
-    def zeroed(self) -> int:
-        """How many groups are exactly zero for good."""
-        return self._leaving.zeroed
-
-    @property
-    def target(self) -> int | None:
-        """How many groups were chosen to become zero; None before the partition step."""
-        return self._leaving.target
 
     def step(self, params: Array, grads: Array, lr: float) -> None:
         """See `Optimizer.step`."""
@@ -126,18 +111,6 @@ class Published:
         elif phase == "finish":
             leaving.fade(params, grads, plan.deadline - step)
         self._stepper.descend(params, grads, lr)
-
-    def state(self) -> State:
-        """See `Optimizer.state`."""
-        return {
-            **prefixed("direction", self._stepper.state()),
-            **prefixed("groups", self._leaving.state()),
-        }
-
-    def restore(self, state: Mapping[str, Array]) -> None:
-        """See `Optimizer.restore`."""
-        self._leaving.restore(part(state, "groups"))
-        self._stepper.restore(part(state, "direction"))
 
 
 @dataclass(frozen=True)
