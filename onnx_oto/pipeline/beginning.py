@@ -54,7 +54,10 @@ def _judged(ready: Ready, samples: data.Dataset, options: TrainOptions, say: Say
     if whole is not None:
         what = f"{score.samples:,} whole images ({time.perf_counter() - begin:.0f} s)"
     say(f"the model as it was brought: test {_told(score)} on {what}")
-    return _begun(replace(ready, original=score, whole=whole), options, say)
+    ready = replace(ready, original=score, whole=whole)
+    if ready.brought is not None:
+        _tell_what_is_left(ready, options, say)
+    return ready
 
 
 def _whole(
@@ -72,18 +75,15 @@ def _whole(
     return found
 
 
-def _begun(ready: Ready, options: TrainOptions, say: Say) -> Ready:
-    """Return what is ready with the score of what is left where groups went before the first step; it is said."""
-    if ready.brought is None:
-        return ready
+def _tell_what_is_left(ready: Ready, options: TrainOptions, say: Say) -> None:
+    """Say how good the model is whose groups went before the first step."""
     found = original_of(ready.opened, ready.serving, ready.aim.outputs, ready.preparation.loss)
-    if not isinstance(found, Unjudged):
-        with limited(options.limits if ready.whole is None else roomy(options.limits)):
-            score = found.score(ready.reported, tuple(options.metric), providers=ready.providers)
-        if not isinstance(score, Unjudged):
-            say(f"cut and fitted anew, before training: test {_told(score)}")
-            return replace(ready, begun=score)
-    return ready
+    if isinstance(found, Unjudged):
+        return
+    with limited(options.limits if ready.whole is None else roomy(options.limits)):
+        score = found.score(ready.reported, tuple(options.metric), providers=ready.providers)
+    if not isinstance(score, Unjudged):
+        say(f"cut and fitted anew, before training: test {_told(score)}")
 
 
 def _told(score: Score) -> str:

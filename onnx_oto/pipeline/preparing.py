@@ -63,8 +63,7 @@ class Ready:
 
     others: the preparation for samples of other shapes, where batches differ in that. original: how good the model was
     when it came, None before that is known. brought: the model as it came, where groups went before the first step:
-    then `cut` says which. begun: how good what is left of it is at the first step. whole: by what all are judged, where
-    samples are patches.
+    then `cut` says which. whole: by what all are judged, where samples are patches.
     """
 
     opened: Opened
@@ -81,7 +80,6 @@ class Ready:
     start: Found | None = None
     brought: Opened | None = None
     cut: Cut | None = None
-    begun: Score | None = None
     whole: Whole | None = None
 
     @property
