@@ -20,7 +20,7 @@ from onnx_oto.losses import teacher_target
 from onnx_oto.model.files.replace import replacing
 from onnx_oto.model.files.saving import remove, storing
 from onnx_oto.pipeline.folder import ANSWERS, RunFolder
-from onnx_oto.pipeline.preparing import Say
+from onnx_oto.pipeline.ready import Say
 from onnx_oto.pipeline.teacher import BATCH, Teacher
 
 Array = npt.NDArray[Any]

@@ -10,7 +10,7 @@ from onnx_oto.pipeline.answers import answered
 from onnx_oto.pipeline.folder import RunFolder
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.original import Original, Unjudged, original_of
-from onnx_oto.pipeline.preparing import Ready, Say
+from onnx_oto.pipeline.ready import Ready, Say
 from onnx_oto.pipeline.whole import PATCHES, Whole, whole_images
 from onnx_oto.runtime.limits import limited, roomy
 from onnx_oto.training import Score

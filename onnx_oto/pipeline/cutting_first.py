@@ -21,7 +21,7 @@ from onnx_oto.model.files.saving import storing
 from onnx_oto.pipeline.budgeting import plan, within
 from onnx_oto.pipeline.folder import START, RunFolder
 from onnx_oto.pipeline.options import TrainOptions
-from onnx_oto.pipeline.preparing import Cut, Ready, Say
+from onnx_oto.pipeline.ready import Cut, Ready, Say
 from onnx_oto.pipeline.refitting import fitted, full_without, lane_losses, look, share_read
 from onnx_oto.zigs import Choice, analyse, choose
 from onnx_oto.zigs.budgets import Budget

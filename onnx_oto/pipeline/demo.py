@@ -10,7 +10,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from onnx_oto.pipeline.options import DemoOptions
-from onnx_oto.pipeline.preparing import Say
+from onnx_oto.pipeline.ready import Say
 from onnx_oto.pipeline.recording import Record
 from onnx_oto.pipeline.result import Trained
 from onnx_oto.pipeline.train import train

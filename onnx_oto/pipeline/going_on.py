@@ -19,7 +19,7 @@ from onnx_oto.optim import Optimizer
 from onnx_oto.pipeline import identity
 from onnx_oto.pipeline.folder import LAST_GOOD, METRICS, RunFolder
 from onnx_oto.pipeline.options import TrainOptions
-from onnx_oto.pipeline.preparing import Say
+from onnx_oto.pipeline.ready import Say
 from onnx_oto.runtime.sessions import runtime_version
 from onnx_oto.settings import settings_of
 from onnx_oto.settings.base import plain
@@ -184,7 +184,7 @@ class Going:
 
 @dataclass(frozen=True, eq=False)
 class Recognition:
-    """What looks at the data of a run that goes on, as soon as it can (see `preparing.Recognises`).
+    """What looks at the data of a run that goes on, as soon as it can (see `ready.Recognises`).
 
     known: by what the run is recognised, but for its samples.
     """

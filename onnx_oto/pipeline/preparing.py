@@ -5,19 +5,14 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy.typing as npt
 
 from onnx_oto import data
 from onnx_oto.errors import DataError, OtoError, StorageError, UnsupportedError, UsageError
 from onnx_oto.gradients import Backend, Preparation, TrainingSpec, choose_backend, prepare, require_trainable
 from onnx_oto.gradients.graph.batching import Feed
-from onnx_oto.gradients.put_back import has_norms
-from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.losses import ENTRY_WEIGHT, MADE, Blend, Distill, Loss, Target, weighted
 from onnx_oto.model.normal.serving import Serving, data_inputs, serving
 from onnx_oto.pipeline.aim import Aim, keeping
@@ -30,88 +25,19 @@ from onnx_oto.pipeline.norms import Norms, calibrate, norms_for
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import DEFAULT_SPARSITY, TrainOptions
 from onnx_oto.pipeline.proving import require_passed
+from onnx_oto.pipeline.ready import Ready, Recognises, Say
 from onnx_oto.pipeline.sizes import open_inputs, sizes_of
 from onnx_oto.pipeline.starting import Found, find_start
-from onnx_oto.pipeline.teacher import Teacher, calibrated, provided, teacher_of
+from onnx_oto.pipeline.teacher import calibrated, provided, teacher_of
 from onnx_oto.pipeline.teaching import aim_of
-from onnx_oto.pipeline.whole import Whole
 from onnx_oto.runtime.comparing import Feeding, compare
 from onnx_oto.runtime.comparing.computable import require_computable
 from onnx_oto.runtime.limits import limited
 from onnx_oto.surgery import Compacted, kept_inside
-from onnx_oto.training import Score
-from onnx_oto.training.evaluate import Provider
 from onnx_oto.zigs import Analysis, Choice, choose, parameters, score, zero_dropped
 from onnx_oto.zigs.budgets import Budget
 from onnx_oto.zigs.freezing import frozen, held
 from onnx_oto.zigs.learning import told
-
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Cut:
-    """What went before the first step. drop: bool [lanes]. values: of the initializers that were fitted to that."""
-
-    drop: BoolArray
-    values: Mapping[str, npt.NDArray[Any]]
-
-
-@dataclass(frozen=True, eq=False)
-class Ready:
-    """A model, data that fit it, and how to train: nothing is left that could be refused.
-
-    others: the preparation for samples of other shapes, where batches differ in that. original: how good the model was
-    when it came, None before that is known. brought: the model as it came, where groups went before the first step:
-    then `cut` says which. whole: by what all are judged, where samples are patches.
-    """
-
-    opened: Opened
-    serving: Serving
-    preparation: Preparation
-    dataset: data.Dataset
-    feeding: Feeding
-    aim: Aim
-    goal: Goal = field(default_factory=Goal)
-    others: tuple[Preparation, ...] = ()
-    teacher: Teacher | None = None
-    original: Score | None = None
-    norms: Norms = field(default_factory=Norms)
-    start: Found | None = None
-    brought: Opened | None = None
-    cut: Cut | None = None
-    whole: Whole | None = None
-
-    @property
-    def reported(self) -> data.Source:
-        """The test data by which original, full and compact model are judged."""
-        return self.dataset.test if self.whole is None else self.whole.test
-
-    def looked_at(self, options: TrainOptions) -> data.Dataset:
-        """Return the data that are trained on, and looked at after every epoch."""
-        if self.whole is None or options.whole_images != "always":
-            return self.dataset
-        return replace(self.dataset, test=self.whole.test, val=self.whole.val)
-
-    @property
-    def providers(self) -> tuple[Provider, ...]:
-        """What gives the targets that the data do not hold."""
-        return () if self.teacher is None else (self.teacher,)
-
-    @property
-    def normed(self) -> bool:
-        """Whether layers have norms, of their own or put back."""
-        return bool(self.norms.layers) or has_norms(self.opened.analysis.graph)
-
-
-class Recognises(Protocol):
-    """Tells whether data are those that a run began with. Both raise DataError."""
-
-    def opened(self, opening: data.Opening | None) -> None:
-        """Look at what is known before values are read; None: they cannot be opened."""
-
-    def fitted(self, dataset: data.Dataset) -> None:
-        """Look at samples."""
 
 
 def make_ready(
@@ -125,7 +51,7 @@ def make_ready(
 ) -> Ready:
     """Return what training needs. The model is judged before any data are read, and nothing is written.
 
-    cache: folder for data that have to be unpacked, where the options name none. recognise: refuses data that are not
+    cache: folder for data that have to be unpacked, where the options name none. same: refuses data that are not
     those of a run that goes on; they are read before the cut is rehearsed then. Raises UnsupportedError for a model
     that has nothing to prune or that training cannot handle, RuntimeMissingError, and DataError for data that do not
     fit.

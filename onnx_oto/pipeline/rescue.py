@@ -17,7 +17,7 @@ from onnx_oto.model import save
 from onnx_oto.pipeline.finishing import with_weights
 from onnx_oto.pipeline.folder import CHECKPOINT, TRAINED, RunFolder
 from onnx_oto.pipeline.options import TrainOptions
-from onnx_oto.pipeline.preparing import Say
+from onnx_oto.pipeline.ready import Say
 from onnx_oto.training.events import Event, Kept, Skipped, Started, Stepped
 
 

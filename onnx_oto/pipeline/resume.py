@@ -16,7 +16,7 @@ from onnx_oto.pipeline.demo import embedded
 from onnx_oto.pipeline.folder import BEFORE, CHECKPOINT, LAST_GOOD, RESULT, SETTINGS, RunFolder, reclaim
 from onnx_oto.pipeline.going_on import SETTLED, Going, files_named
 from onnx_oto.pipeline.options import DemoOptions, TrainOptions
-from onnx_oto.pipeline.preparing import Say
+from onnx_oto.pipeline.ready import Say
 from onnx_oto.pipeline.recording import Record
 from onnx_oto.pipeline.result import Trained
 from onnx_oto.pipeline.resume_options import ResumeOptions

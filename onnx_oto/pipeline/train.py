@@ -39,7 +39,8 @@ from onnx_oto.pipeline.norms import check_folded, told_bare
 from onnx_oto.pipeline.optimizing import make_optimizer
 from onnx_oto.pipeline.options import AUTO, SCRATCH_OPTIMIZER, TrainOptions
 from onnx_oto.pipeline.places import Output, files_read, require_apart, with_table
-from onnx_oto.pipeline.preparing import Ready, Say, make_ready, with_norms
+from onnx_oto.pipeline.preparing import make_ready, with_norms
+from onnx_oto.pipeline.ready import Ready, Say
 from onnx_oto.pipeline.recording import Record
 from onnx_oto.pipeline.rescue import Rescue
 from onnx_oto.pipeline.result import Trained
