@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import NamedTuple
 
 import onnx
@@ -28,7 +29,7 @@ from onnx_oto.losses import Loss, Target, make
 from onnx_oto.model.files.loading import runnable_bytes
 
 _LEAST = 16
-"""Samples per automatic shard, because BatchNormalization uses each shard's statistics."""
+"""Samples per automatic shard where BatchNormalization uses each shard's statistics."""
 MOST_REFUSALS = 5
 
 
@@ -67,7 +68,28 @@ class Preparation:
         self._model = model
         self._what = what
         self._made = _Made({}, {}) if made is None else made
-        self._sizes = shard_sizes(spec.batch, spec.shards, os.cpu_count() or 1)
+
+    @cached_property
+    def joint(self) -> bool:
+        """Whether the shards normalise by the statistics of the whole batch.
+
+        Raises UnsupportedError when that was asked for and the backend cannot.
+        """
+        if not self._what.weights.statistics or self.spec.statistics == "shard":
+            return False
+        joins = self.backend.joins_statistics()
+        if not joins and self.spec.statistics == "batch" and self.spec.shards != 1:
+            raise UnsupportedError(
+                f"the backend {self.backend.name!r} cannot take statistics of the whole batch here: train "
+                "with one shard (--shards 1), or with statistics of each (--statistics shard)"
+            )
+        return joins
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        """Samples per shard."""
+        least = _LEAST if self._what.weights.statistics and not self.joint else 1
+        return shard_sizes(self.spec.batch, self.spec.shards, os.cpu_count() or 1, least)
 
     @property
     def feeds(self) -> tuple[Feed, ...]:
@@ -137,7 +159,7 @@ class Preparation:
         )
 
         forms = [(each.feeds, each._differentiated()) for each in (self, *others)]
-        return session_of(self._what, self.spec, forms)
+        return session_of(self._what, self.spec, forms, joint=self.joint and self.shards > 1)
 
     def _differentiated(self) -> list[tuple[TrainingGraph, bytes]]:
         """Return a training graph for every shard, with its gradient graph."""
@@ -169,7 +191,8 @@ class Preparation:
             raise UnsupportedError(
                 "no trainable parameter reaches the loss: choose another output or other parameters"
             )
-        return runnable_bytes(self.backend.differentiate(model, wanted))
+        joint = self.joint and self.shards > 1
+        return runnable_bytes(self.backend.differentiate(model, wanted, joint=joint))
 
 
 def require_trainable(refusals: tuple[Refusal, ...]) -> None:
@@ -182,13 +205,15 @@ def require_trainable(refusals: tuple[Refusal, ...]) -> None:
         )
 
 
-def shard_sizes(batch: int, shards: int, cores: int) -> list[int]:
+def shard_sizes(batch: int, shards: int, cores: int, least: int) -> list[int]:
     """Return the samples per shard, largest first: equal but for the rest of the division.
 
-    >>> shard_sizes(100, 3, 8), shard_sizes(64, 0, 2), shard_sizes(20, 0, 2)
-    ([34, 33, 33], [32, 32], [20])
+    least: samples of a shard at the least, unless the number of shards is given.
+
+    >>> shard_sizes(100, 3, 8, 16), shard_sizes(64, 0, 2, 16), shard_sizes(20, 0, 2, 16), shard_sizes(5, 0, 2, 1)
+    ([34, 33, 33], [32, 32], [20], [3, 2])
     """
-    count = shards or max(1, min(cores, batch // _LEAST))
+    count = shards or max(1, min(cores, batch // least))
     share, rest = divmod(batch, count)
     return [share + (index < rest) for index in range(count)]
 

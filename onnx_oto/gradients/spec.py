@@ -17,6 +17,9 @@ Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
 
+STATISTICS = ("auto", "batch", "shard")
+
+
 @dataclass(frozen=True)
 class TrainingSpec:
     """What is trained, against which loss, in steps of which size. Raises UsageError for values out of range.
@@ -25,7 +28,7 @@ class TrainingSpec:
     loss          a loss, or the name of one (losses.LOSSES)
     batch         samples per step, over all shards
     shards        sessions side by side, each with its share of the batch; 0 = one per core, but never fewer
-                  than 16 samples per shard, because BatchNormalization then uses each shard's statistics
+                  than 16 samples per shard where BatchNormalization uses each shard's statistics
     output        the model output the loss reads, or a sequence of them; None = the first ones
     seed          of Dropout; the masks of step t depend on (seed, t) alone
     sample_shapes shape of one sample per model input, for models that leave more than the batch open
@@ -33,9 +36,10 @@ class TrainingSpec:
     held          initializer names (float32) that do not train, but lie in the flat buffers behind the trainable ones:
                   a session reads what is written there
     ties          which of them hold the same parameter: each gets the sum of their gradients
+    statistics    of which samples BatchNormalization takes its own in training: "batch", the whole, "shard", each
+                  shard's, or "auto", the whole where the backend can
     fixed_statistics
-                  whether BatchNormalization uses the running statistics it came with, which then stay as they are;
-                  else those of each shard's samples
+                  whether BatchNormalization uses the running statistics it came with, which then stay as they are
     """
 
     trainable: tuple[str, ...]
@@ -47,6 +51,7 @@ class TrainingSpec:
     sample_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     target_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     held: tuple[str, ...] = ()
+    statistics: str = "auto"
     fixed_statistics: bool = False
     ties: tuple[Tie, ...] = field(default=(), compare=False)
 
@@ -56,6 +61,8 @@ class TrainingSpec:
             raise UsageError(f"batch is {self.batch}: it must be at least 1")
         if self.shards < 0 or self.shards > self.batch:
             raise UsageError(f"shards is {self.shards}: choose 0 (automatic) to {self.batch} (the batch)")
+        if self.statistics not in STATISTICS:
+            raise UsageError(f"statistics is {self.statistics!r}: choose one of {', '.join(STATISTICS)}")
         if not self.trainable:
             raise UsageError("no trainable parameter was named: there is nothing to train")
         names = (*self.trainable, *self.held)

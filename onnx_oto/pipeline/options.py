@@ -334,6 +334,12 @@ class TrainOptions(
     shards: int = setting(
         0, "Sessions side by side.", check=not_negative, shown="one per core", topic=topics.BATCHES
     )
+    statistics: Literal["auto", "batch", "shard"] = setting(
+        "auto",
+        "BatchNorm trains with the statistics of the whole batch, or of each session's share.",
+        shown="batch where the runtime can",
+        topic=topics.BATCHES,
+    )
     backend: str = setting("auto", "What makes gradients.", choices=_backends)
     checkpoint_minutes: float = setting(
         10, "Minutes after which a checkpoint is written within an epoch, too.", check=positive

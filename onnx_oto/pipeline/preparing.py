@@ -202,6 +202,7 @@ def _prepared(
         sample_shapes=shapes,
         target_shapes=targets,
         ties=opened.origins.tied({name: _size(opened, name) for name in names}),
+        statistics=options.statistics,
         fixed_statistics=options.fixed_statistics,
         held=held(opened.analysis, names) if options.prunes else (),
     )

@@ -268,7 +268,12 @@ def _settled(
     ready: Ready, session: GradientSession, folder: RunFolder, start: Position | None
 ) -> dict[str, Any]:
     """Return what was found out or measured, by setting: it is stored, and read when the run goes on or is repeated."""
-    settled: dict[str, Any] = {"shards": session.shards, "backend": ready.preparation.backend.name}
+    whole = ready.preparation.joint or session.shards == 1
+    settled: dict[str, Any] = {
+        "shards": session.shards,
+        "statistics": "batch" if whole else "shard",
+        "backend": ready.preparation.backend.name,
+    }
     if scales := scales_of(ready.aim.loss):
         settled["teacher_scale"] = scales
     if ready.goal.table is not None:

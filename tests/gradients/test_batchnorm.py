@@ -69,7 +69,7 @@ def test_running_statistics(build: Build) -> None:
 
 
 def test_running_statistics_are_averaged_over_shards(build: Build) -> None:
-    session = build(model_from(PLAIN, WEIGHTS), ("scale", "shift"), batch=5, shards=2)
+    session = build(model_from(PLAIN, WEIGHTS), ("scale", "shift"), batch=5, shards=2, statistics="shard")
     x = normal(5, 3, 2, 2)
     session.step({"x": x}, x)
     parts = (x[:3].astype(np.float64), 3 / 5), (x[3:].astype(np.float64), 2 / 5)

@@ -211,12 +211,14 @@ def test_nan_loss_is_returned(build: Build) -> None:
     assert np.isnan(session.step(*batch()))
 
 
-def test_automatic_shards_hold_at_least_16_samples() -> None:
-    assert shard_sizes(64, 0, 2) == [32, 32]
-    assert shard_sizes(31, 0, 8) == [31]
-    assert shard_sizes(100, 0, 4) == [25] * 4
-    assert shard_sizes(100, 3, 1) == [34, 33, 33]
-    assert shard_sizes(4, 0, 64) == [4]
+def test_automatic_shards() -> None:
+    assert shard_sizes(64, 0, 2, 16) == [32, 32]
+    assert shard_sizes(31, 0, 8, 16) == [31]
+    assert shard_sizes(31, 0, 8, 1) == [4] * 7 + [3]
+    assert shard_sizes(100, 0, 4, 16) == [25] * 4
+    assert shard_sizes(100, 3, 1, 16) == [34, 33, 33]
+    assert shard_sizes(4, 0, 64, 16) == [4]
+    assert shard_sizes(4, 0, 64, 1) == [1] * 4
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ def gradient_ops(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     seen: list[list[str]] = []
     real = ort.OrtTraining.differentiate
 
-    def spy(*arguments: Any) -> onnx.ModelProto:
-        gradient = real(*arguments)
+    def spy(*arguments: Any, **options: Any) -> onnx.ModelProto:
+        gradient = real(*arguments, **options)
         seen.append([node.op_type for node in gradient.graph.node])
         return gradient
 

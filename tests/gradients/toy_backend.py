@@ -116,7 +116,12 @@ class Toy:
         ranks = {len(facts.shapes.get(name, ())) for name in node.input}
         return "the toy multiplies matrices alone" if node.op_type == "MatMul" and ranks != {2} else None
 
-    def differentiate(self, graph: onnx.ModelProto, wanted: Sequence[str]) -> onnx.ModelProto:
+    def joins_statistics(self) -> bool:
+        return False
+
+    def differentiate(
+        self, graph: onnx.ModelProto, wanted: Sequence[str], *, joint: bool = False
+    ) -> onnx.ModelProto:
         Toy.built += 1
         w = Writer(graph)
         w.arrived[graph.graph.output[0].name] = [w.constant(1.0)]

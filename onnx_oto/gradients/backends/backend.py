@@ -26,8 +26,17 @@ class Backend(Protocol):
         """
         ...
 
-    def differentiate(self, graph: onnx.ModelProto, wanted: Sequence[str]) -> onnx.ModelProto:
+    def joins_statistics(self) -> bool:
+        """Return whether sessions that share a batch can normalise by the statistics of all of it."""
+        ...
+
+    def differentiate(
+        self, graph: onnx.ModelProto, wanted: Sequence[str], *, joint: bool = False
+    ) -> onnx.ModelProto:
         """Return a model with the outputs of `graph` and, behind them, `<name>_grad` for each name in `wanted`.
+
+        joint: the graph is one of several that share a batch, and a BatchNormalization in it asks the others for
+        theirs (`session/joining.py`). Only where `joins_statistics`.
 
         `graph` has static shapes, every node on the way from `wanted` to its first output, a float32 scalar, is
         covered. It is not modified. Raises UnsupportedError in the words of what refuses it.

@@ -14,6 +14,7 @@ from onnx_oto.errors import RuntimeMissingError, UnsupportedError
 from onnx_oto.gradients.backends import ort_covers
 from onnx_oto.gradients.backends.ort_products import join_products
 from onnx_oto.gradients.backends.ort_rewrites import tune
+from onnx_oto.gradients.backends.ort_statistics import can_join, join_statistics
 from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.gradients.graph.static_types import types
 from onnx_oto.runtime.gradient_jobs import build_gradient
@@ -40,7 +41,13 @@ class OrtTraining:
         """See `Backend.covers`."""
         return ort_covers.covers(node, facts)
 
-    def differentiate(self, graph: onnx.ModelProto, wanted: Sequence[str]) -> onnx.ModelProto:
+    def joins_statistics(self) -> bool:
+        """See `Backend.joins_statistics`."""
+        return can_join()
+
+    def differentiate(
+        self, graph: onnx.ModelProto, wanted: Sequence[str], *, joint: bool = False
+    ) -> onnx.ModelProto:
         """See `Backend.differentiate`."""
         content, loss = graph.SerializeToString(), graph.graph.output[0].name
         try:
@@ -55,4 +62,6 @@ class OrtTraining:
         shapes = {name: kind.static for name, kind in types(graph).items() if kind.static is not None}
         tune(gradient, shapes)
         join_products(gradient, shapes)
+        if joint:
+            join_statistics(gradient, shapes)
         return gradient

@@ -19,9 +19,16 @@ Graphs = Sequence[tuple[TrainingGraph, bytes]]
 
 
 def session_of(
-    what: Detached, spec: TrainingSpec, forms: Sequence[tuple[Sequence[Feed], Graphs]]
+    what: Detached,
+    spec: TrainingSpec,
+    forms: Sequence[tuple[Sequence[Feed], Graphs]],
+    *,
+    joint: bool = False,
 ) -> GradientSession:
-    """Return a session of graphs for samples of one shape or several: the data inputs of each, and its shards."""
+    """Return a session of graphs for samples of one shape or several: the data inputs of each, and its shards.
+
+    joint: the graphs of the shards ask each other for statistics.
+    """
     weights = what.weights.all().values()
     feeds, graphs = forms[0]
     size = graphs[0][0].size
@@ -35,11 +42,13 @@ def session_of(
         shards=len(graphs),
     )
     evaluator = Evaluator(what, memory, chunk=size if what.loss.per_sample else None)
+    channels = max((value.size for value in what.weights.statistics.values()), default=0)
     made = [
         Form(
             of_form,
             [Shard(content, graph, of_form, memory, index) for index, (graph, content) in enumerate(shards)],
             spec.batch,
+            channels=channels if joint else 0,
         )
         for of_form, shards in forms
     ]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import onnxruntime
@@ -24,7 +24,11 @@ from onnx_oto.gradients.session.validation import check_batch, check_targets
 from onnx_oto.gradients.spec import TrainingSpec
 from onnx_oto.losses import LOSS, WEIGHT, Loss, Target, target_input
 from onnx_oto.runtime.gradient_jobs import open_light
+from onnx_oto.runtime.joining import MEMBER
 from onnx_oto.runtime.runner import first_line
+
+if TYPE_CHECKING:
+    from onnx_oto.runtime.meeting import Meeting
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -61,6 +65,13 @@ class Memory:
         frozen = {name: np.ascontiguousarray(value) for name, value in weights.frozen.items()}
         self.arrays = {**parameters.views(self.params), **self.buffers, **frozen}
         self.values = {name: _share(array) for name, array in self.arrays.items()}
+
+
+def meeting_of(shares: Sequence[float], channels: int) -> Meeting:
+    """Return where shards of a batch meet; see `runtime.meeting.Meeting`."""
+    from onnx_oto.runtime.meeting import Meeting  # loads the compiler, which other sessions do without
+
+    return Meeting(shares, channels)
 
 
 class Targets(NamedTuple):
@@ -102,6 +113,12 @@ class Shard:
         self._outputs = {name: _share(array) for name, array in targets.items()}
         for name, value in self._outputs.items():
             self._binding.bind_ortvalue_output(name, value)
+
+    def join(self, meeting: Meeting | None, index: int) -> None:
+        """Tell the graph where it belongs, if it asks others."""
+        if meeting is not None:
+            self._member = meeting.member(index)  # read by address
+            self._binding.bind_ortvalue_input(MEMBER, _share(self._member))
 
     def run(self, batch: Mapping[str, Array], targets: Targets, start: int, seed: tuple[int, int]) -> float:
         """Run forward and backward on samples [start, start + size); return this shard's part of the loss."""
@@ -195,11 +212,19 @@ class StepSeconds(NamedTuple):
 
 
 class Form:
-    """What runs the steps of samples of one shape: a shard for each part of the batch."""
+    """What runs the steps of samples of one shape: a shard for each part of the batch.
 
-    def __init__(self, feeds: Sequence[Feed], shards: Sequence[Shard], batch: int) -> None:
+    channels: of the widest statistics that the shards ask each other for while they run, 0 where they do not.
+    """
+
+    def __init__(
+        self, feeds: Sequence[Feed], shards: Sequence[Shard], batch: int, *, channels: int = 0
+    ) -> None:
         self.feeds = feeds
         self.shards = shards
+        self.meeting = meeting_of([shard.size / batch for shard in shards], channels) if channels else None
+        for index, shard in enumerate(shards):
+            shard.join(self.meeting, index)
         self.targets: dict[str, Target] = {
             name: replace(target, shape=(batch, *target.shape[1:]))
             for name, target in shards[0].targets.items()
@@ -258,7 +283,7 @@ class ShardedSession:
         for name in form.shards[0].still:  # the caller may have left anything there
             self._memory.gradient_views[0][name].fill(0.0)
         begin = time.perf_counter()
-        losses = self._run_all(form.shards, arrays, Targets(targets, weight))
+        losses = self._run_all(form, arrays, Targets(targets, weight))
         ran = time.perf_counter()
         self._average()
         self._ties.add_up(self.grads)
@@ -283,13 +308,24 @@ class ShardedSession:
         """Return the form that takes a batch, the first where none does: it will say why."""
         return next((form for form in self._forms if form.takes(batch)), self._forms[0])
 
-    def _run_all(self, shards: Sequence[Shard], batch: Mapping[str, Array], targets: Targets) -> list[float]:
+    def _run_all(self, form: Form, batch: Mapping[str, Array], targets: Targets) -> list[float]:
         """Run every shard, the first on this thread; return only when all have stopped, even on errors."""
         seed = (self._spec.seed, self.steps)
-        first, *others = zip(shards, self._starts, strict=True)
-        futures = [self._pool.submit(s.run, batch, targets, start, seed) for s, start in others]
+        if form.meeting is not None:
+            form.meeting.begin()
+
+        def run(shard: Shard, start: int) -> float:
+            try:
+                return shard.run(batch, targets, start, seed)
+            except BaseException:
+                if form.meeting is not None:
+                    form.meeting.leave()  # nobody may wait for this one
+                raise
+
+        first, *others = zip(form.shards, self._starts, strict=True)
+        futures = [self._pool.submit(run, *each) for each in others]
         try:
-            loss = first[0].run(batch, targets, first[1], seed)
+            loss = run(*first)
         finally:
             wait(futures)
         return [loss, *(future.result() for future in futures)]

@@ -1,0 +1,103 @@
+"""What compiled functions need of the machine: memory by its address, atomic words, the C library.
+
+Compiled by numba, without the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_WORD, _BYTE = ir.IntType(64), ir.IntType(8)
+_POINTER = ir.PointerType(_BYTE)
+
+
+@intrinsic
+def pointer(context: Any, address: Any) -> Any:
+    """An address as something that `numba.carray` takes."""
+
+    def generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], _POINTER)
+
+    return types.voidptr(types.int64), generate
+
+
+@intrinsic
+def load(context: Any, address: Any) -> Any:
+    """The int64 at an address, read in one piece; what was written before it was written is seen afterwards."""
+
+    def generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        place = builder.inttoptr(arguments[0], ir.PointerType(_WORD))
+        return builder.load_atomic(place, "acquire", 8)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def store(context: Any, address: Any, value: Any) -> Any:
+    """Write an int64 to an address in one piece, after everything that was written before."""
+
+    def generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        place = builder.inttoptr(arguments[0], ir.PointerType(_WORD))
+        builder.store_atomic(arguments[1], place, "release", 8)
+        return _nothing()
+
+    return types.void(types.int64, types.int64), generate
+
+
+def _nothing() -> Any:
+    """Return what stands for None in compiled code."""
+    return ir.Constant(_POINTER, None)
+
+
+@intrinsic
+def call(context: Any, function: Any, argument: Any) -> Any:
+    """Call the C function `void (void *)` at an address."""
+
+    def generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [_WORD])
+        builder.call(builder.inttoptr(arguments[0], ir.PointerType(kind)), [arguments[1]])
+        return _nothing()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def allocate(context: Any, size: Any) -> Any:
+    """`malloc`: the address of so many bytes."""
+
+    def generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(_WORD, [_WORD])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "malloc"), arguments)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def address_of_free(context: Any) -> Any:
+    """The address of `free`."""
+
+    def generate(_: Any, builder: Any, __: Any, ___: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [_POINTER])
+        function = cgutils.get_or_insert_function(builder.module, kind, "free")
+        return builder.ptrtoint(function, _WORD)
+
+    return types.int64(), generate
+
+
+@intrinsic
+def give_way(context: Any) -> Any:
+    """`sched_yield`: let another thread run on this core, if one waits for it. Nothing where there is no such call."""
+
+    def generate(_: Any, builder: Any, __: Any, ___: Any) -> Any:
+        if os.name != "posix":
+            return ir.Constant(ir.IntType(32), 0)
+        kind = ir.FunctionType(ir.IntType(32), [])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
+
+    return types.int32(), generate

@@ -1,0 +1,222 @@
+"""Threads that each run a graph over some samples of a batch, and tell each other statistics in the middle of it.
+
+The node that does (see `joining`) calls `_execute`, compiled code that takes no lock of the interpreter's, with its
+tensors as DLPack structures (dlpack.h 0.x).
+
+Moments are combined after Chan, Golub and LeVeque (1983): the variance of the whole is the mean variance of the parts
+plus the variance of their means, which loses nothing to cancellation. Every thread computes the same numbers in the
+same order, so all have the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numba import carray, cfunc, njit
+from numpy.typing import NDArray
+
+from onnx_oto.runtime.compiled import address_of_free, allocate, call, give_way, load, pointer, store
+
+Ints = NDArray[np.int64]
+
+_PATIENCE = 20_000
+"""Looks at the others before the core is offered to other threads: some twenty microseconds."""
+_LINE = 8  # words of a cache line
+_COUNT, _LEFT, _TOLD, _ROOM, _SHARES = range(5)
+"""Words of a meeting: threads, whether one left, where they tell, floats of a thread's room there, their shares."""
+_HEAD = 128  # bytes in front of a vector that is given to the runtime: its structure, shape and stride
+
+
+class Meeting:
+    """shares: of the batch, in the order of the threads; their sum is 1. channels: of the widest vector.
+
+    Its memory is read by address: it must be kept as long as a graph runs.
+    """
+
+    def __init__(self, shares: Sequence[float], channels: int) -> None:
+        count = len(shares)
+        self._shares = np.array(shares, np.float64)
+        self._told = np.zeros((2, count, 2 * channels), np.float64)
+        self._words = np.zeros((count + 2) * _LINE, np.int64)
+        self._words[_COUNT] = count
+        self._words[_TOLD] = self._told.ctypes.data
+        self._words[_ROOM] = 2 * channels
+        self._words[_SHARES] = self._shares.ctypes.data
+
+    def member(self, index: int) -> Ints:
+        """Return what the graph of a thread is fed, int64 [2]."""
+        return np.array([self._words.ctypes.data, index], np.int64)
+
+    def begin(self) -> None:
+        """Forget who left; nobody may be in the meeting."""
+        self._words[_LEFT] = 0
+        self._words[_LINE:] = 0
+
+    def leave(self) -> None:
+        """Let nobody wait any longer: whoever does or will goes on with nonsense."""
+        self._words[_LEFT] = 1
+
+
+def make_ready() -> None:
+    """Give the runtime of this process the function. Raises AttributeError where it takes none."""
+    from onnxruntime.capi import _pybind_state as binding
+
+    binding.register_aten_op_executor(str(_on_cpu.address), str(_execute.address))
+
+
+@njit(cache=True)
+def _wait(words: int, index: int) -> int:
+    """Tell the others that this thread told them something, and wait until all have; return the turn, 0 or 1."""
+    own = words + 8 * _LINE * (index + 1)
+    turn = load(own)
+    store(own, turn + 1)
+    for other in range(load(words + 8 * _COUNT)):
+        place, looks = words + 8 * _LINE * (other + 1), 0
+        while load(place) <= turn and load(words + 8 * _LEFT) == 0:
+            looks += 1
+            if looks > _PATIENCE:
+                give_way()
+    return turn & 1
+
+
+@njit(cache=True)
+def _room(words: int, turn: int, index: int) -> Any:
+    """Return where a thread tells in a turn: nobody is two turns ahead."""
+    count, size = load(words + 8 * _COUNT), load(words + 8 * _ROOM)
+    place = load(words + 8 * _TOLD) + 8 * size * (turn * count + index)
+    return carray(pointer(place), (size,), np.float64)
+
+
+@njit(cache=True)
+def _unbiased(count: float) -> float:
+    return count / (count - 1.0) if count > 1.0 else 1.0
+
+
+@njit(nogil=True, cache=True)
+def _moments(words: int, index: int, settings: Any, inputs: Any, outputs: Any) -> None:
+    """Running mean, running variance, mean, 1 / deviation and variance of the whole batch.
+
+    settings: elements of a channel that this thread has, epsilon, momentum. inputs: mean and 1 / deviation of this
+    thread's samples, running mean and variance so far. The running variance is in the measure of this thread, whose
+    own count makes it an unbiased one.
+    """
+    own_mean, own_inverse, running_mean, running_variance = inputs
+    channels = own_mean.size
+    own = _room(words, load(words + 8 * _LINE * (index + 1)) & 1, index)
+    for c in range(channels):
+        inverse = np.float64(own_inverse[c])
+        own[c] = own_mean[c]
+        own[channels + c] = 1.0 / (inverse * inverse)
+    turn, count = _wait(words, index), load(words + 8 * _COUNT)
+    shares = carray(pointer(load(words + 8 * _SHARES)), (count,), np.float64)
+    elements, epsilon, kept = settings[0], settings[1], settings[2]
+    measure = _unbiased(elements / shares[index]) / _unbiased(elements)
+    means, totals = np.zeros(channels), np.zeros(channels)
+    for thread in range(count):
+        told, share = _room(words, turn, thread), shares[thread]
+        for c in range(channels):
+            means[c] += share * told[c]
+    for thread in range(count):
+        told, share = _room(words, turn, thread), shares[thread]
+        for c in range(channels):
+            apart = told[c] - means[c]
+            totals[c] += share * (told[channels + c] + apart * apart)
+    for c in range(channels):
+        variance = totals[c] - epsilon
+        outputs[0][c] = kept * running_mean[c] + (1.0 - kept) * means[c]
+        outputs[1][c] = kept * running_variance[c] + (1.0 - kept) * measure * variance
+        outputs[2][c] = means[c]
+        outputs[3][c] = 1.0 / np.sqrt(totals[c])
+        outputs[4][c] = variance
+
+
+@njit(nogil=True, cache=True)
+def _slopes(words: int, index: int, settings: Any, inputs: Any, outputs: Any) -> None:
+    """Factor and offset of x that this thread's gradient of x lacks.
+
+    settings: elements of a channel that this thread has. inputs: gradients of scale and shift by this thread's samples;
+    scale, mean, 1 / deviation. With d = scale / deviation, the kernel subtracted
+    d (shift' + (x - mean) scale' / deviation) / elements of this thread's own.
+    """
+    own_turned, own_moved, scale, mean, inverse = inputs
+    channels = own_turned.size
+    own = _room(words, load(words + 8 * _LINE * (index + 1)) & 1, index)
+    for c in range(channels):
+        own[c] = own_turned[c]
+        own[channels + c] = own_moved[c]
+    turn, count = _wait(words, index), load(words + 8 * _COUNT)
+    shares = carray(pointer(load(words + 8 * _SHARES)), (count,), np.float64)
+    whole = settings[0] / shares[index]
+    turned, moved = np.zeros(channels), np.zeros(channels)
+    for thread in range(count):
+        told = _room(words, turn, thread)
+        for c in range(channels):
+            turned[c] += told[c]
+            moved[c] += told[channels + c]
+    for c in range(channels):
+        slope = scale[c] * np.float64(inverse[c])
+        factor = slope * inverse[c] * (own_turned[c] / settings[0] - turned[c] / whole)
+        outputs[0][c] = factor
+        outputs[1][c] = slope * (own_moved[c] / settings[0] - moved[c] / whole) - mean[c] * factor
+
+
+@njit(cache=True)
+def _vector(structure: int, kind: Any) -> Any:
+    """Return the elements of a DLManagedTensor with one axis."""
+    words = carray(pointer(structure), (8,), np.int64)
+    length = carray(pointer(words[3]), (1,), np.int64)[0]
+    return carray(pointer(words[0] + words[5]), (length,), kind)
+
+
+@njit(cache=True)
+def _given(length: int) -> Any:
+    """Return the address of a new DLManagedTensor of float32 [length], one block of memory, and its elements."""
+    place = allocate(_HEAD + 4 * length)
+    words = carray(pointer(place), (_HEAD // 8,), np.int64)
+    words[0] = place + _HEAD
+    words[1] = 1  # device: CPU
+    words[2] = 1 | (2 << 32) | (32 << 40) | (1 << 48)  # one axis of single floats of 32 bits
+    words[3], words[4] = place + 64, place + 72
+    words[5] = words[6] = 0
+    words[7] = address_of_free()
+    words[8], words[9] = length, 1  # shape, stride
+    return place, carray(pointer(place + _HEAD), (length,), np.float32)
+
+
+@cfunc("void(intp, intp, intp, intp, intp, intp)", cache=True)
+def _execute(name: int, function: int, count: int, inputs: int, made: int, outputs: int) -> None:
+    given = carray(pointer(inputs), (count,), np.int64)
+    wanted = carray(pointer(outputs), (made,), np.int64)
+    place = _vector(given[0], np.int64)
+    words, index = place[0], place[1]
+    settings = _vector(given[1], np.float64)
+    first, second = _vector(given[2], np.float32), _vector(given[3], np.float32)
+    third, fourth = _vector(given[4], np.float32), _vector(given[5], np.float32)
+    which = carray(pointer(function), (1,), np.uint8)[0]
+    wanted[0], one = _given(first.size)
+    wanted[1], two = _given(first.size)
+    if which == 48:  # "0"
+        wanted[2], three = _given(first.size)
+        wanted[3], four = _given(first.size)
+        wanted[4], five = _given(first.size)
+        if words != 0:
+            _moments(words, index, settings, (first, second, third, fourth), (one, two, three, four, five))
+        else:
+            for c in range(first.size):
+                one[c], two[c], three[c] = third[c], fourth[c], first[c]
+                four[c], five[c] = second[c], 1.0
+    elif words != 0:
+        fifth = _vector(given[6], np.float32)
+        _slopes(words, index, settings, (first, second, third, fourth, fifth), (one, two))
+    else:
+        one[:] = 0.0
+        two[:] = 0.0
+    for each in range(count):
+        call(carray(pointer(given[each]), (8,), np.int64)[7], given[each])
+
+
+@cfunc("boolean(intp, intp, intp, boolean)", cache=True)
+def _on_cpu(name: int, function: int, index: int, is_input: bool) -> bool:
+    return True
