@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from onnx_oto.gradients.backends import ort_training as ort
 from onnx_oto.gradients.session.flat import aligned_zeros, layout
+from onnx_oto.gradients.session.prepared import Prepared, turned_input
 
 from .conftest import Build, model_from, normal
 
@@ -40,8 +46,11 @@ def gradient_ops(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return seen
 
 
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_conv_grad(build: Build, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_conv_grad(build: Build, monkeypatch: pytest.MonkeyPatch, name: str, compiled: bool) -> None:
+    """With weights turned once per step for all shards, and in the graph of each where there is no compiler."""
+    monkeypatch.setattr(ort, "has_compiler", lambda: compiled)
     attributes, shape, rewritten = CONVOLUTIONS[name]
     model = model_from(
         "(float[N, 4, 7, 6] x) => (float[N, O, H, W] y) {"
@@ -50,15 +59,71 @@ def test_conv_grad(build: Build, monkeypatch: pytest.MonkeyPatch, name: str) -> 
     )
     ops = gradient_ops(monkeypatch)
     tuned = build(model, ("v", "w", "b"), batch=3, shards=1)
-    monkeypatch.setattr(ort, "tune", lambda model, shapes: None)
+    monkeypatch.setattr(ort, "tune", lambda model, shapes, weights: None)
     plain = build(model, ("v", "w", "b"), batch=3, shards=1)
     assert (ops[0].count("Conv") == 2) is rewritten
+    assert ("Gather" in ops[0]) is (rewritten and not compiled and shape[2:] != (1, 1))
     assert "ReluGrad" not in ops[0]
     assert "ReluGrad" in ops[1]
     x = normal(3, 4, 7, 6, seed=3)
     target = normal(*plain.predict({"x": x}).shape, seed=4)
     assert tuned.step({"x": x}, target) == plain.step({"x": x}, target)
     np.testing.assert_allclose(tuned.grads, plain.grads, rtol=1e-4, atol=1e-6 * np.abs(plain.grads).max())
+
+
+def test_a_weight_that_two_convolutions_read_in_groups_of_their_own(build: Build) -> None:
+    model = model_from(
+        "(float[N, 4, 5, 5] x) => (float[N, 4, 5, 5] y) { a = Mul(x, v) b = Conv<group=2, pads=[1,1,1,1]>(a, w) "
+        "c = Slice(b, start, stop, axis) y = Conv<pads=[1,1,1,1]>(c, w) }",
+        {
+            "v": normal(4, 1, 1),
+            "w": normal(4, 2, 3, 3, seed=1),
+            **{name: np.array([value]) for name, value in (("start", 0), ("stop", 2), ("axis", 1))},
+        },
+    )
+    one, many = (build(model, ("v", "w"), batch=4, shards=shards) for shards in (1, 3))
+    x, target = normal(4, 4, 5, 5, seed=2), normal(4, 4, 5, 5, seed=3)
+    for session in (one, many):
+        session.step({"x": x}, target)
+        session.params *= np.float32(1.5)  # in place: the next step reads them
+        session.step({"x": x}, target)
+    np.testing.assert_allclose(many.grads, one.grads, rtol=1e-4, atol=1e-5 * np.abs(one.grads).max())
+    step = 1e-3
+    place = int(np.abs(one.grads).argmax())
+    slope = float(one.grads[place])
+    losses = []
+    for change in (step, -2 * step):
+        one.params[place] += np.float32(change)
+        losses.append(one.step({"x": x}, target))
+    assert (losses[0] - losses[1]) / (2 * step) == pytest.approx(slope, rel=0.02)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.tuples(*[st.integers(1, 4), st.integers(1, 40), st.integers(1, 40)]),
+    kernel=st.sampled_from([(), (1,), (3, 3), (2, 3), (5,), (3, 3, 3)]),
+    threads=st.integers(1, 4),
+)
+def test_turned_weights(sizes: tuple[int, int, int], kernel: tuple[int, ...], threads: int) -> None:
+    """Any shape, and any number of threads that share the work."""
+    groups, filters, channels = sizes
+    weights = {"w": normal(groups * filters, channels, *kernel), "1.w": normal(3, 2, 3, seed=1)}
+    asked = [
+        SimpleNamespace(name=turned_input("w", groups), shape=[groups * channels, filters, *kernel]),
+        SimpleNamespace(name=turned_input("1.w", 3), shape=[6, 1, 3]),
+        SimpleNamespace(name="x", shape=[1]),
+    ]
+    prepared = Prepared(asked, weights, threads)
+    with ThreadPoolExecutor(4) as pool:
+        prepared.make(pool)
+    for (name, turned), (weight, number) in zip(
+        prepared.arrays.items(), (("w", groups), ("1.w", 3)), strict=True
+    ):
+        assert name == turned_input(weight, number)
+        given_weight = weights[weight]
+        apart = given_weight.reshape(number, -1, given_weight.shape[1], math.prod(given_weight.shape[2:]))
+        expected = apart.transpose(0, 2, 1, 3)[..., ::-1].reshape(turned.shape)
+        np.testing.assert_array_equal(turned, expected)
 
 
 def test_first_layer_has_no_input_gradient(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,21 +7,26 @@ network at 64x64, batch 16: 129 -> 126 ms.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
+
+from onnx_oto.gradients.session.prepared import turned_input
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 _MICROSOFT = "com.microsoft"
 
 
-def tune(model: onnx.ModelProto, shapes: Shapes) -> None:
-    """Rewrite the nodes of a gradient graph in place; `shapes` are static shapes of tensors by name."""
-    tuned = _Tuned(shapes)
+def tune(model: onnx.ModelProto, shapes: Shapes, weights: Collection[str] = ()) -> None:
+    """Rewrite the nodes of a gradient graph in place; `shapes` are static shapes of tensors by name.
+
+    weights: inputs whose other forms can be inputs too (`session/prepared.py`).
+    """
+    tuned = _Tuned(shapes, weights)
     for node in model.graph.node:
         rewrite = _REWRITES.get((node.domain, node.op_type))
         if rewrite is None or not rewrite(tuned, node):
@@ -30,19 +35,28 @@ def tune(model: onnx.ModelProto, shapes: Shapes) -> None:
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(tuned.initializers)
+    model.graph.input.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in tuned.inputs.items()
+    )
 
 
 class _Tuned:
     """The nodes of the faster graph as they are collected."""
 
-    def __init__(self, shapes: Shapes) -> None:
+    def __init__(self, shapes: Shapes, weights: Collection[str]) -> None:
         self.shapes = shapes
+        self.weights = weights
+        self.inputs: dict[str, tuple[int, ...]] = {}
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
 
     def emit(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
         return output
+
+    def asked(self, name: str, shape: tuple[int, ...]) -> str:
+        self.inputs[name] = shape
+        return name
 
     def ints(self, name: str, values: list[int]) -> str:
         self.initializers.append(numpy_helper.from_array(np.array(values, np.int64), name))
@@ -92,6 +106,9 @@ def _flipped(tuned: _Tuned, weight: str, shape: tuple[int, ...], group: int, nam
     """Return the weight [Cout, Cin/g, *k] as [Cin, Cout/g, *k] with all spatial axes reversed."""
     cout, share, *kernel = shape
     taps = int(np.prod(kernel))
+    turned = (group * share, cout // group, *kernel)
+    if weight in tuned.weights:
+        return tuned.asked(turned_input(weight, group), turned)
     apart = tuned.ints(f"{name}.apart", [group, cout // group, share, taps])
     result = tuned.emit("Reshape", [weight, apart], f"{name}.0")
     if cout != group or share != 1:
@@ -99,7 +116,7 @@ def _flipped(tuned: _Tuned, weight: str, shape: tuple[int, ...], group: int, nam
     if taps > 1:
         reverse = tuned.ints(f"{name}.reverse", list(range(taps - 1, -1, -1)))
         result = tuned.emit("Gather", [result, reverse], f"{name}.2", axis=3)
-    together = tuned.ints(f"{name}.shape", [group * share, cout // group, *kernel])
+    together = tuned.ints(f"{name}.shape", list(turned))
     return tuned.emit("Reshape", [result, together], name)
 
 

@@ -19,6 +19,7 @@ from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.gradients.graph.static_types import types
 from onnx_oto.runtime.gradient_jobs import build_gradient
 from onnx_oto.runtime.installed import require_training
+from onnx_oto.runtime.joining import has_compiler
 from onnx_oto.runtime.limits import generous
 from onnx_oto.runtime.runner import first_line
 from onnx_oto.runtime.worker import JobFailed, shared
@@ -60,7 +61,7 @@ class OrtTraining:
             ) from error
         gradient = onnx.load_from_string(built)
         shapes = {name: kind.static for name, kind in types(graph).items() if kind.static is not None}
-        tune(gradient, shapes)
+        tune(gradient, shapes, wanted if has_compiler() else ())
         join_products(gradient, shapes)
         if joint:
             join_statistics(gradient, shapes)

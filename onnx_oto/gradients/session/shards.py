@@ -19,6 +19,7 @@ from onnx_oto.gradients.graph.batching import Feed
 from onnx_oto.gradients.graph.parameters import Weights
 from onnx_oto.gradients.graph.training_graph import Detached, TrainingGraph
 from onnx_oto.gradients.session.flat import FlatLayout, aligned_zeros
+from onnx_oto.gradients.session.prepared import Prepared
 from onnx_oto.gradients.session.tied import TiedPlaces
 from onnx_oto.gradients.session.validation import check_batch, check_targets
 from onnx_oto.gradients.spec import TrainingSpec
@@ -113,6 +114,18 @@ class Shard:
         self._outputs = {name: _share(array) for name, array in targets.items()}
         for name, value in self._outputs.items():
             self._binding.bind_ortvalue_output(name, value)
+
+    @property
+    def inputs(self) -> Sequence[Any]:
+        """What the graph reads, as the runtime tells it: name, shape, type."""
+        inputs: Sequence[Any] = self._session.get_inputs()
+        return inputs
+
+    def read(self, arrays: Mapping[str, Array]) -> None:
+        """Let the graph read these arrays in every step, if it asks for them; the caller keeps them alive."""
+        for name, array in arrays.items():
+            if name in self._inputs:
+                self._binding.bind_ortvalue_input(name, _share(array))
 
     def join(self, meeting: Meeting | None, index: int) -> None:
         """Tell the graph where it belongs, if it asks others."""
@@ -272,6 +285,10 @@ class ShardedSession:
         self._loss = loss
         workers = max(len(shards), os.cpu_count() or 1)
         self._ties = TiedPlaces(spec.ties, self.slices)
+        every = [shard for form in forms for shard in form.shards]
+        self._prepared = Prepared((v for s in every for v in s.inputs), memory.arrays, self.shards)
+        for shard in every:
+            shard.read(self._prepared.arrays)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="onnx-oto")
 
     def step(self, batch: Mapping[str, Array], target: Array | Mapping[str, Array] | None = None) -> float:
@@ -283,6 +300,7 @@ class ShardedSession:
         for name in form.shards[0].still:  # the caller may have left anything there
             self._memory.gradient_views[0][name].fill(0.0)
         begin = time.perf_counter()
+        self._prepared.make(self._pool)
         losses = self._run_all(form, arrays, Targets(targets, weight))
         ran = time.perf_counter()
         self._average()

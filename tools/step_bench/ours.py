@@ -1,0 +1,84 @@
+"""Our side: python -m step_bench.ours FOLDER THREADS [PROFILE]. DHSPG on SGD with momentum, in its shrinking phase.
+
+PROFILE: a file for the times of kernels by operator and shape, written in the end (see `step_bench.profile`).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnx_oto.gradients import TrainingSpec, choose_backend, prepare
+from onnx_oto.gradients.session.shards import ShardedSession
+from onnx_oto.model import load, normalise
+from onnx_oto.optim import DIRECTIONS, Dhspg, GroupIndex, Plan, Stretch
+from onnx_oto.pipeline.budgeting import Goal
+from onnx_oto.pipeline.optimizing import decayed, selector
+from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.zigs import analyse, trainable
+from onnx_oto.zigs.blocks import zig_blocks
+from step_bench.serving import serve
+
+LONG = 10**6
+
+
+def session_for(folder: Path) -> tuple[Any, Dhspg, dict[str, np.ndarray], np.ndarray]:
+    """Return a session, its optimizer, a batch and its target."""
+    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    model = normalise(load(folder / "model.onnx"))
+    analysis = analyse(model)
+    spec = TrainingSpec(
+        trainable(analysis),
+        facts["loss"],
+        facts["batch"],
+        sample_shapes={model.graph.input[0].name: tuple(facts["sample"])},
+    )
+    session = prepare(model, spec, choose_backend()).build()
+    assert isinstance(session, ShardedSession)
+    entries, lanes = zig_blocks(analysis, session.slices)
+    groups = GroupIndex(tuple(Stretch(*entry) for entry in entries), int(lanes.size))
+    select = selector(analysis, lanes, TrainOptions(sparsity=0.5, scope="dimension"), Goal())
+    optimizer = Dhspg(
+        DIRECTIONS["sgd"](),
+        session.params.size,
+        groups,
+        select,
+        Plan(1, LONG, 1),
+        decayed=decayed(analysis, session),
+    )
+    rng = np.random.default_rng(0)
+    shape = (facts["batch"], *facts["sample"])
+    x = (
+        rng.standard_normal(shape).astype(np.float32)
+        if facts["classes"] is None
+        else rng.integers(0, facts["classes"], shape)
+    )
+    target = (
+        rng.standard_normal((facts["batch"], *facts["target"])).astype(np.float32)
+        if facts["target"]
+        else rng.integers(0, 10, facts["batch"])
+    )
+    return session, optimizer, {model.graph.input[0].name: x}, target
+
+
+def main(folder: str, threads: str) -> None:
+    """Serve."""
+    session, optimizer, batch, target = session_for(Path(folder))
+
+    def step() -> float:
+        begin = time.perf_counter()
+        session.step(batch, target)
+        optimizer.step(session.params, session.grads, 1e-3)
+        return 1e3 * (time.perf_counter() - begin)
+
+    step()
+    serve(step, shards=session.shards)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,18 @@
+"""What all sides do: answer with the times of so many steps. Imports nothing but the standard library."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from collections.abc import Callable
+
+
+def serve(step: Callable[[], float], **facts: object) -> None:
+    """Take a step, say so, then read numbers of steps from the input until it ends. step: returns milliseconds."""
+    step()
+    print(json.dumps({"ready": True, **facts}), flush=True)
+    for line in sys.stdin:
+        times = [step() for _ in range(int(line))]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(json.dumps({"ms": times, "peak_mib": round(peak / 1024)}), flush=True)
