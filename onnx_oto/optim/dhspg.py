@@ -128,11 +128,11 @@ class Dhspg(Planned):
         if phase not in ("shrink", "finish"):
             self._stepper.plain(params, grads, lr)
             return
-        self._stepper.turn(params, grads)
         if phase == "shrink":
             self._shrink(params, grads, lr)
-        else:
-            self._leaving.fade(params, grads, plan.deadline - step)
+            return
+        self._stepper.turn(params, grads)
+        self._leaving.fade(params, grads, plan.deadline - step)
         self._stepper.descend(params, grads, lr)
 
     def _own(self) -> State:
@@ -151,11 +151,15 @@ class Dhspg(Planned):
             # Half a step early: a group that arrives exactly at the end would be decided by rounding.
             self._pace[:] = np.sqrt(self._leaving.index.square_norms(params)) / (left - 0.5)
 
-    def _shrink(self, params: Array, v: Array, lr: float) -> None:
-        """Scale and project the penalised groups so that params - lr * v becomes the trial step or zero."""
-        moments = self._leaving.index.moments(params, v)
+    def _shrink(self, params: Array, grads: Array, lr: float) -> None:
+        """Take the trial step with the penalised groups, or make them zero, and a plain step with the rest."""
+        index = self._leaving.index
+        moments = self._stepper.turn_apart(params, grads, lr, index)
         distance = shrink_distance(moments, self._pace, lr)
-        pull_and_project(self._leaving, params, v, lr, moments=moments, distance=distance, eps=self._eps)
+        factor = pull_and_project(
+            self._leaving, params, grads, lr, moments=moments, distance=distance, eps=self._eps
+        )
+        self._stepper.descend_together(params, grads, lr, index, factor)
 
 
 @dataclass(frozen=True)

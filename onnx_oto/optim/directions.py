@@ -21,18 +21,21 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.errors import OtoError, UsageError
+from onnx_oto.optim.groups import GroupIndex, Moments
 from onnx_oto.optim.stated import option
-from onnx_oto.optim.workers import PIECE, default_threads, spread
+from onnx_oto.optim.workers import PIECE, compiles, default_threads, spread
 
 Array = npt.NDArray[Any]
 Stretches = tuple[slice, ...]
 
+SGD, ADAM = 0, 1
+"""Rules that `sweeps` knows."""
 WEIGHT_DECAY = "Share of each weight that is added to its gradient (sgd, adam) or step (adamw)."
 BETA1 = "Share that the mean of the gradients keeps."
 BETA2 = "Share that the mean of the squared gradients keeps."
@@ -67,6 +70,15 @@ class Direction(Protocol):
 
         Step counts from 0.
         """
+        ...
+
+
+@runtime_checkable
+class Compiled(Protocol):
+    """A direction whose rule `sweeps` knows too."""
+
+    def constants(self, step: int) -> tuple[int, tuple[float, ...]]:
+        """Return the number of the rule there and its constants: it computes the same bits as `turn`."""
         ...
 
 
@@ -106,6 +118,10 @@ class Sgd:
         np.multiply(m, self.momentum, out=scratch)
         np.add(g, scratch, out=g)
 
+    def constants(self, step: int) -> tuple[int, tuple[float, ...]]:
+        """See `Compiled.constants`."""
+        return SGD, (self.momentum, float(self.nesterov))
+
 
 @dataclass(frozen=True)
 class Adam:
@@ -132,6 +148,10 @@ class Adam:
         """See `Direction.turn`."""
         _adaptive(g, slots, step, scratch, self.beta1, self.beta2, self.eps)
 
+    def constants(self, step: int) -> tuple[int, tuple[float, ...]]:
+        """See `Compiled.constants`."""
+        return ADAM, _adaptive_constants(step, self.beta1, self.beta2, self.eps)
+
 
 @dataclass(frozen=True)
 class AdamW:
@@ -157,6 +177,16 @@ class AdamW:
         """See `Direction.turn`."""
         _adaptive(g, slots, step, scratch, self.beta1, self.beta2, self.eps)
 
+    def constants(self, step: int) -> tuple[int, tuple[float, ...]]:
+        """See `Compiled.constants`."""
+        return ADAM, _adaptive_constants(step, self.beta1, self.beta2, self.eps)
+
+
+def _adaptive_constants(step: int, b1: float, b2: float, eps: float) -> tuple[float, ...]:
+    """Return the numbers of `_adaptive`, in the order of `sweeps`."""
+    root, first = math.sqrt(1 - b2 ** (step + 1)), 1 - b1 ** (step + 1)
+    return b1, 1 - b1, b2, 1 - b2, eps * root, root / first
+
 
 def _adaptive(
     g: Array, slots: Sequence[Array], step: int, scratch: Array, b1: float, b2: float, eps: float
@@ -167,18 +197,18 @@ def _adaptive(
     r = sqrt(c2) and ci = 1 - bi^t.
     """
     mean, square = slots
-    root, first = math.sqrt(1 - b2 ** (step + 1)), 1 - b1 ** (step + 1)
+    b1, rest1, b2, rest2, eps, factor = _adaptive_constants(step, b1, b2, eps)
     np.multiply(mean, b1, out=mean)
-    np.multiply(g, 1 - b1, out=scratch)
+    np.multiply(g, rest1, out=scratch)
     np.add(mean, scratch, out=mean)
     np.multiply(square, b2, out=square)
     np.multiply(g, g, out=scratch)
-    np.multiply(scratch, 1 - b2, out=scratch)
+    np.multiply(scratch, rest2, out=scratch)
     np.add(square, scratch, out=square)
     np.sqrt(square, out=scratch)
-    np.add(scratch, eps * root, out=scratch)
+    np.add(scratch, eps, out=scratch)
     np.divide(mean, scratch, out=g)
-    np.multiply(g, root / first, out=g)
+    np.multiply(g, factor, out=g)
 
 
 def _require_shares(direction: Direction, *names: str) -> None:
@@ -227,8 +257,9 @@ class Stepper:
     """Owns the state arrays of a direction for P parameters and applies it in pieces.
 
     `turn` makes v in place of the gradients, `descend` takes x -= lr * v, `plain` does both piece by piece
-    so that each piece is read from memory once. Only turn and plain advance the step count. decayed: the stretches
-    of the buffer that weight decay is for; None = all of it.
+    so that each piece is read from memory once; so do `turn_apart` and `descend_together` for optimizers that
+    shorten some groups. Only turn, plain and turn_apart advance the step count. decayed: the stretches of the buffer
+    that weight decay is for; None = all of it.
     """
 
     direction: Direction
@@ -245,14 +276,72 @@ class Stepper:
         whole = (slice(0, self.size),)
         stretches = merged(whole if self.decayed is None else self.decayed, self.size)
         self._parts = list(_parts(self.size, stretches if self.direction.weight_decay else ()))
+        self._edges = (
+            np.array([(each.start, each.stop) for each in stretches], np.int64).reshape(-1, 2).T.copy()
+        )
+        self._whole = GroupIndex((), 0)
 
     def turn(self, x: Array, g: Array) -> None:
         """Overwrite the gradient g [P] with v [P]; x [P] is read only."""
-        self._sweep(x, g, None)
+        if not self._swept(x, g, 0.0, self._whole):
+            self._sweep(x, g, None)
 
     def plain(self, x: Array, g: Array, lr: float) -> None:
         """Overwrite the gradient g [P] with v [P] and x [P] with x - lr * v."""
-        self._sweep(x, g, lr)
+        if not (lr and self._swept(x, g, lr, self._whole)):
+            self._sweep(x, g, lr)
+
+    def turn_apart(self, x: Array, g: Array, lr: float, index: GroupIndex) -> Moments:
+        """Overwrite g [P] with v [P] and return the moments of (x, v) of the groups of `index`.
+
+        Then, or in `descend_together`, which has to follow, x becomes x - lr * v where none of these groups is.
+        """
+        if not self._swept(x, g, lr, index):
+            self.turn(x, g)
+            return index.moments(x, g)
+        return Moments(*index.rows(self.size).gathered(index.count))
+
+    def descend_together(
+        self, x: Array, v: Array, lr: float, index: GroupIndex, factor: npt.NDArray[np.float64]
+    ) -> None:
+        """Overwrite x with factor * x - lr * v in the groups of `index`, after `turn_apart`. factor: [K]."""
+        if not self._compiles(x, v):
+            index.scale(x, factor)
+            self.descend(x, v, lr)
+            return
+        from onnx_oto.optim.sweeps import descend_chosen  # loads the compiler
+
+        rows = index.rows(self.size)
+        factors = np.append(factor, 1.0).astype(x.dtype)[rows.labels]
+        rows.over(
+            lambda low, high: descend_chosen(x, v, rows.table, low, high, rows.chosen, factors, lr),
+            self.threads,
+            inside=True,
+        )
+
+    def _compiles(self, x: Array, g: Array) -> bool:
+        return isinstance(self.direction, Compiled) and compiles(x, g, *self.slots.values())
+
+    def _swept(self, x: Array, g: Array, lr: float, index: GroupIndex) -> bool:
+        """Turn, and step but for the groups of `index`, in one compiled sweep; return whether that can be."""
+        if not (isinstance(self.direction, Compiled) and self._compiles(x, g)):
+            return False
+        from onnx_oto.optim.sweeps import sweep  # loads the compiler
+
+        kind, found = self.direction.constants(self.taken)
+        constants = np.array(found)
+        rows, none = index.rows(self.size), np.zeros(0, x.dtype)
+        first, second = [*self.slots.values(), none, none][:2]
+        decay, behind = self.direction.weight_decay, self.direction.decoupled
+        rows.sums[:] = 0.0
+
+        def work(low: int, high: int) -> None:
+            table = (rows.table, low, high, rows.chosen, rows.sums)
+            sweep(x, g, first, second, *table, kind, constants, decay, behind, *self._edges, lr)
+
+        rows.over(work, self.threads)
+        self.taken += 1
+        return True
 
     def descend(self, x: Array, v: Array, lr: float) -> None:
         """Overwrite x [P] with x - lr * v; v [P] is read only."""

@@ -15,13 +15,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.errors import OtoError
-from onnx_oto.optim.workers import MOST_THREADS, PIECE, default_threads, spread
+from onnx_oto.optim.workers import MOST_THREADS, PIECE, compiles, default_threads, spread
+
+if TYPE_CHECKING:
+    from onnx_oto.optim.rows import Rows
 
 Array = npt.NDArray[Any]
 
@@ -211,6 +214,14 @@ class GroupIndex:
         if not np.any(which):
             return
         marked = self._spread_out(np.append(which, False))
+        if compiles(x):
+            from onnx_oto.optim.sweeps import zero_chosen  # loads the compiler
+
+            rows = self.rows(len(x))
+            rows.over(
+                lambda low, high: zero_chosen(x, rows.table, low, high, marked), self.threads, inside=True
+            )
+            return
 
         def work(pieces: Sequence[Piece]) -> None:
             for piece in pieces:
@@ -221,8 +232,20 @@ class GroupIndex:
 
         self._over_pieces(work)
 
+    def rows(self, size: int) -> Rows:
+        """Return the rows of a buffer of this size, as compiled sweeps take them."""
+        from onnx_oto.optim.rows import Rows  # reads this module
+
+        if size not in self._rows:
+            self._rows[size] = Rows(size, self)
+        return self._rows[size]
+
     @cached_property
-    def _layout(self) -> tuple[list[Piece], npt.NDArray[np.int64]]:
+    def _rows(self) -> dict[int, Rows]:
+        return {}
+
+    @cached_property
+    def layout(self) -> tuple[list[Piece], npt.NDArray[np.int64]]:
         """The pieces, and the group of every slot (K stands for no group)."""
         pieces: list[Piece] = []
         slots: list[npt.NDArray[np.int32]] = []
@@ -236,16 +259,16 @@ class GroupIndex:
         return pieces, np.where(labels < 0, self.count, labels)
 
     def _over_pieces(self, work: Callable[[Sequence[Piece]], None]) -> None:
-        spread(work, self._layout[0], self.threads, self._weights)
+        spread(work, self.layout[0], self.threads, self._weights)
 
     @cached_property
     def _weights(self) -> list[int]:
         """The elements of every piece."""
-        return [piece.elements for piece in self._layout[0]]
+        return [piece.elements for piece in self.layout[0]]
 
     @property
     def _slots(self) -> npt.NDArray[np.int64]:
-        return self._layout[1]
+        return self.layout[1]
 
     @cached_property
     def _sums(self) -> npt.NDArray[np.float64]:

@@ -29,8 +29,9 @@ HALF_SPACE_EPS = "A shrinking group is dropped when a step leaves less than this
 
 def pull_and_project(
     leaving: Leaving, params: Array, v: Array, lr: float, *, moments: Moments, distance: Floats, eps: float
-) -> None:
-    """Scale the chosen groups so that params - lr * v becomes their trial step, and make those zero that leave.
+) -> Floats:
+    """Make those of the chosen groups zero that leave; return the factor that makes factor * params - lr * v the trial
+    step of the rest: float64 [K].
 
     moments: of (params, v), both [P]. distance: a * lambda, float64 [K]. Both arrays are modified.
     """
@@ -38,7 +39,7 @@ def pull_and_project(
     inner = moments.xx - lr * moments.xy - distance * norm
     gone = leaving.alive & ((inner < eps * moments.xx) | (norm == 0))
     leaving.kill(gone, params, v)
-    leaving.index.scale(params, pulled(norm, distance, leaving.alive))
+    return pulled(norm, distance, leaving.alive)
 
 
 def pulled(norm: Floats, distance: Floats, which: Bools) -> Floats:

@@ -106,7 +106,8 @@ class Hspg(Planned):
         norm = np.sqrt(moments.xx)
         distance = np.full_like(norm, lr * self._regularizer)
         staying = ~leaving.alive & (norm > 0)
-        pull_and_project(leaving, params, v, lr, moments=moments, distance=distance, eps=self._eps)
+        factor = pull_and_project(leaving, params, v, lr, moments=moments, distance=distance, eps=self._eps)
+        leaving.index.scale(params, factor)
         self._moving.scale(params, pulled(norm, np.minimum(distance, MOST * norm), staying))
 
 

@@ -107,7 +107,10 @@ class Published(Planned):
         if phase == "shrink":
             moments = leaving.index.moments(params, grads)
             distance = shrink_distance(moments, self._pull, lr)
-            pull_and_project(leaving, params, grads, lr, moments=moments, distance=distance, eps=self._eps)
+            factor = pull_and_project(
+                leaving, params, grads, lr, moments=moments, distance=distance, eps=self._eps
+            )
+            leaving.index.scale(params, factor)
         elif phase == "finish":
             leaving.fade(params, grads, plan.deadline - step)
         self._stepper.descend(params, grads, lr)
