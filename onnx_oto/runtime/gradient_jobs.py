@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.runtime.installed import require_training
-from onnx_oto.runtime.joining import MEMBER, asks
+from onnx_oto.runtime.joining import asks
 
 _TYPES = {
     "tensor(float)": np.float32,
@@ -66,9 +66,9 @@ def try_once(content: bytes, samples: int) -> None:
     session.run(None, {value.name: _made_up(value, samples, rng) for value in session.get_inputs()})
 
 
-def run_alone(content: bytes) -> list[npt.NDArray[Any]]:
-    """Return what a graph computes that asks others, where there are none. Raises what onnxruntime raises."""
-    return list(open_light(content).run(None, {MEMBER: np.zeros(2, np.int64)}))
+def run_once(content: bytes, feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    """Return what a serialised model computes. Raises what onnxruntime raises."""
+    return list(open_light(content).run(None, dict(feeds)))
 
 
 def _made_up(value: Any, samples: int, rng: np.random.Generator) -> npt.NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Weights of convolutions, turned round for the gradient of their inputs: compiled, without the interpreter's lock."""
+"""Weights of convolutions in other orders: compiled, without the interpreter's lock."""
 
 from __future__ import annotations
 
@@ -12,30 +12,37 @@ from onnx_oto.runtime.compiled import pointer
 
 Ints = NDArray[np.int64]
 
-COLUMNS = ("weight", "turned", "groups", "filters", "channels", "taps")
-"""Of a table of weights: two addresses, and sizes; filters of a group, channels that each reads."""
+COLUMNS = ("weight", "made", "groups", "filters", "channels", "taps", "block", "turned")
+"""Of a table of weights: two addresses; filters of a group, channels that each reads, taps of the kernel; the length of
+blocks, 0 for none; whether taps run backwards and channels change places with filters."""
 _TILE = 16  # filters and channels: a tile of nine taps fits into the first cache
 _SQUARE = 9  # taps of most kernels: a loop of known length is unrolled
 
 
 @njit(nogil=True, cache=True)
-def turn(table: Ints, first: int, last: int) -> None:
-    """Write weights [groups * filters, channels, taps] as [groups * channels, filters, taps], taps backwards.
+def make(table: Ints, first: int, last: int) -> None:
+    """Write weights [groups * filters, channels, taps] in the orders of a table: int64 [weights, 8], see COLUMNS.
 
-    table: int64 [weights, 6], see COLUMNS. Of all slices of 16 filters, counted through the table, those from `first`
-    to `last` are written, so that threads can share the work.
+    turned: [groups * channels, filters, taps]. In blocks: [filters / b, channels / b, taps, b channels, b filters];
+    turned and in blocks: [channels / b, filters / b, taps, b filters, b channels]. Of all slices of filters, counted
+    through the table, those from `first` to `last` are written, so that threads can share the work.
     """
     done = 0
     for row in range(table.shape[0]):
         groups, filters, channels, taps = table[row, 2], table[row, 3], table[row, 4], table[row, 5]
-        slices = -(-filters // _TILE)
+        block, turned = table[row, 6], table[row, 7]
+        tile = block if block else _TILE
+        slices = -(-filters // tile)
         if done + groups * slices > first and done < last:
             size = groups * filters * channels * taps
             source = carray(pointer(table[row, 0]), (size,), np.float32)
             target = carray(pointer(table[row, 1]), (size,), np.float32)
             for each in range(max(first - done, 0), min(last - done, groups * slices)):
-                group, start = each // slices, each % slices * _TILE
-                stop = min(start + _TILE, filters)
+                if block:
+                    _block_slice(source, target, each, filters, channels, taps, block, turned)
+                    continue
+                group, start = each // slices, each % slices * tile
+                stop = min(start + tile, filters)
                 here = group * filters * channels * taps
                 _turn_slice(source[here:], target[here:], start, stop, filters, channels, taps)
         done += groups * slices
@@ -59,6 +66,28 @@ def _turn_slice(
                         target[there + tap] = source[here + taps - 1 - tap]
 
 
+@njit(nogil=True, cache=True)
+def _block_slice(
+    source: Any, target: Any, row: int, filters: int, channels: int, taps: int, block: int, turned: int
+) -> None:
+    """Write the blocks of one block of filters."""
+    size = taps * block * block
+    for column in range(channels // block):
+        at = row * (channels // block) + column
+        if turned:
+            at = column * (filters // block) + row
+        for tap in range(taps):
+            there = at * size + (taps - 1 - tap if turned else tap) * block * block
+            here = (row * block * channels + column * block) * taps + tap
+            for one in range(block):
+                for other in range(block):
+                    if turned:
+                        target[there + one * block + other] = source[here + (one * channels + other) * taps]
+                    else:
+                        target[there + one * block + other] = source[here + (other * channels + one) * taps]
+
+
 def slices(table: Ints) -> int:
     """Return how many slices a table has."""
-    return int((table[:, 2] * -(-table[:, 3] // _TILE)).sum())
+    tiles = np.where(table[:, 6] > 0, table[:, 6], _TILE)
+    return int((table[:, 2] * -(-table[:, 3] // tiles)).sum())

@@ -171,15 +171,15 @@ def test_without_the_node_each_shard_has_its_own(build: Build, monkeypatch: pyte
 
 def test_the_node_is_tried_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ort_statistics.can_join()
-    for attribute in ("run_alone", "has_compiler"):
+    for attribute in ("run_once", "has_compiler"):
         with monkeypatch.context() as patch:
-            patch.setattr(ort_statistics, attribute, {"run_alone": wrong, "has_compiler": no}[attribute])
+            patch.setattr(ort_statistics, attribute, {"run_once": wrong, "has_compiler": no}[attribute])
             ort_statistics.can_join.cache_clear()
             assert not ort_statistics.can_join()
     ort_statistics.can_join.cache_clear()
 
 
-def wrong(content: bytes) -> list[Array]:
+def wrong(content: bytes, feeds: object) -> list[Array]:
     """A node that loads and computes something else."""
     return [np.zeros(3, np.float32)] * 5
 

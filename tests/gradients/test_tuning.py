@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from onnx_oto.gradients.backends import ort_blocked
 from onnx_oto.gradients.backends import ort_training as ort
 from onnx_oto.gradients.session.flat import aligned_zeros, layout
-from onnx_oto.gradients.session.prepared import Prepared, turned_input
+from onnx_oto.gradients.session.prepared import Order, Prepared
 
 from .conftest import Build, model_from, normal
 
@@ -59,7 +61,7 @@ def test_conv_grad(build: Build, monkeypatch: pytest.MonkeyPatch, name: str, com
     )
     ops = gradient_ops(monkeypatch)
     tuned = build(model, ("v", "w", "b"), batch=3, shards=1)
-    monkeypatch.setattr(ort, "tune", lambda model, shapes, weights: None)
+    monkeypatch.setattr(ort, "tune", lambda *arguments: None)
     plain = build(model, ("v", "w", "b"), batch=3, shards=1)
     assert (ops[0].count("Conv") == 2) is rewritten
     assert ("Gather" in ops[0]) is (rewritten and not compiled and shape[2:] != (1, 1))
@@ -107,23 +109,102 @@ def test_a_weight_that_two_convolutions_read_in_groups_of_their_own(build: Build
 def test_turned_weights(sizes: tuple[int, int, int], kernel: tuple[int, ...], threads: int) -> None:
     """Any shape, and any number of threads that share the work."""
     groups, filters, channels = sizes
-    weights = {"w": normal(groups * filters, channels, *kernel), "1.w": normal(3, 2, 3, seed=1)}
-    asked = [
-        SimpleNamespace(name=turned_input("w", groups), shape=[groups * channels, filters, *kernel]),
-        SimpleNamespace(name=turned_input("1.w", 3), shape=[6, 1, 3]),
-        SimpleNamespace(name="x", shape=[1]),
-    ]
-    prepared = Prepared(asked, weights, threads)
+    weight = normal(groups * filters, channels, *kernel)
+    shape = (groups * channels, filters, *kernel)
+    apart = weight.reshape(groups, filters, channels, math.prod(kernel))
+    expected = apart.transpose(0, 2, 1, 3)[..., ::-1].reshape(shape)
+    require_made(weight, {Order(groups, turned=True): expected}, threads)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.tuples(*[st.integers(1, 4)] * 2),
+    block=st.sampled_from([8, 16]),
+    kernel=st.sampled_from([(1, 1), (3, 3), (2, 5)]),
+    threads=st.integers(1, 4),
+)
+def test_weights_in_blocks(sizes: tuple[int, int], block: int, kernel: tuple[int, int], threads: int) -> None:
+    filters, channels = (size * block for size in sizes)
+    weight = normal(filters, channels, *kernel)
+    expected = {}
+    for turned in (False, True):
+        plain = weight.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1] if turned else weight
+        first, second = plain.shape[:2]
+        apart = plain.reshape(first // block, block, second // block, block, *kernel)
+        expected[Order(1, turned, block)] = apart.transpose(0, 2, 4, 5, 3, 1).reshape(plain.shape)
+    require_made(weight, expected, threads)
+
+
+def require_made(weight: np.ndarray, expected: dict[Order, np.ndarray], threads: int) -> None:
+    """All orders at once, beside a weight with a name that looks like numbers."""
+    other = normal(3, 2, 3, seed=1)
+    asked = [SimpleNamespace(name=o.input("w"), shape=list(e.shape)) for o, e in expected.items()]
+    asked.append(SimpleNamespace(name=Order(1, turned=True).input("1.0.w"), shape=[2, 3, 3]))
+    asked.append(SimpleNamespace(name="x", shape=[1]))
+    prepared = Prepared(asked, {"w": weight, "1.0.w": other}, threads)
     with ThreadPoolExecutor(4) as pool:
         prepared.make(pool)
-    for (name, turned), (weight, number) in zip(
-        prepared.arrays.items(), (("w", groups), ("1.w", 3)), strict=True
-    ):
-        assert name == turned_input(weight, number)
-        given_weight = weights[weight]
-        apart = given_weight.reshape(number, -1, given_weight.shape[1], math.prod(given_weight.shape[2:]))
-        expected = apart.transpose(0, 2, 1, 3)[..., ::-1].reshape(turned.shape)
-        np.testing.assert_array_equal(turned, expected)
+    *mine, last = prepared.arrays.values()
+    for found, order in zip(mine, expected, strict=True):
+        np.testing.assert_array_equal(found, expected[order])
+    np.testing.assert_array_equal(last, other.transpose(1, 0, 2)[..., ::-1])
+
+
+BLOCKED = {
+    "3x3": ("pads=[1, 1, 1, 1]", (32, 16, 3, 3), 2),
+    "5x5, uneven": ("pads=[0, 2, 3, 1]", (16, 16, 5, 5), 2),
+    "stride": ("strides=[2, 2], pads=[1, 1, 1, 1]", (32, 16, 3, 3), 1),
+    "dilation": ("dilations=[2, 2], pads=[2, 2, 2, 2]", (16, 16, 3, 3), 1),
+    "grouped": ("group=2, pads=[1, 1, 1, 1]", (32, 8, 3, 3), 0),
+    "20 filters": ("pads=[1, 1, 1, 1]", (20, 16, 3, 3), 0),
+}
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("name", BLOCKED)
+def test_convolutions_in_blocks(build: Build, monkeypatch: pytest.MonkeyPatch, name: str, bias: bool) -> None:
+    """Forward and back; the reference is the runtime's own plain kernels."""
+    attributes, shape, blocked = BLOCKED[name]
+    model = model_from(
+        "(float[N, 16, 13, 11] x) => (float[N, O, H, W] y) {"
+        f" a = Mul(x, v) c = Conv<{attributes}>(a, w{', b' if bias else ''}) y = Relu(c) }}",
+        {"v": normal(16, 1, 1), "w": normal(*shape, seed=1)}
+        | ({"b": normal(shape[0], seed=2)} if bias else {}),
+    )
+    names = ("v", "w", "b") if bias else ("v", "w")
+    ops = gradient_ops(monkeypatch)
+    tuned = build(model, names, batch=8, shards=1)
+    monkeypatch.setattr(ort, "tune", lambda *arguments: None)
+    plain = build(model, names, batch=8, shards=1)
+    size = ort_blocked.block_size()
+    expected = blocked if size and not any(channels % size for channels in shape[:2]) else 0
+    assert ops[0].count("ReorderInput") == expected
+    x = normal(8, 16, 13, 11, seed=3)
+    target = normal(*plain.predict({"x": x}).shape, seed=4)
+    for _ in range(2):
+        assert tuned.step({"x": x}, target) == pytest.approx(plain.step({"x": x}, target), rel=1e-5)
+        np.testing.assert_allclose(tuned.grads, plain.grads, rtol=1e-4, atol=1e-5 * np.abs(plain.grads).max())
+        tuned.params *= np.float32(0.5)
+        plain.params *= np.float32(0.5)
+
+
+def test_blocks_are_tried_before_they_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that loads and computes something else is not used."""
+
+    def wrong(content: bytes, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        return [np.zeros((2, 2 * feeds["x"].shape[1], 5, 4), np.float32)]
+
+    assert ort_blocked.block_size() in (0, 8, 16)
+    monkeypatch.setattr(ort_blocked, "run_once", wrong)
+    monkeypatch.setattr(ort_blocked, "shared", Here)
+    assert not any(ort_blocked._computes(size) for size in ort_blocked.SIZES)
+
+
+class Here:
+    """Runs jobs in this process."""
+
+    def call(self, _: object, job: Callable[..., Any], *arguments: Any) -> Any:
+        return job(*arguments)
 
 
 def test_first_layer_has_no_input_gradient(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ kernel, added up), over all shards.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import tempfile
@@ -14,32 +15,30 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
-
-from onnx_oto.gradients.session import shards
-from onnx_oto.runtime.gradient_jobs import session_options
+from onnx_oto.runtime import gradient_jobs
 from step_bench.ours import session_for
 
 
 def profiled(folder: Path, steps: int, threads: int) -> tuple[list[Any], int]:
     """Return the events of the kernels of some steps, a list for each session, and the number of shards."""
-    opened: list[Any] = []
-    scratch = tempfile.mkdtemp(prefix="profile-")
+    scratch = Path(tempfile.mkdtemp(prefix="profile-"))
+    numbers = itertools.count()  # two sessions of one second would write one file
+    plain = gradient_jobs.session_options
 
-    def open_profiled(content: bytes) -> Any:
-        options = session_options(threads)
+    def with_profile(_: int) -> Any:
+        options = plain(threads)
         options.enable_profiling = True
-        options.profile_file_prefix = f"{scratch}/{len(opened)}"
-        session = onnxruntime.InferenceSession(bytes(content), options, providers=["CPUExecutionProvider"])
-        opened.append(session)
-        return session
+        options.profile_file_prefix = str(scratch / str(next(numbers)))
+        return options
 
-    shards.open_light = open_profiled
+    gradient_jobs.session_options = with_profile
     session, _, batch, target = session_for(folder)
     for _ in range(steps + 1):
         session.step(batch, target)
+    shards = session.shards
+    opened = [shard._session for form in session._forms for shard in form.shards]
     files = [Path(each.end_profiling()) for each in opened]
-    return [json.loads(path.read_text(encoding="utf-8")) for path in files], session.shards
+    return [json.loads(path.read_text(encoding="utf-8")) for path in files], shards
 
 
 def main() -> None:

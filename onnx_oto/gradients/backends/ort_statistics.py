@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnx_oto.errors import CrashedError, LimitError
 from onnx_oto.model.graph.node import attribute_value
-from onnx_oto.runtime.gradient_jobs import run_alone
+from onnx_oto.runtime.gradient_jobs import run_once
 from onnx_oto.runtime.joining import DOMAIN, MEMBER, MOMENTS, OPERATOR, SLOPES, has_compiler
 from onnx_oto.runtime.limits import generous
 from onnx_oto.runtime.worker import JobFailed, shared
@@ -69,8 +69,9 @@ def can_join() -> bool:
     graph.input.append(helper.make_tensor_value_info(MEMBER, TensorProto.INT64, [2]))
     opsets = [helper.make_opsetid("", 15), helper.make_opsetid(DOMAIN, 1)]
     content = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+    alone = np.zeros(2, np.int64)
     try:
-        results = shared().call(generous(weights=0, fed=0), run_alone, content)
+        results = shared().call(generous(weights=0, fed=0), run_once, content, {MEMBER: alone})
     except (JobFailed, CrashedError, LimitError):
         return False
     expected = [2.0 * (np.arange(3) + i) for i in (2, 3, 0, 1)] + [np.full(3, 2.0)]

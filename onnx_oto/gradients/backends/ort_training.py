@@ -12,6 +12,7 @@ import onnx
 
 from onnx_oto.errors import RuntimeMissingError, UnsupportedError
 from onnx_oto.gradients.backends import ort_covers
+from onnx_oto.gradients.backends.ort_blocked import block_size
 from onnx_oto.gradients.backends.ort_products import join_products
 from onnx_oto.gradients.backends.ort_rewrites import tune
 from onnx_oto.gradients.backends.ort_statistics import can_join, join_statistics
@@ -61,7 +62,7 @@ class OrtTraining:
             ) from error
         gradient = onnx.load_from_string(built)
         shapes = {name: kind.static for name, kind in types(graph).items() if kind.static is not None}
-        tune(gradient, shapes, wanted if has_compiler() else ())
+        tune(gradient, shapes, wanted if has_compiler() else (), block_size())
         join_products(gradient, shapes)
         if joint:
             join_statistics(gradient, shapes)
