@@ -1,10 +1,17 @@
 """Where the time of a training step goes: ONNX Runtime, gradient averaging, the optimizer, everything else.
 
     python tools/bench_step.py [--stages 64,128,256,512] [--batch 64] [--steps 8] [--direction sgd] [--clip-norm N]
+    python tools/bench_step.py --torch PYTHON [--networks NAMES] [--threads 1,2] [--compile] [--stock PYTHON]
 
 Trains a CIFAR-style residual network (default: ResNet-18 with 11.2 million parameters, at 32x32) on random images with
 DHSPG through the real training loop, `--steps` steps in each phase, and prints medians per phase. All work in numpy
 (averaging, optimizer, batches, checks, the copy of the last good state) should stay at or below 8 % of a step.
+
+--torch: whole steps with the optimizer instead, here and in eager PyTorch, for twelve networks, in turns: DHSPG on SGD
+with momentum, in its shrinking phase, against SGD with momentum. Medians, the median of the ratios of paired rounds,
+peak memory; with --compile torch.compile beside it, with --stock three forward passes of a stock onnxruntime as the
+floor. PYTHON: that of an environment with torch, torchvision, timm and onnxscript, or with onnxruntime. Where a step's
+time goes in ONNX Runtime: `PYTHONPATH=tools python -m step_bench.profile FOLDER/NETWORK`.
 """
 
 from __future__ import annotations
@@ -12,13 +19,16 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import models
 import numpy as np
+from step_bench.turns import COMPILED, FLOOR, OURS, THEIRS, compare, table
 
 from onnx_oto import data
 from onnx_oto.gradients import TrainingSpec, choose_backend, prepare
@@ -36,6 +46,11 @@ from onnx_oto.zigs.blocks import zig_blocks
 
 PHASES = ("observe", "shrink", "finish", "done")
 PARTS = ("onnxruntime", "averaging", "optimizer", "other")
+NETWORKS = (
+    "resnet20", "resnet18", "resnet18-8", "resnet50", "vgg16_bn", "mobilenet_v2", "efficientnet_b0", "densenet121",
+    "convnext_tiny", "vit_small", "encoder", "carn",
+)  # fmt: skip
+"""Those of `step_bench.networks`, which this environment cannot import."""
 LIMIT = 0.08  # largest share of a step that numpy may take
 
 
@@ -147,6 +162,27 @@ def summary(watch: Stopwatch) -> dict[str, dict[str, float]]:
     return found
 
 
+def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield the comparisons with PyTorch; each is printed when it is done."""
+    pythons = {OURS: sys.executable, THEIRS: options.torch}
+    if options.compile:
+        pythons[COMPILED] = options.torch
+    if options.stock:
+        pythons[FLOOR] = options.stock
+    for network in options.networks.split(","):
+        for threads in options.threads.split(","):
+            row = compare(
+                network,
+                options.folder,
+                pythons,
+                threads=int(threads),
+                rounds=options.rounds,
+                steps=options.steps,
+            )
+            print(json.dumps(row), file=sys.stderr, flush=True)
+            yield row
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--stages", default="64,128,256,512", help="channels per stage (default: ResNet-18)")
@@ -156,7 +192,19 @@ def main() -> None:
     parser.add_argument("--direction", choices=list(DIRECTIONS), default="sgd")
     parser.add_argument("--clip-norm", type=float)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--torch", metavar="PYTHON", help="compare with PyTorch, in turns")
+    parser.add_argument("--stock", metavar="PYTHON", help="one with a stock onnxruntime, for the floor")
+    parser.add_argument("--compile", action="store_true", help="torch.compile beside it")
+    parser.add_argument("--networks", default=",".join(NETWORKS), help="those to compare")
+    parser.add_argument("--threads", default="2", help="numbers of threads to compare with")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each side")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("build/step_bench"), help="where exported networks stay"
+    )
     options = parser.parse_args()
+    if options.torch:
+        print(table(list(rows(options))))
+        return
     stages = tuple(int(text) for text in options.stages.split(","))
     parameters, shards, watch = measure(
         stages, options.batch, options.steps, options.size, options.direction, options.clip_norm

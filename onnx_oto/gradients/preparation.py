@@ -89,7 +89,7 @@ class Preparation:
     def _sizes(self) -> list[int]:
         """Samples per shard."""
         least = _LEAST if self._what.weights.statistics and not self.joint else 1
-        return shard_sizes(self.spec.batch, self.spec.shards, os.cpu_count() or 1, least)
+        return shard_sizes(self.spec.batch, self.spec.shards, cores(), least)
 
     @property
     def feeds(self) -> tuple[Feed, ...]:
@@ -203,6 +203,12 @@ def require_trainable(refusals: tuple[Refusal, ...]) -> None:
         raise UnsupportedError(
             f"training cannot handle {listed}" + (f"; and {rest} more nodes" if rest > 0 else "")
         )
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def shard_sizes(batch: int, shards: int, cores: int, least: int) -> list[int]:
