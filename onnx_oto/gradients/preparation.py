@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -27,6 +26,7 @@ from onnx_oto.gradients.graph.training_graph import (
 from onnx_oto.gradients.spec import GradientSession, TrainingSpec
 from onnx_oto.losses import Loss, Target, make
 from onnx_oto.model.files.loading import runnable_bytes
+from onnx_oto.runtime.machine import cores
 
 _LEAST = 16
 """Samples per automatic shard where BatchNormalization uses each shard's statistics."""
@@ -203,12 +203,6 @@ def require_trainable(refusals: tuple[Refusal, ...]) -> None:
         raise UnsupportedError(
             f"training cannot handle {listed}" + (f"; and {rest} more nodes" if rest > 0 else "")
         )
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def shard_sizes(batch: int, shards: int, cores: int, least: int) -> list[int]:

@@ -7,17 +7,17 @@ of threads: results are bit-identical for any `threads`.
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from onnx_oto.runtime.machine import cores, has_compiler
 
 T = TypeVar("T")
 
@@ -33,9 +33,7 @@ def default_threads() -> int:
 
     The cores of this process, at most `MOST_THREADS`.
     """
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity is not None else (os.cpu_count() or 1)
-    return max(1, min(MOST_THREADS, cores))
+    return min(MOST_THREADS, cores())
 
 
 def compiles(*arrays: npt.NDArray[Any]) -> bool:
@@ -47,12 +45,6 @@ def compiles(*arrays: npt.NDArray[Any]) -> bool:
         and kinds <= {np.dtype(np.float32), np.dtype(np.float64)}
         and all(array.flags.c_contiguous for array in arrays)
     )
-
-
-@cache
-def has_compiler() -> bool:
-    """Return whether numba is installed."""
-    return importlib.util.find_spec("numba") is not None
 
 
 @lru_cache(maxsize=1)

@@ -7,19 +7,12 @@ give it; here that is compiled code (`meeting`). Its inputs: MEMBER, constants (
 
 from __future__ import annotations
 
-import importlib.util
-
 DOMAIN = "org.pytorch.aten"
 OPERATOR = "ATen"
 MEMBER = "onnx_oto.member"
 """The input that tells where a thread belongs: int64 [2], see `Meeting.member`; zeros where it is alone."""
 MOMENTS, SLOPES = "0", "1"
 """Functions, by their `overload_name`."""
-
-
-def has_compiler() -> bool:
-    """Return whether numba is installed."""
-    return importlib.util.find_spec("numba") is not None
 
 
 def asks(content: bytes) -> bool:

@@ -20,8 +20,8 @@ from onnx import TensorProto, helper
 
 from onnx_oto.errors import CrashedError, LimitError
 from onnx_oto.runtime.gradient_jobs import run_once
-from onnx_oto.runtime.joining import has_compiler
 from onnx_oto.runtime.limits import generous
+from onnx_oto.runtime.machine import has_compiler
 from onnx_oto.runtime.worker import JobFailed, shared
 
 DOMAIN = "com.microsoft.nchwc"

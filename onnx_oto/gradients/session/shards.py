@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -26,6 +25,7 @@ from onnx_oto.gradients.spec import TrainingSpec
 from onnx_oto.losses import LOSS, WEIGHT, Loss, Target, target_input
 from onnx_oto.runtime.gradient_jobs import open_light
 from onnx_oto.runtime.joining import MEMBER
+from onnx_oto.runtime.machine import cores
 from onnx_oto.runtime.runner import first_line
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ class ShardedSession:
         self._sizes = [shard.size for shard in shards]
         self._starts = list(accumulate(self._sizes[:-1], initial=0))
         self._loss = loss
-        workers = max(len(shards), os.cpu_count() or 1)
+        workers = max(len(shards), cores())
         self._ties = TiedPlaces(spec.ties, self.slices)
         every = [shard for form in forms for shard in form.shards]
         self._prepared = Prepared((v for s in every for v in s.inputs), memory.arrays, self.shards)
