@@ -13,9 +13,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from onnx_oto.optim.directions import SGD
+from onnx_oto.runtime.compiled import native
 
 START, OUTER, ROWS, INNER, SLOT = range(5)
 """Columns of a table of rows: elements [outer, rows, inner] from start, whose rows have the slots from `slot`."""
@@ -23,7 +23,7 @@ START, OUTER, ROWS, INNER, SLOT = range(5)
 _CHUNK = 4096  # elements: three arrays of them stay in the first or second cache
 
 
-@njit(nogil=True, cache=True)
+@native()
 def sweep(
     x: Any,
     g: Any,
@@ -74,7 +74,7 @@ def sweep(
                         _rows(xs, gs, inner, chosen, sums, slot + low, high - low, step)
 
 
-@njit(nogil=True, cache=True)
+@native()
 def _rows(x: Any, v: Any, inner: int, chosen: Any, sums: Any, slot: int, rows: int, step: Any) -> None:
     """Step in rows that are not chosen, several in one go; add up in those that are."""
     row = 0
@@ -90,7 +90,7 @@ def _rows(x: Any, v: Any, inner: int, chosen: Any, sums: Any, slot: int, rows: i
         row = last
 
 
-@njit(nogil=True, cache=True)
+@native()
 def _columns(x: Any, v: Any, chosen: Any, sums: Any, step: Any) -> None:
     """The same where every row is one element. Sums of rows that are not chosen are added up and never read."""
     zero = x.dtype.type(0.0)
@@ -103,7 +103,7 @@ def _columns(x: Any, v: Any, chosen: Any, sums: Any, step: Any) -> None:
         x[i] -= (zero if chosen[i] else step) * v[i]
 
 
-@njit(nogil=True, cache=True)
+@native()
 def descend_chosen(
     x: Any, v: Any, table: Any, begin: int, end: int, chosen: Any, factors: Any, lr: float
 ) -> None:
@@ -125,7 +125,7 @@ def descend_chosen(
                     _shorten(x[a:b], v[a:b], factors[slot + row], step)
 
 
-@njit(nogil=True, cache=True)
+@native()
 def zero_chosen(x: Any, table: Any, begin: int, end: int, chosen: Any) -> None:
     """Set x to 0 in the rows of chosen slots."""
     for line in range(begin, end):
@@ -137,7 +137,7 @@ def zero_chosen(x: Any, table: Any, begin: int, end: int, chosen: Any) -> None:
                     x[plane + row * inner : plane + (row + 1) * inner] = 0.0
 
 
-@njit(nogil=True, cache=True)
+@native()
 def _decay(x: Any, g: Any, a: int, decay: float, starts: Any, stops: Any) -> None:
     """g += decay * x where the stretches are; x and g begin at `a` of the buffer."""
     share, b = x.dtype.type(decay), a + len(x)
@@ -148,7 +148,7 @@ def _decay(x: Any, g: Any, a: int, decay: float, starts: Any, stops: Any) -> Non
         _descend(g[low:high], x[low:high], -share)
 
 
-@njit(nogil=True, cache=True)
+@native()
 def _turn(g: Any, first: Any, second: Any, kind: int, constants: Any) -> None:
     """SGD: momentum, and 1 for Nesterov's. Adam: b1, 1 - b1, b2, 1 - b2, eps and factor of the whole (`_adaptive`)."""
     real = g.dtype.type
@@ -173,26 +173,26 @@ def _turn(g: Any, first: Any, second: Any, kind: int, constants: Any) -> None:
         g[i] = first[i] / (np.sqrt(second[i]) + eps) * factor
 
 
-@njit(nogil=True, cache=True)
+@native()
 def _descend(x: Any, v: Any, lr: Any) -> None:
     for i in range(len(x)):
         x[i] -= lr * v[i]
 
 
-@njit(nogil=True, cache=True)
+@native()
 def _shorten(x: Any, v: Any, factor: Any, lr: Any) -> None:
     for i in range(len(x)):
         x[i] = x[i] * factor - lr * v[i]
 
 
-@njit(nogil=True, cache=True)
+@native()
 def _shorten_columns(x: Any, v: Any, chosen: Any, factors: Any, lr: Any) -> None:
     one, zero = x.dtype.type(1.0), x.dtype.type(0.0)
     for i in range(len(x)):
         x[i] = x[i] * (factors[i] if chosen[i] else one) - (lr if chosen[i] else zero) * v[i]
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc"})
+@native(fastmath={"reassoc"})
 def _moments(x: Any, v: Any, sums: Any, slot: int) -> None:
     xx, xv, vv = x.dtype.type(0.0), x.dtype.type(0.0), x.dtype.type(0.0)
     for i in range(len(x)):

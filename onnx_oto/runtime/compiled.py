@@ -1,20 +1,38 @@
 """What compiled functions need of the machine: memory by its address, atomic words, the C library.
 
-Compiled by numba, without the interpreter's lock.
+How functions are compiled, by numba, is said here too.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import cfunc, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 _WORD, _BYTE = ir.IntType(64), ir.IntType(8)
 _POINTER = ir.PointerType(_BYTE)
+
+
+def native(*signature: str, callback: bool = False, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Return a decorator that compiles a function, to run without the interpreter's lock, and keeps it on disk.
+
+    callback: to be called by native code; it needs a signature. Without a place to keep it, it is compiled every time.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        make = partial(cfunc, *signature) if callback else partial(njit, *signature, nogil=True, **options)
+        try:
+            return make(cache=True)(function)
+        except RuntimeError:
+            return make()(function)
+
+    return decorate
 
 
 @intrinsic

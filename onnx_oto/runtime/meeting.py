@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import carray, cfunc, njit
+from numba import carray
 from numpy.typing import NDArray
 
-from onnx_oto.runtime.compiled import address_of_free, allocate, call, give_way, load, pointer, store
+from onnx_oto.runtime.compiled import address_of_free, allocate, call, give_way, load, native, pointer, store
 
 Ints = NDArray[np.int64]
 
@@ -66,7 +66,7 @@ def make_ready() -> None:
     binding.register_aten_op_executor(str(_on_cpu.address), str(_execute.address))
 
 
-@njit(cache=True)
+@native()
 def _wait(words: int, index: int) -> int:
     """Tell the others that this thread told them something, and wait until all have; return the turn, 0 or 1."""
     own = words + 8 * _LINE * (index + 1)
@@ -81,7 +81,7 @@ def _wait(words: int, index: int) -> int:
     return turn & 1
 
 
-@njit(cache=True)
+@native()
 def _room(words: int, turn: int, index: int) -> Any:
     """Return where a thread tells in a turn: nobody is two turns ahead."""
     count, size = load(words + 8 * _COUNT), load(words + 8 * _ROOM)
@@ -89,12 +89,12 @@ def _room(words: int, turn: int, index: int) -> Any:
     return carray(pointer(place), (size,), np.float64)
 
 
-@njit(cache=True)
+@native()
 def _unbiased(count: float) -> float:
     return count / (count - 1.0) if count > 1.0 else 1.0
 
 
-@njit(nogil=True, cache=True)
+@native()
 def _moments(words: int, index: int, settings: Any, inputs: Any, outputs: Any) -> None:
     """Running mean, running variance, mean, 1 / deviation and variance of the whole batch.
 
@@ -132,7 +132,7 @@ def _moments(words: int, index: int, settings: Any, inputs: Any, outputs: Any) -
         outputs[4][c] = variance
 
 
-@njit(nogil=True, cache=True)
+@native()
 def _slopes(words: int, index: int, settings: Any, inputs: Any, outputs: Any) -> None:
     """Factor and offset of x that this thread's gradient of x lacks.
 
@@ -162,7 +162,7 @@ def _slopes(words: int, index: int, settings: Any, inputs: Any, outputs: Any) ->
         outputs[1][c] = slope * (own_moved[c] / settings[0] - moved[c] / whole) - mean[c] * factor
 
 
-@njit(cache=True)
+@native()
 def _vector(structure: int, kind: Any) -> Any:
     """Return the elements of a DLManagedTensor with one axis."""
     words = carray(pointer(structure), (8,), np.int64)
@@ -170,7 +170,7 @@ def _vector(structure: int, kind: Any) -> Any:
     return carray(pointer(words[0] + words[5]), (length,), kind)
 
 
-@njit(cache=True)
+@native()
 def _given(length: int) -> Any:
     """Return the address of a new DLManagedTensor of float32 [length], one block of memory, and its elements."""
     place = allocate(_HEAD + 4 * length)
@@ -185,7 +185,7 @@ def _given(length: int) -> Any:
     return place, carray(pointer(place + _HEAD), (length,), np.float32)
 
 
-@cfunc("void(intp, intp, intp, intp, intp, intp)", cache=True)
+@native("void(intp, intp, intp, intp, intp, intp)", callback=True)
 def _execute(name: int, function: int, count: int, inputs: int, made: int, outputs: int) -> None:
     given = carray(pointer(inputs), (count,), np.int64)
     wanted = carray(pointer(outputs), (made,), np.int64)
@@ -217,6 +217,6 @@ def _execute(name: int, function: int, count: int, inputs: int, made: int, outpu
         call(carray(pointer(given[each]), (8,), np.int64)[7], given[each])
 
 
-@cfunc("boolean(intp, intp, intp, boolean)", cache=True)
+@native("boolean(intp, intp, intp, boolean)", callback=True)
 def _on_cpu(name: int, function: int, index: int, is_input: bool) -> bool:
     return True

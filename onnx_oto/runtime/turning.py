@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 from numpy.typing import NDArray
 
-from onnx_oto.runtime.compiled import pointer
+from onnx_oto.runtime.compiled import native, pointer
 
 Ints = NDArray[np.int64]
 
@@ -19,7 +19,7 @@ _TILE = 16  # filters and channels: a tile of nine taps fits into the first cach
 _SQUARE = 9  # taps of most kernels: a loop of known length is unrolled
 
 
-@njit(nogil=True, cache=True)
+@native()
 def make(table: Ints, first: int, last: int) -> None:
     """Write weights [groups * filters, channels, taps] in the orders of a table: int64 [weights, 8], see COLUMNS.
 
@@ -48,7 +48,7 @@ def make(table: Ints, first: int, last: int) -> None:
         done += groups * slices
 
 
-@njit(nogil=True, cache=True)
+@native()
 def _turn_slice(
     source: Any, target: Any, start: int, stop: int, filters: int, channels: int, taps: int
 ) -> None:
@@ -66,7 +66,7 @@ def _turn_slice(
                         target[there + tap] = source[here + taps - 1 - tap]
 
 
-@njit(nogil=True, cache=True)
+@native()
 def _block_slice(
     source: Any, target: Any, row: int, filters: int, channels: int, taps: int, block: int, turned: int
 ) -> None:
