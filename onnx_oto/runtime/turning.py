@@ -87,7 +87,14 @@ def _block_slice(
                         target[there + one * block + other] = source[here + (other * channels + one) * taps]
 
 
-def slices(table: Ints) -> int:
-    """Return how many slices a table has."""
+def shares(table: Ints, count: int) -> list[int]:
+    """Return where the shares of so many threads begin, in slices of about as many elements, and the end of the last.
+
+    >>> shares(np.array([[0, 0, 1, 64, 3, 1, 0, 1], [0, 0, 1, 32, 90, 1, 0, 1]]), 2)
+    [0, 5, 6]
+    """
     tiles = np.where(table[:, 6] > 0, table[:, 6], _TILE)
-    return int((table[:, 2] * -(-table[:, 3] // tiles)).sum())
+    slices = table[:, 2] * -(-table[:, 3] // tiles)
+    elements = np.repeat(tiles * table[:, 4] * table[:, 5], slices).cumsum()
+    inner = np.searchsorted(elements, elements[-1] * np.arange(1, count) / count) + 1
+    return [0, *(int(each) for each in inner), len(elements)]

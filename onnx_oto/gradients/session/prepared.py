@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,18 +49,21 @@ class Prepared:
         self._table = np.array(rows, np.int64).reshape(-1, 8)
         self._threads = threads
 
+    @cached_property
+    def _shares(self) -> list[int]:
+        from onnx_oto.runtime.turning import shares  # loads the compiler
+
+        return shares(self._table, self._threads)
+
     def make(self, pool: ThreadPoolExecutor) -> None:
         """Read the weights as they are now."""
         if not self.arrays:
             return
-        from onnx_oto.runtime.turning import make, slices  # loads the compiler
+        from onnx_oto.runtime.turning import make  # loads the compiler
 
-        count = slices(self._table)
-        bounds = [count * part // self._threads for part in range(self._threads + 1)]
-        others = [
-            pool.submit(make, self._table, *bounds[part : part + 2]) for part in range(1, self._threads)
-        ]
-        make(self._table, *bounds[:2])
+        first, *rest = pairwise(self._shares)
+        others = [pool.submit(make, self._table, *share) for share in rest]
+        make(self._table, *first)
         for other in others:
             other.result()
 
