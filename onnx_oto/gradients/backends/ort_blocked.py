@@ -28,7 +28,7 @@ DOMAIN = "com.microsoft.nchwc"
 SIZES = (16, 8)
 _WORTH_MOVING = 64
 """Multiplications for each element that changes its order, at the least."""
-_WORTH_BLOCKING, _SMALL, _WORTH_IF_SMALL = 256, 16, 32
+_WORTH_BLOCKING, _SMALL, _WORTH_IF_SMALL = 512, 16, 32
 """Places of the images of a shard, for each of which a weight is used, at the least; and where images are smaller than
 `_SMALL` places, for which plain convolution reads all weights anew for every image."""
 
