@@ -191,8 +191,8 @@ class Preparation:
             raise UnsupportedError(
                 "no trainable parameter reaches the loss: choose another output or other parameters"
             )
-        joint = self.joint and self.shards > 1
-        return runnable_bytes(self.backend.differentiate(model, wanted, joint=joint))
+        joint, scale = self.joint and self.shards > 1, self._sizes[0] / graph.size
+        return runnable_bytes(self.backend.differentiate(model, wanted, joint=joint, scale=scale))
 
 
 def require_trainable(refusals: tuple[Refusal, ...]) -> None:

@@ -1,7 +1,7 @@
 """The node by which a graph asks other threads that run one, and whether this environment has it.
 
 `org.pytorch.aten::ATen`, an operator of ONNX Runtime's training build, calls a function by an address that anybody may
-give it; here that is compiled code (`meeting`). Its inputs: MEMBER, constants (float64 [3]), and float32 vectors
+give it; here that is compiled code (`meeting`). Its inputs: MEMBER, constants (float64 [4]), and float32 vectors
 [channels]; its outputs are such vectors. This module loads no compiler.
 """
 

@@ -26,6 +26,8 @@ _PATIENCE = 20_000
 _LINE = 8  # words of a cache line
 _COUNT, _LEFT, _TOLD, _ROOM, _SHARES = range(5)
 """Words of a meeting: threads, whether one left, where they tell, floats of a thread's room there, their shares."""
+_CROSSED = 2
+"""What stands where `_LEFT` is when threads met at different places."""
 _HEAD = 128  # bytes in front of a vector that is given to the runtime: its structure, shape and stride
 
 
@@ -38,11 +40,11 @@ class Meeting:
     def __init__(self, shares: Sequence[float], channels: int) -> None:
         count = len(shares)
         self._shares = np.array(shares, np.float64)
-        self._told = np.zeros((2, count, 2 * channels), np.float64)
+        self._told = np.zeros((2, count, 2 * channels + 1), np.float64)
         self._words = np.zeros((count + 2) * _LINE, np.int64)
         self._words[_COUNT] = count
         self._words[_TOLD] = self._told.ctypes.data
-        self._words[_ROOM] = 2 * channels
+        self._words[_ROOM] = 2 * channels + 1
         self._words[_SHARES] = self._shares.ctypes.data
 
     def member(self, index: int) -> Ints:
@@ -57,6 +59,11 @@ class Meeting:
     def leave(self) -> None:
         """Let nobody wait any longer: whoever does or will goes on with nonsense."""
         self._words[_LEFT] = 1
+
+    @property
+    def missed(self) -> bool:
+        """Whether threads met that were at different places of their graphs; what they computed is nonsense."""
+        return bool(self._words[_LEFT] == _CROSSED)
 
 
 def make_ready() -> None:
@@ -90,6 +97,17 @@ def _room(words: int, turn: int, index: int) -> Any:
 
 
 @native()
+def _meet(words: int, index: int, place: float) -> int:
+    """Wait for the others at a place of the graph, a number; return the turn."""
+    _room(words, load(words + 8 * _LINE * (index + 1)) & 1, index)[-1] = place
+    turn = _wait(words, index)
+    for thread in range(load(words + 8 * _COUNT)):
+        if _room(words, turn, thread)[-1] != place and load(words + 8 * _LEFT) == 0:
+            store(words + 8 * _LEFT, _CROSSED)
+    return turn
+
+
+@native()
 def _unbiased(count: float) -> float:
     return count / (count - 1.0) if count > 1.0 else 1.0
 
@@ -98,9 +116,9 @@ def _unbiased(count: float) -> float:
 def _moments(words: int, index: int, settings: Any, inputs: Any, outputs: Any) -> None:
     """Running mean, running variance, mean, 1 / deviation and variance of the whole batch.
 
-    settings: elements of a channel that this thread has, epsilon, momentum. inputs: mean and 1 / deviation of this
-    thread's samples, running mean and variance so far. The running variance is in the measure of this thread, whose
-    own count makes it an unbiased one.
+    settings: elements of a channel that this thread has, epsilon, momentum, the place. inputs: mean and 1 / deviation
+    of this thread's samples, running mean and variance so far. The running variance is in the measure of this thread,
+    whose own count makes it an unbiased one.
     """
     own_mean, own_inverse, running_mean, running_variance = inputs
     channels = own_mean.size
@@ -109,7 +127,7 @@ def _moments(words: int, index: int, settings: Any, inputs: Any, outputs: Any) -
         inverse = np.float64(own_inverse[c])
         own[c] = own_mean[c]
         own[channels + c] = 1.0 / (inverse * inverse)
-    turn, count = _wait(words, index), load(words + 8 * _COUNT)
+    turn, count = _meet(words, index, settings[3]), load(words + 8 * _COUNT)
     shares = carray(pointer(load(words + 8 * _SHARES)), (count,), np.float64)
     elements, epsilon, kept = settings[0], settings[1], settings[2]
     measure = _unbiased(elements / shares[index]) / _unbiased(elements)
@@ -136,9 +154,8 @@ def _moments(words: int, index: int, settings: Any, inputs: Any, outputs: Any) -
 def _slopes(words: int, index: int, settings: Any, inputs: Any, outputs: Any) -> None:
     """Factor and offset of x that this thread's gradient of x lacks.
 
-    settings: elements of a channel that this thread has. inputs: gradients of scale and shift by this thread's samples;
-    scale, mean, 1 / deviation. With d = scale / deviation, the kernel subtracted
-    d (shift' + (x - mean) scale' / deviation) / elements of this thread's own.
+    settings: as above. inputs: gradients of scale and shift by this thread's samples; scale, mean, 1 / deviation.
+    With d = scale / deviation, the kernel subtracted d (shift' + (x - mean) scale' / deviation) / elements of its own.
     """
     own_turned, own_moved, scale, mean, inverse = inputs
     channels = own_turned.size
@@ -146,7 +163,7 @@ def _slopes(words: int, index: int, settings: Any, inputs: Any, outputs: Any) ->
     for c in range(channels):
         own[c] = own_turned[c]
         own[channels + c] = own_moved[c]
-    turn, count = _wait(words, index), load(words + 8 * _COUNT)
+    turn, count = _meet(words, index, settings[3]), load(words + 8 * _COUNT)
     shares = carray(pointer(load(words + 8 * _SHARES)), (count,), np.float64)
     whole = settings[0] / shares[index]
     turned, moved = np.zeros(channels), np.zeros(channels)

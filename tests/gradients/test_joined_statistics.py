@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from onnx_oto.errors import DataError, UnsupportedError
 from onnx_oto.gradients import TrainingSpec, prepare
-from onnx_oto.gradients.backends import ort_statistics
+from onnx_oto.gradients.backends import ort_blocked, ort_statistics
 from onnx_oto.gradients.backends.ort_training import OrtTraining
 from onnx_oto.gradients.session.shards import Shard
 from onnx_oto.runtime.meeting import Meeting
@@ -154,6 +154,35 @@ def test_nobody_waits_for_a_thread_that_failed(
     assert apart(after, before) == 0.0
 
 
+def test_shards_of_unequal_size_compute_in_the_same_order(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the larger one of them would gain by blocks and the smaller one would not."""
+    if not ort_blocked.block_size():
+        pytest.skip("this processor has no blocked layout")
+    monkeypatch.setattr(ort_blocked, "_WORTH_BLOCKING", 4 * 36)
+    norm = f"{NORM}(a, scale, shift, mean, var)"
+    model = model_from(
+        f"(float[N, 16, 6, 6] x) => (float[N, 16, 6, 6] y) {{ a = Conv<pads=[1,1,1,1]>(x, w) y = {norm} }}",
+        {
+            "w": normal(16, 16, 3, 3),
+            **{name: np.ones(16, np.float32) for name in ("scale", "shift", "mean", "var")},
+        },
+    )
+    x = normal(BATCH, 16, 6, 6, seed=3)
+    expected, found = (steps(build(model, ("w", "scale", "shift"), batch=BATCH, shards=n), x) for n in (1, 2))
+    assert apart(found, expected) < 1e-4
+
+
+def test_threads_at_different_places_are_noticed(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = iter(range(1000))
+    monkeypatch.setattr(ort_statistics.zlib, "crc32", lambda content: next(places))
+    model, trainable, x = net("images")
+    session = build(model, trainable, batch=BATCH, shards=2)  # of 4 and 3 samples: two graphs, other numbers
+    with pytest.raises(UnsupportedError, match="in different orders: train with --statistics shard"):
+        steps(session, x, 1)
+
+
 def test_without_the_node_each_shard_has_its_own(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then shards are large, what was asked for and cannot be is refused, and one shard still can."""
     monkeypatch.setattr("onnx_oto.gradients.backends.ort_training.can_join", lambda: False)
@@ -209,7 +238,7 @@ def test_meetings_of_all_sizes(sizes: list[int], channels: int, seed: int) -> No
         inverse = 1 / np.sqrt(own.var(axis=0) + 1e-3)
         inputs = (own.mean(axis=0).astype("f4"), inverse.astype("f4"), *running)
         words, number = (int(value) for value in place.member(index))
-        constants = np.array([len(own), 1e-3, 0.9])
+        constants = np.array([len(own), 1e-3, 0.9, 5.0])
         meeting._moments(words, number, constants, inputs, tuple(found[index]))
 
     for _ in range(3):

@@ -164,6 +164,7 @@ BLOCKED = {
 @pytest.mark.parametrize("name", BLOCKED)
 def test_convolutions_in_blocks(build: Build, monkeypatch: pytest.MonkeyPatch, name: str, bias: bool) -> None:
     """Forward and back; the reference is the runtime's own plain kernels."""
+    monkeypatch.setattr(ort_blocked, "_WORTH_BLOCKING", 1)
     attributes, shape, blocked = BLOCKED[name]
     model = model_from(
         "(float[N, 16, 13, 11] x) => (float[N, O, H, W] y) {"

@@ -120,7 +120,7 @@ class Toy:
         return False
 
     def differentiate(
-        self, graph: onnx.ModelProto, wanted: Sequence[str], *, joint: bool = False
+        self, graph: onnx.ModelProto, wanted: Sequence[str], *, joint: bool = False, scale: float = 1.0
     ) -> onnx.ModelProto:
         Toy.built += 1
         w = Writer(graph)

@@ -22,13 +22,19 @@ Shapes = Mapping[str, tuple[int, ...]]
 _MICROSOFT = "com.microsoft"
 
 
-def tune(model: onnx.ModelProto, shapes: Shapes, weights: Collection[str] = (), block: int = 0) -> None:
+def tune(
+    model: onnx.ModelProto,
+    shapes: Shapes,
+    weights: Collection[str] = (),
+    block: int = 0,
+    scale: float = 1.0,
+) -> None:
     """Rewrite the nodes of a gradient graph in place; `shapes` are static shapes of tensors by name.
 
     weights: inputs that can be had in another order, too (`session/prepared.py`). block: length of the blocks that
-    convolutions may be computed in, 0 for none.
+    convolutions may be computed in, 0 for none. scale: see `Backend.differentiate`.
     """
-    tuned = _Tuned(shapes, weights, block)
+    tuned = _Tuned(shapes, weights, block, scale)
     for node in model.graph.node:
         rewrite = _REWRITES.get((node.domain, node.op_type))
         if rewrite is None or not rewrite(tuned, node):
@@ -45,8 +51,9 @@ def tune(model: onnx.ModelProto, shapes: Shapes, weights: Collection[str] = (), 
 class _Tuned:
     """The nodes of the faster graph as they are collected."""
 
-    def __init__(self, shapes: Shapes, weights: Collection[str], block: int) -> None:
+    def __init__(self, shapes: Shapes, weights: Collection[str], block: int, scale: float) -> None:
         self.shapes = shapes
+        self.scale = scale
         self.block = block
         self.weights = weights
         self.inputs: dict[str, tuple[int, ...]] = {}
@@ -60,6 +67,10 @@ class _Tuned:
     def asked(self, name: str, shape: tuple[int, ...]) -> str:
         self.inputs[name] = shape
         return name
+
+    def pays(self, weight: tuple[int, ...], made: tuple[int, ...] | None) -> bool:
+        """Return whether to compute in blocks a convolution by `weight` that makes a tensor of this shape."""
+        return made is not None and pays(self.block, weight, made[2:], round(made[0] * self.scale))
 
     def ints(self, name: str, values: list[int]) -> str:
         self.initializers.append(numpy_helper.from_array(np.array(values, np.int64), name))
@@ -81,10 +92,12 @@ def _conv(tuned: _Tuned, node: onnx.NodeProto) -> bool:
     """A forward Conv in blocks, where that pays."""
     x, weight, *rest = node.input
     settings = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    shape, out = tuned.shapes.get(weight), tuned.shapes.get(node.output[0])
-    if shape is None or out is None or weight not in tuned.weights or settings.get("group", 1) != 1:
+    shape = tuned.shapes.get(weight)
+    if shape is None or weight not in tuned.weights or settings.get("group", 1) != 1:
         return False
-    if settings.get("auto_pad", b"NOTSET") != b"NOTSET" or not pays(tuned.block, shape, out[2:], out[0]):
+    if settings.get("auto_pad", b"NOTSET") != b"NOTSET":
+        return False
+    if not tuned.pays(shape, tuned.shapes.get(node.output[0])):
         return False
     blocks = tuned.asked(Order(1, turned=False, block=tuned.block).input(weight), shape)
     kept = {name: settings[name] for name in ("strides", "dilations", "pads") if name in settings}
@@ -101,7 +114,7 @@ def _conv_grad(tuned: _Tuned, node: onnx.NodeProto) -> bool:
     """
     dx, x, weight = node.output[0], node.input[1], node.input[2]
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    shape, places = tuned.shapes.get(weight), tuned.shapes.get(x)
+    shape = tuned.shapes.get(weight)
     if not dx or shape is None or attributes.get("auto_pad", b"NOTSET") != b"NOTSET":
         return False
     kernel = list(shape[2:])
@@ -113,8 +126,7 @@ def _conv_grad(tuned: _Tuned, node: onnx.NodeProto) -> bool:
         return False
     group = attributes.get("group", 1)
     back = (shape[1], shape[0], *kernel)
-    worth = places is not None and pays(tuned.block, back, places[2:], places[0])
-    if worth and group == 1 and weight in tuned.weights:
+    if group == 1 and weight in tuned.weights and tuned.pays(back, tuned.shapes.get(x)):
         blocks = tuned.asked(Order(1, turned=True, block=tuned.block).input(weight), back)
         tuned.nodes += blocked_conv(
             node.input[0], blocks, dx, filters=shape[1], kernel_shape=kernel, pads=pads

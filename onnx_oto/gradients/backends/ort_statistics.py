@@ -8,6 +8,7 @@ its own samples; what it lacks to those over the batch is a x + b for each chann
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 
@@ -164,7 +165,8 @@ class _Joined:
         channels: int,
     ) -> onnx.NodeProto:
         """Return the node that asks the others; outputs: float32 [channels], which no schema tells."""
-        constant = self.constant(f"{node.name}.settings", np.array(settings), np.float64)
+        place = float(zlib.crc32(node.name.encode()))
+        constant = self.constant(f"{node.name}.settings", np.array([*settings, place]), np.float64)
         self.graph.value_info.extend(
             helper.make_tensor_value_info(name, TensorProto.FLOAT, [channels])
             for name in outputs

@@ -48,7 +48,7 @@ class OrtTraining:
         return can_join()
 
     def differentiate(
-        self, graph: onnx.ModelProto, wanted: Sequence[str], *, joint: bool = False
+        self, graph: onnx.ModelProto, wanted: Sequence[str], *, joint: bool = False, scale: float = 1.0
     ) -> onnx.ModelProto:
         """See `Backend.differentiate`."""
         content, loss = graph.SerializeToString(), graph.graph.output[0].name
@@ -62,7 +62,7 @@ class OrtTraining:
             ) from error
         gradient = onnx.load_from_string(built)
         shapes = {name: kind.static for name, kind in types(graph).items() if kind.static is not None}
-        tune(gradient, shapes, wanted if has_compiler() else (), block_size())
+        tune(gradient, shapes, wanted if has_compiler() else (), block_size(), scale)
         join_products(gradient, shapes)
         if joint:
             join_statistics(gradient, shapes)

@@ -346,6 +346,11 @@ class ShardedSession:
             loss = run(*first)
         finally:
             wait(futures)
+        if form.meeting is not None and form.meeting.missed:
+            raise UnsupportedError(
+                "the sessions of a step asked for statistics in different orders: train with --statistics shard, "
+                "or with --shards 1"
+            )
         return [loss, *(future.result() for future in futures)]
 
     def _average(self) -> None:
