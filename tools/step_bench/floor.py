@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from step_bench.serving import serve
+from step_bench.serving import Times, serve
 
 
 def main(folder: str, threads: str) -> None:
@@ -33,11 +33,11 @@ def main(folder: str, threads: str) -> None:
         x = rng.integers(0, facts["classes"], shape)
     name = session.get_inputs()[0].name
 
-    def step() -> float:
+    def step() -> Times:
         begin = time.perf_counter()
         for _ in range(3):
             session.run(None, {name: x})
-        return 1e3 * (time.perf_counter() - begin)
+        return 1e3 * (time.perf_counter() - begin), 0.0
 
     serve(step)
 

@@ -1,7 +1,4 @@
-"""Our side: python -m step_bench.ours FOLDER THREADS [PROFILE]. DHSPG on SGD with momentum, in its shrinking phase.
-
-PROFILE: a file for the times of kernels by operator and shape, written in the end (see `step_bench.profile`).
-"""
+"""Our side: python -m step_bench.ours FOLDER THREADS. DHSPG on SGD with momentum, in its shrinking phase."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from onnx_oto.pipeline.optimizing import decayed, selector
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.zigs import analyse, trainable
 from onnx_oto.zigs.blocks import zig_blocks
-from step_bench.serving import serve
+from step_bench.serving import Times, serve
 
 LONG = 10**6
 
@@ -70,11 +67,13 @@ def main(folder: str, threads: str) -> None:
     """Serve."""
     session, optimizer, batch, target = session_for(Path(folder))
 
-    def step() -> float:
+    def step() -> Times:
         begin = time.perf_counter()
         session.step(batch, target)
+        middle = time.perf_counter()
         optimizer.step(session.params, session.grads, 1e-3)
-        return 1e3 * (time.perf_counter() - begin)
+        end = time.perf_counter()
+        return 1e3 * (end - begin), 1e3 * (end - middle)
 
     step()
     serve(step, shards=session.shards)

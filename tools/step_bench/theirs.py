@@ -17,7 +17,7 @@ from zoo_factory.options import Options
 from zoo_factory.torch_export import Example, export
 
 from step_bench.networks import NETWORKS, Network, loss_of, without_chance
-from step_bench.serving import serve
+from step_bench.serving import Times, serve
 
 
 def write(name: str, folder: Path) -> None:
@@ -48,7 +48,7 @@ def main(name: str, folder: str, threads: str, *compiled: str) -> None:
     serve(_stepper(network, json.loads((place / "facts.json").read_text()), bool(compiled)))
 
 
-def _stepper(network: Network, facts: dict[str, list[int]], compiled: bool) -> Callable[[], float]:
+def _stepper(network: Network, facts: dict[str, list[int]], compiled: bool) -> Callable[[], Times]:
     torch.manual_seed(0)
     module = without_chance(network.make()).train()
     optimizer = torch.optim.SGD(module.parameters(), 1e-3, momentum=0.9, foreach=True)
@@ -61,13 +61,15 @@ def _stepper(network: Network, facts: dict[str, list[int]], compiled: bool) -> C
         else torch.randint(0, 10, (network.batch,))
     )
 
-    def step() -> float:
+    def step() -> Times:
         begin = time.perf_counter()
         optimizer.zero_grad()
         loss = loss_function(run(x), target)
         loss.backward()
+        middle = time.perf_counter()
         optimizer.step()
-        return 1e3 * (time.perf_counter() - begin)
+        end = time.perf_counter()
+        return 1e3 * (end - begin), 1e3 * (end - middle)
 
     return step
 

@@ -24,6 +24,7 @@ class Side:
     process: subprocess.Popen[str]
     facts: dict[str, Any] = field(default_factory=dict)
     ms: list[float] = field(default_factory=list)
+    optimizer_ms: list[float] = field(default_factory=list)
     peak: int = 0
 
     def ready(self) -> bool:
@@ -37,6 +38,7 @@ class Side:
         print(steps, file=self.process.stdin, flush=True)
         found = self._line()
         self.ms += found.get("ms", [])
+        self.optimizer_ms += found.get("optimizer_ms", [])
         self.peak = found.get("peak_mib", 0)
 
     def _line(self) -> dict[str, Any]:
@@ -111,45 +113,37 @@ def compare(
         row: dict[str, Any] = {"network": network, "threads": threads}
         row |= {side.name: side.median for side in sides}
         row |= {f"{side.name} MiB": side.peak for side in sides}
+        row |= {f"{side.name} optimizer": statistics.median(side.optimizer_ms) for side in sides if side.ms}
         row["shards"] = next((side.facts.get("shards") for side in sides if side.name == OURS), None)
         if pairs:
             row["ratio"] = statistics.median(pairs)
         return row
 
 
+HEAD = (
+    "network", "threads", "ours, ms", "PyTorch, ms", "ratio", "compiled, ms", "floor, ms", "optimizer, ours / PyTorch, ms",
+    "memory, ours / PyTorch",
+)  # fmt: skip
+
+
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the rows in Markdown.
 
     >>> print(table([{"network": "a", "threads": 2, "ours": 8.0, "theirs": 10.0, "ratio": 0.8, "ours MiB": 3,
-    ...               "theirs MiB": 2}]))
-    | network | threads | ours, ms | PyTorch, ms | ratio | compiled, ms | floor, ms | memory, ours / PyTorch |
-    | --- | --- | --- | --- | --- | --- | --- | --- |
-    | a | 2 | 8.0 | 10.0 | **0.80** |  |  | 1.50 |
-    <BLANKLINE>
-    Median ratio 0.80, largest 0.80 (a).
+    ...               "theirs MiB": 2, "ours optimizer": 1.0, "theirs optimizer": 2.0}]).splitlines()[2])
+    | a | 2 | 8.0 | 10.0 | **0.80** |  |  | 1.0 / 2.0 | 1.50 |
     """
-    lines = [
-        "| network | threads | ours, ms | PyTorch, ms | ratio | compiled, ms | floor, ms | memory, ours / PyTorch |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    lines = [f"| {' | '.join(HEAD)} |", "| --- " * len(HEAD) + "|"]
     for row in rows:
-        times = {name: _shown(row.get(name)) for name in (OURS, THEIRS, COMPILED, FLOOR)}
-        ratio = f"**{row['ratio']:.2f}**" if "ratio" in row else ""
-        memory = (
-            f"{row['ours MiB'] / row['theirs MiB']:.2f}"
-            if row.get("theirs MiB") and row.get("ours MiB")
-            else ""
+        times = [_shown(row.get(name)) for name in (OURS, THEIRS, COMPILED, FLOOR)]
+        both = OURS in row and THEIRS in row
+        memory = f"{row['ours MiB'] / row['theirs MiB']:.2f}" if both else ""
+        optimizer = (
+            " / ".join(_shown(row.get(f"{side} optimizer")) for side in (OURS, THEIRS)) if both else ""
         )
-        cells = [
-            row["network"],
-            row["threads"],
-            times[OURS],
-            times[THEIRS],
-            ratio,
-            times[COMPILED],
-            times[FLOOR],
-        ]
-        lines.append("| " + " | ".join(map(str, [*cells, memory])) + " |")
+        ratio = f"**{row['ratio']:.2f}**" if "ratio" in row else ""
+        cells = [row["network"], row["threads"], *times[:2], ratio, *times[2:], optimizer, memory]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     ratios = {row["network"]: row["ratio"] for row in rows if "ratio" in row}
     if ratios:
         worst = max(ratios, key=lambda name: ratios[name])
