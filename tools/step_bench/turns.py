@@ -121,8 +121,8 @@ def compare(
 
 
 HEAD = (
-    "network", "threads", "ours, ms", "PyTorch, ms", "ratio", "compiled, ms", "floor, ms", "optimizer, ours / PyTorch, ms",
-    "memory, ours / PyTorch",
+    "network", "threads", "ours, ms", "PyTorch, ms", "ratio", "compiled, ms", "floor, ms",
+    "optimizer, ours / PyTorch, ms", "memory, ours / PyTorch",
 )  # fmt: skip
 
 
