@@ -58,6 +58,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--fresh", action="store_true", help="forget earlier rows")
     parser.add_argument("--redo", action="store_true", help="do rows with a trouble again")
     parser.add_argument("--seed", type=int, default=0, help="of weights, inputs and targets")
+    parser.add_argument(
+        "--shards",
+        type=int,
+        default=1,
+        help="threads that share our batches; with kinks, judge smooth forms alone then",
+    )
     parser.add_argument("--timeout", type=float, default=900, help="seconds for each side of one model")
     parser.add_argument(
         "--torch", metavar="PYTHON", help="use this Python with torch instead of an environment of our own"
@@ -129,7 +135,7 @@ def _compared(name: str, torch: str, args: argparse.Namespace) -> Row:
             if trouble := _trouble("PyTorch", command, args.timeout):
                 return {"error": trouble}
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-        command = [sys.executable, "-m", "torch_reference.ours", str(folder)]
+        command = [sys.executable, "-m", "torch_reference.ours", str(folder), str(args.shards)]
         if trouble := _trouble("ours", command, args.timeout):
             return {"params": facts["params"], "error": trouble}
         return {"params": facts["params"], "kinks": facts["kinks"], **_measured(folder, facts)}

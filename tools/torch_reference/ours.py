@@ -1,6 +1,6 @@
 """Our side: gradients, running statistics and steps of the product on the exported file.
 
-    python -m torch_reference.ours FOLDER
+    python -m torch_reference.ours FOLDER SHARDS
 
 The only file here that knows the inside of the product.
 """
@@ -28,7 +28,7 @@ from torch_reference.steps import FIRST, STEPS, WAYS, Way
 Array = npt.NDArray[Any]
 
 
-def main(folder: str) -> None:
+def main(folder: str, shards: str) -> None:
     """For every batch-I.npz write ours-I.npz.
 
     In it are "start|NAME", whether weight decay is for it by default "decayed|NAME"; "loss", "gradient|NAME" and
@@ -38,7 +38,7 @@ def main(folder: str) -> None:
     place = Path(folder)
     facts = json.loads((place / "facts.json").read_text(encoding="utf-8"))
     opened = open_model(place / "model.onnx")
-    session = _session(opened, facts["loss"], facts["samples"])
+    session = _session(opened, facts["loss"], facts["samples"], int(shards))
     start, buffers = session.params.copy(), {key: value.copy() for key, value in session.buffers.items()}
     spared = decayed(opened.analysis, session), decayed(opened.analysis, session, everything=True)
     mask = np.zeros(start.size, np.bool_)
@@ -76,11 +76,13 @@ def _restore(session: GradientSession, start: Array, buffers: dict[str, Array]) 
         session.buffers[key][...] = value
 
 
-def _session(opened: Opened, loss: str, samples: int) -> GradientSession:
-    """Return a session of one shard over all that the product would train."""
+def _session(opened: Opened, loss: str, samples: int, shards: int) -> GradientSession:
+    """Return a session over all that the product would train."""
     names = parameters(opened.analysis, opened.origins).trained
     sizes = {name: math.prod(opened.analysis.graph.initializers[name].dims) for name in names}
-    spec = TrainingSpec(trainable=names, loss=loss, batch=samples, shards=1, ties=opened.origins.tied(sizes))
+    spec = TrainingSpec(
+        trainable=names, loss=loss, batch=samples, shards=shards, ties=opened.origins.tied(sizes)
+    )
     return prepare(opened.master, spec, choose_backend()).build()
 
 
