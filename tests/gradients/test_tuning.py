@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnx_oto.gradients.backends import ort_blocked
+from onnx_oto.gradients.backends import ort_blocked, ort_strips
 from onnx_oto.gradients.backends import ort_training as ort
 from onnx_oto.gradients.session.flat import aligned_zeros, layout
 from onnx_oto.gradients.session.prepared import Order, Prepared
@@ -187,6 +187,45 @@ def test_convolutions_in_blocks(build: Build, monkeypatch: pytest.MonkeyPatch, n
         np.testing.assert_allclose(tuned.grads, plain.grads, rtol=1e-4, atol=1e-5 * np.abs(plain.grads).max())
         tuned.params *= np.float32(0.5)
         plain.params *= np.float32(0.5)
+
+
+STRIPS = {
+    "3x3": ("pads=[1, 1, 1, 1]", (6, 4, 3, 3)),
+    "5x4, uneven": ("pads=[0, 3, 4, 1]", (6, 4, 5, 4)),
+    "no pads": ("pads=[0, 0, 0, 0]", (6, 4, 3, 2)),
+    "more above": ("pads=[2, 0, 0, 1]", (6, 4, 3, 2)),
+    "1x1": ("kernel_shape=[1, 1]", (6, 4, 1, 1)),
+    "1x1 with pads": ("pads=[0, 1, 0, 1]", (6, 4, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("name", STRIPS)
+def test_convolutions_of_strips(
+    build: Build, monkeypatch: pytest.MonkeyPatch, name: str, compiled: bool, batch: int
+) -> None:
+    """Forward and back, images of unequal sides, with a bias; one image has nothing to be put together with."""
+    for setting, value in (("_WORTH", 1), ("_SMALL", 60)):
+        monkeypatch.setattr(ort_strips, setting, value)
+    monkeypatch.setattr(ort, "has_compiler", lambda: compiled)
+    attributes, shape = STRIPS[name]
+    model = model_from(
+        "(float[N, 4, 5, 6] x) => (float[N, O, H, W] y) {"
+        f" a = Mul(x, v) c = Conv<{attributes}>(a, w, b) y = Tanh(c) }}",
+        {"v": normal(4, 1, 1), "w": normal(*shape, seed=1), "b": normal(shape[0], seed=2)},
+    )
+    ops = gradient_ops(monkeypatch)
+    tuned = build(model, ("v", "w", "b"), batch=batch, shards=1)
+    monkeypatch.setattr(ort, "tune", lambda *arguments: None)
+    plain = build(model, ("v", "w", "b"), batch=batch, shards=1)
+    if compiled:  # without, weights are turned by transposing them
+        both = 4 if name != "1x1 with pads" else 2  # whose gradient stays with the runtime's kernel
+        assert ops[0].count("Transpose") == (both if batch > 1 else 0)
+    x = normal(batch, 4, 5, 6, seed=3)
+    target = normal(*plain.predict({"x": x}).shape, seed=4)
+    assert tuned.step({"x": x}, target) == pytest.approx(plain.step({"x": x}, target), rel=1e-5)
+    np.testing.assert_allclose(tuned.grads, plain.grads, rtol=1e-4, atol=1e-5 * np.abs(plain.grads).max())
 
 
 def test_blocks_are_tried_before_they_are_used(monkeypatch: pytest.MonkeyPatch) -> None:

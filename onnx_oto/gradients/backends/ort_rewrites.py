@@ -8,13 +8,15 @@ network at 64x64, batch 16: 129 -> 126 ms.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_oto.gradients.backends.ort_blocked import blocked_conv, pays
+from onnx_oto.gradients.backends import ort_blocked, ort_strips
+from onnx_oto.gradients.backends.ort_blocked import blocked_conv
+from onnx_oto.gradients.backends.ort_strips import strip_conv
 from onnx_oto.gradients.session.prepared import Order
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -48,6 +50,29 @@ def tune(
     )
 
 
+class _Conv(NamedTuple):
+    """A convolution: what it reads and makes, by a weight of this shape, which is turned first if it is asked to be.
+
+    read, made: shapes of x and y where they are known. steps: strides and dilations.
+    """
+
+    x: str
+    weight: str
+    y: str
+    shape: tuple[int, ...]
+    pads: tuple[int, ...]
+    read: tuple[int, ...] | None
+    made: tuple[int, ...] | None
+    turned: bool = False
+    bias: str = ""
+    steps: Mapping[str, Any] = {}
+
+    @property
+    def plain(self) -> bool:
+        """Whether it reads every place of x."""
+        return all(step == 1 for steps in self.steps.values() for step in steps)
+
+
 class _Tuned:
     """The nodes of the faster graph as they are collected."""
 
@@ -68,9 +93,39 @@ class _Tuned:
         self.inputs[name] = shape
         return name
 
-    def pays(self, weight: tuple[int, ...], made: tuple[int, ...] | None) -> bool:
-        """Return whether to compute in blocks a convolution by `weight` that makes a tensor of this shape."""
-        return made is not None and pays(self.block, weight, made[2:], round(made[0] * self.scale))
+    def convolve(self, conv: _Conv) -> bool:
+        """Emit a convolution that is not in groups in its faster form; return False where that is the plain one."""
+        read, made = conv.read, conv.made
+        if read is None or made is None:
+            return False
+        samples = round(made[0] * self.scale)
+        if conv.plain and ort_strips.pays(conv.shape, made, conv.pads, samples):
+            turned = conv.weight
+            if conv.turned:
+                turned = _flipped(
+                    self, conv.weight, (conv.shape[1], conv.shape[0], *conv.shape[2:]), 1, f"{conv.y}.weight"
+                )
+            self.nodes += strip_conv(
+                conv.x,
+                turned,
+                conv.y,
+                kernel=conv.shape[2:],
+                pads=conv.pads,
+                read=read,
+                made=made,
+                ints=self.ints,
+                bias=conv.bias,
+            )
+            return True
+        if conv.weight not in self.weights or not ort_blocked.pays(self.block, conv.shape, made[2:], samples):
+            return False
+        order = Order(1, turned=conv.turned, block=self.block)
+        blocks = self.asked(order.input(conv.weight), conv.shape)
+        attributes = {"kernel_shape": conv.shape[2:], "pads": conv.pads, **conv.steps}
+        self.nodes += blocked_conv(
+            conv.x, blocks, conv.y, filters=conv.shape[0], bias=conv.bias, **attributes
+        )
+        return True
 
     def ints(self, name: str, values: list[int]) -> str:
         self.initializers.append(numpy_helper.from_array(np.array(values, np.int64), name))
@@ -89,22 +144,17 @@ def _relu_grad(tuned: _Tuned, node: onnx.NodeProto) -> bool:
 
 
 def _conv(tuned: _Tuned, node: onnx.NodeProto) -> bool:
-    """A forward Conv in blocks, where that pays."""
+    """A forward Conv, in blocks or a strip where that pays."""
     x, weight, *rest = node.input
     settings = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     shape = tuned.shapes.get(weight)
-    if shape is None or weight not in tuned.weights or settings.get("group", 1) != 1:
+    if shape is None or settings.get("group", 1) != 1 or settings.get("auto_pad", b"NOTSET") != b"NOTSET":
         return False
-    if settings.get("auto_pad", b"NOTSET") != b"NOTSET":
-        return False
-    if not tuned.pays(shape, tuned.shapes.get(node.output[0])):
-        return False
-    blocks = tuned.asked(Order(1, turned=False, block=tuned.block).input(weight), shape)
-    kept = {name: settings[name] for name in ("strides", "dilations", "pads") if name in settings}
-    tuned.nodes += blocked_conv(
-        x, blocks, node.output[0], filters=shape[0], bias="".join(rest), kernel_shape=shape[2:], **kept
-    )
-    return True
+    steps = {name: settings[name] for name in ("strides", "dilations") if name in settings}
+    pads = tuple(settings.get("pads", [0] * (2 * (len(shape) - 2))))
+    y = node.output[0]
+    read, made = tuned.shapes.get(x), tuned.shapes.get(y)
+    return tuned.convolve(_Conv(x, weight, y, shape, pads, read, made, bias="".join(rest), steps=steps))
 
 
 def _conv_grad(tuned: _Tuned, node: onnx.NodeProto) -> bool:
@@ -125,13 +175,15 @@ def _conv_grad(tuned: _Tuned, node: onnx.NodeProto) -> bool:
     if min(pads) < 0:
         return False
     group = attributes.get("group", 1)
-    back = (shape[1], shape[0], *kernel)
-    if group == 1 and weight in tuned.weights and tuned.pays(back, tuned.shapes.get(x)):
-        blocks = tuned.asked(Order(1, turned=True, block=tuned.block).input(weight), back)
-        tuned.nodes += blocked_conv(
-            node.input[0], blocks, dx, filters=shape[1], kernel_shape=kernel, pads=pads
-        )
-    else:
+    made, read = tuned.shapes.get(x), None
+    if made is not None:  # the other way round: dY is what the convolution made of x
+        low, high = pads[: len(kernel)], pads[len(kernel) :]
+        places = (m - a - b + k - 1 for m, a, b, k in zip(made[2:], low, high, kernel, strict=True))
+        read = (made[0], shape[0], *places)
+    back = _Conv(
+        node.input[0], weight, dx, (shape[1], shape[0], *kernel), tuple(pads), read, made, turned=True
+    )
+    if not (group == 1 and tuned.convolve(back)):
         flipped = _flipped(tuned, weight, shape, group, f"{dx}.weight")
         tuned.emit("Conv", [node.input[0], flipped], dx, kernel_shape=kernel, pads=pads, group=group)
     if any(node.output[1:]):
