@@ -12,7 +12,7 @@ import onnx_oto
 
 ROOT = Path(onnx_oto.__file__).parent
 FLOORS = (
-    ("errors", "signals"),
+    ("errors", "machine", "signals"),
     ("settings",),
     ("model",),
     ("runtime",),

@@ -25,8 +25,8 @@ from onnx_oto.gradients.graph.training_graph import (
 )
 from onnx_oto.gradients.spec import GradientSession, TrainingSpec
 from onnx_oto.losses import Loss, Target, make
+from onnx_oto.machine import cores
 from onnx_oto.model.files.loading import runnable_bytes
-from onnx_oto.runtime.machine import cores
 
 _LEAST = 16
 """Samples per automatic shard where BatchNormalization uses each shard's statistics."""

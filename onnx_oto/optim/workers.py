@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from onnx_oto.runtime.machine import cores, has_compiler
+from onnx_oto.machine import cores, has_compiler
 
 T = TypeVar("T")
 

@@ -1,6 +1,6 @@
 """Our side: gradients, running statistics and steps of the product on the exported file.
 
-    python -m torch_reference.ours FOLDER SHARDS
+    python -m torch_reference.ours FOLDER [SHARDS]
 
 The only file here that knows the inside of the product.
 """
@@ -28,7 +28,7 @@ from torch_reference.steps import FIRST, STEPS, WAYS, Way
 Array = npt.NDArray[Any]
 
 
-def main(folder: str, shards: str) -> None:
+def main(folder: str, shards: str = "1") -> None:
     """For every batch-I.npz write ours-I.npz.
 
     In it are "start|NAME", whether weight decay is for it by default "decayed|NAME"; "loss", "gradient|NAME" and

@@ -19,9 +19,9 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnx_oto.errors import CrashedError, LimitError
+from onnx_oto.machine import has_compiler
 from onnx_oto.runtime.gradient_jobs import run_once
 from onnx_oto.runtime.limits import generous
-from onnx_oto.runtime.machine import has_compiler
 from onnx_oto.runtime.worker import JobFailed, shared
 
 DOMAIN = "com.microsoft.nchwc"

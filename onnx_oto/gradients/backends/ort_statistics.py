@@ -17,11 +17,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_oto.errors import CrashedError, LimitError
+from onnx_oto.machine import has_compiler
 from onnx_oto.model.graph.node import attribute_value
 from onnx_oto.runtime.gradient_jobs import run_once
 from onnx_oto.runtime.joining import DOMAIN, MEMBER, MOMENTS, OPERATOR, SLOPES
 from onnx_oto.runtime.limits import generous
-from onnx_oto.runtime.machine import has_compiler
 from onnx_oto.runtime.worker import JobFailed, shared
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -18,10 +18,10 @@ from onnx_oto.gradients.backends.ort_rewrites import tune
 from onnx_oto.gradients.backends.ort_statistics import can_join, join_statistics
 from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.gradients.graph.static_types import types
+from onnx_oto.machine import has_compiler
 from onnx_oto.runtime.gradient_jobs import build_gradient
 from onnx_oto.runtime.installed import require_training
 from onnx_oto.runtime.limits import generous
-from onnx_oto.runtime.machine import has_compiler
 from onnx_oto.runtime.runner import first_line
 from onnx_oto.runtime.worker import JobFailed, shared
 

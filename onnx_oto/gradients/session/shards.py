@@ -23,9 +23,9 @@ from onnx_oto.gradients.session.tied import TiedPlaces
 from onnx_oto.gradients.session.validation import check_batch, check_targets
 from onnx_oto.gradients.spec import TrainingSpec
 from onnx_oto.losses import LOSS, WEIGHT, Loss, Target, target_input
+from onnx_oto.machine import cores
 from onnx_oto.runtime.gradient_jobs import open_light
 from onnx_oto.runtime.joining import MEMBER
-from onnx_oto.runtime.machine import cores
 from onnx_oto.runtime.runner import first_line
 
 if TYPE_CHECKING:
