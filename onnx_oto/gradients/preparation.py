@@ -88,8 +88,10 @@ class Preparation:
     @cached_property
     def _sizes(self) -> list[int]:
         """Samples per shard."""
-        least = _LEAST if self._what.weights.statistics and not self.joint else 1
-        return shard_sizes(self.spec.batch, self.spec.shards, cores(), least)
+        asked = self.spec.batch, self.spec.shards, cores()
+        sizes = shard_sizes(*asked, 1)
+        apart = len(sizes) > 1 and self._what.weights.statistics and not self.joint
+        return shard_sizes(*asked, _LEAST) if apart else sizes
 
     @property
     def feeds(self) -> tuple[Feed, ...]:
@@ -159,7 +161,7 @@ class Preparation:
         )
 
         forms = [(each.feeds, each._differentiated()) for each in (self, *others)]
-        return session_of(self._what, self.spec, forms, joint=self.joint and self.shards > 1)
+        return session_of(self._what, self.spec, forms, joint=self.shards > 1 and self.joint)
 
     def _differentiated(self) -> list[tuple[TrainingGraph, bytes]]:
         """Return a training graph for every shard, with its gradient graph."""
@@ -191,7 +193,7 @@ class Preparation:
             raise UnsupportedError(
                 "no trainable parameter reaches the loss: choose another output or other parameters"
             )
-        joint, scale = self.joint and self.shards > 1, self._sizes[0] / graph.size
+        joint, scale = self.shards > 1 and self.joint, self._sizes[0] / graph.size
         return runnable_bytes(self.backend.differentiate(model, wanted, joint=joint, scale=scale))
 
 

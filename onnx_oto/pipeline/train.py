@@ -268,7 +268,7 @@ def _settled(
     ready: Ready, session: GradientSession, folder: RunFolder, start: Position | None
 ) -> dict[str, Any]:
     """Return what was found out or measured, by setting: it is stored, and read when the run goes on or is repeated."""
-    whole = ready.preparation.joint or session.shards == 1
+    whole = session.shards == 1 or ready.preparation.joint
     settled: dict[str, Any] = {
         "shards": session.shards,
         "statistics": "batch" if whole else "shard",

@@ -7,6 +7,7 @@ its own samples; what it lacks to those over the batch is a x + b for each chann
 
 from __future__ import annotations
 
+import importlib
 import math
 import zlib
 from collections.abc import Mapping, Sequence
@@ -58,6 +59,8 @@ def can_join() -> bool:
     """Return whether this environment has the node that asks, tried where it can do no harm."""
     if not has_compiler():
         return False
+    # Compiled here, without the limits of that process, and kept for it.
+    importlib.import_module("onnx_oto.runtime.meeting")
     graph = onnx.GraphProto(name="probe")
     joined, node = _Joined(graph, {}), onnx.NodeProto(name="probe")
     vectors = [joined.constant(f"in.{i}", np.arange(3) + i) for i in range(4)]
