@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from onnx_oto.errors import DataError, UnsupportedError
 from onnx_oto.gradients import TrainingSpec, prepare
-from onnx_oto.gradients.backends import ort_blocked, ort_statistics
+from onnx_oto.gradients.backends import ort_blocked, ort_statistics, probing
 from onnx_oto.gradients.backends.ort_training import OrtTraining
 from onnx_oto.gradients.session.shards import Shard
 from onnx_oto.runtime.meeting import Meeting
@@ -200,9 +200,9 @@ def test_without_the_node_each_shard_has_its_own(build: Build, monkeypatch: pyte
 
 def test_the_node_is_tried_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ort_statistics.can_join()
-    for attribute in ("run_once", "has_compiler"):
+    for module, attribute, other in ((probing, "run_once", wrong), (ort_statistics, "has_compiler", no)):
         with monkeypatch.context() as patch:
-            patch.setattr(ort_statistics, attribute, {"run_once": wrong, "has_compiler": no}[attribute])
+            patch.setattr(module, attribute, other)
             ort_statistics.can_join.cache_clear()
             assert not ort_statistics.can_join()
     ort_statistics.can_join.cache_clear()

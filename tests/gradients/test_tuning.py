@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnx_oto.gradients.backends import ort_blocked, ort_strips
+from onnx_oto.gradients.backends import ort_blocked, ort_strips, probing
 from onnx_oto.gradients.backends import ort_training as ort
 from onnx_oto.gradients.session.flat import aligned_zeros, layout
 from onnx_oto.gradients.session.prepared import Order, Prepared
@@ -235,8 +235,8 @@ def test_blocks_are_tried_before_they_are_used(monkeypatch: pytest.MonkeyPatch) 
         return [np.zeros((2, 2 * feeds["x"].shape[1], 5, 4), np.float32)]
 
     assert ort_blocked.block_size() in (0, 8, 16)
-    monkeypatch.setattr(ort_blocked, "run_once", wrong)
-    monkeypatch.setattr(ort_blocked, "shared", Here)
+    monkeypatch.setattr(probing, "run_once", wrong)
+    monkeypatch.setattr(probing, "shared", Here)
     assert not any(ort_blocked._computes(size) for size in ort_blocked.SIZES)
 
 

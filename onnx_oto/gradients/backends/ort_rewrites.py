@@ -15,8 +15,6 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_oto.gradients.backends import ort_blocked, ort_strips
-from onnx_oto.gradients.backends.ort_blocked import blocked_conv
-from onnx_oto.gradients.backends.ort_strips import strip_conv
 from onnx_oto.gradients.session.prepared import Order
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -105,7 +103,7 @@ class _Tuned:
                 turned = _flipped(
                     self, conv.weight, (conv.shape[1], conv.shape[0], *conv.shape[2:]), 1, f"{conv.y}.weight"
                 )
-            self.nodes += strip_conv(
+            self.nodes += ort_strips.strip_conv(
                 conv.x,
                 turned,
                 conv.y,
@@ -122,7 +120,7 @@ class _Tuned:
         order = Order(1, turned=conv.turned, block=self.block)
         blocks = self.asked(order.input(conv.weight), conv.shape)
         attributes = {"kernel_shape": conv.shape[2:], "pads": conv.pads, **conv.steps}
-        self.nodes += blocked_conv(
+        self.nodes += ort_blocked.blocked_conv(
             conv.x, blocks, conv.y, filters=conv.shape[0], bias=conv.bias, **attributes
         )
         return True

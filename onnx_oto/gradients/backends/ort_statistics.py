@@ -17,13 +17,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_oto.errors import CrashedError, LimitError
+from onnx_oto.gradients.backends.probing import computed
 from onnx_oto.machine import has_compiler
 from onnx_oto.model.graph.node import attribute_value
-from onnx_oto.runtime.gradient_jobs import run_once
 from onnx_oto.runtime.joining import DOMAIN, MEMBER, MOMENTS, OPERATOR, SLOPES
-from onnx_oto.runtime.limits import generous
-from onnx_oto.runtime.worker import JobFailed, shared
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -72,15 +69,9 @@ def can_join() -> bool:
     )
     graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, [3]) for name in doubled)
     graph.input.append(helper.make_tensor_value_info(MEMBER, TensorProto.INT64, [2]))
-    opsets = [helper.make_opsetid("", 15), helper.make_opsetid(DOMAIN, 1)]
-    content = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
-    alone = np.zeros(2, np.int64)
-    try:
-        results = shared().call(generous(weights=0, fed=0), run_once, content, {MEMBER: alone})
-    except (JobFailed, CrashedError, LimitError):
-        return False
+    results = computed(graph, DOMAIN, {MEMBER: np.zeros(2, np.int64)})
     expected = [2.0 * (np.arange(3) + i) for i in (2, 3, 0, 1)] + [np.full(3, 2.0)]
-    return all(np.array_equal(*pair) for pair in zip(results, expected, strict=True))
+    return results is not None and all(np.array_equal(*pair) for pair in zip(results, expected, strict=True))
 
 
 class _Joined:
