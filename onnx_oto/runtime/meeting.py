@@ -97,9 +97,15 @@ def _room(words: int, turn: int, index: int) -> Any:
 
 
 @native()
+def _own(words: int, index: int) -> Any:
+    """Return where a thread tells next."""
+    return _room(words, load(words + 8 * _LINE * (index + 1)) & 1, index)
+
+
+@native()
 def _meet(words: int, index: int, place: float) -> int:
     """Wait for the others at a place of the graph, a number; return the turn."""
-    _room(words, load(words + 8 * _LINE * (index + 1)) & 1, index)[-1] = place
+    _own(words, index)[-1] = place
     turn = _wait(words, index)
     for thread in range(load(words + 8 * _COUNT)):
         if _room(words, turn, thread)[-1] != place and load(words + 8 * _LEFT) == 0:
@@ -122,7 +128,7 @@ def _moments(words: int, index: int, settings: Any, inputs: Any, outputs: Any) -
     """
     own_mean, own_inverse, running_mean, running_variance = inputs
     channels = own_mean.size
-    own = _room(words, load(words + 8 * _LINE * (index + 1)) & 1, index)
+    own = _own(words, index)
     for c in range(channels):
         inverse = np.float64(own_inverse[c])
         own[c] = own_mean[c]
@@ -159,7 +165,7 @@ def _slopes(words: int, index: int, settings: Any, inputs: Any, outputs: Any) ->
     """
     own_turned, own_moved, scale, mean, inverse = inputs
     channels = own_turned.size
-    own = _room(words, load(words + 8 * _LINE * (index + 1)) & 1, index)
+    own = _own(words, index)
     for c in range(channels):
         own[c] = own_turned[c]
         own[channels + c] = own_moved[c]

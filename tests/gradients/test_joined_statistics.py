@@ -19,7 +19,7 @@ from onnx_oto.gradients.backends.ort_training import OrtTraining
 from onnx_oto.gradients.session.shards import Shard
 from onnx_oto.runtime.meeting import Meeting
 
-from .conftest import Build, gradient_of, model_from, normal
+from .conftest import Build, Here, gradient_of, model_from, normal
 
 Array = NDArray[Any]
 BATCH = 7
@@ -202,6 +202,7 @@ def test_the_node_is_tried_before_it_is_used(monkeypatch: pytest.MonkeyPatch) ->
     assert ort_statistics.can_join()
     for module, attribute, other in ((probing, "run_once", wrong), (ort_statistics, "has_compiler", no)):
         with monkeypatch.context() as patch:
+            patch.setattr(probing, "shared", Here)
             patch.setattr(module, attribute, other)
             ort_statistics.can_join.cache_clear()
             assert not ort_statistics.can_join()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +18,7 @@ from onnx_oto.gradients.backends import ort_training as ort
 from onnx_oto.gradients.session.flat import aligned_zeros, layout
 from onnx_oto.gradients.session.prepared import Order, Prepared
 
-from .conftest import Build, model_from, normal
+from .conftest import Build, Here, model_from, normal
 
 CONVOLUTIONS = {
     "3x3": ("pads=[1, 1, 1, 1]", (6, 4, 3, 3), True),
@@ -238,13 +237,6 @@ def test_blocks_are_tried_before_they_are_used(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(probing, "run_once", wrong)
     monkeypatch.setattr(probing, "shared", Here)
     assert not any(ort_blocked._computes(size) for size in ort_blocked.SIZES)
-
-
-class Here:
-    """Runs jobs in this process."""
-
-    def call(self, _: object, job: Callable[..., Any], *arguments: Any) -> Any:
-        return job(*arguments)
 
 
 def test_first_layer_has_no_input_gradient(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,11 +98,8 @@ class Shard:
         self._session = _session(content)
         self._binding = self._session.io_binding()
         self._held: dict[str, Any] = {}
-        inputs = {value.name for value in self._session.get_inputs()}
-        self._inputs = inputs
-        for name, value in memory.values.items():
-            if name in inputs:
-                self._binding.bind_ortvalue_input(name, value)
+        self._inputs = {value.name for value in self.inputs}
+        self.read(memory.arrays)
         outputs = {value.name for value in self._session.get_outputs()}
         targets: dict[str, Array] = {LOSS: self._loss}
         for name, latest in training.lowered.statistics.items():
@@ -126,12 +123,6 @@ class Shard:
         for name, array in arrays.items():
             if name in self._inputs:
                 self._binding.bind_ortvalue_input(name, _share(array))
-
-    def join(self, meeting: Meeting | None, index: int) -> None:
-        """Tell the graph where it belongs, if it asks others."""
-        if meeting is not None:
-            self._member = meeting.member(index)  # read by address
-            self._binding.bind_ortvalue_input(MEMBER, _share(self._member))
 
     def run(self, batch: Mapping[str, Array], targets: Targets, start: int, seed: tuple[int, int]) -> float:
         """Run forward and backward on samples [start, start + size); return this shard's part of the loss."""
@@ -236,8 +227,10 @@ class Form:
         self.feeds = feeds
         self.shards = shards
         self.meeting = meeting_of([shard.size / batch for shard in shards], channels) if channels else None
-        for index, shard in enumerate(shards):
-            shard.join(self.meeting, index)
+        if self.meeting is not None:
+            self._members = [self.meeting.member(index) for index in range(len(shards))]
+            for shard, member in zip(shards, self._members, strict=True):
+                shard.read({MEMBER: member})
         self.targets: dict[str, Target] = {
             name: replace(target, shape=(batch, *target.shape[1:]))
             for name, target in shards[0].targets.items()
