@@ -28,21 +28,18 @@ from typing import Any
 
 import models
 import numpy as np
+from step_bench.optimizer import dhspg
 from step_bench.turns import COMPILED, FLOOR, OURS, THEIRS, compare, table
 
 from onnx_oto import data
 from onnx_oto.gradients import TrainingSpec, choose_backend, prepare
 from onnx_oto.gradients.session.shards import ShardedSession
 from onnx_oto.model import normalise
-from onnx_oto.optim import DIRECTIONS, Dhspg, GroupIndex, Optimizer, Plan, Stretch
-from onnx_oto.pipeline.budgeting import Goal
-from onnx_oto.pipeline.optimizing import decayed, selector
-from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.optim import DIRECTIONS, Optimizer, Plan
 from onnx_oto.training.events import Event, Stepped
 from onnx_oto.training.loop import Recipe, train
 from onnx_oto.training.transforms import ClipNorm
-from onnx_oto.zigs import Analysis, analyse, trainable
-from onnx_oto.zigs.blocks import zig_blocks
+from onnx_oto.zigs import analyse, trainable
 
 PHASES = ("observe", "shrink", "finish", "done")
 PARTS = ("onnxruntime", "averaging", "optimizer", "other")
@@ -107,17 +104,6 @@ class Stopwatch:
         self.last = now
 
 
-def optimizer_for(
-    analysis: Analysis, session: ShardedSession, plan: Plan, sparsity: float, direction: str
-) -> Timed:
-    entries, lanes = zig_blocks(analysis, session.slices)
-    groups = GroupIndex(tuple(Stretch(*entry) for entry in entries), int(lanes.size))
-
-    decay = decayed(analysis, session)
-    select = selector(analysis, lanes, TrainOptions(sparsity=sparsity, scope="dimension"), Goal())
-    return Timed(Dhspg(DIRECTIONS[direction](), session.params.size, groups, select, plan, decayed=decay))
-
-
 def random_images(session: ShardedSession, count: int, image: tuple[int, int, int]) -> data.Dataset:
     rng = np.random.default_rng(0)
     tables = [
@@ -140,7 +126,7 @@ def measure(
     ).build()
     assert isinstance(session, ShardedSession)
     try:
-        optimizer = optimizer_for(analysis, session, Plan(steps, steps, steps), 0.6, direction)
+        optimizer = Timed(dhspg(analysis, session, Plan(steps, steps, steps), 0.6, direction))
         watch = Stopwatch(session, optimizer)
         transforms = () if clip is None else (ClipNorm(clip),)
         recipe = Recipe(1, batch, lambda step: 1e-3, "cross-entropy", transforms=transforms)

@@ -13,12 +13,9 @@ import numpy as np
 from onnx_oto.gradients import TrainingSpec, choose_backend, prepare
 from onnx_oto.gradients.session.shards import ShardedSession
 from onnx_oto.model import load, normalise
-from onnx_oto.optim import DIRECTIONS, Dhspg, GroupIndex, Plan, Stretch
-from onnx_oto.pipeline.budgeting import Goal
-from onnx_oto.pipeline.optimizing import decayed, selector
-from onnx_oto.pipeline.options import TrainOptions
+from onnx_oto.optim import Dhspg, Plan
 from onnx_oto.zigs import analyse, trainable
-from onnx_oto.zigs.blocks import zig_blocks
+from step_bench.optimizer import dhspg
 from step_bench.serving import Times, serve
 
 LONG = 10**6
@@ -37,17 +34,7 @@ def session_for(folder: Path) -> tuple[Any, Dhspg, dict[str, np.ndarray], np.nda
     )
     session = prepare(model, spec, choose_backend()).build()
     assert isinstance(session, ShardedSession)
-    entries, lanes = zig_blocks(analysis, session.slices)
-    groups = GroupIndex(tuple(Stretch(*entry) for entry in entries), int(lanes.size))
-    select = selector(analysis, lanes, TrainOptions(sparsity=0.5, scope="dimension"), Goal())
-    optimizer = Dhspg(
-        DIRECTIONS["sgd"](),
-        session.params.size,
-        groups,
-        select,
-        Plan(1, LONG, 1),
-        decayed=decayed(analysis, session),
-    )
+    optimizer = dhspg(analysis, session, Plan(1, LONG, 1), 0.5, "sgd")
     rng = np.random.default_rng(0)
     shape = (facts["batch"], *facts["sample"])
     x = (
