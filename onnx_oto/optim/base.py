@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.errors import OtoError
-from onnx_oto.optim.directions import Direction, Stepper
+from onnx_oto.optim.directions import Direction
 from onnx_oto.optim.groups import GroupIndex
+from onnx_oto.optim.stepper import Stepper
 
 Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]

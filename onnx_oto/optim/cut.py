@@ -20,12 +20,12 @@ import numpy.typing as npt
 
 from onnx_oto.errors import UsageError
 from onnx_oto.optim.base import Optimizer, Task
-from onnx_oto.optim.directions import Stepper
 from onnx_oto.optim.leaving import Leaving
 from onnx_oto.optim.plan import PLAN_OBSERVE
 from onnx_oto.optim.saliency import SALIENCIES, SALIENCY, Average, require_saliency
 from onnx_oto.optim.sparsifier import Sparsifier
 from onnx_oto.optim.stated import option
+from onnx_oto.optim.stepper import Stepper
 
 Array = npt.NDArray[Any]
 

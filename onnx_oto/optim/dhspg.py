@@ -39,7 +39,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.optim.base import Bools, Floats, Optimizer, Select, State, Task
-from onnx_oto.optim.directions import Direction, Stepper
+from onnx_oto.optim.directions import Direction
 from onnx_oto.optim.groups import GroupIndex, Moments
 from onnx_oto.optim.half_space import (
     HALF_SPACE_EPS,
@@ -64,6 +64,7 @@ from onnx_oto.optim.plan import (
 from onnx_oto.optim.saliency import SALIENCIES, SALIENCY, Average, require_saliency
 from onnx_oto.optim.sparsifier import Planned
 from onnx_oto.optim.stated import option
+from onnx_oto.optim.stepper import Stepper
 
 Array = npt.NDArray[Any]
 

@@ -27,7 +27,6 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.optim.base import Optimizer, Task
-from onnx_oto.optim.directions import Stepper
 from onnx_oto.optim.half_space import (
     HALF_SPACE_EPS,
     REGULARIZER,
@@ -49,6 +48,7 @@ from onnx_oto.optim.plan import (
 from onnx_oto.optim.saliency import SALIENCIES, SALIENCY, Average, require_saliency
 from onnx_oto.optim.sparsifier import Planned
 from onnx_oto.optim.stated import option
+from onnx_oto.optim.stepper import Stepper
 
 Array = npt.NDArray[Any]
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from onnx_oto.errors import OtoError
 from onnx_oto.optim.base import Bools, Floats, Select, State
-from onnx_oto.optim.directions import Stepper
 from onnx_oto.optim.groups import GroupIndex
+from onnx_oto.optim.stepper import Stepper
 
 Array = npt.NDArray[Any]
 

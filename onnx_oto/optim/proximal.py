@@ -29,7 +29,6 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.optim.base import Optimizer, State, Task
-from onnx_oto.optim.directions import Stepper
 from onnx_oto.optim.leaving import Leaving
 from onnx_oto.optim.plan import (
     FINISH,
@@ -45,6 +44,7 @@ from onnx_oto.optim.plan import (
 )
 from onnx_oto.optim.sparsifier import Planned
 from onnx_oto.optim.stated import option
+from onnx_oto.optim.stepper import Stepper
 
 Array = npt.NDArray[Any]
 

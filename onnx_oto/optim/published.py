@@ -32,7 +32,7 @@ import numpy.typing as npt
 
 from onnx_oto.errors import UsageError
 from onnx_oto.optim.base import Floats, Optimizer, Task
-from onnx_oto.optim.directions import Direction, Stepper
+from onnx_oto.optim.directions import Direction
 from onnx_oto.optim.groups import Moments
 from onnx_oto.optim.half_space import (
     HALF_SPACE_EPS,
@@ -54,6 +54,7 @@ from onnx_oto.optim.plan import (
 )
 from onnx_oto.optim.sparsifier import Planned
 from onnx_oto.optim.stated import option
+from onnx_oto.optim.stepper import Stepper
 
 Array = npt.NDArray[Any]
 

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import numpy.typing as npt
 
 from onnx_oto.optim.base import Optimizer, Task
-from onnx_oto.optim.directions import Stepper
 from onnx_oto.optim.leaving import Leaving
 from onnx_oto.optim.sparsifier import Sparsifier
+from onnx_oto.optim.stepper import Stepper
 
 Array = npt.NDArray[Any]
 

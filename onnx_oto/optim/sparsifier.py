@@ -11,10 +11,10 @@ from typing import Any
 import numpy.typing as npt
 
 from onnx_oto.optim.base import State, part, prefixed
-from onnx_oto.optim.directions import Stepper
 from onnx_oto.optim.leaving import Leaving
 from onnx_oto.optim.plan import Plan
 from onnx_oto.optim.saliency import Average
+from onnx_oto.optim.stepper import Stepper
 
 Array = npt.NDArray[Any]
 

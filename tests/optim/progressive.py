@@ -15,7 +15,7 @@ import numpy as np
 from onnx_oto.errors import UsageError
 from onnx_oto.optim import Optimizer, Task, option
 from onnx_oto.optim.base import part, prefixed
-from onnx_oto.optim.directions import Stepper
+from onnx_oto.optim.stepper import Stepper
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from onnx_oto.errors import OtoError, UsageError
 from onnx_oto.optim import Adam, AdamW, Dhspg, Direction, GroupIndex, Plan, Sgd, Stretch
 from onnx_oto.optim.dhspg import shrink_distance
-from onnx_oto.optim.directions import Stepper
 from onnx_oto.optim.groups import Moments
+from onnx_oto.optim.stepper import Stepper
 
 PLAIN = Sgd(momentum=0.0, weight_decay=0.0)
 TWO = GroupIndex((Stretch(0, 1, 2, 2, np.array([0, 1], np.int32)),), 2)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from onnx_oto.errors import OtoError
-from onnx_oto.optim.directions import Adam, AdamW, Direction, Sgd, Stepper
+from onnx_oto.optim.directions import Adam, AdamW, Direction, Sgd
+from onnx_oto.optim.stepper import Stepper
 from onnx_oto.optim.workers import PIECE
 
 Steps = list[np.ndarray]

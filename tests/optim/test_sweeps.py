@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnx_oto.optim import directions, groups, workers
-from onnx_oto.optim.directions import Adam, AdamW, Direction, Sgd, Stepper
+from onnx_oto.optim import groups, stepper, workers
+from onnx_oto.optim.directions import Adam, AdamW, Direction, Sgd
 from onnx_oto.optim.groups import GroupIndex, Stretch
+from onnx_oto.optim.stepper import Stepper
 
 DIRECTIONS: dict[str, Direction] = {
     "plain": Sgd(0.0, False, 0.0),
@@ -26,7 +27,7 @@ DIRECTIONS: dict[str, Direction] = {
 @contextmanager
 def without_compiler() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for module in (directions, groups):
+        for module in (stepper, groups):
             patch.setattr(module, "compiles", lambda *arrays: False)
         yield
 
@@ -65,17 +66,17 @@ def test_steps_have_the_same_bits(
 
     def run() -> list[np.ndarray]:
         mine, fresh = x.copy(), GroupIndex(index.blocks, index.count, threads)
-        stepper = Stepper(DIRECTIONS[name], size, threads, kind, decayed=decayed)
+        taking = Stepper(DIRECTIONS[name], size, threads, kind, decayed=decayed)
         given_up = [gradient.copy() for gradient in gradients]
-        stepper.plain(mine, given_up[0], 0.1)
-        moments = stepper.turn_apart(mine, given_up[1], 0.1, fresh)
-        stepper.descend_together(mine, given_up[1], 0.1, fresh, factor)
-        stepper.turn(mine, given_up[2])
+        taking.plain(mine, given_up[0], 0.1)
+        moments = taking.turn_apart(mine, given_up[1], 0.1, fresh)
+        taking.descend_together(mine, given_up[1], 0.1, fresh, factor)
+        taking.turn(mine, given_up[2])
         fresh.zero(given_up[2], np.arange(index.count) % 2 == 0)
-        return [mine, *given_up, *stepper.slots.values(), np.array(stepper.taken), *moments]
+        return [mine, *given_up, *taking.slots.values(), np.array(taking.taken), *moments]
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (directions, groups, workers):
+        for module in (stepper, groups, workers):
             patch.setattr(module, "PIECE", piece)
         compiled = run()
         with without_compiler():
