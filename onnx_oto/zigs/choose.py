@@ -21,7 +21,7 @@ from onnx_oto.zigs.analysis import Analysis
 from onnx_oto.zigs.budgets import Budget, OutOfReach
 from onnx_oto.zigs.counting import Costs
 from onnx_oto.zigs.groups import zero_lanes
-from onnx_oto.zigs.solving import descended, everything, filled, fits, under_budgets
+from onnx_oto.zigs.solving import descended, everything, filled, fits, nothing, under_budgets
 from onnx_oto.zigs.terms import terms
 from onnx_oto.zigs.totals import (
     at_price,
@@ -40,6 +40,8 @@ from onnx_oto.zigs.widths import Rounding, fixed, rounded, told_apart
 NEAR = 0.05
 """How much of the share that is asked for coarse widths may miss, before finer ones are taken."""
 _DEAREST, _HALVINGS = 1e9, 12
+_LEAST_WEIGHT = 1e-3
+"""Of a lane that gives nothing of what is to be saved, where 1 is usual: it does not go for nothing."""
 
 Scope = Literal["dimension", "global"]
 
@@ -99,6 +101,9 @@ def choose(
     )
     wanted = None if sparsity is None else math.floor(sparsity * part * prunable + 0.5)
     costs = Costs(offered, [each.part(part) for each in budgets])
+    if not additive:
+        costs = weighed(costs, lanes=wanted is not None)
+        offered = costs.families
     if gone is None and not fits(costs, everything(offered)):
         raise _impossible(analysis, values, budgets, min_keep if scope == "global" else 0.0, rounding)
     counts = _even(offered, costs, wanted) if scope == "dimension" else _best(offered, costs, wanted)
@@ -177,6 +182,27 @@ def _offered(
     apart = None if rounding.block == 1 else told_apart(analysis)
     found = families(analysis, scores, gone, min_keep, apart, additive=additive)
     return found if rounding.block == 1 else rounded(analysis, found, rounding)
+
+
+def weighed(costs: Costs, *, lanes: bool) -> Costs:
+    """Return the costs of families whose losses count for as much as the family has of what is to be saved.
+
+    A family's weight is its share of each cost, of all that families could give, in the mean over the costs. Of
+    families that look alike the same share goes then: a wide layer of a small image is not kept for having many
+    channels, nor does a narrow one of a large image vanish for having few. lanes: whether a number of lanes is asked
+    for besides, of which a family has its size.
+    """
+    families = costs.families
+    sizes = np.array([f.size for f in families], np.float64)
+    able = np.array([f.step * (f.steps[-1] - f.steps[0]) for f in families], np.float64)
+    saved = -costs.changes(nothing(families), everything(families)) * sizes / np.maximum(able, 1.0)
+    shares = np.concatenate([saved, sizes[None]] if lanes or not len(saved) else [saved])
+    totals = shares.sum(1, keepdims=True)
+    weights = (shares / np.where(totals > 0, totals, 1.0)).mean(0) * sizes.sum()
+    weights = np.maximum(weights, _LEAST_WEIGHT * sizes)
+    return costs.of(
+        [replace(f, loss=f.loss * (w / f.size)) for f, w in zip(families, weights, strict=True)]
+    )
 
 
 def _even(offered: tuple[Family, ...], costs: Costs, wanted: int | None) -> IntArray:

@@ -19,6 +19,10 @@ from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.zigs.analysis import Analysis
 
 
+_ALL = 1e12
+"""What it costs, for each lane, that all of them go: more than what any other step is worth."""
+
+
 @dataclass(frozen=True, eq=False)
 class Family:
     """Lanes of a dimension (or of several that must keep equally many) in units, the first to go first.
@@ -237,10 +241,12 @@ def _sums(values: FloatArray, gone: int) -> FloatArray:
 def _loss(values: FloatArray, gone: int, size: int) -> FloatArray:
     """Return what it costs that so many units of a family are dropped: float64 [units + 1], 0 for those gone already.
 
-    size * log(E / E[k]), E[k] the energy (sum of squared scores) that stays after k units, E that of k = gone. Units
-    that are equal cost size / (what is left) each, whatever their scale and number: in a model whose dimensions all
-    look alike the same share goes of each. In place of a unit's energy the largest of it and of those before it, so
-    that the loss is convex.
+    size * (E / E[k] - 1), E[k] the energy (sum of squared scores) that stays after k units, E that of k = gone. Units
+    that are equal cost size * (size / what is left - 1), whatever their scale: in a model whose dimensions all look
+    alike the same share goes of each. The error of a network falls about with a power of its width; and as costs are
+    products of widths, a loss that is not steeper than a logarithm takes all from one of two neighbours and nothing
+    from the other (docs/budgets.md). In place of a unit's energy the largest of it and of those before it, so that the
+    loss is convex.
     """
     alive = values[gone:].mean(1) if len(values) > gone else np.zeros(0)
     floor = min(float(alive.min(initial=0.0)), 0.0)
@@ -248,8 +254,8 @@ def _loss(values: FloatArray, gone: int, size: int) -> FloatArray:
     if not squares.any():
         squares = np.ones_like(squares)
     left = np.append(np.cumsum(squares[::-1])[::-1], 0.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        each = size * np.log(left[:-1] / left[1:])
-    each = np.where(np.isfinite(each), each, size * 700.0)  # all that is left; e^-700 is the least float64
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        each = size * np.diff(left[0] / left)
+    each = np.where(np.isfinite(each), each, size * _ALL)
     each = np.maximum.accumulate(np.maximum(each, 0.0))
     return np.concatenate([np.zeros(gone + 1), np.cumsum(each)])

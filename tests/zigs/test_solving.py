@@ -15,11 +15,11 @@ from onnx_oto.model import normalise
 from onnx_oto.surgery import compact
 from onnx_oto.zigs import Analysis, analyse, choose
 from onnx_oto.zigs.budgets import Budget, OutOfReach, budget
-from onnx_oto.zigs.choose import NEAR, Scope
+from onnx_oto.zigs.choose import NEAR, Scope, weighed
 from onnx_oto.zigs.cost import count_macs, symbol_sizes
 from onnx_oto.zigs.counting import Costs
 from onnx_oto.zigs.solving import everything, filled, fits, moved, nearest_step, total_loss, under_budgets
-from onnx_oto.zigs.terms import mac_terms, parameter_terms
+from onnx_oto.zigs.terms import mac_terms, parameter_terms, terms
 from onnx_oto.zigs.units import Family, families
 from onnx_oto.zigs.widths import Rounding, fixed, rounded, told_apart
 
@@ -174,6 +174,7 @@ def test_least_is_lost_within_one_percent(seed: int) -> None:
     if math.prod(len(family.steps) for family in made) > MOST // 5:
         pytest.skip("too many combinations")
     budgets = budgets_for(oracle, asked_for(rng, oracle))
+    made = weighed(Costs(made, [each.part() for each in budgets]), lanes=False).families
     best = min((loss for _, loss in every_loss(oracle, made, budgets)), default=None)
     try:
         choice = choose(
@@ -226,6 +227,7 @@ def test_lanes_and_budgets_together(seed: int) -> None:
     made = offered(analysis, scores, 0.0, 1)
     if math.prod(len(family.steps) for family in made) > MOST // 5:
         pytest.skip("too many combinations")
+    made = weighed(Costs(made, [each.part() for each in budgets]), lanes=True).families
     found: dict[int, float] = {}
     for lanes, loss in every_loss(oracle, made, budgets):
         found[lanes] = min(loss, found.get(lanes, np.inf))
@@ -256,6 +258,32 @@ def test_the_same_share_and_a_budget_that_asks_for_more_contradict() -> None:
         "dimension: try --scope global, or leave one of the two out",
     ):
         choose(oracle.analysis, scores, 0.1, budgets=budgets)
+
+
+# --- weights --------------------------------------------------------------------------------------------------
+
+
+def test_where_dimensions_look_alike_the_same_share_goes_of_each() -> None:
+    """Whatever their widths and what a lane of each costs: none is emptied for the sake of its neighbour."""
+    analysis = chained(12, 48, 24)
+    scores = np.random.default_rng(0).uniform(0.9, 1.1, analysis.lanes.count)
+    of_all = parameter_terms(analysis)
+    for share in (0.5, 0.25):
+        made = families(analysis, scores)
+        most = share * float(Costs(made, [(of_all, 1.0)]).at(np.zeros(len(made), np.int64))[0])
+        costs = weighed(Costs(made, [(of_all, most)]), lanes=False)
+        left = 1 - under_budgets(costs) / np.array([f.size for f in made])
+        assert np.ptp(left) < 0.1
+        assert np.ptp(under_budgets(Costs(made, [(of_all, most)])) / [f.size for f in made]) > np.ptp(left)
+
+
+def test_a_family_that_saves_nothing_keeps_all() -> None:
+    analysis = chained(6, 4)
+    made = families(analysis, np.ones(analysis.lanes.count))
+    first = terms([(1.0, [made[0].lanes])])
+    costs = weighed(Costs(made, [(first, 3.0)]), lanes=False)
+    assert all((np.diff(family.loss) > 0).all() for family in costs.families)
+    assert under_budgets(costs).tolist() == [3, 0]
 
 
 # --- parts ----------------------------------------------------------------------------------------------------

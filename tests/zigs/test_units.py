@@ -118,9 +118,9 @@ def of_scores(*scores: float) -> Family:
     return families(analysis, values)[0]
 
 
-def test_the_loss_is_the_logarithm_of_the_energy_that_is_lost() -> None:
+def test_the_loss_is_the_energy_by_what_stays_of_it() -> None:
     loss = of_scores(1, 2, 3, 4).loss
-    np.testing.assert_allclose(loss[:4], [0, *(4 * np.log(30 / left) for left in (29, 25, 16))])
+    np.testing.assert_allclose(loss[:4], [0, *(4 * (30 / left - 1) for left in (29, 25, 16))])
     assert np.isfinite(loss[4])
     assert loss[4] > 1000
 
