@@ -33,6 +33,8 @@ ALIKE = 1.1
 """How many times as long a model may take for both to be called about the same where noise hides which is faster."""
 LEAST_NAME = 24
 """Characters that the names of figures are folded to in a table, before there are lines in its place."""
+MOST_ROWS = 1000
+"""Dimensions that are listed: whoever has more reads them by a program."""
 NARROW = 60
 """Columns below which dimensions are listed in lines, not in a table."""
 
@@ -218,7 +220,10 @@ def print_inspection(report: Inspected, *, dimensions: bool = True) -> None:
     """
     print_notes(report.notes)
     if dimensions:
-        _print_dimensions([(d.name, d.size, len(d.uses), _state(d), d.prunable) for d in report.dimensions])
+        shown = report.dimensions[:MOST_ROWS]
+        _print_dimensions([(d.name, d.size, len(d.uses), _state(d), d.prunable) for d in shown])
+        if more := len(report.dimensions) - len(shown):
+            print_line(f"and {more:,} dimensions more: --json lists all of them")
     share = report.prunable_params / max(report.params, 1)
     most = report.removable_params / max(report.params, 1)
     lanes = sum(d.size for d in report.dimensions if d.prunable)

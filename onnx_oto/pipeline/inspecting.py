@@ -5,7 +5,8 @@ from __future__ import annotations
 import fnmatch
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,19 +32,30 @@ from onnx_oto.zigs.scores import WITHOUT_WEIGHTS
 class InspectedUse:
     """An axis of a parameter that carries lanes of a dimension. role: what it does with them.
 
-    positions: of a prunable dimension, the index of the axis that belongs to each lane, a list of them where it is not
-    one. origin: the tensor of the model file, where normal form has renamed, copied or moved it.
+    origin: the tensor of the model file, where normal form has renamed, copied or moved it. find: what makes
+    `positions`, where the dimension is prunable.
     """
 
     param: str
     axis: int
     role: str
-    positions: tuple[Any, ...] | None = None
     origin: str | None = None
+    find: Callable[[], list[Any]] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def positions(self) -> tuple[Any, ...] | None:
+        """Of a prunable dimension, the index of the axis for each lane, a list of them where it is not one.
+
+        It is made when it is asked for: a dimension with thousands of uses has as many lists of all its lanes.
+        """
+        return None if self.find is None else tuple(self.find())
 
     def as_json(self) -> dict[str, Any]:
         """Return it under its public names."""
-        return {name: plain(value) for name, value in vars(self).items() if value is not None}
+        own = {"param": self.param, "axis": self.axis, "role": plain(self.role)}
+        if self.find is not None:
+            own["positions"] = self.find()
+        return own if self.origin is None else {**own, "origin": self.origin}
 
 
 @dataclass(frozen=True)
@@ -189,11 +201,7 @@ def _dimension(opened: Opened, dimension: Dimension, *, with_chain: bool) -> Ins
 
 def _use(opened: Opened, dimension: Dimension, use: Use) -> InspectedUse:
     origin = opened.origins.of(use.param)
-    found = positions(opened, use.param, use.axis, dimension.lanes) if dimension.prunable else None
+    find = partial(positions, opened, use.param, use.axis, dimension.lanes) if dimension.prunable else None
     return InspectedUse(
-        use.param,
-        use.axis,
-        use.role,
-        None if found is None else tuple(found),
-        None if origin.name == use.param else origin.name,
+        use.param, use.axis, use.role, None if origin.name == use.param else origin.name, find
     )

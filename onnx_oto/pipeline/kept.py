@@ -81,8 +81,12 @@ def positions(opened: Opened, param: str, axis: int, lanes: np.ndarray) -> list[
     own = of_label[labels]
     order = np.argsort(own, kind="stable")
     begin, end = (np.searchsorted(own[order], lanes, side) for side in ("left", "right"))
-    found = [order[a:b].tolist() for a, b in zip(begin, end, strict=True)]
-    return [each[0] if len(each) == 1 else each for each in found]
+    nowhere: list[int] = []
+    found: list[Any] = [nowhere] * len(lanes)
+    for lane in np.flatnonzero(end > begin).tolist():
+        here = order[begin[lane] : end[lane]].tolist()
+        found[lane] = here[0] if len(here) == 1 else here
+    return found
 
 
 def _entry(

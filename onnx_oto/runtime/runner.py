@@ -32,6 +32,8 @@ from onnx_oto.runtime.worker import Worker, shared
 Arrays = Mapping[str, npt.NDArray[Any]]
 Opening = Callable[[Worker, Allowance, Any], OpenSession]
 
+MOST_OPTIMISED_LINKS = 1000
+"""Inputs or outputs of a node: of 10,000 onnxruntime's optimizers take 15 s, as the square, where opening takes 2."""
 _SHARE_OF_OUTPUTS = 0.25
 """Of the memory that a run may take: outputs are copied to this process."""
 PLACE = re.compile(r"(?:Exception during initialization: )?(?<!\S)(?=\S*/)\S+\.(?:cc|h):\d+ \S+\([^)]*\) ")
@@ -119,7 +121,7 @@ class Session:
         return self._home, self._number
 
     def _opened(self) -> tuple[Worker, int, str]:
-        worker, content = shared(), runnable_bytes(self._model)
+        worker, content = shared(), runnable_bytes(self._model, for_people=False)
         allowed = allowance(weights=worker.held_bytes + len(content), fed=0)
         number, runtime = self._open(worker, allowed, pickle.PickleBuffer(content))
         worker.hold(number, len(content))
@@ -147,6 +149,7 @@ def first_line(error: BaseException | None) -> str:
 
 def _opening_onnxruntime(model: onnx.ModelProto, threads: int, optimise: bool) -> Opening:
     disabled = wrong_optimizers(model)
+    optimise = optimise and _most_links(model) <= MOST_OPTIMISED_LINKS
 
     def opened(worker: Worker, allowed: Allowance, content: Any) -> OpenSession:
         return worker.call(
@@ -154,6 +157,11 @@ def _opening_onnxruntime(model: onnx.ModelProto, threads: int, optimise: bool) -
         )
 
     return opened
+
+
+def _most_links(model: onnx.ModelProto) -> int:
+    """Return how many inputs or outputs the node has that has most."""
+    return max((max(len(node.input), len(node.output)) for node in model.graph.node), default=0)
 
 
 def _fed(inputs: Arrays) -> int:

@@ -59,7 +59,7 @@ def _opened(model: onnx.ModelProto) -> Any:
     first: Exception | None = None
     for form in forms(model):
         try:
-            return open_light(runnable_bytes(form))
+            return open_light(runnable_bytes(form, for_people=False))
         except Exception as error:  # onnxruntime raises many types for what it cannot load
             first = first or error
     raise UnsupportedError(first_line(first))

@@ -68,7 +68,7 @@ class Analysis:
     lanes: Lanes
     dimensions: tuple[Dimension, ...]
 
-    @property
+    @cached_property
     def prunable(self) -> tuple[Dimension, ...]:
         """Return the dimensions from which lanes can be removed."""
         return tuple(d for d in self.dimensions if d.prunable)

@@ -200,9 +200,7 @@ def weighed(costs: Costs, *, lanes: bool) -> Costs:
     totals = shares.sum(1, keepdims=True)
     weights = (shares / np.where(totals > 0, totals, 1.0)).mean(0) * sizes.sum()
     weights = np.maximum(weights, _LEAST_WEIGHT * sizes)
-    return costs.of(
-        [replace(f, loss=f.loss * (w / f.size)) for f, w in zip(families, weights, strict=True)]
-    )
+    return costs.of([replace(f, loss=f.loss * (w / f.size)) for f, w in zip(families, weights, strict=True)])
 
 
 def _even(offered: tuple[Family, ...], costs: Costs, wanted: int | None) -> IntArray:

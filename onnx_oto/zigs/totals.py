@@ -70,20 +70,28 @@ def lanes_of(families: Sequence[Family], counts: IntArray) -> int:
 
 def quotas(families: Sequence[Family], share: float) -> FloatArray:
     """Return units of every family at the same share of its lanes: float64 [F], within what each may lose."""
-    wanted = [share * family.size / family.step for family in families]
-    least = [float(family.steps[0]) for family in families]
-    most = [float(family.steps[-1]) for family in families]
-    result: FloatArray = np.clip(np.array(wanted), np.array(least), np.array(most))
+    units, least, most = _bounds(families)
+    result: FloatArray = np.clip(share * units, least, most)
     return result
+
+
+def _bounds(families: Sequence[Family]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return how many units every family has, counted by its lanes, and how many it loses at least and at most."""
+    found = np.array([(f.size / f.step, f.steps[0], f.steps[-1]) for f in families], np.float64).reshape(
+        -1, 3
+    )
+    units, least, most = found.T
+    return units, least, most
 
 
 def share_for(families: Sequence[Family], total: int) -> float:
     """Return the share at which the quotas add up to `total` lanes, as near as can be."""
     low, high = 0.0, 1.0
     sizes = np.array([family.step for family in families], np.float64)
+    units, least, most = _bounds(families)
     for _ in range(60):
         middle = (low + high) / 2
-        if float(quotas(families, middle) @ sizes) < total:
+        if float(np.clip(middle * units, least, most) @ sizes) < total:
             low = middle
         else:
             high = middle

@@ -18,7 +18,6 @@ from onnx_oto.lanes.layout import FloatArray, IntArray
 from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.zigs.analysis import Analysis
 
-
 _ALL = 1e12
 """What it costs, for each lane, that all of them go: more than what any other step is worth."""
 

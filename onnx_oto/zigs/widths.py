@@ -81,27 +81,33 @@ def rounded(analysis: Analysis, families: Sequence[Family], rounding: Rounding) 
     are chosen so that most multiply-accumulates are by axes that keep their multiple.
     """
     axes = list(_axes(analysis, families, rounding))
-    of_family: list[list[_Axis]] = [[] for _ in families]
-    for axis in axes:
+    of_family: list[list[int]] = [[] for _ in families]
+    for place, axis in enumerate(axes):
         for number in axis.times:
-            of_family[number].append(axis)
+            of_family[number].append(place)
     modulus = [
-        max((_modulus(axis, number) for axis in own), default=1) for number, own in enumerate(of_family)
+        max((_modulus(axes[place], number) for place in own), default=1)
+        for number, own in enumerate(of_family)
     ]
     remainder = [0 for _ in families]
     for number, family in enumerate(families):
         reachable = _reachable(family, modulus[number])
         remainder[number] = 0 if 0 in reachable else family.size % modulus[number]
+    options = [sorted(_reachable(*each)) for each in zip(families, modulus, strict=True)]
+    totals = [axis.base + sum(t * remainder[n] for n, t in axis.times.items()) for axis in axes]
+    order = sorted(range(len(axes)), key=lambda number: -axes[number].weight)
     for _ in range(_PASSES):
         before = list(remainder)
-        for axis in sorted(axes, key=lambda axis: -axis.weight):
-            if _keeps(axis, remainder):
+        for place in order:
+            if totals[place] % axes[place].multiple == 0:
                 continue
-            for number in axis.times:
-                options = sorted(_reachable(families[number], modulus[number]))
-                remainder[number] = max(
-                    options, key=lambda r: _worth(of_family[number], remainder, number, r)
-                )
+            for number in axes[place].times:
+                own = [(axes[each], totals[each]) for each in of_family[number]]
+                now = remainder[number]
+                best = max(options[number], key=lambda r: (_worth(own, number, r - now), r == now))
+                for each in of_family[number]:
+                    totals[each] += axes[each].times[number] * (best - now)
+                remainder[number] = best
         if remainder == before:
             break
     return tuple(
@@ -110,15 +116,11 @@ def rounded(analysis: Analysis, families: Sequence[Family], rounding: Rounding) 
     )
 
 
-def _worth(axes: Sequence[_Axis], remainder: Sequence[int], number: int, value: int) -> tuple[float, bool]:
-    changed = [*remainder[:number], value, *remainder[number + 1 :]]
-    kept = sum(axis.weight for axis in axes if _keeps(axis, changed))
-    return kept, value == remainder[number]
-
-
-def _keeps(axis: _Axis, remainder: Sequence[int]) -> bool:
-    total = axis.base + sum(times * remainder[number] for number, times in axis.times.items())
-    return total % axis.multiple == 0
+def _worth(axes: Sequence[tuple[_Axis, int]], number: int, change: int) -> float:
+    """Return the work of those axes, given with what stays of them, that keep a multiple after a change of a family."""
+    return sum(
+        axis.weight for axis, total in axes if (total + axis.times[number] * change) % axis.multiple == 0
+    )
 
 
 def _modulus(axis: _Axis, number: int) -> int:

@@ -164,3 +164,15 @@ def test_data_that_others_wrote_stay_where_a_model_is_replaced(parse, tmp_path):
     assert (tmp_path / "b.onnx.1.data").exists()
     save(model, place)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.onnx", "b.onnx.data"]
+
+
+@pytest.mark.parametrize("length", [10, 300_000])
+def test_what_only_people_read_is_left_out_where_it_is_long(length, model, tmp_path):
+    onnx.helper.set_model_props(model, {"notes": "n" * length})
+    model.doc_string = "d" * length
+    run = onnx.load_from_string(runnable_bytes(model, for_people=False))
+    assert (run.graph, run.opset_import) == (model.graph, model.opset_import)
+    assert bool(run.metadata_props) == bool(run.doc_string) == (length == 10)
+    save(model, tmp_path / "saved.onnx")
+    saved = onnx.load(tmp_path / "saved.onnx")
+    assert (len(saved.metadata_props[0].value), len(saved.doc_string)) == (length, length)

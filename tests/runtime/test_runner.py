@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 
+import onnx
 import pytest
 
-from onnx_oto.runtime.runner import first_line
+from onnx_oto.runtime import runner
+from onnx_oto.runtime.runner import MOST_OPTIMISED_LINKS, first_line, in_onnxruntime
+from onnx_oto.runtime.sessions import OpenSession
 
 PREFIX = "[ONNXRuntimeError] : 1 : FAIL : "
 PLACE = "/onnxruntime_src/onnxruntime/core/graph/model.cc:134 onnxruntime::Model::Model(ModelProto&&, const Path&) "
@@ -30,3 +33,41 @@ def test_long_names_take_no_time(name):
     begin = time.perf_counter()
     assert len(first_line(RuntimeError(f"{PREFIX}Node '{name}'"))) <= 300
     assert time.perf_counter() - begin < 2.0
+
+
+@pytest.mark.parametrize(("parts", "optimised"), [(3, True), (MOST_OPTIMISED_LINKS + 1, False)])
+def test_nodes_of_many_inputs_are_not_optimised(parts, optimised, monkeypatch):
+    """Onnxruntime's optimizers would take the square of their number."""
+    asked = []
+
+    def opened(content, threads, optimise, disabled, forget):
+        asked.append(optimise)
+        return OpenSession(0, "none")
+
+    monkeypatch.setattr(runner, "open_onnxruntime", opened)
+    monkeypatch.setattr(runner, "shared", Here)
+    joined = ", ".join(["x"] * parts)
+    in_onnxruntime(
+        onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["": 17]>
+        g (float[1,1] x) => (float[1,{parts}] y) {{ y = Concat<axis=1>({joined}) }}""")
+    )
+    assert asked == [optimised]
+
+
+class Here:
+    """A worker that calls in this process."""
+
+    held_bytes = 0
+    is_alive = True
+
+    def call(self, allowed, function, content, *arguments):
+        return function(content, *arguments)
+
+    def to_forget(self):
+        return ()
+
+    def hold(self, number, size):
+        pass
+
+    def forget(self, number):
+        pass

@@ -17,11 +17,15 @@ from onnx_oto.errors import ModelError, OtoError, StorageError, UnsupportedError
 from onnx_oto.model.files.check import check
 from onnx_oto.model.files.external import all_tensors, load_external, locations
 from onnx_oto.model.graph.constants import store_densely
+from onnx_oto.model.graph.skeleton import FOR_PEOPLE, copy_except_graph
 from onnx_oto.model.graph.tensors import byte_count
 
 DEFAULT_MAX_BYTES = 8 * 2**30
 PROTOBUF_LIMIT = 2**31 - 1
 RUNTIME_IR, RUNTIME_OPSET = 10, 21
+_LONG = 1 << 16
+_GRAPH_FIELD = b"\x3a"
+"""How a field starts that holds the graph of a model: number 7, of a length that follows."""
 
 
 def load(
@@ -90,21 +94,43 @@ def stored_bytes(path: str | os.PathLike[str], model: ModelProto) -> int:
     return sum(file.stat().st_size for file in {file.resolve() for file in stored_files(path)})
 
 
-def runnable_bytes(model: ModelProto) -> bytes:
+def runnable_bytes(model: ModelProto, *, for_people: bool = True) -> bytes:
     """Return the serialised model, its `ir_version` lowered to what the pinned ONNX Runtime reads.
 
-    The argument is not modified. Raises UnsupportedError above 2 GB, which a single message cannot hold.
+    for_people: False leaves out metadata and documentation of the model, where they are long (`FOR_PEOPLE`). The
+    argument is not modified. Raises UnsupportedError above 2 GB, which a single message cannot hold.
     """
     original = model.ir_version
     try:
         model.ir_version = suitable_ir(model)
-        return bytes(model.SerializeToString())
+        told = sum(len(each.value) for each in model.metadata_props) + len(model.doc_string)
+        if for_people or told < _LONG:
+            return bytes(model.SerializeToString())
+        graph = model.graph.SerializeToString()
+        head = copy_except_graph(model, *FOR_PEOPLE).SerializeToString()
+        content = b"".join([head, _GRAPH_FIELD, _varint(len(graph)), graph])
+        if len(content) > PROTOBUF_LIMIT:
+            raise ValueError("it takes more than 2 GB")
+        return content
     except (EncodeError, ValueError, RuntimeError) as error:
         raise UnsupportedError(
             f"the model cannot be serialised ({one_line(error)}): it is above 2 GB"
         ) from None
     finally:
         model.ir_version = original
+
+
+def _varint(number: int) -> bytes:
+    """Return a number as protobuf writes it.
+
+    >>> _varint(300)
+    b'\\xac\\x02'
+    """
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*found, number])
 
 
 def suitable_ir(model: ModelProto) -> int:

@@ -15,7 +15,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoPro
 
 from onnx_oto.errors import ModelError
 
-MAX_NODES = 100_000
+MAX_NODES = 300_000
 """How many nodes a model may have, its functions expanded: analysis takes 0.2 ms for each, 0.6 ms with a weight."""
 
 

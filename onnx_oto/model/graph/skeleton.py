@@ -15,6 +15,8 @@ from onnx_oto.model.graph.tensors import element_count, is_external
 
 SMALL_ELEMENTS = 64
 SMALL_INTEGERS = 1024
+FOR_PEOPLE = ("metadata_props", "doc_string")
+"""Fields of a model that nothing computes with, and that can be of any length."""
 _INTEGERS = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
 
 
@@ -25,12 +27,12 @@ def is_heavy(tensor: TensorProto) -> bool:
 
 
 def skeleton(model: ModelProto, nodes: Iterable[NodeProto] | None = None) -> ModelProto:
-    """Return a copy of the model without heavy weights and without stored value_info.
+    """Return a copy of the model without heavy weights, without stored value_info and without what only people read.
 
     `nodes` replaces the nodes of the graph. Heavy Constant nodes become inputs as well. `ir_version` is at
     least 4, so that an initializer need not be an input. The argument is not modified.
     """
-    bare = copy_except_graph(model)
+    bare = copy_except_graph(model, *FOR_PEOPLE)
     bare.ir_version = max(model.ir_version, 4)
     bare.ClearField("training_info")
     graph = bare.graph
@@ -53,11 +55,11 @@ def skeleton(model: ModelProto, nodes: Iterable[NodeProto] | None = None) -> Mod
     return bare
 
 
-def copy_except_graph(model: ModelProto) -> ModelProto:
-    """Return a copy of everything but the graph: versions, opsets, metadata, functions."""
+def copy_except_graph(model: ModelProto, *fields: str) -> ModelProto:
+    """Return a copy of everything but the graph and these fields: versions, opsets, metadata, functions."""
     head = ModelProto()
     for field, value in model.ListFields():
-        if field.name == "graph":
+        if field.name == "graph" or field.name in fields:
             continue
         if field.is_repeated:
             getattr(head, field.name).extend(value)
