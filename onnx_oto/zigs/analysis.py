@@ -115,6 +115,25 @@ class Analysis:
         return Ties(self.trace, self.lanes.of_label)
 
     @cached_property
+    def produced(self) -> dict[str, list[int]]:
+        """Return the axes of every parameter that make channels."""
+        found: dict[str, list[int]] = {}
+        for (name, axis), role in self.trace.roles.items():
+            if role is Role.PRODUCER:
+                found.setdefault(name, []).append(axis)
+        return found
+
+    @cached_property
+    def frozen_by_lane(self) -> tuple[IntArray, IntArray, IntArray]:
+        """Lane, label and entry of `trace.frozen` of all labels that were frozen, by lane: int64 [labels] each."""
+        frozen = [each.labels for each in self.trace.frozen]
+        labels = np.concatenate([np.zeros(0, np.int64), *frozen])
+        entries = np.repeat(np.arange(len(frozen)), [each.size for each in frozen])
+        lanes = self.lanes.of_label[labels]
+        order = np.argsort(lanes, kind="stable")
+        return lanes[order], labels[order], entries[order]
+
+    @cached_property
     def nonempty(self) -> tuple[IntArray, ...]:
         """Return sets of lanes of which one must stay so that no axis gets empty: parts of dimensions (splits)."""
         of_dimension = np.full(self.lanes.count, -1, np.int64)

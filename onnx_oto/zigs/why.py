@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnx_oto.lanes.trace import Role
 from onnx_oto.zigs.analysis import Analysis, Dimension
 
 
@@ -20,8 +19,8 @@ def why(analysis: Analysis, dimension: Dimension) -> list[str]:
     name = dimension.name.split("#")[0]
     starts = [
         int(label)
-        for (param, axis), role in trace.roles.items()
-        if param == name and role is Role.PRODUCER and (labels := trace.labels_of(param, axis)) is not None
+        for axis in analysis.produced.get(name, ())
+        if (labels := trace.labels_of(name, axis)) is not None
         for label in labels.reshape(-1)[of_label[labels.reshape(-1)] == lane]
     ]
     return analysis.ties.chain(lane, starts, _frozen_labels(analysis, lane))
@@ -39,9 +38,7 @@ def _frozen_labels(analysis: Analysis, lane: int) -> set[int]:
     """Return the labels of a lane that were frozen for the reason that the lane has."""
     index = int(analysis.lanes.reason[lane])
     told = analysis.lanes.reasons[index] if index >= 0 else ""
-    of_label = analysis.lanes.of_label
-    found: set[int] = set()
-    for entry in analysis.trace.frozen:
-        if entry.reason == told:
-            found.update(entry.labels[np.flatnonzero(of_label[entry.labels] == lane)].tolist())
-    return found
+    lanes, labels, entries = analysis.frozen_by_lane
+    begin, end = np.searchsorted(lanes, [lane, lane + 1])
+    frozen = analysis.trace.frozen
+    return {int(labels[i]) for i in range(begin, end) if frozen[entries[i]].reason == told}
