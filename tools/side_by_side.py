@@ -19,12 +19,13 @@ from pathlib import Path
 
 OURS = """
 import json, sys, time
-from onnx_oto.model import load, normalise
+from onnx_oto.model import load, normal_form
 from onnx_oto.surgery import compact
 from onnx_oto.zigs import analyse, choose, score
 model = load(sys.argv[1])
 begin = time.perf_counter()
-analysis = analyse(normalise(model, in_place=True))
+normal = normal_form(model, in_place=True)
+analysis = analyse(normal.model, knowledge=normal.knowledge)
 middle = time.perf_counter()
 small = compact(analysis, choose(analysis, score(analysis, "magnitude"), 0.5).drop)
 end = time.perf_counter()

@@ -14,7 +14,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -76,11 +77,10 @@ class Layout:
     constant: bool = False
     """Whether the tensor is computed from initializers only."""
 
-    owners: dict[int, int] = field(init=False, compare=False, repr=False)
-
-    def __post_init__(self) -> None:
-        owners = {key: i for i, block in enumerate(self.blocks) for key in block.keys}
-        object.__setattr__(self, "owners", owners)
+    @cached_property
+    def owners(self) -> dict[int, int]:
+        """The number of the block that has a factor, by its key."""
+        return {key: i for i, block in enumerate(self.blocks) for key in block.keys}
 
     @property
     def rank(self) -> int:
@@ -202,15 +202,18 @@ def rename(layout: Layout, names: Mapping[int, int]) -> Layout:
     """Return `layout` with factor keys replaced by `names` where given."""
 
     def swap(keys: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(names.get(k, k) for k in keys)
+        return tuple([names.get(k, k) for k in keys])
 
-    return replace(
-        layout,
-        axes=tuple(map(swap, layout.axes)),
-        sizes={names.get(k, k): s for k, s in layout.sizes.items()},
-        blocks=tuple(replace(b, keys=swap(b.keys)) for b in layout.blocks),
-        view=None,
-    )
+    axes = tuple([swap(keys) for keys in layout.axes])
+    blocks = tuple([Block(swap(b.keys), b.labels, b.state, b.source, b.repeated) for b in layout.blocks])
+    return Layout(axes, _renamed(layout, names), blocks, None, layout.uniform, layout.constant)
+
+
+def _renamed(layout: Layout, names: Mapping[int, int]) -> dict[int, Size]:
+    """Return the sizes of the factors that a layout still has, under their new keys."""
+    sizes = layout.sizes
+    used = [*layout.axes, *(b.keys for b in layout.blocks)]
+    return {names.get(key, key): sizes[key] for keys in used for key in keys}
 
 
 def with_blocks(layout: Layout, blocks: Iterable[Block]) -> Layout:

@@ -69,6 +69,9 @@ class Graph:
         return None if value is None else value.astype(object)
 
 
-def graph(model: ModelProto) -> Graph:
-    """Return the view of a model that `normalise` made (or of an edited copy of one)."""
-    return Graph(model, infer(model))
+def graph(model: ModelProto, knowledge: Knowledge | None = None) -> Graph:
+    """Return the view of a model that `normalise` made (or of an edited copy of one).
+
+    knowledge: what `normal_form` found out about it; without it, shapes are inferred.
+    """
+    return Graph(model, infer(model) if knowledge is None else knowledge)

@@ -13,7 +13,7 @@ import onnx
 
 from onnx_oto.errors import UnsupportedError
 from onnx_oto.lanes.quantized import is_quantized, quantized_weights
-from onnx_oto.model import load, normalise, stored_bytes
+from onnx_oto.model import load, normal_form, stored_bytes
 from onnx_oto.model.files.finite import count_not_finite, told_not_finite
 from onnx_oto.model.graph.constants import constants
 from onnx_oto.model.normal.origins import Origins
@@ -65,9 +65,9 @@ def open_model(
     shapes = {tensor.name: tuple(tensor.dims) for tensor in constants(loaded.graph)}
     notes = told_not_finite(count_not_finite(loaded))
     switched: Counter[str] = Counter()
-    normal = normalise(loaded, in_place=True, origins=origins, switched=switched)
+    normal = normal_form(loaded, in_place=True, origins=origins, switched=switched)
     notes = (*told_training(switched), *notes)
-    return Opened(Path(path), size, analyse(normal, options), origins, shapes, notes)
+    return Opened(Path(path), size, analyse(normal.model, options, normal.knowledge), origins, shapes, notes)
 
 
 def require_prunable(opened: Opened) -> None:

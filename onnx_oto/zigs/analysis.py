@@ -20,6 +20,7 @@ from onnx_oto.lanes.solution import BoolArray, Lanes, distinct, solve
 from onnx_oto.lanes.trace import Role, Trace
 from onnx_oto.model.graph.tensors import FLOATS
 from onnx_oto.model.shapes.dims import value_at
+from onnx_oto.model.shapes.inference import Knowledge
 from onnx_oto.model.shapes.symbols import Estimated
 from onnx_oto.model.view import Graph, graph
 from onnx_oto.settings import AnalysisOptions
@@ -191,13 +192,17 @@ def kept_elements(analysis: Analysis, keep: BoolArray) -> dict[str, int]:
     return result
 
 
-def analyse(model: onnx.ModelProto, options: AnalysisOptions | None = None) -> Analysis:
-    """Return the analysis of a normalised model (see `onnx_oto.model.normalise`). Nothing is modified.
+def analyse(
+    model: onnx.ModelProto, options: AnalysisOptions | None = None, knowledge: Knowledge | None = None
+) -> Analysis:
+    """Return the analysis of a normalised model (see `onnx_oto.model.normal_form`). Nothing is modified.
+
+    knowledge: what its shapes are, where that is known; otherwise it is inferred.
 
     Raises UsageError for a pattern of `options.keep` that matches nothing.
     """
     options = options or AnalysisOptions()
-    view = graph(model)
+    view = graph(model, knowledge)
     trace = Trace(view, through_norms=not options.fixed_norms, head_dims=options.head_dims)
     for node in view.nodes:
         ops.apply(node, trace)

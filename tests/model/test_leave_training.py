@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from onnx_oto.model import normalise
+from onnx_oto.model import normal_form, normalise
 from onnx_oto.model.normal.training_mode import RANDOM_FACTOR, leave_training, told_training
 
 X = {"x": np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 3, 4)}
@@ -23,7 +23,7 @@ def header(opset: int) -> str:
 
 def switched(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, int]]:
     found: Counter[str] = Counter()
-    return normalise(model, switched=found), dict(found)
+    return normal_form(model, switched=found).model, dict(found)
 
 
 def test_batch_norm_reads_its_running_statistics(parse, same_function):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from contract.random_check import random_model
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_oto.errors import ModelError
-from onnx_oto.model import full_check, graph, load, normalise
-from onnx_oto.model.shapes.inference import infer
+from onnx_oto.model import full_check, graph, load, normal_form, normalise
+from onnx_oto.model.shapes.inference import Knowledge, infer
 from onnx_oto.model.shapes.types import type_shape
 
 X = {"x": np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 3, 4)}
@@ -157,7 +158,7 @@ def test_in_place_the_argument_itself_becomes_the_same(parse):
     )
     model = parse(text, w=(4, 4))
     expected = normalise(model)
-    found = normalise(model, in_place=True)
+    found = normal_form(model, in_place=True).model
     assert found is model
     assert found == expected
 
@@ -375,3 +376,28 @@ def test_a_mask_without_channels_is_made_once(parse):
         " s = Concat<axis = 0>(n, one) f = ConstantOfShape(s) a = Add(x, f) y = Mul(a, f) }"
     )
     assert [node.op_type for node in normalise(parse(text)).graph.node].count("ConstantOfShape") == 1
+
+
+def same(left: Knowledge, right: Knowledge) -> bool:
+    """Say whether the same is known, whatever symbols are called: they are drawn in the order of nodes."""
+    if left.dtypes != right.dtypes or left.values.keys() != right.values.keys():
+        return False
+    names: dict[str, str] = {}
+    for name, shape in left.shapes.items():
+        other = right.shapes[name]
+        if (shape is None) != (other is None) or len(shape or ()) != len(other or ()):
+            return False
+        for size, twin in zip(shape or (), other or (), strict=True):
+            if isinstance(size, str) != isinstance(twin, str) or names.setdefault(
+                str(size), str(twin)
+            ) != str(twin):
+                return False
+    return left.supposed == right.supposed
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_what_normal_form_knows_is_what_inference_finds(seed):
+    rng = np.random.default_rng(seed)
+    model = random_model(lambda n: int(rng.integers(n)), 3 + seed % 12, seed=seed)
+    normal = normal_form(model)
+    assert same(normal.knowledge, infer(normal.model))

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
-from onnx_oto.model import normalise
+from onnx_oto.model import normal_form
 from onnx_oto.model.normal.origins import Origins
 from onnx_oto.model.normal.sharing import share_copies
 
 
 def opened(model):
     origins = Origins()
-    result = normalise(model, origins=origins)
+    result = normal_form(model, origins=origins).model
     return result, origins, {t.name: int(np.prod(t.dims)) for t in result.graph.initializer}
 
 

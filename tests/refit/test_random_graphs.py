@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from onnx_oto.data.source import Batch
-from onnx_oto.model import normalise
+from onnx_oto.model import normal_form
 from onnx_oto.model.normal.origins import Origins
 from onnx_oto.model.normal.serving import Serving
 from onnx_oto.pipeline.opening import Opened
@@ -48,7 +48,7 @@ class Made:
 
 def opened(model: onnx.ModelProto) -> Opened:
     origins = Origins()
-    normal = normalise(model, origins=origins)
+    normal = normal_form(model, origins=origins).model
     return Opened(
         Path("model.onnx"),
         0,

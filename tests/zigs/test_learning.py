@@ -8,7 +8,7 @@ import pytest
 from onnx import numpy_helper, parser
 
 from onnx_oto.errors import UsageError
-from onnx_oto.model import normalise
+from onnx_oto.model import normal_form, normalise
 from onnx_oto.model.normal.origins import Origins
 from onnx_oto.zigs import Parameters, analyse, parameters
 from onnx_oto.zigs.learning import PLAIN, TABLE, WRITTEN, is_table, told
@@ -31,7 +31,7 @@ def found(nodes: str, weights: dict[str, np.ndarray], **options) -> Parameters: 
     for key, name in options.pop("names", {}).items():
         _rename(model, key, name)
     origins = Origins()
-    return parameters(analyse(normalise(model, origins=origins)), origins, **options)
+    return parameters(analyse(normal_form(model, origins=origins).model), origins, **options)
 
 
 def _rename(model: onnx.ModelProto, old: str, new: str) -> None:
@@ -163,7 +163,7 @@ def test_a_weight_that_is_also_normalised_is_told() -> None:
     model = parser.parse_model(text)
     model.graph.initializer.append(numpy_helper.from_array(normal(10, 6), "w"))
     origins = Origins()
-    result = parameters(analyse(normalise(model, origins=origins)), origins)
+    result = parameters(analyse(normal_form(model, origins=origins).model), origins)
     assert set(result.trained) == {"w", "t"}
     assert told(result, origins) == (
         "'t' is computed from 'w', which is also used as it is: trained as two parameters",

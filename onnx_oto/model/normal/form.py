@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from typing import NamedTuple
 
 import onnx
 import onnx.inliner
@@ -34,14 +36,26 @@ _ADDENDS = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 """The input that an operator adds to its result."""
 
 
-def normalise(
+class Normal(NamedTuple):
+    """A model in normal form, and what is known about its tensors."""
+
+    model: ModelProto
+    knowledge: Knowledge
+
+
+def normalise(model: ModelProto) -> ModelProto:
+    """Return a copy in normal form; see `normal_form`."""
+    return normal_form(model).model
+
+
+def normal_form(
     model: ModelProto,
     *,
     in_place: bool = False,
     origins: Origins | None = None,
     switched: Counter[str] | None = None,
-) -> ModelProto:
-    """Return a model that computes the same function in normal form.
+) -> Normal:
+    """Return a model that computes the same function in normal form, and what its shapes are.
 
     in_place: turn the argument itself into it, which spares a copy of the weights; else it is not modified. origins:
     where to write down which initializer came from which, and what the model computes from constants. switched: where
@@ -88,7 +102,7 @@ def normalise(
     private_vectors(result, origins)
     private_fills(result, knowledge)
     name_nodes(result.graph)
-    return result
+    return Normal(result, _still_known(result, knowledge))
 
 
 def _simplify(model: ModelProto, origins: Origins) -> Knowledge:
@@ -104,6 +118,22 @@ def _simplify(model: ModelProto, origins: Origins) -> Knowledge:
             return knowledge
         _hoist_constants(model.graph)
         sort_graph(model.graph, NOTHING, "the graph")
+
+
+def _still_known(model: ModelProto, knowledge: Knowledge) -> Knowledge:
+    """Return what is known of the tensors that are left, initializers that were copied or computed since included."""
+    graph = model.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    made = {name for node in graph.node for name in node.output if name}
+    if not made <= knowledge.dtypes.keys():
+        return infer(model)  # nodes were copied, or have outputs that nothing is known of
+    left = {*weights, *made, *(value.name for value in graph.input)}
+    shapes = {name: shape for name, shape in knowledge.shapes.items() if name in left}
+    dtypes = {name: kind for name, kind in knowledge.dtypes.items() if name in left}
+    for name, tensor in weights.items():
+        shapes[name], dtypes[name] = tuple(tensor.dims), tensor.data_type
+    values = {name: value for name, value in knowledge.values.items() if name in made}
+    return replace(knowledge, shapes=shapes, dtypes=dtypes, values=values)
 
 
 def _correct_outputs(graph: GraphProto, knowledge: Knowledge) -> None:

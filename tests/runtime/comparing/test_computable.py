@@ -6,7 +6,7 @@ import pytest
 from onnx import ModelProto
 
 from onnx_oto.errors import CrashedError, UnsupportedError
-from onnx_oto.model import normalise
+from onnx_oto.model import normal_form
 from onnx_oto.model.normal.origins import Origins
 from onnx_oto.runtime.comparing.computable import require_computable
 from onnx_oto.runtime.limits import SENSIBLE
@@ -19,7 +19,7 @@ HEAD = """g (float[N,4] x) => (float[N,M] y)
 def computed(body: str) -> ModelProto | None:
     """Return what a model computes from constants, after a runtime has tried it."""
     origins = Origins()
-    normalise(build(HEAD + "{" + body + " }"), origins=origins)
+    normal_form(build(HEAD + "{" + body + " }"), origins=origins)
     require_computable(origins.computed, SENSIBLE)
     return origins.computed
 
@@ -63,6 +63,6 @@ def test_what_no_runtime_hands_over_is_tried_all_the_same() -> None:
     weight = "<bfloat16[2,3] w = {1,2,3,4,5,6}>"
     text = f"g (bfloat16[N,3] x) => (bfloat16[N,2] y) {weight} {{ t = Transpose(w) y = MatMul(x, t) }}"
     origins = Origins()
-    normalise(build(text), origins=origins)
+    normal_form(build(text), origins=origins)
     assert origins.computed is not None
     require_computable(origins.computed, SENSIBLE)
