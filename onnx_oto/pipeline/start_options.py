@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from onnx_oto.errors import UsageError
 from onnx_oto.settings import Settings, setting, topics
-from onnx_oto.settings.checks import share
+from onnx_oto.settings.checks import milestones, share, share_above_zero
 
 Start = Literal["scratch", "trained"]
 
@@ -26,6 +27,14 @@ class Pace:
     plan: Mapping[str, float] = field(default_factory=dict)
 
 
+class Falls(NamedTuple):
+    """Where a learning rate falls, as shares of the steps, and what it is multiplied by."""
+
+    milestones: tuple[float, ...]
+    factor: float
+
+
+STEP = Falls((0.5, 0.75), 0.1)
 SCRATCH = Pace(1.0, "cosine", 0.05)
 TRAINED = Pace(0.3, "cosine", 0.05, {"plan_observe": 0.05, "plan_shrink": 0.15})
 TRAINED_PLAIN = Pace(0.1, "cosine", 0.05, {"plan_observe": 0.05, "plan_shrink": 0.15})
@@ -52,19 +61,46 @@ class StartOptions(Settings, topic=topics.STEP):
     schedule: str | None = setting(
         None, "How the learning rate falls.", choices=_schedules, shown=SCRATCH.schedule
     )
+    milestones: tuple[float, ...] = setting(
+        (),
+        "Shares of the steps behind the warm-up at which the learning rate of the step schedule falls.",
+        check=milestones,
+        shown=",".join(f"{share:g}" for share in STEP.milestones),
+    )
+    lr_factor: float | None = setting(
+        None,
+        "What the step schedule multiplies the learning rate by at each of them.",
+        check=share_above_zero,
+        shown=f"{STEP.factor:g}",
+    )
     warm_up: float | None = setting(
         None, "Share of steps in which the learning rate rises.", check=share, shown=f"{SCRATCH.warm_up:g}"
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.schedule not in (None, "step"):
+            for name in ("milestones", "lr_factor"):
+                if getattr(self, name) not in ((), None):
+                    raise UsageError(
+                        f"{name.replace('_', '-')} is for the step schedule: give --schedule step"
+                    )
+
+    def falls(self) -> Falls:
+        """Return where the step schedule falls, and to what."""
+        factor = STEP.factor if self.lr_factor is None else self.lr_factor
+        return Falls(self.milestones or STEP.milestones, factor)
 
     def pace(self, *, normed: bool = True, cut: bool = False) -> Pace:
         """Return how the model is trained: what is given, the rest by its state.
 
         normed: whether layers have norms. cut: whether groups went before the first step.
         """
+        has_falls = bool(self.milestones) or self.lr_factor is not None
         plain = TRAINED_PLAIN_CUT if cut else TRAINED_PLAIN
         pace = SCRATCH if self.from_ != "trained" else TRAINED if normed else plain
         return replace(
             pace,
-            schedule=self.schedule or pace.schedule,
+            schedule=self.schedule or ("step" if has_falls else pace.schedule),
             warm_up=pace.warm_up if self.warm_up is None else self.warm_up,
         )

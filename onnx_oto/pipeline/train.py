@@ -332,7 +332,15 @@ def _steps(ready: Ready, options: TrainOptions) -> int:
 def _recipe(ready: Ready, options: TrainOptions) -> Recipe:
     steps = _steps(ready, options)
     warm_up = min(round(steps * options.pace().warm_up), steps)
-    schedule = Schedule(options.pace().schedule, options.learning_rate, steps, warm_up=warm_up)
+    falls = options.falls()
+    schedule = Schedule(
+        options.pace().schedule,
+        options.learning_rate,
+        steps,
+        warm_up=warm_up,
+        milestones=falls.milestones,
+        factor=falls.factor,
+    )
     return Recipe(
         options.epochs,
         ready.preparation.spec.batch,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from onnx_oto.settings.declare import Check
 
@@ -61,6 +62,16 @@ def all_finite(values: Sequence[float]) -> str | None:
 def all_positive(values: Sequence[float]) -> str | None:
     """Refuse lists that hold anything but positive numbers."""
     return None if all(positive(value) is None for value in values) else "give positive numbers"
+
+
+def milestones(values: Sequence[float]) -> str | None:
+    """Refuse what are no shares of a whole in the order in which they are reached.
+
+    >>> milestones((0.5, 0.75)), milestones((0.75, 0.5))
+    (None, 'give shares between 0 and 1, each larger than the one before')
+    """
+    rising = all(a < b for a, b in pairwise((0.0, *values, 1.0)))
+    return None if rising else "give shares between 0 and 1, each larger than the one before"
 
 
 def threads(value: int) -> str | None:

@@ -163,6 +163,13 @@ def test_what_is_given_stays_and_the_rest_follows_the_state():
         assert set_by_start(cut, cut.resolved("scratch")).endswith(how)
 
 
+def test_milestones_make_the_rate_fall_in_steps():
+    options = TrainOptions(milestones=(0.3, 0.6)).resolved("trained")
+    assert (options.schedule, options.falls()) == ("step", ((0.3, 0.6), 0.1))
+    assert TrainOptions(lr_factor=0.5).resolved("scratch").falls() == ((0.5, 0.75), 0.5)
+    assert TrainOptions().resolved("scratch").schedule == "cosine"
+
+
 @pytest.mark.parametrize("direction", ["sgd", "adam", "adamw"])
 def test_the_state_scales_the_rate_of_the_direction(direction):
     fresh, trained = (TrainOptions(direction=direction).resolved(state) for state in ("scratch", "trained"))
