@@ -4,7 +4,10 @@
     .venv/bin/python tools/make_decoder.py -o small.onnx --layers 2 --width 64 --hidden 176 --heads 8 --kv-heads 2 \
         --vocabulary 100 --random
 
+    .venv/bin/python tools/make_decoder.py -o real.onnx --random --external --bfloat16           # 14 GB on disk
+
 By default the weights are one sparse file of zeros, which takes no space on disk: for measuring what `inspect` needs.
+--random draws them (seed 0), into the model itself, or with --external into a file beside it, one after the other.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 LAYER = """
   {p}sq = Mul({x}, {x}) {p}ms = ReduceMean<axes=[-1]>({p}sq) {p}me = Add({p}ms, eps) {p}rt = Sqrt({p}me)
@@ -53,10 +56,18 @@ def main() -> None:
         ("length", 128),
     ):
         parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--random", action="store_true", help="real random weights (small models)")
+    parser.add_argument("--random", action="store_true", help="random weights")
+    parser.add_argument("--external", action="store_true", help="random weights in a file beside the model")
+    parser.add_argument("--bfloat16", action="store_true", help="everything in bfloat16")
     options = parser.parse_args()
     model, shapes = decoder(options)
-    count = attach(model, shapes, options.output, random=options.random)
+    kind = TensorProto.BFLOAT16 if options.bfloat16 else TensorProto.FLOAT
+    if options.bfloat16:
+        narrow(model)
+    inside = options.random and not options.external
+    count = attach(model, shapes, options.output, kind, inside=inside)
+    if options.random and options.external:
+        fill(f"{options.output}.data", shapes, kind)
     onnx.save(model, options.output)
     print(f"{options.output}: {count:,} parameters")
 
@@ -102,26 +113,54 @@ def rotate(model: onnx.ModelProto, length: int, size: int) -> None:
         model.graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), name))
 
 
-def attach(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]], path: Path, *, random: bool) -> int:
-    """Add the weights: random ones inside, or references into a sparse file beside the model."""
+def narrow(model: onnx.ModelProto) -> None:
+    """Turn all floats of the graph into bfloat16."""
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            value = numpy_helper.to_array(tensor).astype(
+                helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16)
+            )
+            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+    for value in model.graph.output:
+        value.type.tensor_type.elem_type = TensorProto.BFLOAT16
+
+
+def drawn(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Return random weights, float32."""
+    return rng.standard_normal(shape, np.float32) / np.float32(shape[0] ** 0.5)
+
+
+def attach(
+    model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]], path: Path, kind: int, *, inside: bool
+) -> int:
+    """Add the weights: random ones inside, or references into a sparse file beside the model; return their number."""
     rng, offset, count = np.random.default_rng(0), 0, 0
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
     for name, shape in shapes.items():
         elements = int(np.prod(shape))
         count += elements
-        if random:
-            value = rng.standard_normal(shape).astype(np.float32) / np.float32(shape[0] ** 0.5)
-            model.graph.initializer.append(numpy_helper.from_array(value, name))
+        if inside:
+            model.graph.initializer.append(numpy_helper.from_array(drawn(rng, shape).astype(dtype), name))
             continue
-        tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape)
+        length = dtype.itemsize * elements
+        tensor = TensorProto(name=name, data_type=kind, dims=shape)
         tensor.data_location = TensorProto.EXTERNAL
-        for key, entry in (("location", path.name + ".data"), ("offset", offset), ("length", 4 * elements)):
+        for key, entry in (("location", path.name + ".data"), ("offset", offset), ("length", length)):
             tensor.external_data.add(key=key, value=str(entry))
         model.graph.initializer.append(tensor)
-        offset += 4 * elements
-    if not random:
+        offset += length
+    if not inside:
         with open(f"{path}.data", "wb") as file:
             file.truncate(offset)
     return count
+
+
+def fill(path: str, shapes: dict[str, tuple[int, ...]], kind: int) -> None:
+    """Write random weights into the file beside the model, one after the other."""
+    rng, dtype = np.random.default_rng(0), helper.tensor_dtype_to_np_dtype(kind)
+    with open(path, "r+b") as file:
+        for shape in shapes.values():
+            file.write(drawn(rng, shape).astype(dtype).tobytes())
 
 
 if __name__ == "__main__":

@@ -364,7 +364,8 @@ def _verdict_lines(verdict: Verdict) -> Iterator[str]:
         wide = ", bfloat16 computed as float32" if verdict.upcast else ""
         where = _sizes_line(verdict)
         at = f", {'at' if verdict.passed else 'after they agreed at'} {where}" if where else ""
-        yield f"  in {verdict.runtime}{wide}{at}"
+        how = f", in {verdict.pieces} pieces one after the other" if verdict.pieces else ""
+        yield f"  in {verdict.runtime}{wide}{how}{at}"
     if verdict.refusal:
         yield f"  NOT in ONNX Runtime, which does not run the full model: {verdict.refusal}"
     if verdict.unstable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -15,7 +16,9 @@ from onnx_oto.errors import UnsupportedError
 from onnx_oto.lanes.quantized import is_quantized, quantized_weights
 from onnx_oto.model import load, normal_form, stored_bytes
 from onnx_oto.model.files.finite import count_not_finite, told_not_finite
+from onnx_oto.model.files.loading import DEFAULT_MAX_BYTES
 from onnx_oto.model.graph.constants import constants
+from onnx_oto.model.graph.tensors import is_located
 from onnx_oto.model.normal.origins import Origins
 from onnx_oto.model.normal.training_mode import told_training
 from onnx_oto.model.normal.widen import HALVES, in_float32, uses
@@ -46,20 +49,35 @@ class Opened:
         return self.analysis.model
 
     @cached_property
+    def is_streamed(self) -> bool:
+        """Whether weights lie beside the model and are read when they are looked at."""
+        return any(map(is_located, self.model.graph.initializer))
+
+    @cached_property
     def master(self) -> onnx.ModelProto:
         """The model as it is trained: with float32 in place of half precision, itself where it has none."""
         return in_float32(self.model) if uses(self.model, HALVES) else self.model
 
 
 def open_model(
-    path: str | os.PathLike[str], options: AnalysisOptions | None = None, *, weights: bool = True
+    path: str | os.PathLike[str],
+    options: AnalysisOptions | None = None,
+    *,
+    weights: bool = True,
+    stream_above: float = math.inf,
 ) -> Opened:
     """Return the model at `path`, analysed.
 
-    weights: False leaves external data where they are, which is enough to look at a model of any size. Raises
+    weights: False leaves external data where they are, which is enough to look at a model of any size. stream_above:
+    bytes of external data from which on weights are read when they are looked at, and never held together. Raises
     ModelError, StorageError, and UsageError for a pattern that matches nothing.
     """
-    loaded = load(path) if weights else load(path, weights=False, max_bytes=UNREAD_BYTES)
+    loaded = load(
+        path,
+        weights=weights,
+        max_bytes=DEFAULT_MAX_BYTES if weights else UNREAD_BYTES,
+        stream_above=stream_above,
+    )
     size = stored_bytes(path, loaded)
     origins = Origins()
     shapes = {tensor.name: tuple(tensor.dims) for tensor in constants(loaded.graph)}

@@ -35,6 +35,7 @@ from onnx_oto.settings.base import Setting
 from onnx_oto.settings.checks import at_least, not_negative, positive, threads
 from onnx_oto.settings.declare import About
 from onnx_oto.settings.kinds import kind_of
+from onnx_oto.settings.memory import memory
 
 if TYPE_CHECKING:
     from onnx_oto.optim import Method
@@ -240,12 +241,30 @@ class PruneOptions(BudgetOptions, FittingOptions, JudgeOptions):
         "Also write a JSON file of the indices kept per parameter and axis, to slice the same model elsewhere.",
     )
 
+    stream_above: float | None = setting(
+        None,
+        "Weights in files beside the model that take more are read one at a time, never held together, and the compact "
+        "model is verified piece by piece.",
+        read=memory,
+        check=not_negative,
+        metavar="SIZE",
+        shown="2GB",
+        topic=topics.RUNNING,
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.by == ACTIVATIONS and self.data is None:
             raise UsageError("by activations needs data to see any: give --data too")
         if self.skip_refit and self.data is None:
             raise UsageError("skip-refit is for data: give --data too")
+
+    @property
+    def most_held(self) -> float:
+        """Bytes of weights beside the model that are held together."""
+        from onnx_oto.model.files.saving import EXTERNAL_ABOVE
+
+        return EXTERNAL_ABOVE if self.stream_above is None else self.stream_above
 
     @property
     def ranking(self) -> str:

@@ -6,7 +6,8 @@ import onnx
 
 from onnx_oto.errors import OtoError
 from onnx_oto.lanes.solution import BoolArray
-from onnx_oto.runtime.comparing import Feeding, Verdict, compare
+from onnx_oto.runtime.comparing import Feeding, Held, Verdict, compare, compare_piecewise
+from onnx_oto.runtime.comparing.piecewise import PIECE_BYTES
 from onnx_oto.surgery import Inside, kept_inside
 from onnx_oto.surgery import cut as cut_out
 from onnx_oto.zigs import Analysis, zero_dropped
@@ -33,6 +34,16 @@ def agree(
 ) -> Verdict:
     """Return how two models compare; raises OtoError if they differ. original: what was brought."""
     verdict = compare(full, small, seed=seed, feeding=feeding, original=original, inside=inside)
+    require_passed(verdict, "nothing was written")
+    return verdict
+
+
+def agree_piecewise(
+    full: Held, small: Held, seed: int, feeding: Feeding | None, inside: Inside, most: float
+) -> Verdict:
+    """Return how two models compare that no process should hold; raises OtoError if they differ. most: bytes
+    of weights that may be held together."""
+    verdict = compare_piecewise(full, small, inside, seed=seed, feeding=feeding, most=min(most, PIECE_BYTES))
     require_passed(verdict, "nothing was written")
     return verdict
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 import onnx
 
-from onnx_oto.errors import UnsupportedError
+from onnx_oto.errors import UnsupportedError, UsageError
 from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.model.files.replace import together
 from onnx_oto.model.files.saving import stage, storing
@@ -24,17 +25,18 @@ from onnx_oto.pipeline.measuring import measure_cut, missed, warnings_of
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import ACTIVATIONS, CompactOptions, PruneOptions
 from onnx_oto.pipeline.places import Output, files_read, require_apart, with_table
-from onnx_oto.pipeline.proving import agree
+from onnx_oto.pipeline.proving import agree, agree_piecewise
 from onnx_oto.pipeline.summary import Change, Summary, summarise
-from onnx_oto.runtime.comparing import Feeding
+from onnx_oto.runtime.comparing import Feeding, Held
 from onnx_oto.runtime.comparing.computable import require_computable
+from onnx_oto.runtime.timing import Untimed
 from onnx_oto.runtime.worker import start_early
 from onnx_oto.surgery import Compacted, kept_inside
 from onnx_oto.surgery import cut as cut_out
 from onnx_oto.zigs import Choice, choose, score, zero_dropped
 from onnx_oto.zigs.budgets import Budget
 from onnx_oto.zigs.choose import choose_zeros
-from onnx_oto.zigs.groups import zero_lanes
+from onnx_oto.zigs.groups import Zeroed, zero_lanes
 
 Say = Callable[[str], None]
 
@@ -94,8 +96,10 @@ def prune(
     require_apart(*with_table(files_read(path, options, options.data), writes, options.table))
     start_early()
     begin = time.perf_counter()
-    opened = open_model(path, options)
+    opened = open_model(path, options, stream_above=options.most_held)
     require_prunable(opened)
+    if opened.is_streamed:
+        _require_streamable(options)
     analysis = opened.analysis
     seen = None if options.data is None else by_data(options.data, opened, options, say)
     scores = score(analysis, options.ranking, options.seed) if seen is None else seen.scores()
@@ -138,11 +142,23 @@ def prune(
             round_to=rounding.block,
             clock=clock,
             fitted=() if judged is None else judged.fitted,
+            most_held=options.most_held,
         )
     summary = pruned.summary
     useless = () if judged is None else judged.warnings()
     said = (*planned.warnings(), *useless, *summary.warnings, *missed(summary.latency, budgets))
     return replace(pruned, summary=replace(summary, warnings=said), plan=planned, judged=judged)
+
+
+def _require_streamable(options: PruneOptions) -> None:
+    """Raise UsageError for what needs the whole model where its weights are streamed."""
+    wanted = {"--data": options.data, "--latency": options.latency}
+    asked = [name for name, value in wanted.items() if value is not None]
+    if asked:
+        raise UsageError(
+            f"{asked[0]} runs the whole model, and its weights take more than --stream-above allows to be held: raise "
+            "that, or leave it out"
+        )
 
 
 def compact_zeros(
@@ -185,36 +201,46 @@ def _cut(
     round_to: object = None,
     clock: Clock | None = None,
     fitted: Sequence[str] = (),
+    most_held: float = math.inf,
 ) -> Pruned:
     """Cut (or take `result`), verify, measure and write.
 
     begin: when work began. original: the model that was brought, where that computes something else. round_to: see
-    `warnings_of`. fitted: initializers that have other values than in the file.
+    `warnings_of`. fitted: initializers that have other values than in the file. most_held:
+    bytes of weights that are held together where they are streamed.
     """
     result = cut_out(opened.analysis, drop) if result is None else result
     small = result.model
     cut = time.perf_counter()
-    zeroed = zero_dropped(opened.analysis, drop)
+    zeros = Zeroed(opened.analysis, drop) if opened.is_streamed else None
+    zeroed = opened.model if zeros is not None else zero_dropped(opened.analysis, drop)
     inside = kept_inside(opened.analysis, drop, result)
     try:
         require_computable(opened.origins.computed, feeding.limits)
-        verdict = agree(zeroed, small, seed, feeding, original, inside=inside)
+        if zeros is None:
+            verdict = agree(zeroed, small, seed, feeding, original, inside=inside)
+        else:
+            verdict = agree_piecewise(
+                Held(zeroed, zeros), Held(small, result.streamed), seed, feeding, inside, most_held
+            )
     except UnsupportedError as error:
         raise UnsupportedError("; the model has ".join([str(error), *opened.notes])) from None
     end = time.perf_counter()
     unwritten = Change(opened.file_bytes, 0)
     summary = summarise(opened.analysis, small, int(drop.sum()), verdict, unwritten)
-    if is_timed:
+    if is_timed and zeros is not None:
+        summary = replace(summary, latency=Untimed("the weights are not held, see --stream-above"))
+    elif is_timed:
         latency = measure_cut(opened.analysis, small, summary, feeding, worked=end - begin, clock=clock)
         summary = replace(summary, latency=latency, warnings=warnings_of(latency, round_to))
     timed = time.perf_counter()
     for each in (small, zeroed):
         share_copies(each, opened.origins)
     with storing(output), together() as files:
-        written = stage(small, output, files)
+        written = stage(small, output, files, values=result.streamed)
         if save_zeroed is not None:
             with storing(save_zeroed):
-                stage(zeroed, save_zeroed, files)
+                stage(zeroed, save_zeroed, files, values=zeros or {})
         if kept is not None:
             with storing(kept):
                 stage_kept(opened, drop, result, kept, files, fitted)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from onnx_oto.errors import OtoError
@@ -15,9 +17,9 @@ from onnx_oto.model.files.check import check
 from onnx_oto.model.graph.node import standard_domain
 from onnx_oto.model.graph.order import NOTHING, drop_dead, sort_graph
 from onnx_oto.model.graph.skeleton import copy_except_graph, copy_frame
-from onnx_oto.model.graph.tensors import write_array
+from onnx_oto.model.graph.tensors import is_external, write_array
 from onnx_oto.surgery.order import fold
-from onnx_oto.surgery.weights import sliced
+from onnx_oto.surgery.weights import Sliced
 from onnx_oto.zigs.analysis import Analysis
 
 
@@ -25,11 +27,13 @@ from onnx_oto.zigs.analysis import Analysis
 class Compacted:
     """A compact model, and the order of its initializers' axes where it is not that of the full model.
 
-    orders: by initializer and axis, which of the positions left stands at every place, int64 [n].
+    orders: by initializer and axis, which of the positions left stands at every place, int64 [n]. streamed: the values
+    of initializers that are external in the model, as those of the full one are; each is made when it is looked at.
     """
 
     model: onnx.ModelProto
     orders: Mapping[str, Mapping[int, IntArray]]
+    streamed: Mapping[str, npt.NDArray[Any]]
 
 
 def compact(analysis: Analysis, drop: BoolArray) -> onnx.ModelProto:
@@ -54,7 +58,7 @@ def cut(analysis: Analysis, drop: BoolArray) -> Compacted:
     G_LOGGER.severity = G_LOGGER.ERROR
     full = analysis.model
     graph = gs.import_onnx(_without_weights(full))
-    weights = sliced(analysis, drop)
+    weights = Sliced(analysis, drop)
     knife = Knife(graph, analysis.trace, analysis.lanes.of_label, drop, weights)
     for _, repair in analysis.trace.repairs:
         repair(knife)
@@ -68,7 +72,12 @@ def cut(analysis: Analysis, drop: BoolArray) -> Compacted:
     if written and "" not in analysis.graph.opsets:
         result.opset_import.add(domain="", version=knife.opset)
     for tensor in full.graph.initializer:
-        if tensor.name in weights:
+        if tensor.name in weights and is_external(tensor):
+            empty = result.graph.initializer.add(
+                name=tensor.name, data_type=tensor.data_type, dims=weights.shape(tensor.name)
+            )
+            empty.data_location = onnx.TensorProto.EXTERNAL
+        elif tensor.name in weights:
             write_array(weights[tensor.name], tensor.name, result.graph.initializer.add())
         else:
             result.graph.initializer.add().CopyFrom(tensor)
@@ -79,11 +88,12 @@ def cut(analysis: Analysis, drop: BoolArray) -> Compacted:
     try:
         sort_graph(result.graph, NOTHING, "the compact graph")
         drop_dead(result.graph)
-        orders = fold(result) if drop.any() else {}
+        is_streamed = any(map(is_external, result.graph.initializer))
+        orders = fold(result) if drop.any() and not is_streamed else {}
         check(result)
     except OtoError as error:
         raise OtoError(f"the compact model is not valid, which is a defect of onnx-oto: {error}") from error
-    return Compacted(result, orders)
+    return Compacted(result, orders, weights)
 
 
 def _is_whole(analysis: Analysis, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,26 +13,55 @@ from onnx_oto.model.graph.tensors import to_array
 from onnx_oto.zigs.analysis import Analysis
 
 
-def sliced(analysis: Analysis, drop: BoolArray) -> dict[str, npt.NDArray[Any]]:
-    """Return the parameters that lose something, in their own data type, by name. drop: bool [lanes]."""
-    result = {}
-    of_label = analysis.lanes.of_label
-    for param, axes in analysis.trace.parameters.items():
-        grouped = analysis.trace.grouped.get(param)
-        keep = {
-            a: ~drop[of_label[labels]] for a, labels in axes.items() if not (a == 1 and grouped is not None)
-        }
-        inner = None if grouped is None else ~drop[of_label[grouped]]
-        if all(k.all() for k in keep.values()) and (inner is None or inner.all()):
-            continue
-        value = to_array(analysis.graph.initializers[param])
+class Sliced(Mapping[str, "npt.NDArray[Any]"]):
+    """The parameters that lose something, in their own data type, by name. Each is cut when it is looked at.
+
+    drop: bool [lanes].
+    """
+
+    def __init__(self, analysis: Analysis, drop: BoolArray) -> None:
+        self._analysis = analysis
+        of_label = analysis.lanes.of_label
+        self._kept: dict[str, tuple[dict[int, BoolArray], BoolArray | None]] = {}
+        for param, axes in analysis.trace.parameters.items():
+            grouped = analysis.trace.grouped.get(param)
+            keep = {
+                a: ~drop[of_label[labels]]
+                for a, labels in axes.items()
+                if not (a == 1 and grouped is not None)
+            }
+            inner = None if grouped is None else ~drop[of_label[grouped]]
+            if not (all(k.all() for k in keep.values()) and (inner is None or inner.all())):
+                self._kept[param] = keep, inner
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kept)
+
+    def __contains__(self, param: object) -> bool:
+        return param in self._kept
+
+    def __getitem__(self, param: str) -> npt.NDArray[Any]:
+        keep, inner = self._kept[param]
+        value = to_array(self._analysis.graph.initializers[param])
         for axis, mask in sorted(keep.items(), key=lambda item: item[1].mean()):
             if not mask.all():
                 value = value.take(np.flatnonzero(mask), axis=axis)
         if inner is not None and not inner.all():
             value = _slice_groups(value, inner)
-        result[param] = value
-    return result
+        return value
+
+    def shape(self, param: str) -> tuple[int, ...]:
+        """Return the shape that a parameter has then."""
+        keep, inner = self._kept[param]
+        dims = list(self._analysis.graph.initializers[param].dims)
+        for axis, mask in keep.items():
+            dims[axis] = int(mask.sum())
+        if inner is not None:
+            dims[1] = int(inner.sum(axis=1).max())
+        return tuple(dims)
 
 
 def _slice_groups(weight: npt.NDArray[Any], keep: BoolArray) -> npt.NDArray[Any]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import onnx
 
 from onnx_oto.lanes.layout import IntArray
 from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.lanes.trace import Role
-from onnx_oto.model.graph.tensors import from_array, is_external, to_array
+from onnx_oto.model.graph.tensors import from_array, is_external, is_located, to_array
 from onnx_oto.zigs.analysis import Analysis, uses
 
 
@@ -46,30 +47,58 @@ def group_slices(analysis: Analysis) -> list[Group]:
 def loaded_slices(analysis: Analysis) -> Iterator[tuple[Group, npt.NDArray[Any]]]:
     """Yield what `group_slices` returns with the parameter's value (in its rows), where that is loaded.
 
-    Each value is read anew: kept for all of them, as `Graph.constant` does, a large model would be held twice.
+    One value is held at a time: kept for all of them, as `Graph.constant` does, a large model would be held twice.
     """
+    name, value = "", np.zeros(0)
     for piece in group_slices(analysis):
         tensor = analysis.graph.initializers[piece.param]
-        if not is_external(tensor):
-            yield piece, to_array(tensor)[piece.rows]
+        if is_external(tensor) and not is_located(tensor):
+            continue
+        if piece.param != name:
+            name, value = piece.param, to_array(tensor)
+        yield piece, value[piece.rows]
 
 
 def zero_dropped(analysis: Analysis, drop: BoolArray) -> onnx.ModelProto:
     """Return a copy of the full model in which the ZIGs of the dropped lanes are exactly zero. drop: bool [lanes]."""
-    masks: dict[str, list[tuple[Group, BoolArray]]] = {}
-    for piece in group_slices(analysis):
-        gone = drop[piece.lanes]
-        if gone.any():
-            masks.setdefault(piece.param, []).append((piece, gone))
+    values = Zeroed(analysis, drop)
     result = onnx.ModelProto()
     result.CopyFrom(analysis.model)
     for tensor in result.graph.initializer:
-        if tensor.name in masks:
-            value = to_array(tensor).copy()
-            for piece, gone in masks[tensor.name]:
-                value[piece.rows][(slice(None),) * piece.axis + (gone,)] = 0
-            tensor.CopyFrom(from_array(value, tensor.name))
+        if tensor.name in values:
+            tensor.CopyFrom(from_array(values[tensor.name], tensor.name))
     return result
+
+
+class Zeroed(Mapping[str, "npt.NDArray[Any]"]):
+    """The parameters in which the ZIGs of dropped lanes become zero, by name. Each is made when it is looked at.
+
+    drop: bool [lanes].
+    """
+
+    def __init__(self, analysis: Analysis, drop: BoolArray) -> None:
+        self._analysis = analysis
+        self._gone: dict[str, list[tuple[Group, BoolArray]]] = {}
+        for piece in group_slices(analysis):
+            gone = drop[piece.lanes]
+            if gone.any():
+                self._gone.setdefault(piece.param, []).append((piece, gone))
+
+    def __len__(self) -> int:
+        return len(self._gone)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._gone)
+
+    def __contains__(self, param: object) -> bool:
+        return param in self._gone
+
+    def __getitem__(self, param: str) -> npt.NDArray[Any]:
+        pieces = self._gone[param]
+        value = to_array(self._analysis.graph.initializers[param]).copy()
+        for piece, gone in pieces:
+            value[piece.rows][(slice(None),) * piece.axis + (gone,)] = 0
+        return value
 
 
 def zero_lanes(analysis: Analysis) -> BoolArray:

@@ -7,6 +7,7 @@ model's own folder and before the range is proved to fit both the file and the t
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import stat
@@ -17,7 +18,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from onnx_oto.errors import ModelError, StorageError
-from onnx_oto.model.graph.tensors import byte_count, is_external
+from onnx_oto.model.graph.tensors import FLOATS, byte_count, is_external, locate
 
 # Shape arithmetic needs these even when the weights stay on disk.
 SMALL_BYTES = 8192
@@ -72,14 +73,26 @@ def resolve(tensor: TensorProto, folder: Path) -> Slice:
     return Slice(path, offset, length)
 
 
-def load_external(model: ModelProto, folder: Path, *, budget: int, weights: bool) -> None:
+def load_external(
+    model: ModelProto, folder: Path, *, budget: int, weights: bool, stream_above: float = math.inf
+) -> None:
     """Check every external tensor, then read the payloads into the model, in place.
 
     `budget` caps the bytes read. With `weights` False only payloads up to 8 KiB are read, the others stay
-    external. Raises ModelError, and StorageError when a file cannot be read.
+    external. Where all together take more than `stream_above` bytes, so do weights of the graph itself, which are
+    read from their places whenever they are looked at (see `tensors.locate`). Raises ModelError, and StorageError
+    when a file cannot be read.
     """
     pending = [(tensor, resolve(tensor, folder)) for tensor in all_tensors(model) if is_external(tensor)]
     wanted = [(t, s) for t, s in pending if weights or s.length <= SMALL_BYTES]
+    if sum(where.length for _, where in pending) > stream_above:
+        own = {id(tensor) for tensor in model.graph.initializer}
+        wanted = []
+        for tensor, where in pending:
+            if id(tensor) in own and tensor.data_type in FLOATS and where.length > SMALL_BYTES:
+                locate(tensor, where.path, where.offset, where.length)
+            else:
+                wanted.append((tensor, where))
     total = sum(where.length for _, where in wanted)
     if total > budget:
         raise ModelError(f"external data hold {total} bytes, more than the limit of {budget}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -29,7 +30,11 @@ _GRAPH_FIELD = b"\x3a"
 
 
 def load(
-    path: str | os.PathLike[str], *, max_bytes: int = DEFAULT_MAX_BYTES, weights: bool = True
+    path: str | os.PathLike[str],
+    *,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    weights: bool = True,
+    stream_above: float = math.inf,
 ) -> ModelProto:
     """Return the model of a file, proved to be well formed.
 
@@ -38,7 +43,8 @@ def load(
 
     External data come only from inside the model's folder. With `weights` False, external payloads above 8
     KiB stay external; their ranges are checked all the same. `max_bytes` caps the file and its external data
-    together. Raises StorageError when the file cannot be read, ModelError for everything that is wrong with what it
+    together. Where external data take more than `stream_above` bytes, they are read when they are looked at, and not
+    counted. Raises StorageError when the file cannot be read, ModelError for everything that is wrong with what it
     holds, and UnsupportedError where it is of a version newer than the installed onnx.
     """
     path = Path(path)
@@ -47,7 +53,7 @@ def load(
         model = _parse(data)
         budget = max_bytes - len(data)
         del data
-        load_external(model, path.parent, budget=budget, weights=weights)
+        load_external(model, path.parent, budget=budget, weights=weights, stream_above=stream_above)
         store_densely(model)
         check(model, trust_outputs=False)
         model.graph.name = model.graph.name or "graph"  # the format wants one, exporters forget it

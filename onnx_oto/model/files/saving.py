@@ -6,18 +6,20 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from types import MappingProxyType
+from typing import Any, BinaryIO
 
+import numpy.typing as npt
 from onnx import ModelProto, TensorProto
 
 from onnx_oto.errors import StorageError, UsageError
 from onnx_oto.model.files.external import all_tensors, locations
 from onnx_oto.model.files.loading import parsed_or_none, runnable_bytes
 from onnx_oto.model.files.replace import Replacements, beside, left_beside, lock_of, sweep, together
-from onnx_oto.model.graph.tensors import byte_count, is_external, to_array
+from onnx_oto.model.graph.tensors import byte_count, from_array, is_external, is_located, to_array
 
 # Stay clear of the 2 GiB that one protobuf message may have.
 EXTERNAL_ABOVE = 2**31 - 2**24
@@ -48,12 +50,17 @@ def stage(
     files: Replacements,
     *,
     external_above: int | None = None,
+    values: Mapping[str, npt.NDArray[Any]] = MappingProxyType({}),
 ) -> int:
     """Write a model that takes its place together with other files, and return its bytes. See `save`.
 
-    The model that is replaced loses its data file, if this package wrote that. Raises OSError too.
+    The model that is replaced loses its data file, if this package wrote that. values: of initializers that are
+    external; one is held at a time. Others may be located. Raises OSError too.
     """
-    absent = next((t.name for t in all_tensors(model) if is_external(t)), None)
+    absent = next(
+        (t.name for t in all_tensors(model) if is_external(t) and t.name not in values and not is_located(t)),
+        None,
+    )
     if absent is not None:
         raise UsageError(
             f"weights of {absent!r} were not loaded, so the model cannot be saved: load it with weights"
@@ -72,8 +79,16 @@ def stage(
             weights.write(_MARK)
             for tensor in light.graph.initializer:
                 if byte_count(tensor) >= _MIN_EXTERNAL:
-                    _move(tensor, weights, location)
+                    _move(tensor, weights, location, values)
+                else:
+                    _take_in(tensor, values)
             written = weights.tell()
+        model = light
+    elif any(map(is_external, model.graph.initializer)):
+        light = ModelProto()
+        light.CopyFrom(model)
+        for tensor in light.graph.initializer:
+            _take_in(tensor, values)
         model = light
     payload = runnable_bytes(model)
     with files.writing(target) as file:
@@ -179,8 +194,28 @@ def _noted(note: Path) -> list[str]:
     return names if isinstance(names, list) else []
 
 
-def _move(tensor: TensorProto, file: BinaryIO, location: str) -> None:
-    payload = tensor.raw_data if tensor.HasField("raw_data") else to_array(tensor).tobytes()
+def _value(tensor: TensorProto, values: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Return the value of an external tensor."""
+    return values[tensor.name] if tensor.name in values else to_array(tensor)
+
+
+def _take_in(tensor: TensorProto, values: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Put the payload of an external tensor into it."""
+    if is_external(tensor):
+        filled = from_array(_value(tensor, values), tensor.name)
+        if tensor.doc_string:
+            filled.doc_string = tensor.doc_string
+        tensor.CopyFrom(filled)
+
+
+def _payload(tensor: TensorProto, values: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    if is_external(tensor):
+        return bytes(from_array(_value(tensor, values), tensor.name).raw_data)
+    return bytes(tensor.raw_data) if tensor.HasField("raw_data") else to_array(tensor).tobytes()
+
+
+def _move(tensor: TensorProto, file: BinaryIO, location: str, values: Mapping[str, npt.NDArray[Any]]) -> None:
+    payload = _payload(tensor, values)
     file.write(b"\0" * (-file.tell() % _ALIGNMENT))
     entries = {"location": location, "offset": str(file.tell()), "length": str(len(payload))}
     file.write(payload)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import SparseTensorProto, TensorProto, helper, numpy_helper
 
-from onnx_oto.errors import ModelError
+from onnx_oto.errors import ModelError, StorageError
 from onnx_oto.model.graph.budget import MAX_BYTES
 
 FLOATS = frozenset({1, 10, 11, 16})
@@ -57,6 +59,18 @@ def is_external(tensor: TensorProto) -> bool:
     return tensor.data_location == TensorProto.EXTERNAL
 
 
+def locate(tensor: TensorProto, path: Path, offset: int, length: int) -> None:
+    """Say where the payload of an external tensor lies, so that `to_array` reads it whenever it is asked to."""
+    tensor.ClearField("external_data")
+    for key, value in (("location", str(path)), ("offset", str(offset)), ("length", str(length))):
+        tensor.external_data.add(key=key, value=value)
+
+
+def is_located(tensor: TensorProto) -> bool:
+    """Say whether `to_array` can read the payload of an external tensor: where it lies was checked (see `locate`)."""
+    return any(each.key == "location" and os.path.isabs(each.value) for each in tensor.external_data)
+
+
 def check_payload(tensor: TensorProto) -> None:
     """Raise ModelError unless the tensor (not external) holds exactly the elements that its dims promise."""
     if tensor.HasField("segment"):
@@ -76,13 +90,35 @@ def check_payload(tensor: TensorProto) -> None:
 
 
 def to_array(tensor: TensorProto) -> np.ndarray:
-    """Return the elements as a read-only array; a view of one bytes object when the payload is raw."""
+    """Return the elements as a read-only array; a view of one bytes object when the payload is raw.
+
+    What lies in another file is read anew each time. Raises ModelError, also where that is not known or has changed.
+    """
+    if is_external(tensor):
+        tensor = _read(tensor)
     try:
         array = numpy_helper.to_array(tensor)
     except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
         raise ModelError(f"tensor {tensor.name!r} cannot be read: {error}") from None
     array.flags.writeable = False
     return array
+
+
+def _read(tensor: TensorProto) -> TensorProto:
+    """Return a located tensor with its payload."""
+    where = {each.key: each.value for each in tensor.external_data}
+    if not is_located(tensor):
+        raise ModelError(f"tensor {tensor.name!r} was not loaded")
+    path, offset, length = where["location"], int(where["offset"]), int(where["length"])
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            payload = file.read(length)
+    except OSError as error:
+        raise StorageError(f"cannot read external data {path!r}: {error.strerror or error}") from None
+    if len(payload) != length:
+        raise ModelError(f"external data of tensor {tensor.name!r}: {path!r} became shorter while reading")
+    return TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, raw_data=payload)
 
 
 def from_array(array: np.ndarray, name: str) -> TensorProto:

@@ -47,6 +47,7 @@ class Verdict:
     noise: float = 0.0
     upcast: bool = False
     trouble: str = ""
+    pieces: int = 0
     original: Departure | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -68,6 +69,7 @@ class Verdict:
             "noise": self.noise,
             "upcast": "bfloat16 as float32" if self.upcast else "",
             "differs": self.trouble,
+            "pieces": self.pieces,
         }
         return {**found, **{name: value for name, value in further.items() if value}}
 

@@ -1,0 +1,361 @@
+"""Comparing two models piece by piece, for those that no process should hold as a whole.
+
+The full model is taken apart between operators, in their order, into pieces of so many bytes of weights. Each runs on
+what the pieces before it made of random inputs. The same part of the compact model runs on those positions of the same
+tensors that it has, and must make those positions of what the full part makes: where every piece agrees, the wholes do.
+What no lanes say the positions of (sizes that are computed) the compact model brings along itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto
+
+from onnx_oto.errors import CrashedError, LimitError, UnsupportedError
+from onnx_oto.model import Graph, graph
+from onnx_oto.model.graph.order import captured
+from onnx_oto.model.graph.skeleton import FOR_PEOPLE, copy_except_graph
+from onnx_oto.model.graph.tensors import FLOATS, element_count, from_array, is_external, to_array
+from onnx_oto.runtime.comparing.compare import Feeding, pinned_sizes
+from onnx_oto.runtime.comparing.comparison import Comparison, Differs, Inside
+from onnx_oto.runtime.comparing.difference import BFLOAT16
+from onnx_oto.runtime.comparing.feeds import feeds_at
+from onnx_oto.runtime.comparing.inputs import Array, Sizes, open_axes, slots
+from onnx_oto.runtime.comparing.upcast import upcast, uses_bfloat16
+from onnx_oto.runtime.comparing.verdict import Verdict
+from onnx_oto.runtime.limits import limited
+from onnx_oto.runtime.runner import first_line, in_onnxruntime
+
+PIECE_BYTES = 256 << 20
+"""Weights of a piece, as float32: a process holds some five times as much."""
+SIZES = ((2, 5), (1, 1), (3, 16))
+"""How many samples, and how long all other open axes are, of what is fed."""
+_GIVEN, _OWN, _KEPT = "/given", "/own", "/kept"
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """A model whose weights are read when they are needed. values: of external initializers, where not as stored."""
+
+    model: onnx.ModelProto
+    values: Mapping[str, Array]
+
+    def weight(self, tensor: TensorProto) -> TensorProto:
+        """Return an initializer with its payload."""
+        if tensor.name in self.values:
+            return from_array(self.values[tensor.name], tensor.name)
+        return from_array(to_array(tensor), tensor.name) if is_external(tensor) else tensor
+
+
+@dataclass(eq=False)
+class _Fed:
+    """One feed under way: what tensors hold that later pieces read, in the full model, and by the compact one's own."""
+
+    sizes: Sizes
+    full: dict[str, Array]
+    own: dict[str, Array]
+
+
+def compare_piecewise(
+    full: Held,
+    compact: Held,
+    inside: Inside,
+    *,
+    seed: int = 0,
+    feeding: Feeding | None = None,
+    most: float = PIECE_BYTES,
+) -> Verdict:
+    """Return how far two models differ, piece by piece. inside: see `compare`. most: bytes of weights of a piece.
+
+    Raises UnsupportedError when the full model runs on no inputs, or shows nothing that is finite and varies.
+    """
+    feeding = feeding or Feeding()
+    with limited(feeding.limits):
+        view = graph(full.model)
+        fed = [_Fed(sizes, dict(feed), {}) for sizes, feed in _feeds(full.model, view, feeding, seed)]
+        if not fed:
+            raise UnsupportedError(
+                "no inputs were found that the model could be verified on: give some with --inputs FILE.npz"
+            )
+        verdict = _Walk(full, compact, inside, view, seed, most).run(fed)
+    if verdict.passed and not any(_is_lively(each.full[name]) for each in fed for name in view.outputs):
+        raise UnsupportedError(
+            "nothing is proved: on no inputs that were tried do the outputs hold finite values that vary; give inputs "
+            "that do with --inputs FILE.npz"
+        )
+    return verdict
+
+
+def _feeds(
+    model: onnx.ModelProto, view: Graph, feeding: Feeding, seed: int
+) -> Iterator[tuple[Sizes, Mapping[str, Array]]]:
+    inputs = slots(model)
+    axes, pinned = open_axes(inputs), pinned_sizes(inputs, feeding.shapes)
+    seen: list[Sizes] = []
+    for samples, length in SIZES:
+        sizes = {axis: samples if counts else length for axis, counts in axes.items()} | pinned
+        if sizes in seen:
+            continue
+        seen.append(sizes)
+        for number, feed in enumerate(feeds_at(model, view, sizes, feeding, seed=seed)):
+            if feeding.examples or number == 0 or len(seen) == 1:
+                yield sizes, feed
+        if feeding.examples:
+            return
+
+
+class _Walk:
+    """Goes through the full model. most: bytes of weights of a piece."""
+
+    def __init__(
+        self, full: Held, compact: Held, inside: Inside, view: Graph, seed: int, most: float
+    ) -> None:
+        self._full, self._compact, self._inside, self._most = full, compact, inside, most
+        self._dtypes = view.dtypes
+        self._outputs = set(view.outputs)
+        self._allowed = BFLOAT16 if uses_bfloat16(full.model) else None
+        self._rng = np.random.default_rng(seed)
+        self._producer = {name: node for node in compact.model.graph.node for name in node.output if name}
+        self._weights = [{t.name: t for t in held.model.graph.initializer} for held in (full, compact)]
+        self._last: dict[str, int] = {}
+        for number, node in enumerate(full.model.graph.node):
+            self._last.update(dict.fromkeys(_read_by(node), number))
+        self._last.update(dict.fromkeys(self._outputs, len(full.model.graph.node)))
+
+    def run(self, fed: list[_Fed]) -> Verdict:
+        """Compare all pieces; `fed` loses feeds that the full model does not run on. Return what was found."""
+        total: Verdict | None = None
+        count = 0
+        for nodes, made in self._pieces():
+            count += 1
+            found = self._compare(nodes, made, fed)
+            total = found if total is None else _both(total, found)
+            if not found.passed:
+                break
+            end = nodes[-1][0]
+            for each in fed:
+                for values in (each.full, each.own):
+                    for name in [name for name in values if self._is_dead(name, end)]:
+                        del values[name]
+        assert total is not None
+        sizes = tuple(dict(each.sizes) for each in fed)
+        samples = sum(next((len(v) for v in each.full.values() if v.ndim), 1) for each in fed)
+        return replace(total, pieces=count, samples=samples, sizes=sizes, upcast=self._allowed is not None)
+
+    def _is_dead(self, name: str, after: int) -> bool:
+        """Say whether nothing reads a tensor any more; inputs of the model stay, compact pieces may need them."""
+        return name in self._last and self._last[name] <= after and name not in self._inputs
+
+    @property
+    def _inputs(self) -> set[str]:
+        return {value.name for value in self._full.model.graph.input}
+
+    def _pieces(self) -> Iterator[tuple[list[tuple[int, NodeProto]], list[str]]]:
+        """Yield nodes with their numbers, and the tensors that later pieces read, or that are outputs."""
+        every = list(enumerate(self._full.model.graph.node))
+        piece: list[tuple[int, NodeProto]] = []
+        counted: set[str] = set()
+        taken = 0
+        for number, node in every:
+            piece.append((number, node))
+            for name in _read_by(node) - counted:
+                if (tensor := self._weights[0].get(name)) is not None:
+                    counted.add(name)
+                    taken += 4 * element_count(tensor)
+            following = every[number + 1][1] if number + 1 < len(every) else None
+            if following is not None and taken + self._bytes(following, counted) <= self._most:
+                continue
+            made = [
+                name
+                for _, each in piece
+                for name in each.output
+                if name and self._last.get(name, -1) > number
+            ]
+            if following is None or all(name in self._producer for name in made):
+                yield piece, made
+                piece, counted, taken = [], set(), 0
+
+    def _bytes(self, node: NodeProto, counted: set[str]) -> int:
+        weights = self._weights[0]
+        return sum(4 * element_count(weights[name]) for name in _read_by(node) - counted if name in weights)
+
+    # --- one piece --------------------------------------------------------------------------------------------
+    def _compare(self, nodes: Sequence[tuple[int, NodeProto]], made: list[str], fed: list[_Fed]) -> Verdict:
+        """Compare one piece on all feeds, and put what it makes into them."""
+        protos = [node for _, node in nodes]
+        read = {name for node in protos for name in _read_by(node)}
+        given = [name for name in fed[0].full if name in read]
+        small = self._cone(made, set(fed[0].full) | set(fed[0].own))
+        needed = {name for node in small for name in _read_by(node)}
+        known = {name: self._inside(name) for name in {*made, *needed}}
+        told = [name for name in made if name in self._outputs or self._is_told(name, known[name])]
+        shared = [name for name in fed[0].full if name in needed and name not in fed[0].own]
+        own = [name for name in fed[0].own if name in needed]
+        whole = self._part(self._full, protos, given, made, fed[0].full)
+        trial: Comparison | None = None
+        every = list(dict.fromkeys([*given, *shared]))
+        left = self._wrapped(self._full, protos, every, own, told, known, fed[0], is_compact=False)
+        right = self._wrapped(self._compact, small, every, own, told, known, fed[0], is_compact=True)
+        run = in_onnxruntime(whole)
+        carried = [name for name in made if name not in told]
+        bring = in_onnxruntime(_outputs(right, carried)) if carried else None
+        try:
+            trial = Comparison(left, right, self._rng, allowed=self._allowed) if told else None
+            for each in list(fed):
+                values = {name: each.full[name] for name in given}
+                try:
+                    results = dict(zip(made, run(values), strict=True))
+                except (CrashedError, LimitError):
+                    raise
+                except Exception as error:  # sizes that the model does not run at
+                    fed.remove(each)
+                    if not fed:
+                        raise UnsupportedError(
+                            f"the full model does not run on the inputs that were tried: {first_line(error)}"
+                        ) from None
+                    continue
+                feed = {name + _GIVEN: each.full[name] for name in every}
+                feed |= {name + _OWN: each.own[name] for name in own}
+                if trial is not None:
+                    trial.feed(feed, each.sizes)
+                if bring is not None:
+                    each.own.update(zip(carried, bring(feed), strict=True))
+                each.full.update(results)
+        except Differs as stop:
+            assert trial is not None
+            return trial.verdict(stop)
+        return Verdict(True, 0.0, 0.0, 0) if trial is None else trial.verdict()
+
+    def _is_told(self, name: str, positions: object) -> bool:
+        """Say whether positions of a tensor are compared: of floats; integers may be sizes, which are other ones."""
+        return positions is not None and self._dtypes.get(name) in FLOATS
+
+    def _cone(self, outputs: Iterable[str], there: set[str]) -> list[NodeProto]:
+        """Return the nodes of the compact model that compute tensors from those that are there, in its order."""
+        names, wanted = list(outputs), set[int]()
+        while names:
+            name = names.pop()
+            node = self._producer.get(name)
+            if name in there or node is None or id(node) in wanted:
+                continue
+            wanted.add(id(node))
+            names.extend(_read_by(node))
+        return [node for node in self._nodes if id(node) in wanted]
+
+    @property
+    def _nodes(self) -> list[NodeProto]:
+        return list({id(node): node for node in self._producer.values()}.values())
+
+    def _part(
+        self,
+        held: Held,
+        nodes: Sequence[NodeProto],
+        inputs: Sequence[str],
+        made: Sequence[str],
+        like: Mapping[str, Array],
+    ) -> onnx.ModelProto:
+        """Return some nodes with their weights as a model."""
+        result = copy_except_graph(held.model, *FOR_PEOPLE)
+        result.graph.name = "piece"
+        for name in inputs:
+            self._declare(result, name, name, like[name])
+        result.graph.node.extend(nodes)
+        read = {name for node in nodes for name in _read_by(node)}
+        result.graph.initializer.extend(
+            held.weight(tensor) for tensor in held.model.graph.initializer if tensor.name in read
+        )
+        result.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made)
+        return self._widened(result)
+
+    def _wrapped(
+        self,
+        held: Held,
+        nodes: Sequence[NodeProto],
+        given: Sequence[str],
+        own: Sequence[str],
+        told: Sequence[str],
+        known: Mapping[str, Mapping[int, Array] | None],
+        like: _Fed,
+        *,
+        is_compact: bool,
+    ) -> onnx.ModelProto:
+        """Return a piece that reads tensors of the full model, and makes what the compact one has of its results."""
+        result = copy_except_graph(held.model, *FOR_PEOPLE)
+        result.graph.name = "piece"
+        for name in given:
+            self._declare(result, name + _GIVEN, name, like.full[name])
+            _take(result, name + _GIVEN, (known.get(name) if is_compact else None) or {}, name)
+        for name in own:
+            self._declare(result, name + _OWN, name, like.own[name])
+            if is_compact:
+                _take(result, name + _OWN, {}, name)
+        result.graph.node.extend(nodes)
+        read = {name for node in nodes for name in _read_by(node)}
+        result.graph.initializer.extend(
+            held.weight(tensor) for tensor in held.model.graph.initializer if tensor.name in read
+        )
+        for name in told:
+            _take(result, name, {} if is_compact else known[name] or {}, name + _KEPT)
+            result.graph.output.add(name=name + _KEPT)
+        return self._widened(result)
+
+    def _declare(self, model: onnx.ModelProto, name: str, tensor: str, like: Array) -> None:
+        kind = self._dtypes.get(tensor) or onnx.helper.np_dtype_to_tensor_dtype(like.dtype)
+        shape = [f"{name}[{axis}]" for axis in range(like.ndim)]
+        model.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, shape))
+
+    def _widened(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        return model if self._allowed is None else upcast(model)
+
+
+def _take(model: onnx.ModelProto, source: str, positions: Mapping[int, Array], name: str) -> None:
+    """Append nodes that give some positions of a tensor another name."""
+    for step, (axis, index) in enumerate(positions.items()):
+        last = step == len(positions) - 1
+        made = name if last else f"{name}/taken{step}"
+        model.graph.initializer.append(from_array(index.astype(np.int64), f"{made}/positions"))
+        model.graph.node.append(
+            onnx.helper.make_node("Gather", [source, f"{made}/positions"], [made], axis=axis)
+        )
+        source = made
+    if not positions:
+        model.graph.node.append(onnx.helper.make_node("Identity", [source], [name]))
+
+
+def _outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """Return a copy of a model with these outputs."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    del result.graph.output[:]
+    result.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    return result
+
+
+def _read_by(node: NodeProto) -> set[str]:
+    return {name for name in (*node.input, *captured(node)) if name}
+
+
+def _both(one: Verdict, other: Verdict) -> Verdict:
+    """Return what two pieces show together."""
+    return replace(
+        one if one.runtime else other,
+        passed=other.passed,
+        max_abs=max(one.max_abs, other.max_abs),
+        max_rel=max(one.max_rel, other.max_rel),
+        unstable=(*one.unstable, *other.unstable),
+        jumping=tuple(sorted({*one.jumping, *other.jumping})),
+        noise=max(one.noise, other.noise),
+        trouble=other.trouble,
+    )
+
+
+def _is_lively(array: Array) -> bool:
+    """Say whether an output holds finite values that are not all the same."""
+    if array.dtype.kind not in "biufc" or not array.size:
+        return False
+    finite = array[np.isfinite(array)] if array.dtype.kind in "fc" else array.reshape(-1)
+    return bool(finite.size) and (array.size == 1 or bool((finite != finite.flat[0]).any()))
