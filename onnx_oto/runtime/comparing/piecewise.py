@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count, islice
 
 import numpy as np
 import onnx
@@ -24,15 +25,15 @@ from onnx_oto.runtime.comparing.compare import Feeding, pinned_sizes
 from onnx_oto.runtime.comparing.comparison import Comparison, Differs, Inside
 from onnx_oto.runtime.comparing.difference import BFLOAT16
 from onnx_oto.runtime.comparing.feeds import feeds_at
-from onnx_oto.runtime.comparing.inputs import Array, Sizes, open_axes, slots
+from onnx_oto.runtime.comparing.inputs import Array, Sizes, open_axes, sizes_of, slots
 from onnx_oto.runtime.comparing.upcast import upcast, uses_bfloat16
 from onnx_oto.runtime.comparing.verdict import Verdict
 from onnx_oto.runtime.limits import limited
-from onnx_oto.runtime.runner import first_line, in_onnxruntime
+from onnx_oto.runtime.runner import in_onnxruntime
 
 PIECE_BYTES = 256 << 20
 """Weights of a piece, as float32: a process holds some five times as much."""
-SIZES = ((2, 5), (1, 1), (3, 16))
+SIZES = ((2, 5), (1, 1))
 """How many samples, and how long all other open axes are, of what is fed."""
 _GIVEN, _OWN, _KEPT = "/given", "/own", "/kept"
 
@@ -74,15 +75,27 @@ def compare_piecewise(
     Raises UnsupportedError when the full model runs on no inputs, or shows nothing that is finite and varies.
     """
     feeding = feeding or Feeding()
+    view = graph(full.model)
     with limited(feeding.limits):
-        view = graph(full.model)
-        fed = [_Fed(sizes, dict(feed), {}) for sizes, feed in _feeds(full.model, view, feeding, seed)]
-        if not fed:
-            raise UnsupportedError(
-                "no inputs were found that the model could be verified on: give some with --inputs FILE.npz"
+        verdict, lively = None, False
+        for turn in count():
+            fed = [
+                _Fed(sizes, dict(feed), {}) for sizes, feed in _feeds(full.model, view, feeding, seed, turn)
+            ]
+            if not fed:
+                break
+            verdict = _Walk(full, compact, inside, view, seed, most).run(fed)
+            lively = any(
+                _is_lively(each.full[name]) for each in fed for name in view.outputs if name in each.full
             )
-        verdict = _Walk(full, compact, inside, view, seed, most).run(fed)
-    if verdict.passed and not any(_is_lively(each.full[name]) for each in fed for name in view.outputs):
+            if verdict is not None:
+                break
+    if verdict is None:
+        raise UnsupportedError(
+            "the full model does not run on the inputs that were tried, so nothing can be verified: give some that do "
+            "with --inputs FILE.npz"
+        )
+    if verdict.passed and not lively:
         raise UnsupportedError(
             "nothing is proved: on no inputs that were tried do the outputs hold finite values that vary; give inputs "
             "that do with --inputs FILE.npz"
@@ -91,21 +104,23 @@ def compare_piecewise(
 
 
 def _feeds(
-    model: onnx.ModelProto, view: Graph, feeding: Feeding, seed: int
+    model: onnx.ModelProto, view: Graph, feeding: Feeding, seed: int, turn: int
 ) -> Iterator[tuple[Sizes, Mapping[str, Array]]]:
+    """Yield a feed for each of several sizes: the best guess in the first turn, others in later ones."""
     inputs = slots(model)
     axes, pinned = open_axes(inputs), pinned_sizes(inputs, feeding.shapes)
+    if feeding.examples:
+        yield from [(sizes_of(inputs, feed), feed) for feed in feeding.examples if turn == 0]
+        return
     seen: list[Sizes] = []
     for samples, length in SIZES:
         sizes = {axis: samples if counts else length for axis, counts in axes.items()} | pinned
-        if sizes in seen:
-            continue
-        seen.append(sizes)
-        for number, feed in enumerate(feeds_at(model, view, sizes, feeding, seed=seed)):
-            if feeding.examples or number == 0 or len(seen) == 1:
-                yield sizes, feed
-        if feeding.examples:
-            return
+        if sizes not in seen:
+            seen.append(sizes)
+            yield from (
+                (sizes, feed)
+                for feed in islice(feeds_at(model, view, sizes, feeding, seed=seed), turn, turn + 1)
+            )
 
 
 class _Walk:
@@ -126,13 +141,15 @@ class _Walk:
             self._last.update(dict.fromkeys(_read_by(node), number))
         self._last.update(dict.fromkeys(self._outputs, len(full.model.graph.node)))
 
-    def run(self, fed: list[_Fed]) -> Verdict:
-        """Compare all pieces; `fed` loses feeds that the full model does not run on. Return what was found."""
+    def run(self, fed: list[_Fed]) -> Verdict | None:
+        """Compare all pieces; `fed` loses feeds that the full model does not run on. Return what was found, if any."""
         total: Verdict | None = None
-        count = 0
+        pieces = 0
         for nodes, made in self._pieces():
-            count += 1
+            pieces += 1
             found = self._compare(nodes, made, fed)
+            if found is None:
+                return None
             total = found if total is None else _both(total, found)
             if not found.passed:
                 break
@@ -144,7 +161,7 @@ class _Walk:
         assert total is not None
         sizes = tuple(dict(each.sizes) for each in fed)
         samples = sum(next((len(v) for v in each.full.values() if v.ndim), 1) for each in fed)
-        return replace(total, pieces=count, samples=samples, sizes=sizes, upcast=self._allowed is not None)
+        return replace(total, pieces=pieces, samples=samples, sizes=sizes, upcast=self._allowed is not None)
 
     def _is_dead(self, name: str, after: int) -> bool:
         """Say whether nothing reads a tensor any more; inputs of the model stay, compact pieces may need them."""
@@ -184,8 +201,10 @@ class _Walk:
         return sum(4 * element_count(weights[name]) for name in _read_by(node) - counted if name in weights)
 
     # --- one piece --------------------------------------------------------------------------------------------
-    def _compare(self, nodes: Sequence[tuple[int, NodeProto]], made: list[str], fed: list[_Fed]) -> Verdict:
-        """Compare one piece on all feeds, and put what it makes into them."""
+    def _compare(
+        self, nodes: Sequence[tuple[int, NodeProto]], made: list[str], fed: list[_Fed]
+    ) -> Verdict | None:
+        """Compare one piece on all feeds, and put what it makes into them; None where it runs on none of them."""
         protos = [node for _, node in nodes]
         read = {name for node in protos for name in _read_by(node)}
         given = [name for name in fed[0].full if name in read]
@@ -211,12 +230,8 @@ class _Walk:
                     results = dict(zip(made, run(values), strict=True))
                 except (CrashedError, LimitError):
                     raise
-                except Exception as error:  # sizes that the model does not run at
+                except Exception:  # sizes that the model does not run at
                     fed.remove(each)
-                    if not fed:
-                        raise UnsupportedError(
-                            f"the full model does not run on the inputs that were tried: {first_line(error)}"
-                        ) from None
                     continue
                 feed = {name + _GIVEN: each.full[name] for name in every}
                 feed |= {name + _OWN: each.own[name] for name in own}
@@ -228,6 +243,8 @@ class _Walk:
         except Differs as stop:
             assert trial is not None
             return trial.verdict(stop)
+        if not fed:
+            return None
         return Verdict(True, 0.0, 0.0, 0) if trial is None else trial.verdict()
 
     def _is_told(self, name: str, positions: object) -> bool:
