@@ -8,7 +8,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto
 
 from onnx_oto.model.graph.node import Node, read_nodes, read_opsets
-from onnx_oto.model.graph.tensors import is_external, to_array
+from onnx_oto.model.graph.tensors import is_external, is_located, to_array
 from onnx_oto.model.shapes.dims import Dim, Shape
 from onnx_oto.model.shapes.inference import Knowledge, infer
 
@@ -50,11 +50,16 @@ class Graph:
         return self.shapes.get(name)
 
     def constant(self, name: str) -> np.ndarray | None:
-        """Return the value of an initializer, read-only and cached; None for others, or when not loaded."""
+        """Return the value of an initializer, read-only; None for others, or when not loaded.
+
+        It is cached, but where it lies in another file: that is read anew, so that weights are never held together.
+        """
         if name not in self._arrays:
             tensor = self.initializers.get(name)
-            if tensor is None or is_external(tensor):
+            if tensor is None:
                 return None
+            if is_external(tensor):
+                return to_array(tensor) if is_located(tensor) else None
             self._arrays[name] = to_array(tensor)
         return self._arrays[name]
 

@@ -213,7 +213,7 @@ def _cut(
     small = result.model
     cut = time.perf_counter()
     zeros = Zeroed(opened.analysis, drop) if opened.is_streamed else None
-    zeroed = opened.model if zeros is not None else zero_dropped(opened.analysis, drop)
+    zeroed = zero_dropped(opened.analysis, drop)
     inside = kept_inside(opened.analysis, drop, result)
     try:
         require_computable(opened.origins.computed, feeding.limits)

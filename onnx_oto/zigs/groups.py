@@ -60,12 +60,15 @@ def loaded_slices(analysis: Analysis) -> Iterator[tuple[Group, npt.NDArray[Any]]
 
 
 def zero_dropped(analysis: Analysis, drop: BoolArray) -> onnx.ModelProto:
-    """Return a copy of the full model in which the ZIGs of the dropped lanes are exactly zero. drop: bool [lanes]."""
+    """Return a copy of the full model in which the ZIGs of the dropped lanes are exactly zero. drop: bool [lanes].
+
+    Weights that lie in another file stay as they are: `Zeroed` has their values.
+    """
     values = Zeroed(analysis, drop)
     result = onnx.ModelProto()
     result.CopyFrom(analysis.model)
     for tensor in result.graph.initializer:
-        if tensor.name in values:
+        if tensor.name in values and not is_external(tensor):
             tensor.CopyFrom(from_array(values[tensor.name], tensor.name))
     return result
 

@@ -8,7 +8,7 @@ What no lanes say the positions of (sizes that are computed) the compact model b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, islice
 
@@ -35,7 +35,7 @@ PIECE_BYTES = 256 << 20
 """Weights of a piece, as float32: a process holds some five times as much."""
 SIZES = ((2, 5), (1, 1))
 """How many samples, and how long all other open axes are, of what is fed."""
-_GIVEN, _OWN, _KEPT = "/given", "/own", "/kept"
+_GIVEN, _OWN, _KEPT, _AGAIN = "/given", "/own", "/kept", "/again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,8 +217,8 @@ class _Walk:
         whole = self._part(self._full, protos, given, made, fed[0].full)
         trial: Comparison | None = None
         every = list(dict.fromkeys([*given, *shared]))
-        left = self._wrapped(self._full, protos, every, own, told, known, fed[0], is_compact=False)
-        right = self._wrapped(self._compact, small, every, own, told, known, fed[0], is_compact=True)
+        left = self._wrapped(self._full, protos, every, own, told, known, fed[0])
+        right = self._wrapped(self._compact, small, every, own, told, known, fed[0], shared)
         run = in_onnxruntime(whole)
         carried = [name for name in made if name not in told]
         bring = in_onnxruntime(_outputs(right, carried)) if carried else None
@@ -241,8 +241,9 @@ class _Walk:
                     each.own.update(zip(carried, bring(feed), strict=True))
                 each.full.update(results)
         except Differs as stop:
-            assert trial is not None
-            return trial.verdict(stop)
+            if trial is not None:
+                return trial.verdict(stop)
+            return Verdict(False, stop.found.absolute, stop.found.relative, 0, trouble=stop.trouble)
         if not fed:
             return None
         return Verdict(True, 0.0, 0.0, 0) if trial is None else trial.verdict()
@@ -297,20 +298,30 @@ class _Walk:
         told: Sequence[str],
         known: Mapping[str, Mapping[int, Array] | None],
         like: _Fed,
-        *,
-        is_compact: bool,
+        there: Collection[str] | None = None,
     ) -> onnx.ModelProto:
-        """Return a piece that reads tensors of the full model, and makes what the compact one has of its results."""
+        """Return a piece that reads tensors of the full model, and makes what the compact one has of its results.
+
+        there: of the compact model, those of the tensors that it takes of the full one; others it has of its own.
+        """
+        is_compact = there is not None
         result = copy_except_graph(held.model, *FOR_PEOPLE)
         result.graph.name = "piece"
         for name in given:
             self._declare(result, name + _GIVEN, name, like.full[name])
-            _take(result, name + _GIVEN, (known.get(name) if is_compact else None) or {}, name)
+            if there is None or name in there:
+                _take(result, name + _GIVEN, (known.get(name) if is_compact else None) or {}, name)
         for name in own:
             self._declare(result, name + _OWN, name, like.own[name])
             if is_compact:
                 _take(result, name + _OWN, {}, name)
-        result.graph.node.extend(nodes)
+        taken = {*(given if there is None else there), *own}
+        for node in nodes:
+            copy = result.graph.node.add()
+            copy.CopyFrom(node)
+            for place, name in enumerate(node.output):
+                if name in taken:  # another output of a node of an earlier piece
+                    copy.output[place] = name + _AGAIN
         read = {name for node in nodes for name in _read_by(node)}
         result.graph.initializer.extend(
             held.weight(tensor) for tensor in held.model.graph.initializer if tensor.name in read
