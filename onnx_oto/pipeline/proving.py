@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import onnx
 
 from onnx_oto.errors import OtoError
@@ -50,11 +52,19 @@ def runs_in_pieces(model: onnx.ModelProto) -> bool:
 
 
 def agree_piecewise(
-    full: Held, small: Held, seed: int, feeding: Feeding | None, inside: Inside, most: float
+    full: Held,
+    small: Held,
+    seed: int,
+    feeding: Feeding | None,
+    inside: Inside,
+    most: float,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Verdict:
     """Return how two models compare that no process should hold; raises OtoError if they differ. most: bytes
     of weights that may be held together."""
-    verdict = compare_piecewise(full, small, inside, seed=seed, feeding=feeding, most=min(most, PIECE_BYTES))
+    verdict = compare_piecewise(
+        full, small, inside, seed=seed, feeding=feeding, most=min(most, PIECE_BYTES), say=say
+    )
     require_passed(verdict, "nothing was written")
     return verdict
 

@@ -143,6 +143,7 @@ def prune(
             clock=clock,
             fitted=() if judged is None else judged.fitted,
             most_held=options.most_held,
+            say=say,
         )
     summary = pruned.summary
     useless = () if judged is None else judged.warnings()
@@ -202,6 +203,7 @@ def _cut(
     clock: Clock | None = None,
     fitted: Sequence[str] = (),
     most_held: float = math.inf,
+    say: Say = lambda text: None,
 ) -> Pruned:
     """Cut (or take `result`), verify, measure and write.
 
@@ -221,7 +223,7 @@ def _cut(
             verdict = agree(zeroed, small, seed, feeding, original, inside=inside)
         else:
             verdict = agree_piecewise(
-                Held(zeroed, zeros), Held(small, result.streamed), seed, feeding, inside, most_held
+                Held(zeroed, zeros), Held(small, result.streamed), seed, feeding, inside, most_held, say
             )
     except UnsupportedError as error:
         raise UnsupportedError("; the model has ".join([str(error), *opened.notes])) from None

@@ -8,7 +8,8 @@ What no lanes say the positions of (sizes that are computed) the compact model b
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, islice
 
@@ -35,6 +36,7 @@ PIECE_BYTES = 256 << 20
 """Weights of a piece, as float32: a process holds some five times as much."""
 SIZES = ((2, 5), (1, 1))
 """How many samples, and how long all other open axes are, of what is fed."""
+SECONDS_TO_TELL = 10.0
 _GIVEN, _OWN, _KEPT, _AGAIN = "/given", "/own", "/kept", "/again"
 
 
@@ -69,8 +71,11 @@ def compare_piecewise(
     seed: int = 0,
     feeding: Feeding | None = None,
     most: float = PIECE_BYTES,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Verdict:
     """Return how far two models differ, piece by piece. inside: see `compare`. most: bytes of weights of a piece.
+
+    say: gets a sentence now and then, of how far it is.
 
     Raises UnsupportedError when the full model runs on no inputs, or shows nothing that is finite and varies.
     """
@@ -84,7 +89,7 @@ def compare_piecewise(
             ]
             if not fed:
                 break
-            verdict = _Walk(full, compact, inside, view, seed, most).run(fed)
+            verdict = _Walk(full, compact, inside, view, seed, most).run(fed, say)
             lively = any(
                 _is_lively(each.full[name]) for each in fed for name in view.outputs if name in each.full
             )
@@ -141,10 +146,10 @@ class _Walk:
             self._last.update(dict.fromkeys(_read_by(node), number))
         self._last.update(dict.fromkeys(self._outputs, len(full.model.graph.node)))
 
-    def run(self, fed: list[_Fed]) -> Verdict | None:
+    def run(self, fed: list[_Fed], say: Callable[[str], None]) -> Verdict | None:
         """Compare all pieces; `fed` loses feeds that the full model does not run on. Return what was found, if any."""
         total: Verdict | None = None
-        pieces = 0
+        pieces, told, every = 0, time.monotonic(), len(self._full.model.graph.node)
         for nodes, made in self._pieces():
             pieces += 1
             found = self._compare(nodes, made, fed)
@@ -154,6 +159,9 @@ class _Walk:
             if not found.passed:
                 break
             end = nodes[-1][0]
+            if time.monotonic() - told > SECONDS_TO_TELL:
+                told = time.monotonic()
+                say(f"verifying, piece by piece: {end + 1} of {every} operators agree")
             for each in fed:
                 for values in (each.full, each.own):
                     for name in [name for name in values if self._is_dead(name, end)]:
