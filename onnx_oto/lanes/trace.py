@@ -232,12 +232,16 @@ class Trace:
     def _with_room(self, layout: Layout) -> Layout:
         """Return `layout` in as little memory as possible; without labels where analysis has no room for them."""
         layout = without_old_sizes(layout)
-        blocks = tuple(replace(b, state=_thin(b.state)) for b in layout.blocks)
+        thin = [_thin(b.state) for b in layout.blocks]
+        is_thin = all(state is b.state for state, b in zip(thin, layout.blocks, strict=True))
+        blocks = layout.blocks
+        if not is_thin:
+            blocks = tuple(replace(b, state=s) for b, s in zip(layout.blocks, thin, strict=True))
         new = [b for b in blocks if id(_root(b.labels)) not in self._kept]
         self._kept.update(id(_root(b.labels)) for b in new)
         size = sum(b.labels.size for b in new) + sum(b.state.size for b in blocks if any(b.state.strides))
         if self.budget.take(size * _STATE):
-            return replace(layout, blocks=blocks)
+            return layout if is_thin else replace(layout, blocks=blocks)
         self.freeze(blocks, "analysis has no room for more positions")
         return replace(layout, blocks=(), view=None)
 
@@ -411,6 +415,8 @@ class Trace:
 
 def _thin(state: FloatArray) -> FloatArray:
     """Return states, read-only and in the memory of one where many are the same."""
+    if not any(state.strides):
+        return state
     same = state.size > _FEW and bool((state == state.flat[0]).all() or np.isnan(state).all())
     return np.broadcast_to(state.flat[0], state.shape) if same else state
 

@@ -31,6 +31,8 @@ MOST_SIZE = 2**63 - 1
 _MOST_ATOMS = 12
 _MOST_TERMS = 16
 _LONGEST_NAME = 64
+_KNOWN = 1 << 14
+"""Products and quotients of symbols that are remembered: blocks of a model ask for the same ones."""
 
 
 def overflows(item: object) -> bool:
@@ -50,6 +52,11 @@ def multiply(a: Dim, b: Dim) -> Dim:
         return None
     if isinstance(a, int) and isinstance(b, int):
         return a * b
+    return a if b == 1 else b if a == 1 else _multiplied(a, b)
+
+
+@functools.lru_cache(_KNOWN)
+def _multiplied(a: int | str, b: int | str) -> Dim:
     coefficient_a, atoms_a = _factored(a)
     coefficient_b, atoms_b = _factored(b)
     return _product_text(coefficient_a * coefficient_b, (*atoms_a, *atoms_b))
@@ -65,6 +72,11 @@ def divide(a: Dim, b: Dim) -> Dim:
         return None
     if a == b:
         return 1
+    return a if b == 1 else _divided(a, b)
+
+
+@functools.lru_cache(_KNOWN)
+def _divided(a: int | str, b: int | str) -> Dim:
     coefficient_a, atoms_a = _factored(a)
     coefficient_b, atoms_b = _factored(b)
     left, right = Counter(atoms_a), Counter(atoms_b)
