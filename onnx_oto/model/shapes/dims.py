@@ -52,7 +52,7 @@ def multiply(a: Dim, b: Dim) -> Dim:
         return None
     if isinstance(a, int) and isinstance(b, int):
         return a * b
-    return a if b == 1 else b if a == 1 else _multiplied(a, b)
+    return _multiplied(a, b)
 
 
 @functools.lru_cache(_KNOWN)
@@ -72,7 +72,7 @@ def divide(a: Dim, b: Dim) -> Dim:
         return None
     if a == b:
         return 1
-    return a if b == 1 else _divided(a, b)
+    return _divided(a, b)
 
 
 @functools.lru_cache(_KNOWN)
