@@ -222,27 +222,25 @@ class _Walk:
         told = [name for name in made if name in self._outputs or self._is_told(name, known[name])]
         shared = [name for name in fed[0].full if name in needed and name not in fed[0].own]
         own = [name for name in fed[0].own if name in needed]
-        whole = self._part(self._full, protos, given, made, fed[0].full)
         trial: Comparison | None = None
         every = list(dict.fromkeys([*given, *shared]))
         left = self._wrapped(self._full, protos, every, own, told, known, fed[0])
         right = self._wrapped(self._compact, small, every, own, told, known, fed[0], shared)
-        run = in_onnxruntime(whole)
+        run = in_onnxruntime(_outputs(left, made))
         carried = [name for name in made if name not in told]
         bring = in_onnxruntime(_outputs(right, carried)) if carried else None
         try:
             trial = Comparison(left, right, self._rng, allowed=self._allowed) if told else None
             for each in list(fed):
-                values = {name: each.full[name] for name in given}
+                feed = {name + _GIVEN: each.full[name] for name in every}
+                feed |= {name + _OWN: each.own[name] for name in own}
                 try:
-                    results = dict(zip(made, run(values), strict=True))
+                    results = dict(zip(made, run(feed), strict=True))
                 except (CrashedError, LimitError):
                     raise
                 except Exception:  # sizes that the model does not run at
                     fed.remove(each)
                     continue
-                feed = {name + _GIVEN: each.full[name] for name in every}
-                feed |= {name + _OWN: each.own[name] for name in own}
                 if trial is not None:
                     trial.feed(feed, each.sizes)
                 if bring is not None:
@@ -275,27 +273,6 @@ class _Walk:
     @property
     def _nodes(self) -> list[NodeProto]:
         return list({id(node): node for node in self._producer.values()}.values())
-
-    def _part(
-        self,
-        held: Held,
-        nodes: Sequence[NodeProto],
-        inputs: Sequence[str],
-        made: Sequence[str],
-        like: Mapping[str, Array],
-    ) -> onnx.ModelProto:
-        """Return some nodes with their weights as a model."""
-        result = copy_except_graph(held.model, *FOR_PEOPLE)
-        result.graph.name = "piece"
-        for name in inputs:
-            self._declare(result, name, name, like[name])
-        result.graph.node.extend(nodes)
-        read = {name for node in nodes for name in _read_by(node)}
-        result.graph.initializer.extend(
-            held.weight(tensor) for tensor in held.model.graph.initializer if tensor.name in read
-        )
-        result.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made)
-        return self._widened(result)
 
     def _wrapped(
         self,
