@@ -13,7 +13,7 @@ import numpy as np
 
 from onnx_oto.errors import UsageError
 from onnx_oto.lanes.quantized import quantized_weights
-from onnx_oto.pipeline.curve import MOST, End, Point, curve
+from onnx_oto.pipeline.curve import End, Point, curve
 from onnx_oto.pipeline.judging import judge_on
 from onnx_oto.pipeline.kept import positions
 from onnx_oto.pipeline.opening import Opened, open_model
@@ -21,9 +21,10 @@ from onnx_oto.pipeline.options import InspectOptions
 from onnx_oto.pipeline.summary import SCHEMA
 from onnx_oto.settings.base import plain
 from onnx_oto.surgery.order import Standing, standing
-from onnx_oto.zigs import Analysis, Dimension, Use, choose, reason
+from onnx_oto.zigs import Analysis, Dimension, Use, reason
 from onnx_oto.zigs import why as chain
 from onnx_oto.zigs.analysis import kept_elements
+from onnx_oto.zigs.choose import choose_all
 from onnx_oto.zigs.cost import count_macs
 from onnx_oto.zigs.scores import WITHOUT_WEIGHTS
 
@@ -176,7 +177,7 @@ def inspection(opened: Opened, why: str | None = None) -> Inspected:
 
 def _removable(analysis: Analysis) -> int:
     """Return how many parameter elements go when every dimension loses all the lanes that it may lose."""
-    choice = choose(analysis, np.zeros(analysis.lanes.count), MOST)
+    choice = choose_all(analysis)
     everything = kept_elements(analysis, np.ones(analysis.lanes.count, bool))
     kept = kept_elements(analysis, ~choice.drop)
     return sum(count - kept[name] for name, count in everything.items() if name not in analysis.statistics)

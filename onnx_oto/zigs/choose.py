@@ -114,6 +114,13 @@ def choose(
     return choice
 
 
+def choose_all(analysis: Analysis) -> Choice:
+    """Return all lanes that constraints let go together."""
+    offered = _offered(analysis, np.zeros(analysis.lanes.count), None, 0.0, fixed(1))
+    drop = dropped(analysis, offered, everything(offered))
+    return Choice(drop, int(drop.sum()), sum(d.size for d in analysis.prunable))
+
+
 def choose_zeros(analysis: Analysis, rounding: Rounding | None = None) -> Choice:
     """Return the lanes whose groups are exactly zero already: as many of them as the constraints let go.
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onnx_oto.errors import UsageError
 from onnx_oto.model import normalise
 from onnx_oto.zigs import Analysis, analyse, choose, score, zero_dropped
-from onnx_oto.zigs.choose import Scope, choose_zeros
+from onnx_oto.zigs.choose import Scope, choose_all, choose_zeros
 from onnx_oto.zigs.groups import zero_lanes
 
 from .models import GROUPED, HALVES, analysis_of, chained
@@ -251,3 +251,12 @@ def test_a_scope_can_be_held_to_what_is_gone_alone() -> None:
     gone[analysis.prunable[0].lanes[3:]] = True
     choice = choose(analysis, ramp(analysis), 0.25, gone=gone)
     assert (choice.drop == gone).all()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_all_that_may_go_is_the_nearest_to_the_whole(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    analysis = analyse(normalise(random_model(lambda n: int(rng.integers(n)), 3 + seed % 9, seed=seed)))
+    found = choose_all(analysis)
+    assert (found.drop == choose(analysis, np.zeros(analysis.lanes.count), 1 - 1e-9).drop).all()
+    assert found.dropped == found.drop.sum()
