@@ -69,7 +69,7 @@ def zero_dropped(analysis: Analysis, drop: BoolArray) -> onnx.ModelProto:
     result.CopyFrom(analysis.model)
     for tensor in result.graph.initializer:
         if tensor.name in values and not is_external(tensor):
-            tensor.CopyFrom(from_array(values[tensor.name], tensor.name))
+            tensor.CopyFrom(from_array(values.within(tensor.name, to_array(tensor)), tensor.name))
     return result
 
 
@@ -97,9 +97,12 @@ class Zeroed(Mapping[str, "npt.NDArray[Any]"]):
         return param in self._gone
 
     def __getitem__(self, param: str) -> npt.NDArray[Any]:
-        pieces = self._gone[param]
-        value = to_array(self._analysis.graph.initializers[param]).copy()
-        for piece, gone in pieces:
+        return self.within(param, to_array(self._analysis.graph.initializers[param]))
+
+    def within(self, param: str, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return a copy of a value of a parameter (which may be another one than it has now) with zeros in it."""
+        value = value.copy()
+        for piece, gone in self._gone[param]:
             value[piece.rows][(slice(None),) * piece.axis + (gone,)] = 0
         return value
 

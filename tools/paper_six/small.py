@@ -21,6 +21,8 @@ SHORT: Settings = {
     "sparsity": 0.5,
     "batch": 64,
     "schedule": "cosine",
+    "milestones": None,
+    "lr-factor": None,
     "warm-up": 0.05,
     "mixup": None,
     "plan-observe": None,
