@@ -60,8 +60,10 @@ def agree_piecewise(
     most: float,
     say: Callable[[str], None] = lambda text: None,
 ) -> Verdict:
-    """Return how two models compare that no process should hold; raises OtoError if they differ. most: bytes
-    of weights that may be held together."""
+    """Return how two models compare that no process should hold; raises OtoError if they differ.
+
+    most: bytes of weights that may be held together.
+    """
     verdict = compare_piecewise(
         full, small, inside, seed=seed, feeding=feeding, most=min(most, PIECE_BYTES), say=say
     )

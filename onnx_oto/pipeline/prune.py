@@ -208,8 +208,8 @@ def _cut(
     """Cut (or take `result`), verify, measure and write.
 
     begin: when work began. original: the model that was brought, where that computes something else. round_to: see
-    `warnings_of`. fitted: initializers that have other values than in the file. most_held:
-    bytes of weights that are held together where they are streamed.
+    `warnings_of`. fitted: initializers that have other values than in the file. most_held: bytes of weights that are
+    held together where they are streamed.
     """
     result = cut_out(opened.analysis, drop) if result is None else result
     small = result.model

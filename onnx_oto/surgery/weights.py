@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.lanes.solution import BoolArray
+from onnx_oto.model.graph.on_demand import OnDemand
 from onnx_oto.model.graph.tensors import to_array
 from onnx_oto.zigs.analysis import Analysis
 
 
-class Sliced(Mapping[str, "npt.NDArray[Any]"]):
+class Sliced(OnDemand):
     """The parameters that lose something, in their own data type, by name. Each is cut when it is looked at.
 
     drop: bool [lanes].
@@ -33,15 +33,7 @@ class Sliced(Mapping[str, "npt.NDArray[Any]"]):
             inner = None if grouped is None else ~drop[of_label[grouped]]
             if not (all(k.all() for k in keep.values()) and (inner is None or inner.all())):
                 self._kept[param] = keep, inner
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._kept)
-
-    def __contains__(self, param: object) -> bool:
-        return param in self._kept
+        super().__init__(self._kept.keys())
 
     def __getitem__(self, param: str) -> npt.NDArray[Any]:
         keep, inner = self._kept[param]

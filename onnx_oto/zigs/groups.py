@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ import onnx
 from onnx_oto.lanes.layout import IntArray
 from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.lanes.trace import Role
+from onnx_oto.model.graph.on_demand import OnDemand
 from onnx_oto.model.graph.tensors import from_array, is_external, is_located, to_array
 from onnx_oto.zigs.analysis import Analysis, uses
 
@@ -73,7 +74,7 @@ def zero_dropped(analysis: Analysis, drop: BoolArray) -> onnx.ModelProto:
     return result
 
 
-class Zeroed(Mapping[str, "npt.NDArray[Any]"]):
+class Zeroed(OnDemand):
     """The parameters in which the ZIGs of dropped lanes become zero, by name. Each is made when it is looked at.
 
     drop: bool [lanes].
@@ -86,15 +87,7 @@ class Zeroed(Mapping[str, "npt.NDArray[Any]"]):
             gone = drop[piece.lanes]
             if gone.any():
                 self._gone.setdefault(piece.param, []).append((piece, gone))
-
-    def __len__(self) -> int:
-        return len(self._gone)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._gone)
-
-    def __contains__(self, param: object) -> bool:
-        return param in self._gone
+        super().__init__(self._gone.keys())
 
     def __getitem__(self, param: str) -> npt.NDArray[Any]:
         return self.within(param, to_array(self._analysis.graph.initializers[param]))

@@ -98,10 +98,10 @@ def compare(
             return trial.verdict(stop)
         finally:  # what holds the trial would keep its sessions open until garbage is collected
             trial.sources = list
-        return _concluded(trial, original)
+        return concluded(trial, original)
 
 
-def _concluded(trial: Comparison, original: onnx.ModelProto | None) -> Verdict:
+def concluded(trial: Comparison, original: onnx.ModelProto | None = None) -> Verdict:
     """Return the verdict on models that agreed. Raises UnsupportedError when that proves nothing."""
     verdict = trial.verdict()
     if not verdict.sizes:

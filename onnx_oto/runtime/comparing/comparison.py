@@ -227,7 +227,7 @@ class Comparison:
                 continue
             a = one[index]
             apart = self._apart.get(name, np.inf)
-            seen = varies(a, other[index], apart) if other is not None else _is_lively(a)
+            seen = varies(a, other[index], apart) if other is not None else is_lively(a)
             if not seen:
                 found.append(name)
         return found
@@ -334,7 +334,8 @@ def _sentence(name: str, found: Difference, sizes: Sizes, is_output: bool) -> st
     return f"{what} '{name}' by {found.absolute:.2g} ({share}) at {size_text(sizes)}"
 
 
-def _is_lively(a: Array) -> bool:
+def is_lively(a: Array) -> bool:
+    """Say whether an array holds finite values that are not all the same."""
     if a.dtype.kind in "OSU":
         return False
     values = a[np.isfinite(a)] if a.dtype.kind in "fc" else a.reshape(-1)

@@ -22,8 +22,8 @@ from onnx_oto.model import Graph, graph
 from onnx_oto.model.graph.order import captured
 from onnx_oto.model.graph.skeleton import FOR_PEOPLE, copy_except_graph
 from onnx_oto.model.graph.tensors import FLOATS, element_count, from_array, is_external, to_array
-from onnx_oto.runtime.comparing.compare import Feeding, pinned_sizes
-from onnx_oto.runtime.comparing.comparison import Comparison, Differs, Inside
+from onnx_oto.runtime.comparing.compare import Feeding, concluded, pinned_sizes
+from onnx_oto.runtime.comparing.comparison import Comparison, Differs, Inside, is_lively
 from onnx_oto.runtime.comparing.difference import BFLOAT16
 from onnx_oto.runtime.comparing.feeds import feeds_at
 from onnx_oto.runtime.comparing.inputs import Array, Sizes, open_axes, sizes_of, slots
@@ -91,7 +91,7 @@ def compare_piecewise(
                 break
             verdict = _Walk(full, compact, inside, view, seed, most).run(fed, say)
             lively = any(
-                _is_lively(each.full[name]) for each in fed for name in view.outputs if name in each.full
+                is_lively(each.full[name]) for each in fed for name in view.outputs if name in each.full
             )
             if verdict is not None:
                 break
@@ -139,8 +139,9 @@ class _Walk:
         self._outputs = set(view.outputs)
         self._allowed = BFLOAT16 if uses_bfloat16(full.model) else None
         self._rng = np.random.default_rng(seed)
+        self._inputs = {value.name for value in full.model.graph.input}
         self._producer = {name: node for node in compact.model.graph.node for name in node.output if name}
-        self._weights = [{t.name: t for t in held.model.graph.initializer} for held in (full, compact)]
+        self._weights = {t.name: 4 * element_count(t) for t in full.model.graph.initializer}
         self._last: dict[str, int] = {}
         for number, node in enumerate(full.model.graph.node):
             self._last.update(dict.fromkeys(_read_by(node), number))
@@ -175,24 +176,18 @@ class _Walk:
         """Say whether nothing reads a tensor any more; inputs of the model stay, compact pieces may need them."""
         return name in self._last and self._last[name] <= after and name not in self._inputs
 
-    @property
-    def _inputs(self) -> set[str]:
-        return {value.name for value in self._full.model.graph.input}
-
     def _pieces(self) -> Iterator[tuple[list[tuple[int, NodeProto]], list[str]]]:
         """Yield nodes with their numbers, and the tensors that later pieces read, or that are outputs."""
-        every = list(enumerate(self._full.model.graph.node))
+        every = self._full.model.graph.node
         piece: list[tuple[int, NodeProto]] = []
         counted: set[str] = set()
         taken = 0
-        for number, node in every:
+        for number, node in enumerate(every):
             piece.append((number, node))
-            for name in _read_by(node) - counted:
-                if (tensor := self._weights[0].get(name)) is not None:
-                    counted.add(name)
-                    taken += 4 * element_count(tensor)
-            following = every[number + 1][1] if number + 1 < len(every) else None
-            if following is not None and taken + self._bytes(following, counted) <= self._most:
+            taken += self._bytes(node, counted)
+            counted |= _read_by(node)
+            is_last = number + 1 == len(every)
+            if not is_last and taken + self._bytes(every[number + 1], counted) <= self._most:
                 continue
             made = [
                 name
@@ -200,13 +195,13 @@ class _Walk:
                 for name in each.output
                 if name and self._last.get(name, -1) > number
             ]
-            if following is None or all(name in self._producer for name in made):
+            if is_last or all(name in self._producer for name in made):
                 yield piece, made
                 piece, counted, taken = [], set(), 0
 
     def _bytes(self, node: NodeProto, counted: set[str]) -> int:
-        weights = self._weights[0]
-        return sum(4 * element_count(weights[name]) for name in _read_by(node) - counted if name in weights)
+        """Return what the weights of a node take as float32, those apart that were counted."""
+        return sum(self._weights.get(name, 0) for name in _read_by(node) - counted)
 
     # --- one piece --------------------------------------------------------------------------------------------
     def _compare(
@@ -252,7 +247,7 @@ class _Walk:
             return Verdict(False, stop.found.absolute, stop.found.relative, 0, trouble=stop.trouble)
         if not fed:
             return None
-        return Verdict(True, 0.0, 0.0, 0) if trial is None else trial.verdict()
+        return Verdict(True, 0.0, 0.0, 0) if trial is None else concluded(trial)
 
     def _is_told(self, name: str, positions: object) -> bool:
         """Say whether positions of a tensor are compared: of floats; integers may be sizes, which are other ones."""
@@ -268,11 +263,7 @@ class _Walk:
                 continue
             wanted.add(id(node))
             names.extend(_read_by(node))
-        return [node for node in self._nodes if id(node) in wanted]
-
-    @property
-    def _nodes(self) -> list[NodeProto]:
-        return list({id(node): node for node in self._producer.values()}.values())
+        return [node for node in self._compact.model.graph.node if id(node) in wanted]
 
     def _wrapped(
         self,
@@ -289,16 +280,15 @@ class _Walk:
 
         there: of the compact model, those of the tensors that it takes of the full one; others it has of its own.
         """
-        is_compact = there is not None
         result = copy_except_graph(held.model, *FOR_PEOPLE)
         result.graph.name = "piece"
         for name in given:
             self._declare(result, name + _GIVEN, name, like.full[name])
             if there is None or name in there:
-                _take(result, name + _GIVEN, (known.get(name) if is_compact else None) or {}, name)
+                _take(result, name + _GIVEN, (known.get(name) if there is not None else None) or {}, name)
         for name in own:
             self._declare(result, name + _OWN, name, like.own[name])
-            if is_compact:
+            if there is not None:
                 _take(result, name + _OWN, {}, name)
         taken = {*(given if there is None else there), *own}
         for node in nodes:
@@ -312,7 +302,7 @@ class _Walk:
             held.weight(tensor) for tensor in held.model.graph.initializer if tensor.name in read
         )
         for name in told:
-            _take(result, name, {} if is_compact else known[name] or {}, name + _KEPT)
+            _take(result, name, {} if there is not None else known[name] or {}, name + _KEPT)
             result.graph.output.add(name=name + _KEPT)
         return self._widened(result)
 
@@ -364,11 +354,3 @@ def _both(one: Verdict, other: Verdict) -> Verdict:
         noise=max(one.noise, other.noise),
         trouble=other.trouble,
     )
-
-
-def _is_lively(array: Array) -> bool:
-    """Say whether an output holds finite values that are not all the same."""
-    if array.dtype.kind not in "biufc" or not array.size:
-        return False
-    finite = array[np.isfinite(array)] if array.dtype.kind in "fc" else array.reshape(-1)
-    return bool(finite.size) and (array.size == 1 or bool((finite != finite.flat[0]).any()))

@@ -12,7 +12,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 
 from onnx_oto.errors import UnsupportedError
 from onnx_oto.model import graph, normalise
-from onnx_oto.runtime.comparing import compare, comparison
+from onnx_oto.runtime.comparing import Held, compare, compare_piecewise, comparison
 from onnx_oto.runtime.comparing.precise import precise
 from onnx_oto.runtime.comparing.tails import JUMPING, jumps
 from onnx_oto.runtime.runner import Runner, in_onnxruntime, runner
@@ -204,7 +204,7 @@ def unsteady(monkeypatch: pytest.MonkeyPatch, samples: int) -> None:
         inner = in_onnxruntime(model)
 
         def run(feed: dict[str, np.ndarray]) -> tuple[list[np.ndarray], float]:
-            noise = 100 * rng.standard_normal() if len(feed["x"]) >= samples else 0
+            noise = 100 * rng.standard_normal() if len(next(iter(feed.values()))) >= samples else 0
             return [np.asarray(value + noise, value.dtype) for value in inner(feed)], 0.0
 
         return Runner(run, inner.runtime)
@@ -226,6 +226,14 @@ def test_a_runtime_that_never_repeats_itself_proves_nothing(monkeypatch: pytest.
     unsteady(monkeypatch, 1)
     with pytest.raises(UnsupportedError, match="other results each time the full model gets the same inputs"):
         compare(build(DENSE), build(DENSE))
+
+
+def test_nor_does_it_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Held(build(DENSE), {})
+    assert compare_piecewise(held, held, lambda name: {}).passed
+    unsteady(monkeypatch, 1)
+    with pytest.raises(UnsupportedError, match="other results each time the full model gets the same inputs"):
+        compare_piecewise(held, held, lambda name: {})
 
 
 def test_a_compact_model_that_the_runtime_refuses_is_a_difference() -> None:
