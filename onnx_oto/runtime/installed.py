@@ -13,6 +13,9 @@ from onnx_oto.errors import RuntimeMissingError
 _TRAINING = ("onnxruntime-training", "onnxruntime-training-cpu")
 _COMPANIONS = ("onnxruntime-extensions", "onnxruntime-genai", "onnxruntime-easy", "onnxruntime-tools")
 _INSTALL = "pip install 'onnx-oto[cpu]'"
+_INSTALL_STOCK = "pip install 'onnx-oto[runtime]'"
+_LAST_TRAINING = (3, 12)
+"""The last Python that there is a training build for."""
 
 
 def installed() -> dict[str, str]:
@@ -37,19 +40,40 @@ def _owns_package(distribution: metadata.Distribution, name: str) -> bool:
 
 
 def problem() -> str | None:
-    """Return one line that says what is wrong with the runtime and the command that mends it, or None."""
+    """Return one line that says why models cannot be run and the command that mends it, or None."""
     found = installed()
     if len(found) > 1:
         names = " ".join(sorted(found))
         return (
             f"{len(found)} distributions own the package 'onnxruntime' ({', '.join(sorted(found))}) and "
-            f"overwrite each other: run `pip uninstall -y {names} && {_INSTALL}`"
+            f"overwrite each other: run `pip uninstall -y {names} && {install_command()}`"
+        )
+    return None if found else f"no ONNX Runtime is installed: run `{install_command()}`"
+
+
+def install_command() -> str:
+    """Return the command that installs what this Python can train with."""
+    return _INSTALL if has_training_build() else _INSTALL_STOCK
+
+
+def has_training_build() -> bool:
+    """Return whether there is a training build for this Python."""
+    return sys.version_info[:2] <= _LAST_TRAINING
+
+
+def training_problem() -> str | None:
+    """Return one line that says why the runtime has no gradients and the command that mends it, or None."""
+    found = installed()
+    if len(found) > 1:
+        return problem()
+    if not has_training_build():
+        versions = ".".join(map(str, sys.version_info[:2]))
+        return (
+            f"ONNX Runtime's training build needs Python 3.10 to 3.12, this is {versions}: take --backend plain, or "
+            "make an environment with one"
         )
     if not found:
-        versions = ".".join(map(str, sys.version_info[:2]))
-        if sys.version_info >= (3, 13):
-            return f"training needs Python 3.10 to 3.12, this is {versions}: make an environment with one"
-        return f"no ONNX Runtime is installed: run `{_INSTALL}`"
+        return problem()
     (name,) = found
     if name not in _TRAINING:
         return (
@@ -61,7 +85,7 @@ def problem() -> str | None:
 
 def require_training() -> ModuleType:
     """Return ONNX Runtime's binding with the gradient builder; raises RuntimeMissingError with the remedy."""
-    trouble = problem()
+    trouble = training_problem()
     if trouble:
         raise RuntimeMissingError(trouble)
     try:

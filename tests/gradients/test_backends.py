@@ -11,6 +11,7 @@ import pytest
 from onnx_oto.errors import RuntimeMissingError, UnsupportedError, UsageError
 from onnx_oto.gradients import BACKENDS, TrainingSpec, backends, choose_backend, prepare
 from onnx_oto.gradients.backends.ort_training import OrtTraining
+from onnx_oto.gradients.backends.plain import Plain
 from onnx_oto.gradients.graph.lowering import engine
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.train import train
@@ -78,14 +79,16 @@ def test_what_it_does_not_cover_is_refused_with_its_reason(toy: type[Toy]) -> No
 def test_choosing(toy: type[Toy], monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_backend().name == "ort-training"
     assert choose_backend("toy").name == "toy"
-    with pytest.raises(UsageError, match="backend 'torch': choose one of auto, ort-training, toy"):
+    with pytest.raises(UsageError, match="backend 'torch': choose one of auto, ort-training, plain, toy"):
         choose_backend("torch")
     monkeypatch.setattr(OrtTraining, "why_not", lambda self: "there is no runtime: install one")
+    assert choose_backend().name == "plain"
+    monkeypatch.setattr(Plain, "why_not", lambda self: "there is no runtime at all: install one")
     assert choose_backend().name == "toy"
     with pytest.raises(RuntimeMissingError, match="there is no runtime: install one"):
         choose_backend("ort-training")
     monkeypatch.delitem(backends.BACKENDS, "toy")
-    with pytest.raises(RuntimeMissingError, match="there is no runtime: install one"):
+    with pytest.raises(RuntimeMissingError, match="there is no runtime at all: install one"):
         choose_backend()
 
 

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from onnx_oto.errors import RuntimeMissingError, UsageError
 from onnx_oto.gradients.backends.backend import Backend
 from onnx_oto.gradients.backends.ort_training import OrtTraining
+from onnx_oto.gradients.backends.plain import Plain
 
 __all__ = ["AUTO", "BACKENDS", "Backend", "choose_backend"]
 
 AUTO = "auto"
 """The first backend that works in this environment."""
 
-BACKENDS: dict[str, Callable[[], Backend]] = {"ort-training": OrtTraining}
+BACKENDS: dict[str, Callable[[], Backend]] = {"ort-training": OrtTraining, "plain": Plain}
 """In order of preference."""
 
 
@@ -26,4 +27,4 @@ def choose_backend(name: str = AUTO) -> Backend:
     for backend, reason in zip(found, reasons, strict=True):
         if reason is None:
             return backend
-    raise RuntimeMissingError(str(reasons[0]))
+    raise RuntimeMissingError(str(reasons[-1]))

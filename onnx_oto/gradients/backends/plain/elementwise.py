@@ -1,0 +1,185 @@
+"""Gradients of what is computed element by element; operands may be broadcast."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from onnx import TensorProto
+
+from onnx_oto.gradients.backends.plain.back import Back
+from onnx_oto.gradients.backends.plain.table import Parts, gradient
+from onnx_oto.gradients.graph.facts import Facts
+from onnx_oto.model.graph.node import Node
+
+_STEEP = 3e38
+
+
+@gradient("Add", "Sum", broadcasts=True)
+def add(node: Back, dy: str) -> Parts:
+    """y = a + b + ...: da = db = dy."""
+    return [dy] * len(node.inputs)
+
+
+@gradient("Sub", broadcasts=True)
+def sub(node: Back, dy: str) -> Parts:
+    """y = a - b: da = dy, db = -dy."""
+    return [dy, node.emit("Neg", dy)]
+
+
+@gradient("Mul", broadcasts=True)
+def mul(node: Back, dy: str) -> Parts:
+    """y = a b: da = dy b, db = dy a."""
+    a, b = node.inputs
+    return [node.mul(dy, b), node.mul(dy, a)]
+
+
+@gradient("Div", broadcasts=True)
+def div(node: Back, dy: str) -> Parts:
+    """y = a / b: da = dy / b, db = -y da."""
+    da = node.emit("Div", dy, node.inputs[1])
+    return [da, node.emit("Neg", node.mul(node.outputs[0], da))]
+
+
+@gradient("Pow", broadcasts=True)
+def power(node: Back, dy: str) -> Parts:
+    """y = a^p: da = dy p a^(p - 1), dp = dy y log a, 0 where a is not positive."""
+    a, p = node.inputs
+    fixed = node.constant(1)
+    if fixed is not None and fixed.size == 1 and float(fixed.reshape(())) == 2.0:
+        return [node.mul(dy, node.scaled(a, 2.0, a)), None]
+    exponent = p if node.known.dtypes[p] == node.known.dtypes[a] else _cast(node, p, node.known.dtypes[a])
+    less = node.emit("Sub", exponent, node.number(1.0, a))
+    zero, one = node.number(0.0, a), node.number(1.0, a)
+    slope = node.mul(exponent, node.emit("Pow", a, less))
+    slope = node.emit("Where", node.emit("Equal", exponent, zero), zero, slope)
+    positive = node.emit("Greater", a, zero)
+    log = node.emit("Log", node.emit("Where", positive, a, one))
+    return [node.mul(dy, slope), node.mul(dy, node.outputs[0], log)]
+
+
+def _cast(node: Back, x: str, to: int) -> str:
+    return node.emit("Cast", x, to=to)
+
+
+@gradient("Max", "Min", broadcasts=True)
+def extreme(node: Back, dy: str) -> Parts:
+    """y = max(a, b, ...): da = dy where a = y, and so for each."""
+    y, zero = node.outputs[0], node.number(0.0, node.outputs[0])
+    return [node.emit("Where", node.emit("Equal", each, y), dy, zero) for each in node.inputs]
+
+
+@gradient("Where", broadcasts=True)
+def where(node: Back, dy: str) -> Parts:
+    """y = a where c, else b: da = dy where c, else 0; db the other way round."""
+    zero = node.number(0.0, node.outputs[0])
+    return [None, node.emit("Where", node.inputs[0], dy, zero), node.emit("Where", node.inputs[0], zero, dy)]
+
+
+def _bounds_are_trained(node: Node, facts: Facts) -> str | None:
+    trained = any(name in facts.carried for name in node.inputs[1:] if name)
+    return "its bounds would have no gradient" if trained else None
+
+
+@gradient("Clip", unless=_bounds_are_trained)
+def clip(node: Back, dy: str) -> Parts:
+    """y = x between low and high: dx = dy where x = y."""
+    same = node.emit("Equal", node.inputs[0], node.outputs[0])
+    return [node.emit("Where", same, dy, node.number(0.0, node.inputs[0]))]
+
+
+@gradient("Relu")
+def relu(node: Back, dy: str) -> Parts:
+    """y = max(x, 0): dx = dy [y > 0], the mask of floats as clip(3e38 y, 0, 1), which is threaded and vectorised."""
+    y = node.outputs[0]
+    if node.known.dtypes.get(y) == TensorProto.FLOAT:
+        return [node.mul(dy, node.emit("HardSigmoid", y, alpha=_STEEP, beta=0.0))]
+    positive = node.emit("Greater", y, node.number(0.0, y))
+    return [node.emit("Where", positive, dy, node.number(0.0, y))]
+
+
+@gradient("LeakyRelu")
+def leaky_relu(node: Back, dy: str) -> Parts:
+    """y = x where x > 0, else alpha x: dx = dy where x > 0, else alpha dy."""
+    x = node.inputs[0]
+    positive = node.emit("Greater", x, node.number(0.0, x))
+    return [node.emit("Where", positive, dy, node.scaled(dy, node.attrs.get("alpha", 0.01), x))]
+
+
+@gradient("Abs")
+def absolute(node: Back, dy: str) -> Parts:
+    """y = |x|: dx = dy sign x."""
+    return [node.mul(dy, node.emit("Sign", node.inputs[0]))]
+
+
+@gradient("Neg")
+def negative(node: Back, dy: str) -> Parts:
+    """y = -x: dx = -dy."""
+    return [node.emit("Neg", dy)]
+
+
+@gradient("Exp")
+def exponential(node: Back, dy: str) -> Parts:
+    """y = e^x: dx = dy y."""
+    return [node.mul(dy, node.outputs[0])]
+
+
+@gradient("Log")
+def logarithm(node: Back, dy: str) -> Parts:
+    """y = log x: dx = dy / x."""
+    return [node.emit("Div", dy, node.inputs[0])]
+
+
+@gradient("Sqrt")
+def root(node: Back, dy: str) -> Parts:
+    """y = sqrt x: dx = dy / 2 y."""
+    y = node.outputs[0]
+    return [node.emit("Div", node.scaled(dy, 0.5, y), y)]
+
+
+@gradient("Reciprocal")
+def reciprocal(node: Back, dy: str) -> Parts:
+    """y = 1 / x: dx = -dy y^2."""
+    y = node.outputs[0]
+    return [node.emit("Neg", node.mul(dy, node.mul(y, y)))]
+
+
+@gradient("Erf")
+def error_function(node: Back, dy: str) -> Parts:
+    """y = erf x: dx = dy 2 / sqrt(pi) e^(-x^2)."""
+    x = node.inputs[0]
+    slope = node.emit("Exp", node.emit("Neg", node.mul(x, x)))
+    return [node.mul(dy, node.scaled(slope, 2 / math.sqrt(math.pi), x))]
+
+
+@gradient("Sin")
+def sine(node: Back, dy: str) -> Parts:
+    """y = sin x: dx = dy cos x."""
+    return [node.mul(dy, node.emit("Cos", node.inputs[0]))]
+
+
+@gradient("Cos")
+def cosine(node: Back, dy: str) -> Parts:
+    """y = cos x: dx = -dy sin x."""
+    return [node.emit("Neg", node.mul(dy, node.emit("Sin", node.inputs[0])))]
+
+
+@gradient("Sigmoid")
+def sigmoid(node: Back, dy: str) -> Parts:
+    """y = 1 / (1 + e^-x): dx = dy y (1 - y)."""
+    y = node.outputs[0]
+    return [node.mul(dy, node.mul(y, node.emit("Sub", node.number(1.0, y), y)))]
+
+
+@gradient("Tanh")
+def tangent(node: Back, dy: str) -> Parts:
+    """y = tanh x: dx = dy (1 - y^2)."""
+    y = node.outputs[0]
+    return [node.mul(dy, node.emit("Sub", node.number(1.0, y), node.mul(y, y)))]
+
+
+@gradient("Cast")
+def cast(node: Back, dy: str) -> Parts:
+    """y = x in another type: dx = dy in the type of x."""
+    kind = node.known.dtypes[node.inputs[0]]
+    return [_cast(node, dy, kind) if np.issubdtype(node.dtype(node.inputs[0]), np.floating) else None]

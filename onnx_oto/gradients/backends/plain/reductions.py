@@ -1,0 +1,74 @@
+"""Gradients of sums and means over axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onnx_oto.gradients.backends.plain.back import Back
+from onnx_oto.gradients.backends.plain.table import Parts, gradient
+from onnx_oto.gradients.graph.facts import Facts
+from onnx_oto.model.graph.node import Node
+
+
+def _axes_are_computed(node: Node, facts: Facts) -> str | None:
+    axes = node.attrs.get("axes")
+    if axes is None and node.input(1):
+        value = facts.constants.get(node.input(1))
+        if value is None:
+            return f"its axes {node.input(1)!r} are computed by the model: make them a constant"
+        axes = value.tolist()
+    return None if axes or not node.attrs.get("noop_with_empty_axes", 0) else "it reduces nothing"
+
+
+def _axes(node: Back) -> list[int]:
+    rank = len(node.shape(node.inputs[0]))
+    given, constant = node.attrs.get("axes"), node.constant(1)
+    if given is None and constant is not None:
+        given = constant.tolist()
+    return sorted({axis % rank for axis in given}) if given else list(range(rank))
+
+
+def _back(node: Back, dy: str, axes: Sequence[int]) -> str:
+    """Return the gradient of a result of a reduction over axes in the shape of what was reduced."""
+    x = node.inputs[0]
+    shape = node.shape(x)
+    kept = [1 if axis in axes else size for axis, size in enumerate(shape)]
+    dy = dy if node.shape(node.outputs[0]) == tuple(kept) else node.reshape(dy, kept)
+    return dy if tuple(kept) == shape else node.emit("Expand", dy, node.ints(shape))
+
+
+@gradient("ReduceSum", unless=_axes_are_computed)
+def reduce_sum(node: Back, dy: str) -> Parts:
+    """y = sum x over axes: dx = dy, for all."""
+    return [_back(node, dy, _axes(node))]
+
+
+@gradient("ReduceMean", unless=_axes_are_computed)
+def reduce_mean(node: Back, dy: str) -> Parts:
+    """y = mean x over axes: dx = dy / n, for all n."""
+    x, y = node.inputs[0], node.outputs[0]
+    return [_back(node, node.scaled(dy, node.size(y) / max(node.size(x), 1), x), _axes(node))]
+
+
+@gradient("GlobalAveragePool")
+def global_average_pool(node: Back, dy: str) -> Parts:
+    """y = mean x over all places: dx = dy / n, for all n."""
+    x, y = node.inputs[0], node.outputs[0]
+    axes = range(2, len(node.shape(x)))
+    return [_back(node, node.scaled(dy, node.size(y) / max(node.size(x), 1), x), axes)]
+
+
+@gradient("Softmax")
+def softmax(node: Back, dy: str) -> Parts:
+    """y = e^x / sum e^x: dx = y (dy - sum dy y)."""
+    y = node.outputs[0]
+    part = node.mul(dy, y)
+    total = node.sum(part, [node.attrs.get("axis", -1)], keepdims=True)
+    return [node.emit("Sub", part, node.mul(y, total))]
+
+
+@gradient("LogSoftmax")
+def log_softmax(node: Back, dy: str) -> Parts:
+    """y = x - log sum e^x: dx = dy - e^y sum dy."""
+    total = node.sum(dy, [node.attrs.get("axis", -1)], keepdims=True)
+    return [node.emit("Sub", dy, node.mul(node.emit("Exp", node.outputs[0]), total))]
