@@ -192,6 +192,35 @@ def _conv_grad(tuned: _Tuned, node: onnx.NodeProto) -> bool:
     return True
 
 
+def _conv_transposed(tuned: _Tuned, node: onnx.NodeProto) -> bool:
+    """A ConvTranspose whose windows lie side by side, as it gives back dX, as a Conv with the weight turned."""
+    dy, weight, *rest = node.input
+    dx, shape, made = node.output[0], tuned.shapes.get(weight), tuned.shapes.get(dy)
+    settings = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if rest or shape is None or made is None or weight not in tuned.weights:
+        return False
+    if "output_shape" in settings or settings.get("auto_pad", b"NOTSET") != b"NOTSET":
+        return False
+    steps = (*settings.get("strides", ()), *settings.get("dilations", ()))
+    if any(step != 1 for step in steps) or any(settings.get("output_padding", ())):
+        return False
+    kernel = list(shape[2:])
+    pads = settings.get("pads", [0] * (2 * len(kernel)))
+    pads = [size - 1 - pad for size, pad in zip(kernel * 2, pads, strict=True)]
+    group = settings.get("group", 1)
+    if min(pads) < 0:
+        return False
+    low, high = pads[: len(kernel)], pads[len(kernel) :]
+    places = [m + a + b - k + 1 for m, a, b, k in zip(made[2:], low, high, kernel, strict=True)]
+    found = (made[0], shape[1] * group, *places)
+    back = _Conv(dy, weight, dx, (shape[1], shape[0], *kernel), tuple(pads), made, found, turned=True)
+    if group == 1 and tuned.convolve(back):
+        return True
+    flipped = _flipped(tuned, weight, shape, group, f"{dx}.weight")
+    tuned.emit("Conv", [dy, flipped], dx, kernel_shape=kernel, pads=pads, group=group)
+    return True
+
+
 def _flipped(tuned: _Tuned, weight: str, shape: tuple[int, ...], group: int, name: str) -> str:
     """Return the weight [Cout, Cin/g, *k] as [Cin, Cout/g, *k] with all spatial axes reversed."""
     cout, share, *kernel = shape
@@ -214,4 +243,5 @@ _REWRITES = {
     (_MICROSOFT, "ReluGrad"): _relu_grad,
     (_MICROSOFT, "ConvGrad"): _conv_grad,
     ("", "Conv"): _conv,
+    ("", "ConvTranspose"): _conv_transposed,
 }

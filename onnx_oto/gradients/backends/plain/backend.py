@@ -6,16 +6,27 @@ from collections.abc import Sequence
 
 import onnx
 
+from onnx_oto.gradients.backends.ort_blocked import block_size
+from onnx_oto.gradients.backends.ort_rewrites import tune
 from onnx_oto.gradients.backends.plain import table
 from onnx_oto.gradients.backends.plain.reverse import differentiate
 from onnx_oto.gradients.graph.facts import Facts
+from onnx_oto.gradients.graph.static_types import types
+from onnx_oto.machine import has_compiler
 from onnx_oto.runtime.installed import problem
 
 
 class Plain:
-    """A backend (see `gradients.backends.Backend`) on any ONNX Runtime."""
+    """A backend (see `gradients.backends.Backend`) on any ONNX Runtime.
+
+    on_cpu: whether graphs run on processors, where convolutions have faster forms than the standard's
+    (`backends/ort_rewrites.py`); without it they are operators of the standard alone, which every provider has.
+    """
 
     name = "plain"
+
+    def __init__(self, *, on_cpu: bool = True) -> None:
+        self.on_cpu = on_cpu
 
     def why_not(self) -> str | None:
         """See `Backend.why_not`."""
@@ -33,4 +44,9 @@ class Plain:
         self, graph: onnx.ModelProto, wanted: Sequence[str], *, joint: bool = False, scale: float = 1.0
     ) -> onnx.ModelProto:
         """See `Backend.differentiate`."""
-        return differentiate(graph, wanted)
+        gradient = differentiate(graph, wanted)
+        if not self.on_cpu:
+            return gradient
+        shapes = {name: kind.static for name, kind in types(gradient).items() if kind.static is not None}
+        tune(gradient, shapes, wanted if has_compiler() else (), block_size(), scale)
+        return gradient

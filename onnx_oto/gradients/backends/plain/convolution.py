@@ -132,25 +132,25 @@ def spread_windows(node: Back, dy: str, w: str, windows: Windows) -> str:
 
 
 def kernel_gradient(node: Back, x: str, dy: str, image: Shape, weight: Shape, windows: Windows) -> str:
-    """Return dw[o, c, k] = sum_np dy[n, o, p] x[n, c, s p + d k - pad], a product of matrices for each k.
+    """Return dw[o, c, k] = sum_np dy[n, o, p] x[n, c, s p + d k - pad], for each k what its places see of x by dy.
 
-    Both lie as [place, sample, channel], so that one product is over samples and places, and x at the places of a k
-    is a slice of long rows. image, weight: shapes of x and w.
+    Channels lie last, so that this is one product of matrices over samples and places, or with one channel and filter
+    in each group a sum of products of elements, and what is seen is a slice of long rows. image, weight: shapes of x
+    and w.
     """
     rank, group = windows.rank, windows.group
     filters, share, *kernel = weight
-    places = math.prod(windows.out) * image[0]
-    moved = [*range(2, rank + 2), 0, 1]
-    rows = _grouped(node, node.transpose(dy, moved), places, group, filters // group)
-    x = node.transpose(_padded(node, x, windows), moved)
+    last = [0, *range(2, rank + 2), 1]
+    x, dy = node.transpose(_padded(node, x, windows), last), node.transpose(dy, last)
     taps = []
     for k in np.ndindex(*kernel):
-        seen = _grouped(node, _seen(node, x, k, windows), places, group, share)
-        taps.append(_product(node, rows, seen, group))
-    if len(taps) == 1:
-        return node.reshape(taps[0], weight)
-    apart = [node.reshape(tap, (filters, share, 1)) for tap in taps]
-    return node.reshape(node.emit("Concat", *apart, axis=2), weight)
+        seen = _seen(node, x, k, windows)
+        if share == 1 and filters == group:
+            tap = node.sum(node.mul(seen, dy), range(rank + 1))
+        else:
+            tap = _product(node, dy, seen, image[0] * math.prod(windows.out), weight, group)
+        taps.append(node.reshape(tap, (filters, share, 1)))
+    return node.reshape(node.emit("Concat", *taps, axis=2) if len(taps) > 1 else taps[0], weight)
 
 
 def _padded(node: Back, x: str, windows: Windows) -> str:
@@ -163,23 +163,21 @@ def _padded(node: Back, x: str, windows: Windows) -> str:
 
 
 def _seen(node: Back, x: str, k: Sequence[int], windows: Windows) -> str:
-    """Return what the place k of the kernel sees of x [*places, n, c]: [*out, n, c]."""
+    """Return what the place k of the kernel sees of x [n, *places, c]: [n, *out, c]."""
     if windows.is_whole:
         return x
     starts = [at * d for at, d in zip(k, windows.dilations, strict=True)]
     ends = [f + (o - 1) * s + 1 for f, o, s in zip(starts, windows.out, windows.strides, strict=True)]
-    return node.cut(x, range(windows.rank), starts, ends, windows.strides)
+    return node.cut(x, range(1, windows.rank + 1), starts, ends, windows.strides)
 
 
-def _grouped(node: Back, x: str, places: int, group: int, share: int) -> str:
-    """Return [places, channels], or of groups [group, places, share]."""
+def _product(node: Back, dy: str, seen: str, places: int, weight: Shape, group: int) -> str:
+    """Return dy' seen, of each group: [filters, share]."""
+    filters, share = weight[:2]
     if group == 1:
-        return node.reshape(x, (places, share))
-    return node.transpose(node.reshape(x, (places, group, share)), [1, 0, 2])
-
-
-def _product(node: Back, rows: str, seen: str, group: int) -> str:
-    """Return rows' seen, [filters, share], or of groups [group, filters of one, share]."""
-    if group == 1:
-        return node.emit("Gemm", rows, seen, transA=1)
-    return node.emit("MatMul", node.transpose(rows, [0, 2, 1]), seen)
+        return node.emit(
+            "Gemm", node.reshape(dy, (places, filters)), node.reshape(seen, (places, share)), transA=1
+        )
+    rows = node.transpose(node.reshape(dy, (places, group, filters // group)), [1, 2, 0])
+    columns = node.transpose(node.reshape(seen, (places, group, share)), [1, 0, 2])
+    return node.emit("MatMul", rows, columns)
