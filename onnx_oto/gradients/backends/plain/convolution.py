@@ -16,6 +16,9 @@ from onnx_oto.gradients.backends.plain.table import Parts, gradient
 from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.model.graph.node import Node
 
+_FEW = 16
+"""Channels of a group; a product of matrices by one with 3 columns takes ten times as long as with 16."""
+
 
 def padded_by_name(node: Node, facts: Facts) -> str | None:
     """Say so where the pads of a node are not written out."""
@@ -134,23 +137,29 @@ def spread_windows(node: Back, dy: str, w: str, windows: Windows) -> str:
 def kernel_gradient(node: Back, x: str, dy: str, image: Shape, weight: Shape, windows: Windows) -> str:
     """Return dw[o, c, k] = sum_np dy[n, o, p] x[n, c, s p + d k - pad], for each k what its places see of x by dy.
 
-    Channels lie last, so that this is one product of matrices over samples and places, or with one channel and filter
-    in each group a sum of products of elements, and what is seen is a slice of long rows. image, weight: shapes of x
-    and w.
+    Channels lie last, so that what is seen is a slice of long rows, and its product with dy one of matrices over
+    samples and places, or with one channel and filter in each group a sum of products of elements. Products of few
+    channels are slow: there what all k see is one matrix. image, weight: shapes of x and w.
     """
     rank, group = windows.rank, windows.group
     filters, share, *kernel = weight
+    places, taps = image[0] * math.prod(windows.out), math.prod(kernel)
     last = [0, *range(2, rank + 2), 1]
     x, dy = node.transpose(_padded(node, x, windows), last), node.transpose(dy, last)
-    taps = []
-    for k in np.ndindex(*kernel):
-        seen = _seen(node, x, k, windows)
-        if share == 1 and filters == group:
-            tap = node.sum(node.mul(seen, dy), range(rank + 1))
-        else:
-            tap = _product(node, dy, seen, image[0] * math.prod(windows.out), weight, group)
-        taps.append(node.reshape(tap, (filters, share, 1)))
-    return node.reshape(node.emit("Concat", *taps, axis=2) if len(taps) > 1 else taps[0], weight)
+    seen = [_seen(node, x, k, windows) for k in np.ndindex(*kernel)]
+    if share == 1 and filters == group:
+        sums = [node.reshape(node.sum(node.mul(each, dy), range(rank + 1)), (filters, 1)) for each in seen]
+        return node.reshape(_joined(node, sums), weight)
+    seen = [node.reshape(each, (places, group, share)) for each in seen]
+    if share < _FEW and taps > 1:
+        seen = [_joined(node, seen)]
+    dy = node.reshape(dy, (places, filters))
+    found = _joined(node, [_product(node, dy, each, places, weight, taps // len(seen)) for each in seen])
+    return node.reshape(node.transpose(node.reshape(found, (filters, taps, share)), [0, 2, 1]), weight)
+
+
+def _joined(node: Back, parts: Sequence[str]) -> str:
+    return node.emit("Concat", *parts, axis=-1) if len(parts) > 1 else parts[0]
 
 
 def _padded(node: Back, x: str, windows: Windows) -> str:
@@ -171,13 +180,12 @@ def _seen(node: Back, x: str, k: Sequence[int], windows: Windows) -> str:
     return node.cut(x, range(1, windows.rank + 1), starts, ends, windows.strides)
 
 
-def _product(node: Back, dy: str, seen: str, places: int, weight: Shape, group: int) -> str:
-    """Return dy' seen, of each group: [filters, share]."""
+def _product(node: Back, dy: str, seen: str, places: int, weight: Shape, taps: int) -> str:
+    """Return dy' seen, of each group: [filters, taps * share]."""
     filters, share = weight[:2]
+    group = node.attrs.get("group", 1)
     if group == 1:
-        return node.emit(
-            "Gemm", node.reshape(dy, (places, filters)), node.reshape(seen, (places, share)), transA=1
-        )
+        return node.emit("Gemm", dy, node.reshape(seen, (places, taps * share)), transA=1)
     rows = node.transpose(node.reshape(dy, (places, group, filters // group)), [1, 2, 0])
-    columns = node.transpose(node.reshape(seen, (places, group, share)), [1, 0, 2])
-    return node.emit("MatMul", rows, columns)
+    product = node.emit("MatMul", rows, node.transpose(seen, [1, 0, 2]))
+    return node.reshape(product, (filters, taps * share))
