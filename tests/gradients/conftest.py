@@ -12,8 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from onnx_oto.gradients import GradientSession, TrainingSpec, prepare
-from onnx_oto.gradients.backends.ort_training import OrtTraining
+from onnx_oto.gradients import Backend, GradientSession, TrainingSpec, prepare
+
+from .available import EACH
 
 Array = NDArray[Any]
 Build = Callable[..., GradientSession]
@@ -27,15 +28,22 @@ def model_from(text: str, weights: Mapping[str, Array], *, opset: int = 17) -> o
     return model
 
 
+@pytest.fixture(params=EACH)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Return each backend in turn."""
+    made: Backend = request.param()
+    return made
+
+
 @pytest.fixture
-def build() -> Iterator[Build]:
-    """Return a function that builds a session from a model and the fields of a spec."""
+def build(backend: Backend) -> Iterator[Build]:
+    """Return a function that builds a session of each backend from a model and the fields of a spec."""
     sessions: list[GradientSession] = []
 
     def make(
         model: onnx.ModelProto, trainable: tuple[str, ...], loss: str = "mse", **spec: Any
     ) -> GradientSession:
-        sessions.append(prepare(model, TrainingSpec(trainable, loss, **spec), OrtTraining()).build())
+        sessions.append(prepare(model, TrainingSpec(trainable, loss, **spec), backend).build())
         return sessions[-1]
 
     yield make

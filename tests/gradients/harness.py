@@ -15,8 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from onnx_oto.gradients import TrainingSpec, prepare
-from onnx_oto.gradients.backends.ort_training import OrtTraining
+from onnx_oto.gradients import Backend, TrainingSpec, choose_backend, prepare
 
 from .recurrent_reference import RECURRENT
 from .sampling_reference import SAMPLING
@@ -116,12 +115,11 @@ def trainable(row: Row) -> tuple[str, ...]:
     return (f"{first}.param", *others)
 
 
-def ours(row: Row) -> tuple[float, float | None, dict[str, Array]]:
+def ours(row: Row, backend: Backend | None = None) -> tuple[float, float | None, dict[str, Array]]:
     """Return (loss of the training graph, loss of the original graph, gradients), all from ONNX Runtime."""
     batch = row.values()[next(iter(row.params))].shape
-    session = prepare(
-        model_of(row), TrainingSpec(trainable(row), "output", batch=batch[0], shards=1), OrtTraining()
-    ).build()
+    spec = TrainingSpec(trainable(row), "output", batch=batch[0], shards=1)
+    session = prepare(model_of(row), spec, backend or choose_backend()).build()
     data = {"data": np.zeros(batch, np.float32)}
     loss = session.step(data, None)
     grads = {
@@ -131,6 +129,16 @@ def ours(row: Row) -> tuple[float, float | None, dict[str, Array]]:
     original = float(session.predict(data)) if row.runs else None
     session.close()
     return loss, original, grads
+
+
+_found: dict[str, tuple[float, dict[str, Array]]] = {}
+
+
+def known_differences(row: Row) -> tuple[float, dict[str, Array]]:
+    """Return the differences of a row of a table, which are the same for every backend."""
+    if row.id not in _found:
+        _found[row.id] = differences(row)
+    return _found[row.id]
 
 
 def differences(row: Row) -> tuple[float, dict[str, Array]]:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from onnx_oto.gradients import Backend
+
 from .harness import Row
 
 Shape = tuple[int, ...]
@@ -418,11 +420,11 @@ def resize(op: str, dice: Dice) -> Row:
     return Row(op, f"y = Resize<{text}>(a, , , s)", {"a": shape}, {"s": sizes})
 
 
-def errors(row: Row) -> dict[str, float]:
+def errors(row: Row, backend: Backend | None = None) -> dict[str, float]:
     """Return the largest errors of the loss and of each gradient, relative to the largest entry or 1."""
     from .harness import differences, ours
 
-    loss, original, grads = ours(row)
+    loss, original, grads = ours(row, backend)
     expected, exact = differences(row)
     result = {"loss": abs(loss - expected) / max(1.0, abs(expected))}
     if original is not None:

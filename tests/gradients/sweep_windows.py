@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -14,6 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from . import exact
 from .exact import Exact, Windows
+
+if TYPE_CHECKING:
+    from onnx_oto.gradients import Backend
 
 Array = NDArray[Any]
 OPS = ("Conv", "ConvTranspose", "AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool")
@@ -211,17 +214,15 @@ def model_of(case: Case) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     return model, tuple("a.param" if name == "a" else name for name in case.wanted)
 
 
-def errors(case: Case, repeats: int = 2) -> dict[str, float]:
+def errors(case: Case, repeats: int = 2, backend: Backend | None = None) -> dict[str, float]:
     """Return the largest errors of the loss and of each gradient relative to the largest entry, over some steps."""
-    from onnx_oto.gradients import TrainingSpec, prepare
-    from onnx_oto.gradients.backends.ort_training import OrtTraining
+    from onnx_oto.gradients import TrainingSpec, choose_backend, prepare
 
     model, trainable = model_of(case)
     right = expected(case)
     batch = case.values["a"].shape
-    session = prepare(
-        model, TrainingSpec(trainable, "output", batch=batch[0], shards=1), OrtTraining()
-    ).build()
+    spec = TrainingSpec(trainable, "output", batch=batch[0], shards=1)
+    session = prepare(model, spec, backend or choose_backend()).build()
     data = np.zeros(batch, np.float32) if "a" in case.wanted else case.values["a"]
     result: dict[str, float] = {}
     for _ in range(repeats):

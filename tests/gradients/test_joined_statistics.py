@@ -19,10 +19,20 @@ from onnx_oto.gradients.backends.ort_training import OrtTraining
 from onnx_oto.gradients.session.shards import Shard
 from onnx_oto.runtime.meeting import Meeting
 
+from .available import needs_training_build
 from .conftest import Build, Here, gradient_of, model_from, normal
+
+pytestmark = needs_training_build
 
 Array = NDArray[Any]
 BATCH = 7
+
+
+@pytest.fixture
+def backend() -> OrtTraining:
+    return OrtTraining()
+
+
 NORM = "BatchNormalization<epsilon=0.001, momentum=0.7>"
 NETS: dict[str, tuple[str, tuple[int, ...]]] = {
     "images": (

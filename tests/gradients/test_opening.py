@@ -8,8 +8,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from onnx_oto.errors import UnsupportedError
-from onnx_oto.gradients import TrainingSpec, prepare
-from onnx_oto.gradients.backends.ort_training import OrtTraining
+from onnx_oto.gradients import TrainingSpec, choose_backend, prepare
 
 from .conftest import Build, model_from, normal
 
@@ -157,4 +156,4 @@ def test_refusals_before_any_data() -> None:
         "(float[1, 3] x) => (float[3] y) { a = Mul(x, w) y = Squeeze(a, zero) }", {**W, "zero": ints(0)}
     )
     with pytest.raises(UnsupportedError, match="export it with a dynamic first axis"):
-        prepare(model, TrainingSpec(("w",), "mse", 4), OrtTraining())
+        prepare(model, TrainingSpec(("w",), "mse", 4), choose_backend())

@@ -8,10 +8,9 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from onnx_oto.errors import UnsupportedError, UsageError
-from onnx_oto.gradients import Preparation, TrainingSpec, require_trainable
+from onnx_oto.gradients import Preparation, TrainingSpec, choose_backend, require_trainable
 from onnx_oto.gradients import prepare as prepare_for
 from onnx_oto.gradients.backends.ort_covers import covers
-from onnx_oto.gradients.backends.ort_training import OrtTraining
 from onnx_oto.gradients.graph.lowering import Refusal
 from onnx_oto.gradients.graph.static_types import UNKNOWN, types
 from onnx_oto.gradients.graph.training_graph import detached, lowered_for
@@ -25,7 +24,7 @@ def spec(*trainable: str, **fields: object) -> TrainingSpec:
 
 
 def prepare(model: onnx.ModelProto, spec: TrainingSpec) -> Preparation:
-    return prepare_for(model, spec, OrtTraining())
+    return prepare_for(model, spec, choose_backend())
 
 
 def refusals(model: onnx.ModelProto, spec: TrainingSpec) -> list[Refusal]:
@@ -216,7 +215,7 @@ def test_another_loss_of_the_same_tensors_is_attached_to_what_was_lowered() -> N
         "(float[N, 3] x) => (float[N, 2] y) { y = MatMul(x, w) }", {"w": np.ones((3, 2), np.float32)}
     )
     first = Distill(matches=(Match(),))
-    preparation = prepare_for(model, TrainingSpec(("w",), first, batch=2, shards=1), OrtTraining())
+    preparation = prepare_for(model, TrainingSpec(("w",), first, batch=2, shards=1), choose_backend())
     assert set(preparation.targets) == {"teacher.0"}
     other = preparation.with_loss(Distill(matches=(Match(scale=4.0),)))
     x, said = np.ones((2, 3), np.float32), np.zeros((2, 2), np.float32)

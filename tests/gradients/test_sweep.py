@@ -8,6 +8,7 @@ import onnx.parser
 import pytest
 from onnx import numpy_helper
 
+from onnx_oto.gradients import Backend
 from onnx_oto.gradients.backends.ort_covers import covers
 from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.gradients.graph.lowering import lower
@@ -20,17 +21,17 @@ from .sweep_windows import OPS, RANKS, draw, errors
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("rank", RANKS)
 @pytest.mark.parametrize("op", OPS)
-def test_windows(op: str, rank: int, seed: int) -> None:
+def test_windows(op: str, rank: int, seed: int, backend: Backend) -> None:
     case = draw(op, rank, seed)
-    found = errors(case)
+    found = errors(case, backend=backend)
     assert found.keys() == {"loss", *("a.param" if name == "a" else name for name in case.wanted)}
     assert max(found.values()) <= FLOAT32, (case.text, found)
 
 
 @pytest.mark.parametrize("op", sweep_rows.FAMILIES)
-def test_rows(op: str) -> None:
+def test_rows(op: str, backend: Backend) -> None:
     row = sweep_rows.draw(op, seed=1)
-    found = sweep_rows.errors(row)
+    found = sweep_rows.errors(row, backend)
     assert max(found.values()) <= FLOAT32, (row.body, found)
 
 

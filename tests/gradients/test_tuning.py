@@ -18,7 +18,10 @@ from onnx_oto.gradients.backends import ort_training as ort
 from onnx_oto.gradients.session.flat import aligned_zeros, layout
 from onnx_oto.gradients.session.prepared import Order, Prepared
 
+from .available import needs_training_build
 from .conftest import Build, Here, model_from, normal
+
+pytestmark = needs_training_build
 
 CONVOLUTIONS = {
     "3x3": ("pads=[1, 1, 1, 1]", (6, 4, 3, 3), True),
@@ -31,6 +34,11 @@ CONVOLUTIONS = {
     "dilation": ("dilations=[2, 2]", (6, 4, 3, 3), False),
     "pads beyond the kernel": ("pads=[3, 3, 3, 3]", (6, 4, 3, 3), False),
 }
+
+
+@pytest.fixture
+def backend() -> ort.OrtTraining:
+    return ort.OrtTraining()
 
 
 def gradient_ops(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:

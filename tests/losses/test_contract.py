@@ -11,8 +11,7 @@ import pytest
 from onnx import numpy_helper, parser
 
 from onnx_oto.errors import DataError
-from onnx_oto.gradients import TrainingSpec, prepare
-from onnx_oto.gradients.backends.ort_training import OrtTraining
+from onnx_oto.gradients import TrainingSpec, choose_backend, prepare
 from onnx_oto.losses import LOSSES, Blend, Distill, Loss, Match, make
 
 from .toys import Both, Distilled
@@ -131,7 +130,7 @@ EACH = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def step(case: Case, shards: int) -> tuple[float, Array, Array]:
     """Return loss, gradient of w, and w's own memory, of one step."""
     session = prepare(
-        case.model(), TrainingSpec(("w",), case.loss, batch=N, shards=shards), OrtTraining()
+        case.model(), TrainingSpec(("w",), case.loss, batch=N, shards=shards), choose_backend()
     ).build()
     try:
         loss = session.step({"x": case.x}, case.targets)
@@ -177,7 +176,7 @@ def with_targets(case: Case) -> bool:
 
 @pytest.mark.parametrize("case", [case for case in CASES if with_targets(case)], ids=lambda case: case.id)
 def test_wrong_targets_are_refused(case: Case) -> None:
-    session = prepare(case.model(), TrainingSpec(("w",), case.loss, batch=N), OrtTraining()).build()
+    session = prepare(case.model(), TrainingSpec(("w",), case.loss, batch=N), choose_backend()).build()
     ((name, good),) = case.targets.items()
     wrong = {
         "shape": (good[:, None], rf"{name} has shape \[6, 1.*, the loss reads \[6"),

@@ -10,8 +10,7 @@ import pytest
 from onnx import numpy_helper, parser
 
 from onnx_oto.errors import UsageError
-from onnx_oto.gradients import TrainingSpec, prepare
-from onnx_oto.gradients.backends.ort_training import OrtTraining
+from onnx_oto.gradients import TrainingSpec, choose_backend, prepare
 from onnx_oto.losses import ENTRY_WEIGHT, OTHER, OTHER_WEIGHT, Loss, make, weighted
 
 from .toys import Distilled
@@ -98,7 +97,9 @@ def test_graph_and_formula_are_one_function(
         pairs = [("y", ENTRY_WEIGHT), (OTHER, OTHER_WEIGHT)][: 1 + mixed]
         return sum(each(inner, x + w, targets[y], targets[v]) for y, v in pairs) / whole
 
-    session = prepare(model(shape), TrainingSpec(("w",), loss, batch=N, shards=shards), OrtTraining()).build()
+    session = prepare(
+        model(shape), TrainingSpec(("w",), loss, batch=N, shards=shards), choose_backend()
+    ).build()
     found = session.step({"x": x}, targets)
     gradient = session.grads[: w.size].reshape(shape).astype(np.float64)
     session.close()
@@ -119,7 +120,9 @@ def test_weights_of_one_change_nothing() -> None:
     x = np.random.default_rng(1).standard_normal((N, 3, 2)).astype(np.float32)
     results = []
     for loss in (inner, weighted(inner)):
-        session = prepare(model((3, 2)), TrainingSpec(("w",), loss, batch=N, shards=2), OrtTraining()).build()
+        session = prepare(
+            model((3, 2)), TrainingSpec(("w",), loss, batch=N, shards=2), choose_backend()
+        ).build()
         results.append((session.step({"x": x}, targets), session.grads.copy()))
         session.close()
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)
@@ -130,7 +133,7 @@ def test_a_batch_that_counts_for_nothing_moves_nothing() -> None:
     inner, targets = case("cross-entropy", (3,), (), False)
     targets[ENTRY_WEIGHT] = np.zeros(N, np.float32)
     x = np.ones((N, 3), np.float32)
-    session = prepare(model((3,)), TrainingSpec(("w",), weighted(inner), batch=N), OrtTraining()).build()
+    session = prepare(model((3,)), TrainingSpec(("w",), weighted(inner), batch=N), choose_backend()).build()
     assert session.step({"x": x}, targets) == 0
     assert not session.grads.any()
     session.close()
