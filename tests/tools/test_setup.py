@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
 import sys
@@ -49,19 +50,33 @@ def test_no_python_is_one_line(bash):
     assert result.returncode == 7
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
-    assert "Python 3.10, 3.11 or 3.12" in line
+    assert "Python 3.10, 3.11, 3.12 or 3.13" in line
 
 
-@pytest.mark.parametrize("version", ["3.9", "3.13", "2.7"])
+@pytest.mark.parametrize("version", ["3.9", "3.14", "2.7"])
 def test_other_versions_do_not_suit(version, bash, tmp_path):
     fake_python(tmp_path / "bin", "python3", version)
     assert bash("find_python").returncode == 7
 
 
-@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12"])
+@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13"])
 def test_the_default_python_suits(version, bash, tmp_path):
     fake_python(tmp_path / "bin", "python3", version)
     assert bash("find_python").stdout == "python3\n"
+
+
+def test_those_with_a_training_build_come_first(bash, tmp_path):
+    fake_python(tmp_path / "bin", "python3.13", "3.13")
+    assert bash("find_python").stdout == "python3.13\n"
+    fake_python(tmp_path / "bin", "python3.10", "3.10")
+    assert bash("find_python").stdout == "python3.10\n"
+
+
+@pytest.mark.parametrize(("version", "extra"), [("3.12", "cpu"), ("3.13", "runtime")])
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the training build is for x86-64")
+def test_the_training_build_is_taken_where_there_is_one(version, extra, bash, tmp_path):
+    fake_python(tmp_path / "bin", "fake", version)
+    assert bash(f"venv_python={tmp_path}/bin/fake; runtime_extra").stdout == f"{extra}\n"
 
 
 def test_newer_names_come_first_and_broken_ones_are_skipped(bash, tmp_path):
