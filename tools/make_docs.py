@@ -1,4 +1,4 @@
-"""Write the generated pages: docs/operators.md, docs/losses.md and docs/cli.md. A test fails when they are stale.
+"""Write the generated pages: operators.md, gradients.md, losses.md and cli.md. A test fails when they are stale.
 
 .venv/bin/python tools/make_docs.py
 """
@@ -16,6 +16,7 @@ import onnx
 from onnx_oto.cli.commands import cli
 from onnx_oto.errors import OtoError
 from onnx_oto.gradients.backends.ort_covers import CONDITIONS, differentiable
+from onnx_oto.gradients.backends.plain.table import TABLE
 from onnx_oto.gradients.graph.lowering.definitions import is_defined
 from onnx_oto.gradients.graph.lowering.lowerings import ALWAYS_LOWERED, registered
 from onnx_oto.losses import LOSSES
@@ -149,7 +150,8 @@ def operators() -> str:
         NOTE,
         "",
         "Pruning: what the rule of the operator states (an operator without a rule freezes the axes it touches, "
-        "with a reason). Training: *native*, ONNX Runtime's gradient is right; *lowered*, rewritten in the training "
+        "with a reason). Training, by ONNX Runtime's training build ([gradients.md](gradients.md) says it of the other "
+        "backend): *native*, its gradient is right; *lowered*, rewritten in the training "
         "copy into operators whose gradient is right; *no*, refused before any data are read. Where a lowered form "
         "cannot be had either, the message says why.",
         "",
@@ -161,6 +163,26 @@ def operators() -> str:
         text = " ".join((rule.__doc__ or "").split("\n\n")[0].split()) if rule else "no rule: frozen"
         lines.append(f"| {op} | {text.replace('|', chr(92) + '|')} | {training(op)} |")
     return "\n".join(lines) + "\n" + SWEPT.replace("FAMILIES", ", ".join(sorted(FAMILIES)))
+
+
+def gradients() -> str:
+    """Return the table of gradients that the plain backend writes."""
+    lines = [
+        "# Gradients of the plain backend",
+        NOTE,
+        "",
+        "What `--backend plain` ([backends.md](backends.md)) writes for each operator: `dx` is the gradient of the "
+        "loss with respect to `x`. Operands that were broadcast get the sum over what they were broadcast to. Other "
+        "operators are rewritten into these ([operators.md](operators.md)), and so are forms of these that are left "
+        "out here, such as pads by name, dilated means or reductions that scatter.",
+        "",
+        "| operator | gradient |",
+        "| --- | --- |",
+    ]
+    for op, entry in sorted(TABLE.items()):
+        text = " ".join((entry.write.__doc__ or "").split())
+        lines.append(f"| {op} | {text.replace('|', chr(92) + '|')} |")
+    return "\n".join(lines) + "\n"
 
 
 def errors() -> str:
@@ -240,7 +262,7 @@ def _options(make: Callable[..., object]) -> str:
     return ", ".join(f"`{o.name}`" + ("" if o.default is None else f" {o.default:g}") for o in found)
 
 
-PAGES = {"operators.md": operators, "losses.md": losses, "cli.md": commands}
+PAGES = {"operators.md": operators, "gradients.md": gradients, "losses.md": losses, "cli.md": commands}
 
 
 def main() -> None:
