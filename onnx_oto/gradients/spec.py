@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx_oto.errors import UsageError
 from onnx_oto.losses import Loss, make
 from onnx_oto.model.normal.origins import Tie
+from onnx_oto.runtime.devices import Device
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -38,6 +39,7 @@ class TrainingSpec:
     ties          which of them hold the same parameter: each gets the sum of their gradients
     statistics    of which samples BatchNormalization takes its own in training: "batch", the whole, "shard", each
                   shard's, or "auto", the whole where the backend can
+    device        where its sessions run
     fixed_statistics
                   whether BatchNormalization uses the running statistics it came with, which then stay as they are
     """
@@ -53,6 +55,7 @@ class TrainingSpec:
     held: tuple[str, ...] = ()
     statistics: str = "auto"
     fixed_statistics: bool = False
+    device: Device = Device()
     ties: tuple[Tie, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:

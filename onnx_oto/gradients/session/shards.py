@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from onnx_oto.errors import DataError, UnsupportedError
+from onnx_oto.errors import DataError, OtoError, UnsupportedError
 from onnx_oto.gradients.graph.batching import Feed
 from onnx_oto.gradients.graph.parameters import Weights
 from onnx_oto.gradients.graph.training_graph import Detached, TrainingGraph
@@ -24,6 +24,7 @@ from onnx_oto.gradients.session.validation import check_batch, check_targets
 from onnx_oto.gradients.spec import TrainingSpec
 from onnx_oto.losses import LOSS, WEIGHT, Loss, Target, target_input
 from onnx_oto.machine import cores
+from onnx_oto.runtime.devices import Device, full
 from onnx_oto.runtime.gradient_jobs import open_light
 from onnx_oto.runtime.joining import MEMBER
 from onnx_oto.runtime.runner import first_line
@@ -37,9 +38,11 @@ Floats = NDArray[np.float32]
 _CHUNK = 1 << 18  # elements of a gradient that one thread adds up at a time: 1 MiB
 
 
-def _session(content: bytes) -> Any:
+def _session(content: bytes, device: Device) -> Any:
     try:
-        return open_light(content)
+        return open_light(content, device)
+    except OtoError:
+        raise
     except Exception as error:
         raise UnsupportedError(f"ONNX Runtime cannot load the training graph: {first_line(error)}") from error
 
@@ -65,6 +68,7 @@ class Memory:
         self.update_views = [statistics.views(flat) for flat in self.updates]
         frozen = {name: np.ascontiguousarray(value) for name, value in weights.frozen.items()}
         self.arrays = {**parameters.views(self.params), **self.buffers, **frozen}
+        self.frozen = frozenset(frozen)
         self.values = {name: _share(array) for name, array in self.arrays.items()}
 
 
@@ -83,10 +87,16 @@ class Targets(NamedTuple):
 
 
 class Shard:
-    """One single-threaded session with its share of the batch; writes its own gradient buffer."""
+    """One session with its share of the batch, on one thread or a device; writes its own gradient buffer."""
 
     def __init__(
-        self, content: bytes, training: TrainingGraph, feeds: Sequence[Feed], memory: Memory, index: int
+        self,
+        content: bytes,
+        training: TrainingGraph,
+        feeds: Sequence[Feed],
+        memory: Memory,
+        index: int,
+        device: Device,
     ) -> None:
         self.size = training.size
         self.targets = training.targets
@@ -95,9 +105,11 @@ class Shard:
         self._index = index
         self._memory = memory
         self._loss = np.zeros((), np.float32)
-        self._session = _session(content)
+        self._device = device
+        self._session = _session(content, device)
         self._binding = self._session.io_binding()
         self._held: dict[str, Any] = {}
+        self._renewed: dict[str, Any] = {}
         self._inputs = {value.name for value in self.inputs}
         self.read(memory.arrays)
         outputs = {value.name for value in self._session.get_outputs()}
@@ -122,7 +134,15 @@ class Shard:
         """Let the graph read these arrays in every step, if it asks for them; the caller keeps them alive."""
         for name, array in arrays.items():
             if name in self._inputs:
-                self._binding.bind_ortvalue_input(name, _share(array))
+                value = _share(array)
+                self._binding.bind_ortvalue_input(name, value)
+                if not self._device.is_cpu and name not in self._memory.frozen:
+                    self._renewed[name] = value
+
+    def _renew(self) -> None:
+        """Bind what changes between steps again: a device gets its copy of an array when that is bound."""
+        for name, value in self._renewed.items():
+            self._binding.bind_ortvalue_input(name, value)
 
     def run(self, batch: Mapping[str, Array], targets: Targets, start: int, seed: tuple[int, int]) -> float:
         """Run forward and backward on samples [start, start + size); return this shard's part of the loss."""
@@ -137,8 +157,11 @@ class Shard:
         for name, (_, value) in self._held.items():
             self._binding.bind_ortvalue_input(name, value)
         try:
+            self._renew()
             self._session.run_with_iobinding(self._binding)
         except Exception as error:
+            if too_much := full(error, self._device):
+                raise too_much from error
             raise DataError(f"ONNX Runtime refused the batch: {first_line(error)}") from error
         return float(self._loss)
 
@@ -152,8 +175,11 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...], ratio: float) -> Flo
 class Evaluator:
     """The model in inference mode over the same parameters and running statistics, of samples of any size it takes."""
 
-    def __init__(self, what: Detached, memory: Memory, chunk: int | None) -> None:
-        self._session = _session(what.model.SerializeToString())
+    def __init__(
+        self, what: Detached, memory: Memory, chunk: int | None, device: Device | None = None
+    ) -> None:
+        self._device = device or Device()
+        self._session = _session(what.model.SerializeToString(), self._device)
         self._names = list(what.outputs)
         self.feeds = what.feeds
         self._chunk = chunk
@@ -193,6 +219,8 @@ class Evaluator:
         try:
             results = self._session.run_with_ort_values(self._names, values)
         except Exception as error:
+            if too_much := full(error, self._device):
+                raise too_much from error
             raise DataError(f"ONNX Runtime refused the batch: {first_line(error)}") from error
         return [result.numpy() for result in results]
 
