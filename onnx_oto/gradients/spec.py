@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,6 +17,8 @@ from onnx_oto.runtime.devices import Device
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
+Predict = Callable[[Mapping[str, Array]], Array | Sequence[Array]]
+"""A batch by input name -> what the loss reads of it."""
 
 
 STATISTICS = ("auto", "batch", "shard")
@@ -55,7 +58,7 @@ class TrainingSpec:
     held: tuple[str, ...] = ()
     statistics: str = "auto"
     fixed_statistics: bool = False
-    device: Device = Device()
+    device: Device = field(default_factory=Device)
     ties: tuple[Tie, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
@@ -107,6 +110,10 @@ class GradientSession(Protocol):
 
         One array, or a list where the loss reads several outputs.
         """
+        ...
+
+    def evaluating(self, samples: int) -> AbstractContextManager[Predict]:
+        """Return a block that gives a `predict` for so many samples: of the parameters as they are on entering it."""
         ...
 
     def weights(self) -> dict[str, Array]:

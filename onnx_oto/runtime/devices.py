@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,7 +91,7 @@ def _remedy(device: Device) -> str:
     )
 
 
-def open_on(device: Device, content: bytes, options: Any) -> Any:
+def open_on(device: Device, content: bytes, options: Any, disabled: Sequence[str] = ()) -> Any:
     """Return a session of a serialised model on a device. Raises what onnxruntime raises.
 
     What the provider has no kernel for runs on the CPU. RuntimeMissingError where the provider is there but does not
@@ -99,15 +99,18 @@ def open_on(device: Device, content: bytes, options: Any) -> Any:
     """
     import onnxruntime
 
+    def opened(*providers: Any) -> Any:
+        return onnxruntime.InferenceSession(
+            bytes(content), options, providers=list(providers), disabled_optimizers=list(disabled)
+        )
+
     if device.is_cpu:
-        return onnxruntime.InferenceSession(bytes(content), options, providers=[CPU_PROVIDER])
+        return opened(CPU_PROVIDER)
     require_device(device)
     if device.provider == "CUDAExecutionProvider" and hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()  # CUDA and cuDNN from their own packages, where they came so
     options.use_deterministic_compute = True
-    session = onnxruntime.InferenceSession(
-        bytes(content), options, providers=[(device.provider, dict(device.options)), CPU_PROVIDER]
-    )
+    session = opened((device.provider, dict(device.options)), CPU_PROVIDER)
     if device.provider not in session.get_providers():
         raise RuntimeMissingError(
             f"device {device.name!r}: {device.provider} does not start here; its libraries or its driver are missing: "

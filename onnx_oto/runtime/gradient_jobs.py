@@ -41,13 +41,16 @@ def session_options(threads: int) -> Any:
     return options
 
 
-def open_light(content: bytes, device: Device = _CPU) -> Any:
-    """Return a session of a serialised model on a device, or one thread of the CPU. Raises what `open_on` raises."""
+def open_light(content: bytes, device: Device = _CPU, disabled: Sequence[str] = ()) -> Any:
+    """Return a session of a serialised model on a device, or one thread of the CPU. Raises what `open_on` raises.
+
+    disabled: optimizers that are left out.
+    """
     if asks(content):
         from onnx_oto.runtime.meeting import make_ready  # loads the compiler
 
         make_ready()
-    return open_on(device, content, session_options(1))
+    return open_on(device, content, session_options(1), disabled)
 
 
 def build_gradient(content: bytes, wanted: Sequence[str], loss: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Devices: what may be written, what a runtime without the provider says, and that another provider computes the same."""
+"""Devices: what may be written, and what a runtime says that has not the provider."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_what_is_no_device_is_refused(text: str) -> None:
 def test_a_provider_that_the_runtime_lacks_is_told_with_a_remedy() -> None:
     device = Device("tpu", "TpuExecutionProvider")
     with pytest.raises(
-        RuntimeMissingError, match=r"device 'tpu': onnxruntime.* has no TpuExecutionProvider, only .*CPU"
+        RuntimeMissingError, match=r"'tpu': onnxruntime.* has no TpuExecutionProvider, only .*CPU"
     ):
         require_device(device)
     with pytest.raises(RuntimeMissingError, match=r"'onnx-oto\[gpu\]'"):

@@ -78,7 +78,7 @@ def _train(piece: Piece, data: Path, options: argparse.Namespace) -> None:
         if not model.exists():
             _make(piece, model, options)
         common = ["--batch", str(options.batch), "--seed", str(piece.seed), "--shards", "1"]
-        common += ["--flip", "--crop", "2", "--skip-latency", "--overwrite"]
+        common += ["--flip", "--crop", "2", "--skip-latency", "--overwrite", "--device", options.device]
         command = [*oto, "train", str(model), "--data", str(data), "--run", str(folder), *common]
         subprocess.run([*command, *piece.options(options.epochs)], check=True, **known)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,19 +17,19 @@ from numpy.typing import NDArray
 
 from onnx_oto.errors import DataError, OtoError, UnsupportedError
 from onnx_oto.gradients.graph.batching import Feed
-from onnx_oto.gradients.graph.parameters import Weights
+from onnx_oto.gradients.graph.parameters import Weights, with_constants
 from onnx_oto.gradients.graph.training_graph import Detached, TrainingGraph
 from onnx_oto.gradients.session.flat import FlatLayout, aligned_zeros
 from onnx_oto.gradients.session.prepared import Prepared
 from onnx_oto.gradients.session.tied import TiedPlaces
 from onnx_oto.gradients.session.validation import check_batch, check_targets
-from onnx_oto.gradients.spec import TrainingSpec
+from onnx_oto.gradients.spec import Predict, TrainingSpec
 from onnx_oto.losses import LOSS, WEIGHT, Loss, Target, target_input
 from onnx_oto.machine import cores
 from onnx_oto.runtime.devices import Device, full
 from onnx_oto.runtime.gradient_jobs import open_light
 from onnx_oto.runtime.joining import MEMBER
-from onnx_oto.runtime.runner import first_line
+from onnx_oto.runtime.runner import first_line, wrong_optimizers
 
 if TYPE_CHECKING:
     from onnx_oto.runtime.meeting import Meeting
@@ -35,12 +37,16 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
+_WORTH_SETTLING = 256
+"""Samples of an evaluation for which a session of its own is opened, at the least."""
+_MOST_SETTLED = 1 << 30
+"""Bytes of parameters that a session may hold as constants: its model is handed over as one message, below 2 GB."""
 _CHUNK = 1 << 18  # elements of a gradient that one thread adds up at a time: 1 MiB
 
 
-def _session(content: bytes, device: Device) -> Any:
+def _session(content: bytes, device: Device, disabled: Sequence[str] = ()) -> Any:
     try:
-        return open_light(content, device)
+        return open_light(content, device, disabled)
     except OtoError:
         raise
     except Exception as error:
@@ -180,12 +186,31 @@ class Evaluator:
     ) -> None:
         self._device = device or Device()
         self._session = _session(what.model.SerializeToString(), self._device)
+        self._model = what.model
         self._names = list(what.outputs)
         self.feeds = what.feeds
         self._chunk = chunk
         self._memory = memory
         names = {value.name for value in self._session.get_inputs()}
         self._weights = {name: value for name, value in memory.values.items() if name in names}
+
+    def settled(self) -> Evaluator:
+        """Return one of the parameters and statistics as they are now, which its session holds as constants.
+
+        So it takes the kernels that are for constant weights, which are up to twice as fast, at the price of opening a
+        session. Itself where such a session cannot be.
+        """
+        held = {name: self._memory.arrays[name] for name in self._weights}
+        if sum(array.nbytes for array in held.values()) > _MOST_SETTLED:
+            return self
+        settled = copy(self)
+        content = with_constants(self._model, held)
+        try:
+            settled._session = _session(content, self._device, wrong_optimizers(self._model))
+        except UnsupportedError:
+            return self
+        settled._weights = {}
+        return settled
 
     def run(self, batch: Mapping[str, Array], pool: ThreadPoolExecutor) -> list[Array]:
         """Return the outputs for all samples; chunks run side by side."""
@@ -331,9 +356,17 @@ class ShardedSession:
         return sum(losses)
 
     def predict(self, batch: Mapping[str, Array]) -> Array | list[Array]:
+        return self._predicted(self._evaluator, batch)
+
+    @contextmanager
+    def evaluating(self, samples: int) -> Iterator[Predict]:
+        evaluator = self._evaluator if samples < _WORTH_SETTLING else self._evaluator.settled()
+        yield lambda batch: self._predicted(evaluator, batch)
+
+    def _predicted(self, evaluator: Evaluator, batch: Mapping[str, Array]) -> Array | list[Array]:
         form = self._form(batch)
-        feeds = form.feeds if form.takes(batch) else self._evaluator.feeds_like(batch)
-        outputs = self._evaluator.run(check_batch(batch, feeds, None), self._pool)
+        feeds = form.feeds if form.takes(batch) else evaluator.feeds_like(batch)
+        outputs = evaluator.run(check_batch(batch, feeds, None), self._pool)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def weights(self) -> dict[str, Array]:
