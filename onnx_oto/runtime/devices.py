@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from io import StringIO
 from typing import Any
 
 from onnx_oto.errors import RuntimeMissingError, UnsupportedError, UsageError
@@ -108,7 +110,8 @@ def open_on(device: Device, content: bytes, options: Any, disabled: Sequence[str
         return opened(CPU_PROVIDER)
     require_device(device)
     if device.provider == "CUDAExecutionProvider" and hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()  # CUDA and cuDNN from their own packages, where they came so
+        with redirect_stdout(StringIO()):  # it prints what it does not find; whether that is missed is seen below
+            onnxruntime.preload_dlls()  # CUDA and cuDNN from their own packages, where they came so
     options.use_deterministic_compute = True
     session = opened((device.provider, dict(device.options)), CPU_PROVIDER)
     if device.provider not in session.get_providers():
