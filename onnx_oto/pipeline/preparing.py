@@ -62,7 +62,7 @@ def make_ready(
         require_prunable(opened)
     device = read_device(options.device)
     require_device(device)
-    backend = choose_backend(options.backend)
+    backend = choose_backend(options.backend, device)
     require_computable(opened.origins.computed, options.limits)
     opening, trouble = _opened_data(source, options.reading_in(cache))
     if same is not None:

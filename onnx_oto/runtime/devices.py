@@ -110,7 +110,9 @@ def open_on(device: Device, content: bytes, options: Any, disabled: Sequence[str
         return opened(CPU_PROVIDER)
     require_device(device)
     if device.provider == "CUDAExecutionProvider" and hasattr(onnxruntime, "preload_dlls"):
-        with redirect_stdout(StringIO()):  # it prints what it does not find; whether that is missed is seen below
+        with redirect_stdout(
+            StringIO()
+        ):  # it prints what it does not find; whether that is missed is seen below
             onnxruntime.preload_dlls()  # CUDA and cuDNN from their own packages, where they came so
     options.use_deterministic_compute = True
     session = opened((device.provider, dict(device.options)), CPU_PROVIDER)

@@ -16,6 +16,7 @@ class Plain:
     """A backend (see `gradients.backends.Backend`) on any ONNX Runtime."""
 
     name = "plain"
+    cpu_only = False
 
     def why_not(self) -> str | None:
         """See `Backend.why_not`."""
