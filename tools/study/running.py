@@ -80,7 +80,7 @@ def _train(piece: Piece, data: Path, options: argparse.Namespace) -> None:
         common = ["--batch", str(options.batch), "--seed", str(piece.seed), "--shards", "1"]
         common += ["--flip", "--crop", "2", "--skip-latency", "--overwrite", "--device", options.device]
         command = [*oto, "train", str(model), "--data", str(data), "--run", str(folder), *common]
-        subprocess.run([*command, *piece.options(options.epochs)], check=True, **known)
+        subprocess.run([*command, *piece.options(options.epochs, options.runs)], check=True, **known)
 
 
 def _environment() -> dict[str, str]:
