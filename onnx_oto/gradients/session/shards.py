@@ -53,6 +53,19 @@ def _session(content: bytes, device: Device, disabled: Sequence[str] = ()) -> An
         raise UnsupportedError(f"ONNX Runtime cannot load the training graph: {first_line(error)}") from error
 
 
+def _placed(content: bytes, device: Device) -> tuple[Device, Any]:
+    """Return a session and where it is: on the CPU where the device's provider cannot load an operator of it.
+
+    What is trained was lowered to operators that every provider has; what is evaluated was not.
+    """
+    try:
+        return device, _session(content, device)
+    except UnsupportedError:
+        if device.is_cpu:
+            raise
+        return Device(), _session(content, Device())
+
+
 def _share(array: Array) -> Any:
     """Return an OrtValue over the array's own memory; it does not keep the array alive."""
     return onnxruntime.OrtValue.ortvalue_from_numpy(array)
@@ -184,8 +197,7 @@ class Evaluator:
     def __init__(
         self, what: Detached, memory: Memory, chunk: int | None, device: Device | None = None
     ) -> None:
-        self._device = device or Device()
-        self._session = _session(what.model.SerializeToString(), self._device)
+        self._device, self._session = _placed(what.model.SerializeToString(), device or Device())
         self._model = what.model
         self._names = list(what.outputs)
         self.feeds = what.feeds
