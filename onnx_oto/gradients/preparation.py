@@ -88,7 +88,8 @@ class Preparation:
     @cached_property
     def _sizes(self) -> list[int]:
         """Samples per shard."""
-        asked = self.spec.batch, self.spec.shards, cores()
+        workers = cores() if self.spec.device.is_cpu else 1
+        asked = self.spec.batch, self.spec.shards, workers
         sizes = shard_sizes(*asked, 1)
         apart = len(sizes) > 1 and self._what.weights.statistics and not self.joint
         return shard_sizes(*asked, _LEAST) if apart else sizes

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,9 +13,12 @@ from numpy.typing import NDArray
 from onnx_oto.errors import UsageError
 from onnx_oto.losses import Loss, make
 from onnx_oto.model.normal.origins import Tie
+from onnx_oto.runtime.devices import Device
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
+Predict = Callable[[Mapping[str, Array]], Array | Sequence[Array]]
+"""A batch by input name -> what the loss reads of it."""
 
 
 STATISTICS = ("auto", "batch", "shard")
@@ -38,6 +42,7 @@ class TrainingSpec:
     ties          which of them hold the same parameter: each gets the sum of their gradients
     statistics    of which samples BatchNormalization takes its own in training: "batch", the whole, "shard", each
                   shard's, or "auto", the whole where the backend can
+    device        where its sessions run
     fixed_statistics
                   whether BatchNormalization uses the running statistics it came with, which then stay as they are
     """
@@ -53,6 +58,7 @@ class TrainingSpec:
     held: tuple[str, ...] = ()
     statistics: str = "auto"
     fixed_statistics: bool = False
+    device: Device = field(default_factory=Device)
     ties: tuple[Tie, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
@@ -104,6 +110,10 @@ class GradientSession(Protocol):
 
         One array, or a list where the loss reads several outputs.
         """
+        ...
+
+    def evaluating(self, samples: int) -> AbstractContextManager[Predict]:
+        """Return a block that gives a `predict` for so many samples: of the parameters as they are on entering it."""
         ...
 
     def weights(self) -> dict[str, Array]:

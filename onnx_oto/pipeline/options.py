@@ -84,6 +84,17 @@ def _backends() -> Iterable[str]:
     return (backends.AUTO, *backends.BACKENDS)
 
 
+def _device(text: str) -> str | None:
+    """Say what to do about what is no device."""
+    from onnx_oto.runtime.devices import read_device
+
+    try:
+        read_device(text)
+    except UsageError as error:
+        return str(error)
+    return None
+
+
 def _engines() -> Iterable[str]:
     from onnx_oto.runtime.bench import ENGINES
 
@@ -360,6 +371,12 @@ class TrainOptions(
         topic=topics.BATCHES,
     )
     backend: str = setting("auto", "What makes gradients.", choices=_backends)
+    device: str = setting(
+        "cpu",
+        "Where training runs: cpu, cuda, cuda:1, or another provider of the runtime, such as openvino:GPU.",
+        check=_device,
+        topic=topics.BATCHES,
+    )
     checkpoint_minutes: float = setting(
         10, "Minutes after which a checkpoint is written within an epoch, too.", check=positive
     )

@@ -32,6 +32,7 @@ from onnx_oto.pipeline.teacher import calibrated, provided, teacher_of
 from onnx_oto.pipeline.teaching import aim_of
 from onnx_oto.runtime.comparing import Feeding, compare
 from onnx_oto.runtime.comparing.computable import require_computable
+from onnx_oto.runtime.devices import Device, read_device, require_device
 from onnx_oto.runtime.limits import limited
 from onnx_oto.surgery import Compacted, kept_inside
 from onnx_oto.zigs import Analysis, Choice, choose, parameters, score, zero_dropped
@@ -59,7 +60,9 @@ def make_ready(
     opened = open_model(path, options)
     if options.prunes:
         require_prunable(opened)
-    backend = choose_backend(options.backend)
+    device = read_device(options.device)
+    require_device(device)
+    backend = choose_backend(options.backend, device)
     require_computable(opened.origins.computed, options.limits)
     opening, trouble = _opened_data(source, options.reading_in(cache))
     if same is not None:
@@ -79,7 +82,7 @@ def make_ready(
         norms, told = norms_for(opened, names, aim.outputs)
         for sentence in told:
             say(sentence)
-    preparation = _prepared(opened, served, names, aim, options, backend, opening)
+    preparation = _prepared(opened, served, names, aim, options, backend, opening, device)
     require_trainable(preparation.refusals)
     if opening is None:
         raise trouble or DataError(f"{str(source)!r} holds no data")
@@ -183,6 +186,7 @@ def _prepared(
     options: TrainOptions,
     backend: Backend,
     opening: data.Opening | None,
+    device: Device,
 ) -> Preparation:
     """Return the preparation for the sizes of the data, or for guessed ones where there are none."""
     model = serving.served(aim.giving(opened.master))
@@ -204,6 +208,7 @@ def _prepared(
         ties=opened.origins.tied({name: _size(opened, name) for name in names}),
         statistics=options.statistics,
         fixed_statistics=options.fixed_statistics,
+        device=device,
         held=held(opened.analysis, names) if options.prunes else (),
     )
     preparation = prepare(model, spec, backend)

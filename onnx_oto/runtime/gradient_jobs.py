@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnx_oto.runtime.devices import Device, open_on
 from onnx_oto.runtime.installed import require_training
 from onnx_oto.runtime.joining import asks
 
+_CPU = Device()
 _TYPES = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
@@ -39,17 +41,16 @@ def session_options(threads: int) -> Any:
     return options
 
 
-def open_light(content: bytes) -> Any:
-    """Return a session of a serialised model on one thread. Raises what onnxruntime raises."""
-    import onnxruntime
+def open_light(content: bytes, device: Device = _CPU, disabled: Sequence[str] = ()) -> Any:
+    """Return a session of a serialised model on a device, or one thread of the CPU. Raises what `open_on` raises.
 
+    disabled: optimizers that are left out.
+    """
     if asks(content):
         from onnx_oto.runtime.meeting import make_ready  # loads the compiler
 
         make_ready()
-    return onnxruntime.InferenceSession(
-        bytes(content), session_options(1), providers=["CPUExecutionProvider"]
-    )
+    return open_on(device, content, session_options(1), disabled)
 
 
 def build_gradient(content: bytes, wanted: Sequence[str], loss: str) -> bytes:

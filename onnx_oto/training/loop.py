@@ -352,10 +352,11 @@ class _Training:
     def evaluate(self, epoch: int) -> tuple[Score, bool]:
         """Return the score of what would be handed back now, and whether it is the best one so far."""
         recipe, data = self.recipe, self.data
-        with self.selection.shown():
+        examples = data.test if data.val is None else data.val
+        with self.selection.shown(), self.session.evaluating(len(examples)) as predict:
             score = evaluate(
-                self.session.predict,
-                data.test if data.val is None else data.val,
+                predict,
+                examples,
                 recipe.loss,
                 recipe.metrics,
                 batch=recipe.evaluation_batch,

@@ -109,6 +109,25 @@ def test_predict_takes_any_number(build: Build, count: int) -> None:
     np.testing.assert_allclose(session.predict(x), runner.run(None, x)[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("samples", [8, 100_000])
+def test_an_evaluation_is_of_the_parameters_as_they_are_then(build: Build, samples: int) -> None:
+    """Long ones hold the weights as constants: the same but for sums in another order."""
+    session = build(net(), NAMES, "cross-entropy", batch=8, shards=2)
+    x, _ = batch(30)
+    session.step(*batch())
+    for _ in range(2):
+        session.params -= 0.5 * session.grads
+        with session.evaluating(samples) as predict:
+            found = predict(x)
+            np.testing.assert_allclose(found, session.predict(x), rtol=0, atol=2e-6)
+            if samples == 8:
+                np.testing.assert_array_equal(found, session.predict(x))
+            else:
+                session.params += 1.0
+                np.testing.assert_array_equal(predict(x), found)
+                session.params -= 1.0
+
+
 def test_weights_are_copies_under_their_names(build: Build) -> None:
     session = build(net(), NAMES, "cross-entropy", batch=8)
     weights = session.weights()

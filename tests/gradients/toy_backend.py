@@ -105,6 +105,7 @@ class Toy:
     """A backend (see `gradients.backends.Backend`)."""
 
     name = "toy"
+    cpu_only = False
     built = 0
 
     def why_not(self) -> str | None:

@@ -43,7 +43,7 @@ def test_all_ways_take_the_same_number_of_epochs(module):
     for piece in pieces.pieces(list(pieces.WAYS), [0.5], [0]):
         taken, part = 0, piece
         while part is not None:
-            options = part.options(12)
+            options = part.options(12, Path("runs"))
             taken += int(options[options.index("--epochs") + 1])
             part = part.needs if part.way in pieces.HALVES else None
         assert taken == 12 or piece.first

@@ -6,12 +6,14 @@ Softmax regression on centred inputs, with running statistics like a BatchNorm.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import pytest
 
 from onnx_oto.data import Dataset, Input, Labels, Table, Tables
+from onnx_oto.gradients.spec import Predict
 from onnx_oto.optim import GroupIndex, Stretch
 
 FEATURES, HIDDEN, CLASSES = 6, 8, 3
@@ -64,6 +66,9 @@ class FakeSession:
     def predict(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         w1, b1, w2 = (self.view(self.params, name) for name in self.slices)
         return np.asarray(np.tanh((batch["x"] - self.buffers["mean"]) @ w1 + b1) @ w2)
+
+    def evaluating(self, samples: int) -> AbstractContextManager[Predict]:
+        return nullcontext(self.predict)
 
     def weights(self) -> dict[str, np.ndarray]:
         return {name: self.view(self.params, name).copy() for name in self.slices} | {

@@ -9,6 +9,7 @@ import json
 import math
 import weakref
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 
 from onnx_oto.data import Batch, Dataset
 from onnx_oto.errors import DataError, DivergedError, StorageError, UsageError
+from onnx_oto.gradients.spec import Predict
 from onnx_oto.optim import Dense, Dhspg, GroupIndex, Optimizer, Plan, Sgd
 from onnx_oto.training import (
     ClipNorm,
@@ -249,6 +251,9 @@ class Sick:
     def predict(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         return np.asarray(self._session.predict(batch))
 
+    def evaluating(self, samples: int) -> AbstractContextManager[Predict]:
+        return nullcontext(self.predict)
+
     def weights(self) -> dict[str, np.ndarray]:
         return dict(self._session.weights())
 
@@ -274,6 +279,9 @@ class Linear:
 
     def predict(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         return np.zeros((len(batch["x"]), 3))
+
+    def evaluating(self, samples: int) -> AbstractContextManager[Predict]:
+        return nullcontext(self.predict)
 
     def weights(self) -> dict[str, np.ndarray]:
         return {"w": self.params.copy()}

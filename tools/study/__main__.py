@@ -45,6 +45,7 @@ def main() -> None:
     runs.add_argument("--val", type=int, default=5000, help="training images that are set apart")
     runs.add_argument("--train", type=int, default=0, help="images to train on, 0 for all others")
     runs.add_argument("--workers", type=int, default=2, help="pieces side by side, each on one core")
+    runs.add_argument("--device", default="cpu", help="see onnx-oto train --help")
     runs.add_argument("--hours", type=float, default=24.0)
     told = commands.add_parser("report", help="print tables of what is done")
     told.add_argument("--plot", type=Path)

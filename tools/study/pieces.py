@@ -15,9 +15,13 @@ WAYS = {
     "hspg": "HSPG",
     "proximal": "proximal group lasso",
     "scratch": "the widths that dhspg found, from scratch",
+    "taught": "dhspg, taught by the full network besides",
+    "averaged": "dhspg, the mean of the last weights",
 }
 BUDGETS = [0.5, 0.25, 0.12]
 """Shares of the MACs that are kept."""
+AVERAGED = "0.998"
+"""Share of the mean that stays in a step."""
 HALVES = ("refit",)
 """Ways whose first half is a training of the full network, which all of them share."""
 
@@ -43,26 +47,33 @@ class Piece:
         """The piece that has to be done before."""
         if self.way == "scratch":
             return Piece("dhspg", self.budget, self.seed)
+        if self.way == "taught":
+            return Piece("dense", None, self.seed)
         if self.way in HALVES and not self.first:
             return Piece("dense", None, self.seed, first=True)
         return None
 
-    def options(self, epochs: int) -> list[str]:
+    def options(self, epochs: int, runs: Path) -> list[str]:
         """Return the options of `onnx-oto train` that make it what it is."""
         halved = self.first or self.way in HALVES
         length = ["--epochs", str(epochs // 2 if halved else epochs)]
         if self.way in ("dense", "scratch") or self.first:
             return [*length, "--optimizer", "dense", "--from", "scratch"]
         start = "trained" if self.way in HALVES else "scratch"
+        further = {
+            "taught": ["--teacher", str(runs / f"dense-{self.seed}" / "trained.onnx")],
+            "averaged": ["--ema", AVERAGED],
+        }
         return [
             *length,
-            *("--optimizer", self.way, "--from", start),
+            *("--optimizer", "dhspg" if self.way in further else self.way, "--from", start),
+            *further.get(self.way, []),
             *("--macs", f"{self.budget:g}", "--round-to", "1", "--scope", "global"),
         ]
 
     def model(self, runs: Path, arch: str) -> Path:
         """Return the model that it starts with."""
-        if self.needs is None:
+        if self.needs is None or self.way == "taught":
             return runs / f"{arch}-{self.seed}.onnx"
         if self.way == "scratch":
             return runs / f"{self.name}.onnx"

@@ -71,16 +71,22 @@ def _train(piece: Piece, data: Path, options: argparse.Namespace) -> None:
     folder, model = options.runs / piece.name, piece.model(options.runs, options.arch)
     oto = [sys.executable, "-m", "onnx_oto"]
     with (options.runs / f"{piece.name}.log").open("a") as log:
-        known = {"stdout": log, "stderr": log, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
+        known = {"stdout": log, "stderr": log, "env": _environment()}
         if (folder / "checkpoint.npz").exists():
             subprocess.run([*oto, "resume", str(folder)], check=True, **known)
             return
         if not model.exists():
             _make(piece, model, options)
         common = ["--batch", str(options.batch), "--seed", str(piece.seed), "--shards", "1"]
-        common += ["--flip", "--crop", "2", "--skip-latency", "--overwrite"]
+        common += ["--flip", "--crop", "2", "--skip-latency", "--overwrite", "--device", options.device]
         command = [*oto, "train", str(model), "--data", str(data), "--run", str(folder), *common]
-        subprocess.run([*command, *piece.options(options.epochs)], check=True, **known)
+        subprocess.run([*command, *piece.options(options.epochs, options.runs)], check=True, **known)
+
+
+def _environment() -> dict[str, str]:
+    """Return what programs of this tree run in."""
+    places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
 
 
 def _make(piece: Piece, model: Path, options: argparse.Namespace) -> None:
@@ -92,7 +98,7 @@ def _make(piece: Piece, model: Path, options: argparse.Namespace) -> None:
         return
     command = [sys.executable, str(ROOT / "tools" / "make_demo_assets.py"), "model", "--arch", options.arch]
     command += ["--seed", str(piece.seed), "-o", str(model)]
-    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    subprocess.run(command, check=True, env=_environment())
 
 
 def fresh(model: onnx.ModelProto, seed: int) -> onnx.ModelProto:

@@ -14,6 +14,8 @@ class Backend(Protocol):
     """A way to gradient graphs. Whatever it makes runs in an ordinary session of the ONNX Runtime that is installed."""
 
     name: str
+    cpu_only: bool
+    """Whether its graphs are written for kernels of the CPU."""
 
     def why_not(self) -> str | None:
         """Return why it cannot work in this environment, in one line with the remedy; None when it can."""

@@ -30,6 +30,7 @@ class OrtTraining:
     """A backend (see `backend.Backend`) on onnxruntime-training(-cpu)."""
 
     name = "ort-training"
+    cpu_only = True
 
     def why_not(self) -> str | None:
         """See `Backend.why_not`."""

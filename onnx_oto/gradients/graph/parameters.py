@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -124,3 +124,14 @@ def _skeleton(model: onnx.ModelProto, weights: dict[str, Floats]) -> onnx.ModelP
     for name, value in weights.items():
         graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape))
     return copy
+
+
+def with_constants(skeleton: onnx.ModelProto, weights: Mapping[str, Floats]) -> bytes:
+    """Return the serialised skeleton with these of its inputs as initializers again."""
+    whole = onnx.ModelProto()
+    whole.CopyFrom(skeleton)
+    data = [value for value in whole.graph.input if value.name not in weights]
+    del whole.graph.input[:]
+    whole.graph.input.extend(data)
+    whole.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
+    return bytes(whole.SerializeToString())

@@ -41,12 +41,15 @@ def session_of(
         weights=what.weights,
         shards=len(graphs),
     )
-    evaluator = Evaluator(what, memory, chunk=size if what.loss.per_sample else None)
+    evaluator = Evaluator(what, memory, chunk=size if what.loss.per_sample else None, device=spec.device)
     channels = max((value.size for value in what.weights.statistics.values()), default=0)
     made = [
         Form(
             of_form,
-            [Shard(content, graph, of_form, memory, index) for index, (graph, content) in enumerate(shards)],
+            [
+                Shard(content, graph, of_form, memory, index, spec.device)
+                for index, (graph, content) in enumerate(shards)
+            ],
             spec.batch,
             channels=channels if joint else 0,
         )

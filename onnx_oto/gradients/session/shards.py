@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,20 +15,21 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from onnx_oto.errors import DataError, UnsupportedError
+from onnx_oto.errors import DataError, OtoError, UnsupportedError
 from onnx_oto.gradients.graph.batching import Feed
-from onnx_oto.gradients.graph.parameters import Weights
+from onnx_oto.gradients.graph.parameters import Weights, with_constants
 from onnx_oto.gradients.graph.training_graph import Detached, TrainingGraph
 from onnx_oto.gradients.session.flat import FlatLayout, aligned_zeros
 from onnx_oto.gradients.session.prepared import Prepared
 from onnx_oto.gradients.session.tied import TiedPlaces
 from onnx_oto.gradients.session.validation import check_batch, check_targets
-from onnx_oto.gradients.spec import TrainingSpec
+from onnx_oto.gradients.spec import Predict, TrainingSpec
 from onnx_oto.losses import LOSS, WEIGHT, Loss, Target, target_input
 from onnx_oto.machine import cores
+from onnx_oto.runtime.devices import Device, full
 from onnx_oto.runtime.gradient_jobs import open_light
 from onnx_oto.runtime.joining import MEMBER
-from onnx_oto.runtime.runner import first_line
+from onnx_oto.runtime.runner import first_line, wrong_optimizers
 
 if TYPE_CHECKING:
     from onnx_oto.runtime.meeting import Meeting
@@ -34,14 +37,33 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
+_WORTH_SETTLING = 256
+"""Samples of an evaluation for which a session of its own is opened, at the least."""
+_MOST_SETTLED = 1 << 30
+"""Bytes of parameters that a session may hold as constants: its model is handed over as one message, below 2 GB."""
 _CHUNK = 1 << 18  # elements of a gradient that one thread adds up at a time: 1 MiB
 
 
-def _session(content: bytes) -> Any:
+def _session(content: bytes, device: Device, disabled: Sequence[str] = ()) -> Any:
     try:
-        return open_light(content)
+        return open_light(content, device, disabled)
+    except OtoError:
+        raise
     except Exception as error:
         raise UnsupportedError(f"ONNX Runtime cannot load the training graph: {first_line(error)}") from error
+
+
+def _placed(content: bytes, device: Device) -> tuple[Device, Any]:
+    """Return a session and where it is: on the CPU where the device's provider cannot load an operator of it.
+
+    What is trained was lowered to operators that every provider has; what is evaluated was not.
+    """
+    try:
+        return device, _session(content, device)
+    except UnsupportedError:
+        if device.is_cpu:
+            raise
+        return Device(), _session(content, Device())
 
 
 def _share(array: Array) -> Any:
@@ -65,6 +87,7 @@ class Memory:
         self.update_views = [statistics.views(flat) for flat in self.updates]
         frozen = {name: np.ascontiguousarray(value) for name, value in weights.frozen.items()}
         self.arrays = {**parameters.views(self.params), **self.buffers, **frozen}
+        self.frozen = frozenset(frozen)
         self.values = {name: _share(array) for name, array in self.arrays.items()}
 
 
@@ -83,10 +106,16 @@ class Targets(NamedTuple):
 
 
 class Shard:
-    """One single-threaded session with its share of the batch; writes its own gradient buffer."""
+    """One session with its share of the batch, on one thread or a device; writes its own gradient buffer."""
 
     def __init__(
-        self, content: bytes, training: TrainingGraph, feeds: Sequence[Feed], memory: Memory, index: int
+        self,
+        content: bytes,
+        training: TrainingGraph,
+        feeds: Sequence[Feed],
+        memory: Memory,
+        index: int,
+        device: Device,
     ) -> None:
         self.size = training.size
         self.targets = training.targets
@@ -95,9 +124,11 @@ class Shard:
         self._index = index
         self._memory = memory
         self._loss = np.zeros((), np.float32)
-        self._session = _session(content)
+        self._device = device
+        self._session = _session(content, device)
         self._binding = self._session.io_binding()
         self._held: dict[str, Any] = {}
+        self._renewed: dict[str, Any] = {}
         self._inputs = {value.name for value in self.inputs}
         self.read(memory.arrays)
         outputs = {value.name for value in self._session.get_outputs()}
@@ -122,7 +153,15 @@ class Shard:
         """Let the graph read these arrays in every step, if it asks for them; the caller keeps them alive."""
         for name, array in arrays.items():
             if name in self._inputs:
-                self._binding.bind_ortvalue_input(name, _share(array))
+                value = _share(array)
+                self._binding.bind_ortvalue_input(name, value)
+                if not self._device.is_cpu and name not in self._memory.frozen:
+                    self._renewed[name] = value
+
+    def _renew(self) -> None:
+        """Bind what changes between steps again: a device gets its copy of an array when that is bound."""
+        for name, value in self._renewed.items():
+            self._binding.bind_ortvalue_input(name, value)
 
     def run(self, batch: Mapping[str, Array], targets: Targets, start: int, seed: tuple[int, int]) -> float:
         """Run forward and backward on samples [start, start + size); return this shard's part of the loss."""
@@ -137,8 +176,11 @@ class Shard:
         for name, (_, value) in self._held.items():
             self._binding.bind_ortvalue_input(name, value)
         try:
+            self._renew()
             self._session.run_with_iobinding(self._binding)
         except Exception as error:
+            if too_much := full(error, self._device):
+                raise too_much from error
             raise DataError(f"ONNX Runtime refused the batch: {first_line(error)}") from error
         return float(self._loss)
 
@@ -152,14 +194,35 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...], ratio: float) -> Flo
 class Evaluator:
     """The model in inference mode over the same parameters and running statistics, of samples of any size it takes."""
 
-    def __init__(self, what: Detached, memory: Memory, chunk: int | None) -> None:
-        self._session = _session(what.model.SerializeToString())
+    def __init__(
+        self, what: Detached, memory: Memory, chunk: int | None, device: Device | None = None
+    ) -> None:
+        self._device, self._session = _placed(what.model.SerializeToString(), device or Device())
+        self._model = what.model
         self._names = list(what.outputs)
         self.feeds = what.feeds
         self._chunk = chunk
         self._memory = memory
         names = {value.name for value in self._session.get_inputs()}
         self._weights = {name: value for name, value in memory.values.items() if name in names}
+
+    def settled(self) -> Evaluator:
+        """Return one of the parameters and statistics as they are now, which its session holds as constants.
+
+        So it takes the kernels that are for constant weights, which are up to twice as fast, at the price of opening a
+        session. Itself where such a session cannot be.
+        """
+        held = {name: self._memory.arrays[name] for name in self._weights}
+        if sum(array.nbytes for array in held.values()) > _MOST_SETTLED:
+            return self
+        settled = copy(self)
+        content = with_constants(self._model, held)
+        try:
+            settled._session = _session(content, self._device, wrong_optimizers(self._model))
+        except UnsupportedError:
+            return self
+        settled._weights = {}
+        return settled
 
     def run(self, batch: Mapping[str, Array], pool: ThreadPoolExecutor) -> list[Array]:
         """Return the outputs for all samples; chunks run side by side."""
@@ -193,6 +256,8 @@ class Evaluator:
         try:
             results = self._session.run_with_ort_values(self._names, values)
         except Exception as error:
+            if too_much := full(error, self._device):
+                raise too_much from error
             raise DataError(f"ONNX Runtime refused the batch: {first_line(error)}") from error
         return [result.numpy() for result in results]
 
@@ -303,9 +368,17 @@ class ShardedSession:
         return sum(losses)
 
     def predict(self, batch: Mapping[str, Array]) -> Array | list[Array]:
+        return self._predicted(self._evaluator, batch)
+
+    @contextmanager
+    def evaluating(self, samples: int) -> Iterator[Predict]:
+        evaluator = self._evaluator if samples < _WORTH_SETTLING else self._evaluator.settled()
+        yield lambda batch: self._predicted(evaluator, batch)
+
+    def _predicted(self, evaluator: Evaluator, batch: Mapping[str, Array]) -> Array | list[Array]:
         form = self._form(batch)
-        feeds = form.feeds if form.takes(batch) else self._evaluator.feeds_like(batch)
-        outputs = self._evaluator.run(check_batch(batch, feeds, None), self._pool)
+        feeds = form.feeds if form.takes(batch) else evaluator.feeds_like(batch)
+        outputs = evaluator.run(check_batch(batch, feeds, None), self._pool)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def weights(self) -> dict[str, Array]:

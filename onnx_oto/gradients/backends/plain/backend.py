@@ -24,6 +24,7 @@ class Plain:
     """
 
     name = "plain"
+    cpu_only = False
 
     def __init__(self, *, on_cpu: bool = True) -> None:
         self.on_cpu = on_cpu
