@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import ModelProto, TensorProto, TypeProto
 
-from onnx_oto.model.graph.node import read_nodes
+from onnx_oto.model.graph.flat import flatten
+from onnx_oto.model.graph.node import read_laid_out, read_opsets
 from onnx_oto.model.graph.tensors import element_count, is_external, to_array
 from onnx_oto.model.shapes.dims import Dim, Shape, symbol_for, symbols
 from onnx_oto.model.shapes.schema_types import Schemas
@@ -58,7 +59,8 @@ def infer(model: ModelProto, *, strict: bool = False) -> Knowledge:
     taken = {name for kind in given.values() for size in type_shape(kind) or () for name in symbols(size)}
     declared = {value.name: value.type for value in model.graph.output}
     schemas, constants = Schemas(model), small_constants(model)
-    nodes = list(zip(read_nodes(model), model.graph.node, strict=True))
+    placed = flatten(model.graph)
+    nodes = list(zip(read_laid_out(placed, read_opsets(model)), placed, strict=True))
     stored = stored_types(model)
     banned: set[Source] = set()
     for trial in itertools.count():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -10,11 +11,13 @@ from onnx import NodeProto, TensorProto, TypeProto
 
 from onnx_oto.errors import ModelError
 from onnx_oto.model.graph.budget import EVALUATION, Budget
+from onnx_oto.model.graph.flat import Placed
 from onnx_oto.model.graph.node import Node
-from onnx_oto.model.graph.order import bodies, label
+from onnx_oto.model.graph.order import bodies, captured, label
 from onnx_oto.model.graph.tensors import from_array
 from onnx_oto.model.shapes.claims import CLAIMS, FOREIGN, Claimed, merge, needed
 from onnx_oto.model.shapes.dims import MOST_SIZE, Shape, known_size, product
+from onnx_oto.model.shapes.entered import Bodies
 from onnx_oto.model.shapes.evaluators import EVALUATORS
 from onnx_oto.model.shapes.reference import evaluate_constant
 from onnx_oto.model.shapes.schema_types import Schemas
@@ -63,6 +66,7 @@ class Walk:
         self._types: dict[str, TypeProto] = {}
         self._tensors: dict[str, TensorProto] = {}
         self._facts = Claimed(self.shapes, self.dtypes, self.values, symbols)
+        self._bodies = Bodies(self._facts, supposed)
         self._budget = Budget()
 
     def give(self, name: str, kind: TypeProto) -> None:
@@ -72,17 +76,23 @@ class Walk:
         self._prove(name)
         self.dtypes[name] = kind.tensor_type.elem_type
 
-    def run(self, nodes: Iterable[tuple[Node, NodeProto]]) -> dict[str, np.ndarray]:
+    def run(self, nodes: Iterable[tuple[Node, Placed]]) -> dict[str, np.ndarray]:
         """Return the values of node outputs, partly or completely known."""
-        for node, proto in nodes:
+        for node, placed in nodes:
+            proto = placed.node
             self._suppose_input(node)
             self._supposed.spread(node)
-            self._infer(node, proto)
+            if placed.owner is not None:
+                self._pass(node, placed)
+            else:
+                self._infer(node, proto)
             self._claim(node)
             for name in node.outputs:
                 self._settle(node, proto, name)
             for name, value in zip(node.outputs, self._evaluate(node), strict=False):
                 self._record(name, value)
+        if self._bodies.wrong:
+            raise Contradicted(frozenset(self._bodies.wrong))
         return {name: value for name, value in self.values.items() if name not in self._constants}
 
     # --- types ------------------------------------------------------------------------------------------------
@@ -98,12 +108,38 @@ class Walk:
             complete = all(self.dtypes.get(name) for name in node.inputs if name)
             if complete:
                 self._doubt(*node.inputs, *node.captured)
-            if self._strict and complete and not any(bodies(proto)):
+            if self._strict and complete and not node.within and not any(bodies(proto)):
                 raise ModelError(f"shapes contradict each other at node {label(proto)!r}: {error}") from None
             return
         for name, kind in found.items():
             if name and kind.WhichOneof("value"):
                 self.give(name, kind)
+
+    def _pass(self, node: Node, placed: Placed) -> None:
+        """State the types of what a body is given, or gives; where we know nothing, what onnx says of the whole."""
+        types = self._bodies.types(node)
+        for name, (kind, shape) in zip(node.outputs, types, strict=True):
+            if name and kind:
+                self.dtypes[name], self.shapes[name] = kind, _sound(shape)
+                self._prove(name)
+        if node.op == "LoopEntry" and node.input(1):
+            self._record(node.outputs[1], np.array(True).reshape(self.shapes[node.outputs[1]]))
+        if placed.owner is None or placed.is_entry or node.within:
+            return
+        unknown = [
+            n for n, (kind, shape) in zip(node.outputs, types, strict=True) if not kind or shape is None
+        ]
+        if unknown and not self._bodies.wrong:
+            self._infer_whole(placed.owner, set(unknown))
+
+    def _infer_whole(self, owner: NodeProto, wanted: set[str]) -> None:
+        """Take what onnx's inference, which goes through bodies by itself, says of these outputs of a node."""
+        names = [name for name in (*owner.input, *captured(owner)) if name]
+        types = {name: kind for name in names if (kind := self._type(name))}
+        with contextlib.suppress(ModelError):
+            for name, kind in self._schemas.infer(owner, types, {}).items():
+                if name in wanted and kind.WhichOneof("value"):
+                    self.give(name, kind)
 
     def _apply_foreign(self, node: Node) -> None:
         rule = FOREIGN.get((node.domain, node.op))
