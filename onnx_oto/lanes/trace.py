@@ -406,7 +406,7 @@ class Trace:
 
         Sizes that nobody knows count as 1.
         """
-        trips = (self.repeats.get(name) for name in node.within)
+        trips = (self.repeats.get(name) for name, _ in node.within)
         size = product(1 if size is None else size for size in (*sizes, *trips))
         found = Product(size, tuple(counted), tuple(per_group), tuple(repeated))
         self.macs.setdefault(node.name, []).append(found)

@@ -20,7 +20,7 @@ class Graph:
     `shapes` gives every tensor, initializers included, a tuple of int, str (symbol or product of symbols) or
     None (unknown size), or None for unknown rank. `dtypes` holds TensorProto element types. `consumers` lists
     the (node, input position) pairs that read a tensor directly; what bodies read is in `Node.captured`, of all nodes
-    in `captured`. The model is referred to, not copied. laid_out: with the nodes of bodies among the others, between
+    and bodies in `captured`. The model is referred to, not copied. laid_out: with the nodes of bodies among the others, between
     an entry and an exit (see `model.graph.flat`); without it, `nodes` are those of the main graph.
     """
 
@@ -44,7 +44,9 @@ class Graph:
             for position, name in enumerate(node.inputs):
                 if name:
                     self.consumers.setdefault(name, []).append((node, position))
-        self.captured: frozenset[str] = frozenset(name for node in self.nodes for name in node.captured)
+        self.captured: frozenset[str] = frozenset(
+            name for node in self.nodes for name in (*node.captured, *(node.inputs if node.within else ()))
+        )
         self._values = knowledge.values
         self._arrays: dict[str, np.ndarray] = {}
 

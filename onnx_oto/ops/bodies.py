@@ -31,6 +31,11 @@ def branches(node: Node, trace: Trace) -> None:
     for name, one, other in zip(node.outputs, given[:count], given[count:], strict=True):
         if not name:
             continue
+        alone = _only(trace, name, one, other)
+        if alone is not None:
+            trace.materialise(alone, node)
+            trace.put(name, replace(alone, view=None))
+            continue
         aligned = _meet(node, trace, name, (one, other), "has branches that give other sizes")
         if aligned is None:
             continue
@@ -43,6 +48,19 @@ def branches(node: Node, trace: Trace) -> None:
             source = tuple(s for b in group.operands if b is not None for s in b.source) if constant else ()
             blocks.append(Block(group.keys, group.first.labels, state, source))
         _put(trace, name, aligned, blocks, (one, other), constant=constant)
+
+
+def _only(trace: Trace, name: str, one: str, other: str) -> Layout | None:
+    """Return the layout of what one branch gives if the other one gives another rank than the output has.
+
+    Then that branch is taken (see `model.shapes.ranks`).
+    """
+    shape = trace.graph.shapes.get(name)
+    found = [trace.layout(source) for source in (one, other)]
+    if shape is None or any(layout is None for layout in found):
+        return None
+    fitting = [layout for layout in found if layout is not None and layout.rank == len(shape)]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 @rule(f"{BODIES}::LoopEntry", spreads=True, orderless=True, any_rank=True)

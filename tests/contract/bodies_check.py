@@ -37,11 +37,10 @@ def examine_bodies(model: ModelProto, seed: int, *, head_dims: bool = False) -> 
             outcome.frozen[reason] += dimension.size
     feeds = [random_inputs(model, np.random.default_rng(each), batch=2) for each in range(FEEDS)]
     try:
-        original = runner(model, threads=1)
-    except CrashedError:  # onnxruntime 1.19 fuses a layer of a body with what lies behind it, and ends
+        original, normal = runner(model, threads=1), runner(analysis.model, threads=1)
+    except CrashedError:  # onnxruntime 1.19 does not survive some Convs that only a body reads
         outcome.crashed = 1
         return outcome
-    normal = runner(analysis.model, threads=1)
     for feed in feeds:
         assert_equal(original(feed), normal(feed), "normalise")
     for keep_set in (KeepSet(seed, 0.5), KeepSet(seed + 1, 0.8, "global")):

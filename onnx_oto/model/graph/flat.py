@@ -23,7 +23,8 @@ BODIES = "onnx_oto.bodies"
 ENTRY = "Entry"
 Path = tuple[tuple[str, str], ...]
 """The bodies that a node lies in, outermost first: the name of the node that has it, and that of the attribute."""
-_NAMES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
+BRANCHES = ("then_branch", "else_branch")
+_NAMES = {"If": BRANCHES, "Loop": ("body",), "Scan": ("body",)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 from onnx import AttributeProto, ModelProto, NodeProto
 
-from onnx_oto.model.graph.flat import Placed
+from onnx_oto.model.graph.flat import Path, Placed
 from onnx_oto.model.graph.order import captured
 from onnx_oto.model.graph.tensors import to_array
 
@@ -21,7 +21,7 @@ class Node:
     holds ints, floats, str, lists of them, numpy arrays for tensors; graphs, sparse tensors and types stay
     messages. `index` is the position in the graph of the model it was read from (of the node whose body it lies in,
     for one of a body), `captured` the outer tensors that its bodies read, `since` the opset version of its domain (0
-    when the model does not import it). `within`: the nodes whose bodies it lies in, outermost first.
+    when the model does not import it). `within`: the bodies that it lies in, outermost first.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Node:
     index: int
     captured: tuple[str, ...]
     since: int
-    within: tuple[str, ...] = ()
+    within: Path = ()
 
     def input(self, position: int) -> str:
         """Return the name of an input, "" when it is omitted."""
@@ -65,10 +65,10 @@ def read_nodes(model: ModelProto) -> list[Node]:
 
 def read_laid_out(placed: Iterable[Placed], opsets: Mapping[str, int]) -> list[Node]:
     """Return nodes that were laid out (see `flat`) in their order."""
-    return [read_node(each.node, each.index, opsets, tuple(name for name, _ in each.path)) for each in placed]
+    return [read_node(each.node, each.index, opsets, each.path) for each in placed]
 
 
-def read_node(node: NodeProto, index: int, opsets: Mapping[str, int], within: tuple[str, ...] = ()) -> Node:
+def read_node(node: NodeProto, index: int, opsets: Mapping[str, int], within: Path = ()) -> Node:
     """Return one node as a value. Raises ModelError when an attribute tensor cannot be read."""
     domain = standard_domain(node.domain)
     return Node(

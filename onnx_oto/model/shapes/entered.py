@@ -8,7 +8,7 @@ induction over the trips.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from onnx import TensorProto
@@ -26,11 +26,13 @@ Typed = tuple[int, "Shape | None"]
 class Bodies:
     """The loops that the walk is in, and the suppositions of theirs that turned out to be wrong.
 
-    open: of each the entry, and the symbols of sizes that were known in front of it.
+    settled: ranks of outputs of Ifs that are known from elsewhere (see `ranks`).
+    _open: of each loop the entry, and the symbols of sizes that were known in front of it.
     """
 
     facts: Claimed
     supposed: Suppositions
+    settled: Mapping[str, int] = field(default_factory=dict)
     wrong: set[Source] = field(default_factory=set)
     _open: list[tuple[Node, frozenset[str]]] = field(default_factory=list)
 
@@ -54,8 +56,8 @@ class Bodies:
         given = node.inputs[1:]
         count = len(node.outputs)
         return [
-            _either(self._typed(one), self._typed(other))
-            for one, other in zip(given[:count], given[count:], strict=True)
+            _either(self._typed(one), self._typed(other), self.settled.get(name))
+            for name, one, other in zip(node.outputs, given[:count], given[count:], strict=True)
         ]
 
     # --- loops ------------------------------------------------------------------------------------------------
@@ -166,9 +168,18 @@ def _axis(name: str, axis: int) -> str:
     return f"{name}[{axis}]"
 
 
-def _either(one: Typed, other: Typed) -> Typed:
-    """Return what the output of an If is: sizes that the branches have in common."""
+def _either(one: Typed, other: Typed, rank: int | None) -> Typed:
+    """Return what the output of an If is: sizes that the branches have in common.
+
+    rank: the one that it has, where that is settled: a branch that gives another one is not taken.
+    """
     kind = one[0] or other[0]
+    if rank is not None:
+        given = [shape for _, shape in (one, other) if shape is None or len(shape) == rank]
+        if len(given) == 1 and given[0] is not None:
+            return kind, given[0]
+        if None in given:
+            return kind, (None,) * rank
     if one[1] is None or other[1] is None or len(one[1]) != len(other[1]):
         return kind, None
     return kind, tuple(a if a == b else None for a, b in zip(one[1], other[1], strict=True))

@@ -63,10 +63,11 @@ def infer(model: ModelProto, *, strict: bool = False) -> Knowledge:
     nodes = list(zip(read_laid_out(placed, read_opsets(model)), placed, strict=True))
     stored = stored_types(model)
     banned: set[Source] = set()
+    settled: dict[str, int] = {}
     for trial in itertools.count():
         supposed = Suppositions(stored, banned, nothing=trial >= MOST_TRIALS)
         drawn = Symbols(taken)
-        walk = Walk(schemas, drawn, constants, declared, supposed, strict=strict)
+        walk = Walk(schemas, drawn, constants, declared, supposed, settled=settled, strict=strict)
         for name, kind in given.items():
             walk.give(name, kind)
         try:
@@ -74,7 +75,10 @@ def infer(model: ModelProto, *, strict: bool = False) -> Knowledge:
         except Contradicted as error:
             banned |= error.sources
             continue
-        break
+        more = walk.settled_ranks([node for node, _ in nodes])
+        if not more:
+            break
+        settled |= more
     return Knowledge(walk.shapes, walk.dtypes, values, supposed.tensors, supposed.used, drawn.about)
 
 

@@ -19,6 +19,7 @@ from onnx_oto.model.shapes.claims import CLAIMS, FOREIGN, Claimed, merge, needed
 from onnx_oto.model.shapes.dims import MOST_SIZE, Shape, known_size, product
 from onnx_oto.model.shapes.entered import Bodies
 from onnx_oto.model.shapes.evaluators import EVALUATORS
+from onnx_oto.model.shapes.ranks import settled_ranks
 from onnx_oto.model.shapes.reference import evaluate_constant
 from onnx_oto.model.shapes.schema_types import Schemas
 from onnx_oto.model.shapes.supposed import NEEDED, STORED, Contradicted, Suppositions
@@ -53,6 +54,7 @@ class Walk:
         declared: Mapping[str, TypeProto],
         supposed: Suppositions,
         *,
+        settled: Mapping[str, int],
         strict: bool,
     ) -> None:
         self.shapes: dict[str, Shape | None] = {}
@@ -66,7 +68,7 @@ class Walk:
         self._types: dict[str, TypeProto] = {}
         self._tensors: dict[str, TensorProto] = {}
         self._facts = Claimed(self.shapes, self.dtypes, self.values, symbols)
-        self._bodies = Bodies(self._facts, supposed)
+        self._bodies = Bodies(self._facts, supposed, settled)
         self._budget = Budget()
 
     def give(self, name: str, kind: TypeProto) -> None:
@@ -94,6 +96,10 @@ class Walk:
         if self._bodies.wrong:
             raise Contradicted(frozenset(self._bodies.wrong))
         return {name: value for name, value in self.values.items() if name not in self._constants}
+
+    def settled_ranks(self, nodes: Sequence[Node]) -> dict[str, int]:
+        """Return ranks of outputs of Ifs that the walk did not know, and that follow from what it found."""
+        return settled_ranks(nodes, self._facts)
 
     # --- types ------------------------------------------------------------------------------------------------
     def _infer(self, node: Node, proto: NodeProto) -> None:
