@@ -38,6 +38,7 @@ class Graph:
         self.shapes: dict[str, Shape | None] = knowledge.shapes
         self.dtypes: dict[str, int] = knowledge.dtypes
         self.about: Mapping[str, Dim] = knowledge.about
+        self.settled: frozenset[str] = knowledge.settled
         self.producer: dict[str, Node] = {name: node for node in self.nodes for name in node.outputs if name}
         self.consumers: dict[str, list[tuple[Node, int]]] = {}
         for node in self.nodes:

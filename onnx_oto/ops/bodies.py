@@ -51,13 +51,13 @@ def branches(node: Node, trace: Trace) -> None:
 
 
 def _only(trace: Trace, name: str, one: str, other: str) -> Layout | None:
-    """Return the layout of what one branch gives if the other one gives another rank than the output has.
+    """Return the layout of what one branch gives if the other one gives another rank than the output can have.
 
     Then that branch is taken (see `model.shapes.ranks`).
     """
     shape = trace.graph.shapes.get(name)
     found = [trace.layout(source) for source in (one, other)]
-    if shape is None or any(layout is None for layout in found):
+    if name not in trace.graph.settled or shape is None or any(layout is None for layout in found):
         return None
     fitting = [layout for layout in found if layout is not None and layout.rank == len(shape)]
     return fitting[0] if len(fitting) == 1 else None

@@ -60,6 +60,18 @@ class Bodies:
             for name, one, other in zip(node.outputs, given[:count], given[count:], strict=True)
         ]
 
+    def torn(self, node: Node) -> set[str]:
+        """Return the outputs of an If whose branches give different ranks: nothing that is declared is right."""
+        if node.op != "If":
+            return set()
+        count = len(node.outputs)
+        shapes = [self.facts.shapes.get(name) for name in node.inputs[1:]]
+        return {
+            name
+            for name, one, other in zip(node.outputs, shapes[:count], shapes[count:], strict=True)
+            if one is not None and other is not None and len(one) != len(other)
+        }
+
     # --- loops ------------------------------------------------------------------------------------------------
     def _enter(self, node: Node) -> None:
         known = {

@@ -37,7 +37,8 @@ class Knowledge:
     `shapes` and `dtypes` cover every typed value (dtype 0: no tensor). A size is an int or a symbol. `values`
     holds computed values of small tensors that are no initializers: object dtype when partly known (see
     `values`), else numeric and complete. `supposed`: tensors whose shapes rest on what nothing proves; `stored`:
-    those of them whose stored shapes were used (see `supposed`). `about`: sizes that some symbols are nearly.
+    those of them whose stored shapes were used (see `supposed`). `about`: sizes that some symbols are nearly. `settled`:
+    outputs of Ifs whose branches give several ranks, of which only one is possible (see `ranks`).
     """
 
     shapes: dict[str, Shape | None]
@@ -46,6 +47,7 @@ class Knowledge:
     supposed: frozenset[str] = frozenset()
     stored: frozenset[str] = frozenset()
     about: Mapping[str, Dim] = field(default_factory=dict)
+    settled: frozenset[str] = frozenset()
 
 
 def infer(model: ModelProto, *, strict: bool = False) -> Knowledge:
@@ -79,7 +81,9 @@ def infer(model: ModelProto, *, strict: bool = False) -> Knowledge:
         if not more:
             break
         settled |= more
-    return Knowledge(walk.shapes, walk.dtypes, values, supposed.tensors, supposed.used, drawn.about)
+    return Knowledge(
+        walk.shapes, walk.dtypes, values, supposed.tensors, supposed.used, drawn.about, frozenset(settled)
+    )
 
 
 def small_constants(model: ModelProto) -> dict[str, np.ndarray]:

@@ -132,11 +132,12 @@ class Walk:
             self._record(node.outputs[1], np.array(True).reshape(self.shapes[node.outputs[1]]))
         if placed.owner is None or placed.is_entry or node.within:
             return
-        unknown = [
+        unknown = {
             n for n, (kind, shape) in zip(node.outputs, types, strict=True) if not kind or shape is None
-        ]
+        }
+        unknown -= self._bodies.torn(node)
         if unknown and not self._bodies.wrong:
-            self._infer_whole(placed.owner, set(unknown))
+            self._infer_whole(placed.owner, unknown)
 
     def _infer_whole(self, owner: NodeProto, wanted: set[str]) -> None:
         """Take what onnx's inference, which goes through bodies by itself, says of these outputs of a node."""
