@@ -20,8 +20,8 @@ class Graph:
     `shapes` gives every tensor, initializers included, a tuple of int, str (symbol or product of symbols) or
     None (unknown size), or None for unknown rank. `dtypes` holds TensorProto element types. `consumers` lists
     the (node, input position) pairs that read a tensor directly; what bodies read is in `Node.captured`, of all nodes
-    and bodies in `captured`. The model is referred to, not copied. laid_out: with the nodes of bodies among the others, between
-    an entry and an exit (see `model.graph.flat`); without it, `nodes` are those of the main graph.
+    and bodies in `captured`. The model is referred to, not copied. laid_out: with the nodes of bodies among the others,
+    between an entry and an exit (see `model.graph.flat`); without it, `nodes` are those of the main graph.
     """
 
     def __init__(self, model: ModelProto, knowledge: Knowledge, *, laid_out: bool = False) -> None:

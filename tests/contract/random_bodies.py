@@ -109,7 +109,10 @@ def _one_layer(have: Shape, want: Shape) -> bool:
 
 
 def declared(s: Sketch, name: str, shape: Shape, *, ranked: bool = False) -> ValueInfoProto:
-    """Return the declaration of an input or output of a body, now and then without sizes. ranked: never without a rank."""
+    """Return the declaration of an input or output of a body, now and then without sizes.
+
+    ranked: never without a rank, as onnxruntime wants it of what a Scan gives.
+    """
     sizes: list[int | None] | None = [None, *shape[1:]] if shape and shape[0] == BATCH else list(shape)
     if s.maybe(4):
         sizes = None if s.maybe(2) and not ranked else [None] * len(shape)

@@ -16,7 +16,8 @@ def rows(op: str, title: str, expect: str, body: str, params: str = "", **more: 
     more.setdefault("axis", 1)
     extra = f", {params}" if params else ""
     text = f"""g (float[2,5] x) => (float[2,4] y)
-        <float[5,12] w1, float[12,4] w2, float nil = {{0}}, int64 m = {{3}}, float[2,12] zeros = {{{", ".join("0" * 24)}}}{extra}>
+        <float[5,12] w1, float[12,4] w2, float nil = {{0}}, int64 m = {{3}},
+         float[2,12] zeros = {{{", ".join("0" * 24)}}}{extra}>
         {{ h = MatMul(x, w1) a0 = ReduceSum<keepdims=0>(x) c = Less(a0, nil)
            {body} y = MatMul(z, w2) }}"""
     return whole(op, title, expect, text, **more)  # type: ignore[arg-type]

@@ -37,8 +37,8 @@ class Knowledge:
     `shapes` and `dtypes` cover every typed value (dtype 0: no tensor). A size is an int or a symbol. `values`
     holds computed values of small tensors that are no initializers: object dtype when partly known (see
     `values`), else numeric and complete. `supposed`: tensors whose shapes rest on what nothing proves; `stored`:
-    those of them whose stored shapes were used (see `supposed`). `about`: sizes that some symbols are nearly. `settled`:
-    outputs of Ifs whose branches give several ranks, of which only one is possible (see `ranks`).
+    those of them whose stored shapes were used (see `supposed`). `about`: sizes that some symbols are nearly.
+    `settled`: outputs of Ifs whose branches give several ranks, of which only one is possible (see `ranks`).
     """
 
     shapes: dict[str, Shape | None]

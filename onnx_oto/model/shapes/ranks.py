@@ -80,9 +80,9 @@ class _Search:
     def _forwards(self, node: Node) -> None:
         if _is_if(node):
             for name, one, other in zip(node.outputs, *halves(node), strict=True):
-                ranks = self.ranks.get(one), self.ranks.get(other)
-                if None not in ranks:
-                    self._narrow(name, frozenset().union(*(r for r in ranks if r is not None)))
+                first, second = self.ranks.get(one), self.ranks.get(other)
+                if first is not None and second is not None:
+                    self._narrow(name, first | second)
             return
         step = self._step(node)
         ranks = self.ranks.get(node.input(0))

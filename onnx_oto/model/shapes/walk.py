@@ -129,7 +129,7 @@ class Walk:
                 self.dtypes[name], self.shapes[name] = kind, _sound(shape)
                 self._prove(name)
         if node.op == "LoopEntry" and node.input(1):
-            self._record(node.outputs[1], np.array(True).reshape(self.shapes[node.outputs[1]]))
+            self._record(node.outputs[1], np.full((1,) * len(self.shapes[node.outputs[1]] or ()), True))
         if placed.owner is None or placed.is_entry or node.within:
             return
         unknown = {
