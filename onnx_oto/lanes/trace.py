@@ -28,6 +28,7 @@ from onnx_oto.lanes.quantized import is_quantized_weight
 from onnx_oto.lanes.repairs.cut import Cut
 from onnx_oto.lanes.repairs.shadow import Shadow
 from onnx_oto.model.graph.budget import LANE_BYTES, MAX_AXIS, Budget
+from onnx_oto.model.graph.flat import BODIES, ENTRY, owner_of
 from onnx_oto.model.graph.node import Node
 from onnx_oto.model.graph.tensors import FLOATS
 from onnx_oto.model.shapes.dims import product
@@ -430,7 +431,9 @@ def _root(array: IntArray) -> IntArray:
 
 
 def describe(node: Node) -> str:
-    """Return how a node is named to the user."""
+    """Return how a node is named to the user: an entry as the node it belongs to."""
+    if node.domain == BODIES:
+        return f"{node.op.removesuffix(ENTRY)} '{owner_of(node.name)}'"
     return f"{node.op} '{node.name}'"
 
 

@@ -70,9 +70,23 @@ def enter_loop(node: Node, trace: Trace) -> None:
         trace.put(name, trace.shaped(name))
     for start, name in zip(node.inputs[2:], node.outputs[2:], strict=True):
         _carry(node, trace, start, name)
-    most = trace.graph.constant(node.inputs[0]) if node.inputs[0] else None
-    if most is not None and most.size == 1:
-        trace.repeats[owner_of(node.name)] = max(int(most.reshape(-1)[0]), 0)
+    trips = _trips(node, trace)
+    if trips is not None:
+        trace.repeats[owner_of(node.name)] = trips
+
+
+def _trips(node: Node, trace: Trace) -> int | None:
+    """Return how often the body of a Loop runs, None unless its number is a constant and nothing else ends it."""
+    graph = trace.graph
+    most = graph.constant(node.inputs[0]) if node.inputs[0] else None
+    readers = [reader for reader, _ in graph.consumers.get(node.inputs[0], ())]
+    end = next((reader for reader in readers if reader.name == owner_of(node.name)), None)
+    if most is None or most.size != 1 or end is None:
+        return None
+    conditions = [*filter(None, node.inputs[1:2]), end.inputs[len(node.inputs)]]
+    values = [graph.partial(name) for name in conditions]
+    sure = all(value is not None and value.size == 1 and value.reshape(-1)[0] is True for value in values)
+    return max(int(most.reshape(-1)[0]), 0) if sure else None
 
 
 @rule(f"{BODIES}::ScanEntry", spreads=True, orderless=True, any_rank=True)

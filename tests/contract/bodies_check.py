@@ -38,8 +38,9 @@ def examine_bodies(model: ModelProto, seed: int, *, head_dims: bool = False) -> 
     feeds = [random_inputs(model, np.random.default_rng(each), batch=2) for each in range(FEEDS)]
     try:
         original, normal = runner(model, threads=1), runner(analysis.model, threads=1)
-        for feed in feeds:
-            assert_equal(original(feed), normal(feed), "normalise")
+        given = [original(feed) for feed in feeds]
+        for feed, expected in zip(feeds, given, strict=True):
+            assert_equal(expected, normal(feed), "normalise")
     except CrashedError:  # onnxruntime 1.19 does not survive some Convs that only a body reads
         outcome.crashed = 1
         return outcome

@@ -216,7 +216,7 @@ class Nest:
             if attr.name not in inner:
                 result.attribute.add().CopyFrom(attr)
         for name, body in inner.items():
-            frame = helper.make_attribute(name, GraphProto(name=body.name, doc_string=body.doc_string))
+            frame = helper.make_attribute(name, GraphProto())
             outputs, given = given[: len(body.output)], given[len(body.output) :]
             self._fill(frame.g, body, outputs, owner, (*path, (owner.name, name)))
             result.attribute.append(frame)
@@ -225,6 +225,9 @@ class Nest:
     def _fill(
         self, frame: GraphProto, body: GraphProto, outputs: Sequence[str], owner: NodeProto, path: Path
     ) -> None:
+        for text in ("name", "doc_string"):
+            if body.HasField(text):
+                setattr(frame, text, getattr(body, text))
         frame.metadata_props.extend(body.metadata_props)
         entry = self._nodes.get(f"{owner.name}/entry")
         for value, name in zip(body.input, entry.output if entry is not None else (), strict=True):

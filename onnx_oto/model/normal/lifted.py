@@ -6,7 +6,7 @@ others, and `model.graph.flat` can lay the bodies out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from onnx import GraphProto, helper
 
@@ -16,16 +16,32 @@ from onnx_oto.model.graph.order import bodies, delete, initializer_names
 
 
 def lift_bodies(graph: GraphProto) -> None:
-    """Give tensors of bodies names that nothing else has, and move the constants of bodies to the graph, in place."""
+    """Give tensors of bodies names that nothing else has, and move the constants of bodies to the graph, in place.
+
+    Nothing changes where an initializer of a body has the name of a tensor around it: the onnx checker accepts that, and
+    onnxruntime reads now the one, now the other, by what else there is in the graph.
+    """
     inner = [body for node in graph.node for body in bodies(node)]
     if not inner:
         return
     taken = all_names(graph)
     seen = {value.name for value in graph.input} | set(initializer_names(graph))
     seen.update(name for node in graph.node for name in node.output)
+    if any(_hides(body, seen) for body in inner):
+        return
     for body in inner:
         _separate(body, seen, taken)
         _lift(body, graph, taken)
+
+
+def _hides(body: GraphProto, visible: Set[str]) -> bool:
+    """Return whether an initializer of a body, or of one inside, has the name of a tensor of a graph around it."""
+    own = set(initializer_names(body))
+    if not own.isdisjoint(visible):
+        return True
+    around = visible | own | {value.name for value in body.input}
+    around |= {name for node in body.node for name in node.output}
+    return any(_hides(inner, around) for node in body.node for inner in bodies(node))
 
 
 def _separate(body: GraphProto, seen: set[str], taken: set[str]) -> None:

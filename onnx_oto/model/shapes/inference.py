@@ -78,9 +78,9 @@ def infer(model: ModelProto, *, strict: bool = False) -> Knowledge:
             banned |= error.sources
             continue
         more = walk.settled_ranks([node for node, _ in nodes])
-        if not more:
+        if more.keys() <= settled.keys():
             break
-        settled |= more
+        settled = more | settled
     return Knowledge(
         walk.shapes, walk.dtypes, values, supposed.tensors, supposed.used, drawn.about, frozenset(settled)
     )

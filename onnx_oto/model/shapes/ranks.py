@@ -7,7 +7,7 @@ it is: with another one the model would not run. What only runs under a conditio
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 from onnx_oto.model.graph.flat import BODIES, BRANCHES
 from onnx_oto.model.graph.node import Node
@@ -26,34 +26,34 @@ _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 _ROUNDS = 16
 
 
-def settled_ranks(nodes: Sequence[Node], facts: Claimed) -> dict[str, int]:
-    """Return the ranks of outputs of Ifs that are not known, as far as only one is possible. nodes: laid out."""
-    ragged = [node for node in nodes if _is_if(node) and any(_is_open(name, facts) for name in node.outputs)]
+def settled_ranks(nodes: Sequence[Node], facts: Claimed, unsure: Container[str]) -> dict[str, int]:
+    """Return the ranks of outputs of Ifs that are not known, as far as only one is possible.
+
+    nodes: laid out. unsure: tensors whose shapes are only supposed, or declared.
+    """
+    known = {
+        name: frozenset({len(shape)})
+        for name, shape in facts.shapes.items()
+        if shape is not None and name not in unsure
+    }
+    ragged = [name for node in nodes if _is_if(node) for name in node.outputs if name and name not in known]
     if not ragged:
         return {}
-    search = _Search(nodes, facts)
+    search = _Search(nodes, facts, known)
     search.run()
-    found = {name: search.ranks.get(name, frozenset()) for node in ragged for name in node.outputs}
-    return {
-        name: next(iter(ranks)) for name, ranks in found.items() if len(ranks) == 1 and _is_open(name, facts)
-    }
+    found = {name: search.ranks.get(name, frozenset()) for name in ragged}
+    return {name: next(iter(ranks)) for name, ranks in found.items() if len(ranks) == 1}
 
 
 def _is_if(node: Node) -> bool:
     return node.domain == BODIES and node.op == "If"
 
 
-def _is_open(name: str, facts: Claimed) -> bool:
-    return bool(name) and facts.shapes.get(name) is None
-
-
 class _Search:
     """The ranks that every tensor may have; what is missing may have any."""
 
-    def __init__(self, nodes: Sequence[Node], facts: Claimed) -> None:
-        self.ranks: dict[str, Ranks] = {
-            name: frozenset({len(shape)}) for name, shape in facts.shapes.items() if shape is not None
-        }
+    def __init__(self, nodes: Sequence[Node], facts: Claimed, known: Mapping[str, Ranks]) -> None:
+        self.ranks = dict(known)
         self._nodes = nodes
         self._facts = facts
         self._producer = {name: node for node in nodes for name in node.outputs}

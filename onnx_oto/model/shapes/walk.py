@@ -99,7 +99,7 @@ class Walk:
 
     def settled_ranks(self, nodes: Sequence[Node]) -> dict[str, int]:
         """Return ranks of outputs of Ifs that the walk did not know, and that follow from what it found."""
-        return settled_ranks(nodes, self._facts)
+        return settled_ranks(nodes, self._facts, self._declared.keys() | self._supposed.tensors)
 
     # --- types ------------------------------------------------------------------------------------------------
     def _infer(self, node: Node, proto: NodeProto) -> None:
@@ -218,8 +218,11 @@ class Walk:
             self._supposed.suppose(STORED, name)
 
     def _suppose_input(self, node: Node) -> None:
-        """Compare the first input, where it is of unknown rank or only supposed, with what the node needs it to be."""
-        name = node.input(0)
+        """Compare the first input, where it is of unknown rank or only supposed, with what the node needs it to be.
+
+        Not of a node in a body, which may never run.
+        """
+        name = "" if node.within else node.input(0)
         shape = self.shapes.get(name)
         if not name or (shape is not None and not self._supposed.under(name)):
             return
