@@ -21,6 +21,7 @@ from onnx_oto.gradients.graph.lowering.lowerings import ALWAYS_LOWERED, register
 from onnx_oto.losses import LOSSES
 from onnx_oto.metrics import ALIASES, METRICS
 from onnx_oto.model.files.loading import RUNTIME_OPSET
+from onnx_oto.model.graph.flat import BODIES, ENTRY
 from onnx_oto.ops import RULES
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -156,8 +157,13 @@ def operators() -> str:
         "| operator | pruning | training |",
         "| --- | --- | --- |",
     ]
-    for op in sorted({*RULES, *registered(), *differentiable()}):
-        rule = RULES[op][-1].rule if op in RULES else None
+    rules = {
+        op.removeprefix(f"{BODIES}::"): found[-1].rule
+        for op, found in RULES.items()
+        if not op.endswith(ENTRY)
+    }
+    for op in sorted({*rules, *registered(), *differentiable()}):
+        rule = rules.get(op)
         text = " ".join((rule.__doc__ or "").split("\n\n")[0].split()) if rule else "no rule: frozen"
         lines.append(f"| {op} | {text.replace('|', chr(92) + '|')} | {training(op)} |")
     return "\n".join(lines) + "\n" + SWEPT.replace("FAMILIES", ", ".join(sorted(FAMILIES)))

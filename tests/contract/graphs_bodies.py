@@ -38,7 +38,9 @@ def _info(name: str, shape: list[object] | None, kind: int = TensorProto.FLOAT) 
     return helper.make_tensor_value_info(name, kind, shape)
 
 
-def _model(nodes: list[object], inits: list[TensorProto], ins: list[object], outs: list[object]) -> ModelProto:
+def _model(
+    nodes: list[object], inits: list[TensorProto], ins: list[object], outs: list[object]
+) -> ModelProto:
     graph = helper.make_graph(nodes, "g", ins, outs, inits)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
 
@@ -94,7 +96,7 @@ def tensorflow_lstm() -> ModelProto:
     nodes.append(
         helper.make_node(
             "Loop",
-            ["most", "", "zero0", "start", "start"],
+            ["most", "yes", "zero0", "start", "start"],
             ["count", "hT", "cT", "ys"],
             body=body,
         )
@@ -116,6 +118,7 @@ def tensorflow_lstm() -> ModelProto:
     )
     inits += [numpy_helper.from_array(np.array(v, np.int64), n) for n, v in ints.items()]
     inits.append(numpy_helper.from_array(np.array(1.0, np.float32), "one"))
+    inits.append(numpy_helper.from_array(np.array(True), "yes"))
     return _model(
         nodes,
         inits,

@@ -111,7 +111,7 @@ def _one_layer(have: Shape, want: Shape) -> bool:
 def declared(s: Sketch, name: str, shape: Shape, *, ranked: bool = False) -> ValueInfoProto:
     """Return the declaration of an input or output of a body, now and then without sizes.
 
-    ranked: never without a rank, as onnxruntime wants it of what a Scan gives.
+    ranked: never without a rank, as onnxruntime wants it of what trips give.
     """
     sizes: list[int | None] | None = [None, *shape[1:]] if shape and shape[0] == BATCH else list(shape)
     if s.maybe(4):
@@ -209,7 +209,7 @@ def loop(s: Sketch) -> bool:
     counter = helper.make_tensor_value_info(f"i{name}", TensorProto.INT64, [])
     graph = inner.graph(
         [counter, truths[0], declared(s, name, shape)],
-        [truths[1], declared(s, new, shape), declared(s, trip, shape)],
+        [truths[1], declared(s, new, shape), declared(s, trip, shape, ranked=True)],
     )
     s.used |= inner.used
     count = s.constant(trips)

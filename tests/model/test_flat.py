@@ -71,7 +71,9 @@ def test_bodies_with_names_of_the_graph_stay_whole(parse):
 def test_a_new_node_lies_where_what_it_reads_is_made(parse):
     model = normalise(parse(NESTED))
     placed = flatten(model.graph)
-    new = [helper.make_node("Neg", [name], [f"{name}_new"], name=f"new_{name}") for name in ("x", "s", "h", "y")]
+    new = [
+        helper.make_node("Neg", [name], [f"{name}_new"], name=f"new_{name}") for name in ("x", "s", "h", "y")
+    ]
     nest = Nest(placed, [*(each.node for each in placed), *new], lambda name: None)
     outer = nest.built()
     loop = next(node for node in outer if node.op_type == "Loop")

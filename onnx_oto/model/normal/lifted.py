@@ -18,8 +18,8 @@ from onnx_oto.model.graph.order import bodies, delete, initializer_names
 def lift_bodies(graph: GraphProto) -> None:
     """Give tensors of bodies names that nothing else has, and move the constants of bodies to the graph, in place.
 
-    Nothing changes where an initializer of a body has the name of a tensor around it: the onnx checker accepts that, and
-    onnxruntime reads now the one, now the other, by what else there is in the graph.
+    Nothing changes where an initializer of a body has the name of a tensor around it: the onnx checker accepts that,
+    and onnxruntime reads now the one, now the other, by what else there is in the graph.
     """
     inner = [body for node in graph.node for body in bodies(node)]
     if not inner:
