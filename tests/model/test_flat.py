@@ -153,3 +153,20 @@ def test_constants_of_bodies_are_the_graphs(parse, same_function):
     assert {tuple(v) for v in values} == {(4, 5, 6), (7,), (1, 1, 1, 2, 2, 2)}
     for condition in (True, False):
         same_function(model, normal, {"x": FED, "c": np.array(condition)})
+
+
+def test_nodes_with_bodies_get_names_of_their_own(parse):
+    """Names say in which body a node lies, from the first inference on."""
+    branch = (
+        "If (c) <then_branch = t{i} () => (float[2,3] p{i}) {{ p{i} = Neg(x) }},"
+        " else_branch = e{i} () => (float[2,3] q{i}) {{ q{i} = Abs(x) }}>"
+    )
+    text = "g (float[2,3] x, bool c) => (float[2,3] y) {{ a = {0} b = {1} y = Add(a, b) }}"
+    model = parse(text.format(branch.format(i=0), branch.format(i=1)))
+    for node in model.graph.node:
+        node.name = "same"
+    normal = normalise(model)
+    names = [node.name for node in nodes_inside(normal.graph.node)]
+    assert len(names) == len(set(names)) == 7
+    assert len({each.path for each in flatten(normal.graph)}) == 5
+    assert [len(each.path) for each in flatten(model.graph)] == [0, 0, 0]

@@ -5,8 +5,8 @@ an *entry* that reads what the loop reads and makes the body's inputs, behind th
 reads and then what the bodies give, and makes the outputs. An If has an exit only. So whoever goes through the list
 meets every tensor behind what it is computed from, and `nest` puts the bodies together again.
 
-A node is laid out if every tensor of the model has a name of its own and its bodies hold no initializers (so it is in
-normal form); others stay what they are: one node that captures what its bodies read.
+A node is laid out if every tensor of the model and every node with bodies has a name of its own, and its bodies hold no
+initializers (so it is in normal form); others stay what they are: one node that captures what its bodies read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from onnx import AttributeProto, GraphProto, NodeProto, ValueInfoProto, helper
 
-from onnx_oto.model.graph.order import bodies, initializer_names
+from onnx_oto.model.graph.order import bodies, initializer_names, nodes_inside
 
 BODIES = "onnx_oto.bodies"
 """The domain of entries (LoopEntry, ScanEntry) and exits (If, Loop, Scan). No file has nodes of it."""
@@ -138,13 +138,10 @@ def _fits(node: NodeProto, body: GraphProto) -> bool:
 
 
 def _are_unique(graph: GraphProto) -> bool:
-    """Return whether no two tensors of a graph and its bodies have one name."""
-    seen: set[str] = set()
-    for name in _defined(graph):
-        if name in seen:
-            return False
-        seen.add(name)
-    return True
+    """Return whether no two tensors of a graph and its bodies have one name, and no two nodes with bodies."""
+    owners = [node.name for node in nodes_inside(graph.node) if any(bodies(node))]
+    tensors = list(_defined(graph))
+    return len(set(tensors)) == len(tensors) and len({"", *owners}) == len(owners) + 1
 
 
 def _defined(graph: GraphProto) -> Iterator[str]:

@@ -6,13 +6,14 @@ others, and `model.graph.flat` can lay the bodies out.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Set
 
 from onnx import GraphProto, helper
 
 from onnx_oto.model.graph.constants import is_constant, write_constant
 from onnx_oto.model.graph.names import all_names, fresh
-from onnx_oto.model.graph.order import bodies, delete, initializer_names
+from onnx_oto.model.graph.order import bodies, delete, initializer_names, nodes_inside
 
 
 def lift_bodies(graph: GraphProto) -> None:
@@ -29,9 +30,20 @@ def lift_bodies(graph: GraphProto) -> None:
     seen.update(name for node in graph.node for name in node.output)
     if any(_hides(body, seen) for body in inner):
         return
+    _name_owners(graph)
     for body in inner:
         _separate(body, seen, taken)
         _lift(body, graph, taken)
+
+
+def _name_owners(graph: GraphProto) -> None:
+    """Give every node that has bodies a name of its own."""
+    names = Counter(node.name for node in nodes_inside(graph.node))
+    taken = set(names)
+    for index, node in enumerate(nodes_inside(graph.node)):
+        if any(bodies(node)) and (not node.name or names[node.name] > 1):
+            names[node.name] -= 1
+            node.name = fresh(f"{node.name or node.op_type}_", taken, start=index)
 
 
 def _hides(body: GraphProto, visible: Set[str]) -> bool:
