@@ -69,6 +69,11 @@ class Body(Sketch):
         return helper.make_graph([*constants, *self.nodes], "body", inputs, outputs)
 
 
+def _steps() -> list[Step]:
+    """Return the steps of graphs without bodies, but for rounding: what rounds to even differs by more than sums do."""
+    return [step for step in STEPS if step.__name__ != "half_precision"]
+
+
 def body(s: Sketch, *inputs: tuple[str, Shape], sees: Sequence[str] = ()) -> Body:
     """Return an empty body that sees the latest tensors of `s`, those it is told to, and its own inputs."""
     number = sum(node.op_type in ("If", "Loop", "Scan") for node in s.nodes)
@@ -81,7 +86,7 @@ def body(s: Sketch, *inputs: tuple[str, Shape], sees: Sequence[str] = ()) -> Bod
 
 def fill(inner: Body, count: int) -> None:
     """Add `count` random steps to a body, a further body among them if it is the first one."""
-    steps = STEPS if isinstance(inner.outer, Body) else [*STEPS, *NESTED]
+    steps = _steps() if isinstance(inner.outer, Body) else [*_steps(), *NESTED]
     tried = 0
     while count and tried < 20:
         count -= bool(inner.choice(steps)(inner))
@@ -252,7 +257,7 @@ NESTED: list[Step] = BODIES * 3
 
 def random_bodies(pick: Pick, count: int, *, seed: int = 0) -> ModelProto:
     """Return a random model of about `count` steps, one of five a node with a body, one of them at least."""
-    drawn = sketch(pick, [*STEPS, *BODIES * (len(STEPS) // 12)], count, seed=seed)
+    drawn = sketch(pick, [*_steps(), *BODIES * (len(STEPS) // 12)], count, seed=seed)
     while not any(node.op_type in ("If", "Loop", "Scan") for node in drawn.nodes):
         drawn.choice(BODIES)(drawn)
     return drawn.finish()

@@ -69,7 +69,8 @@ def test_a_size_that_a_trip_makes_is_no_size_outside(parse):
 def test_a_scan_goes_along_its_axis(parse):
     text = (
         "g (float[N,3] s0, float[3,T,N] x) => (float[?,?] y, float[?,?,?] z)"
-        " { y, z = Scan (s0, x) <num_scan_inputs = 1, scan_input_axes = [1], scan_output_axes = [-1], body = b (float[A,B] s, float[C,D] part)"
+        " { y, z = Scan (s0, x) <num_scan_inputs = 1, scan_input_axes = [1], scan_output_axes = [-1],"
+        " body = b (float[A,B] s, float[C,D] part)"
         " => (float[E,F] r, float[G,H] e) { t = Transpose<perm = [1,0]>(part) r = Add(s, t) e = Neg(r) }> }"
     )
     found = shapes(parse, text)
