@@ -159,8 +159,6 @@ def _carry(node: Node, trace: Trace, start: str, name: str) -> None:
     if x is None:
         return
     trace.materialise(x, node)
-    if x.constant:
-        trace.use(x, Role.PRODUCER)
     before, during = trace.shape(start), trace.shape(name)
     moving = [axis for axis in range(x.rank) if before[axis] != during[axis]]
     x = trace.release(x, moving, f"{describe(node)} carries an axis that changes its size")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from .builder import weight
+from .builder import build, weight
 from .graphs import Expect, Graph
 
 HIDDEN, FED = 8, 5
@@ -171,11 +171,29 @@ def weights_in_the_body() -> ModelProto:
     return _model(nodes, inits, [_info("x", ["N", "T", FED])], [_info("y", ["N", 3])])
 
 
+TWO_RANKS = """g (float[N,5] x, bool c) => (float[P,Q] y) <float[5,8] w1, float[8,6] w2, int64[1] nil = {0}>
+    { h = MatMul(x, w1) o = If (c) <then_branch = t () => (float[A,B] p) { p = Relu(h) },
+      else_branch = e () => (float[C,D,E] q) { q = Unsqueeze(h, nil) }> r = Tanh(o) y0 = MatMul(r, w2)
+      sh = Constant<value_ints = [-1, 6]>() y = Reshape(y0, sh) }"""
+
+
+def two_ranks() -> ModelProto:
+    """Return an If whose branches give two ranks, both of which run; the file stores the one."""
+    model = build(TWO_RANKS)
+    model.graph.value_info.append(helper.make_tensor_value_info("o", TensorProto.FLOAT, ["N", 8]))
+    return model
+
+
 GRAPHS: list[Graph] = [
+    Graph(
+        "branches of two ranks, and a stored shape",
+        two_ranks,
+        (Expect("w1", 0, axis=1, reason="gives tensors of different ranks"),),
+    ),
     Graph(
         "LSTM of TensorFlow, a while loop",
         tensorflow_lstm,
-        (Expect("kernel", 4 * HIDDEN, axis=1), Expect("w2", 6, axis=1)),
+        (Expect("kernel", HIDDEN, axis=1), Expect("w2", 6, axis=1)),
     ),
     Graph(
         "recurrent layers with their weights in the bodies",

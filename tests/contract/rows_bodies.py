@@ -141,6 +141,22 @@ ROWS: list[Row] = [
         loop("zeros", "j = MatMul(s, u) k = Add(j, h) r = Tanh(k)", weights=OWN[0]),
         size=12,
     ),
+    rows(
+        "Loop",
+        "state from a parameter, which is zeroed with its group",
+        PRUNABLE,
+        loop("p0", "r = Add(s, h)"),
+        "float[2,12] p0",
+        size=12,
+    ),
+    rows(
+        "Loop",
+        "a number that is zero in the first trip only",
+        ROUND,
+        "z, o = Loop (m, , h, nil) <body = b (int64 i, bool go, float[2,12] s, float g) => "
+        "(bool on, float[2,12] r, float g1) { r = Add(s, g) one = Constant<value = float {1}>() g1 = Add(g, one) "
+        "on = Identity(go) }>",
+    ),
     rows("Loop", "a sum over trips", PRUNABLE, loop("zeros", "r = Add(s, h)"), size=12),
     rows(
         "Loop",
