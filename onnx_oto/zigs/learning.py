@@ -31,10 +31,11 @@ from onnx import TensorProto
 from onnx_oto.errors import UsageError
 from onnx_oto.lanes.layout import IntArray
 from onnx_oto.lanes.trace import Role
-from onnx_oto.model.graph.flat import BODIES
+from onnx_oto.model.graph.flat import BODIES, owner_of
 from onnx_oto.model.graph.node import Node
 from onnx_oto.model.graph.tensors import FLOATS
 from onnx_oto.model.normal.origins import Origins
+from onnx_oto.model.normal.unrolled import MOST_TRIPS
 from onnx_oto.model.normal.widen import HALVES
 from onnx_oto.model.view import Graph
 from onnx_oto.zigs.analysis import Analysis, uses
@@ -97,7 +98,7 @@ def parameters(analysis: Analysis, origins: Origins | None = None, *, also: Sequ
     candidates = {*analysis.trace.weights, *_elementwise(analysis), *_single(analysis.graph)}
     candidates |= {*_dotted(analysis.graph, named), *asked}
     plain = set(_plain_norms(analysis.graph, named))
-    inside = set(_inside(analysis.graph))
+    inside = set(_inside(analysis))
     trained, left = [], {}
     for name in named.floats:
         if name not in candidates or name in statistics:
@@ -212,14 +213,26 @@ def _elements(graph: Graph, name: str) -> int:
     return 0 if tensor is None else int(np.prod(tensor.dims, dtype=np.int64))
 
 
-def _inside(graph: Graph) -> Iterator[str]:
-    """Yield initializers that only bodies read, or what they carry starts from, by themselves or moved about before."""
+def _inside(analysis: Analysis) -> Iterator[str]:
+    """Yield initializers that only bodies read, or what they carry starts from, by themselves or moved about before.
+
+    Not bodies that are written out for training: of few, known trips.
+    """
+    graph = analysis.graph
+    opened = {
+        owner
+        for owner, trips in analysis.trace.repeats.items()
+        if isinstance(trips, int) and 0 < trips <= MOST_TRIPS
+    }
     sources = {name: {name} for name in graph.initializers}
     inner: set[str] = set()
     outer: set[str] = set(graph.outputs)
     for node in graph.nodes:
         read = set().union(*(sources.get(name, set()) for name in node.inputs))
-        if node.within or node.domain == BODIES:
+        owners = {owner for owner, _ in node.within} | (
+            {owner_of(node.name)} if node.domain == BODIES else set()
+        )
+        if owners - opened:
             inner |= read
         elif all(name in sources for name in node.inputs if name):
             sources.update(dict.fromkeys(node.outputs, read))

@@ -199,3 +199,12 @@ def test_what_a_body_shares_with_a_layer_outside_is_trained() -> None:
         "w2",
         "v",
     )
+
+
+def test_what_a_loop_of_few_trips_reads_is_trained() -> None:
+    loop = """m = Constant<value_int = {}>() t = Constant<value = bool {{1}}>() z = Loop (m, t, h)
+        <body = b (int64 i, bool go, float[?,6,4,4] s) => (bool on, float[?,6,4,4] r)
+        {{ on = Identity(go) r = Conv(s, wi) }}> """
+    weights = {"wi": normal(6, 6, 1, 1)}
+    assert found(loop.format(3), weights).trained == ("w1", "w2", "wi")
+    assert found(loop.format(1000), weights).left == {"wi": INSIDE}
