@@ -65,7 +65,7 @@ TRAINED = (TensorProto.FLOAT, *HALVES)
 _TOLERANCE = 1e-3
 WRITTEN = "it is written in the code of the model"
 TABLE = "its values are those of a table or a mask"
-INSIDE = "only bodies of If, Loop or Scan read it, which training does not enter"
+INSIDE = "only bodies of If, Loop or Scan read it that training does not enter"
 PLAIN = "its norm has no parameters: it scales by ones and shifts by zeros"
 
 
