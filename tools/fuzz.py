@@ -2,6 +2,7 @@
 
     python tools/fuzz.py --count 2000 --seed 0
     python tools/fuzz.py --count 2000 --seed 0 --open
+    python tools/fuzz.py --count 2000 --seed 0 --bodies
 
 Prints statistics; exits 1 and prints the model when full and compact differ or anything raises. A difference
 in float32 counts only if it is there in float64 too (reference evaluator): norms amplify rounding. With
@@ -22,6 +23,7 @@ import onnx
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
+from contract.bodies_check import bodies_model, examine_bodies
 from contract.exactness import KeepSet
 from contract.open_check import examine_open
 from contract.random_check import Outcome, examine, random_model
@@ -41,7 +43,10 @@ def main() -> int:
     )
     parser.add_argument("--stop", type=int, default=5, help="stop after so many failures")
     parser.add_argument("--open", action="store_true", help="chains of views with sizes computed at run time")
+    parser.add_argument("--bodies", action="store_true", help="If, Loop and Scan, inside of each other once")
     options = parser.parse_args()
+    if options.bodies:
+        return _fuzz_bodies(options)
     if options.open:
         return _fuzz_open(options.seed, options.count, options.stop)
     start, failed = time.time(), 0
@@ -95,12 +100,34 @@ def _fuzz_open(first: int, count: int, stop: int) -> int:
     return 1 if failed else 0
 
 
+def _fuzz_bodies(options: argparse.Namespace) -> int:
+    """Run models with bodies, each with several feeds."""
+    start, failed = time.time(), 0
+    tally: collections.Counter[str] = collections.Counter()
+    reasons: collections.Counter[str] = collections.Counter()
+    for seed in range(options.seed, options.seed + options.count):
+        model = bodies_model(seed, options.steps)
+        try:
+            _count(examine_bodies(model, seed, head_dims=options.head_dims), tally, reasons)
+        except Exception:
+            failed += 1
+            print(f"--- seed {seed}\n{traceback.format_exc()}")
+            print(onnx.printer.to_text(_without_values(model)), flush=True)
+            if failed >= options.stop:
+                break
+    print(f"{options.count} models, {failed} failed, {time.time() - start:.0f} s; {dict(tally)}")
+    for reason, times in reasons.most_common(12):
+        print(f"{times:6d} lanes frozen: {reason}")
+    return 1 if failed else 0
+
+
 def _count(outcome: Outcome, tally: collections.Counter[str], reasons: collections.Counter[str]) -> None:
     tally["with something prunable"] += bool(outcome.prunable)
     tally["prunable lanes"] += outcome.prunable
     tally["frozen lanes"] += sum(outcome.frozen.values())
     tally["lanes removed"] += outcome.removed
     tally["compared in float64"] += outcome.in_double
+    tally["that end the runtime"] += outcome.crashed
     reasons.update(outcome.frozen)
 
 

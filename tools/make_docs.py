@@ -22,6 +22,8 @@ from onnx_oto.gradients.graph.lowering.lowerings import ALWAYS_LOWERED, register
 from onnx_oto.losses import LOSSES
 from onnx_oto.metrics import ALIASES, METRICS
 from onnx_oto.model.files.loading import RUNTIME_OPSET
+from onnx_oto.model.graph.flat import BODIES, ENTRY
+from onnx_oto.model.normal.unrolled import MOST_TRIPS
 from onnx_oto.ops import RULES
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -138,6 +140,8 @@ def training(op: str) -> str:
         return f"native if {condition}; else {'lowered' if op in registered() else 'no'}"
     if op in differentiable():
         return "native"
+    if op in ("Loop", "Scan"):
+        return f"written out if its trips are known, {MOST_TRIPS} at most; else no"
     newest = onnx.defs.onnx_opset_version()
     defined = not onnx.defs.has(op, RUNTIME_OPSET, "") and is_defined(op, newest)
     return "lowered" if op in registered() or defined else "no"
@@ -158,8 +162,13 @@ def operators() -> str:
         "| operator | pruning | training |",
         "| --- | --- | --- |",
     ]
-    for op in sorted({*RULES, *registered(), *differentiable()}):
-        rule = RULES[op][-1].rule if op in RULES else None
+    rules = {
+        op.removeprefix(f"{BODIES}::"): found[-1].rule
+        for op, found in RULES.items()
+        if not op.endswith(ENTRY)
+    }
+    for op in sorted({*rules, *registered(), *differentiable()}):
+        rule = rules.get(op)
         text = " ".join((rule.__doc__ or "").split("\n\n")[0].split()) if rule else "no rule: frozen"
         lines.append(f"| {op} | {text.replace('|', chr(92) + '|')} | {training(op)} |")
     return "\n".join(lines) + "\n" + SWEPT.replace("FAMILIES", ", ".join(sorted(FAMILIES)))

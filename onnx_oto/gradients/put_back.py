@@ -104,13 +104,12 @@ def layers_without_norm(
     found: list[Layer] = []
     left: Counter[str] = Counter()
     taken = {*graph.shapes, *graph.initializers}
-    captured = {name for node in graph.nodes for name in node.captured}
     for node in graph.nodes:
-        layer = _layer(graph, node)
+        layer = None if node.within else _layer(graph, node)
         if layer is None:
             continue
         linear, weight, bias, axis = layer
-        reason = _why_left(graph, node, (weight, bias), trained, {*tied, *captured})
+        reason = _why_left(graph, node, (weight, bias), trained, {*tied, *graph.captured})
         if reason:
             left[reason] += 1
             continue

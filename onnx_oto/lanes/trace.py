@@ -28,6 +28,7 @@ from onnx_oto.lanes.quantized import is_quantized_weight
 from onnx_oto.lanes.repairs.cut import Cut
 from onnx_oto.lanes.repairs.shadow import Shadow
 from onnx_oto.model.graph.budget import LANE_BYTES, MAX_AXIS, Budget
+from onnx_oto.model.graph.flat import BODIES, ENTRY, owner_of
 from onnx_oto.model.graph.node import Node
 from onnx_oto.model.graph.tensors import FLOATS
 from onnx_oto.model.shapes.dims import product
@@ -65,6 +66,7 @@ class Trace:
     composed: by open size the factors that some axis of that size is made of, the latest if there are several.
     apart: labels that may be removed, but never change places. reorderings: by node, the chains of views it ends.
     budget: what labels may still take. An axis that is too long for it carries none, and stays whole.
+    repeats: by the name of a Loop or Scan how often its body runs, at most, where that is known.
     grouped: of weights of grouped convolutions, the labels of axis 1, which are others in every group: [groups, n].
     """
 
@@ -89,6 +91,7 @@ class Trace:
     groups: list[Groups] = field(default_factory=list)
     repairs: list[tuple[str, Repair]] = field(default_factory=list)
     macs: dict[str, list[Product]] = field(default_factory=dict)
+    repeats: dict[str, Size] = field(default_factory=dict)
     shadows: dict[str, Shadow] = field(default_factory=dict)
     composed: dict[str, tuple[Size, ...]] = field(default_factory=dict)
     budget: Budget = field(default_factory=lambda: Budget(LANE_BYTES))
@@ -404,7 +407,8 @@ class Trace:
 
         Sizes that nobody knows count as 1.
         """
-        size = product(1 if size is None else size for size in sizes)
+        trips = (self.repeats.get(name) for name, _ in node.within)
+        size = product(1 if size is None else size for size in (*sizes, *trips))
         found = Product(size, tuple(counted), tuple(per_group), tuple(repeated))
         self.macs.setdefault(node.name, []).append(found)
 
@@ -427,7 +431,9 @@ def _root(array: IntArray) -> IntArray:
 
 
 def describe(node: Node) -> str:
-    """Return how a node is named to the user."""
+    """Return how a node is named to the user: an entry as the node it belongs to."""
+    if node.domain == BODIES:
+        return f"{node.op.removesuffix(ENTRY)} '{owner_of(node.name)}'"
     return f"{node.op} '{node.name}'"
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from onnx import ModelProto, TensorProto
 
-from onnx_oto.model.graph.node import Node, read_nodes, read_opsets
+from onnx_oto.model.graph.flat import flatten
+from onnx_oto.model.graph.node import Node, read_laid_out, read_nodes, read_opsets
 from onnx_oto.model.graph.tensors import is_external, is_located, to_array
 from onnx_oto.model.shapes.dims import Dim, Shape
 from onnx_oto.model.shapes.inference import Knowledge, infer
@@ -19,11 +20,14 @@ class Graph:
     `shapes` gives every tensor, initializers included, a tuple of int, str (symbol or product of symbols) or
     None (unknown size), or None for unknown rank. `dtypes` holds TensorProto element types. `consumers` lists
     the (node, input position) pairs that read a tensor directly; what bodies read is in `Node.captured`, of all nodes
-    in `captured`. The model is referred to, not copied.
+    and bodies in `captured`. The model is referred to, not copied. laid_out: with the nodes of bodies among the others,
+    between an entry and an exit (see `model.graph.flat`); without it, `nodes` are those of the main graph.
     """
 
-    def __init__(self, model: ModelProto, knowledge: Knowledge) -> None:
-        self.nodes: list[Node] = read_nodes(model)
+    def __init__(self, model: ModelProto, knowledge: Knowledge, *, laid_out: bool = False) -> None:
+        self.opsets: dict[str, int] = read_opsets(model)
+        placed = flatten(model.graph) if laid_out else ()
+        self.nodes: list[Node] = read_laid_out(placed, self.opsets) if laid_out else read_nodes(model)
         self.initializers: dict[str, TensorProto] = {
             tensor.name: tensor for tensor in model.graph.initializer
         }
@@ -31,17 +35,19 @@ class Graph:
             value.name for value in model.graph.input if value.name not in self.initializers
         )
         self.outputs: tuple[str, ...] = tuple(value.name for value in model.graph.output)
-        self.opsets: dict[str, int] = read_opsets(model)
         self.shapes: dict[str, Shape | None] = knowledge.shapes
         self.dtypes: dict[str, int] = knowledge.dtypes
         self.about: Mapping[str, Dim] = knowledge.about
+        self.settled: frozenset[str] = knowledge.settled
         self.producer: dict[str, Node] = {name: node for node in self.nodes for name in node.outputs if name}
         self.consumers: dict[str, list[tuple[Node, int]]] = {}
         for node in self.nodes:
             for position, name in enumerate(node.inputs):
                 if name:
                     self.consumers.setdefault(name, []).append((node, position))
-        self.captured: frozenset[str] = frozenset(name for node in self.nodes for name in node.captured)
+        self.captured: frozenset[str] = frozenset(
+            name for node in self.nodes for name in (*node.captured, *(node.inputs if node.within else ()))
+        )
         self._values = knowledge.values
         self._arrays: dict[str, np.ndarray] = {}
 
@@ -74,9 +80,9 @@ class Graph:
         return None if value is None else value.astype(object)
 
 
-def graph(model: ModelProto, knowledge: Knowledge | None = None) -> Graph:
+def graph(model: ModelProto, knowledge: Knowledge | None = None, *, laid_out: bool = False) -> Graph:
     """Return the view of a model that `normalise` made (or of an edited copy of one).
 
-    knowledge: what `normal_form` found out about it; without it, shapes are inferred.
+    knowledge: what `normal_form` found out about it; without it, shapes are inferred. laid_out: see `Graph`.
     """
-    return Graph(model, infer(model) if knowledge is None else knowledge)
+    return Graph(model, infer(model) if knowledge is None else knowledge, laid_out=laid_out)

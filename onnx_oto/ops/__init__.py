@@ -2,6 +2,7 @@
 
 from onnx_oto.ops import (
     attention,
+    bodies,
     concat,
     contrib,
     einsum,
@@ -24,6 +25,7 @@ __all__ = [
     "RULES",
     "apply",
     "attention",
+    "bodies",
     "concat",
     "contrib",
     "einsum",

@@ -41,6 +41,8 @@ RULES: dict[str, list[Entry]] = {}
 """Rules by operator, for the newest opsets last; operators of other domains than ai.onnx as `domain::Op`."""
 SPREADING: set[str] = set()
 """Operators whose output may be labelled when no input is."""
+ANY_RANK: set[str] = set()
+"""Operators whose rules cope with tensors of unknown rank."""
 COUNTING: set[str] = set()
 """Operators that make multiply-accumulates: their rules run where nothing is labelled, too."""
 ORDERLESS: set[str] = set()
@@ -56,6 +58,7 @@ def rule(
     spreads: bool = False,
     counts: bool = False,
     orderless: bool = False,
+    any_rank: bool = False,
     since: int = OLDEST,
     until: int = NEWEST,
 ) -> Callable[[Rule], Rule]:
@@ -63,7 +66,8 @@ def rule(
 
     spreads: it makes labels of its own. counts: it counts multiply-accumulates. orderless: when labelled positions
     change places in the inputs, those with the same labels do so in the outputs, and nothing else changes. The rule
-    freezes, or tells apart (`Trace.tell_apart`), the labels of which that is not true. since, until: the first and last
+    freezes, or tells apart (`Trace.tell_apart`), the labels of which that is not true. any_rank: it copes with tensors
+    of unknown rank. since, until: the first and last
     opset of ai.onnx whose definition of the operators it is for.
     """
 
@@ -71,6 +75,7 @@ def rule(
         SPREADING.update(ops if spreads else ())
         COUNTING.update(ops if counts else ())
         ORDERLESS.update(ops if orderless else ())
+        ANY_RANK.update(ops if any_rank else ())
         for op in ops:
             entries = RULES.setdefault(op, [])
             assert all(entry.until < since for entry in entries), op
@@ -123,8 +128,9 @@ def apply(node: Node, trace: Trace) -> None:
         older = f" in opset {node.since}" if key(node) in RULES else ""
         domain = f" of domain '{node.domain}'" if node.domain else ""
         trace.freeze_node(node, f"{describe(node)}{domain} has no rule for removing channels{older}")
-    elif any(layout is None for layout in layouts) or any(
-        trace.graph.shapes.get(name) is None for name in node.outputs if name
+    elif key(node) not in ANY_RANK and (
+        any(layout is None for layout in layouts)
+        or any(trace.graph.shapes.get(name) is None for name in node.outputs if name)
     ):
         trace.freeze_node(node, f"{describe(node)} works on a tensor whose rank is not known")
     else:

@@ -122,7 +122,7 @@ def readers(analysis: Analysis) -> tuple[Reader, ...]:
     """Return the nodes that read prunable lanes linearly, with a weight of their own."""
     found = []
     for node in analysis.graph.nodes:
-        form = FORMS.get(node.op) if not node.domain else None
+        form = FORMS.get(node.op) if not node.domain and not node.within else None
         reader = None if form is None else form(analysis, node)
         if reader is not None and (reader.lanes >= 0).any():
             found.append(reader)

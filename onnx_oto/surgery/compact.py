@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from onnx_oto.errors import OtoError
 from onnx_oto.lanes.layout import IntArray
 from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.model.files.check import check
+from onnx_oto.model.graph.flat import Nest, Placed, flatten
 from onnx_oto.model.graph.node import standard_domain
 from onnx_oto.model.graph.order import NOTHING, drop_dead, sort_graph
 from onnx_oto.model.graph.skeleton import copy_except_graph, copy_frame
@@ -57,7 +58,8 @@ def cut(analysis: Analysis, drop: BoolArray) -> Compacted:
     # It prints to stdout, where the result goes, that numpy lacks a type (bfloat16): the type is kept all the same.
     G_LOGGER.severity = G_LOGGER.ERROR
     full = analysis.model
-    graph = gs.import_onnx(_without_weights(full))
+    placed = flatten(full.graph)
+    graph = gs.import_onnx(_without_weights(full, placed))
     weights = Sliced(analysis, drop)
     knife = Knife(graph, analysis.trace, analysis.lanes.of_label, drop, weights)
     for _, repair in analysis.trace.repairs:
@@ -67,7 +69,8 @@ def cut(analysis: Analysis, drop: BoolArray) -> Compacted:
     result.graph.value_info.extend(
         value for value in full.graph.value_info if _is_whole(analysis, value.name)
     )
-    result.graph.node.extend(exported_nodes(graph, knife.touched, full.graph.node))
+    nodes = exported_nodes(graph, knife.touched, [each.node for each in placed])
+    result.graph.node.extend(Nest(placed, nodes, knife.sizes).built())
     written = any(not standard_domain(node.domain) for node in result.graph.node)
     if written and "" not in analysis.graph.opsets:
         result.opset_import.add(domain="", version=knife.opset)
@@ -102,11 +105,14 @@ def _is_whole(analysis: Analysis, name: str) -> bool:
     return layout is None or not layout.blocks
 
 
-def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with the payload of large float initializers left out: surgery replaces them itself."""
+def _without_weights(model: onnx.ModelProto, placed: Sequence[Placed]) -> onnx.ModelProto:
+    """Return the model, its bodies laid out, without the payload of large float initializers.
+
+    Surgery replaces those itself.
+    """
     light = copy_except_graph(model)
     copy_frame(model.graph, light.graph)
-    light.graph.node.extend(model.graph.node)
+    light.graph.node.extend(each.node for each in placed)
     for tensor in model.graph.initializer:
         if np.prod(tensor.dims, dtype=np.int64) > 1024 and tensor.data_type != onnx.TensorProto.INT64:
             empty = light.graph.initializer.add(name=tensor.name, data_type=tensor.data_type)

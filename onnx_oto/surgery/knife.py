@@ -78,6 +78,11 @@ class Knife:
             total *= size
         return total
 
+    def sizes(self, name: str) -> list[int | None] | None:
+        """Return what is known of the sizes that a tensor of the full graph has now, None where its rank is not."""
+        layout = self._trace.layouts.get(name)
+        return None if layout is None else [self.size(layout, axis) for axis in range(layout.rank)]
+
     def share(self, layout: Layout, axis: int) -> Share:
         kept, total = 1, 1
         for key in layout.axes[axis]:

@@ -20,7 +20,7 @@ from onnx_oto.lanes.constraints import Frozen, Reordering
 from onnx_oto.lanes.layout import IntArray, explicit, free, relabel_axis
 from onnx_oto.lanes.trace import Trace, describe, unknown
 from onnx_oto.model.graph.node import Node
-from onnx_oto.model.graph.order import drop_dead
+from onnx_oto.model.graph.order import drop_dead, nodes_inside
 from onnx_oto.model.graph.tensors import FLOATS, from_array, to_array
 from onnx_oto.model.view import Graph, graph
 from onnx_oto.ops.index import single
@@ -65,7 +65,7 @@ def fold(model: ModelProto) -> Mapping[str, Mapping[int, IntArray]]:
     """
     if not _may_permute(model):
         return {}
-    view = graph(model)
+    view = graph(model, laid_out=True)
     found = permutations(view)
     result = plan(view, view.nodes, found)
     for tensor in model.graph.initializer:
@@ -75,7 +75,7 @@ def fold(model: ModelProto) -> Mapping[str, Mapping[int, IntArray]]:
                 value = value.take(order, axis=axis)
             tensor.CopyFrom(from_array(value, tensor.name))
     names = {*view.shapes, *view.initializers}
-    for node in model.graph.node:
+    for node in nodes_inside(model.graph.node):
         if node.name in result.folded:
             node.op_type = "Identity"
             del node.input[1:]
@@ -95,7 +95,7 @@ def fold(model: ModelProto) -> Mapping[str, Mapping[int, IntArray]]:
 def _may_permute(model: ModelProto) -> bool:
     """Return whether some Gather has a permutation for indices: the analysis is only worth its time then."""
     tensors = {t.name: t for t in model.graph.initializer}
-    for node in model.graph.node:
+    for node in nodes_inside(model.graph.node):
         indices = tensors.get(node.input[1]) if node.op_type == "Gather" and len(node.input) == 2 else None
         if indices is not None and _permutes(to_array(indices)):
             return True

@@ -202,7 +202,7 @@ def analyse(
     Raises UsageError for a pattern of `options.keep` that matches nothing.
     """
     options = options or AnalysisOptions()
-    view = graph(model, knowledge)
+    view = graph(model, knowledge, laid_out=True)
     trace = Trace(view, through_norms=not options.fixed_norms, head_dims=options.head_dims)
     for node in view.nodes:
         ops.apply(node, trace)

@@ -11,7 +11,8 @@ constant has the role of a parameter:
   (`block.0.scale`), or computed from such;
 - a norm that scales by ones and shifts by zeros under names that exporters make up has no parameters;
 - nor is a parameter what such a name says to be written in the code (`/layer/Constant_output_0`), or what is a table by
-  its values: whole or half numbers, masks, sines and cosines or straight lines of the position.
+  its values: whole or half numbers, masks, sines and cosines or straight lines of the position;
+- what bodies of If, Loop or Scan alone read is not trained either: no gradient comes there.
 
 What is left out so keeps its values, but goes with its channel when that is removed.
 """
@@ -30,9 +31,11 @@ from onnx import TensorProto
 from onnx_oto.errors import UsageError
 from onnx_oto.lanes.layout import IntArray
 from onnx_oto.lanes.trace import Role
+from onnx_oto.model.graph.flat import BODIES, owner_of
 from onnx_oto.model.graph.node import Node
 from onnx_oto.model.graph.tensors import FLOATS
 from onnx_oto.model.normal.origins import Origins
+from onnx_oto.model.normal.unrolled import MOST_TRIPS
 from onnx_oto.model.normal.widen import HALVES
 from onnx_oto.model.view import Graph
 from onnx_oto.zigs.analysis import Analysis, uses
@@ -62,6 +65,7 @@ TRAINED = (TensorProto.FLOAT, *HALVES)
 _TOLERANCE = 1e-3
 WRITTEN = "it is written in the code of the model"
 TABLE = "its values are those of a table or a mask"
+INSIDE = "only bodies of If, Loop or Scan read it that training does not enter"
 PLAIN = "its norm has no parameters: it scales by ones and shifts by zeros"
 
 
@@ -94,11 +98,13 @@ def parameters(analysis: Analysis, origins: Origins | None = None, *, also: Sequ
     candidates = {*analysis.trace.weights, *_elementwise(analysis), *_single(analysis.graph)}
     candidates |= {*_dotted(analysis.graph, named), *asked}
     plain = set(_plain_norms(analysis.graph, named))
+    inside = set(_inside(analysis))
     trained, left = [], {}
     for name in named.floats:
         if name not in candidates or name in statistics:
             continue
         reason = "" if name in asked else _why_left(analysis, named, name, plain)
+        reason = INSIDE if name in inside - asked else reason
         if reason:
             left[name] = reason
         else:
@@ -205,6 +211,34 @@ def _dotted(graph: Graph, named: _Named) -> Iterator[str]:
 def _elements(graph: Graph, name: str) -> int:
     tensor = graph.initializers.get(name)
     return 0 if tensor is None else int(np.prod(tensor.dims, dtype=np.int64))
+
+
+def _inside(analysis: Analysis) -> Iterator[str]:
+    """Yield initializers that only bodies read, or what they carry starts from, by themselves or moved about before.
+
+    Not bodies that are written out for training: of few, known trips.
+    """
+    graph = analysis.graph
+    opened = {
+        owner
+        for owner, trips in analysis.trace.repeats.items()
+        if isinstance(trips, int) and 0 < trips <= MOST_TRIPS
+    }
+    sources = {name: {name} for name in graph.initializers}
+    inner: set[str] = set()
+    outer: set[str] = set(graph.outputs)
+    for node in graph.nodes:
+        read = set().union(*(sources.get(name, set()) for name in node.inputs))
+        owners = {owner for owner, _ in node.within} | (
+            {owner_of(node.name)} if node.domain == BODIES else set()
+        )
+        if owners - opened:
+            inner |= read
+        elif all(name in sources for name in node.inputs if name):
+            sources.update(dict.fromkeys(node.outputs, read))
+        else:
+            outer |= read
+    yield from inner - outer
 
 
 def _plain_norms(graph: Graph, named: _Named) -> Iterator[str]:

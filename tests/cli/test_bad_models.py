@@ -51,6 +51,28 @@ def test_a_missing_initializer(refused, model, write):
     assert "reads 'w1', which nothing defines" in line
 
 
+WITH_A_BODY = """<ir_version: 8, opset_import: ["" : 17]> g (float[2,3] x, bool c) => (float[2,3] y) {{ a = Relu(x)
+    y = If (c) <then_branch = t () => (float[2,3] p) {{ {inner} }}, else_branch = e () => (float[2,3] q)
+    {{ q = If (c) <then_branch = t2 () => (float[2,3] p2) {{ p2 = Neg(a) }},
+       else_branch = e2 () => (float[2,3] q2) {{ {nested} }}> }}> }}"""
+
+
+@pytest.mark.parametrize(
+    ("inner", "nested", "told"),
+    [
+        ("p = Add(a, nowhere)", "q2 = Abs(a)", "reads 'nowhere', which nothing defines"),
+        ("p = Neg(a)", "q2 = Add(a, nowhere)", "reads 'nowhere', which nothing defines"),
+        ("p = Neg(a)", "q2 = Add(a, p)", "reads 'p', which nothing defines"),
+        ("r = Neg(a)", "q2 = Abs(a)", "reads 'p', which nothing defines"),
+        ("p = Neg(r) r = Neg(p)", "q2 = Abs(a)", "cycle through node"),
+    ],
+)
+def test_a_body_that_reads_what_is_not_there(refused, models, write, tmp_path, inner, nested, told):
+    path = write(models(WITH_A_BODY.format(inner=inner, nested=nested), {}))
+    assert told in refused(3, "prune", path, "-o", tmp_path / "never.onnx", "--json")
+    assert not (tmp_path / "never.onnx").exists()
+
+
 @pytest.mark.parametrize("location", ["../weights.bin", os.path.abspath(os.sep) + "weights.bin"])
 def test_external_data_outside_the_folder(refused, model, write, tmp_path, location):
     broken = onnx.load(model)

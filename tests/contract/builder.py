@@ -15,6 +15,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnx_oto.model.graph.forms import form
+from onnx_oto.model.graph.order import graphs
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
@@ -31,17 +32,18 @@ def build(text: str, *, opset: int = 17, domain: str = "", seed: int = 0) -> Mod
 
 
 def fill(model: ModelProto, rng: np.random.Generator) -> None:
-    """Turn declared tensors that no node makes into random initializers, in place."""
-    made = {name for node in model.graph.node for name in node.output}
-    declared = [value for value in model.graph.value_info if value.name not in made]
-    for value in declared:
-        kind = value.type.tensor_type
-        shape = [dim.dim_value for dim in kind.shape.dim]
-        dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
-        model.graph.initializer.append(
-            numpy_helper.from_array(weight(value.name, shape, rng).astype(dtype), value.name)
-        )
-    del model.graph.value_info[:]
+    """Turn declared tensors that no node makes into random initializers, in place; in bodies too."""
+    for graph in graphs(model.graph):
+        made = {name for node in graph.node for name in node.output}
+        declared = [value for value in graph.value_info if value.name not in made]
+        for value in declared:
+            kind = value.type.tensor_type
+            shape = [dim.dim_value for dim in kind.shape.dim]
+            dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
+            graph.initializer.append(
+                numpy_helper.from_array(weight(value.name, shape, rng).astype(dtype), value.name)
+            )
+        del graph.value_info[:]
 
 
 def weight(name: str, shape: list[int], rng: np.random.Generator) -> np.ndarray:

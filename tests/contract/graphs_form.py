@@ -46,7 +46,7 @@ GRAPHS: list[Graph] = [
                        else_branch = e () => (float[N,5,4,4] o2) {{ o2 = Relu(d) }}>
            z = Conv(i, w2) {HEAD} }}""".replace("float[5] bi", "float[5] bi, int64[2] ax = {1,2}"),
         Expect("w0", 6),
-        Expect("w1", 0, reason="If"),
+        Expect("w1", 5),
         Expect("w2", 7),
     ),
     graph(

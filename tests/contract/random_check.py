@@ -12,6 +12,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from onnx_oto.model import normalise
+from onnx_oto.model.graph.order import graphs
 from onnx_oto.runtime.comparing import random_inputs
 from onnx_oto.surgery import compact
 from onnx_oto.zigs import AnalysisOptions, analyse, choose, score, zero_dropped
@@ -25,11 +26,15 @@ from .random_steps import STEPS
 
 @dataclass
 class Outcome:
-    """What happened to one model: lanes that could be removed, were removed, or were frozen (by reason)."""
+    """What happened to one model: lanes that could be removed, were removed, or were frozen (by reason).
+
+    in_double: how often float64 decided. crashed: whether the runtime did not survive the model as it came.
+    """
 
     prunable: int = 0
     removed: int = 0
     in_double: int = 0
+    crashed: int = 0
     frozen: collections.Counter[str] = field(default_factory=collections.Counter)
 
 
@@ -106,13 +111,15 @@ def compare_in_double(
 def _in_double(model: ModelProto) -> ModelProto:
     """Return the model with float64 in place of float32."""
     result = copied(model)
-    values = [attr.t for node in result.graph.node for attr in node.attribute if attr.HasField("t")]
-    for tensor in (*result.graph.initializer, *values):
+    every = list(graphs(result.graph))
+    nodes = [node for each in every for node in each.node]
+    values = [attr.t for node in nodes for attr in node.attribute if attr.HasField("t")]
+    for tensor in (*(t for each in every for t in each.initializer), *values):
         scales = tensor.name.startswith("k") and len(tensor.dims)  # Resize wants float32
         if tensor.data_type == TensorProto.FLOAT and not scales:
             value = numpy_helper.to_array(tensor).astype(np.float64)
             tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
-    for value in (*result.graph.input, *result.graph.output):
+    for value in (v for each in every for v in (*each.input, *each.output)):
         if value.type.tensor_type.elem_type == TensorProto.FLOAT:
             value.type.tensor_type.elem_type = TensorProto.DOUBLE
     return result

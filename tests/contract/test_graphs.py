@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from . import graphs_form, graphs_reading, graphs_sequence, graphs_vision
+from . import graphs_bodies, graphs_form, graphs_reading, graphs_sequence, graphs_vision
 from .graphs import Graph
 
-GRAPHS = [*graphs_vision.GRAPHS, *graphs_sequence.GRAPHS, *graphs_form.GRAPHS, *graphs_reading.GRAPHS]
+GRAPHS = [
+    *graphs_vision.GRAPHS,
+    *graphs_sequence.GRAPHS,
+    *graphs_form.GRAPHS,
+    *graphs_reading.GRAPHS,
+    *graphs_bodies.GRAPHS,
+]
 
 
 @pytest.mark.parametrize("graph", GRAPHS, ids=lambda graph: graph.name)

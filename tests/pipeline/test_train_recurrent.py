@@ -52,3 +52,36 @@ def test_a_recurrent_classifier_is_trained_and_cut(op: str, tmp_path: Path) -> N
     )
     assert width < 6
     assert result.gain.scores[1].loss < 0.6  # log 2 is what guessing gives
+
+
+def test_a_loop_of_few_trips_is_trained_and_cut(tmp_path: Path) -> None:
+    """Its weights live in the body of a Scan, which training writes out; the compact model has the Scan again."""
+    model = parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 17]> g (float[N,5,3] x) => (float[N,2] y) <int64[1] one = {1},
+        int64[1] wide = {8}> { t = Transpose<perm=[1, 0, 2]>(x) n = Shape<start = 0, end = 1>(x)
+        sh = Concat<axis = 0>(n, wide) h0 = ConstantOfShape(sh)
+        h, hs = Scan(h0, t) <num_scan_inputs = 1, body = b (float[A,8] s, float[A,3] p) => (float[A,8] r, float[A,8] e)
+          { a = MatMul(p, w) k = MatMul(s, u) m = Add(a, k) l = Add(m, b) r = Tanh(l) e = Identity(r) }>
+        y = MatMul(h, w2) }"""
+    )
+    rng = np.random.default_rng(0)
+    body = model.graph.node[4].attribute[1].g
+    weights = ((body, "w", (3, 8)), (body, "u", (8, 8)), (body, "b", (8,)), (model.graph, "w2", (8, 2)))
+    for graph, name, shape in weights:
+        array = (rng.standard_normal(shape) * 0.5).astype(np.float32)
+        graph.initializer.append(numpy_helper.from_array(array, name))
+    onnx.save(model, tmp_path / "model.onnx")
+    arrays = {}
+    for split, count in (("train", 96), ("test", 64)):
+        x = rng.standard_normal((count, 5, 3)).astype(np.float32)
+        arrays |= {f"x_{split}": x, f"y_{split}": (x[:, :, 0].sum(axis=1) > 0).astype(np.int64)}
+    np.savez(tmp_path / "data.npz", **arrays)
+    options = TrainOptions(sparsity=0.5, epochs=25, batch=16, direction="adam", lr=0.01)
+    result = train(tmp_path / "model.onnx", tmp_path / "data.npz", tmp_path / "run", options)
+    assert result.gain is not None
+    assert result.gain.scores[1].loss < 0.6  # log 2 is what guessing gives
+    full, compact = (onnx.load(tmp_path / "run" / name) for name in ("trained.onnx", "compact.onnx"))
+    assert compare(full, compact).passed
+    assert "Scan" in {node.op_type for node in compact.graph.node}
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in compact.graph.initializer}
+    assert shapes["u"] == (4, 4)

@@ -11,7 +11,7 @@ from onnx_oto.errors import UsageError
 from onnx_oto.model import normal_form, normalise
 from onnx_oto.model.normal.origins import Origins
 from onnx_oto.zigs import Parameters, analyse, parameters
-from onnx_oto.zigs.learning import PLAIN, TABLE, WRITTEN, is_table, told
+from onnx_oto.zigs.learning import INSIDE, PLAIN, TABLE, WRITTEN, is_table, told
 
 RNG = np.random.default_rng(0)
 
@@ -176,3 +176,35 @@ def test_what_is_left_is_told() -> None:
     assert sentence.startswith(
         "not trained: 't' (its values are those of a table or a mask) and 1 more; --also-train"
     )
+
+
+BRANCH = """c = ReduceSum<keepdims = 0>(x) k = Cast<to = 9>(c) z = If (k) <then_branch = t () => (float[?,6,4,4] p)
+    { p = Conv(h, wi) }, else_branch = e () => (float[?,6,4,4] q) { q = Conv(h, v) }> """
+
+
+def test_what_bodies_alone_read_is_left() -> None:
+    weights = {"wi": normal(6, 6, 1, 1), "w": normal(6, 6, 1, 1)}
+    left = found("v = Transpose<perm = [1, 0, 2, 3]>(w) " + BRANCH, weights)
+    assert left.trained == ("w1", "w2")
+    assert set(left.left.values()) == {INSIDE}
+    assert len(left.left) == 2
+
+
+def test_what_a_body_shares_with_a_layer_outside_is_trained() -> None:
+    weights = {"wi": normal(6, 6, 1, 1), "v": normal(6, 6, 1, 1)}
+    assert found(
+        "h0 = Conv(h, v) g = Relu(h0) " + BRANCH.replace("Conv(h, v)", "Conv(g, v)"), weights
+    ).trained == (
+        "w1",
+        "w2",
+        "v",
+    )
+
+
+def test_what_a_loop_of_few_trips_reads_is_trained() -> None:
+    loop = """m = Constant<value_int = {}>() t = Constant<value = bool {{1}}>() z = Loop (m, t, h)
+        <body = b (int64 i, bool go, float[?,6,4,4] s) => (bool on, float[?,6,4,4] r)
+        {{ on = Identity(go) r = Conv(s, wi) }}> """
+    weights = {"wi": normal(6, 6, 1, 1)}
+    assert found(loop.format(3), weights).trained == ("w1", "w2", "wi")
+    assert found(loop.format(1000), weights).left == {"wi": INSIDE}

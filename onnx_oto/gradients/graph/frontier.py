@@ -25,6 +25,7 @@ from onnx_oto.gradients.graph.lowering.lowerings import REFUSED, key
 from onnx_oto.gradients.graph.static_types import Type, types
 from onnx_oto.model.graph.order import drop_unneeded
 from onnx_oto.model.graph.tensors import to_array
+from onnx_oto.model.normal.unrolled import unrolled
 
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 
@@ -73,7 +74,11 @@ class Way(IntEnum):
 def ways(
     model: ModelProto, trained: Collection[str], known: Mapping[str, Type] | None = None
 ) -> dict[str, Way]:
-    """Return how every tensor of a model depends on these initializers."""
+    """Return how every tensor of a model depends on these initializers.
+
+    What is written out for training (loops of few trips) is followed trip by trip.
+    """
+    model = unrolled(model)
     known = types(model) if known is None else known
     found = dict.fromkeys(trained, Way.SMOOTH)
     for node in model.graph.node:
@@ -116,8 +121,10 @@ def frontier(model: ModelProto, trained: Collection[str]) -> tuple[str, ...]:
     light = ModelProto()
     light.CopyFrom(model)
     drop_unneeded(light.graph)
+    own = {name for node in light.graph.node for name in node.output}
+    light = unrolled(light)
     found = ways(light, trained)
-    ends = _ends(light, found)
+    ends = _ends(light, found) & own
     order = [name for node in light.graph.node for name in node.output if name in ends]
     return tuple(name for name in order if not _follows(light, name, ends - {name}, found))
 

@@ -22,6 +22,7 @@ from onnx_oto.model import Shape
 from onnx_oto.model.files.loading import RUNTIME_IR, RUNTIME_OPSET
 from onnx_oto.model.graph.node import opset_of, set_opset
 from onnx_oto.model.graph.order import drop_unneeded
+from onnx_oto.model.normal.unrolled import unrolled
 
 _OLDEST = 15  # BatchNormalization has its training mode since 15
 
@@ -93,7 +94,7 @@ def lowered_for(what: Detached, spec: TrainingSpec, size: int, covers: Covers) -
             f"the model is fixed to a batch of {fixed_batch(what.fixed, what.weights.all())}, and the shapes in it "
             f"contradict each other with another one: {ADVICE}"
         ) from None
-    return lower(static, spec.trainable, covers, fixed_statistics=spec.fixed_statistics)
+    return lower(unrolled(static), spec.trainable, covers, fixed_statistics=spec.fixed_statistics)
 
 
 def with_loss(lowered: Lowered, what: Detached, size: int) -> TrainingGraph:

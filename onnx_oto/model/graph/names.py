@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from onnx import GraphProto
+from collections.abc import Iterator
 
-from onnx_oto.model.graph.order import bodies, initializer_names
+from onnx import GraphProto, NodeProto
+
+from onnx_oto.model.graph.order import bodies, initializer_names, nodes_inside
 
 
 def all_names(graph: GraphProto) -> set[str]:
@@ -37,10 +39,20 @@ def fresh(prefix: str, taken: set[str], *, start: int = 1) -> str:
 
 
 def name_nodes(graph: GraphProto) -> None:
-    """Give nodes without a name, or with one that is taken, a stable unique one (``<op>_<i>``), in place."""
-    taken = {node.name for node in graph.node}
+    """Give nodes without a name, or with one that is taken, a stable unique one (``<op>_<i>``), in place.
+
+    Those of bodies too: no two nodes of a model have one name then.
+    """
+    taken = {node.name for node in nodes_inside(graph.node)}
     used: set[str] = set()
-    for index, node in enumerate(graph.node):
+    for index, node in enumerate((*graph.node, *_behind(graph))):
         if not node.name or node.name in used:
             node.name = fresh(f"{node.name or node.op_type}_", taken, start=index)
         used.add(node.name)
+
+
+def _behind(graph: GraphProto) -> Iterator[NodeProto]:
+    """Yield the nodes of the bodies of a graph."""
+    for node in graph.node:
+        for body in bodies(node):
+            yield from nodes_inside(body.node)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from onnx import AttributeProto, ModelProto, NodeProto
 
+from onnx_oto.model.graph.flat import Path, Placed
 from onnx_oto.model.graph.order import captured
 from onnx_oto.model.graph.tensors import to_array
 
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One node of the main graph; compared and hashed by identity.
+    """One node; compared and hashed by identity.
 
     `inputs` and `outputs` keep their positions ("" is an omitted one). `domain` is "" for ai.onnx. `attrs`
     holds ints, floats, str, lists of them, numpy arrays for tensors; graphs, sparse tensors and types stay
-    messages. `index` is the position in the graph of the model it was read from, `captured` the outer tensors
-    that its bodies read, `since` the opset version of its domain (0 when the model does not import it).
+    messages. `index` is the position in the graph of the model it was read from (of the node whose body it lies in,
+    for one of a body), `captured` the outer tensors that its bodies read, `since` the opset version of its domain (0
+    when the model does not import it). `within`: the bodies that it lies in, outermost first.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Node:
     index: int
     captured: tuple[str, ...]
     since: int
+    within: Path = ()
 
     def input(self, position: int) -> str:
         """Return the name of an input, "" when it is omitted."""
@@ -60,7 +63,12 @@ def read_nodes(model: ModelProto) -> list[Node]:
     return [read_node(node, index, opsets) for index, node in enumerate(model.graph.node)]
 
 
-def read_node(node: NodeProto, index: int, opsets: Mapping[str, int]) -> Node:
+def read_laid_out(placed: Iterable[Placed], opsets: Mapping[str, int]) -> list[Node]:
+    """Return nodes that were laid out (see `flat`) in their order."""
+    return [read_node(each.node, each.index, opsets, each.path) for each in placed]
+
+
+def read_node(node: NodeProto, index: int, opsets: Mapping[str, int], within: Path = ()) -> Node:
     """Return one node as a value. Raises ModelError when an attribute tensor cannot be read."""
     domain = standard_domain(node.domain)
     return Node(
@@ -73,6 +81,7 @@ def read_node(node: NodeProto, index: int, opsets: Mapping[str, int]) -> Node:
         index=index,
         captured=captured(node),
         since=opsets.get(domain, 0),
+        within=within,
     )
 
 

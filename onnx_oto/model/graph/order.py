@@ -257,13 +257,18 @@ def _refuse_duplicates(names: list[str], kind: str, where: str) -> None:
 
 
 def drop_dead(graph: GraphProto) -> set[str]:
-    """Remove nodes and initializers that no graph output depends on, in place; return the tensors that they do."""
+    """Remove nodes and initializers that no graph output depends on, in place; return the tensors that they do.
+
+    In bodies, what their outputs depend on stays.
+    """
     needed = {value.name for value in graph.output}
     keep = [False] * len(graph.node)
     for index in range(len(graph.node) - 1, -1, -1):
         node = graph.node[index]
         if any(name in needed for name in node.output if name):
             keep[index] = True
+            for body in bodies(node):
+                drop_dead(body)
             needed.update(node.input)
             needed.update(captured(node))
     delete(graph.node, [index for index, kept in enumerate(keep) if not kept])

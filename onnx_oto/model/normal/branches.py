@@ -12,8 +12,9 @@ import onnx
 from onnx import GraphProto, NodeProto, TensorProto
 
 from onnx_oto.model.graph.names import all_names, fresh
-from onnx_oto.model.graph.order import bodies, initializer_names
+from onnx_oto.model.graph.order import initializer_names
 from onnx_oto.model.graph.tensors import densify, to_array
+from onnx_oto.model.normal.lifted import rename
 
 
 def take_known_branches(graph: GraphProto, values: Mapping[str, np.ndarray]) -> bool:
@@ -71,24 +72,8 @@ def _inline(node: NodeProto, branch: GraphProto, graph: GraphProto, taken: set[s
         if name in taken:
             names[name] = fresh(f"{name}__branch", taken)
         taken.add(name)
-    _rename(body, names)
+    rename(body, names)
     for tensor in [*body.initializer, *(densify(sparse) for sparse in body.sparse_initializer)]:
         graph.initializer.add().CopyFrom(tensor)
     links = [onnx.helper.make_node("Identity", [names.get(inner, inner)], [outer]) for inner, outer in extra]
     return [*body.node, *links]
-
-
-def _rename(graph: GraphProto, names: Mapping[str, str]) -> None:
-    """Apply new names to a body and the bodies inside it, in place."""
-    for tensor in graph.initializer:
-        tensor.name = names.get(tensor.name, tensor.name)
-    for sparse in graph.sparse_initializer:
-        sparse.values.name = names.get(sparse.values.name, sparse.values.name)
-    for value in graph.output:
-        value.name = names.get(value.name, value.name)
-    for node in graph.node:
-        for field in (node.input, node.output):
-            for position, name in enumerate(field):
-                field[position] = names.get(name, name)
-        for body in bodies(node):
-            _rename(body, names)

@@ -13,14 +13,23 @@ from onnx import GraphProto, ModelProto
 from onnx_oto.errors import ModelError, first_lines
 from onnx_oto.model.files.check import drop_inner_value_info
 from onnx_oto.model.graph.constants import is_constant, store_densely, write_constant
+from onnx_oto.model.graph.flat import flatten
 from onnx_oto.model.graph.names import all_names, fresh, name_nodes
 from onnx_oto.model.graph.node import opset_of, read_opsets, standard_domain
-from onnx_oto.model.graph.order import NOTHING, check_functions, delete, drop_dead, sort_graph
+from onnx_oto.model.graph.order import (
+    NOTHING,
+    check_functions,
+    delete,
+    drop_dead,
+    nodes_inside,
+    sort_graph,
+)
 from onnx_oto.model.graph.skeleton import skeleton
 from onnx_oto.model.graph.tensors import NARROW, from_array
 from onnx_oto.model.normal.branches import take_known_branches
 from onnx_oto.model.normal.derived import fold_derived
 from onnx_oto.model.normal.folded import constant_part
+from onnx_oto.model.normal.lifted import lift_bodies
 from onnx_oto.model.normal.origins import Origins
 from onnx_oto.model.normal.private import private_fills, private_vectors
 from onnx_oto.model.normal.sequences import split_sequences
@@ -66,6 +75,7 @@ def normal_form(
     - shape arithmetic whose result is known is folded into constants; of what derives from weights, only norms and
       reductions of them are (weight standardisation), and no weight is stored in more bits than it was;
     - a bias that was computed and is zero is left out: it is no parameter, though exporters write one;
+    - tensors of bodies have names of their own, and constants of bodies are initializers of the graph;
     - an If whose condition is known gives way to its branch, a sequence of the parts of a split to a Split;
     - Identity of an initializer is gone, a vector or a filled tensor that several inputs read has one copy for each;
     - stored value_info is dropped where inference knows the rank, the declared shape of an output that contradicts
@@ -85,6 +95,7 @@ def normal_form(
     _hoist_constants(result.graph)
     _inline_functions(result)
     _hoist_constants(result.graph)
+    lift_bodies(result.graph)
     _drop_constant_inputs(result.graph)
     for node in result.graph.node:
         node.domain = standard_domain(node.domain)
@@ -124,7 +135,7 @@ def _still_known(model: ModelProto, knowledge: Knowledge) -> Knowledge:
     """Return what is known of the tensors that are left, initializers that were copied or computed since included."""
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    made = {name for node in graph.node for name in node.output if name}
+    made = {name for each in flatten(graph) for name in each.node.output if name}
     if not made <= knowledge.dtypes.keys():
         return infer(model)  # nodes were copied, or have outputs that nothing is known of
     left = {*weights, *made, *(value.name for value in graph.input)}
@@ -188,7 +199,7 @@ def _resolve_identities(graph: GraphProto) -> None:
     """Let readers of an Identity of an initializer read the initializer itself."""
     constants = {tensor.name for tensor in graph.initializer}
     alias: dict[str, str] = {}
-    for node in graph.node:
+    for node in nodes_inside(graph.node):
         for position, name in enumerate(node.input):
             if name in alias:
                 node.input[position] = alias[name]

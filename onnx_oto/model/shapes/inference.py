@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import ModelProto, TensorProto, TypeProto
 
-from onnx_oto.model.graph.node import read_nodes
+from onnx_oto.model.graph.flat import flatten
+from onnx_oto.model.graph.node import read_laid_out, read_opsets
 from onnx_oto.model.graph.tensors import element_count, is_external, to_array
 from onnx_oto.model.shapes.dims import Dim, Shape, symbol_for, symbols
 from onnx_oto.model.shapes.schema_types import Schemas
@@ -37,6 +38,7 @@ class Knowledge:
     holds computed values of small tensors that are no initializers: object dtype when partly known (see
     `values`), else numeric and complete. `supposed`: tensors whose shapes rest on what nothing proves; `stored`:
     those of them whose stored shapes were used (see `supposed`). `about`: sizes that some symbols are nearly.
+    `settled`: outputs of Ifs whose branches give several ranks, of which only one is possible (see `ranks`).
     """
 
     shapes: dict[str, Shape | None]
@@ -45,6 +47,7 @@ class Knowledge:
     supposed: frozenset[str] = frozenset()
     stored: frozenset[str] = frozenset()
     about: Mapping[str, Dim] = field(default_factory=dict)
+    settled: frozenset[str] = frozenset()
 
 
 def infer(model: ModelProto, *, strict: bool = False) -> Knowledge:
@@ -58,13 +61,15 @@ def infer(model: ModelProto, *, strict: bool = False) -> Knowledge:
     taken = {name for kind in given.values() for size in type_shape(kind) or () for name in symbols(size)}
     declared = {value.name: value.type for value in model.graph.output}
     schemas, constants = Schemas(model), small_constants(model)
-    nodes = list(zip(read_nodes(model), model.graph.node, strict=True))
+    placed = flatten(model.graph)
+    nodes = list(zip(read_laid_out(placed, read_opsets(model)), placed, strict=True))
     stored = stored_types(model)
     banned: set[Source] = set()
+    settled: dict[str, int] = {}
     for trial in itertools.count():
         supposed = Suppositions(stored, banned, nothing=trial >= MOST_TRIALS)
         drawn = Symbols(taken)
-        walk = Walk(schemas, drawn, constants, declared, supposed, strict=strict)
+        walk = Walk(schemas, drawn, constants, declared, supposed, settled=settled, strict=strict)
         for name, kind in given.items():
             walk.give(name, kind)
         try:
@@ -72,8 +77,13 @@ def infer(model: ModelProto, *, strict: bool = False) -> Knowledge:
         except Contradicted as error:
             banned |= error.sources
             continue
-        break
-    return Knowledge(walk.shapes, walk.dtypes, values, supposed.tensors, supposed.used, drawn.about)
+        more = walk.settled_ranks([node for node, _ in nodes])
+        if more.keys() <= settled.keys():
+            break
+        settled = more | settled
+    return Knowledge(
+        walk.shapes, walk.dtypes, values, supposed.tensors, supposed.used, drawn.about, frozenset(settled)
+    )
 
 
 def small_constants(model: ModelProto) -> dict[str, np.ndarray]:

@@ -20,8 +20,8 @@ from onnx_oto.model.shapes.dims import Shape
 from onnx_oto.model.shapes.types import tensor_type, type_shape
 
 Source: TypeAlias = tuple[str, str]
-"""What was supposed: STORED or NEEDED, and of which tensor."""
-STORED, NEEDED = "stored", "needed"
+"""What was supposed: STORED, NEEDED or CARRIED (see `entered`), and of which tensor."""
+STORED, NEEDED, CARRIED = "stored", "needed", "carried"
 
 
 class Contradicted(Exception):

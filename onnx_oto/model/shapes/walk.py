@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -10,12 +11,15 @@ from onnx import NodeProto, TensorProto, TypeProto
 
 from onnx_oto.errors import ModelError
 from onnx_oto.model.graph.budget import EVALUATION, Budget
+from onnx_oto.model.graph.flat import Placed
 from onnx_oto.model.graph.node import Node
-from onnx_oto.model.graph.order import bodies, label
+from onnx_oto.model.graph.order import bodies, captured, label
 from onnx_oto.model.graph.tensors import from_array
 from onnx_oto.model.shapes.claims import CLAIMS, FOREIGN, Claimed, merge, needed
 from onnx_oto.model.shapes.dims import MOST_SIZE, Shape, known_size, product
+from onnx_oto.model.shapes.entered import Bodies
 from onnx_oto.model.shapes.evaluators import EVALUATORS
+from onnx_oto.model.shapes.ranks import settled_ranks
 from onnx_oto.model.shapes.reference import evaluate_constant
 from onnx_oto.model.shapes.schema_types import Schemas
 from onnx_oto.model.shapes.supposed import NEEDED, STORED, Contradicted, Suppositions
@@ -50,6 +54,7 @@ class Walk:
         declared: Mapping[str, TypeProto],
         supposed: Suppositions,
         *,
+        settled: Mapping[str, int],
         strict: bool,
     ) -> None:
         self.shapes: dict[str, Shape | None] = {}
@@ -63,6 +68,7 @@ class Walk:
         self._types: dict[str, TypeProto] = {}
         self._tensors: dict[str, TensorProto] = {}
         self._facts = Claimed(self.shapes, self.dtypes, self.values, symbols)
+        self._bodies = Bodies(self._facts, supposed, settled)
         self._budget = Budget()
 
     def give(self, name: str, kind: TypeProto) -> None:
@@ -72,18 +78,28 @@ class Walk:
         self._prove(name)
         self.dtypes[name] = kind.tensor_type.elem_type
 
-    def run(self, nodes: Iterable[tuple[Node, NodeProto]]) -> dict[str, np.ndarray]:
+    def run(self, nodes: Iterable[tuple[Node, Placed]]) -> dict[str, np.ndarray]:
         """Return the values of node outputs, partly or completely known."""
-        for node, proto in nodes:
+        for node, placed in nodes:
+            proto = placed.node
             self._suppose_input(node)
             self._supposed.spread(node)
-            self._infer(node, proto)
+            if placed.owner is not None:
+                self._pass(node, placed)
+            else:
+                self._infer(node, proto)
             self._claim(node)
             for name in node.outputs:
                 self._settle(node, proto, name)
             for name, value in zip(node.outputs, self._evaluate(node), strict=False):
                 self._record(name, value)
+        if self._bodies.wrong:
+            raise Contradicted(frozenset(self._bodies.wrong))
         return {name: value for name, value in self.values.items() if name not in self._constants}
+
+    def settled_ranks(self, nodes: Sequence[Node]) -> dict[str, int]:
+        """Return ranks of outputs of Ifs that the walk did not know, and that follow from what it found."""
+        return settled_ranks(nodes, self._facts, self._declared.keys() | self._supposed.tensors)
 
     # --- types ------------------------------------------------------------------------------------------------
     def _infer(self, node: Node, proto: NodeProto) -> None:
@@ -98,12 +114,39 @@ class Walk:
             complete = all(self.dtypes.get(name) for name in node.inputs if name)
             if complete:
                 self._doubt(*node.inputs, *node.captured)
-            if self._strict and complete and not any(bodies(proto)):
+            if self._strict and complete and not node.within and not any(bodies(proto)):
                 raise ModelError(f"shapes contradict each other at node {label(proto)!r}: {error}") from None
             return
         for name, kind in found.items():
             if name and kind.WhichOneof("value"):
                 self.give(name, kind)
+
+    def _pass(self, node: Node, placed: Placed) -> None:
+        """State the types of what a body is given, or gives; where we know nothing, what onnx says of the whole."""
+        types = self._bodies.types(node)
+        for name, (kind, shape) in zip(node.outputs, types, strict=True):
+            if name and kind:
+                self.dtypes[name], self.shapes[name] = kind, _sound(shape)
+                self._prove(name)
+        if node.op == "LoopEntry" and node.input(1):
+            self._record(node.outputs[1], np.full((1,) * len(self.shapes[node.outputs[1]] or ()), True))
+        if placed.owner is None or placed.is_entry or node.within:
+            return
+        unknown = {
+            n for n, (kind, shape) in zip(node.outputs, types, strict=True) if not kind or shape is None
+        }
+        unknown -= self._bodies.torn(node)
+        if unknown and not self._bodies.wrong:
+            self._infer_whole(placed.owner, unknown)
+
+    def _infer_whole(self, owner: NodeProto, wanted: set[str]) -> None:
+        """Take what onnx's inference, which goes through bodies by itself, says of these outputs of a node."""
+        names = [name for name in (*owner.input, *captured(owner)) if name]
+        types = {name: kind for name in names if (kind := self._type(name))}
+        with contextlib.suppress(ModelError):
+            for name, kind in self._schemas.infer(owner, types, {}).items():
+                if name in wanted and kind.WhichOneof("value"):
+                    self.give(name, kind)
 
     def _apply_foreign(self, node: Node) -> None:
         rule = FOREIGN.get((node.domain, node.op))
@@ -175,8 +218,11 @@ class Walk:
             self._supposed.suppose(STORED, name)
 
     def _suppose_input(self, node: Node) -> None:
-        """Compare the first input, where it is of unknown rank or only supposed, with what the node needs it to be."""
-        name = node.input(0)
+        """Compare the first input, where it is of unknown rank or only supposed, with what the node needs it to be.
+
+        Not of a node in a body, which may never run.
+        """
+        name = "" if node.within else node.input(0)
         shape = self.shapes.get(name)
         if not name or (shape is not None and not self._supposed.under(name)):
             return

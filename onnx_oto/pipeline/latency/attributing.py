@@ -35,8 +35,9 @@ def events(nodes: Iterable[NodeTime]) -> dict[Event, float]:
 
 def attributed(graph: Graph, known: Sequence[Event]) -> Mapping[Event, tuple[Node, ...]]:
     """Return the nodes that each event has run; events that no name leads to a node are missing."""
-    by_name = {node.name: node for node in graph.nodes if node.name}
-    anchored = ((event, _anchor(event[0], by_name, graph.producer)) for event in known)
+    by_name = {node.name: node for node in graph.nodes if node.name and not node.within}
+    made_by = {name: node for name, node in graph.producer.items() if not node.within}
+    anchored = ((event, _anchor(event[0], by_name, made_by)) for event in known)
     anchors = {event: node for event, node in anchored if node is not None}
     taken = set(anchors.values())
     run_for: dict[Node, tuple[Node, ...]] = {}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from onnx_oto.gradients.graph.lowering.lowerings import refuse
 
 refuse(
-    "its body is a graph of its own, which training does not enter: export the model with fixed lengths and branches, "
-    "or leave what feeds it untrained",
+    "its body is a graph of its own, which training enters in loops of few, known trips alone: export the model with "
+    "fixed lengths and branches, or leave what feeds it untrained",
     *("If", "Loop", "Scan", "SequenceMap"),
 )
 refuse(
