@@ -12,6 +12,7 @@ import pytest
 
 from onnx_oto.errors import RuntimeMissingError
 from onnx_oto.runtime import installed
+from tests.gradients.available import needs_training_build
 
 
 def distribution(name: str, *, owns: bool = True, record: bool = True) -> SimpleNamespace:
@@ -29,9 +30,20 @@ def pretend(monkeypatch: pytest.MonkeyPatch, *found: SimpleNamespace) -> None:
 
 def test_this_environment_is_fine() -> None:
     assert installed.problem() is None
+
+
+@needs_training_build
+def test_the_training_build_is_loaded() -> None:
     assert hasattr(installed.require_training(), "GradientGraphBuilder")
 
 
+@pytest.fixture
+def has_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a Python that there is a training build for."""
+    monkeypatch.setattr(installed, "has_training_build", lambda: True)
+
+
+@pytest.mark.usefixtures("has_build")
 @pytest.mark.parametrize(
     ("names", "message"),
     [
@@ -77,10 +89,12 @@ def test_new_pythons_get_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
         installed.require_training()
 
 
+@pytest.mark.usefixtures("has_build")
 def test_broken_and_overwritten_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(name: str) -> None:
         raise ImportError("libfoo.so: cannot open shared object file\nmore")
 
+    pretend(monkeypatch, distribution("onnxruntime-training-cpu"))
     monkeypatch.setattr(importlib, "import_module", broken)
     with pytest.raises(
         RuntimeMissingError, match=r"does not load \(libfoo.so: .* file\): run `pip install --force"

@@ -15,6 +15,7 @@ from onnx_oto.runtime.runner import runner
 from onnx_oto.runtime.sessions import Patience
 from onnx_oto.runtime.timing import Latencies, Latency, Untimed, default_threads, measure
 from onnx_oto.runtime.worker import shared
+from tests.runtime.crashing import divides_and_dies
 from tests.runtime.test_worker import DIVIDES, HEALTHY, LOOPS, X, ints, model
 
 UNKNOWN = "g (float[N,4] x) => (float[N,4] y) { y = Nobody(x) }"
@@ -129,7 +130,9 @@ def test_the_default_number_of_threads_is_the_one_that_is_used():
     ("text", "feed", "reason"),
     [
         (UNKNOWN, {"x": X}, "Nobody"),
-        (DIVIDES, {"x": ints(1), "d": ints(0)}, "brings the runtime down"),
+        pytest.param(
+            DIVIDES, {"x": ints(1), "d": ints(0)}, "brings the runtime down", marks=divides_and_dies
+        ),
         (LOOPS, {"n": np.array(10**12)}, "takes longer than"),
         (HEALTHY, {"x": X[:, :3]}, "INVALID_ARGUMENT|invalid dimensions"),
     ],

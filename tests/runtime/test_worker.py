@@ -30,6 +30,7 @@ from onnx_oto.runtime.runner import runner, time_runners
 from onnx_oto.runtime.sessions import Patience
 from onnx_oto.runtime.worker import JobFailed, shared
 from tests.contract.builder import build
+from tests.runtime.crashing import divides_and_dies
 
 HEALTHY = "g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }"
 DIVIDES = "g (int64[N] x, int64[N] d) => (int64[N] y) { y = Div(x, d) }"
@@ -58,6 +59,7 @@ def healthy() -> Iterator[None]:
     np.testing.assert_array_equal(y, np.maximum(X, 0))
 
 
+@divides_and_dies
 @pytest.mark.usefixtures("healthy")
 def test_a_signal_of_the_runtime_is_an_error_and_the_session_is_opened_again() -> None:
     run = runner(model(DIVIDES))
