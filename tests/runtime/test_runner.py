@@ -85,5 +85,5 @@ def test_a_conv_that_only_branches_read_does_not_end_the_process(between: str) -
         y = If (k) <then_branch = t () => (float[1,4,4,4] p) {{ p = Relu(h) }},
                     else_branch = e () => (float[1,4,4,4] q) {{ q = Neg(h) }}> }}"""
     )
-    (y,) = runner(model)({"x": np.ones((1, 3, 4, 4), np.float32)})
+    (y,) = in_onnxruntime(model)({"x": np.ones((1, 3, 4, 4), np.float32)})
     assert y[0, :, 0, 0].tolist() == [-6, -15, -24, -6]
