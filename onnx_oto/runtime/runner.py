@@ -16,6 +16,7 @@ import onnx
 from onnx_oto.errors import CrashedError, LimitError, RuntimeMissingError, UnsupportedError
 from onnx_oto.model.files.loading import RUNTIME_IR, RUNTIME_OPSET, runnable_bytes
 from onnx_oto.model.graph.node import opset_of, set_opset
+from onnx_oto.model.graph.order import captured, graphs
 from onnx_oto.runtime.limits import Allowance, allowance
 from onnx_oto.runtime.sessions import (
     LEAST_ROUNDS,
@@ -187,10 +188,27 @@ def _older(model: onnx.ModelProto) -> onnx.ModelProto | None:
     return result
 
 
-def wrong_optimizers(model: onnx.ModelProto) -> list[str]:
-    """Return the optimizers of onnxruntime that would compute something else than the model says.
+_FUSED = frozenset({"Identity", "Dropout", "BatchNormalization", "Add", "Sub", "Mul", "Div"})
+"""What onnxruntime takes away behind a Conv, or makes a part of it."""
 
-    Up to 1.19 the one that blocks channels leaves what a FusedConv adds (its fourth input) in the order it had.
+
+def wrong_optimizers(model: onnx.ModelProto) -> list[str]:
+    """Return the optimizers of onnxruntime that would compute something else than the model says, or end the process.
+
+    Up to 1.19 the one that blocks channels leaves what a FusedConv adds (its fourth input) in the order it had, and the
+    one that fuses a Conv with what reads it looks for an input of an If where only its branches read the Conv.
     """
     adds = any(node.op_type == "FusedConv" and any(node.input[3:]) for node in model.graph.node)
-    return ["NchwcTransformer"] if adds else []
+    wrong = {"NchwcTransformer": adds, "ConvActivationFusion": any(map(_captures_conv, graphs(model.graph)))}
+    return [name for name, is_wrong in wrong.items() if is_wrong]
+
+
+def _captures_conv(graph: onnx.GraphProto) -> bool:
+    """Return whether a body of a node reads what a Conv beside that node gives, with what is fused with it between."""
+    made = {name: node for node in graph.node for name in node.output}
+    for name in {name for node in graph.node for name in captured(node)}:
+        while name in made and made[name].op_type in _FUSED and made[name].input:
+            name = made[name].input[0]
+        if name in made and made[name].op_type == "Conv":
+            return True
+    return False

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import onnx
 import pytest
+from onnx import parser
 
 from onnx_oto.runtime import runner
 from onnx_oto.runtime.runner import MOST_OPTIMISED_LINKS, first_line, in_onnxruntime
@@ -71,3 +73,17 @@ class Here:
 
     def forget(self, number):
         pass
+
+
+@pytest.mark.parametrize("between", ["", "h = Identity(h0)"])
+def test_a_conv_that_only_branches_read_does_not_end_the_process(between: str) -> None:
+    """onnxruntime 1.19 fuses it with its reader, and looks for it among that one's inputs."""
+    model = parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["": 17]> g (float[1,3,4,4] x) => (float[1,4,4,4] y)
+        <float nil = {{0}}, float[4,3,1,1] w = {{1,2,3,4,5,6,7,8,9,1,2,3}}> {{ {"h0" if between else "h"} = Conv(x, w)
+        a = ReduceSum<keepdims = 0>(x) k = Less(a, nil) {between}
+        y = If (k) <then_branch = t () => (float[1,4,4,4] p) {{ p = Relu(h) }},
+                    else_branch = e () => (float[1,4,4,4] q) {{ q = Neg(h) }}> }}"""
+    )
+    (y,) = in_onnxruntime(model)({"x": np.ones((1, 3, 4, 4), np.float32)})
+    assert y[0, :, 0, 0].tolist() == [-6, -15, -24, -6]

@@ -103,3 +103,22 @@ def test_multiply_accumulates_count_for_every_trip() -> None:
         analyse(normalise(build(each))).macs for each in (text, fixed.replace("(m, ,", "(m, yes,"))
     )
     assert often - once == 6 * (12 * 12 + 12 * 3)  # the body, and what reads every trip
+
+
+BAGS = """g (int64[L] idx, int64[B] offsets) => (float[B,4] y) <float[30,12] table, float[12,4] w2, int64[1] ax = {0},
+    bool yes = {1}, int64[1] one = {1}, int64[1] far = {99999}>
+    { b = Shape(offsets) m = Squeeze(b, ax) n = Shape(idx) all = Concat<axis = 0>(offsets, n)
+      ends = Slice(all, one, far, ax)
+      o = Loop (m, yes) <body = lp (int64 i, bool go) => (bool on, float[D] r) {
+        on = Identity(go) s = Gather<axis = 0>(offsets, i) e = Gather<axis = 0>(ends, i) s1 = Unsqueeze(s, ax)
+        e1 = Unsqueeze(e, ax) part = Slice(idx, s1, e1, ax) rows = Gather<axis = 0>(table, part)
+        r = ReduceSum<keepdims = 0>(rows, ax) }>
+      a = Relu(o) y = MatMul(a, w2) }"""
+
+
+def test_bags_of_embeddings_are_cut() -> None:
+    """As PyTorch exports EmbeddingBag: a loop that carries nothing, over bags of other lengths."""
+    analysis, drop = halved(build(BAGS, opset=13))
+    assert drop.sum() == 6
+    feed = {"idx": np.array([1, 5, 7, 2, 9, 3]), "offsets": np.array([0, 2, 2, 4])}
+    assert_equal(outputs(zero_dropped(analysis, drop), feed), outputs(compact(analysis, drop), feed), "bags")
