@@ -100,7 +100,19 @@ OTHERS = """\
 
 `train` takes the first signal for the wish to stop between two steps, and leaves a checkpoint; the second ends it at
 once. Names and messages from outside are shown escaped, and long ones without their middle; in JSON they are whole.
+With `--quiet` stderr has errors and nothing else; warnings are in the JSON.
 NO_COLOR=1 means no terminal codes at all. ONNX_OTO_DEBUG=1 shows where a defect is, and what libraries print.
+
+## Completion
+
+Commands, options, names to choose from and files are completed by Tab. For bash, a line in `~/.bashrc`:
+
+```bash
+eval "$(_ONNX_OTO_COMPLETE=bash_source onnx-oto)"
+```
+
+For zsh the same with `zsh_source` in `~/.zshrc`; for fish, once:
+`_ONNX_OTO_COMPLETE=fish_source onnx-oto > ~/.config/fish/completions/onnx-oto.fish`.
 """
 
 

@@ -11,7 +11,7 @@ from click.shell_completion import shell_complete
 
 from onnx_oto import __version__
 from onnx_oto.cli.ending import Trouble
-from onnx_oto.cli.streams import RESULTS, ReaderGone
+from onnx_oto.cli.streams import PROGRESS, RESULTS, ReaderGone
 from onnx_oto.cli.verbs import VERBS
 from onnx_oto.errors import LimitError, OtoError, StorageError, UsageError
 from onnx_oto.settings.base import nearest
@@ -21,7 +21,13 @@ COMPLETE = "_ONNX_OTO_COMPLETE"
 """The variable by which a shell asks for completions (see click)."""
 EPILOG = (
     "Results go to stdout, progress to stderr. Exit codes: 0 ok, 1 defect, 2 usage, 3 invalid or unsafe model, "
-    "4 unsupported, 5 data, 6 diverged, 7 environment, 8 files, 129/130/143 interrupted."
+    "4 unsupported, 5 data, 6 diverged, 7 environment, 8 files, 129/130/143 interrupted. Completion by Tab, in bash: "
+    f'eval "$({COMPLETE}=bash_source onnx-oto)" (zsh_source and fish_source for others).'
+)
+EXAMPLES = (
+    "onnx-oto demo",
+    "onnx-oto inspect model.onnx",
+    "onnx-oto train model.onnx --data data.npz --run runs/first --sparsity 0.5",
 )
 
 
@@ -35,6 +41,12 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, None for a name that none has."""
         return VERBS[cmd_name].load() if cmd_name in VERBS else None
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write how to begin, and what holds for all commands."""
+        with formatter.section("Examples"):
+            formatter.write("".join(f"{'':{formatter.current_indent}}{each}\n" for each in EXAMPLES))
+        super().format_epilog(ctx, formatter)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -58,7 +70,7 @@ def cli() -> None:
 
 def run(arguments: Sequence[str]) -> Trouble | int:
     """Run the command line and return what went wrong, or an exit code. Raises Interrupted."""
-    RESULTS.used = False
+    RESULTS.used = PROGRESS.muted = False
     try:
         if wish := os.environ.get(COMPLETE):
             return shell_complete(cli, {}, NAME, COMPLETE, wish)

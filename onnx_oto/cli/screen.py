@@ -197,8 +197,9 @@ def print_benched(result: Benched) -> None:
 
 
 def say(text: str) -> None:
-    """Print a sentence about what is being done on stderr."""
-    console(PROGRESS).print(shown(text))
+    """Print a sentence about what is being done on stderr; on a terminal lines end between words."""
+    where = console(PROGRESS)
+    where.print(shown(text), soft_wrap=not where.is_terminal)
 
 
 def print_notes(notes: Iterable[str]) -> None:

@@ -246,10 +246,12 @@ class PruneOptions(BudgetOptions, FittingOptions, JudgeOptions):
     save_zeroed: PathLike | None = setting(
         None,
         "Also write the full model with the dropped groups zeroed: it computes what the compact one does.",
+        recorded=False,
     )
     kept: PathLike | None = setting(
         None,
         "Also write a JSON file of the indices kept per parameter and axis, to slice the same model elsewhere.",
+        recorded=False,
     )
 
     stream_above: float | None = setting(

@@ -18,6 +18,7 @@ from onnx_oto.model.files.saving import stage, storing
 from onnx_oto.model.normal.sharing import share_copies
 from onnx_oto.pipeline.budgeting import Plan, budgets_of, plan, rounding_of, within
 from onnx_oto.pipeline.by_data import Judgements, by_data
+from onnx_oto.pipeline.explaining import Explanation, command_of, digests
 from onnx_oto.pipeline.feeding import read_feeding
 from onnx_oto.pipeline.kept import stage_kept
 from onnx_oto.pipeline.latency.making import Clock, clock_for
@@ -132,6 +133,7 @@ def prune(
             kept.choice.drop,
             output,
             begin,
+            Explanation(command_of("prune", options), digests(path)).within(kept.budgets),
             feeding=feeding,
             save_zeroed=options.save_zeroed,
             kept=options.kept,
@@ -183,7 +185,10 @@ def compact_zeros(
             "`onnx-oto train`, or remove channels by their weights with `onnx-oto prune`"
         )
     feeding = read_feeding(opened.model, options)
-    return _cut(opened, choice.drop, output, begin, feeding=feeding, is_timed=not options.skip_latency)
+    explanation = Explanation(command_of("compact", options), digests(path))
+    return _cut(
+        opened, choice.drop, output, begin, explanation, feeding=feeding, is_timed=not options.skip_latency
+    )
 
 
 def _cut(
@@ -191,6 +196,7 @@ def _cut(
     drop: BoolArray,
     output: str | os.PathLike[str],
     begin: float,
+    explanation: Explanation,
     *,
     feeding: Feeding,
     save_zeroed: str | os.PathLike[str] | None = None,
@@ -207,9 +213,9 @@ def _cut(
 ) -> Pruned:
     """Cut (or take `result`), verify, measure and write.
 
-    begin: when work began. original: the model that was brought, where that computes something else. round_to: see
-    `warnings_of`. fitted: initializers that have other values than in the file. most_held: bytes of weights that are
-    held together where they are streamed.
+    begin: when work began. explanation: is written into the compact model. original: the model that was brought, where
+    that computes something else. round_to: see `warnings_of`. fitted: initializers that have other values than in the
+    file. most_held: bytes of weights that are held together where they are streamed.
     """
     result = cut_out(opened.analysis, drop) if result is None else result
     small = result.model
@@ -238,6 +244,7 @@ def _cut(
     timed = time.perf_counter()
     for each in (small, zeroed):
         share_copies(each, opened.origins)
+    explanation.write(small, opened.analysis, drop, summary)
     with storing(output), together() as files:
         written = stage(small, output, files, values=result.streamed)
         if save_zeroed is not None:

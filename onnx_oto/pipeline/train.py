@@ -16,6 +16,7 @@ from onnx_oto.model.files.loading import stored_files
 from onnx_oto.pipeline.answers import forget
 from onnx_oto.pipeline.beginning import before_the_first_step
 from onnx_oto.pipeline.cutting_first import cut_first, is_worth_it, store
+from onnx_oto.pipeline.explaining import Explanation, command_of, digests
 from onnx_oto.pipeline.finishing import finish
 from onnx_oto.pipeline.folder import (
     BEFORE,
@@ -50,6 +51,7 @@ from onnx_oto.runtime.limits import UNLIMITED, limited
 from onnx_oto.training import (
     ClipNorm,
     History,
+    Judged,
     Keeper,
     MetricsFile,
     Observer,
@@ -127,6 +129,7 @@ def carry_out(
         same = Recognition(going, known)
     ready = make_ready(path, source, options, watch.say, cache=folder.path / UNPACKED, same=same)
     options, record = _settled_by_start(ready, options, record, watch.say)
+    explanation = Explanation(command_of(record.verb, record.settings), digests(path))
     stamped = stamp(path, source, options, ready.dataset, known=known)
     if going is not None:
         going.require_same(stamped)
@@ -159,6 +162,7 @@ def carry_out(
                 ready.serving,
                 ready.feeding,
                 ready.goal,
+                explanation.within(ready.goal.budgets),
                 providers=ready.providers,
                 reported=ready.reported,
             )
@@ -243,6 +247,8 @@ def _fit(
             keeper.save(session, optimizer, start)
             going.leave_behind(folder)
         ready = before_the_first_step(ready, options, folder, watch.say)
+        if watch.observer is not None and (score := ready.original) is not None:
+            watch.observer.notice(Judged("test", score.metric, score.value))
         folder.stay()
         with MetricsFile(folder.place(METRICS)) as metrics:
             watching = Observers((rescue, metrics, *([watch.observer] if watch.observer else [])))
