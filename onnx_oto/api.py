@@ -10,7 +10,7 @@ import contextlib
 import inspect as inspection
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -119,7 +119,7 @@ def inspect(
 
 @_settings(BenchOptions)
 def bench(
-    model: Model,
+    model: Model | Sequence[Model],
     options: BenchOptions | None = None,
     *,
     say: Callable[[str], None] | None = None,
@@ -127,11 +127,16 @@ def bench(
 ) -> Benched:
     """Measure how long a model takes on the runtime that will serve it, and where that time goes.
 
-    With `table` it is measured at other widths too, for budgets of latency. Raises RuntimeMissingError when there is no
-    runtime, UnsupportedError when it does not take the model.
+    Several models are measured in turn: `compared` has the others beside the first one. With `table` one is measured at
+    other widths too, for budgets of latency. Raises RuntimeMissingError when there is no runtime, UnsupportedError when
+    it does not take a model, UsageError for models that read different inputs.
     """
-    with _on_disk(model) as path:
-        return _benching.bench(path, _merged(BenchOptions, options, settings), say=say or (lambda text: None))
+    models = [*model] if isinstance(model, Sequence) and not isinstance(model, str) else [model]
+    with contextlib.ExitStack() as stack:
+        paths = [stack.enter_context(_on_disk(each)) for each in models]
+        return _benching.bench(
+            paths, _merged(BenchOptions, options, settings), say=say or (lambda text: None)
+        )
 
 
 @_settings(PruneOptions)

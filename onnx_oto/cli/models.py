@@ -81,22 +81,27 @@ def prune_command(options: PruneOptions, *, as_json: bool, model: Path, output: 
 @verb(
     "bench",
     BenchOptions,
-    MODEL,
+    Place("model", many=True),
     example=(
         "onnx-oto bench model.onnx compact.onnx --threads 1",
         "onnx-oto bench model.onnx --python /srv/venv/bin/python --table model.latency.json",
     ),
 )
-def bench_command(options: BenchOptions, *, as_json: bool, model: Path) -> None:
-    """Measure how long a model takes on the runtime that will serve it; with --table, at other widths too."""
-    from onnx_oto.cli.screen import print_benched, say
+def bench_command(options: BenchOptions, *, as_json: bool, model: tuple[Path, ...]) -> None:
+    """Measure how long models take, in turn, and why one is not as much faster as it is smaller.
+
+    The others are compared with the first one. With --table one model is measured at other widths, too.
+    """
+    from onnx_oto.cli.screen import say
     from onnx_oto.pipeline.benching import bench
 
     result = bench(model, options, say=say)
     if as_json:
         print_json(result.as_json())
-    else:
-        print_benched(result)
+        return
+    from onnx_oto.cli.benched import print_benched
+
+    print_benched(result)
 
 
 @verb(

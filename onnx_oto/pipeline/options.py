@@ -153,7 +153,7 @@ def _method_settings() -> tuple[Setting, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchOptions(AnalysisOptions, FeedOptions):
+class BenchOptions(AnalysisOptions, FeedOptions, topic=topics.MEASURED):
     """What `bench` is asked for."""
 
     table: PathLike | None = setting(
@@ -168,7 +168,10 @@ class BenchOptions(AnalysisOptions, FeedOptions):
     )
     engine: str = setting("auto", "Runtime to measure.", choices=_engines)
     threads: int = setting(0, "Threads of a run.", check=threads, shown="the runtime's default")
-    seconds: float = setting(3.0, "How long to measure, beside the table.", check=positive)
+    batch: int | None = setting(
+        None, "Samples of a run, where the model leaves that open.", check=at_least(1), shown="1"
+    )
+    seconds: float = setting(3.0, "How long to measure every model, beside the table.", check=positive)
 
 
 @dataclass(frozen=True, kw_only=True)
