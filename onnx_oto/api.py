@@ -28,6 +28,9 @@ from onnx_oto.pipeline import train as _train
 from onnx_oto.pipeline import verifying as _verifying
 from onnx_oto.pipeline.benching import Benched
 from onnx_oto.pipeline.budgeting import Plan
+from onnx_oto.pipeline.doctor import examining as _examining
+from onnx_oto.pipeline.doctor.finding import Examined
+from onnx_oto.pipeline.doctor_options import DoctorOptions
 from onnx_oto.pipeline.inspecting import Inspected
 from onnx_oto.pipeline.options import (
     BenchOptions,
@@ -53,6 +56,8 @@ __all__ = [
     "Benched",
     "CompactOptions",
     "DemoOptions",
+    "DoctorOptions",
+    "Examined",
     "InspectOptions",
     "Inspected",
     "OtoError",
@@ -66,6 +71,7 @@ __all__ = [
     "bench",
     "compact",
     "demo",
+    "doctor",
     "inspect",
     "prune",
     "resume",
@@ -244,6 +250,16 @@ def demo(
     """Do the main job on embedded data: train a small CNN on Fashion-MNIST, compact, verify, measure. See `train`."""
     chosen = _merged(DemoOptions, options, settings)
     return _demo.demo(_path("run", run), chosen, observer=observer, say=say or _say_nothing, stop=stop)
+
+
+@_settings(DoctorOptions)
+def doctor(options: DoctorOptions | None = None, **settings: Any) -> Examined:
+    """Return what is wrong with this environment, or missing in it, and the commands that mend it.
+
+    Where packages that everything needs are missing this module does not load: the command line works then.
+    """
+    _merged(DoctorOptions, options, settings)
+    return _examining.examine()
 
 
 def _merged(kind: type[Options], options: Options | None, settings: dict[str, Any]) -> Options:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import platform
-import subprocess
 import sys
 from functools import cache
 from typing import NamedTuple
@@ -68,6 +66,8 @@ class Processor(NamedTuple):
 
 def processor() -> Processor:
     """Return the processor of this machine, as far as the system tells of it."""
+    import platform  # a command line is read without
+
     name, features = platform.processor() or platform.machine(), ""
     if sys.platform == "linux":
         with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
@@ -81,6 +81,8 @@ def processor() -> Processor:
 
 
 def _sysctl(name: str) -> str:
+    import subprocess
+
     with contextlib.suppress(OSError):
         return subprocess.run(
             ["sysctl", "-n", name], capture_output=True, text=True, check=False

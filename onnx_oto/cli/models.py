@@ -73,8 +73,17 @@ def inspect_command(options: InspectOptions, *, as_json: bool, model: Path) -> N
 def prune_command(options: PruneOptions, *, as_json: bool, model: Path, output: Path) -> None:
     """Remove channels by their weights, or by data, without training; verify; write the compact model."""
     from onnx_oto.cli.screen import announce, say
-    from onnx_oto.pipeline.prune import prune
+    from onnx_oto.pipeline.prune import planned, prune
 
+    if options.dry_run:
+        from onnx_oto.cli.rehearsed import print_planned
+
+        found = planned(model, output, options, say=say)
+        if as_json:
+            print_json(found.as_json())
+        else:
+            print_planned(found)
+        return
     _print_pruned(prune(model, output, options, say=say, announce=announce), output, as_json)
 
 

@@ -86,7 +86,7 @@ class Progress:
         """Return what is to be drawn, for the size that the terminal has by now."""
         if PROGRESS.isatty() and "COLUMNS" not in os.environ:
             with contextlib.suppress(OSError):
-                self._console.size = os.get_terminal_size(PROGRESS.fileno())  # type: ignore[assignment]
+                self._console.size = os.get_terminal_size(PROGRESS.fileno())
         return Screen(self._notes)
 
 

@@ -42,6 +42,17 @@ def train_command(options: TrainOptions, *, as_json: bool, model: Path, data: Pa
     Most runs need --data, --run, and --sparsity or --macs; what else was decided is said before the first step.
     Writes trained.onnx, compact.onnx, metrics.jsonl, result.json, run.toml and a checkpoint to the folder of --run.
     """
+    if options.dry_run:
+        from onnx_oto.cli.rehearsed import print_rehearsal
+        from onnx_oto.cli.screen import say
+        from onnx_oto.pipeline.dry_run import rehearse
+
+        found = rehearse(model, data, run, options, say=say)
+        if as_json:
+            print_json(found.as_json())
+        else:
+            print_rehearsal(found)
+        return
     from onnx_oto.pipeline.train import train
 
     _show(lambda **seams: train(model, data, run, options, **seams), as_json)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-import numpy as np
 import onnx
 
 from onnx_oto import __version__
@@ -21,6 +20,7 @@ from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.model.files.loading import stored_files
 from onnx_oto.model.files.saving import EXTERNAL_ABOVE
 from onnx_oto.pipeline.bookkeeping import FREE, OWN, SETTLED
+from onnx_oto.pipeline.budgeting import widths_of
 from onnx_oto.pipeline.describing import PREFIX
 from onnx_oto.pipeline.summary import Summary
 from onnx_oto.settings import Setting, Settings, settings_of
@@ -133,8 +133,7 @@ def _digest(path: Path) -> str:
 
 def _removed(full: Analysis, drop: BoolArray, summary: Summary) -> dict[str, Any]:
     """Return what went, in numbers, and the sizes of the dimensions that lost something, before and after."""
-    lost = [(each, int(np.count_nonzero(drop[each.lanes]))) for each in full.dimensions]
-    sizes = {each.name: [each.size, each.size - gone] for each, gone in lost if gone}
+    sizes = widths_of(full, drop)
     listed = dict(list(sizes.items())[:MOST_DIMENSIONS])
     more = {"more_dimensions": len(sizes) - len(listed)} if len(sizes) > len(listed) else {}
     return {

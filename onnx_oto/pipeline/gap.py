@@ -58,14 +58,14 @@ class Steps:
         off = sum(width % self.alignment != 0 for width in widths)
         if self.alignment > 1 and off:
             return (
-                f"{off} of {len(widths)} convolutions have widths that are no multiple of {self.alignment}, which leave "
-                f"this runtime's fast kernels: `--round-to {max(self.block, self.alignment)}` avoids that"
+                f"{off} of {len(widths)} convolutions have widths that are no multiple of {self.alignment}, which "
+                f"leave this runtime's fast kernels: `--round-to {max(self.block, self.alignment)}` avoids that"
             )
         between = sum(width > self.block and width % self.block != 0 for width in widths)
         if self.block > 1 and between:
             return (
-                f"{between} of {len(widths)} convolutions have widths between two steps of {self.block}, and cost as much "
-                f"as the next one: `--round-to {self.block}` avoids that"
+                f"{between} of {len(widths)} convolutions have widths between two steps of {self.block}, and cost as "
+                f"much as the next one: `--round-to {self.block}` avoids that"
             )
         return ""
 

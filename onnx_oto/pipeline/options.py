@@ -257,6 +257,9 @@ class PruneOptions(BudgetOptions, FittingOptions, JudgeOptions):
         recorded=False,
     )
 
+    dry_run: bool = setting(
+        False, "Say what would go, and the widths that stay; cut and write nothing.", recorded=False
+    )
     stream_above: float | None = setting(
         None,
         "Weights in files beside the model that take more are read one at a time, never held together, and the compact "
@@ -386,6 +389,11 @@ class TrainOptions(
         10, "Minutes after which a checkpoint is written within an epoch, too.", check=positive
     )
     overwrite: bool = setting(False, "Replace an earlier run in the folder.", recorded=False)
+    dry_run: bool = setting(
+        False,
+        "Look at everything, take a few steps to tell how long it takes, say what would go; write nothing.",
+        recorded=False,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

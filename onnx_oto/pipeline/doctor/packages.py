@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from onnx_oto.pipeline.doctor.commands import NAME, install, pip
-from onnx_oto.pipeline.doctor.finding import Finding, told
+from onnx_oto.pipeline.doctor.finding import Finding, State, told
 
 _SECONDS = 120.0
 _TRY = """
@@ -143,7 +143,7 @@ def extras(found: dict[str, Tried]) -> Iterator[Finding]:
         if state == "loads":
             yield Finding("extra", "ok", f"{each.name} {version_of(each.name)}: {each.purpose}")
         elif state == "missing":
-            kind = "warning" if each.extra == "cpu" else "note"
+            kind: State = "warning" if each.extra == "cpu" else "note"
             yield Finding(
                 "extra", kind, f"{each.name} is not installed: needed for {each.purpose}", _command(each)
             )

@@ -274,12 +274,10 @@ def weigh(engine: Any, request: dict[str, Any]) -> dict[str, Any]:
     (session,), (run,) = _runs(engine, {**request, "models": request["models"][:1]}, feed, None)
     run()
     now, most = _resident()
-    known = before is not None and now is not None and most is not None
-    return {
-        "provider": session.provider,
-        "memory": max(now - before, 0) if known else None,
-        "peak": max(most - before, 0) if known else None,
-    }
+    found = {"provider": session.provider, "memory": None, "peak": None}
+    if before is not None and now is not None and most is not None:
+        found |= {"memory": max(now - before, 0), "peak": max(most - before, 0)}
+    return found
 
 
 def _resident() -> tuple[int | None, int | None]:
