@@ -17,8 +17,9 @@ from onnx_oto.pipeline.doctor.finding import Finding, State, told
 _SECONDS = 120.0
 _TRY = """
 import importlib, json, os, sys
+sys.path[:], names = json.loads(sys.argv[1])
 out = os.fdopen(os.dup(1), "w"); null = os.open(os.devnull, os.O_RDWR); os.dup2(null, 1); os.dup2(null, 2)
-for name in sys.argv[1:]:
+for name in names:
     print(json.dumps([name, "begun", ""]), file=out, flush=True)
     try:
         module = importlib.import_module(name)
@@ -68,10 +69,11 @@ EXTRAS = (
 
 
 def tried(modules: Sequence[str]) -> dict[str, Tried]:
-    """Return what becomes of importing each module, as this interpreter does it; one that kills it is broken."""
+    """Return what becomes of importing each module, from where this process would; one that kills it is broken."""
     left, found = list(modules), dict[str, Tried]()
     while left:
-        command = [sys.executable, "-c", _TRY, *left]
+        asked = json.dumps([[each for each in sys.path if isinstance(each, str)], left])
+        command = [sys.executable, "-c", _TRY, asked]
         try:
             done = subprocess.run(
                 command,
