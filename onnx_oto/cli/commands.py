@@ -54,7 +54,8 @@ class Verbs(click.Group):
         """Return what the arguments name; say the nearest name to one that is unknown."""
         unknown = bool(args) and args[0] not in VERBS and not args[0].startswith("-")
         if unknown and not ctx.resilient_parsing:
-            ctx.fail(f"there is no command '{args[0]}'{nearest(args[0], VERBS)}")
+            near = nearest(args[0], VERBS) or f": there are {', '.join(sorted(VERBS))}"
+            ctx.fail(f"there is no command '{args[0]}'{near}")
         return super().resolve_command(ctx, args)
 
 

@@ -68,6 +68,28 @@ class Place:
         return click.Argument([self.name], type=kind, metavar=word, required=True, nargs=count)
 
 
+ELSEWHERE = {
+    "--amount": "--sparsity",
+    "--batch-size": "--batch",
+    "--dataset": "--data",
+    "--epoch": "--epochs",
+    "--flops": "--macs",
+    "--learning-rate": "--lr",
+    "--num-workers": "--loaders",
+    "--optim": "--optimizer",
+    "--out": "--output",
+    "--output-dir": "--run",
+    "--prune-ratio": "--sparsity",
+    "--pruning-ratio": "--sparsity",
+    "--ratio": "--sparsity",
+    "--size": "--bytes",
+    "--target-sparsity": "--sparsity",
+    "--wd": "--weight-decay",
+    "--workers": "--loaders",
+}
+"""What options are called elsewhere, and no similar name here would tell."""
+
+
 class Verb(click.Command):
     """A command whose parameters are made when somebody asks: what they offer may take long to load."""
 
@@ -88,6 +110,16 @@ class Verb(click.Command):
         if not self.params:
             self.params.extend(self._make())
         return super().get_params(ctx)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read arguments; an option that is called otherwise elsewhere is told by its name here."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            own = ELSEWHERE.get(error.option_name, "")
+            if any(own in each.opts for each in self.get_params(ctx)):
+                error.possibilities = [own]
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under the headings of their topics."""

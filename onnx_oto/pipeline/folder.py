@@ -197,6 +197,10 @@ def storing_in(folder: Path) -> Iterator[None]:
     """Turn what the system says inside the block into a StorageError about a folder."""
     try:
         yield
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StorageError(
+            f"cannot write to the folder '{folder}': '{error.filename or folder}' is a file: give another folder"
+        ) from None
     except OSError as error:
         raise StorageError(f"cannot write to the folder '{folder}': {error.strerror or error}") from None
 

@@ -9,6 +9,9 @@ import sys
 
 import pytest
 
+from onnx_oto.cli.commands import run
+from onnx_oto.cli.ending import Trouble
+
 
 @pytest.mark.parametrize("flag", ["--quiet", "-q"])
 def test_quiet_leaves_results_and_nothing_else(cli, model, tmp_path, flag):
@@ -49,6 +52,30 @@ def test_a_dry_run_of_a_cut_is_an_object_too(cli, model, tmp_path):
     lines = cli("prune", model, "-o", tmp_path / "c.onnx", "--dry-run").stdout.splitlines()
     assert lines[0].startswith("plan: ")
     assert any(line.split()[:1] == ["w3"] for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "--learning-rate", "1"], "Did you mean '--lr'?"),
+        (["train", "--batch-size", "8"], "Did you mean '--batch'?"),
+        (["prune", "--ratio", "0.5"], "Did you mean '--sparsity'?"),
+        (["verify", "--ratio", "0.5"], "No such option '--ratio'. Usage"),
+        (["prune", "--sparsity", "50"], "give a number from 0 to below 1 (50% is 0.5)"),
+        (["prune", "--macs", "50%"], "(50% is 0.5)"),
+        (["quantise"], "there are bench, compact, demo, doctor, "),
+    ],
+)
+def test_what_was_meant_is_told(arguments, said):
+    found = run(arguments)
+    assert isinstance(found, Trouble)
+    assert found.code == 2
+    assert said in found.message
+
+
+def test_a_file_is_no_folder_of_a_run(refused, model, data):
+    line = refused(8, "train", model, "--data", data, "--run", model)
+    assert f"'{model}' is a file: give another folder" in line
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
