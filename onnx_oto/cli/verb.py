@@ -118,7 +118,8 @@ class Verb(click.Command):
         except click.NoSuchOption as error:
             own = ELSEWHERE.get(error.option_name, "")
             if any(own in each.opts for each in self.get_params(ctx)):
-                error.possibilities = [own]
+                said = f"No such option '{error.option_name}'. Did you mean '{own}'?"
+                raise click.NoSuchOption(error.option_name, said, ctx=ctx) from None
             raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

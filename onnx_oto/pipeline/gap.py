@@ -148,7 +148,8 @@ def gap(reference: Work, other: Work, speed_up: float, steps: Steps | None = Non
 
 def _first(excess: Mapping[str, float]) -> tuple[str, ...]:
     """Return the operators that take longer than they should, those that make most of it."""
-    return tuple([op for op, ms in excess.items() if ms > 0][:MOST_NAMED])
+    total = sum(ms for ms in excess.values() if ms > 0)
+    return tuple([op for op, ms in excess.items() if ms > 0 and ms >= WORTH_TELLING * total][:MOST_NAMED])
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -15,6 +16,11 @@ from onnx_oto.machine import Quota, quota
 from onnx_oto.pipeline.doctor import host, packages, runtimes
 from onnx_oto.pipeline.doctor.finding import Examined, Finding
 from onnx_oto.pipeline.doctor.packages import Tried, tried
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -81,6 +87,19 @@ def test_extras_are_notes_with_the_extra_that_brings_them():
     assert found["numba"].state == "warning"
     assert found["numba"].remedy.endswith("install numba")
     assert found["pillow"].state == "warning"
+
+
+def test_everything_that_pyproject_names_is_looked_for():
+    """A new dependency, or a new extra, is one entry in `packages`."""
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        project = tomllib.load(file)["project"]
+    names = {re.match(r"[\w.-]+", each)[0] for each in project["dependencies"]}
+    assert names <= {each.name for each in packages.BASE} | {"click", "tomli"}
+    for extra, wanted in project["optional-dependencies"].items():
+        if extra not in ("cuda", "data", "dev"):
+            known = {each.name for each in packages.EXTRAS if each.extra == extra}
+            found = {re.match(r"[\w.-]+", each)[0] for each in wanted}
+            assert {name for name in found if not name.startswith("onnxruntime")} <= known
 
 
 @pytest.mark.parametrize(
