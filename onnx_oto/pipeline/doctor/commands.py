@@ -14,6 +14,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 NAME = "onnx-oto"
+OLDEST, NEWEST = (3, 10), (3, 12)
+"""Versions of Python that there is a training build for."""
 
 
 @cache
@@ -33,6 +35,25 @@ def install(*extras: str) -> str:
     place, editable = source()
     what = f"{place}{chosen}" if place else f"{NAME}{chosen}"
     return f"{pip()} install {'-e ' if editable else ''}{shlex.quote(what)}"
+
+
+def has_training_build() -> bool:
+    """Return whether ONNX Runtime's training build is made for this Python."""
+    return OLDEST <= sys.version_info[:2] <= NEWEST
+
+
+def trainable() -> str:
+    """Return the command that installs what trains: here, or in an environment of a Python that it is made for."""
+    if has_training_build():
+        return install("cpu")
+    version = ".".join(map(str, NEWEST))
+    place, editable = source()
+    what = shlex.quote(f"{place or NAME}[cpu]")
+    if shutil.which("uv"):
+        return (
+            f"uv venv --python {version} oto && uv pip install --python oto {'-e ' if editable else ''}{what}"
+        )
+    return f"python{version} -m venv oto && oto/bin/pip install {'-e ' if editable else ''}{what}"
 
 
 def mend(*names: str) -> str:

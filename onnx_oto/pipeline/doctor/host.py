@@ -11,11 +11,9 @@ from collections.abc import Iterator
 
 from onnx_oto import __version__
 from onnx_oto.machine import Quota, cores, processor, quota
-from onnx_oto.pipeline.doctor.commands import source
+from onnx_oto.pipeline.doctor.commands import NEWEST, OLDEST, has_training_build, source, trainable
 from onnx_oto.pipeline.doctor.finding import Finding, told
 
-OLDEST, NEWEST = (3, 10), (3, 12)
-"""Versions of Python that there is a training build for."""
 TELLING = (
     "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16",
     "asimd", "neon", "asimddp", "i8mm", "sve", "bf16",
@@ -32,19 +30,12 @@ def python() -> Iterator[Finding]:
     yield Finding("onnx-oto", "ok", f"{__version__}{where}")
     version = platform.python_version()
     text = f"{version} on {platform.system()} {platform.machine()}, '{sys.executable}'"
-    if OLDEST <= sys.version_info[:2] <= NEWEST:
+    if has_training_build():
         yield Finding("python", "ok", text)
         return
     oldest, newest = (".".join(map(str, each)) for each in (OLDEST, NEWEST))
     wanted = f"{text}: ONNX Runtime's training build is made for Python {oldest} to {newest}"
-    yield Finding("python", "warning", wanted, _environment(newest))
-
-
-def _environment(version: str) -> str:
-    """Return the command that makes an environment of another Python."""
-    if shutil.which("uv"):
-        return f"uv venv --python {version} oto && . oto/bin/activate"
-    return f"python{version} -m venv oto && . oto/bin/activate"
+    yield Finding("python", "warning", wanted, trainable())
 
 
 def processors(block: int | str) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from onnx_oto.pipeline.doctor.commands import install, mend, pip
+from onnx_oto.pipeline.doctor.commands import has_training_build, mend, pip, trainable
 from onnx_oto.pipeline.doctor.finding import Finding, told
 from onnx_oto.pipeline.doctor.packages import Tried
 from onnx_oto.runtime.installed import installed
@@ -18,10 +18,10 @@ def runtimes(found: Tried) -> Iterator[Finding]:
     owners = installed()
     named = ", ".join(f"{name} {version}" for name, version in sorted(owners.items()))
     if not owners and found.state != "loads":
-        yield Finding("runtime", "broken", "no ONNX Runtime is installed", install("cpu"))
+        yield Finding("runtime", "broken", "no ONNX Runtime is installed", trainable())
         return
     if len(owners) > 1:
-        remedy = f"{pip()} uninstall -y {' '.join(sorted(owners))} && {install('cpu')}"
+        remedy = f"{pip()} uninstall -y {' '.join(sorted(owners))} && {trainable()}"
         yield Finding(
             "runtime",
             "broken",
@@ -30,7 +30,7 @@ def runtimes(found: Tried) -> Iterator[Finding]:
         )
     if found.state != "loads":
         names = " ".join(sorted(owners))
-        remedy = mend(names) if len(owners) == 1 else f"{pip()} uninstall -y {names} && {install('cpu')}"
+        remedy = mend(names) if len(owners) == 1 else f"{pip()} uninstall -y {names} && {trainable()}"
         yield Finding(
             "runtime",
             "broken",
@@ -51,14 +51,14 @@ def gradients(*, sound: bool) -> Iterator[Finding]:
     """Yield whether something makes gradients here. sound: whether packages load, without which nobody can ask."""
     if not sound:
         text = "nobody can tell what makes gradients before the packages above load"
-        yield Finding("training", "broken", text, install("cpu"))
+        yield Finding("training", "broken", text, trainable())
         return
     try:
         from onnx_oto.gradients.backends import BACKENDS
 
         reasons = {name: make().why_not() for name, make in BACKENDS.items()}
     except Exception as error:  # whatever is wrong with an environment
-        yield Finding("training", "broken", f"gradients cannot be made ({told(error)})", install("cpu"))
+        yield Finding("training", "broken", f"gradients cannot be made ({told(error)})", trainable())
         return
     works = [name for name, reason in reasons.items() if reason is None]
     if works:
@@ -71,7 +71,9 @@ def gradients(*, sound: bool) -> Iterator[Finding]:
 
 def _exact(command: str) -> str:
     """Return a command of our messages as it is given for this interpreter and this installation."""
-    own = command.replace("pip install 'onnx-oto[cpu]'", install("cpu"))
+    if "onnx-oto[cpu]" in command and not has_training_build():
+        return trainable()
+    own = command.replace("pip install 'onnx-oto[cpu]'", trainable())
     return re.sub(r"(?<!-m )\bpip (?=uninstall|install --force)", f"{pip()} ", own)
 
 

@@ -173,7 +173,8 @@ def test_pythons_without_a_training_build_are_told(monkeypatch, version, state):
     monkeypatch.setattr(host.sys, "version_info", (*version, 0))
     _, line = host.python()
     assert line.state == state
-    assert ("venv" in line.remedy) == (state != "ok")
+    for remedy in (line.remedy, runtimes._exact("pip install 'onnx-oto[cpu]'")):
+        assert (re.search(r"venv (oto|--python)", remedy) is not None) == (state != "ok")
 
 
 def test_temporary_files_that_cannot_be_written(monkeypatch):
