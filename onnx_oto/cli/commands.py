@@ -31,6 +31,10 @@ EXAMPLES = (
 )
 
 
+_ALL = 1000
+"""Characters of a sentence in the list of commands: more than any has."""
+
+
 class Verbs(click.Group):
     """The commands, each loaded when it is asked for."""
 
@@ -41,6 +45,12 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, None for a name that none has."""
         return VERBS[cmd_name].load() if cmd_name in VERBS else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what each command does, in a sentence of which nothing is cut off."""
+        commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(_ALL)) for name, each in commands if each])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write how to begin, and what holds for all commands."""
