@@ -58,6 +58,16 @@ class Verbs(click.Group):
             formatter.write("".join(f"{'':{formatter.current_indent}}{each}\n" for each in EXAMPLES))
         super().format_epilog(ctx, formatter)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read arguments; options stand behind the command that they are for."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if not set(args) & VERBS.keys():
+                raise
+            said = f"'{error.option_name}' stands in front of the command: write it behind"
+            raise click.UsageError(said, ctx) from None
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:

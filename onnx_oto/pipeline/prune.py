@@ -27,7 +27,7 @@ from onnx_oto.pipeline.latency.making import Clock, clock_for
 from onnx_oto.pipeline.measuring import measure_cut, missed, warnings_of
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import ACTIVATIONS, CompactOptions, PruneOptions
-from onnx_oto.pipeline.places import Output, files_read, require_apart, with_table
+from onnx_oto.pipeline.places import Output, files_read, require_apart, require_folders, with_table
 from onnx_oto.pipeline.proving import agree, agree_piecewise
 from onnx_oto.pipeline.summary import SCHEMA, Change, Summary, summarise
 from onnx_oto.runtime.comparing import Feeding, Held
@@ -215,6 +215,7 @@ def _prepared(
     require_prunable(opened)
     if opened.is_streamed:
         _require_streamable(options)
+    require_folders(writes)
     seen = None if options.data is None else by_data(options.data, opened, options, say)
     scores = score(opened.analysis, options.ranking, options.seed) if seen is None else seen.scores()
     return _Found(opened, seen, scores, read_feeding(opened.model, options))
@@ -239,11 +240,13 @@ def compact_zeros(
     Raises UnsupportedError when no group is zero.
     """
     options = options or CompactOptions()
-    require_apart(files_read(path, options), [Output(output, model=True)])
+    writes = [Output(output, model=True)]
+    require_apart(files_read(path, options), writes)
     start_early()
     begin = time.perf_counter()
     opened = open_model(path, options)
     require_prunable(opened)
+    require_folders(writes)
     choice = choose_zeros(opened.analysis)
     if not choice.dropped:
         what = "none that can be removed" if zero_lanes(opened.analysis).any() else "none"

@@ -63,6 +63,8 @@ def test_a_dry_run_of_a_cut_is_an_object_too(cli, model, tmp_path):
         (["verify", "--ratio", "0.5"], "No such option '--ratio'. Usage"),
         (["prune", "--sparsity", "50"], "give a number from 0 to below 1 (50% is 0.5)"),
         (["prune", "--macs", "50%"], "(50% is 0.5)"),
+        (["--json", "inspect", "m.onnx"], "'--json' stands in front of the command: write it behind"),
+        (["--jason"], "No such option '--jason'"),
         (["quantise"], "there are bench, compact, demo, doctor, "),
     ],
 )

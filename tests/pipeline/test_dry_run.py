@@ -78,6 +78,21 @@ def test_a_cut_is_planned_as_it_is_made(model, tmp_path):
     assert told["sparsity"] == made["sparsity"]
 
 
+def test_an_output_without_a_folder_is_refused_before_anything_is_computed(
+    model, data, tmp_path, monkeypatch
+):
+    def never(*_: object) -> None:
+        raise AssertionError("data were read")
+
+    monkeypatch.setattr("onnx_oto.pipeline.prune.by_data", never)
+    for output in (tmp_path / "nowhere/c.onnx", tmp_path):
+        with pytest.raises(StorageError, match="cannot write"):
+            prune(model, output, PruneOptions(data=data))
+    with pytest.raises(StorageError, match=r"cannot write .*nowhere"):
+        prune(model, tmp_path / "c.onnx", PruneOptions(data=data, kept=tmp_path / "nowhere/kept.json"))
+    assert below(tmp_path) & {"nowhere", "c.onnx"} == set()
+
+
 def test_functions_that_write_do_not_take_it(model, data, tmp_path):
     with pytest.raises(UsageError, match="dry-run trains nothing"):
         train(model, data, tmp_path / "run", TrainOptions(dry_run=True, **SHORT))

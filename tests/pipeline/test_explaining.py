@@ -12,6 +12,7 @@ import pytest
 from onnx_oto.pipeline.explaining import command_of, digests
 from onnx_oto.pipeline.options import CompactOptions, DemoOptions, PruneOptions, TrainOptions
 from onnx_oto.pipeline.prune import compact_zeros, prune
+from onnx_oto.pipeline.train import train
 
 
 def said(path: Path) -> dict[str, object]:
@@ -51,6 +52,17 @@ def test_where_files_lie_does_not_matter(model, tmp_path):
     prune(model, tmp_path / "a.onnx", PruneOptions(kept=tmp_path / "kept.json"))
     prune(moved, tmp_path / "elsewhere/b.onnx", PruneOptions(limit_time=50.0))
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "elsewhere/b.onnx").read_bytes()
+
+
+def test_what_was_trained_says_how_and_what_it_reads(model, data, tmp_path):
+    options = TrainOptions(sparsity=0.4, epochs=2, batch=16, shards=1, skip_latency=True)
+    train(model, data, tmp_path / "run", options)
+    found = said(tmp_path / "run/compact.onnx")
+    assert str(found["onnx_oto.command"]).startswith("onnx-oto train --epochs 2 --batch 16 ")
+    assert "--from scratch" in str(found["onnx_oto.command"])
+    assert str(tmp_path) not in str(found)
+    assert found["onnx_oto.original"] == digests(model)
+    assert "onnx_oto.removed" not in said(tmp_path / "run/trained.onnx")
 
 
 @pytest.mark.parametrize("share", [0.5, 0.7])
