@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from click.core import ParameterSource
 from onnx_oto.cli.setting_option import SettingOption, SettingType, StandsFor, options_of
 from onnx_oto.cli.streams import PROGRESS
 from onnx_oto.cli.verbs import VERBS
-from onnx_oto.errors import UsageError
+from onnx_oto.errors import StorageError, UsageError
 from onnx_oto.settings import Setting, Settings, settings_of
 from onnx_oto.settings.base import flat, gathered
 from onnx_oto.settings.declare import About
@@ -27,6 +29,8 @@ from onnx_oto.signals import POSTPONED
 
 HELP = ["-h", "--help"]
 PATHS = kind_of(Sequence[Path])
+MOST_NAMES = 10_000
+"""Files of a folder among which one is looked for that was meant."""
 CONFIG = Setting(
     "config",
     kind_of(Path | None),
@@ -195,12 +199,33 @@ def verb(
             if not bare:
                 with POSTPONED:  # what a signal raises while its native part begins crashes it
                     importlib.import_module("onnx")
-            function(settings(**gathered(fields, given)), as_json=as_json, **paths)
+            made = settings(**gathered(fields, given))
+            try:
+                function(made, as_json=as_json, **paths)
+            except StorageError as error:
+                raise StorageError(f"{error}{_meant(str(error), paths.values())}") from None
 
         examples = (example,) if isinstance(example, str) else example
         return Verb(name, run, inspect.cleandoc(function.__doc__ or ""), parameters, examples)
 
     return made
+
+
+def _meant(said: str, paths: Iterable[Any]) -> str:
+    """Return the name of a file beside one that is not there, in words, where one may have been meant."""
+    import difflib
+
+    places = (item for path in paths for item in (path if isinstance(path, tuple) else (path,)))
+    for place in places:
+        if not said.startswith(f"cannot read '{place}': ") or os.path.lexists(place):
+            continue
+        with contextlib.suppress(OSError):
+            parent = Path(place).parent
+            with os.scandir(parent) as found:
+                names = [each.name for each in itertools.islice(found, MOST_NAMES)]
+            if near := difflib.get_close_matches(Path(place).name, names, 1):
+                return f": did you mean '{parent / near[0]}'?"
+    return ""
 
 
 def _given(context: click.Context, values: dict[str, Any]) -> dict[str, Any]:

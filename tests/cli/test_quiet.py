@@ -75,6 +75,14 @@ def test_what_was_meant_is_told(arguments, said):
     assert said in found.message
 
 
+def test_a_file_that_was_meant_is_told(refused, model, data, tmp_path):
+    wrong = model.with_name("tyny.onnx")
+    assert f"did you mean '{model}'?" in refused(8, "inspect", wrong)
+    assert "did you mean" not in refused(8, "inspect", model.with_name("quite-another"))
+    line = refused(8, "train", model, "--data", data.with_name("spot.npz"), "--run", tmp_path / "run")
+    assert f"did you mean '{data}'?" in line
+
+
 def test_a_file_is_no_folder_of_a_run(refused, model, data):
     line = refused(8, "train", model, "--data", data, "--run", model)
     assert f"'{model}' is a file: give another folder" in line
