@@ -9,7 +9,6 @@ import sys
 from functools import cache
 from typing import NamedTuple
 
-_CGROUP = "/sys/fs/cgroup"
 _UNLIMITED = 1 << 60
 """Bytes from which on a limit of cgroups v1 means none."""
 
@@ -33,8 +32,14 @@ class Quota(NamedTuple):
     memory: int | None = None
 
 
-def quota(root: str = _CGROUP) -> Quota:
-    """Return what control groups of Linux allow, of version 2 or 1; nothing is limited where there are none."""
+def quota(root: str | None = None) -> Quota:
+    """Return what control groups of Linux allow, of version 2 or 1; nothing is limited where there are none.
+
+    root: where they are, "/sys/fs/cgroup" where nobody says.
+    """
+    if sys.platform != "linux":
+        return Quota()
+    root = root or "/sys/fs/cgroup"
     processors = memory = None
     with contextlib.suppress(OSError, ValueError):
         if os.path.exists(os.path.join(root, "cgroup.controllers")):

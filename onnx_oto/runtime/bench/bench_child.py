@@ -282,14 +282,11 @@ def weigh(engine: Any, request: dict[str, Any]) -> dict[str, Any]:
 
 def _resident() -> tuple[int | None, int | None]:
     """Return the bytes of memory that this process has now, and the most it had; None where the system is silent."""
-    with (
-        contextlib.suppress(OSError, ValueError, KeyError),
-        open("/proc/self/status", encoding="ascii") as file,
-    ):
-        facts = {
-            key: value.split()[0] for key, _, value in (line.partition(":") for line in file) if value.split()
-        }
-        return 1024 * int(facts["VmRSS"]), 1024 * int(facts["VmHWM"])
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, ValueError, KeyError), open("/proc/self/status") as file:
+            pairs = (line.partition(":") for line in file)
+            facts = {key: value.split()[0] for key, _, value in pairs if value.split()}
+            return 1024 * int(facts["VmRSS"]), 1024 * int(facts["VmHWM"])
     with contextlib.suppress(ImportError):
         most = importlib.import_module("resource").getrusage(0).ru_maxrss
         size = int(most) * (1 if sys.platform == "darwin" else 1024)
@@ -299,8 +296,9 @@ def _resident() -> tuple[int | None, int | None]:
 
 def _forget_peak() -> None:
     """Let the peak of memory begin anew, where the system can."""
-    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as file:
-        file.write("5")
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
 
 
 def _feed(request: dict[str, Any]) -> dict[str, Any]:
