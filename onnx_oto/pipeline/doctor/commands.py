@@ -14,8 +14,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 NAME = "onnx-oto"
-OLDEST, NEWEST = (3, 10), (3, 12)
-"""Versions of Python that there is a training build for."""
 
 
 @cache
@@ -37,23 +35,18 @@ def install(*extras: str) -> str:
     return f"{pip()} install {'-e ' if editable else ''}{shlex.quote(what)}"
 
 
-def has_training_build() -> bool:
-    """Return whether ONNX Runtime's training build is made for this Python."""
-    return OLDEST <= sys.version_info[:2] <= NEWEST
-
-
 def trainable() -> str:
-    """Return the command that installs what trains: here, or in an environment of a Python that it is made for."""
-    if has_training_build():
-        return install("cpu")
-    version = ".".join(map(str, NEWEST))
+    """Return the command that installs what trains with this Python."""
+    return install("cpu")
+
+
+def environment(version: str) -> str:
+    """Return the command that makes an environment of another Python, and installs what trains into it."""
     place, editable = source()
-    what = shlex.quote(f"{place or NAME}[cpu]")
+    what = f"{'-e ' if editable else ''}{shlex.quote(f'{place or NAME}[cpu]')}"
     if shutil.which("uv"):
-        return (
-            f"uv venv --python {version} oto && uv pip install --python oto {'-e ' if editable else ''}{what}"
-        )
-    return f"python{version} -m venv oto && oto/bin/pip install {'-e ' if editable else ''}{what}"
+        return f"uv venv --python {version} oto && uv pip install --python oto {what}"
+    return f"python{version} -m venv oto && oto/bin/pip install {what}"
 
 
 def mend(*names: str) -> str:

@@ -11,9 +11,12 @@ from collections.abc import Iterator
 
 from onnx_oto import __version__
 from onnx_oto.machine import Quota, cores, processor, quota
-from onnx_oto.pipeline.doctor.commands import NEWEST, OLDEST, has_training_build, source, trainable
+from onnx_oto.pipeline.doctor.commands import environment, source
 from onnx_oto.pipeline.doctor.finding import Finding, told
+from onnx_oto.runtime.installed import has_training_build
 
+LAST = "3.12"
+"""The newest Python that there is a training build for."""
 TELLING = (
     "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16",
     "asimd", "neon", "asimddp", "i8mm", "sve", "bf16",
@@ -33,9 +36,8 @@ def python() -> Iterator[Finding]:
     if has_training_build():
         yield Finding("python", "ok", text)
         return
-    oldest, newest = (".".join(map(str, each)) for each in (OLDEST, NEWEST))
-    wanted = f"{text}: ONNX Runtime's training build is made for Python {oldest} to {newest}"
-    yield Finding("python", "warning", wanted, trainable())
+    said = f"ONNX Runtime's training build, whose gradients are the fastest, is made for Python up to {LAST}"
+    yield Finding("python", "note", f"{text}: {said}; here the backend plain makes them", environment(LAST))
 
 
 def processors(block: int | str) -> Iterator[Finding]:

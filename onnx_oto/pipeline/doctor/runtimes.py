@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from onnx_oto.pipeline.doctor.commands import has_training_build, mend, pip, trainable
+from onnx_oto.pipeline.doctor.commands import install, mend, pip, trainable
 from onnx_oto.pipeline.doctor.finding import Finding, told
 from onnx_oto.pipeline.doctor.packages import Tried
+from onnx_oto.runtime.devices import providers
 from onnx_oto.runtime.installed import installed
 
 RUNTIME = "onnxruntime"
@@ -63,6 +64,7 @@ def gradients(*, sound: bool) -> Iterator[Finding]:
     works = [name for name, reason in reasons.items() if reason is None]
     if works:
         yield Finding("training", "ok", f"gradients by {', '.join(works)}")
+        yield Finding("devices", "ok", ", ".join(providers()))
     for name, reason in reasons.items():
         if reason is not None:
             text, remedy = parted(reason)
@@ -71,9 +73,7 @@ def gradients(*, sound: bool) -> Iterator[Finding]:
 
 def _exact(command: str) -> str:
     """Return a command of our messages as it is given for this interpreter and this installation."""
-    if "onnx-oto[cpu]" in command and not has_training_build():
-        return trainable()
-    own = command.replace("pip install 'onnx-oto[cpu]'", trainable())
+    own = re.sub(r"pip install 'onnx-oto\[(\w+)\]'", lambda found: install(found[1]), command)
     return re.sub(r"(?<!-m )\bpip (?=uninstall|install --force)", f"{pip()} ", own)
 
 

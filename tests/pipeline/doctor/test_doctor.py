@@ -14,6 +14,7 @@ import pytest
 
 from onnx_oto.machine import Quota, quota
 from onnx_oto.pipeline.doctor import host, packages, runtimes
+from onnx_oto.pipeline.doctor.commands import install, pip
 from onnx_oto.pipeline.doctor.finding import Examined, Finding
 from onnx_oto.pipeline.doctor.packages import Tried, tried
 
@@ -96,7 +97,7 @@ def test_everything_that_pyproject_names_is_looked_for():
     names = {re.match(r"[\w.-]+", each)[0] for each in project["dependencies"]}
     assert names <= {each.name for each in packages.BASE} | {"click", "tomli"}
     for extra, wanted in project["optional-dependencies"].items():
-        if extra not in ("cuda", "data", "dev"):
+        if extra not in ("cuda", "data", "dev", "gpu", "runtime", "test"):
             known = {each.name for each in packages.EXTRAS if each.extra == extra}
             found = {re.match(r"[\w.-]+", each)[0] for each in wanted}
             assert {name for name in found if not name.startswith("onnxruntime")} <= known
@@ -136,8 +137,9 @@ def test_runtimes(monkeypatch, owners, state, said, remedy):
 
 
 def test_what_makes_gradients_here():
-    (line,) = [each for each in runtimes.gradients(sound=True) if each.state == "ok"]
-    assert "ort-training" in line.text
+    found = {each.name: each.text for each in runtimes.gradients(sound=True) if each.state == "ok"}
+    assert "gradients by " in found["training"]
+    assert "CPUExecutionProvider" in found["devices"]
     (line,) = runtimes.gradients(sound=False)
     assert line.state == "broken"
 
@@ -168,13 +170,19 @@ def test_cores_that_a_container_does_not_give_are_told():
     assert line.state == "ok"
 
 
-@pytest.mark.parametrize(("version", "state"), [((3, 9), "warning"), ((3, 12), "ok"), ((3, 13), "warning")])
+@pytest.mark.parametrize(("version", "state"), [((3, 12), "ok"), ((3, 13), "note")])
 def test_pythons_without_a_training_build_are_told(monkeypatch, version, state):
     monkeypatch.setattr(host.sys, "version_info", (*version, 0))
     _, line = host.python()
     assert line.state == state
-    for remedy in (line.remedy, runtimes._exact("pip install 'onnx-oto[cpu]'")):
-        assert (re.search(r"venv (oto|--python)", remedy) is not None) == (state != "ok")
+    assert (re.search(r"venv (oto|--python)", line.remedy) is not None) == (state != "ok")
+
+
+def test_commands_are_those_of_this_interpreter():
+    said = runtimes._exact("pip uninstall -y onnxruntime && pip install 'onnx-oto[cpu]'")
+    assert said == f"{pip()} uninstall -y onnxruntime && {install('cpu')}"
+    assert runtimes._exact("pip install 'onnx-oto[runtime]'") == install("runtime")
+    assert runtimes._exact("") == ""
 
 
 def test_temporary_files_that_cannot_be_written(monkeypatch):
