@@ -10,7 +10,7 @@ import contextlib
 import inspect as inspection
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +28,9 @@ from onnx_oto.pipeline import train as _train
 from onnx_oto.pipeline import verifying as _verifying
 from onnx_oto.pipeline.benching import Benched
 from onnx_oto.pipeline.budgeting import Plan
+from onnx_oto.pipeline.doctor import examining as _examining
+from onnx_oto.pipeline.doctor.finding import Examined
+from onnx_oto.pipeline.doctor_options import DoctorOptions
 from onnx_oto.pipeline.inspecting import Inspected
 from onnx_oto.pipeline.options import (
     BenchOptions,
@@ -53,6 +56,8 @@ __all__ = [
     "Benched",
     "CompactOptions",
     "DemoOptions",
+    "DoctorOptions",
+    "Examined",
     "InspectOptions",
     "Inspected",
     "OtoError",
@@ -66,6 +71,7 @@ __all__ = [
     "bench",
     "compact",
     "demo",
+    "doctor",
     "inspect",
     "prune",
     "resume",
@@ -119,7 +125,7 @@ def inspect(
 
 @_settings(BenchOptions)
 def bench(
-    model: Model,
+    model: Model | Sequence[Model],
     options: BenchOptions | None = None,
     *,
     say: Callable[[str], None] | None = None,
@@ -127,11 +133,16 @@ def bench(
 ) -> Benched:
     """Measure how long a model takes on the runtime that will serve it, and where that time goes.
 
-    With `table` it is measured at other widths too, for budgets of latency. Raises RuntimeMissingError when there is no
-    runtime, UnsupportedError when it does not take the model.
+    Several models are measured in turn: `compared` has the others beside the first one. With `table` one is measured at
+    other widths too, for budgets of latency. Raises RuntimeMissingError when there is no runtime, UnsupportedError when
+    it does not take a model, UsageError for models that read different inputs.
     """
-    with _on_disk(model) as path:
-        return _benching.bench(path, _merged(BenchOptions, options, settings), say=say or (lambda text: None))
+    models = [*model] if isinstance(model, Sequence) and not isinstance(model, str) else [model]
+    with contextlib.ExitStack() as stack:
+        paths = [stack.enter_context(_on_disk(each)) for each in models]
+        return _benching.bench(
+            paths, _merged(BenchOptions, options, settings), say=say or (lambda text: None)
+        )
 
 
 @_settings(PruneOptions)
@@ -239,6 +250,16 @@ def demo(
     """Do the main job on embedded data: train a small CNN on Fashion-MNIST, compact, verify, measure. See `train`."""
     chosen = _merged(DemoOptions, options, settings)
     return _demo.demo(_path("run", run), chosen, observer=observer, say=say or _say_nothing, stop=stop)
+
+
+@_settings(DoctorOptions)
+def doctor(options: DoctorOptions | None = None, **settings: Any) -> Examined:
+    """Return what is wrong with this environment, or missing in it, and the commands that mend it.
+
+    Where packages that everything needs are missing this module does not load: the command line works then.
+    """
+    _merged(DoctorOptions, options, settings)
+    return _examining.examine()
 
 
 def _merged(kind: type[Options], options: Options | None, settings: dict[str, Any]) -> Options:

@@ -18,6 +18,7 @@ from onnx_oto.settings.base import flat, settings_of
 
 OPTIONS = {
     "bench": onnx_oto.BenchOptions,
+    "doctor": onnx_oto.DoctorOptions,
     "compact": onnx_oto.CompactOptions,
     "demo": onnx_oto.DemoOptions,
     "resume": onnx_oto.ResumeOptions,

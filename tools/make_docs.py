@@ -55,6 +55,20 @@ With `--json`, `curve` is a list of rows under the names that `prune` uses: `spa
 `round_to`, `params`, `macs`, `bytes` (`before`, `after`), `why` (null where the share is met); on data `samples`,
 `loss`, `metric`, `metrics`, or `output_change`. `end` is the most that can go: `sparsity`, `removed`, `params`, and
 `reasons` for the rest.""",
+    "bench": """Every model is opened once and warmed up; then each runs once in every round, and the next round begins
+with the next of them, so that all share the good and bad moments of the machine. Told is the median, and between what
+half of the runs lie. With `--json`, `latency_ms` has `median`, its 95 % `interval`, `quartiles`, the number of `runs`,
+`runtime`, `provider`, `threads`, `batch` and the `inputs` that were fed; `macs` are those of a run at these sizes;
+`memory_bytes` are what a process that opens nothing else takes for the model (`held` when it has run, `peak`
+meanwhile; null where the system does not tell); `by_op` and `operators` are milliseconds from runs with a profile.
+
+Of several models the first is what the others, in `compared`, stand beside: `speed_up` (of rounds, median), the 95 %
+interval of how many times as long they take (`ratio_interval`), `macs_ratio`, and `why`: sentences on what is between
+the two. If all went by MACs, every operator would take its time divided by their ratio. What it takes longer is its
+part of the gap (`gap_ms`): operators that multiply at a lower rate, operators that only move data, and what is outside
+of all operators. Where widths may be the cause, the steps of the runtime are measured (5 s).""",
+    "doctor": """With `--json`: `trains`, and `findings`, each with `name`, `state` (`ok`; `note`: only some need it;
+`warning`: works, but badly; `broken`: nothing trains), `text` and `remedy`, the command that mends it, or null.""",
     "prune": """`--kept FILE` writes what stays of every parameter of the model file that loses something, by axis:
 
 ```json
@@ -100,7 +114,19 @@ OTHERS = """\
 
 `train` takes the first signal for the wish to stop between two steps, and leaves a checkpoint; the second ends it at
 once. Names and messages from outside are shown escaped, and long ones without their middle; in JSON they are whole.
+With `--quiet` stderr has errors and nothing else; warnings are in the JSON.
 NO_COLOR=1 means no terminal codes at all. ONNX_OTO_DEBUG=1 shows where a defect is, and what libraries print.
+
+## Completion
+
+Commands, options, names to choose from and files are completed by Tab. For bash, a line in `~/.bashrc`:
+
+```bash
+eval "$(_ONNX_OTO_COMPLETE=bash_source onnx-oto)"
+```
+
+For zsh the same with `zsh_source` in `~/.zshrc`; for fish, once:
+`_ONNX_OTO_COMPLETE=fish_source onnx-oto > ~/.config/fish/completions/onnx-oto.fish`.
 """
 
 

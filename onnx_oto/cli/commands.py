@@ -11,7 +11,7 @@ from click.shell_completion import shell_complete
 
 from onnx_oto import __version__
 from onnx_oto.cli.ending import Trouble
-from onnx_oto.cli.streams import RESULTS, ReaderGone
+from onnx_oto.cli.streams import PROGRESS, RESULTS, ReaderGone
 from onnx_oto.cli.verbs import VERBS
 from onnx_oto.errors import LimitError, OtoError, StorageError, UsageError
 from onnx_oto.settings.base import nearest
@@ -21,8 +21,18 @@ COMPLETE = "_ONNX_OTO_COMPLETE"
 """The variable by which a shell asks for completions (see click)."""
 EPILOG = (
     "Results go to stdout, progress to stderr. Exit codes: 0 ok, 1 defect, 2 usage, 3 invalid or unsafe model, "
-    "4 unsupported, 5 data, 6 diverged, 7 environment, 8 files, 129/130/143 interrupted."
+    "4 unsupported, 5 data, 6 diverged, 7 environment, 8 files, 129/130/143 interrupted. Completion by Tab, in bash: "
+    f'eval "$({COMPLETE}=bash_source onnx-oto)" (zsh_source and fish_source for others).'
 )
+EXAMPLES = (
+    "onnx-oto demo",
+    "onnx-oto inspect model.onnx",
+    "onnx-oto train model.onnx --data data.npz --run runs/first --sparsity 0.5",
+)
+
+
+_ALL = 1000
+"""Characters of a sentence in the list of commands: more than any has."""
 
 
 class Verbs(click.Group):
@@ -36,13 +46,36 @@ class Verbs(click.Group):
         """Return a command, None for a name that none has."""
         return VERBS[cmd_name].load() if cmd_name in VERBS else None
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what each command does, in a sentence of which nothing is cut off."""
+        commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(_ALL)) for name, each in commands if each])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write how to begin, and what holds for all commands."""
+        with formatter.section("Examples"):
+            formatter.write("".join(f"{'':{formatter.current_indent}}{each}\n" for each in EXAMPLES))
+        super().format_epilog(ctx, formatter)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read arguments; options stand behind the command that they are for."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if not set(args) & VERBS.keys():
+                raise
+            said = f"'{error.option_name}' stands in front of the command: write it behind"
+            raise click.UsageError(said, ctx) from None
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return what the arguments name; say the nearest name to one that is unknown."""
         unknown = bool(args) and args[0] not in VERBS and not args[0].startswith("-")
         if unknown and not ctx.resilient_parsing:
-            ctx.fail(f"there is no command '{args[0]}'{nearest(args[0], VERBS)}")
+            near = nearest(args[0], VERBS) or f": there are {', '.join(sorted(VERBS))}"
+            ctx.fail(f"there is no command '{args[0]}'{near}")
         return super().resolve_command(ctx, args)
 
 
@@ -58,7 +91,7 @@ def cli() -> None:
 
 def run(arguments: Sequence[str]) -> Trouble | int:
     """Run the command line and return what went wrong, or an exit code. Raises Interrupted."""
-    RESULTS.used = False
+    RESULTS.used = PROGRESS.muted = False
     try:
         if wish := os.environ.get(COMPLETE):
             return shell_complete(cli, {}, NAME, COMPLETE, wish)

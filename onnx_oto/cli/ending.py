@@ -38,6 +38,7 @@ class Trouble(NamedTuple):
     def report(self, *, as_json: bool) -> None:
         """Say it, as well as the streams take it; no object follows a result that has begun to come out."""
         line = self.message if self.kind == INTERRUPTED else f"error: {self.message}"
+        PROGRESS.muted = False
         PROGRESS.write("\n".join(map(shown, self.page.splitlines() or [line])) + "\n")
         PROGRESS.flush()
         if as_json and not RESULTS.used:

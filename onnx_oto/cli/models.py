@@ -27,7 +27,16 @@ MODEL = Place("model")
 OUTPUT = Place("output", "Where to write the compact model.", short="-o")
 
 
-@verb("inspect", InspectOptions, MODEL)
+@verb(
+    "inspect",
+    InspectOptions,
+    MODEL,
+    example=(
+        "onnx-oto inspect model.onnx",
+        "onnx-oto inspect model.onnx --why 'layer4.*'",
+        "onnx-oto inspect model.onnx --curve --data data.npz",
+    ),
+)
 def inspect_command(options: InspectOptions, *, as_json: bool, model: Path) -> None:
     """Show what can be pruned, what is frozen and why. Weights stored outside the file are read for --curve only."""
     from onnx_oto.pipeline.inspecting import inspect
@@ -50,29 +59,67 @@ def inspect_command(options: InspectOptions, *, as_json: bool, model: Path) -> N
         print_curve(report)
 
 
-@verb("prune", PruneOptions, MODEL, OUTPUT)
+@verb(
+    "prune",
+    PruneOptions,
+    MODEL,
+    OUTPUT,
+    example=(
+        "onnx-oto prune model.onnx -o compact.onnx --macs 0.5",
+        "onnx-oto prune model.onnx -o compact.onnx --sparsity 0.3 --data photos/",
+        "onnx-oto prune model.onnx -o compact.onnx --latency 3.5ms --dry-run",
+    ),
+)
 def prune_command(options: PruneOptions, *, as_json: bool, model: Path, output: Path) -> None:
     """Remove channels by their weights, or by data, without training; verify; write the compact model."""
     from onnx_oto.cli.screen import announce, say
-    from onnx_oto.pipeline.prune import prune
+    from onnx_oto.pipeline.prune import planned, prune
 
+    if options.dry_run:
+        from onnx_oto.cli.rehearsed import print_planned
+
+        found = planned(model, output, options, say=say)
+        if as_json:
+            print_json(found.as_json())
+        else:
+            print_planned(found)
+        return
     _print_pruned(prune(model, output, options, say=say, announce=announce), output, as_json)
 
 
-@verb("bench", BenchOptions, MODEL)
-def bench_command(options: BenchOptions, *, as_json: bool, model: Path) -> None:
-    """Measure how long a model takes on the runtime that will serve it; with --table, at other widths too."""
-    from onnx_oto.cli.screen import print_benched, say
+@verb(
+    "bench",
+    BenchOptions,
+    Place("model", many=True),
+    example=(
+        "onnx-oto bench model.onnx compact.onnx --threads 1",
+        "onnx-oto bench model.onnx --python /srv/venv/bin/python --table model.latency.json",
+    ),
+)
+def bench_command(options: BenchOptions, *, as_json: bool, model: tuple[Path, ...]) -> None:
+    """Measure how long models take, in turn, and why one is not as much faster as it is smaller.
+
+    The others are compared with the first one. With --table one model is measured at other widths, too.
+    """
+    from onnx_oto.cli.screen import say
     from onnx_oto.pipeline.benching import bench
 
     result = bench(model, options, say=say)
     if as_json:
         print_json(result.as_json())
-    else:
-        print_benched(result)
+        return
+    from onnx_oto.cli.benched import print_benched
+
+    print_benched(result)
 
 
-@verb("compact", CompactOptions, MODEL, OUTPUT)
+@verb(
+    "compact",
+    CompactOptions,
+    MODEL,
+    OUTPUT,
+    example="onnx-oto compact runs/first/trained.onnx -o compact.onnx",
+)
 def compact_command(options: CompactOptions, *, as_json: bool, model: Path, output: Path) -> None:
     """Remove the channels whose groups are exactly zero already."""
     from onnx_oto.pipeline.prune import compact_zeros
@@ -80,7 +127,13 @@ def compact_command(options: CompactOptions, *, as_json: bool, model: Path, outp
     _print_pruned(compact_zeros(model, output, options), output, as_json)
 
 
-@verb("verify", VerifyOptions, Place("full"), Place("compact"))
+@verb(
+    "verify",
+    VerifyOptions,
+    Place("full"),
+    Place("compact"),
+    example="onnx-oto verify runs/first/trained.onnx runs/first/compact.onnx",
+)
 def verify_command(options: VerifyOptions, *, as_json: bool, full: Path, compact: Path) -> None:
     """Compare the outputs of two models. Exit code 1 when they differ, 4 when nothing could be proved."""
     from onnx_oto.pipeline.verifying import verify_files

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
-from dataclasses import dataclass
 from types import TracebackType
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as Bar
+from rich.live import Live
 
+from onnx_oto.cli.live import Notes, Screen
 from onnx_oto.cli.screen import console
 from onnx_oto.cli.streams import PROGRESS
 from onnx_oto.cli.text import lasting, shown
 from onnx_oto.training import EpochEnded, Event, Kept, Skipped, Started, Stepped
 
-WIDE_BAR, BAR = 110, 72
-"""Columns that all figures of training with a bar take, and without."""
 MOST_WAITED, LEAST_WAITED = 0.05, 1.0
 """What share of an epoch may go into waiting for data without a word, and how many seconds may."""
+PER_SECOND = 3
+"""How often the screen is drawn: a millisecond or two each time, in a thread of its own."""
 
 
 class Progress:
-    """A bar with loss, zero groups and time left on stderr, or lines where stderr is no terminal.
+    """A screen of the run on stderr (see `live`), or lines where stderr is no terminal.
 
     Also an observer of training. Without a terminal a line comes every `every` seconds, as one epoch may take
     minutes.
@@ -38,43 +31,42 @@ class Progress:
     def __init__(self, *, every: float = 10.0) -> None:
         self._console = console(PROGRESS)
         self._moves = self._console.is_terminal and not self._console.is_dumb_terminal
-        self._bar = Bar(
-            *_columns(self._console.width),
+        self._notes = Notes()
+        self._live = Live(
             console=self._console,
+            get_renderable=self._drawn,
+            refresh_per_second=PER_SECOND,
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
-            disable=not self._moves,
         )
-        self._task: TaskID | None = None
         self._every = every
-        self._pace = Pace(0, 0.0)
         self._spoke = 0.0
 
     def __enter__(self) -> Progress:
-        self._bar.start()
+        if self._moves:
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._moves:
+            self._live.stop()
 
     def say(self, text: str) -> None:
-        """Print a sentence above the bar."""
+        """Print a sentence above the screen."""
         self._spoke = time.perf_counter()
-        self._console.print(shown(text))
+        self._console.print(shown(text), soft_wrap=not self._moves)
 
     def notice(self, event: Event) -> None:
         """See `Observer.notice`."""
+        self._notes.take(event)
         if isinstance(event, Started):
-            self._task = self._bar.add_task(
-                "training", total=event.total, completed=event.step, figures="", loss=""
-            )
-            self._pace = Pace(event.step, time.perf_counter())
-            self._spoke = self._pace.begin
+            self._spoke = time.perf_counter()
         elif isinstance(event, Stepped):
-            self._step(event)
+            if not self._moves:
+                self._step(event)
         elif isinstance(event, Skipped):
             self.say(
                 f"skipped a step behind step {event.step} ({event.skipped} of {event.allowed}): {event.reason}"
@@ -85,37 +77,17 @@ class Progress:
             self.say(_kept_line(event))
 
     def _step(self, event: Stepped) -> None:
-        figures = _figures_of(event)
-        if self._moves and self._task is not None:
-            loss, _, _ = figures.partition(",")
-            self._bar.update(self._task, completed=event.step, figures=figures, loss=loss)
-        elif time.perf_counter() - self._spoke >= self._every and event.step < event.total:
-            left = self._pace.left(event.step, event.total, time.perf_counter())
-            self.say(f"step {event.step} of {event.total}: {figures}, about {lasting(left)} left")
+        now = time.perf_counter()
+        if now - self._spoke >= self._every and event.step < event.total:
+            left = self._notes.pace.left(event.step, event.total, now)
+            self.say(f"step {event.step} of {event.total}: {_figures_of(event)}, about {lasting(left)} left")
 
-
-def _columns(width: int) -> list[ProgressColumn]:
-    """Return what fits into `width` columns; rich would cut the rest off."""
-    done, remaining, left = MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left")
-    figures = TextColumn("{task.fields[figures]}", markup=False)
-    if width >= WIDE_BAR:
-        name = TextColumn("{task.description}", markup=False)
-        return [name, BarColumn(24), done, figures, TimeElapsedColumn(), left, remaining]
-    if width >= BAR:
-        return [done, figures, left, remaining]
-    return [done, TextColumn("{task.fields[loss]}", markup=False), left, remaining]
-
-
-@dataclass(frozen=True)
-class Pace:
-    """When training began (seconds of a clock), and at which step."""
-
-    step: int
-    begin: float
-
-    def left(self, step: int, total: int, now: float) -> float:
-        """Return the seconds that are left at the pace so far."""
-        return (now - self.begin) * (total - step) / max(step - self.step, 1)
+    def _drawn(self) -> Screen:
+        """Return what is to be drawn, for the size that the terminal has by now."""
+        if PROGRESS.isatty() and "COLUMNS" not in os.environ:
+            with contextlib.suppress(OSError):
+                self._console.size = os.get_terminal_size(PROGRESS.fileno())
+        return Screen(self._notes)
 
 
 def _figures_of(event: Stepped) -> str:

@@ -17,7 +17,6 @@ from onnx_oto.cli.streams import PROGRESS, RESULTS, Stream
 from onnx_oto.cli.text import lasting, shown
 
 if TYPE_CHECKING:  # what is printed; looking at a model loads nothing that runs or trains one
-    from onnx_oto.pipeline.benching import Benched
     from onnx_oto.pipeline.budgeting import Plan
     from onnx_oto.pipeline.by_data import Judgements
     from onnx_oto.pipeline.inspecting import Inspected, InspectedDimension
@@ -28,7 +27,6 @@ if TYPE_CHECKING:  # what is printed; looking at a model loads nothing that runs
     from onnx_oto.runtime.timing import Latencies
 
 MOST_SIZES = 4
-MOST_OPS = 6
 ALIKE = 1.1
 """How many times as long a model may take for both to be called about the same where noise hides which is faster."""
 LEAST_NAME = 24
@@ -165,40 +163,10 @@ def print_judged(judged: Judgements) -> None:
         )
 
 
-def print_benched(result: Benched) -> None:
-    """Print how long a model takes, where that time goes, and what its table promises."""
-    timing, host = result.timing, result.host
-    batch = "" if result.batch is None else f", batch {result.batch}"
-    print_line(
-        f"{result.model}: {timing.median:.4g} ms ({timing.low:.4g} to {timing.high:.4g}, {timing.runs} runs) in "
-        f"{host.runtime} {host.version}, {result.threads} threads{batch}"
-    )
-    total = sum(result.by_op.values()) or 1.0
-    for op, ms in list(result.by_op.items())[:MOST_OPS]:
-        print_line(f"  {op}: {ms:.4g} ms ({ms / total:.1%})")
-    if result.table is not None:
-        table = result.table
-        whole = table.sum_ms / table.measured_ms
-        print_line(
-            f"table {result.path}: {len(table.rows)} operators at {len(table.times)} widths; they add up to "
-            f"{whole:.1%} of the whole{'' if table.is_whole else ', MORE THAN 15 % OFF'}; predictions are within "
-            f"{table.error:.1%} of what was measured"
-        )
-        stairs = table.staircase
-        if stairs.block > 1:
-            cliff = (
-                f"; just below multiples of {stairs.alignment} a model takes {table.cliff:.2f} times as long"
-            )
-            print_line(
-                f"  channels are computed in blocks of {stairs.block}{cliff if stairs.alignment > 1 else ''}"
-            )
-    for warning in result.warnings:
-        say(f"warning: {warning}")
-
-
 def say(text: str) -> None:
-    """Print a sentence about what is being done on stderr."""
-    console(PROGRESS).print(shown(text))
+    """Print a sentence about what is being done on stderr; on a terminal lines end between words."""
+    where = console(PROGRESS)
+    where.print(shown(text), soft_wrap=not where.is_terminal)
 
 
 def print_notes(notes: Iterable[str]) -> None:
@@ -297,6 +265,14 @@ def _print_latency_notes(summary: Summary) -> None:
         print_line(f"latency in {_where(latency)}" + (f", at {_listed(latency.at)}" if others else ""))
     for warning in summary.warnings:
         console(PROGRESS).print(shown(f"warning: {warning}"))
+
+
+def print_table(table: Table) -> bool:
+    """Print a table where it fits, and say whether it does."""
+    fits = out.measure(table, options=out.options.update(max_width=10**6)).maximum <= out.width
+    if fits:
+        out.print(table)
+    return fits
 
 
 def _print_changes(rows: list[Row], original: Mapping[str, str] | None = None) -> None:

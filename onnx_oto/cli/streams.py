@@ -59,26 +59,28 @@ def _say_nothing(*_: Any, **__: Any) -> None:
 class Stream:
     """What `sys.stdout` or `sys.stderr` is at the moment; when it takes no more, the rest goes nowhere.
 
-    lost: gets the error. used: whether anything was written.
+    lost: gets the error. used: whether anything was written. muted: whether nothing is, because nobody wants it.
     """
 
     name: str
     lost: Callable[[OSError], None]
     used: bool = False
+    muted: bool = False
 
     @property
     def encoding(self) -> str:
         return self._file.encoding if self._file else "utf-8"
 
     def isatty(self) -> bool:
-        return self._file is not None and self._file.isatty()
+        return self._file is not None and not self.muted and self._file.isatty()
 
     def fileno(self) -> int:
         return self._file.fileno() if self._file else -1
 
     def write(self, text: str) -> int:
-        self.used = True
-        self._try(lambda file: file.write(text))
+        if not self.muted:
+            self.used = True
+            self._try(lambda file: file.write(text))
         return len(text)
 
     def flush(self) -> None:

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
         kind=SOURCE,
     ),
     Place("run", "Folder for everything written."),
+    example=(
+        "onnx-oto train model.onnx --data data.npz --run runs/first --sparsity 0.5 --epochs 20",
+        "onnx-oto train model.onnx --data photos/ --run runs/first --macs 0.5 --dry-run",
+        "onnx-oto train --config runs/first/run.toml --run runs/again",
+    ),
 )
 def train_command(options: TrainOptions, *, as_json: bool, model: Path, data: Path, run: Path) -> None:
     """Train once, with groups driven to exactly zero; compact; verify; measure.
@@ -37,6 +42,17 @@ def train_command(options: TrainOptions, *, as_json: bool, model: Path, data: Pa
     Most runs need --data, --run, and --sparsity or --macs; what else was decided is said before the first step.
     Writes trained.onnx, compact.onnx, metrics.jsonl, result.json, run.toml and a checkpoint to the folder of --run.
     """
+    if options.dry_run:
+        from onnx_oto.cli.rehearsed import print_rehearsal
+        from onnx_oto.cli.screen import say
+        from onnx_oto.pipeline.dry_run import rehearse
+
+        found = rehearse(model, data, run, options, say=say)
+        if as_json:
+            print_json(found.as_json())
+        else:
+            print_rehearsal(found)
+        return
     from onnx_oto.pipeline.train import train
 
     _show(lambda **seams: train(model, data, run, options, **seams), as_json)
@@ -46,6 +62,7 @@ def train_command(options: TrainOptions, *, as_json: bool, model: Path, data: Pa
     "demo",
     DemoOptions,
     Place("run", "Keep everything in this folder.", default=Path("runs/demo")),
+    example="onnx-oto demo",
 )
 def demo_command(options: DemoOptions, *, as_json: bool, run: Path) -> None:
     """The main job on embedded data: train a small CNN on Fashion-MNIST, compact, verify, measure."""
@@ -54,7 +71,12 @@ def demo_command(options: DemoOptions, *, as_json: bool, run: Path) -> None:
     _show(lambda **seams: demo(run, options, **seams), as_json)
 
 
-@verb("resume", ResumeOptions, Place("run"))
+@verb(
+    "resume",
+    ResumeOptions,
+    Place("run"),
+    example=("onnx-oto resume runs/first", "onnx-oto resume runs/first --lr 0.01"),
+)
 def resume_command(options: ResumeOptions, *, as_json: bool, run: Path) -> None:
     """Go on with a run that was left: interrupted, killed, out of disk, or diverged (with --lr).
 

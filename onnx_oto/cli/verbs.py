@@ -26,6 +26,7 @@ VERBS = {
     "bench": VerbEntry(_MODELS, "bench_command", runs=False),
     "compact": VerbEntry(_MODELS, "compact_command"),
     "demo": VerbEntry(_TRAINING, "demo_command"),
+    "doctor": VerbEntry("onnx_oto.cli.checkup", "doctor_command", runs=False),
     "inspect": VerbEntry(_MODELS, "inspect_command", runs=False),
     "prune": VerbEntry(_MODELS, "prune_command"),
     "resume": VerbEntry(_TRAINING, "resume_command"),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 
 from onnx_oto.errors import OtoError
@@ -97,12 +98,13 @@ def model_costs(opened: Opened) -> tuple[Budget, Budget, Budget]:
 class Goal:
     """What a run is to keep to, settled before the first step: budgets, and which widths are wanted.
 
-    table: of the runtime, where latency is a budget.
+    table: of the runtime, where latency is a budget. planned: what was told of it before the start, where groups go.
     """
 
     budgets: tuple[Budget, ...] = ()
     rounding: Rounding = field(default_factory=lambda: fixed(1))
     table: Table | None = None
+    planned: Plan | None = None
 
 
 def rounding_of(
@@ -247,6 +249,12 @@ def plan(opened: Opened, choice: Choice, budgets: Sequence[Budget], rounding: Ro
     )
 
 
+def widths_of(analysis: Analysis, drop: BoolArray) -> dict[str, tuple[int, int]]:
+    """Return the sizes of dimensions that lose something, before and after."""
+    lost = ((each, int(np.count_nonzero(drop[each.lanes]))) for each in analysis.dimensions)
+    return {each.name: (each.size, each.size - gone) for each, gone in lost if gone}
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """A choice, and what will be left of the model.
@@ -308,6 +316,14 @@ class Plan:
                 f"{choice.share:.1%} of the groups go: little more than one channel stays in every dimension, which "
                 "seldom computes anything of use"
             )
+
+    def expected(self) -> dict[str, Any]:
+        """Return what will be left, under the public names of what was found in the end."""
+        choice = self.choice
+        return {
+            **{each.name: {"before": each.full, "planned": each.cost(choice.drop)} for each in self.costs},
+            "lanes": {"prunable": choice.prunable, "planned": choice.dropped},
+        }
 
     def as_json(self) -> dict[str, Any]:
         """Return it under its public names."""

@@ -31,12 +31,15 @@ MOSTLY_READ = 0.5
 """The share of groups whose readers have to be known, for a cut to come first without being asked for."""
 
 
-def cut_first(ready: Ready, options: TrainOptions, folder: RunFolder, say: Say, *, stored: bool) -> Ready:
+def cut_first(
+    ready: Ready, options: TrainOptions, folder: RunFolder | None, say: Say, *, stored: bool
+) -> Ready:
     """Return what is ready with the groups gone, and the original beside it.
 
-    stored: whether what an earlier part of the run found counts. Raises LimitError and CrashedError.
+    stored: whether what an earlier part of the run found counts, which lies in its folder. Raises LimitError and
+    CrashedError.
     """
-    found = _stored(folder.path / START) if stored else None
+    found = _stored(folder.path / START) if stored and folder is not None else None
     if found is None:
         found = _found(ready, options, say)
     aim, before = ready.aim, ready.preparation

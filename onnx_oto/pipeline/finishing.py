@@ -23,6 +23,7 @@ from onnx_oto.model.normal.sharing import share_copies
 from onnx_oto.pipeline.aim import Aim
 from onnx_oto.pipeline.budgeting import Goal
 from onnx_oto.pipeline.describing import described
+from onnx_oto.pipeline.explaining import Explanation
 from onnx_oto.pipeline.folder import COMPACT, TRAINED
 from onnx_oto.pipeline.latency.making import clock_at_the_end
 from onnx_oto.pipeline.measuring import missed, warnings_of
@@ -56,13 +57,15 @@ def finish(
     serving: Serving,
     feeding: Feeding,
     goal: Goal,
+    explanation: Explanation,
     *,
     providers: Sequence[Provider] = (),
     reported: data.Source | None = None,
 ) -> tuple[int, Gain]:
     """Return how many lanes were removed, and what was gained; writes trained.onnx and compact.onnx.
 
-    reported: what both models are judged by, where that is not the test data as they were looked at in training.
+    explanation: is written into the compact model. reported: what both models are judged by, where that is not the
+    test data as they were looked at in training.
     Raises OtoError, with trained.onnx already there, when the compact model does not compute the same.
     """
     full = described(with_weights(model, weights), dataset)
@@ -72,9 +75,11 @@ def finish(
         choose_zeros(analysis, goal.rounding).drop if options.prunes else np.zeros(analysis.lanes.count, bool)
     )
     _, small, verdict = cut_and_verify(analysis, drop, options.seed, replace(feeding, limits=UNLIMITED))
-    after = save(_shared(small, origins), folder / COMPACT)
     removed = int(drop.sum())
-    summary = summarise(analysis, small, removed, verdict, Change(before, after))
+    summary = summarise(analysis, small, removed, verdict, Change(before, 0))
+    written = _shared(small, origins)
+    explanation.write(written, analysis, drop, summary)
+    summary = replace(summary, size=Change(before, save(written, folder / COMPACT)))
     outputs, loss = aim.outputs, aim.loss
     lean, lean_small = (served_lean(each, outputs, serving) for each in (full, small))
     scores = tuple(

@@ -181,11 +181,26 @@ def claim(run: str | os.PathLike[str], *, verb: str, overwrite: bool = False) ->
         yield folder
 
 
+def require_claimable(run: str | os.PathLike[str], *, verb: str, overwrite: bool = False) -> None:
+    """Raise what `claim` would of a folder and what it holds, without touching either: UsageError, StorageError."""
+    path = Path(run)
+    nearest = next(each for each in (path, *path.parents) if each.exists() or each.parent == each)
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        why = "it is no folder" if not nearest.is_dir() else "it may not be written"
+        raise StorageError(f"cannot write to the folder '{path}': {why}, '{nearest}'")
+    if path.exists():
+        _require_free(path, _earlier(path), verb, overwrite)
+
+
 @contextlib.contextmanager
 def storing_in(folder: Path) -> Iterator[None]:
     """Turn what the system says inside the block into a StorageError about a folder."""
     try:
         yield
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StorageError(
+            f"cannot write to the folder '{folder}': '{error.filename or folder}' is a file: give another folder"
+        ) from None
     except OSError as error:
         raise StorageError(f"cannot write to the folder '{folder}': {error.strerror or error}") from None
 

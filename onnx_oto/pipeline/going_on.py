@@ -17,6 +17,7 @@ from onnx_oto.errors import DataError, UsageError
 from onnx_oto.gradients import GradientSession
 from onnx_oto.optim import Optimizer
 from onnx_oto.pipeline import identity
+from onnx_oto.pipeline.bookkeeping import FREE, OWN
 from onnx_oto.pipeline.folder import LAST_GOOD, METRICS, RunFolder
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.ready import Say
@@ -26,15 +27,6 @@ from onnx_oto.settings.base import plain
 from onnx_oto.training import Checkpoint, Position, restore
 from onnx_oto.training.checkpoint import Part
 from onnx_oto.training.records import cut_back
-
-FREE = ("limit_memory", "limit_time", "skip_latency", "python", "threads", "checkpoint_minutes", "loaders")
-"""Settings that no step depends on: they may change when a run goes on."""
-
-OWN = ("table", "cache")
-"""Paths of what runs write themselves, and others besides."""
-
-SETTLED = ("shards", "statistics", "backend", "teacher_scale", "from_")
-"""Settings that a run decides for itself where they are left open."""
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ def _method_settings() -> tuple[Setting, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchOptions(AnalysisOptions, FeedOptions):
+class BenchOptions(AnalysisOptions, FeedOptions, topic=topics.MEASURED):
     """What `bench` is asked for."""
 
     table: PathLike | None = setting(
@@ -168,7 +168,10 @@ class BenchOptions(AnalysisOptions, FeedOptions):
     )
     engine: str = setting("auto", "Runtime to measure.", choices=_engines)
     threads: int = setting(0, "Threads of a run.", check=threads, shown="the runtime's default")
-    seconds: float = setting(3.0, "How long to measure, beside the table.", check=positive)
+    batch: int | None = setting(
+        None, "Samples of a run, where the model leaves that open.", check=at_least(1), shown="1"
+    )
+    seconds: float = setting(3.0, "How long to measure every model, beside the table.", check=positive)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,12 +249,17 @@ class PruneOptions(BudgetOptions, FittingOptions, JudgeOptions):
     save_zeroed: PathLike | None = setting(
         None,
         "Also write the full model with the dropped groups zeroed: it computes what the compact one does.",
+        recorded=False,
     )
     kept: PathLike | None = setting(
         None,
         "Also write a JSON file of the indices kept per parameter and axis, to slice the same model elsewhere.",
+        recorded=False,
     )
 
+    dry_run: bool = setting(
+        False, "Say what would go, and the widths that stay; cut and write nothing.", recorded=False
+    )
     stream_above: float | None = setting(
         None,
         "Weights in files beside the model that take more are read one at a time, never held together, and the compact "
@@ -381,6 +389,11 @@ class TrainOptions(
         10, "Minutes after which a checkpoint is written within an epoch, too.", check=positive
     )
     overwrite: bool = setting(False, "Replace an earlier run in the folder.", recorded=False)
+    dry_run: bool = setting(
+        False,
+        "Look at everything, take a few steps to tell how long it takes, say what would go; write nothing.",
+        recorded=False,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from onnx_oto.errors import UsageError
+from onnx_oto.errors import StorageError, UsageError
 from onnx_oto.model.files.loading import stored_files
-from onnx_oto.model.files.saving import is_data_of
+from onnx_oto.model.files.saving import is_data_of, storing
 from onnx_oto.pipeline.options import FeedOptions
 
 
@@ -69,6 +70,15 @@ def require_apart(
         for other in writes[:index]:
             if output.covers(other.path) or other.covers(output.path):
                 raise UsageError(f"'{output.path}' would overwrite another output, '{other.path}': {remedy}")
+
+
+def require_folders(writes: Sequence[Output]) -> None:
+    """Raise StorageError where an output has no folder that takes files, before anything is computed for it."""
+    for output in writes:
+        if os.path.isdir(output.path):
+            raise StorageError(f"cannot write '{output.path}': it is not a regular file")
+        with storing(output.path), tempfile.TemporaryFile(dir=_place(output.path).parent):
+            pass
 
 
 def _place(path: str | os.PathLike[str]) -> Path:

@@ -380,11 +380,12 @@ def _rehearsed(
             f"sparsity {options.share:g} asks for {most} of {choice.prunable} groups, min-keep "
             f"{options.min_keep:g} leaves only {choice.dropped} of them: lower one of the two"
         )
+    planned = None
     if options.share != 0:
         planned = replace(plan(opened, choice, kept.budgets, rounding), drawn=True)
         for sentence in (*planned.sentences(), *planned.warnings()):
             say(sentence)
-    return choice, kept.result, Goal(kept.budgets, rounding, known)
+    return choice, kept.result, Goal(kept.budgets, rounding, known, planned)
 
 
 def _say_outputs(opened: Opened, aim: Aim, say: Say) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 
 from onnx_oto.errors import UnsupportedError, UsageError
@@ -16,17 +18,18 @@ from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.model.files.replace import together
 from onnx_oto.model.files.saving import stage, storing
 from onnx_oto.model.normal.sharing import share_copies
-from onnx_oto.pipeline.budgeting import Plan, budgets_of, plan, rounding_of, within
-from onnx_oto.pipeline.by_data import Judgements, by_data
+from onnx_oto.pipeline.budgeting import Kept, Plan, budgets_of, plan, rounding_of, widths_of, within
+from onnx_oto.pipeline.by_data import ByData, Judgements, by_data
+from onnx_oto.pipeline.explaining import Explanation, command_of, digests
 from onnx_oto.pipeline.feeding import read_feeding
 from onnx_oto.pipeline.kept import stage_kept
 from onnx_oto.pipeline.latency.making import Clock, clock_for
 from onnx_oto.pipeline.measuring import measure_cut, missed, warnings_of
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
 from onnx_oto.pipeline.options import ACTIVATIONS, CompactOptions, PruneOptions
-from onnx_oto.pipeline.places import Output, files_read, require_apart, with_table
+from onnx_oto.pipeline.places import Output, files_read, require_apart, require_folders, with_table
 from onnx_oto.pipeline.proving import agree, agree_piecewise
-from onnx_oto.pipeline.summary import Change, Summary, summarise
+from onnx_oto.pipeline.summary import SCHEMA, Change, Summary, summarise
 from onnx_oto.runtime.comparing import Feeding, Held
 from onnx_oto.runtime.comparing.computable import require_computable
 from onnx_oto.runtime.timing import Untimed
@@ -88,25 +91,95 @@ def prune(
     UnsupportedError when nothing is prunable, or when no inputs were found that prove anything.
     """
     options = options or PruneOptions()
-    writes = [Output(output, model=True)]
-    if options.save_zeroed is not None:
-        writes.append(Output(options.save_zeroed, model=True))
-    if options.kept is not None:
-        writes.append(Output(options.kept))
-    require_apart(*with_table(files_read(path, options, options.data), writes, options.table))
-    start_early()
+    if options.dry_run:
+        raise UsageError("dry-run cuts nothing: call `onnx_oto.pipeline.prune.planned`, or leave it out")
     begin = time.perf_counter()
-    opened = open_model(path, options, stream_above=options.most_held)
-    require_prunable(opened)
-    if opened.is_streamed:
-        _require_streamable(options)
-    analysis = opened.analysis
-    seen = None if options.data is None else by_data(options.data, opened, options, say)
-    scores = score(analysis, options.ranking, options.seed) if seen is None else seen.scores()
-    feeding = read_feeding(opened.model, options)
+    found = _prepared(path, output, options, say)
+    opened, seen = found.opened, found.seen
     asked = time.perf_counter()
-    with clock_for(opened, options, feeding, say) as clock:
+    with clock_for(opened, options, found.feeding, say) as clock:
         begin += time.perf_counter() - asked  # measuring a table is no cutting
+        kept, made = found.choose(options, clock)
+        announce(made)
+        refitted, judged = (opened, None) if seen is None else seen.refitted(kept.choice)
+        pruned = _cut(
+            refitted,
+            kept.choice.drop,
+            output,
+            begin,
+            Explanation(command_of("prune", options), digests(path)).within(kept.budgets),
+            feeding=found.feeding,
+            save_zeroed=options.save_zeroed,
+            kept=options.kept,
+            seed=options.seed,
+            original=opened.model,
+            result=kept.result if refitted is opened else None,
+            is_timed=not options.skip_latency,
+            round_to=made.rounding.block,
+            clock=clock,
+            fitted=() if judged is None else judged.fitted,
+            most_held=options.most_held,
+            say=say,
+        )
+    summary = pruned.summary
+    useless = () if judged is None else judged.warnings()
+    said = (*made.warnings(), *useless, *summary.warnings, *missed(summary.latency, made.budgets))
+    return replace(pruned, summary=replace(summary, warnings=said), plan=made, judged=judged)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a cut would do. widths: the sizes of dimensions that would lose something, before and after."""
+
+    plan: Plan
+    widths: Mapping[str, tuple[int, int]]
+    notes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it under its public names."""
+        return {
+            "schema": SCHEMA,
+            "dry_run": True,
+            **self.plan.as_json(),
+            **self.plan.expected(),
+            "widths": {name: list(sizes) for name, sizes in self.widths.items()},
+            "warnings": list(self.plan.warnings()),
+            "notes": list(self.notes),
+        }
+
+
+def planned(
+    path: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    options: PruneOptions | None = None,
+    *,
+    say: Say = lambda text: None,
+) -> Planned:
+    """Return what `prune` would do; nothing is cut out of the model at `path`, and nothing written.
+
+    Raises as `prune` does before it cuts. A latency table that is not there yet is measured, and not kept.
+    """
+    options = options or PruneOptions()
+    found = _prepared(path, output, options, say)
+    if options.table is not None and not os.path.lexists(options.table):
+        options = replace(options, table=None)
+    with clock_for(found.opened, options, found.feeding, say) as clock:
+        kept, made = found.choose(options, clock)
+    return Planned(made, widths_of(found.opened.analysis, kept.choice.drop), found.opened.notes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """A model that is to be pruned, what data show of it, and the scores of its lanes: float64 [lanes]."""
+
+    opened: Opened
+    seen: ByData | None
+    scores: npt.NDArray[np.floating]
+    feeding: Feeding
+
+    def choose(self, options: PruneOptions, clock: Clock | None) -> tuple[Kept, Plan]:
+        """Return what goes, cut, and the plan of it. Raises OutOfReach."""
+        opened, analysis = self.opened, self.opened.analysis
         budgets = budgets_of(opened, options, clock)
         known = clock.table if clock else None
         rounding = rounding_of(analysis, options, budgets, options.reach, options.min_keep, known=known)
@@ -114,7 +187,7 @@ def prune(
         def choosing(budgets: Sequence[Budget]) -> Choice:
             return choose(
                 analysis,
-                scores,
+                self.scores,
                 options.share,
                 budgets=budgets,
                 scope=options.reach,
@@ -124,31 +197,28 @@ def prune(
             )
 
         kept = within(opened, budgets, choosing, clock)
-        planned = plan(opened, kept.choice, kept.budgets, rounding)
-        announce(planned)
-        refitted, judged = (opened, None) if seen is None else seen.refitted(kept.choice)
-        pruned = _cut(
-            refitted,
-            kept.choice.drop,
-            output,
-            begin,
-            feeding=feeding,
-            save_zeroed=options.save_zeroed,
-            kept=options.kept,
-            seed=options.seed,
-            original=opened.model,
-            result=kept.result if refitted is opened else None,
-            is_timed=not options.skip_latency,
-            round_to=rounding.block,
-            clock=clock,
-            fitted=() if judged is None else judged.fitted,
-            most_held=options.most_held,
-            say=say,
-        )
-    summary = pruned.summary
-    useless = () if judged is None else judged.warnings()
-    said = (*planned.warnings(), *useless, *summary.warnings, *missed(summary.latency, budgets))
-    return replace(pruned, summary=replace(summary, warnings=said), plan=planned, judged=judged)
+        return kept, plan(opened, kept.choice, kept.budgets, rounding)
+
+
+def _prepared(
+    path: str | os.PathLike[str], output: str | os.PathLike[str], options: PruneOptions, say: Say
+) -> _Found:
+    """Return the model, opened, and what is known of it before anything is chosen."""
+    writes = [Output(output, model=True)]
+    if options.save_zeroed is not None:
+        writes.append(Output(options.save_zeroed, model=True))
+    if options.kept is not None:
+        writes.append(Output(options.kept))
+    require_apart(*with_table(files_read(path, options, options.data), writes, options.table))
+    start_early()
+    opened = open_model(path, options, stream_above=options.most_held)
+    require_prunable(opened)
+    if opened.is_streamed:
+        _require_streamable(options)
+    require_folders(writes)
+    seen = None if options.data is None else by_data(options.data, opened, options, say)
+    scores = score(opened.analysis, options.ranking, options.seed) if seen is None else seen.scores()
+    return _Found(opened, seen, scores, read_feeding(opened.model, options))
 
 
 def _require_streamable(options: PruneOptions) -> None:
@@ -170,11 +240,13 @@ def compact_zeros(
     Raises UnsupportedError when no group is zero.
     """
     options = options or CompactOptions()
-    require_apart(files_read(path, options), [Output(output, model=True)])
+    writes = [Output(output, model=True)]
+    require_apart(files_read(path, options), writes)
     start_early()
     begin = time.perf_counter()
     opened = open_model(path, options)
     require_prunable(opened)
+    require_folders(writes)
     choice = choose_zeros(opened.analysis)
     if not choice.dropped:
         what = "none that can be removed" if zero_lanes(opened.analysis).any() else "none"
@@ -183,7 +255,10 @@ def compact_zeros(
             "`onnx-oto train`, or remove channels by their weights with `onnx-oto prune`"
         )
     feeding = read_feeding(opened.model, options)
-    return _cut(opened, choice.drop, output, begin, feeding=feeding, is_timed=not options.skip_latency)
+    explanation = Explanation(command_of("compact", options), digests(path))
+    return _cut(
+        opened, choice.drop, output, begin, explanation, feeding=feeding, is_timed=not options.skip_latency
+    )
 
 
 def _cut(
@@ -191,6 +266,7 @@ def _cut(
     drop: BoolArray,
     output: str | os.PathLike[str],
     begin: float,
+    explanation: Explanation,
     *,
     feeding: Feeding,
     save_zeroed: str | os.PathLike[str] | None = None,
@@ -207,9 +283,9 @@ def _cut(
 ) -> Pruned:
     """Cut (or take `result`), verify, measure and write.
 
-    begin: when work began. original: the model that was brought, where that computes something else. round_to: see
-    `warnings_of`. fitted: initializers that have other values than in the file. most_held: bytes of weights that are
-    held together where they are streamed.
+    begin: when work began. explanation: is written into the compact model. original: the model that was brought, where
+    that computes something else. round_to: see `warnings_of`. fitted: initializers that have other values than in the
+    file. most_held: bytes of weights that are held together where they are streamed.
     """
     result = cut_out(opened.analysis, drop) if result is None else result
     small = result.model
@@ -238,6 +314,7 @@ def _cut(
     timed = time.perf_counter()
     for each in (small, zeroed):
         share_copies(each, opened.origins)
+    explanation.write(small, opened.analysis, drop, summary)
     with storing(output), together() as files:
         written = stage(small, output, files, values=result.streamed)
         if save_zeroed is not None:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from onnx_oto.errors import StorageError, UsageError
+from onnx_oto.pipeline.bookkeeping import SETTLED
 from onnx_oto.pipeline.demo import embedded
 from onnx_oto.pipeline.folder import BEFORE, CHECKPOINT, LAST_GOOD, RESULT, SETTINGS, RunFolder, reclaim
-from onnx_oto.pipeline.going_on import SETTLED, Going, files_named
+from onnx_oto.pipeline.going_on import Going, files_named
 from onnx_oto.pipeline.options import DemoOptions, TrainOptions
 from onnx_oto.pipeline.ready import Say
 from onnx_oto.pipeline.recording import Record

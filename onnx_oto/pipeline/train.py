@@ -10,12 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from onnx_oto.errors import UsageError
 from onnx_oto.gradients import GradientSession
 from onnx_oto.losses import Distill
 from onnx_oto.model.files.loading import stored_files
 from onnx_oto.pipeline.answers import forget
 from onnx_oto.pipeline.beginning import before_the_first_step
 from onnx_oto.pipeline.cutting_first import cut_first, is_worth_it, store
+from onnx_oto.pipeline.explaining import Explanation, command_of, digests
 from onnx_oto.pipeline.finishing import finish
 from onnx_oto.pipeline.folder import (
     BEFORE,
@@ -50,6 +52,7 @@ from onnx_oto.runtime.limits import UNLIMITED, limited
 from onnx_oto.training import (
     ClipNorm,
     History,
+    Judged,
     Keeper,
     MetricsFile,
     Observer,
@@ -101,6 +104,8 @@ def train(
     written, and the error says so. For the seams see `Watch`.
     """
     options = options or TrainOptions()
+    if options.dry_run:
+        raise UsageError("dry-run trains nothing: call `onnx_oto.pipeline.dry_run.rehearse`, or leave it out")
     record = record or Record("train", options, {"model": path, "data": source})
     require_own_files(run, path, source, options)
     with claim(run, verb=record.verb, overwrite=options.overwrite) as folder:
@@ -126,7 +131,8 @@ def carry_out(
         going.tell_versions(known, watch.say)
         same = Recognition(going, known)
     ready = make_ready(path, source, options, watch.say, cache=folder.path / UNPACKED, same=same)
-    options, record = _settled_by_start(ready, options, record, watch.say)
+    options, record = settled_by_start(ready, options, record, watch.say)
+    explanation = Explanation(command_of(record.verb, record.settings), digests(path))
     stamped = stamp(path, source, options, ready.dataset, known=known)
     if going is not None:
         going.require_same(stamped)
@@ -159,6 +165,7 @@ def carry_out(
                 ready.serving,
                 ready.feeding,
                 ready.goal,
+                explanation.within(ready.goal.budgets),
                 providers=ready.providers,
                 reported=ready.reported,
             )
@@ -209,12 +216,12 @@ def _fit(
             ready.opened.analysis,
             session,
             options,
-            _steps(ready, options),
+            steps_of(ready, options),
             ready.goal,
             ready.norms,
             None if ready.cut is None else ready.cut.drop,
         )
-        recipe = _recipe(ready, options)
+        recipe = recipe_of(ready, options)
         require_measurable(
             session.predict, ready.dataset.test, recipe.loss, recipe.metrics, providers=recipe.providers
         )
@@ -243,6 +250,8 @@ def _fit(
             keeper.save(session, optimizer, start)
             going.leave_behind(folder)
         ready = before_the_first_step(ready, options, folder, watch.say)
+        if watch.observer is not None and (score := ready.original) is not None:
+            watch.observer.notice(Judged("test", score.metric, score.value))
         folder.stay()
         with MetricsFile(folder.place(METRICS)) as metrics:
             watching = Observers((rescue, metrics, *([watch.observer] if watch.observer else [])))
@@ -284,7 +293,7 @@ def _settled(
     return settled
 
 
-def _settled_by_start(
+def settled_by_start(
     ready: Ready, options: TrainOptions, record: Record, say: Say
 ) -> tuple[TrainOptions, Record]:
     """Return the options with all that depends on how the model comes, and the record of them; it is said."""
@@ -304,7 +313,7 @@ def _settled_by_start(
         for sentence in told_bare(ready.opened, ready.preparation.spec.trainable, ready.aim.outputs):
             say(sentence)
     taught, scaled = isinstance(ready.aim.loss, Distill), "scale" in ready.dataset.prepared
-    for sentence in cautions(resolved, _steps(ready, resolved), unlabelled=taught, scaled=scaled):
+    for sentence in cautions(resolved, steps_of(ready, resolved), unlabelled=taught, scaled=scaled):
         say(sentence)
     is_own = isinstance(record.settings, TrainOptions)
     return resolved, replace(record, settings=resolved) if is_own else record
@@ -323,14 +332,14 @@ def _check_norms(ready: Ready, weights: Mapping[str, Any], say: Say) -> None:
     )
 
 
-def _steps(ready: Ready, options: TrainOptions) -> int:
+def steps_of(ready: Ready, options: TrainOptions) -> int:
     return total_steps(
         len(ready.dataset.train), ready.preparation.spec.batch, options.epochs, options.accumulate
     )
 
 
-def _recipe(ready: Ready, options: TrainOptions) -> Recipe:
-    steps = _steps(ready, options)
+def recipe_of(ready: Ready, options: TrainOptions) -> Recipe:
+    steps = steps_of(ready, options)
     warm_up = min(round(steps * options.pace().warm_up), steps)
     falls = options.falls()
     schedule = Schedule(

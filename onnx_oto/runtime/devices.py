@@ -72,13 +72,20 @@ def read_device(text: str) -> Device:
     return Device(text, provider, options)
 
 
+def providers() -> list[str]:
+    """Return the providers that the runtime which is installed has, the ones it prefers first."""
+    import onnxruntime
+
+    return [str(name) for name in onnxruntime.get_available_providers()]
+
+
 def require_device(device: Device) -> None:
     """Raise RuntimeMissingError, with the remedy, unless the runtime that is installed has this provider."""
     if device.is_cpu:
         return
     import onnxruntime
 
-    found = onnxruntime.get_available_providers()
+    found = providers()
     if device.provider not in found:
         raise RuntimeMissingError(
             f"device {device.name!r}: {' and '.join(installed()) or 'onnxruntime'} {onnxruntime.__version__} has no "

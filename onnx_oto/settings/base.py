@@ -88,7 +88,7 @@ class Setting:
             result = make(value)
         except (ValueError, OverflowError) as error:
             own = str(error) if make is self.about.read else ""
-            raise self._refused(value, own or self._wanted()) from None
+            raise self._refused(value, (own or self._wanted()) + _of_percent(value)) from None
         if result is None:
             return None
         for item in result if isinstance(result, tuple) else (result,):
@@ -121,6 +121,12 @@ class Setting:
         items = value if isinstance(value, tuple) else (value,)
         told = ", ".join(str(each) if isinstance(each, int | float) else repr(each) for each in items)
         return UsageError(f"{self.key} is {told}: {remedy}")
+
+
+def _of_percent(value: Any) -> str:
+    """Return which share a text such as 50% is, in words, "" for anything else."""
+    number = value.strip().removesuffix("%").strip() if isinstance(value, str) and "%" in value else ""
+    return f" ({number}% is {float(number) / 100:g})" if number.isdecimal() else ""
 
 
 _KNOWN: dict[type[Settings], tuple[Setting, ...]] = {}

@@ -39,19 +39,28 @@ def positive(value: float) -> str | None:
     return None if 0 < value < math.inf else "give a positive number"
 
 
+def _percent(value: float) -> str:
+    """Return which share was meant by a number of percent, in words.
+
+    >>> _percent(50), _percent(1.5), _percent(200)
+    (' (50% is 0.5)', '', '')
+    """
+    return f" ({value:g}% is {value / 100:g})" if 5 <= value <= 100 else ""
+
+
 def share(value: float) -> str | None:
     """Refuse what is no share of a whole."""
-    return None if 0 <= value <= 1 else "give a share from 0 to 1"
+    return None if 0 <= value <= 1 else f"give a share from 0 to 1{_percent(value)}"
 
 
 def share_below_one(value: float) -> str | None:
     """Refuse what is no share, and the whole."""
-    return None if 0 <= value < 1 else "give a number from 0 to below 1"
+    return None if 0 <= value < 1 else f"give a number from 0 to below 1{_percent(value)}"
 
 
 def share_above_zero(value: float) -> str | None:
     """Refuse what is no share, and nothing."""
-    return None if 0 < value <= 1 else "give a share above 0 and up to 1"
+    return None if 0 < value <= 1 else f"give a share above 0 and up to 1{_percent(value)}"
 
 
 def all_finite(values: Sequence[float]) -> str | None:

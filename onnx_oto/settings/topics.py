@@ -15,9 +15,12 @@ TRAINED = "What is trained"
 STAYS = "What stays"
 HANDED_BACK = "What is kept of the training"
 RUNNING = "Verification and limits"
+MEASURED = "What is measured"
+EVERYWHERE = "Every command"
 
 TOPICS = (
     GENERAL,
+    MEASURED,
     REMOVED,
     STAYS,
     DATA,
@@ -30,4 +33,5 @@ TOPICS = (
     TRAINED,
     HANDED_BACK,
     RUNNING,
+    EVERYWHERE,
 )

@@ -21,7 +21,17 @@ from onnx_oto.training.checkpoint import (
     save_checkpoint,
 )
 from onnx_oto.training.evaluate import Score, evaluate
-from onnx_oto.training.events import EpochEnded, Event, Kept, Observer, Observers, Skipped, Started, Stepped
+from onnx_oto.training.events import (
+    EpochEnded,
+    Event,
+    Judged,
+    Kept,
+    Observer,
+    Observers,
+    Skipped,
+    Started,
+    Stepped,
+)
 from onnx_oto.training.interruption import StopRequests
 from onnx_oto.training.keeping import Keeper, Places
 from onnx_oto.training.loop import History, Recipe, total_steps, train
@@ -39,6 +49,7 @@ __all__ = [
     "Event",
     "GradientTransform",
     "History",
+    "Judged",
     "Keeper",
     "Kept",
     "MetricsFile",

@@ -9,13 +9,14 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Started:
-    """Training begins, or goes on after `step` of `total` steps, `skipped` left out."""
+    """Training begins, or goes on after `step` of `total` steps, `skipped` left out. samples: of one step."""
 
     epochs: int
     steps_per_epoch: int
     total: int
     step: int
     skipped: int = 0
+    samples: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,16 @@ class Kept:
     early: bool
 
 
-Event = Started | Stepped | Skipped | EpochEnded | Kept
+@dataclass(frozen=True)
+class Judged:
+    """How good the model was as it was brought: a metric on the data of `split`. Told before training begins."""
+
+    split: str
+    metric: str
+    value: float
+
+
+Event = Judged | Started | Stepped | Skipped | EpochEnded | Kept
 
 
 class Observer(Protocol):

@@ -180,8 +180,9 @@ class _Training:
     def begin(self) -> Position:
         """Announce the run and write its first checkpoint; return where it begins."""
         start = self.start
+        samples = self.recipe.batch * self.recipe.accumulate
         self.observer.notice(
-            Started(self.recipe.epochs, self.per_epoch, self.total, start.step, start.skipped)
+            Started(self.recipe.epochs, self.per_epoch, self.total, start.step, start.skipped, samples)
         )
         if start.step + start.skipped == 0:
             best, optimizer = self.selection.best, self.optimizer

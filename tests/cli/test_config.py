@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnx_oto.cli.setting_option import SettingOption
-from onnx_oto.cli.verb import Place, verb
+from onnx_oto.cli.verb import Place, Verb, verb
 from onnx_oto.cli.verbs import VERBS
 from onnx_oto.errors import UsageError
+from onnx_oto.pipeline.doctor_options import DoctorOptions
 from onnx_oto.pipeline.folder import claim
 from onnx_oto.pipeline.options import (
     BenchOptions,
@@ -42,6 +44,7 @@ OPTIONS: dict[str, type[Settings]] = {
     "bench": BenchOptions,
     "compact": CompactOptions,
     "demo": DemoOptions,
+    "doctor": DoctorOptions,
     "inspect": InspectOptions,
     "prune": PruneOptions,
     "resume": ResumeOptions,
@@ -95,12 +98,28 @@ def test_every_field_is_an_option_with_its_help_and_stands_in_the_docs(name: str
 def test_help_has_every_option_once_under_the_heading_of_its_topic(name: str) -> None:
     command = VERBS[name].load()
     text = command.get_help(click.Context(command, info_name=name))
-    headings = re.findall(r"^(\S.*):$", text, re.MULTILINE)
+    *headings, last = re.findall(r"^(\S.*):$", text, re.MULTILINE)
     assert headings == [topic for topic in TOPICS if topic in headings]
+    assert last in ("Example", "Examples")
     for each in flat(settings_of(OPTIONS[name])):
         under = text.partition(f"\n{each.topic}:\n")[2].partition("\n\n")[0]
         found = re.compile(rf"^  (-\w, )?--{re.escape(each.key)}( |$)", re.MULTILINE)
         assert len(found.findall(under)) == len(found.findall(text)) == 1, each.key
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_examples_are_command_lines_that_are_taken(name: str) -> None:
+    command = VERBS[name].load()
+    assert isinstance(command, Verb)
+    text = command.get_help(click.Context(command, info_name=name))
+    assert command.examples
+    for each in command.examples:
+        assert f"\n  {each}\n" in f"{text}\n"
+        program, own, *arguments = shlex.split(each)
+        assert (program, own) == ("onnx-oto", name)
+        if "--config" not in arguments:  # which would be read
+            made = command.make_context(name, arguments)
+            assert not made.args
 
 
 def test_options_are_where_a_person_looks_for_them() -> None:

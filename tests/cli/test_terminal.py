@@ -22,7 +22,7 @@ from onnx_oto.cli import commands, screen
 from onnx_oto.cli.ending import Trouble
 from onnx_oto.cli.progress import Progress
 from onnx_oto.cli.text import MOST_LINE
-from onnx_oto.training import Started, Stepped
+from onnx_oto.training import Judged, Started, Stepped
 
 NAMES = {
     "escape": "\x1b[31m\x1b]0;title\x07\x1b[2J",
@@ -212,19 +212,21 @@ def test_the_width_is_that_of_the_terminal(model):
     assert "w2: size 8" not in on_terminal(100, "inspect", model)[1]
 
 
-@pytest.mark.parametrize("columns", [40, 80, 120])
-def test_the_bar_fits_its_terminal(monkeypatch, capsys, columns):
+@pytest.mark.parametrize("columns", [20, 40, 80, 120])
+def test_the_screen_of_a_run_fits_its_terminal(monkeypatch, capsys, columns):
     for key, value in {"COLUMNS": str(columns), "FORCE_COLOR": "1", "TERM": "xterm"}.items():
         monkeypatch.setenv(key, value)
     monkeypatch.delenv("NO_COLOR", raising=False)
     with Progress() as progress:
-        progress.notice(Started(1, 9999, 9999, 0))
-        progress.notice(Stepped(1, 9000, 9999, 0.5, 0.1, "shrink", 168, 280, 0.01))
-    lines = re.split(r"[\r\n]", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err))
-    last = max((line for line in lines if "9000/9999" in line), key=len)
-    assert "loss 0.500" in last
-    assert "…" not in last
-    assert len(last.rstrip()) <= columns
+        progress.notice(Judged("test", "accuracy", 0.9))
+        progress.notice(Started(3, 3333, 9999, 0, samples=64))
+        progress.notice(Stepped(2, 5000, 9999, 0.5, 0.1, "shrink", 168, 280, 0.01))
+        progress._live.refresh()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+    lines = re.split(r"[\r\n]+", text)
+    assert max(len(line.rstrip()) for line in lines) <= columns
+    assert "…" not in text
+    assert any(line.startswith(" loss") for line in lines)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])

@@ -81,7 +81,7 @@ def test_it_learns_and_reports(make_session: Any, make_dataset: Callable[..., Da
     assert history.score.metric == "accuracy"
     assert history.score.value > 0.9
     assert (history.steps, history.stopped, len(history.epochs)) == (24, False, 4)
-    assert recorder.events[0] == Started(epochs=4, steps_per_epoch=6, total=24, step=0)
+    assert recorder.events[0] == Started(epochs=4, steps_per_epoch=6, total=24, step=0, samples=16)
     steps, epochs = recorder.of(Stepped), recorder.of(EpochEnded)
     assert [step.step for step in steps] == list(range(1, 25))
     assert [(epoch.epoch, epoch.step) for epoch in epochs] == [(1, 6), (2, 12), (3, 18), (4, 24)]

@@ -1,8 +1,8 @@
 """The process that measures models on the runtime that will serve them: a script for any Python from 3.9 on.
 
 It needs numpy and a runtime, nothing of this package, because it is started by the interpreter of another environment.
-One JSON object per line comes in and one goes out: {"do": "describe" | "measure" | "quit", ...} is answered by
-{"done": ...} or {"error": KIND, "text": ..., ...}. Output of native code goes nowhere. It ends when its input does,
+One JSON object per line comes in and one goes out: {"do": "describe" | "measure" | "weigh" | "quit", ...} is answered
+by {"done": ...} or {"error": KIND, "text": ..., ...}. Output of native code goes nowhere. It ends when its input does,
 whatever is running, and signals are the business of its parent.
 """
 
@@ -75,6 +75,10 @@ class _OnnxRuntimeSession:
         self._session = session
         self._names = [value.name for value in session.get_inputs()]
 
+    @property
+    def provider(self) -> str:
+        return str(self._session.get_providers()[0])
+
     def run(self, feed: dict[str, Any]) -> None:
         self._session.run(None, {name: feed[name] for name in self._names if name in feed})
 
@@ -109,6 +113,8 @@ class OpenVino:
 
 
 class _OpenVinoRequest:
+    provider = "CPU"
+
     def __init__(self, compiled: Any, profiled: bool) -> None:
         self._request = compiled.create_infer_request()
         self._names = [value.get_names() for value in compiled.inputs]
@@ -176,7 +182,7 @@ def _read(lines: TextIO, requests: queue.Queue[str]) -> None:
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     try:
         engine = _engine(request["engine"])
-        return {"done": describe(engine) if request["do"] == "describe" else measure(engine, request)}
+        return {"done": _DOES[request["do"]](engine, request)}
     except Trouble as trouble:
         return trouble.answer
     except Exception as error:
@@ -206,7 +212,7 @@ def _imported(package: str) -> Any:
     return module
 
 
-def describe(engine: Any) -> dict[str, Any]:
+def describe(engine: Any, _: dict[str, Any]) -> dict[str, Any]:
     """Return what measures here, and on which processor."""
     name, features = _processor()
     return {
@@ -241,9 +247,7 @@ def measure(engine: Any, request: dict[str, Any]) -> dict[str, Any]:
     in sessions of their own, in half of the time again: a profile makes a model slower.
     """
     begin = time.process_time()
-    numpy = importlib.import_module("numpy")
-    with numpy.load(request["inputs"], allow_pickle=False) as arrays:
-        feed = {name: arrays[f"arr_{place}"] for place, name in enumerate(request["names"])}
+    feed = _feed(request)
     least, most, seconds = request["least"], request["most"], request["seconds"]
     times = interleaved(_runs(engine, request, feed, None)[1], seconds, least, most)
     nodes: list[list[Node]] = [[] for _ in times]
@@ -256,6 +260,58 @@ def measure(engine: Any, request: dict[str, Any]) -> dict[str, Any]:
         nodes = [usual(profile[counted] or profile[-1:]) for profile in profiles]
     models = [{"times": its, "nodes": nodes[place]} for place, its in enumerate(times)]
     return {"models": models, "cpu": time.process_time() - begin}
+
+
+def weigh(engine: Any, request: dict[str, Any]) -> dict[str, Any]:
+    """Return {"provider": what runs the first model, "memory", "peak": bytes that it takes here, None where unknown}.
+
+    memory: what the process holds more than before, once the model has run; peak: the most that it held meanwhile. Both
+    are of a process that has opened nothing else: memory that another model gave back would be taken for free.
+    """
+    feed = _feed(request)
+    _forget_peak()
+    before, _ = _resident()
+    (session,), (run,) = _runs(engine, {**request, "models": request["models"][:1]}, feed, None)
+    run()
+    now, most = _resident()
+    found = {"provider": session.provider, "memory": None, "peak": None}
+    if before is not None and now is not None and most is not None:
+        found |= {"memory": max(now - before, 0), "peak": max(most - before, 0)}
+    return found
+
+
+def _resident() -> tuple[int | None, int | None]:
+    """Return the bytes of memory that this process has now, and the most it had; None where the system is silent."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, ValueError, KeyError), open("/proc/self/status") as file:
+            pairs = (line.partition(":") for line in file)
+            facts = {key: value.split()[0] for key, _, value in pairs if value.split()}
+            return 1024 * int(facts["VmRSS"]), 1024 * int(facts["VmHWM"])
+    with contextlib.suppress(ImportError):
+        most = importlib.import_module("resource").getrusage(0).ru_maxrss
+        size = int(most) * (1 if sys.platform == "darwin" else 1024)
+        return size, size
+    return None, None
+
+
+def _forget_peak() -> None:
+    """Let the peak of memory begin anew, where the system can."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+
+
+def _feed(request: dict[str, Any]) -> dict[str, Any]:
+    numpy = importlib.import_module("numpy")
+    with numpy.load(request["inputs"], allow_pickle=False) as arrays:
+        return {name: arrays[f"arr_{place}"] for place, name in enumerate(request["names"])}
+
+
+_DOES: dict[str, Callable[[Any, dict[str, Any]], dict[str, Any]]] = {
+    "describe": describe,
+    "measure": measure,
+    "weigh": weigh,
+}
 
 
 def _runs(

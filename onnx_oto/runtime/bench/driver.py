@@ -20,7 +20,7 @@ from onnx_oto.errors import OtoError, UnsupportedError, UsageError
 from onnx_oto.model.files.external import all_tensors
 from onnx_oto.model.files.saving import save, storing
 from onnx_oto.model.graph.tensors import byte_count
-from onnx_oto.runtime.bench.measured import Host, Measured, NodeTime, timing
+from onnx_oto.runtime.bench.measured import Host, Measured, NodeTime, Weight, timing
 from onnx_oto.runtime.bench.process import START_SECONDS, Process, unanswerable
 from onnx_oto.runtime.limits import allowance
 from onnx_oto.runtime.runner import first_line
@@ -104,18 +104,13 @@ class Bench:
             return []
         process = self._alive()
         with storing(tempfile.gettempdir()), _temporary_folder() as folder:
-            np.savez(folder / "inputs.npz", *map(_storable, feed.values()))
             request = {
+                **self._stored(models, feed, folder, threads),
                 "do": "measure",
-                "models": [_written(model, folder / f"{n}.onnx") for n, model in enumerate(models)],
-                "inputs": str(folder / "inputs.npz"),
-                "names": list(feed),
-                "threads": self._threads if threads is None else threads,
                 "seconds": seconds,
                 "least": least,
                 "most": most,
                 "nodes": nodes,
-                "folder": str(folder),
             }
             begin, busy = time.perf_counter(), _busy_seconds()
             answer = self._answer(process, request, _seconds_for(models, feed, seconds, least, nodes))
@@ -129,6 +124,36 @@ class Bench:
             )
             for each in answer["models"]
         ]
+
+    def weigh(self, model: onnx.ModelProto, feed: Mapping[str, npt.NDArray[Any]]) -> Weight:
+        """Return what a model takes of a process of its own, and what runs it there. Raises as `measure` does."""
+        with storing(tempfile.gettempdir()), _temporary_folder() as folder:
+            request = {**self._stored([model], feed, folder), "do": "weigh"}
+            process = Process(self._python)
+            try:
+                found = self._answer(
+                    process, request, START_SECONDS + _seconds_for([model], feed, 0.0, 1, False)
+                )
+            finally:
+                process.end()
+        return Weight(**found)
+
+    def _stored(
+        self,
+        models: Sequence[onnx.ModelProto],
+        feed: Mapping[str, npt.NDArray[Any]],
+        folder: Path,
+        threads: int | None = None,
+    ) -> dict[str, Any]:
+        """Write models and inputs into a folder; return what a request says of them."""
+        np.savez(folder / "inputs.npz", *map(_storable, feed.values()))
+        return {
+            "models": [_written(model, folder / f"{n}.onnx") for n, model in enumerate(models)],
+            "inputs": str(folder / "inputs.npz"),
+            "names": list(feed),
+            "threads": self._threads if threads is None else threads,
+            "folder": str(folder),
+        }
 
     def _alive(self) -> Process:
         """Return the process, started when there is none, or none any more."""

@@ -45,6 +45,12 @@ class Timing:
         """How many runs were counted."""
         return len(self.times)
 
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """What a quarter of the runs took at most, and what a quarter took at least."""
+        ordered, quarter = sorted(self.times), len(self.times) // 4
+        return ordered[quarter], ordered[-1 - quarter]
+
 
 @dataclass(frozen=True)
 class NodeTime:
@@ -67,6 +73,18 @@ class Measured:
     timing: Timing
     nodes: tuple[NodeTime, ...] = ()
     others: float = 0.0
+
+
+@dataclass(frozen=True)
+class Weight:
+    """What a model takes of a process that holds nothing else: bytes when it has run, and at most meanwhile.
+
+    provider: what runs it, in the runtime's own words. None: the system does not tell.
+    """
+
+    provider: str
+    memory: int | None
+    peak: int | None
 
 
 def timing(times: Sequence[float]) -> Timing:

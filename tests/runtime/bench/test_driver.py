@@ -51,6 +51,19 @@ def processes() -> set[int]:
     return {child.pid for child in psutil.Process().children()}
 
 
+def test_what_a_model_takes_of_memory_is_weighed_in_a_process_of_its_own() -> None:
+    before = processes()
+    with Bench() as bench:
+        found = bench.weigh(model(TWO_NODES), X)
+        assert found.provider == "CPUExecutionProvider"
+        if found.memory is not None:
+            assert found.peak is not None
+            assert 0 <= found.memory <= found.peak
+        with pytest.raises(UnsupportedError, match="does not run the model"):
+            bench.weigh(model(UNKNOWN), X)
+    assert processes() == before
+
+
 def test_the_host_is_told() -> None:
     with Bench() as bench, Bench(sys.executable, "onnxruntime") as other:
         host = bench.host
