@@ -123,7 +123,8 @@ def rank_of(process: psutil.Process) -> int | None:
         words, variables = process.cmdline(), process.environ()
         if "onnx_oto" in words:
             return next(
-                (int(variables[name]) for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK") if name in variables), None
+                (int(variables[name]) for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK") if name in variables),
+                None,
             )
     return None
 
@@ -141,7 +142,9 @@ def main() -> int:
     good, seconds = 0, []
     with tempfile.TemporaryDirectory() as folder:
         trial = Trial(Path(folder), wanted.ranks, wanted.seed)
-        print(f"a whole run takes {trial.seconds:.1f} s; the bytes of one process: {trial.is_equal}", flush=True)
+        print(
+            f"a whole run takes {trial.seconds:.1f} s; the bytes of one process: {trial.is_equal}", flush=True
+        )
         for number in range(wanted.kills):
             after = trial.random.uniform(0.1, 1.0) * trial.seconds
             ended = trial.killed(f"run{number}", after)

@@ -42,7 +42,9 @@ def missing() -> str:
 
 def command(ranks: int, words: Sequence[str]) -> list[str]:
     """Return what starts so many ranks of a command on this machine, whatever number of cores it has."""
-    more = ["--map-by", ":OVERSUBSCRIBE", "--bind-to", "none"] if is_open_mpi() else ["-bind-to", "none"]
+    more = ["--bind-to", "none"]
+    if is_open_mpi() and ranks > (os.cpu_count() or 1):  # it makes waiting ranks give way, and slower
+        more += ["--map-by", ":OVERSUBSCRIBE"]
     return [str(launcher()), *more, "-n", str(ranks), *words]
 
 

@@ -22,7 +22,8 @@ T = TypeVar("T")
 MISSING = "several ranks were started, and mpi4py does not load ({reason}): pip install 'onnx-oto[mpi]'"
 _LONGEST = 1 << 26
 """Elements of an array that are added up in one call: counts of MPI have 31 bits."""
-_NAP = 1e-3
+_NAP, _LONGEST_NAP = 1 / 16, 4e-3
+"""How long to sleep while waiting: a part of what was waited for already, and never more seconds than these."""
 
 
 class Ranks:
@@ -56,6 +57,7 @@ class Ranks:
     def add_up(self, flat: Floats, numbers: Sequence[float] = ()) -> list[float]:
         """See `Peers.add_up`."""
         sums = np.array(numbers, np.float64)
+        self._meet()
         if sums.size:
             self._all.Allreduce(self._mpi.IN_PLACE, sums)
         for start in range(0, flat.size, _LONGEST):
@@ -81,11 +83,10 @@ class Ranks:
             self._all.Bcast(flat[start : start + _LONGEST])
 
     def _meet(self) -> None:
-        """Wait for all ranks, asleep: what they are at may take minutes, and all wait on the cores of one machine."""
-        request, nap = self._all.Ibarrier(), 0.0
+        """Wait for all ranks, asleep: MPI itself waits by asking again and again, on a core that others could use."""
+        request, begin = self._all.Ibarrier(), time.monotonic()
         while not request.Test():
-            time.sleep(nap)
-            nap = min(nap + _NAP / 20, _NAP)
+            time.sleep(min((time.monotonic() - begin) * _NAP, _LONGEST_NAP))
 
 
 def _affinity() -> tuple[int, ...]:
