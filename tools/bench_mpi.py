@@ -38,7 +38,7 @@ def serve(batch: int, shards: int, ranked: bool) -> None:
     from onnx_oto.peers.mpi import Ranks
     from onnx_oto.peers.seam import ALONE
 
-    peers: Any = Ranks(Voice(print, os._exit)) if ranked else ALONE
+    peers: Any = Ranks(Voice(print, os._exit), shards) if ranked else ALONE
     model = residual(stages=CHANNELS, blocks=BLOCKS, image=(1, 28, 28), classes=CLASSES)
     names = [each.name for each in model.graph.initializer]
     trained = tuple(name for name in names if not name.endswith(("mean", "var")))
@@ -146,8 +146,8 @@ def main() -> int:
         pairs.append((one[0], other[0]))
         used.append((one[1], other[1]))
         print(
-            f"round {turn}: {one[0]:.1f} ms, {other[0]:.1f} ms: {one[0] / other[0]:.3f}; of processors {one[1]:.1f} ms, "
-            f"{other[1]:.1f} ms: {one[1] / other[1]:.3f}",
+            f"round {turn}: {one[0]:.1f} ms, {other[0]:.1f} ms: {one[0] / other[0]:.3f}; of processors "
+            f"{one[1]:.1f} ms, {other[1]:.1f} ms: {one[1] / other[1]:.3f}",
             flush=True,
         )
     ratios = [one / other for one, other in pairs]
@@ -160,7 +160,8 @@ def main() -> int:
     )
     work = [one / other for one, other in used]
     print(
-        f"processor time, shards / ranks: median of pairs {statistics.median(work):.3f} ({min(work):.3f} to {max(work):.3f})"
+        f"processor time, shards / ranks: median of pairs {statistics.median(work):.3f} "
+        f"({min(work):.3f} to {max(work):.3f})"
     )
     print(
         f"one sum over the ranks: {facts['bytes']:,} bytes, {facts['sum']:.2f} ms; load {before:.1f} before, "

@@ -3,9 +3,9 @@
     .venv/bin/python tools/kill_mpi.py --kills 20
 
 Every run is started with --ranks ranks; one of them is killed (SIGKILL) at a moment spread over the time that a run
-takes. All others must have ended within 10 seconds, with one line of ours; then the run goes on, with another number of
-ranks each time, and trained.onnx and compact.onnx must be, byte for byte, those of one process that nobody killed. Model
-and data are those of kill_resume.py: BatchNormalization, Dropout, augmentation, two batches a step.
+takes. All others must have ended within 10 seconds, with one line of ours; then the run goes on, with another number
+of ranks each time, and trained.onnx and compact.onnx must be, byte for byte, those of one process that nobody killed.
+Model and data are those of kill_resume.py: BatchNormalization, Dropout, augmentation, two batches a step.
 """
 
 from __future__ import annotations
@@ -155,8 +155,8 @@ def main() -> int:
             is_good = not wrong and ended.seconds <= MOST_SECONDS and len(ended.lines) <= 1
             good += is_good
             print(
-                f"run {number}: rank {ended.rank} killed after {after:.1f} s, the others gone in {ended.seconds:.2f} s, "
-                f"code {ended.code}, {len(ended.lines)} line {ended.lines}; gone on with {ranks}: "
+                f"run {number}: rank {ended.rank} killed after {after:.1f} s, the others gone in {ended.seconds:.2f} "
+                f"s, code {ended.code}, {len(ended.lines)} line {ended.lines}; gone on with {ranks}: "
                 f"{wrong or 'the same bytes'}",
                 flush=True,
             )

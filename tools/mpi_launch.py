@@ -11,11 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-ROOT_MAY = {
-    name: "1"
-    for name in ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "PRTE_ALLOW_RUN_AS_ROOT",
-                 "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM")
-}  # fmt: skip
+ROOT_MAY = dict.fromkeys(("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"), "1")
 """What containers need, where everybody is root."""
 
 

@@ -103,7 +103,7 @@ def join(arguments: list[str]) -> Trouble | None:
         from onnx_oto.peers.lifeline import Voice
         from onnx_oto.peers.mpi import Ranks
 
-        CREW.ranks = Ranks(Voice(partial(_say, spoken), _end))
+        CREW.ranks = Ranks(Voice(partial(_say, spoken), _end), here.size)
     except RuntimeMissingError as error:
         return _told_once(here, spoken, error)
     return None

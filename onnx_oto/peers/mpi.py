@@ -19,7 +19,7 @@ from onnx_oto.peers.portions import Portion
 Floats = NDArray[np.float32]
 T = TypeVar("T")
 
-MISSING = "several ranks were started, and mpi4py does not load ({reason}): pip install 'onnx-oto[mpi]'"
+MISSING = "{size} ranks were started, and mpi4py does not load ({reason}): pip install 'onnx-oto[mpi]'"
 _LONGEST = 1 << 26
 """Elements of an array that are added up in one call: counts of MPI have 31 bits."""
 _NAP, _LONGEST_NAP = 1 / 16, 4e-3
@@ -29,16 +29,21 @@ _NAP, _LONGEST_NAP = 1 / 16, 4e-3
 class Ranks:
     """The ranks of an MPI job (see `Peers`). Made once in a process, by all of them."""
 
-    def __init__(self, voice: Voice) -> None:
-        """Raises RuntimeMissingError where mpi4py does not load."""
+    def __init__(self, voice: Voice, size: int) -> None:
+        """Raises RuntimeMissingError where mpi4py does not load, or not for the launcher of these `size` ranks."""
         try:
             from mpi4py import MPI
         except (ImportError, RuntimeError) as error:
-            raise RuntimeMissingError(MISSING.format(reason=_one_line(error))) from None
+            raise RuntimeMissingError(MISSING.format(size=size, reason=_one_line(error))) from None
         self._mpi = MPI
         self._all = MPI.COMM_WORLD
         self.rank: int = self._all.Get_rank()
         self.size: int = self._all.Get_size()
+        if self.size != size:
+            raise RuntimeMissingError(
+                f"{size} ranks were started, and mpi4py sees {self.size}: it uses another MPI than the launcher "
+                f"({_one_line(MPI.Get_library_version())[:60]}); start with the mpirun of that one"
+            )
         hosts = self._all.allgather((socket.gethostname(), os.getpid(), _affinity()))
         self.names = tuple(f"process {process} on {host}" for host, process, _ in hosts)
         machine.share(_cores(self.rank, hosts))
@@ -109,5 +114,5 @@ def _cores(rank: int, hosts: Sequence[tuple[str, int, tuple[int, ...]]]) -> int:
     return max(1, int(share + 1e-9))
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+def _one_line(said: BaseException | str) -> str:
+    return " ".join(str(said).split())[:200] or type(said).__name__
