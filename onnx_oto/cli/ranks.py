@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +40,11 @@ class Crew:
         from onnx_oto.peers.seam import ALONE
 
         return ALONE if self.ranks is None else self.ranks
+
+    @property
+    def passed_on(self) -> tuple[signal.Signals, ...]:
+        """Signals that ask a run to stop besides those that end any process: Open MPI passes these on to all ranks."""
+        return tuple(each for each in signal.Signals if self.ranks is not None and each.name == "SIGUSR1")
 
     def advise(self, run: Path) -> None:
         """Say from now on, where a rank is lost, how the run goes on."""

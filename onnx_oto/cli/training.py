@@ -86,7 +86,7 @@ def _show(
     from onnx_oto.pipeline.folder import CHECKPOINT
     from onnx_oto.training import Observers, StopRequests
 
-    stop = StopRequests()
+    stop = StopRequests(CREW.passed_on)
     with Progress() as progress:
         watching = Observers((progress, Advice(CREW, run)))
         result = job(observer=watching, say=progress.say, stop=stop, listening=stop, peers=CREW.peers)

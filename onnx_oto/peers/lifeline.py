@@ -68,7 +68,6 @@ class Lifeline:
         self.voice = voice
         self._rank, self._names = rank, names
         self._connected = dict(connected)
-        self._done: set[int] = set()
         self._is_over = threading.Event()
         self._lock = threading.Lock()
         self._selector = selectors.DefaultSelector()
@@ -89,10 +88,12 @@ class Lifeline:
         time.sleep(PATIENCE)  # until rank 0 has said it and ends all
 
     def leave(self) -> None:
-        """Say that this rank is done, so that its end alarms nobody; wait for rank 0."""
-        self._tell({"done": True})
+        """Wait for rank 0, which is done last and lets all go."""
         if self._rank and self._connected:
             self._is_over.wait()
+        elif not self._rank:
+            self._is_over.set()
+            self._tell({"done": True})
 
     def wait(self) -> None:
         """Wait for the thread that speaks to end this process."""
@@ -127,9 +128,7 @@ class Lifeline:
 
     def _heard(self, other: int, message: Mapping[str, Any]) -> None:
         if "done" in message:
-            self._done.add(other)
-            if other == 0:
-                self._is_over.set()
+            self._is_over.set()
         elif "end" in message:
             self.voice.end(int(message["end"]))
         else:
@@ -138,8 +137,8 @@ class Lifeline:
             self._end(f"{line} (rank {other}, {self._names[other]})" if line else "", code)
 
     def _lost(self, other: int) -> None:
-        """End, if a rank has gone that was not done."""
-        if other in self._done:
+        """End, if a rank has gone before all were let go."""
+        if self._is_over.is_set():
             return
         line = f"error: rank {other} ({self._names[other]}) was lost, and the others have ended with it"
         self._end((line + self.advice) if self._rank == 0 or self._rank == 1 else "", LOST)

@@ -38,8 +38,7 @@ class Portion:
         """Raise UsageError where a rank would have nothing to do. shards: 0 where none were asked for."""
         if self.ranks > batch:
             raise UsageError(
-                f"{self.ranks} ranks share batches of {batch} samples: start {batch} ranks at most, or choose a larger "
-                "batch"
+                f"{self.ranks} ranks share batches of {batch}: start fewer ranks, or choose a larger batch"
             )
         if 0 < shards < self.ranks:
             raise UsageError(

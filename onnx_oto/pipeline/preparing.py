@@ -202,6 +202,11 @@ def _prepared(
     if opening is not None:
         targets = {name: sample.shape for name, sample in opening.train.targets.items()}
         batch, _ = data.fit_batch(opening.train.samples, options.batch)
+        if opening.train.samples < portion.ranks:
+            raise DataError(
+                f"the training data have {opening.train.samples} samples, and {portion.ranks} ranks share them: "
+                "start fewer ranks"
+            )
     spec = TrainingSpec(
         trainable=names,
         loss=_weighed(aim.loss, options, opening),

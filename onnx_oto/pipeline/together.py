@@ -78,6 +78,8 @@ def _difference(
 
 
 def _of_data(first: Mapping[str, Any], other: Mapping[str, Any], rank: int) -> str | None:
+    if first and not other:
+        return f"rank {rank} does not find the data that rank 0 reads"
     for split in sorted(identity.SPLITS):
         one, own = first.get(split), other.get(split)
         if one != own:

@@ -48,6 +48,7 @@ def of_both(other: Stamp) -> None:
             DataError,
             "the train samples of rank 1 are not those of rank 0",
         ),
+        ({"data": {}}, DataError, "rank 1 does not find the data that rank 0 reads"),
         ({"data": {**FIRST.data, "bytes": 11}}, DataError, "the data of rank 1 are not those of rank 0"),
     ],
 )

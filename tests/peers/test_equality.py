@@ -186,7 +186,7 @@ def test_other_bits_are_noticed() -> None:
 @pytest.mark.parametrize(
     ("ranks", "shards", "statistics", "message"),
     [
-        (BATCH + 1, 0, "shard", "11 ranks share batches of 10 samples"),
+        (BATCH + 1, 0, "shard", "11 ranks share batches of 10"),
         (3, 2, "shard", "shards is 2, and 3 ranks share them"),
         (2, 2, "batch", "--statistics shard"),
     ],
