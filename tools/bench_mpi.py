@@ -1,6 +1,6 @@
-"""Two ranks against two shards of one process: whole training steps of ResNet-20 on 28x28 images, in turns.
+"""Two ranks against two shards of one process: whole training steps of a residual network, in turns.
 
-    .venv/bin/python tools/bench_mpi.py --rounds 12
+    .venv/bin/python tools/bench_mpi.py --rounds 12 [--arch resnet18 --batch 32]
 
 Both sides are started once and take blocks of steps one after the other, each while the other one sleeps, so that what
 else the machine does falls on both. Prints milliseconds of a step, the ratio of each pair of blocks, what one sum over
@@ -26,11 +26,16 @@ sys.path.insert(0, str(Path(__file__).parent))  # tools are run, not imported
 from models import residual
 from mpi_launch import command, environment, missing
 
-CHANNELS, BLOCKS, CLASSES = (16, 32, 64), 3, 10
+CLASSES = 10
+ARCHITECTURES = {
+    "resnet20": ((16, 32, 64), 3, (1, 28, 28)),
+    "resnet18": ((64, 128, 256, 512), 2, (3, 32, 32)),
+}
+"""Channels of each stage, blocks of each, shape of an image."""
 _SUMS = 100
 
 
-def serve(batch: int, shards: int, ranked: bool) -> None:
+def serve(arch: str, batch: int, shards: int, ranked: bool) -> None:
     """Take as many steps as a line of stdin says, and answer with a line of JSON, until there is none."""
     from onnx_oto.gradients import TrainingSpec, choose_backend, prepare
     from onnx_oto.optim import Dense, Sgd
@@ -39,7 +44,8 @@ def serve(batch: int, shards: int, ranked: bool) -> None:
     from onnx_oto.peers.seam import ALONE
 
     peers: Any = Ranks(Voice(print, os._exit), shards) if ranked else ALONE
-    model = residual(stages=CHANNELS, blocks=BLOCKS, image=(1, 28, 28), classes=CLASSES)
+    stages, blocks, image = ARCHITECTURES[arch]
+    model = residual(stages=stages, blocks=blocks, image=image, classes=CLASSES)
     names = [each.name for each in model.graph.initializer]
     trained = tuple(name for name in names if not name.endswith(("mean", "var")))
     spec = TrainingSpec(
@@ -55,7 +61,7 @@ def serve(batch: int, shards: int, ranked: bool) -> None:
     session = prepared.build(peers=peers)
     optimizer = Dense(Sgd(momentum=0.9), session.params.size)
     rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((batch, 1, 28, 28)).astype(np.float32), rng.integers(0, CLASSES, batch)
+    x, y = rng.standard_normal((batch, *image)).astype(np.float32), rng.integers(0, CLASSES, batch)
     rows = np.arange(batch) if session.rows is None else session.rows
     own = {prepared.feeds[0].name: x[rows]}
 
@@ -120,6 +126,7 @@ class Side:
 def main() -> int:
     """Print the comparison; the exit code says whether two ranks reach --least of the speed."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--arch", choices=ARCHITECTURES, default="resnet20")
     arguments.add_argument("--batch", type=int, default=64)
     arguments.add_argument("--ranks", type=int, default=2)
     arguments.add_argument("--rounds", type=int, default=12)
@@ -129,11 +136,11 @@ def main() -> int:
     arguments.add_argument("--ranked", action="store_true", help=argparse.SUPPRESS)
     wanted = arguments.parse_args()
     if wanted.serve:
-        serve(wanted.batch, wanted.ranks, wanted.ranked)
+        serve(wanted.arch, wanted.batch, wanted.ranks, wanted.ranked)
     if reason := missing():
         print(f"{reason}: pip install 'onnx-oto[mpi]'")
         return 1
-    words = ["--batch", str(wanted.batch), "--ranks", str(wanted.ranks)]
+    words = ["--arch", wanted.arch, "--batch", str(wanted.batch), "--ranks", str(wanted.ranks)]
     alone, shared = Side(1, words), Side(wanted.ranks, [*words, "--ranked"])
     alone.answer()
     facts = shared.answer()
@@ -154,7 +161,7 @@ def main() -> int:
     ms = [statistics.median(column) for column in zip(*pairs, strict=True)]
     least = [min(column) for column in zip(*pairs, strict=True)]
     print(
-        f"ResNet-20, batch {wanted.batch}, 28x28: {wanted.ranks} shards {ms[0]:.1f} ms (least {least[0]:.1f}), "
+        f"{wanted.arch}, batch {wanted.batch}: {wanted.ranks} shards {ms[0]:.1f} ms (least {least[0]:.1f}), "
         f"{wanted.ranks} ranks {ms[1]:.1f} ms (least {least[1]:.1f}); speed of ranks / shards: median of pairs "
         f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}, {len(ratios)} pairs)"
     )
