@@ -161,6 +161,11 @@ class Preparation:
         """How many parts of a batch run side by side, in all processes."""
         return len(self._all_sizes)
 
+    @property
+    def sessions(self) -> int:
+        """How many of them run in this process."""
+        return len(self._sizes)
+
     def with_loss(self, loss: Loss) -> Preparation:
         """Return the preparation for a loss that reads the same tensors; nothing is lowered again."""
         spec, what = replace(self.spec, loss=loss), replace(self._what, loss=loss)

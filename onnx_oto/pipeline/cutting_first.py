@@ -18,6 +18,7 @@ from onnx_oto.errors import StorageError
 from onnx_oto.gradients import prepare
 from onnx_oto.model.files.replace import replacing
 from onnx_oto.model.files.saving import storing
+from onnx_oto.peers.seam import ALONE, Peers
 from onnx_oto.pipeline.budgeting import plan, within
 from onnx_oto.pipeline.folder import START, RunFolder
 from onnx_oto.pipeline.options import TrainOptions
@@ -31,14 +32,26 @@ MOSTLY_READ = 0.5
 """The share of groups whose readers have to be known, for a cut to come first without being asked for."""
 
 
-def cut_first(ready: Ready, options: TrainOptions, folder: RunFolder, say: Say, *, stored: bool) -> Ready:
+def cut_first(
+    ready: Ready,
+    options: TrainOptions,
+    folder: RunFolder,
+    say: Say,
+    *,
+    stored: bool,
+    peers: Peers = ALONE,
+) -> Ready:
     """Return what is ready with the groups gone, and the original beside it.
 
-    stored: whether what an earlier part of the run found counts. Raises LimitError and CrashedError.
+    stored: whether what an earlier part of the run found counts. peers: who train with this process; the first of them
+    finds out. Raises LimitError and CrashedError.
     """
-    found = _stored(folder.path / START) if stored else None
-    if found is None:
-        found = _found(ready, options, say)
+
+    def known_or_found() -> Cut:
+        known = _stored(folder.path / START) if stored else None
+        return _found(ready, options, say) if known is None else known
+
+    found = peers.told(known_or_found)
     aim, before = ready.aim, ready.preparation
     full = full_without(ready.opened.analysis, found.values, found.drop)
     opened = replace(ready.opened, analysis=analyse(full, aim.under(options)))

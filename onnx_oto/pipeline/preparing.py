@@ -163,7 +163,7 @@ def _taught(ready: Ready, options: TrainOptions) -> Ready:
     """Return what is ready with the teacher, and its variances in the loss."""
     preparation, examples = ready.preparation, ready.dataset.train
     teacher = teacher_of(
-        ready.aim, ready.opened, ready.serving, preparation.targets, examples, options, preparation.shards
+        ready.aim, ready.opened, ready.serving, preparation.targets, examples, options, preparation.sessions
     )
     teacher = calibrated(teacher, examples, options)
     aim = replace(ready.aim, loss=teacher.loss)

@@ -20,7 +20,6 @@ from onnx_oto.pipeline.folder import (
     LAST_GOOD,
     RESULT,
     SETTINGS,
-    START,
     RunFolder,
     reclaim,
 )
@@ -70,9 +69,7 @@ def resume(
         if found is None:
             folder.go_on()
             return None
-        begun, record, going = found.begun, found.record, found.going
-        if peers.rank and found.cut is not None:
-            (folder.path / START).write_bytes(found.cut)
+        begun, record, going = found
         chosen, going = _dealt(_settled(begun.options, going.checkpoint), going, peers.size, watch.say)
         return carry_out(folder, begun.model, begun.data, chosen, record, watch, going)
 
@@ -83,8 +80,7 @@ def _found(held: contextlib.ExitStack, folder: RunFolder, options: ResumeOptions
         return None
     begun, record = held.enter_context(_begun(folder, options))
     require_own_files(folder.path, begun.model, begun.data, begun.options)
-    going, start = _going(folder, options, begun, say), folder.path / START
-    return Found(begun, record, going, start.read_bytes() if start.exists() else None)
+    return Found(begun, record, _going(folder, options, begun, say))
 
 
 def _dealt(options: TrainOptions, going: Going, ranks: int, say: Say) -> tuple[TrainOptions, Going]:
@@ -107,12 +103,11 @@ class Begun(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What the folder of a run holds. cut: the file of what went before the first step."""
+    """What the folder of a run holds."""
 
     begun: Begun
     record: Record
     going: Going
-    cut: bytes | None
 
 
 @contextlib.contextmanager

@@ -139,7 +139,7 @@ def carry_out(
     if going is not None:
         going.require_same(stamped)
     if options.cuts_first:
-        ready = cut_first(ready, options, folder, watch.say, stored=going is not None)
+        ready = cut_first(ready, options, folder, watch.say, stored=going is not None, peers=peers)
     ready = with_norms(ready, options)
     rescue = Rescue(folder, ready.opened.model, options, watch.say, ready.norms.folded)
     with rescue:
