@@ -9,6 +9,7 @@
     ├── DataError            5   data that does not fit the model
     ├── DivergedError        6   the loss or a parameter is not finite any more
     ├── RuntimeMissingError  7   the environment lacks something, or has it twice
+    ├── PeersError           7   the processes of a run are not alike, or one was lost
     └── StorageError         8   a file cannot be read or written
 
 The number is the exit code of the command line. A message names the thing, shows the value and says what to do.
@@ -70,6 +71,12 @@ class DivergedError(OtoError):
 
 class RuntimeMissingError(OtoError):
     """The environment lacks something (or has it twice); the message carries the mending command."""
+
+    exit_code: ClassVar[int] = 7
+
+
+class PeersError(OtoError):
+    """The processes that train together are not alike; the message says which one, and in what."""
 
     exit_code: ClassVar[int] = 7
 

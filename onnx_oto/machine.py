@@ -12,11 +12,19 @@ from typing import NamedTuple
 _UNLIMITED = 1 << 60
 """Bytes from which on a limit of cgroups v1 means none."""
 
+_SHARE: list[int] = []
+
 
 def cores() -> int:
     """Return how many cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    found = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    return min([found, *_SHARE])
+
+
+def share(count: int) -> None:
+    """Let this process use so many cores: the others are for those that it shares the machine with."""
+    _SHARE[:] = [count]
 
 
 @cache

@@ -13,7 +13,7 @@ import onnx_oto
 ROOT = Path(onnx_oto.__file__).parent
 FLOORS = (
     ("errors", "machine", "signals"),
-    ("settings",),
+    ("settings", "peers"),
     ("model",),
     ("runtime",),
     ("lanes",),
@@ -35,6 +35,7 @@ ROOMS = {
 """Packages with floors of their own, from the ground up."""
 FENCES = {
     "onnxruntime": ("gradients/", "runtime/"),
+    "mpi4py": ("peers/",),
     "openvino": ("runtime/",),
     "click": ("cli/",),
     "rich": ("cli/", "report/"),

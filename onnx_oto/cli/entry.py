@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from onnx_oto.cli import streams
 from onnx_oto.cli.ending import INTERRUPTED, Trouble, leave_at_once
+from onnx_oto.cli.ranks import CREW, join
 from onnx_oto.cli.verbs import VERBS
 from onnx_oto.signals import Ending, Interrupted, clean_up
 
@@ -31,11 +32,13 @@ def main() -> NoReturn:
     result = _run(arguments, ending)
     clean_up()
     if isinstance(result, Trouble):
+        CREW.fail(result, as_json=as_json)
         result.report(as_json=as_json)
         if result.kind == INTERRUPTED:
             leave_at_once(result.code)
     with contextlib.suppress(OSError, streams.ReaderGone):
         streams.RESULTS.flush()  # or the interpreter would try in vain, and say so
+    CREW.done()
     sys.exit(result.code if isinstance(result, Trouble) else result)
 
 
@@ -55,6 +58,8 @@ def _run(arguments: list[str], ending: Ending) -> Trouble | int:
 
 def _commands(arguments: list[str], ending: Ending) -> Trouble | int:
     try:
+        if (trouble := join(arguments)) is not None:
+            return trouble
         if _runs_a_model(arguments):
             from onnx_oto.runtime.worker import start_early
 

@@ -6,9 +6,11 @@ import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from signal import SIGTERM
 from typing import TYPE_CHECKING
 
 from onnx_oto.cli.objects import print_json
+from onnx_oto.cli.ranks import CREW, Advice
 from onnx_oto.cli.verb import Place, verb
 from onnx_oto.pipeline.options import DemoOptions, TrainOptions
 from onnx_oto.pipeline.resume_options import ResumeOptions
@@ -55,7 +57,7 @@ def train_command(options: TrainOptions, *, as_json: bool, model: Path, data: Pa
         return
     from onnx_oto.pipeline.train import train
 
-    _show(lambda **seams: train(model, data, run, options, **seams), as_json)
+    _show(lambda **seams: train(model, data, run, options, **seams), as_json, run)
 
 
 @verb(
@@ -68,7 +70,7 @@ def demo_command(options: DemoOptions, *, as_json: bool, run: Path) -> None:
     """The main job on embedded data: train a small CNN on Fashion-MNIST, compact, verify, measure."""
     from onnx_oto.pipeline.demo import demo
 
-    _show(lambda **seams: demo(run, options, **seams), as_json)
+    _show(lambda **seams: demo(run, options, **seams), as_json, run)
 
 
 @verb(
@@ -91,29 +93,34 @@ def resume_command(options: ResumeOptions, *, as_json: bool, run: Path) -> None:
         else:
             print(f"the run is complete: its result is in '{run / RESULT}'")
 
-    _show(lambda **seams: resume(run, options, **seams), as_json, complete)
+    _show(lambda **seams: resume(run, options, **seams), as_json, run, complete)
 
 
 def _show(
-    job: Callable[..., Trained | None], as_json: bool, complete: Callable[[], None] = lambda: None
+    job: Callable[..., Trained | None],
+    as_json: bool,
+    run: Path,
+    complete: Callable[[], None] = lambda: None,
 ) -> None:
     """Run a job and print its result. complete: what prints the result of a run that had nothing left to do."""
     from onnx_oto.cli.progress import Progress
     from onnx_oto.cli.screen import print_trained
     from onnx_oto.pipeline.folder import CHECKPOINT
-    from onnx_oto.training import StopRequests
+    from onnx_oto.training import Observers, StopRequests
 
-    stop = StopRequests()
+    stop = StopRequests(CREW.passed_on)
     with Progress() as progress:
-        result = job(observer=progress, say=progress.say, stop=stop, listening=stop)
+        watching = Observers((progress, Advice(CREW, run)))
+        result = job(observer=watching, say=progress.say, stop=stop, listening=stop, peers=CREW.peers)
+    if CREW.peers.rank:  # rank 0 says what came out
+        return
     if result is None:
         complete()
         return
-    if stop.signal is not None:
+    number = stop.signal or (SIGTERM if result.history.stopped else None)
+    if number is not None:
         kept, way_on = result.run / CHECKPOINT, shlex.join(["onnx-oto", "resume", str(result.run)])
-        raise Interrupted(
-            stop.signal, f"interrupted: everything up to here is in '{kept}', go on with `{way_on}`"
-        )
+        raise Interrupted(number, f"interrupted: everything up to here is in '{kept}', go on with `{way_on}`")
     if as_json:
         print_json(result.as_json())
     elif result.gain is not None:

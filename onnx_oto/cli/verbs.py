@@ -10,11 +10,15 @@ if TYPE_CHECKING:
 
 
 class VerbEntry(NamedTuple):
-    """Where a command is. runs: whether it soon runs a model: the process for that loads its runtime meanwhile."""
+    """Where a command is. runs: whether it soon runs a model: the process for that loads its runtime meanwhile.
+
+    shared: whether several processes may do it together.
+    """
 
     module: str
     command: str
     runs: bool = True
+    shared: bool = False
 
     def load(self) -> click.Command:
         """Return the command, with what its options need and nothing else."""
@@ -25,11 +29,11 @@ _MODELS, _TRAINING = "onnx_oto.cli.models", "onnx_oto.cli.training"
 VERBS = {
     "bench": VerbEntry(_MODELS, "bench_command", runs=False),
     "compact": VerbEntry(_MODELS, "compact_command"),
-    "demo": VerbEntry(_TRAINING, "demo_command"),
+    "demo": VerbEntry(_TRAINING, "demo_command", shared=True),
     "doctor": VerbEntry("onnx_oto.cli.checkup", "doctor_command", runs=False),
     "inspect": VerbEntry(_MODELS, "inspect_command", runs=False),
     "prune": VerbEntry(_MODELS, "prune_command"),
-    "resume": VerbEntry(_TRAINING, "resume_command"),
-    "train": VerbEntry(_TRAINING, "train_command"),
+    "resume": VerbEntry(_TRAINING, "resume_command", shared=True),
+    "train": VerbEntry(_TRAINING, "train_command", shared=True),
     "verify": VerbEntry(_MODELS, "verify_command"),
 }

@@ -74,6 +74,9 @@ class Augment:
         return any(self.colours.values())
 
 
+_OPTIONAL = ("boxes", "holes", "inks")
+
+
 @dataclass(frozen=True, eq=False)
 class Moves:
     """What happens to each of n samples.
@@ -89,6 +92,11 @@ class Moves:
     boxes: Floats | None = None
     holes: Floats | None = None
     inks: Floats | None = None
+
+    def of(self, samples: npt.NDArray[np.int64]) -> Moves:
+        """Return what happens to some of the samples."""
+        others = {name: drawn[samples] for name in _OPTIONAL if (drawn := getattr(self, name)) is not None}
+        return Moves(self.mirrored[samples], self.down[samples], self.right[samples], **others)
 
 
 def draw(count: int, rng: np.random.Generator, *, flip: bool, steps: int) -> Moves:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.data.buckets import alike
+from onnx_oto.data.portions import portion_of
 from onnx_oto.data.source import Batch, Source
 from onnx_oto.errors import DataError
 
@@ -72,8 +73,9 @@ def batch_jobs(
     epoch: int,
     start: int = 0,
     lengths: npt.NDArray[np.int64] | None = None,
+    keep: npt.NDArray[np.int64] | None = None,
 ) -> Iterator[Job]:
-    """Yield what makes the batches of `batches`, in their order.
+    """Yield what makes the batches of `batches`, in their order. keep: of each batch only these samples.
 
     lengths: of the samples; then those of a batch are similar (see `buckets.alike`), a function of (seed, epoch) too.
     """
@@ -85,11 +87,16 @@ def batch_jobs(
     if lengths is not None:
         every = alike(order, lengths, size, np.random.default_rng((seed, epoch, count)))
     for number, rows in islice(enumerate(every), start, None):
-        yield partial(_made, source, rows, (seed, epoch, number))
+        yield partial(_made, source, rows, (seed, epoch, number), keep)
 
 
-def _made(source: Source, rows: npt.NDArray[np.int64], seed: tuple[int, int, int]) -> Batch:
-    return source.batch(rows, np.random.default_rng(seed))
+def _made(
+    source: Source,
+    rows: npt.NDArray[np.int64],
+    seed: tuple[int, int, int],
+    keep: npt.NDArray[np.int64] | None,
+) -> Batch:
+    return portion_of(source, rows, np.random.default_rng(seed), keep)
 
 
 def in_order(source: Source, size: int) -> Iterator[Batch]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from onnx_oto.data.dataset import Examples
 from onnx_oto.data.fit import Rows
+from onnx_oto.data.portions import portion_of, taken
 from onnx_oto.data.source import Batch, Source
 from onnx_oto.data.splitting import chosen_of
 
@@ -57,20 +58,35 @@ class Along:
 
 @dataclass(frozen=True, eq=False)
 class Bucketed:
-    """A source (see `Source`) whose batches are cut to the smallest of `sizes`, in rising order, that holds them."""
+    """A source (see `Source`) whose batches are cut to the smallest of `sizes`, in rising order, that holds them.
+
+    known: how long all samples are, int64 [N].
+    """
 
     source: Source
     along: Along
     sizes: tuple[int, ...]
+    known: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.source)
 
     def batch(self, indices: Rows, rng: np.random.Generator | None) -> Batch:
         """Return the samples at `indices`, cut; labels behind the end of a sample are ignored."""
-        batch, along = self.source.batch(indices, rng), self.along
-        lengths = along.lengths(batch.inputs)
-        size = next((size for size in self.sizes if size >= lengths.max()), self.sizes[-1])
+        batch = self.source.batch(indices, rng)
+        lengths = self.along.lengths(batch.inputs)
+        return self._cut(batch, lengths, int(lengths.max()))
+
+    def portion(self, indices: Rows, rng: np.random.Generator | None, keep: Rows) -> Batch:
+        """See `Divisible.portion`: cut as the whole batch would be."""
+        if self.known is None:
+            return taken(self.batch(indices, rng), keep)
+        batch = portion_of(self.source, indices, rng, keep)
+        return self._cut(batch, self.along.lengths(batch.inputs), int(self.known[indices].max()))
+
+    def _cut(self, batch: Batch, lengths: Ints, longest: int) -> Batch:
+        along = self.along
+        size = next((size for size in self.sizes if size >= longest), self.sizes[-1])
         inputs, targets = dict(batch.inputs), dict(batch.targets)
         for name, axis in along.inputs.items():
             inputs[name] = _cut(inputs[name], axis, size)

@@ -20,6 +20,7 @@ import numpy as np
 from onnx_oto.data.augment import Augment
 from onnx_oto.data.fit import Pixels, Rows
 from onnx_oto.data.npz import tables_of
+from onnx_oto.data.portions import portion_of
 from onnx_oto.data.reading import Reading
 from onnx_oto.data.source import Batch, Dataset, Header, Input, Opening, Source, Wanted
 from onnx_oto.errors import DataError, OtoError, UsageError, one_line
@@ -145,3 +146,8 @@ class _Source:
         """Return the samples at `indices` (see `Source.batch`)."""
         with _told(self.name):
             return self.inner.batch(indices, rng)
+
+    def portion(self, indices: Rows, rng: np.random.Generator | None, keep: Rows) -> Batch:
+        """See `Divisible.portion`."""
+        with _told(self.name):
+            return portion_of(self.inner, indices, rng, keep)

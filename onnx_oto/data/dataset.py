@@ -41,12 +41,20 @@ class Examples:
 
     def batch(self, indices: Rows, rng: np.random.Generator | None = None) -> Batch:
         """Return the samples at `indices`; what shows the same image is changed in the same way."""
-        if self.scene is None or rng is None:
+        return self.portion(indices, rng, np.arange(len(indices)))
+
+    def portion(self, indices: Rows, rng: np.random.Generator | None, keep: Rows) -> Batch:
+        """See `Divisible.portion`."""
+        drawn = None
+        if self.scene is not None and rng is not None:
+            drawn = self.scene.draw(len(indices), rng).of(keep)
+        indices = indices[keep]
+        if self.scene is None or drawn is None:
             inputs = {name: column.take(indices) for name, column in self.inputs.items()}
             return Batch(
                 inputs, {name: column.take(indices) for name, column in self.targets.items()}, indices
             )
-        drawn, scene = self.scene.draw(len(indices), rng), self.scene
+        scene = self.scene
         inputs = {n: column.take(indices, scene.inputs.get(n), drawn) for n, column in self.inputs.items()}
         targets = {n: column.take(indices, scene.targets.get(n), drawn) for n, column in self.targets.items()}
         return Batch(inputs, targets, indices)

@@ -9,6 +9,7 @@ import numpy as np
 
 from onnx_oto.data.augment import Augment
 from onnx_oto.data.fit import Pixels, Rows
+from onnx_oto.data.portions import portion_of
 from onnx_oto.data.source import Batch, Dataset, Header, Input, Opening, Source, Wanted
 
 
@@ -25,6 +26,10 @@ class Repeated:
     def batch(self, indices: Rows, rng: np.random.Generator | None) -> Batch:
         """Return these of the samples."""
         return self.source.batch(indices // self.times, rng)
+
+    def portion(self, indices: Rows, rng: np.random.Generator | None, keep: Rows) -> Batch:
+        """See `Divisible.portion`."""
+        return portion_of(self.source, indices // self.times, rng, keep)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ import numpy as np
 
 from onnx_oto.data.augment import Augment
 from onnx_oto.data.fit import Pixels, Rows
+from onnx_oto.data.portions import portion_of
 from onnx_oto.data.reading import Reading
 from onnx_oto.data.source import Batch, Dataset, Header, Input, Opening, Source, Wanted
 from onnx_oto.errors import DataError, UsageError
@@ -34,6 +35,10 @@ class Chosen:
     def batch(self, indices: Rows, rng: np.random.Generator | None) -> Batch:
         """Return these of the samples."""
         return self.source.batch(self.rows[indices], rng)
+
+    def portion(self, indices: Rows, rng: np.random.Generator | None, keep: Rows) -> Batch:
+        """See `Divisible.portion`."""
+        return portion_of(self.source, self.rows[indices], rng, keep)
 
 
 def chosen_of(source: Source) -> tuple[Source, Rows]:

@@ -7,6 +7,7 @@ share, so that no sample is there twice.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from onnx_oto.data.dataset import Examples
 from onnx_oto.data.fit import Rows
+from onnx_oto.data.portions import portion_of, taken
 from onnx_oto.data.source import SAMPLE_WEIGHT, TARGET, Batch, Dataset, Input, Source, Wanted
 from onnx_oto.data.splitting import chosen_of
 from onnx_oto.errors import DataError, UsageError
@@ -48,27 +50,45 @@ class Weighed:
     def batch(self, indices: Rows, rng: np.random.Generator | None) -> Batch:
         """Return the samples at `indices`, weighed; mixed where there is a generator."""
         batch = self.source.batch(indices, rng)
-        count = len(batch.rows)
-        targets = dict(batch.targets)
-        own = targets.pop(SAMPLE_WEIGHT, np.ones(count, np.float32))
         if rng is None or not self.mixup:
-            targets[ENTRY_WEIGHT] = self._weights(targets, own)
-            return batch._replace(targets=targets)
+            return self._weighed(batch)
+        share, partner = self._drawn(len(indices), rng)
+        return self._mixed(batch, taken(batch, partner), share)
+
+    def portion(self, indices: Rows, rng: np.random.Generator | None, keep: Rows) -> Batch:
+        """See `Divisible.portion`; those that these are mixed with are read too."""
+        again = copy.deepcopy(rng)
+        batch = portion_of(self.source, indices, rng, keep)
+        if rng is None or not self.mixup:
+            return self._weighed(batch)
+        share, partner = self._drawn(len(indices), rng)
+        return self._mixed(batch, portion_of(self.source, indices, again, partner[keep]), share[keep])
+
+    def _drawn(self, count: int, rng: np.random.Generator) -> tuple[Floats, Rows]:
+        """Return the share that each sample has of itself, and with which one it is mixed."""
         drawn = rng.beta(self.mixup, self.mixup, count)
-        share, partner = np.maximum(drawn, 1 - drawn).astype(np.float32), rng.permutation(count)
-        inputs = {name: mixed(array, share, partner) for name, array in batch.inputs.items()}
+        return np.maximum(drawn, 1 - drawn).astype(np.float32), rng.permutation(count)
+
+    def _weighed(self, batch: Batch) -> Batch:
+        targets, own = _apart(batch)
+        targets[ENTRY_WEIGHT] = self._weights(targets, own)
+        return batch._replace(targets=targets)
+
+    def _mixed(self, batch: Batch, other: Batch, share: Floats) -> Batch:
+        """Return samples mixed with others, weighed."""
+        (targets, own), (theirs, weights) = _apart(batch), _apart(other)
+        inputs = {name: mixed(array, other.inputs[name], share) for name, array in batch.inputs.items()}
         if self.labels is None:
-            targets = {name: mixed(array, share, partner) for name, array in targets.items()}
-            targets[ENTRY_WEIGHT] = mixed(own, share, partner)
+            targets = {name: mixed(array, theirs[name], share) for name, array in targets.items()}
+            targets[ENTRY_WEIGHT] = mixed(own, weights, share)
             return Batch(inputs, targets, batch.rows)
-        other = {TARGET: targets[TARGET][partner]}
         return Batch(
             inputs,
             {
                 **targets,
                 ENTRY_WEIGHT: self._weights(targets, own * share),
-                OTHER: other[TARGET],
-                OTHER_WEIGHT: self._weights(other, own[partner] * (1 - share)),
+                OTHER: theirs[TARGET],
+                OTHER_WEIGHT: self._weights(theirs, weights * (1 - share)),
             },
             batch.rows,
         )
@@ -87,14 +107,20 @@ class Weighed:
         return np.where(counted, weights, 0).astype(np.float32)
 
 
-def mixed(array: Array, share: Floats, partner: npt.NDArray[np.int64]) -> Array:
-    """Return share * array + (1 - share) * array[partner], a share for each of [n, ...], in the array's type.
+def _apart(batch: Batch) -> tuple[dict[str, Array], Array]:
+    """Return the targets of a batch, and what its samples count for."""
+    targets = dict(batch.targets)
+    return targets, targets.pop(SAMPLE_WEIGHT, np.ones(len(batch.rows), np.float32))
 
-    >>> mixed(np.array([1.0, 3.0]), np.array([0.75, 1.0], np.float32), np.array([1, 0]))
+
+def mixed(array: Array, other: Array, share: Floats) -> Array:
+    """Return share * array + (1 - share) * other, a share for each of [n, ...], in the array's type.
+
+    >>> mixed(np.array([1.0, 3.0]), np.array([3.0, 1.0]), np.array([0.75, 1.0], np.float32))
     array([1.5, 3. ])
     """
     shares = share.reshape(-1, *[1] * (array.ndim - 1)).astype(array.dtype)
-    return np.asarray(array[partner] * (1 - shares) + array * shares, array.dtype)
+    return np.asarray(other * (1 - shares) + array * shares, array.dtype)
 
 
 def weigh(

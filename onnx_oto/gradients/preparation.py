@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import onnx
 
-from onnx_oto.errors import UnsupportedError
+from onnx_oto.errors import UnsupportedError, UsageError
 from onnx_oto.gradients.backends import Backend
 from onnx_oto.gradients.graph.batching import Feed
 from onnx_oto.gradients.graph.lowering import Lowered, Refusal
@@ -27,6 +27,7 @@ from onnx_oto.gradients.spec import GradientSession, TrainingSpec
 from onnx_oto.losses import Loss, Target, make
 from onnx_oto.machine import cores
 from onnx_oto.model.files.loading import runnable_bytes
+from onnx_oto.peers.seam import ALONE, Peers
 
 _LEAST = 16
 """Samples per automatic shard where BatchNormalization uses each shard's statistics."""
@@ -77,6 +78,13 @@ class Preparation:
         """
         if not self._what.weights.statistics or self.spec.statistics == "shard":
             return False
+        if (ranks := self.spec.portion.ranks) > 1:
+            if self.spec.statistics == "batch":
+                raise UsageError(
+                    f"statistics of the whole batch are asked for in the middle of a step, and {ranks} ranks exchange "
+                    "what they have at its end only: train with --statistics shard, or without a launcher"
+                )
+            return False
         joins = self.backend.joins_statistics()
         if not joins and self.spec.statistics == "batch" and self.spec.shards != 1:
             raise UnsupportedError(
@@ -86,13 +94,21 @@ class Preparation:
         return joins
 
     @cached_property
-    def _sizes(self) -> list[int]:
-        """Samples per shard."""
-        workers = cores() if self.spec.device.is_cpu else 1
+    def _all_sizes(self) -> list[int]:
+        """Samples per shard, of all processes."""
+        portion = self.spec.portion
+        portion.require_shares(self.spec.batch, self.spec.shards)
+        workers = (portion.cores or cores()) if self.spec.device.is_cpu else 1
         asked = self.spec.batch, self.spec.shards, workers
-        sizes = shard_sizes(*asked, 1)
+        sizes = shard_sizes(*asked, 1, portion.ranks)
         apart = len(sizes) > 1 and self._what.weights.statistics and not self.joint
-        return shard_sizes(*asked, _LEAST) if apart else sizes
+        return shard_sizes(*asked, _LEAST, portion.ranks) if apart else sizes
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        """Samples per shard of this process."""
+        own = self.spec.portion.shards(self._all_sizes)
+        return self._all_sizes[own.start : own.stop]
 
     @property
     def feeds(self) -> tuple[Feed, ...]:
@@ -111,7 +127,7 @@ class Preparation:
 
     @property
     def targets(self) -> dict[str, Target]:
-        """What `step` must be given for a whole batch, by name.
+        """What a whole batch holds, by name.
 
         Raises UnsupportedError for an output that does not suit the loss.
         """
@@ -142,7 +158,12 @@ class Preparation:
 
     @property
     def shards(self) -> int:
-        """How many parts of a batch run side by side."""
+        """How many parts of a batch run side by side, in all processes."""
+        return len(self._all_sizes)
+
+    @property
+    def sessions(self) -> int:
+        """How many of them run in this process."""
         return len(self._sizes)
 
     def with_loss(self, loss: Loss) -> Preparation:
@@ -150,19 +171,22 @@ class Preparation:
         spec, what = replace(self.spec, loss=loss), replace(self._what, loss=loss)
         return Preparation(self._model, what, spec, self.backend, _Made(self._made.lowered, {}))
 
-    def build(self, others: Sequence[Preparation] = ()) -> GradientSession:
+    def build(self, others: Sequence[Preparation] = (), peers: Peers = ALONE) -> GradientSession:
         """Return a session that owns copies of the parameters.
 
-        others: the same model, respecified for samples of other shapes, which the session takes too. Raises
+        others: the same model, respecified for samples of other shapes, which the session takes too. peers: the
+        processes that have the other portions of every batch. Raises
         UnsupportedError for what cannot be trained, CrashedError and LimitError when the runtime does not survive the
         graph.
         """
         from onnx_oto.gradients.session.building import (
             session_of,  # loads the runtime, which other verbs do without
         )
+        from onnx_oto.gradients.session.shards import Share
 
         forms = [(each.feeds, each._differentiated()) for each in (self, *others)]
-        return session_of(self._what, self.spec, forms, joint=self.shards > 1 and self.joint)
+        share = Share(peers, tuple(self._all_sizes), self.spec.portion.shards(self._all_sizes).start)
+        return session_of(self._what, self.spec, forms, share, joint=self.shards > 1 and self.joint)
 
     def _differentiated(self) -> list[tuple[TrainingGraph, bytes]]:
         """Return a training graph for every shard, with its gradient graph."""
@@ -208,15 +232,18 @@ def require_trainable(refusals: tuple[Refusal, ...]) -> None:
         )
 
 
-def shard_sizes(batch: int, shards: int, cores: int, least: int) -> list[int]:
+def shard_sizes(batch: int, shards: int, cores: int, least: int, ranks: int = 1) -> list[int]:
     """Return the samples per shard, largest first: equal but for the rest of the division.
 
-    least: samples of a shard at the least, unless the number of shards is given.
+    cores: of each of the ranks. least: samples of a shard at the least, unless the number of shards is given, or there
+    are so many ranks.
 
     >>> shard_sizes(100, 3, 8, 16), shard_sizes(64, 0, 2, 16), shard_sizes(20, 0, 2, 16), shard_sizes(5, 0, 2, 1)
     ([34, 33, 33], [32, 32], [20], [3, 2])
+    >>> shard_sizes(64, 0, 1, 16, 2), shard_sizes(64, 0, 8, 16, 2), shard_sizes(16, 0, 8, 16, 2)
+    ([32, 32], [16, 16, 16, 16], [8, 8])
     """
-    count = shards or max(1, min(cores, batch // least))
+    count = shards or ranks * max(1, min(cores, batch // (least * ranks)))
     share, rest = divmod(batch, count)
     return [share + (index < rest) for index in range(count)]
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx_oto.errors import UsageError
 from onnx_oto.losses import Loss, make
 from onnx_oto.model.normal.origins import Tie
+from onnx_oto.peers.portions import WHOLE, Portion
 from onnx_oto.runtime.devices import Device
 
 Array = NDArray[Any]
@@ -33,6 +34,7 @@ class TrainingSpec:
     batch         samples per step, over all shards
     shards        sessions side by side, each with its share of the batch; 0 = one per core, but never fewer
                   than 16 samples per shard where BatchNormalization uses each shard's statistics
+    portion       which of them run in this process, where several share the batch
     output        the model output the loss reads, or a sequence of them; None = the first ones
     seed          of Dropout; the masks of step t depend on (seed, t) alone
     sample_shapes shape of one sample per model input, for models that leave more than the batch open
@@ -60,6 +62,7 @@ class TrainingSpec:
     fixed_statistics: bool = False
     device: Device = field(default_factory=Device)
     ties: tuple[Tie, ...] = field(default=(), compare=False)
+    portion: Portion = WHOLE
 
     def __post_init__(self) -> None:
         make(self.loss)
@@ -86,6 +89,8 @@ class GradientSession(Protocol):
     slices   parameter name -> (offset in the flat buffers, shape)
     buffers  BatchNormalization running mean and variance by initializer name, float32; `step` updates them
     steps    steps taken so far; it also selects the Dropout masks, so restore it when training goes on
+    shards   into how many parts a batch is divided
+    rows     int64 [n], which samples of a batch `step` takes, where other processes take the rest; None = all
     """
 
     params: Floats
@@ -95,9 +100,10 @@ class GradientSession(Protocol):
     buffers: dict[str, Floats]
     steps: int
     shards: int
+    rows: NDArray[np.int64] | None
 
     def step(self, batch: Mapping[str, Array], target: Array | Mapping[str, Array] | None) -> float:
-        """Return the mean loss of one batch after filling `grads`; `params` is only read.
+        """Return the mean loss of one batch after filling `grads`; `params` is only read. Of all processes the same.
 
         target: by name, or the array of the only one, "y".
 

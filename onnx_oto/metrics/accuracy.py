@@ -44,6 +44,11 @@ class AccuracyTally:
         self.right += int(np.count_nonzero(right))
         self.counted += right.size
 
+    def join(self, other: AccuracyTally) -> None:
+        """See `Tally.join`."""
+        self.right += other.right
+        self.counted += other.counted
+
     @property
     def value(self) -> float:
         """The share of right labels."""

@@ -66,7 +66,14 @@ class CountTally:
 
     def add(self, batch: Judged) -> None:
         """See `Tally.add`."""
-        found = _questions(*answers(batch)) if is_binary(batch) else _classes(*compared(batch))
+        self._take(_questions(*answers(batch)) if is_binary(batch) else _classes(*compared(batch)))
+
+    def join(self, other: CountTally) -> None:
+        """See `Tally.join`."""
+        if other.right.size:
+            self._take((other.right, other.predicted, other.meant))
+
+    def _take(self, found: tuple[Array, Array, Array]) -> None:
         if self.right.size == 0:
             self.right, self.predicted, self.meant = found
         else:

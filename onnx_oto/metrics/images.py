@@ -112,6 +112,11 @@ class ImageTally:
         self.total += float(self.measure.of_images(prediction, target).sum())
         self.images += len(target)
 
+    def join(self, other: ImageTally) -> None:
+        """See `Tally.join`."""
+        self.total += other.total
+        self.images += other.images
+
     @property
     def value(self) -> float:
         """The mean over the images."""

@@ -38,6 +38,11 @@ class LossTally:
         self.total += float(batch.losses @ batch.weights)
         self.weight += float(batch.weights.sum())
 
+    def join(self, other: LossTally) -> None:
+        """See `Tally.join`."""
+        self.total += other.total
+        self.weight += other.weight
+
     @property
     def value(self) -> float:
         """The loss."""
@@ -72,6 +77,11 @@ class PerplexityTally:
         picked = np.take_along_axis(shifted, labels[:, None], axis=1)[:, 0]
         self.total += float((np.log(np.exp(shifted).sum(axis=1)) - picked).sum())
         self.counted += len(labels)
+
+    def join(self, other: PerplexityTally) -> None:
+        """See `Tally.join`."""
+        self.total += other.total
+        self.counted += other.counted
 
     @property
     def value(self) -> float:

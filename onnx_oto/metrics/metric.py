@@ -23,6 +23,9 @@ class Tally(Protocol):
     def add(self, batch: Judged) -> None:
         """Take one batch. Raises DataError where the metric cannot be computed from it."""
 
+    def join(self, other: Any) -> None:
+        """Take what another tally of the same metric was given, as if its batches had been added here now."""
+
     @property
     def value(self) -> float:
         """The metric; nan when nothing that counts was added."""

@@ -38,6 +38,11 @@ class MaeTally:
         self.total += float(np.abs(prediction - target).sum())
         self.counted += target.size
 
+    def join(self, other: MaeTally) -> None:
+        """See `Tally.join`."""
+        self.total += other.total
+        self.counted += other.counted
+
     @property
     def value(self) -> float:
         """The mean."""
@@ -72,6 +77,12 @@ class RelativeErrorTally:
         self.seen += target.size
         self.off += float(np.abs(prediction - target).sum())
         self.whole += float(np.abs(target).sum())
+
+    def join(self, other: RelativeErrorTally) -> None:
+        """See `Tally.join`."""
+        self.seen += other.seen
+        self.off += other.off
+        self.whole += other.whole
 
     @property
     def value(self) -> float:
@@ -113,13 +124,22 @@ class R2Tally:
     def add(self, batch: Judged) -> None:
         """See `Tally.add`."""
         prediction, target = (array.reshape(len(array), -1) for array in compared(batch))
+        mean = target.mean(axis=0)
+        spread, error = ((target - mean) ** 2).sum(axis=0), ((target - prediction) ** 2).sum(axis=0)
+        self._take(len(target), mean, spread, error)
+
+    def join(self, other: R2Tally) -> None:
+        """See `Tally.join`."""
+        if other.count:
+            self._take(other.count, other.mean, other.spread, other.error)
+
+    def _take(self, new: int, mean: Floats, spread: Floats, error: Floats) -> None:
         if not self.count:
-            self.mean, self.spread, self.error = (np.zeros(target.shape[1]) for _ in range(3))
-        mean, new = target.mean(axis=0), len(target)
+            self.mean, self.spread, self.error = (np.zeros(len(mean)) for _ in range(3))
         shift, total = mean - self.mean, self.count + new
-        self.spread = self.spread + ((target - mean) ** 2).sum(axis=0) + shift**2 * (self.count * new / total)
+        self.spread = self.spread + spread + shift**2 * (self.count * new / total)
         self.mean = self.mean + shift * (new / total)
-        self.error = self.error + ((target - prediction) ** 2).sum(axis=0)
+        self.error = self.error + error
         self.count = total
 
     @property

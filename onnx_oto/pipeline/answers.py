@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.data import Batch, Dataset, Source, in_order
+from onnx_oto.data.portions import portion_of
 from onnx_oto.errors import StorageError
 from onnx_oto.losses import teacher_target
 from onnx_oto.model.files.replace import replacing
@@ -46,7 +47,15 @@ class Answered:
 
     def batch(self, indices: npt.NDArray[np.int64], rng: np.random.Generator | None) -> Batch:
         """Return the samples at `indices`, with the targets of the teacher."""
-        found = self.source.batch(indices, rng)
+        return self._with_answers(self.source.batch(indices, rng), indices)
+
+    def portion(
+        self, indices: npt.NDArray[np.int64], rng: np.random.Generator | None, keep: npt.NDArray[np.int64]
+    ) -> Batch:
+        """See `Divisible.portion`."""
+        return self._with_answers(portion_of(self.source, indices, rng, keep), indices[keep])
+
+    def _with_answers(self, found: Batch, indices: npt.NDArray[np.int64]) -> Batch:
         rows = np.asarray(self.answers[indices])
         targets, begin = dict(found.targets), 0
         for at, shape in enumerate(self.shapes):

@@ -52,7 +52,7 @@ def bucketed(
     )
     cut = replace(
         dataset,
-        train=Bucketed(dataset.train, along, ends),
+        train=Bucketed(dataset.train, along, ends, lengths[0]),
         test=Bucketed(dataset.test, along, ends),
         val=None if dataset.val is None else Bucketed(dataset.val, along, ends),
         notes=(*dataset.notes, note),

@@ -18,6 +18,7 @@ from onnx_oto.errors import StorageError
 from onnx_oto.gradients import prepare
 from onnx_oto.model.files.replace import replacing
 from onnx_oto.model.files.saving import storing
+from onnx_oto.peers.seam import ALONE, Peers
 from onnx_oto.pipeline.budgeting import plan, within
 from onnx_oto.pipeline.folder import START, RunFolder
 from onnx_oto.pipeline.options import TrainOptions
@@ -32,16 +33,25 @@ MOSTLY_READ = 0.5
 
 
 def cut_first(
-    ready: Ready, options: TrainOptions, folder: RunFolder | None, say: Say, *, stored: bool
+    ready: Ready,
+    options: TrainOptions,
+    folder: RunFolder | None,
+    say: Say,
+    *,
+    stored: bool,
+    peers: Peers = ALONE,
 ) -> Ready:
     """Return what is ready with the groups gone, and the original beside it.
 
-    stored: whether what an earlier part of the run found counts, which lies in its folder. Raises LimitError and
-    CrashedError.
+    stored: whether what an earlier part of the run found counts, which lies in its folder. peers: who train with this
+    process; the first of them finds out. Raises LimitError and CrashedError.
     """
-    found = _stored(folder.path / START) if stored and folder is not None else None
-    if found is None:
-        found = _found(ready, options, say)
+
+    def known_or_found() -> Cut:
+        known = _stored(folder.path / START) if stored and folder is not None else None
+        return _found(ready, options, say) if known is None else known
+
+    found = peers.told(known_or_found)
     aim, before = ready.aim, ready.preparation
     full = full_without(ready.opened.analysis, found.values, found.drop)
     opened = replace(ready.opened, analysis=analyse(full, aim.under(options)))

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from onnx_oto.peers.seam import ALONE, Peers
 from onnx_oto.pipeline.options import DemoOptions
 from onnx_oto.pipeline.ready import Say
 from onnx_oto.pipeline.recording import Record
@@ -25,6 +26,7 @@ def demo(
     say: Say = lambda text: None,
     stop: Callable[[], bool] | None = None,
     listening: AbstractContextManager[object] | None = None,
+    peers: Peers = ALONE,
 ) -> Trained:
     """Train the embedded residual CNN on the embedded Fashion-MNIST subset and return the result.
 
@@ -44,6 +46,7 @@ def demo(
             stop=stop,
             listening=listening,
             record=Record("demo", options),
+            peers=peers,
         )
 
 

@@ -78,11 +78,13 @@ class Going:
 
     checkpoint: from where, None for the beginning. same_data: data whose times alone have changed are the same.
     anew: whether it goes on otherwise than it would have: from before it diverged, or at another learning rate.
+    raised: settings that have to be others now, as more processes share the run.
     """
 
     checkpoint: Checkpoint | None = None
     same_data: bool = False
     anew: bool = False
+    raised: frozenset[str] = frozenset()
 
     @property
     def seconds(self) -> float:
@@ -128,7 +130,7 @@ class Going:
 
     def _require_settings(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         for name in now:
-            if before.get(name) == now[name] or (name == "lr" and self.anew):
+            if before.get(name) == now[name] or (name == "lr" and self.anew) or name in self.raised:
                 continue
             key = name.replace("_", "-")
             way = "give it as --lr" if name == "lr" else "put it back, or start a new run"

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from onnx_oto import data
@@ -15,6 +16,8 @@ from onnx_oto.gradients import Backend, Preparation, TrainingSpec, choose_backen
 from onnx_oto.gradients.graph.batching import Feed
 from onnx_oto.losses import ENTRY_WEIGHT, MADE, Blend, Distill, Loss, Target, weighted
 from onnx_oto.model.normal.serving import Serving, data_inputs, serving
+from onnx_oto.peers.portions import Portion
+from onnx_oto.peers.seam import ALONE, Peers
 from onnx_oto.pipeline.aim import Aim, keeping
 from onnx_oto.pipeline.bucketing import bucketed, padding_of
 from onnx_oto.pipeline.budgeting import Goal, budgets_of, plan, rounding_of, within
@@ -49,11 +52,13 @@ def make_ready(
     *,
     cache: Path | None = None,
     same: Recognises | None = None,
+    peers: Peers = ALONE,
 ) -> Ready:
     """Return what training needs. The model is judged before any data are read, and nothing is written.
 
     cache: folder for data that have to be unpacked, where the options name none. same: refuses data that are not
-    those of a run that goes on; they are read before the cut is rehearsed then. Raises UnsupportedError for a model
+    those of a run that goes on; they are read before the cut is rehearsed then. peers: who train with this process;
+    what is measured is measured by the first of them. Raises UnsupportedError for a model
     that has nothing to prune or that training cannot handle, RuntimeMissingError, and DataError for data that do not
     fit.
     """
@@ -82,7 +87,8 @@ def make_ready(
         norms, told = norms_for(opened, names, aim.outputs)
         for sentence in told:
             say(sentence)
-    preparation = _prepared(opened, served, names, aim, options, backend, opening, device)
+    portion = peers.portion
+    preparation = _prepared(opened, served, names, aim, options, backend, opening, device, portion)
     require_trainable(preparation.refusals)
     if opening is None:
         raise trouble or DataError(f"{str(source)!r} holds no data")
@@ -96,8 +102,7 @@ def make_ready(
         fitting = _dataset(opened, served, preparation, opening, options)
         same.fitted(fitting[1])
     if options.prunes:
-        with clock_for(opened, options, feeding, say) as clock:
-            feeding, goal = _rehearse(opened, served, opening, feeding, options, say, clock)
+        feeding, goal = peers.told(partial(_measured, opened, served, opening, feeding, options, say))
     fitting = fitting or _dataset(opened, served, preparation, opening, options)
     (preparation, *others), dataset = fitting
     if options.patience is not None and dataset.val is None:
@@ -115,7 +120,7 @@ def make_ready(
     if aim.lesson is not None:
         ready = _taught(ready, options)
     if options.from_ == "auto":
-        ready = replace(ready, start=_start(ready, names, options))
+        ready = replace(ready, start=peers.told(partial(_start, ready, names, options)))
     return replace(ready, norms=norms)
 
 
@@ -158,7 +163,7 @@ def _taught(ready: Ready, options: TrainOptions) -> Ready:
     """Return what is ready with the teacher, and its variances in the loss."""
     preparation, examples = ready.preparation, ready.dataset.train
     teacher = teacher_of(
-        ready.aim, ready.opened, ready.serving, preparation.targets, examples, options, preparation.shards
+        ready.aim, ready.opened, ready.serving, preparation.targets, examples, options, preparation.sessions
     )
     teacher = calibrated(teacher, examples, options)
     aim = replace(ready.aim, loss=teacher.loss)
@@ -187,6 +192,7 @@ def _prepared(
     backend: Backend,
     opening: data.Opening | None,
     device: Device,
+    portion: Portion,
 ) -> Preparation:
     """Return the preparation for the sizes of the data, or for guessed ones where there are none."""
     model = serving.served(aim.giving(opened.master))
@@ -196,6 +202,11 @@ def _prepared(
     if opening is not None:
         targets = {name: sample.shape for name, sample in opening.train.targets.items()}
         batch, _ = data.fit_batch(opening.train.samples, options.batch)
+        if opening.train.samples < portion.ranks:
+            raise DataError(
+                f"the training data have {opening.train.samples} samples, and {portion.ranks} ranks share them: "
+                "start fewer ranks"
+            )
     spec = TrainingSpec(
         trainable=names,
         loss=_weighed(aim.loss, options, opening),
@@ -210,6 +221,7 @@ def _prepared(
         fixed_statistics=options.fixed_statistics,
         device=device,
         held=held(opened.analysis, names) if options.prunes else (),
+        portion=portion,
     )
     preparation = prepare(model, spec, backend)
     require_samples(preparation.feeds)
@@ -302,6 +314,19 @@ def fitted(
     declared = {value.name for value in data_inputs(opened.model)}
     needless = declared - set(inputs)  # what only other outputs read, or nothing at all
     return opening.fit(inputs, targets, pixels=pixels, augment=augment, needless=needless)
+
+
+def _measured(
+    opened: Opened,
+    serving: Serving,
+    opening: data.Opening,
+    feeding: Feeding,
+    options: TrainOptions,
+    say: Say,
+) -> tuple[Feeding, Goal]:
+    """Return what `_rehearse` does, with what measures latency where that was asked for."""
+    with clock_for(opened, options, feeding, say) as clock:
+        return _rehearse(opened, serving, opening, feeding, options, say, clock)
 
 
 def _rehearse(

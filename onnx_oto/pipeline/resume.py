@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from onnx_oto.errors import StorageError, UsageError
+from onnx_oto.peers.seam import ALONE, Peers
 from onnx_oto.pipeline.bookkeeping import SETTLED
 from onnx_oto.pipeline.demo import embedded
 from onnx_oto.pipeline.folder import BEFORE, CHECKPOINT, LAST_GOOD, RESULT, SETTINGS, RunFolder, reclaim
@@ -22,6 +23,7 @@ from onnx_oto.pipeline.recording import Record
 from onnx_oto.pipeline.result import Trained
 from onnx_oto.pipeline.resume_options import ResumeOptions
 from onnx_oto.pipeline.running_options import PathLike
+from onnx_oto.pipeline.together import held_by_first
 from onnx_oto.pipeline.train import Watch, carry_out, require_own_files
 from onnx_oto.settings import Setting, Settings, settings_of
 from onnx_oto.settings.base import flat, gathered
@@ -43,25 +45,46 @@ def resume(
     say: Say = lambda text: None,
     stop: Callable[[], bool] | None = None,
     listening: AbstractContextManager[object] | None = None,
+    peers: Peers = ALONE,
 ) -> Trained | None:
     """Go on with the run in a folder, to the same bytes as if it had not been left; None when it is complete already.
 
     It goes on from the last complete checkpoint, or, where that is damaged, from the one before; from the beginning,
     where none was written yet. A run that diverged goes on from its last checkpoint before that, at the learning rate
-    of the options. Model, settings and data must be what they were. Raises UsageError, DataError and StorageError
+    of the options. Model, settings and data must be what they were; as many processes as one likes may share the work
+    now (`peers`; the folder is read by the first of them alone). Raises UsageError, DataError and StorageError
     where they are not, or there is nothing to go on with; and what `train` does.
     """
     options = options or ResumeOptions()
-    watch = Watch(observer, say, stop, listening or nullcontext())
-    with reclaim(run) as folder:
-        if (folder.path / RESULT).exists():
+    watch = Watch(observer, say, stop, listening or nullcontext(), peers)
+    with held_by_first(peers, reclaim(run), "resume") as folder, contextlib.ExitStack() as held:
+        found = peers.told(lambda: _found(held, folder, options, watch.say))
+        if found is None:
             folder.go_on()
             return None
-        with _begun(folder, options) as (begun, record):
-            require_own_files(run, begun.model, begun.data, begun.options)
-            going = _going(folder, options, begun, watch.say)
-            chosen = _settled(begun.options, going.checkpoint)
-            return carry_out(folder, begun.model, begun.data, chosen, record, watch, going)
+        begun, record, going = found
+        chosen, going = _dealt(_settled(begun.options, going.checkpoint), going, peers.size, watch.say)
+        return carry_out(folder, begun.model, begun.data, chosen, record, watch, going)
+
+
+def _found(held: contextlib.ExitStack, folder: RunFolder, options: ResumeOptions, say: Say) -> Found | None:
+    """Return what the folder holds, None of a run that is complete. Files that are temporary stay as long as `held`."""
+    if (folder.path / RESULT).exists():
+        return None
+    begun, record = held.enter_context(_begun(folder, options))
+    require_own_files(folder.path, begun.model, begun.data, begun.options)
+    return Found(begun, record, _going(folder, options, begun, say))
+
+
+def _dealt(options: TrainOptions, going: Going, ranks: int, say: Say) -> tuple[TrainOptions, Going]:
+    """Return settings and going on with a shard at least for every rank."""
+    if not 0 < options.shards < ranks:
+        return options, going
+    say(
+        f"the run had {options.shards} shards and has {ranks} now, one for each rank: what follows may differ from "
+        "what it would have been, by the statistics of BatchNorm, or in the last digits"
+    )
+    return replace(options, shards=ranks), replace(going, raised=frozenset({"shards"}))
 
 
 class Begun(NamedTuple):
@@ -70,6 +93,14 @@ class Begun(NamedTuple):
     model: Path
     data: Path
     options: TrainOptions
+
+
+class Found(NamedTuple):
+    """What the folder of a run holds."""
+
+    begun: Begun
+    record: Record
+    going: Going
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from onnx_oto.errors import UsageError
 from onnx_oto.gradients import GradientSession
 from onnx_oto.losses import Distill
 from onnx_oto.model.files.loading import stored_files
+from onnx_oto.peers.seam import ALONE, Peers
 from onnx_oto.pipeline.answers import forget
 from onnx_oto.pipeline.beginning import before_the_first_step
 from onnx_oto.pipeline.cutting_first import cut_first, is_worth_it, store
@@ -48,6 +49,7 @@ from onnx_oto.pipeline.rescue import Rescue
 from onnx_oto.pipeline.result import Trained
 from onnx_oto.pipeline.starting import cautions, set_by_start
 from onnx_oto.pipeline.teacher import scales_of
+from onnx_oto.pipeline.together import held_by_first, require_alike
 from onnx_oto.runtime.limits import UNLIMITED, limited
 from onnx_oto.training import (
     ClipNorm,
@@ -73,13 +75,14 @@ class Watch:
     """Who watches a run: `observer` gets the events of training, `say` sentences about what is done.
 
     stop: asked between two steps and after the last one whether to leave the run at a checkpoint; `listening` is
-    entered while it is asked.
+    entered while it is asked. peers: who train the same model, each with its part of every batch; only rank 0 writes.
     """
 
     observer: Observer | None = None
     say: Say = lambda text: None
     stop: Callable[[], bool] | None = None
     listening: AbstractContextManager[object] = field(default_factory=nullcontext)
+    peers: Peers = ALONE
 
 
 def train(
@@ -93,6 +96,7 @@ def train(
     stop: Callable[[], bool] | None = None,
     listening: AbstractContextManager[object] | None = None,
     record: Record | None = None,
+    peers: Peers = ALONE,
 ) -> Trained:
     """Train the model at `path` on the npz file `source` and write everything to the folder `run`.
 
@@ -108,8 +112,9 @@ def train(
         raise UsageError("dry-run trains nothing: call `onnx_oto.pipeline.dry_run.rehearse`, or leave it out")
     record = record or Record("train", options, {"model": path, "data": source})
     require_own_files(run, path, source, options)
-    with claim(run, verb=record.verb, overwrite=options.overwrite) as folder:
-        watch = Watch(observer, say, stop, listening or nullcontext())
+    held = claim(run, verb=record.verb, overwrite=options.overwrite)
+    with held_by_first(peers, held, record.verb) as folder:
+        watch = Watch(observer, say, stop, listening or nullcontext(), peers)
         return carry_out(folder, path, source, options, record, watch)
 
 
@@ -123,21 +128,24 @@ def carry_out(
     going: Going | None = None,
 ) -> Trained:
     """Do the work of a run in a folder that is claimed, see `train`. going: what it goes on from."""
-    begin = time.perf_counter()
+    begin, peers = time.perf_counter(), watch.peers
     known, same = None, None
-    if going is not None:
+    if going is not None or peers.size > 1:
         known = stamp(path, source, options)
+        require_alike(peers, known)
+    if going is not None and known is not None:
         going.require_run(known)
         going.tell_versions(known, watch.say)
         same = Recognition(going, known)
-    ready = make_ready(path, source, options, watch.say, cache=folder.path / UNPACKED, same=same)
+    ready = make_ready(path, source, options, watch.say, cache=folder.path / UNPACKED, same=same, peers=peers)
     options, record = settled_by_start(ready, options, record, watch.say)
     explanation = Explanation(command_of(record.verb, record.settings), digests(path))
     stamped = stamp(path, source, options, ready.dataset, known=known)
+    require_alike(peers, stamped)
     if going is not None:
         going.require_same(stamped)
     if options.cuts_first:
-        ready = cut_first(ready, options, folder, watch.say, stored=going is not None)
+        ready = cut_first(ready, options, folder, watch.say, stored=going is not None, peers=peers)
     ready = with_norms(ready, options)
     rescue = Rescue(folder, ready.opened.model, options, watch.say, ready.norms.folded)
     with rescue:
@@ -145,8 +153,9 @@ def carry_out(
         target = options.share if options.prunes else 0.0
         groups = max(sum(d.size for d in ready.opened.analysis.prunable), 1)
         earlier = going.seconds if going is not None else 0.0
-        if history.stopped or (watch.stop is not None and watch.stop()):
-            history = replace(history, stopped=True)
+        stopped = history.stopped or (watch.stop is not None and watch.stop())
+        if stopped or peers.rank:  # what follows is the work of rank 0
+            history = replace(history, stopped=stopped)
             seconds = earlier + time.perf_counter() - begin
             return Trained(folder.path, target, zeroed / groups, seconds, history, chosen=zeroed)
         watch.say("compacting, verifying, measuring")
@@ -210,7 +219,7 @@ def _fit(
     The weights, once the last step is taken, are in `rescue`.
     """
     with limited(options.limits):
-        session = ready.preparation.build(ready.others)
+        session = ready.preparation.build(ready.others, watch.peers)
     try:
         optimizer = make_optimizer(
             ready.opened.analysis,
@@ -245,6 +254,7 @@ def _fit(
             stamped.settled(options, settled).as_json(),
             selection.parts,
             minutes=options.checkpoint_minutes,
+            writes=watch.peers.rank == 0,
         )
         if going is not None and going.anew and start is not None:
             keeper.save(session, optimizer, start)
@@ -266,6 +276,7 @@ def _fit(
                     keeper=keeper,
                     start=start,
                     selection=selection,
+                    peers=watch.peers,
                 )
         return history, optimizer.zeroed, ready
     finally:

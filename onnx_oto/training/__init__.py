@@ -3,6 +3,7 @@
 schedule.py      learning rates
 loop.py          epochs, steps, evaluation
 transforms.py    what happens to a gradient before the optimizer has it
+agreement.py     what the processes of a run decide together
 guard.py         what is not finite, noticed within the step
 selection.py     averages, the best epoch
 evaluate.py      accuracy and losses on the test data

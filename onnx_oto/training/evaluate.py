@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain, islice, zip_longest
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +16,11 @@ from onnx_oto.losses import Loss
 from onnx_oto.losses import make as make_loss
 from onnx_oto.metrics import Better, Metric, metrics_for
 from onnx_oto.metrics.loss import LossTally
+from onnx_oto.metrics.metric import Tally
+from onnx_oto.peers.seam import ALONE, Peers
 
 Array = npt.NDArray[Any]
+T = TypeVar("T")
 Inputs = Mapping[str, Array]
 Predict = Callable[[Inputs], Array | Sequence[Array]]
 """A batch by input name -> what the loss reads of it (see `losses.read`); several tensors where it reads several."""
@@ -50,30 +54,50 @@ def evaluate(
     batch: int = 256,
     providers: Sequence[Provider] = (),
     loaders: int = 1,
+    peers: Peers = ALONE,
 ) -> Score:
     """Return the score of `predict` on all examples, in order.
 
     loss: a settled one, or a name. metrics: none means the loss's own. providers: of targets that the data do not hold.
-    loaders: threads that make batches. Raises DataError when predictions and targets do not fit together, or no label
-    counts, and UsageError for a metric that the loss cannot give.
+    loaders: threads that make batches. peers: who share the work; the score has the same bits without. Raises DataError
+    when predictions and targets do not fit together, or no label counts, and UsageError for a metric that the loss
+    cannot give.
     """
     loss = make_loss(loss)
     chosen = metrics_for(loss, metrics)
-    total, samples = LossTally(), 0
-    tallies = [metric.start() for metric in chosen]
-    for part in made_ahead(jobs_in_order(examples, batch), loaders):
+    own: list[list[Tally]] = []
+    for part in made_ahead(islice(jobs_in_order(examples, batch), peers.rank, None, peers.size), loaders):
         targets = gather(part, providers)
         judged = loss.judge(_outputs(predict(part.inputs)), targets, len(part.rows))
-        samples += len(part.rows)
-        for tally in (total, *tallies):
+        own.append(_started(chosen))
+        for tally in own[-1]:
             tally.add(judged)
+    total, *tallies = joined = _started(chosen)
+    for found in _in_turn(peers.gather(own)):
+        for tally, more in zip(joined, found, strict=True):
+            tally.join(more)
+    assert isinstance(total, LossTally)
     if not total.weight:
         raise DataError("every label of the test data is ignored: there is nothing to evaluate")
     values = {metric.name: tally.value for metric, tally in zip(chosen, tallies, strict=True)}
     first, *rest = values
-    return Score(
-        first, values[first], total.value, samples, {name: values[name] for name in rest}, chosen[0].better
-    )
+    further = {name: values[name] for name in rest}
+    return Score(first, values[first], total.value, len(examples), further, chosen[0].better)
+
+
+def _started(metrics: Sequence[Metric]) -> list[Tally]:
+    """Return empty tallies: of the loss, and of metrics."""
+    return [LossTally(), *(metric.start() for metric in metrics)]
+
+
+def _in_turn(dealt: Sequence[Sequence[T]]) -> Iterator[T]:
+    """Yield what was dealt out to several, in its order.
+
+    >>> list(_in_turn([[0, 2], [1]]))
+    [0, 1, 2]
+    """
+    wrapped = ([[each] for each in one] for one in dealt)
+    return chain.from_iterable(chain.from_iterable(zip_longest(*wrapped, fillvalue=())))
 
 
 def require_measurable(

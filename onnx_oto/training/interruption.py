@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -15,10 +16,11 @@ class StopRequests:
 
     The second acts as if nobody had listened, so that a hanging step can still be interrupted. Outside the
     main thread, where Python cannot handle signals, nothing is installed and `stop()` stays false. Signals that
-    are ignored stay ignored.
+    are ignored stay ignored. also: signals that are taken so besides, such as those that a launcher passes on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, also: Iterable[signal.Signals] = ()) -> None:
+        self._heard = (*ENDING, *also)
         self.signal: int | None = None
         self._before: dict[int, Any] = {}
 
@@ -33,7 +35,7 @@ class StopRequests:
 
     def __enter__(self) -> StopRequests:
         if threading.current_thread() is threading.main_thread():
-            before = {number: signal.getsignal(number) for number in ENDING}
+            before = {number: signal.getsignal(number) for number in self._heard}
             self._before = {n: handler for n, handler in before.items() if handler is not signal.SIG_IGN}
             LISTENERS.append(self)
             for number in self._before:

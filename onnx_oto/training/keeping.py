@@ -32,7 +32,8 @@ class Places:
 class Keeper:
     """Writes checkpoints: at the beginning, after every epoch, on stopping, and every `minutes` within an epoch.
 
-    run: what the caller stores to recognise the run, JSON values. parts: what else has a state. All methods raise
+    run: what the caller stores to recognise the run, JSON values. parts: what else has a state. writes: False where
+    another process does it. All methods raise
     StorageError when the disk does not take it; what was written before is complete then.
     """
 
@@ -40,6 +41,7 @@ class Keeper:
     run: Mapping[str, Any] = field(default_factory=dict)
     parts: Mapping[str, Part] = field(default_factory=dict)
     minutes: float | None = None
+    writes: bool = True
     _since: float = field(default_factory=time.monotonic, init=False)
 
     def is_due(self) -> bool:
@@ -49,15 +51,16 @@ class Keeper:
     def save(self, session: GradientSession, optimizer: Optimizer, position: Position) -> None:
         """Write a checkpoint, and keep the one before."""
         where = self.places
-        save_checkpoint(
-            where.checkpoint,
-            session,
-            optimizer,
-            position,
-            run=self.run,
-            parts=self.parts,
-            before=where.before,
-        )
+        if self.writes:
+            save_checkpoint(
+                where.checkpoint,
+                session,
+                optimizer,
+                position,
+                run=self.run,
+                parts=self.parts,
+                before=where.before,
+            )
         self._since = time.monotonic()
 
     def keep_good(self) -> str:
@@ -66,7 +69,7 @@ class Keeper:
         What the guard puts back is a step further, but the optimizer's state to it is gone by then.
         """
         where = self.places
-        if where.good is None:
+        if where.good is None or not self.writes:
             return str(where.checkpoint)
         try:
             with together() as files:

@@ -18,6 +18,8 @@ from onnx_oto.gradients import GradientSession
 from onnx_oto.losses import Loss, make
 from onnx_oto.metrics import metrics_for
 from onnx_oto.optim import Optimizer
+from onnx_oto.peers.seam import ALONE, Peers
+from onnx_oto.training.agreement import Agreement
 from onnx_oto.training.checkpoint import Position
 from onnx_oto.training.evaluate import Provider, Score, evaluate, gather
 from onnx_oto.training.events import EpochEnded, Kept, Observer, Observers, Skipped, Started, Stepped
@@ -106,12 +108,14 @@ def train(
     keeper: Keeper | None = None,
     start: Position | None = None,
     selection: Selection | None = None,
+    peers: Peers = ALONE,
 ) -> History:
     """Train the parameters of `session` in place and return what happened.
 
     stop: asked before every batch; when it says True, a step that has begun is undone, the state is saved and the
     history returned. keeper: writes checkpoints. start: where to go on, from `checkpoint.restore`. selection: what is
-    handed back in the end besides the last step, which may end training early; the keeper has its parts. Raises
+    handed back in the end besides the last step, which may end training early; the keeper has its parts. peers: who
+    train the same model, each on its own rows of every batch; one that stops stops all. Raises
     DivergedError within the step in which loss or gradient stop being finite and that may not be skipped (the
     parameters of the step before are back in the session, and the keeper has set its checkpoint apart), DataError when
     not one step can be filled.
@@ -127,6 +131,7 @@ def train(
         stop or _never,
         keeper,
         start or Position(),
+        peers,
     )
     progress = training.begin()
     score: Score | None = None
@@ -166,9 +171,11 @@ class _Training:
         stop: Callable[[], bool],
         keeper: Keeper | None,
         start: Position,
+        peers: Peers,
     ) -> None:
         self.session, self.optimizer, self.data, self.recipe = session, optimizer, data, recipe
-        self.selection, self.observer, self.stop = selection, observer, stop
+        self.selection, self.observer = selection, observer
+        self.agreement = Agreement(peers, session, optimizer, stop, keeper)
         self.total = total_steps(len(data.train), recipe.batch, recipe.epochs, recipe.accumulate)
         self.per_epoch = self.total // recipe.epochs
         self.guard = Guard(session)
@@ -180,6 +187,7 @@ class _Training:
     def begin(self) -> Position:
         """Announce the run and write its first checkpoint; return where it begins."""
         start = self.start
+        self.agreement.begin()
         samples = self.recipe.batch * self.recipe.accumulate
         self.observer.notice(
             Started(self.recipe.epochs, self.per_epoch, self.total, start.step, start.skipped, samples)
@@ -221,6 +229,7 @@ class _Training:
             epoch=progress.epoch,
             start=progress.batch,
             lengths=self.data.lengths,
+            keep=self.session.rows,
         )
         stream = self.timed(made_ahead(shuffled, recipe.loaders))
         self.waited = 0.0
@@ -231,7 +240,7 @@ class _Training:
                 return progress, False
             progress = self.step(loss, progress, begin, self.waited - before)
             is_last = progress.batch // recipe.accumulate == self.per_epoch
-            if self.keeper is not None and not is_last and self.keeper.is_due():
+            if not is_last and self.agreement.is_due:
                 self.check(progress)
                 self.save(progress)
         return progress, True
@@ -254,7 +263,7 @@ class _Training:
         """
         losses = 0.0
         for number, batch in enumerate(group):
-            if self.stop():
+            if self.agreement.stops():
                 self.guard.undo(rewind=True)
                 return None
             losses += self.session.step(batch.inputs, gather(batch, self.recipe.providers))
@@ -267,6 +276,7 @@ class _Training:
     def step(self, loss: float, progress: Position, begin: float, waited: float) -> Position:
         """Take one step with the gradients as they are; leave it out, or raise, where something is not finite."""
         recipe, session, optimizer = self.recipe, self.session, self.optimizer
+        self.agreement.look(progress.step)
         progress = replace(progress, batch=progress.batch + recipe.accumulate)
         fault = self.guard.fault(loss)
         if fault is not None:
@@ -308,7 +318,8 @@ class _Training:
         return progress
 
     def check(self, progress: Position) -> None:
-        """Raise DivergedError when the last step left what is not finite."""
+        """Raise DivergedError when the last step left what is not finite, OtoError where not all have the same."""
+        self.agreement.check(progress.step)
         if progress.step:
             self.guard.check_state(step=progress.step, lr=self.recipe.lr(progress.step - 1))
 
@@ -363,6 +374,7 @@ class _Training:
                 batch=recipe.evaluation_batch,
                 providers=recipe.providers,
                 loaders=recipe.loaders,
+                peers=self.agreement.peers,
             )
             best = self.selection.best
             return score, best is not None and best.judge(epoch, score, self.optimizer)

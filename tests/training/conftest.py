@@ -36,6 +36,7 @@ class FakeSession:
         self.grads = np.zeros(used, np.float32)
         self.buffers = {"mean": np.zeros(FEATURES, np.float32)}
         self.steps = 0
+        self.rows = None
 
     def view(self, flat: np.ndarray, name: str) -> np.ndarray:
         offset, shape = self.slices[name]

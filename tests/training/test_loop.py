@@ -235,7 +235,7 @@ class Sick:
         self._session, self._loss, self._gradient = session, loss, gradient
         self._when = {when} if isinstance(when, int) else set(when)
         self.params, self.grads, self.slices = session.params, session.grads, session.slices
-        self.buffers, self.steps = session.buffers, 0
+        self.buffers, self.steps, self.rows = session.buffers, 0, None
 
     def step(self, batch: Mapping[str, np.ndarray], target: np.ndarray | None) -> float:
         loss = float(self._session.step(batch, target))
@@ -267,7 +267,7 @@ class Linear:
     def __init__(self) -> None:
         self.slices = {"w": (0, (6,))}
         self.params, self.grads = np.zeros(6, np.float32), np.zeros(6, np.float32)
-        self.buffers, self.steps = {"mean": np.zeros(6, np.float32)}, 0
+        self.buffers, self.steps, self.rows = {"mean": np.zeros(6, np.float32)}, 0, None
         self.seen: list[np.ndarray] = []
 
     def step(self, batch: Mapping[str, np.ndarray], target: np.ndarray | None) -> float:

@@ -93,14 +93,20 @@ class Patches:
 
     def batch(self, indices: Rows, rng: np.random.Generator | None) -> Batch:
         """Return patches at places drawn from `rng`, or from the middle without it (see `Source.batch`)."""
-        places = np.full((len(indices), 2), 0.5) if rng is None else rng.random((len(indices), 2))
+        return self.portion(indices, rng, np.arange(len(indices)))
+
+    def portion(self, indices: Rows, rng: np.random.Generator | None, keep: Rows) -> Batch:
+        """See `Divisible.portion`."""
+        count = len(indices)
+        places = np.full((count, 2), 0.5) if rng is None else rng.random((count, 2))
+        indices, places = indices[keep], places[keep]
         small = np.empty((len(indices), *self.read), np.uint8)
         large = None if self.made is None else np.empty((len(indices), *self.made), np.uint8)
         for at, (row, place) in enumerate(zip(indices.tolist(), places, strict=True)):
             small[at], target = self._cut(row, place)
             if large is not None:
                 large[at] = target
-        return self._served(indices, small, large, rng)
+        return self._served(indices, small, large, rng, within=(count, keep))
 
     def whole(self, row: int, multiple: int) -> Batch:
         """Return a whole pair as the only sample of a batch, see `images.whole`."""
@@ -124,13 +130,25 @@ class Patches:
         return self._served(np.zeros(1, np.int64), small, large, None)
 
     def _served(
-        self, indices: Rows, small: Pixels8, large: Pixels8 | None, rng: np.random.Generator | None
+        self,
+        indices: Rows,
+        small: Pixels8,
+        large: Pixels8 | None,
+        rng: np.random.Generator | None,
+        within: tuple[int, Rows] | None = None,
     ) -> Batch:
-        """Return images as arrays of the model, whatever their size."""
+        """Return images as arrays of the model, whatever their size.
+
+        within: of how many samples that are changed together these are some, and which.
+        """
         held = {name: holding(column, small) for name, column in self.examples.inputs.items()}
         targets = {TARGET: holding(self.examples.targets[TARGET], large)} if large is not None else {}
         examples = replace(self.examples, inputs=held, targets=targets)
-        return examples.batch(np.arange(len(indices)), rng)._replace(rows=indices)
+        own = np.arange(len(indices))
+        count, keep = within or (len(own), own)
+        places = np.zeros(count, np.int64)
+        places[keep] = own
+        return examples.portion(places, rng, keep)._replace(rows=indices)
 
     def _cut(self, row: int, place: npt.NDArray[np.float64]) -> tuple[Pixels8, Pixels8]:
         """Return both patches of a pair. place: 0 to 1, of the top and of the left among all that there are."""

@@ -9,7 +9,7 @@ from onnx_oto.gradients.graph.batching import Feed
 from onnx_oto.gradients.graph.training_graph import Detached, TrainingGraph
 from onnx_oto.gradients.session.equality import require_equal
 from onnx_oto.gradients.session.flat import layout
-from onnx_oto.gradients.session.shards import Evaluator, Form, Memory, Shard, ShardedSession
+from onnx_oto.gradients.session.shards import Evaluator, Form, Memory, Shard, ShardedSession, Share
 from onnx_oto.gradients.session.trial import require_survival
 from onnx_oto.gradients.spec import GradientSession, TrainingSpec
 from onnx_oto.model.files.loading import runnable_bytes
@@ -22,10 +22,11 @@ def session_of(
     what: Detached,
     spec: TrainingSpec,
     forms: Sequence[tuple[Sequence[Feed], Graphs]],
+    share: Share,
     *,
     joint: bool = False,
 ) -> GradientSession:
-    """Return a session of graphs for samples of one shape or several: the data inputs of each, and its shards.
+    """Return a session of graphs for samples of one shape or several: the data inputs of each, and its own shards.
 
     joint: the graphs of the shards ask each other for statistics.
     """
@@ -47,14 +48,14 @@ def session_of(
         Form(
             of_form,
             [
-                Shard(content, graph, of_form, memory, index, spec.device)
+                Shard(content, graph, of_form, memory, index, spec.device, share.first)
                 for index, (graph, content) in enumerate(shards)
             ],
-            spec.batch,
+            sum(graph.size for graph, _ in shards),
             channels=channels if joint else 0,
         )
         for of_form, shards in forms
     ]
     if what.fixed is not None:
         require_equal(evaluator, Evaluator(replace(what, model=what.fixed), memory, chunk=None))
-    return ShardedSession(made, evaluator, memory, spec, what.loss)
+    return ShardedSession(made, evaluator, memory, spec, what.loss, share)

@@ -45,6 +45,12 @@ def layout(values: Mapping[str, Floats]) -> FlatLayout:
     return FlatLayout(slices, offset)
 
 
+def padded(size: int) -> int:
+    """Return the least number of elements, not less than `size`, behind which another aligned array may begin."""
+    unit = _ALIGNMENT // 4
+    return -(-size // unit) * unit
+
+
 def aligned_zeros(size: int) -> Floats:
     """Return float32 zeros [size] whose address is a multiple of 64 bytes."""
     extra = _ALIGNMENT // 4

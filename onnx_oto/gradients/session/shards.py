@@ -19,7 +19,7 @@ from onnx_oto.errors import DataError, OtoError, UnsupportedError
 from onnx_oto.gradients.graph.batching import Feed
 from onnx_oto.gradients.graph.parameters import Weights, with_constants
 from onnx_oto.gradients.graph.training_graph import Detached, TrainingGraph
-from onnx_oto.gradients.session.flat import FlatLayout, aligned_zeros
+from onnx_oto.gradients.session.flat import FlatLayout, aligned_zeros, padded
 from onnx_oto.gradients.session.prepared import Prepared
 from onnx_oto.gradients.session.tied import TiedPlaces
 from onnx_oto.gradients.session.validation import check_batch, check_targets
@@ -32,6 +32,7 @@ from onnx_oto.runtime.joining import MEMBER
 from onnx_oto.runtime.runner import first_line, wrong_optimizers
 
 if TYPE_CHECKING:
+    from onnx_oto.peers.seam import Peers
     from onnx_oto.runtime.meeting import Meeting
 
 Array = NDArray[Any]
@@ -41,6 +42,7 @@ _WORTH_SETTLING = 256
 """Samples of an evaluation for which a session of its own is opened, at the least."""
 _MOST_SETTLED = 1 << 30
 """Bytes of parameters that a session may hold as constants: its model is handed over as one message, below 2 GB."""
+_NOTHING = np.zeros(0, np.float32)
 _CHUNK = 1 << 18  # elements of a gradient that one thread adds up at a time: 1 MiB
 
 
@@ -72,15 +74,22 @@ def _share(array: Array) -> Any:
 
 
 class Memory:
-    """All arrays that native code reads and writes, and the OrtValues over them."""
+    """All arrays that native code reads and writes, and the OrtValues over them.
+
+    added: the gradients of the first shard and the running statistics, in one piece: what processes add up.
+    """
 
     def __init__(
         self, *, parameters: FlatLayout, statistics: FlatLayout, weights: Weights, shards: int
     ) -> None:
         self.layout = parameters
         self.params = parameters.pack(weights.trainable)
-        self.statistics = statistics.pack(weights.statistics)
-        self.grads = [aligned_zeros(parameters.size) for _ in range(shards)]
+        begin = padded(parameters.size)
+        self.added = aligned_zeros(begin + statistics.size)
+        self.statistics = self.added[begin:]
+        self.statistics[:] = statistics.pack(weights.statistics)
+        own = self.added[: parameters.size]
+        self.grads = [own, *(aligned_zeros(parameters.size) for _ in range(shards - 1))]
         self.updates = [aligned_zeros(statistics.size) for _ in range(shards)]
         self.buffers = statistics.views(self.statistics)
         self.gradient_views = [parameters.views(flat) for flat in self.grads]
@@ -105,8 +114,22 @@ class Targets(NamedTuple):
     weight: Array
 
 
+class Share(NamedTuple):
+    """What of every batch this process takes. sizes: samples per shard, of all processes; first: the first of its own.
+
+    peers: those that take the rest.
+    """
+
+    peers: Peers
+    sizes: tuple[int, ...]
+    first: int
+
+
 class Shard:
-    """One session with its share of the batch, on one thread or a device; writes its own gradient buffer."""
+    """One session with its share of the batch, on one thread or a device; writes its own gradient buffer.
+
+    index: among those of this process; first: how many shards of other processes come before these.
+    """
 
     def __init__(
         self,
@@ -116,12 +139,13 @@ class Shard:
         memory: Memory,
         index: int,
         device: Device,
+        first: int = 0,
     ) -> None:
         self.size = training.size
         self.targets = training.targets
         self._feeds = feeds
         self._masks = training.lowered.masks
-        self._index = index
+        self._number = first + index
         self._memory = memory
         self._loss = np.zeros((), np.float32)
         self._device = device
@@ -170,7 +194,7 @@ class Shard:
         arrays.update((target_input(name), array[start:stop]) for name, array in targets.by_name.items())
         arrays[WEIGHT] = targets.weight
         if self._masks:
-            rng = np.random.default_rng((*seed, self._index))
+            rng = np.random.default_rng((*seed, self._number))
             arrays.update((mask.name, _draw(rng, mask.shape, mask.ratio)) for mask in self._masks)
         self._held = {name: (array, _share(array)) for name, array in arrays.items() if name in self._inputs}
         for name, (_, value) in self._held.items():
@@ -324,6 +348,7 @@ class ShardedSession:
         memory: Memory,
         spec: TrainingSpec,
         loss: Loss,
+        share: Share,
     ) -> None:
         shards = forms[0].shards
         self.params = memory.params
@@ -333,27 +358,32 @@ class ShardedSession:
         self.buffers = memory.buffers
         self.steps = 0
         self.seconds = StepSeconds(0.0, 0.0)
-        self.shards = len(shards)
+        self.shards = len(share.sizes)
+        self._peers = share.peers
+        for array in (memory.params, memory.statistics):
+            share.peers.copy(array)  # what was measured before may differ in the last bits
         self._memory = memory
         self._forms = forms
         self._evaluator = evaluator
         self._spec = spec
         self._sizes = [shard.size for shard in shards]
         self._starts = list(accumulate(self._sizes[:-1], initial=0))
+        self._own, begin = sum(self._sizes), sum(share.sizes[: share.first])
+        self.rows = None if share.peers.size == 1 else np.arange(begin, begin + self._own)
         self._loss = loss
         workers = max(len(shards), cores())
         self._ties = TiedPlaces(spec.ties, self.slices)
         every = [shard for form in forms for shard in form.shards]
-        self._prepared = Prepared((v for s in every for v in s.inputs), memory.arrays, self.shards)
+        self._prepared = Prepared((v for s in every for v in s.inputs), memory.arrays, len(shards))
         for shard in every:
             shard.read(self._prepared.arrays)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="onnx-oto")
 
     def step(self, batch: Mapping[str, Array], target: Array | Mapping[str, Array] | None = None) -> float:
         form = self._form(batch)
-        arrays = check_batch(batch, form.feeds, self._spec.batch)
+        arrays = check_batch(batch, form.feeds, self._own)
         targets = check_targets(target, form.targets)
-        count = self._loss.count(targets, self._spec.batch)
+        count = self._count(targets)
         weight = np.array(1.0 / count if count else 0.0, np.float32)
         for name in form.shards[0].still:  # the caller may have left anything there
             self._memory.gradient_views[0][name].fill(0.0)
@@ -362,10 +392,11 @@ class ShardedSession:
         losses = self._run_all(form, arrays, Targets(targets, weight))
         ran = time.perf_counter()
         self._average()
+        (loss,) = self._peers.add_up(self._memory.added, [sum(losses)])
         self._ties.add_up(self.grads)
         self.seconds = StepSeconds(ran - begin, time.perf_counter() - ran)
         self.steps += 1
-        return sum(losses)
+        return loss
 
     def predict(self, batch: Mapping[str, Array]) -> Array | list[Array]:
         return self._predicted(self._evaluator, batch)
@@ -387,6 +418,11 @@ class ShardedSession:
 
     def close(self) -> None:
         self._pool.shutdown(wait=True)
+
+    def _count(self, targets: Mapping[str, Array]) -> float:
+        """Return how many entries of the whole batch count."""
+        count = self._loss.count(targets, self._own)
+        return self._peers.add_up(_NOTHING, [count])[0]
 
     def _form(self, batch: Mapping[str, Array]) -> Form:
         """Return the form that takes a batch, the first where none does: it will say why."""
