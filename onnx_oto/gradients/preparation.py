@@ -161,7 +161,8 @@ class Preparation:
         )
 
         forms = [(each.feeds, each._differentiated()) for each in (self, *others)]
-        return session_of(self._what, self.spec, forms, joint=self.shards > 1 and self.joint)
+        threads = max(1, cores() // self.shards) if self.backend.uses_threads() else 1
+        return session_of(self._what, self.spec, forms, joint=self.shards > 1 and self.joint, threads=threads)
 
     def _differentiated(self) -> list[tuple[TrainingGraph, bytes]]:
         """Return a training graph for every shard, with its gradient graph."""

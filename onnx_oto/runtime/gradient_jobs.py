@@ -39,8 +39,8 @@ def session_options(threads: int) -> Any:
     return options
 
 
-def open_light(content: bytes) -> Any:
-    """Return a session of a serialised model on one thread. Raises what onnxruntime raises."""
+def open_light(content: bytes, threads: int = 1) -> Any:
+    """Return a session of a serialised model on one thread, or several. Raises what onnxruntime raises."""
     import onnxruntime
 
     if asks(content):
@@ -48,7 +48,7 @@ def open_light(content: bytes) -> Any:
 
         make_ready()
     return onnxruntime.InferenceSession(
-        bytes(content), session_options(1), providers=["CPUExecutionProvider"]
+        bytes(content), session_options(threads), providers=["CPUExecutionProvider"]
     )
 
 

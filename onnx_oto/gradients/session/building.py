@@ -24,10 +24,11 @@ def session_of(
     forms: Sequence[tuple[Sequence[Feed], Graphs]],
     *,
     joint: bool = False,
+    threads: int = 1,
 ) -> GradientSession:
     """Return a session of graphs for samples of one shape or several: the data inputs of each, and its shards.
 
-    joint: the graphs of the shards ask each other for statistics.
+    joint: the graphs of the shards ask each other for statistics. threads: of each shard.
     """
     weights = what.weights.all().values()
     feeds, graphs = forms[0]
@@ -46,7 +47,10 @@ def session_of(
     made = [
         Form(
             of_form,
-            [Shard(content, graph, of_form, memory, index) for index, (graph, content) in enumerate(shards)],
+            [
+                Shard(content, graph, of_form, memory, index, threads)
+                for index, (graph, content) in enumerate(shards)
+            ],
             spec.batch,
             channels=channels if joint else 0,
         )

@@ -37,9 +37,9 @@ Floats = NDArray[np.float32]
 _CHUNK = 1 << 18  # elements of a gradient that one thread adds up at a time: 1 MiB
 
 
-def _session(content: bytes) -> Any:
+def _session(content: bytes, threads: int = 1) -> Any:
     try:
-        return open_light(content)
+        return open_light(content, threads)
     except Exception as error:
         raise UnsupportedError(f"ONNX Runtime cannot load the training graph: {first_line(error)}") from error
 
@@ -83,10 +83,16 @@ class Targets(NamedTuple):
 
 
 class Shard:
-    """One single-threaded session with its share of the batch; writes its own gradient buffer."""
+    """One session, of so many threads, with its share of the batch; writes its own gradient buffer."""
 
     def __init__(
-        self, content: bytes, training: TrainingGraph, feeds: Sequence[Feed], memory: Memory, index: int
+        self,
+        content: bytes,
+        training: TrainingGraph,
+        feeds: Sequence[Feed],
+        memory: Memory,
+        index: int,
+        threads: int = 1,
     ) -> None:
         self.size = training.size
         self.targets = training.targets
@@ -95,7 +101,7 @@ class Shard:
         self._index = index
         self._memory = memory
         self._loss = np.zeros((), np.float32)
-        self._session = _session(content)
+        self._session = _session(content, threads)
         self._binding = self._session.io_binding()
         self._held: dict[str, Any] = {}
         self._inputs = {value.name for value in self.inputs}
