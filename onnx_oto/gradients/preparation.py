@@ -98,11 +98,21 @@ class Preparation:
         """Samples per shard, of all processes."""
         portion = self.spec.portion
         portion.require_shares(self.spec.batch, self.spec.shards)
-        workers = (portion.cores or cores()) if self.spec.device.is_cpu else 1
+        workers = self._cores if self.spec.device.is_cpu else 1
         asked = self.spec.batch, self.spec.shards, workers
         sizes = shard_sizes(*asked, 1, portion.ranks)
         apart = len(sizes) > 1 and self._what.weights.statistics and not self.joint
         return shard_sizes(*asked, _LEAST, portion.ranks) if apart else sizes
+
+    @property
+    def _cores(self) -> int:
+        """How many cores this process has."""
+        return self.spec.portion.cores or cores()
+
+    @property
+    def _threads(self) -> int:
+        """How many threads a session of this process takes."""
+        return max(1, self._cores // len(self._sizes)) if self.backend.uses_threads() else 1
 
     @cached_property
     def _sizes(self) -> list[int]:
@@ -186,7 +196,8 @@ class Preparation:
 
         forms = [(each.feeds, each._differentiated()) for each in (self, *others)]
         share = Share(peers, tuple(self._all_sizes), self.spec.portion.shards(self._all_sizes).start)
-        return session_of(self._what, self.spec, forms, share, joint=self.shards > 1 and self.joint)
+        joint = self.shards > 1 and self.joint
+        return session_of(self._what, self.spec, forms, share, joint=joint, threads=self._threads)
 
     def _differentiated(self) -> list[tuple[TrainingGraph, bytes]]:
         """Return a training graph for every shard, with its gradient graph."""

@@ -37,11 +37,15 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class Device:
-    """A provider and its options. name: as it is written, "cpu", "cuda:1" or a provider's own name."""
+    """A provider and its options. name: as it is written, "cpu", "cuda:1" or a provider's own name.
+
+    threads: of the CPU that a session may take.
+    """
 
     name: str = "cpu"
     provider: str = CPU_PROVIDER
     options: Mapping[str, str] = field(default_factory=dict)
+    threads: int = 1
 
     @property
     def is_cpu(self) -> bool:

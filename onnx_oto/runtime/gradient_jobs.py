@@ -42,7 +42,7 @@ def session_options(threads: int) -> Any:
 
 
 def open_light(content: bytes, device: Device = _CPU, disabled: Sequence[str] = ()) -> Any:
-    """Return a session of a serialised model on a device, or one thread of the CPU. Raises what `open_on` raises.
+    """Return a session of a serialised model on a device. Raises what `open_on` raises.
 
     disabled: optimizers that are left out.
     """
@@ -50,7 +50,7 @@ def open_light(content: bytes, device: Device = _CPU, disabled: Sequence[str] = 
         from onnx_oto.runtime.meeting import make_ready  # loads the compiler
 
         make_ready()
-    return open_on(device, content, session_options(1), disabled)
+    return open_on(device, content, session_options(device.threads), disabled)
 
 
 def build_gradient(content: bytes, wanted: Sequence[str], loss: str) -> bytes:

@@ -120,6 +120,9 @@ class Toy:
     def joins_statistics(self) -> bool:
         return False
 
+    def uses_threads(self) -> bool:
+        return False
+
     def differentiate(
         self, graph: onnx.ModelProto, wanted: Sequence[str], *, joint: bool = False, scale: float = 1.0
     ) -> onnx.ModelProto:

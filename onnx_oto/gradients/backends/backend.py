@@ -32,6 +32,10 @@ class Backend(Protocol):
         """Return whether sessions that share a batch can normalise by the statistics of all of it."""
         ...
 
+    def uses_threads(self) -> bool:
+        """Return whether what it makes is faster on several threads, so that a session takes those of idle cores."""
+        ...
+
     def differentiate(
         self, graph: onnx.ModelProto, wanted: Sequence[str], *, joint: bool = False, scale: float = 1.0
     ) -> onnx.ModelProto:

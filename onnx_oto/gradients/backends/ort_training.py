@@ -48,6 +48,10 @@ class OrtTraining:
         """See `Backend.joins_statistics`."""
         return can_join()
 
+    def uses_threads(self) -> bool:
+        """See `Backend.uses_threads`: most kernels for training use one thread."""
+        return False
+
     def differentiate(
         self, graph: onnx.ModelProto, wanted: Sequence[str], *, joint: bool = False, scale: float = 1.0
     ) -> onnx.ModelProto:

@@ -25,10 +25,11 @@ def session_of(
     share: Share,
     *,
     joint: bool = False,
+    threads: int = 1,
 ) -> GradientSession:
     """Return a session of graphs for samples of one shape or several: the data inputs of each, and its own shards.
 
-    joint: the graphs of the shards ask each other for statistics.
+    joint: the graphs of the shards ask each other for statistics. threads: of each shard.
     """
     weights = what.weights.all().values()
     feeds, graphs = forms[0]
@@ -44,11 +45,12 @@ def session_of(
     )
     evaluator = Evaluator(what, memory, chunk=size if what.loss.per_sample else None, device=spec.device)
     channels = max((value.size for value in what.weights.statistics.values()), default=0)
+    device = replace(spec.device, threads=threads)
     made = [
         Form(
             of_form,
             [
-                Shard(content, graph, of_form, memory, index, spec.device, share.first)
+                Shard(content, graph, of_form, memory, index, device, share.first)
                 for index, (graph, content) in enumerate(shards)
             ],
             sum(graph.size for graph, _ in shards),

@@ -126,7 +126,7 @@ class Share(NamedTuple):
 
 
 class Shard:
-    """One session with its share of the batch, on one thread or a device; writes its own gradient buffer.
+    """One session with its share of the batch, on some threads or a device; writes its own gradient buffer.
 
     index: among those of this process; first: how many shards of other processes come before these.
     """

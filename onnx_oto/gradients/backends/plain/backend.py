@@ -41,6 +41,10 @@ class Plain:
         """See `Backend.joins_statistics`: the node that asks is one of the training build alone."""
         return False
 
+    def uses_threads(self) -> bool:
+        """See `Backend.uses_threads`."""
+        return True
+
     def differentiate(
         self, graph: onnx.ModelProto, wanted: Sequence[str], *, joint: bool = False, scale: float = 1.0
     ) -> onnx.ModelProto:
