@@ -7,9 +7,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from onnx_oto.lanes.layout import FloatArray
+from onnx_oto.model import load
+from onnx_oto.pipeline.int8.beside import REFUSALS, int8_name, kept_float, write_int8
+from onnx_oto.pipeline.int8.judging import Sight
+from onnx_oto.pipeline.int8.making import parted
+from onnx_oto.pipeline.int8.result import Int8
 from onnx_oto.pipeline.judging import DataJudge, Judgement, judge_on, useless
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.options import ACTIVATIONS, PruneOptions
@@ -78,7 +84,7 @@ class ByData:
             self.opened,
             judge.serving,
             judge.outputs,
-            judge.train,
+            judge.dataset.train,
             samples=options.refit_samples,
             seed=options.seed,
             limits=options.limits,
@@ -109,6 +115,27 @@ class ByData:
         return with_values(opened, found.values, self.options), Judgements(
             original, cut, judged, layers, left, tuple(found.values)
         )
+
+    def int8(self, compact: str | os.PathLike[str], written: int) -> Int8:
+        """Write the int8 form of the compact model beside it, and return what is told of it. Raises OtoError."""
+        judge, options = self.judge, self.options
+        sight = Sight(judge.serving, judge.outputs, judge.loss, tuple(options.metric), options.limits)
+        samples = parted(judge.dataset, judge.samples, options.int8_samples, options.seed)
+        place = int8_name(compact)
+        self.say("quantizing, calibrated on training samples")
+        try:
+            return write_int8(
+                load(compact),
+                place,
+                written,
+                sight,
+                samples,
+                options,
+                self.say,
+                is_timed=not options.skip_latency,
+            )
+        except REFUSALS as error:
+            raise kept_float(error, Path(compact), place) from error
 
     def _told(self, name: str, judgement: Judgement, more: str = "") -> None:
         self.say(f"{name}: {judgement.told()} on {judgement.samples:,} test samples{more}")
