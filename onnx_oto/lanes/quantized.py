@@ -71,7 +71,7 @@ def is_sliceable(graph: Graph, name: str) -> bool:
         and name not in graph.captured
         and name not in graph.outputs
         and all(
-            not node.domain and (at == 2 and node.op in _PAIR or at == 0 and node.op == _PAIR[1])
+            not node.domain and ((at == 2 and node.op in _PAIR) or (at == 0 and node.op == _PAIR[1]))
             for node, at in readers
         )
     )

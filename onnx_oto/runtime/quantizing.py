@@ -67,9 +67,7 @@ def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
                 f"{first_line(error)}"
             ) from error
     content = runnable_bytes(model, for_people=False)
-    result = onnx.load_from_string(
-        bytes(_asked(_allowed(len(content), 0), _prepare, pickle.PickleBuffer(content)))
-    )
+    result = onnx.load_from_string(bytes(_asked(_allowed(len(content), 0), _prepare, _sent(content))))
     _drop_unused_domains(result)
     for number, node in enumerate(result.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
@@ -87,9 +85,7 @@ def ranges_of(
     fed = sum(array.nbytes for batch in batches for array in batch.values())
     one = _allowed(len(content), fed)
     allowed = one._replace(seconds=one.seconds * (1 + len(batches)))
-    return _asked(
-        allowed, _watch, pickle.PickleBuffer(content), [dict(each) for each in batches], scheme.symmetric
-    )
+    return _asked(allowed, _watch, _sent(content), [dict(each) for each in batches], scheme.symmetric)
 
 
 def quantized(
@@ -109,7 +105,7 @@ def quantized(
     made = _asked(
         _allowed(_ROUNDS * len(content), 0),
         _quantize,
-        pickle.PickleBuffer(content),
+        _sent(content),
         dict(ranges),
         scheme,
         sorted(only),
@@ -171,7 +167,7 @@ def _wide_enough(model: onnx.ModelProto, ranges: Ranges, scheme: Scheme) -> dict
         if bias.shape != (weight.shape[axis],):
             continue
         low, high = ranges[node.input[0]]
-        unit = max(max(high, 0.0) - min(low, 0.0), np.finfo(np.float32).tiny) / _CODES
+        unit = max(max(high, 0.0) - min(low, 0.0), float(np.finfo(np.float32).tiny)) / _CODES
         needed = _MARGIN * _CODES / 2 * np.abs(bias.astype(np.float64)) / (unit * 2.0**31)
         own = np.abs(weight).max(axis=tuple(i for i in range(weight.ndim) if i != axis))
         if (needed > own).any():
@@ -200,6 +196,11 @@ def _channel_axis(node: onnx.NodeProto) -> int | None:
         transposed = any(each.name == "transB" and each.i for each in node.attribute)
         return 0 if transposed else 1
     return None
+
+
+def _sent(content: bytes) -> Any:
+    """Return bytes as they travel to the process without being copied."""
+    return pickle.PickleBuffer(content)
 
 
 def _drop_unused_domains(model: onnx.ModelProto) -> None:

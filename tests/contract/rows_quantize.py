@@ -31,9 +31,10 @@ def coded(text: str, *, opset: int = 17) -> ModelProto:
     return model
 
 
-def pair(name: str, made: str, kind: str = "uint8") -> str:
+def pair(name: str, made: str) -> str:
     """Return nodes that quantize and dequantize the tensor `name`: `made`."""
-    return f"q_{made} = QuantizeLinear({name}, s_{made}, z_{made}) {made} = DequantizeLinear(q_{made}, s_{made}, z_{made})"
+    scale = f"s_{made}, z_{made}"
+    return f"q_{made} = QuantizeLinear({name}, {scale}) {made} = DequantizeLinear(q_{made}, {scale})"
 
 
 def scales(*names: str, kind: str = "uint8") -> str:
