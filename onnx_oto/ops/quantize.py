@@ -3,9 +3,9 @@
     q = saturate(round(x / scale) + zero)        x = (q - zero) * scale
 
 A zero is exact on both sides: with a scale that is positive and finite round(0 / scale) is 0, the zero point lies
-within its type, so q is the zero point itself; and (zero - zero) * scale is 0. So a channel that is zero as a float stays
-so through the pair, however coarse it is, and a weight that is stored as integers (codes) makes a zero channel once its
-slices are set to the zero point. Scales and zero points for each channel are sliced with it, and never zeroed.
+within its type, so q is the zero point itself; and (zero - zero) * scale is 0. So a channel that is zero as a float
+stays so through the pair, however coarse it is, and a weight that is stored as integers (codes) makes a zero channel
+once its slices are set to the zero point. Scales and zero points for each channel are sliced with it, and never zeroed.
 """
 
 from __future__ import annotations

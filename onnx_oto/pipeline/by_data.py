@@ -10,7 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from onnx_oto.errors import UnsupportedError
 from onnx_oto.lanes.layout import FloatArray
+from onnx_oto.lanes.quantized import is_quantized
 from onnx_oto.model import load
 from onnx_oto.pipeline.int8.beside import REFUSALS, int8_name, kept_float, write_int8
 from onnx_oto.pipeline.int8.judging import Sight
@@ -142,5 +144,7 @@ class ByData:
 
 
 def by_data(source: str | os.PathLike[str], opened: Opened, options: PruneOptions, say: Say) -> ByData:
-    """Return what prunes a model by data. Raises what `judge_on` does."""
+    """Return what prunes a model by data. Raises what `judge_on` does, and UnsupportedError."""
+    if options.int8 and any(is_quantized(node) for node in opened.analysis.graph.nodes):
+        raise UnsupportedError(f"'{opened.path.name}' is quantized already: leave --int8 out")
     return ByData(opened, options, judge_on(source, opened, options, say), say)

@@ -48,8 +48,8 @@ def group_slices(analysis: Analysis) -> list[Group]:
 def loaded_slices(analysis: Analysis) -> Iterator[tuple[Group, npt.NDArray[Any]]]:
     """Yield what `group_slices` returns with the parameter's value (in its rows), where that is loaded.
 
-    Of weights that are stored as integers that is what those mean. One value is held at a time: kept for all of them, as
-    `Graph.constant` does, a large model would be held twice.
+    Of weights that are stored as integers that is what those mean. One value is held at a time: kept for all of them,
+    as `Graph.constant` does, a large model would be held twice.
     """
     name = ""
     value: npt.NDArray[Any] = np.zeros(0)
