@@ -16,7 +16,7 @@ from onnx_oto.losses import Loss
 from onnx_oto.metrics import Metric, metrics_for
 from onnx_oto.model.normal.serving import Serving
 from onnx_oto.pipeline.classes import classes_axis
-from onnx_oto.pipeline.finishing import batch_size, predictor, reading, served_lean
+from onnx_oto.pipeline.finishing import Predict, batch_size, predictor, reading, served_lean
 from onnx_oto.pipeline.int8.result import PERCENT, Distance
 from onnx_oto.pipeline.judging import BATCH
 from onnx_oto.runtime.limits import Limits, limited
@@ -90,23 +90,44 @@ class Sight:
     ) -> Distance:
         """Return how far the outputs of a model are from those of the reference. Raises LimitError, CrashedError."""
         with limited(self.limits):
-            first, second = (served_lean(each, self.outputs, self.serving) for each in (model, reference))
-            runs = predictor(first), predictor(second)
-            off = whole = 0.0
-            same = places = 0
-            for batch in batches:
-                found, wanted = (run(batch) for run in runs)
-                for name, mine, theirs in zip(self.outputs, found, wanted, strict=True):
+            lean, run = self._lean(reference)
+            return self.distance_from(model, lean, ((batch, run(batch)) for batch in batches))
+
+    def answers(
+        self, reference: onnx.ModelProto, batches: Iterable[Arrays]
+    ) -> tuple[onnx.ModelProto, list[tuple[Arrays, Sequence[Array]]]]:
+        """Return a model as it is judged, and what it says of batches, for whoever asks more than once."""
+        with limited(self.limits):
+            lean, run = self._lean(reference)
+            return lean, [(batch, run(batch)) for batch in batches]
+
+    def distance_from(
+        self,
+        model: onnx.ModelProto,
+        lean: onnx.ModelProto,
+        answers: Iterable[tuple[Arrays, Sequence[Array]]],
+    ) -> Distance:
+        """Return how far the outputs of a model are from `answers`. lean: the model that gave these."""
+        off = whole = 0.0
+        same = places = 0
+        with limited(self.limits):
+            _, run = self._lean(model)
+            for batch, wanted in answers:
+                for name, mine, theirs in zip(self.outputs, run(batch), wanted, strict=True):
                     if theirs.dtype.kind != "f":
                         continue
                     off += float(np.abs(mine.astype(np.float64) - theirs).sum())
                     whole += float(np.abs(theirs.astype(np.float64)).sum())
-                    axis = classes_axis(second, name, theirs.shape)
+                    axis = classes_axis(lean, name, theirs.shape)
                     if axis is not None:
                         agreed = mine.argmax(axis) == theirs.argmax(axis)
                         same, places = same + int(agreed.sum()), places + agreed.size
         change = off / whole if whole else (math.inf if off else 0.0)
         return Distance(math.inf if math.isnan(change) else change, same / places if places else None)
+
+    def _lean(self, model: onnx.ModelProto) -> tuple[onnx.ModelProto, Predict]:
+        lean = served_lean(model, self.outputs, self.serving)
+        return lean, predictor(lean)
 
     def batches(self, model: onnx.ModelProto, samples: data.Source, most: int) -> list[Arrays]:
         """Return inputs of a model, batch by batch, `most` samples in each where it takes any number."""

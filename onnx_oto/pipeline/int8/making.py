@@ -31,7 +31,7 @@ BATCH = 16
 """Samples of a run whose inner tensors are watched."""
 JUDGED = 1000
 """Training samples that choices are made by at most, where no validation samples were set apart."""
-RANKED = 64
+RANKED = 32
 """Samples that layers are ranked on."""
 
 
@@ -153,11 +153,12 @@ class _Making:
         few = self._batches(
             data.Chosen(self._samples.choosing, np.arange(min(RANKED, len(self._samples.choosing))))
         )
+        answers = self._sight.answers(self._reference, few)
         changes = {}
         for name in self._layers:
             with limited(self._sight.limits):
                 alone = quantized(self._model, self._ranges, self._scheme, only=[name])
-            changes[name] = self._sight.distance(alone, self._reference, few).change
+            changes[name] = self._sight.distance_from(alone, *answers).change
         return sorted(self._layers, key=lambda name: -changes[name])
 
     def _batches(self, samples: data.Source) -> Sequence[Arrays]:
