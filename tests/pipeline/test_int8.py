@@ -310,6 +310,8 @@ def test_what_is_quantized_already_is_refused_before_any_work(model, data, tmp_p
     with pytest.raises(UnsupportedError, match="is quantized already: leave --int8 out"):
         prune(again, tmp_path / "smaller.onnx", PruneOptions(data=data, **INT8))
     assert not (tmp_path / "smaller.onnx").exists()
+    with pytest.raises(UnsupportedError, match="is quantized, and that is not trained"):
+        train(again, data, tmp_path / "run", TrainOptions(**SHORT))
     result = prune(again, tmp_path / "smaller.onnx", PruneOptions(sparsity=0.3))
     assert result.summary.removed > 0
     assert result.summary.verdict.max_abs == 0
