@@ -77,7 +77,7 @@ def _scaled(node: Node, trace: Trace, codes: str, state: States) -> None:
     operands = [x]
     if not is_whole:
         operands += [_along(trace, node.inputs[at], axis, x.rank) for at in (1, 2) if node.input(at)]
-    if x.constant and codes in trace.graph.initializers:
+    if codes in trace.parameters and node.op == DEQUANTIZE:
         _remember(trace, codes, Code(scale, zeros, None if is_whole else axis))
     aligned = align(trace, node, operands)
     blocks = []

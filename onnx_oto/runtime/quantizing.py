@@ -35,6 +35,10 @@ Result = TypeVar("Result")
 
 FIRST_OPSET = 13
 """The first opset whose DequantizeLinear has a scale for every channel."""
+_NOTES = "onnx.quant."
+"""Keys of the metadata by which stations of the quantizer tell each other what was done."""
+_LOADING = 60.0
+"""Seconds that the quantizer may take to be loaded, on a busy machine: that is no fault of the model."""
 _ROUNDS = 8
 """How many times as long as one run quantizing may take: it reads, writes and checks the model in Python."""
 
@@ -117,7 +121,8 @@ def quantized(
     drop_dead(result.graph)
     _drop_unused_domains(result)
     del result.metadata_props[:]
-    result.metadata_props.extend(each for each in model.metadata_props if "onnx.infer" not in each.value)
+    result.metadata_props.extend(each for each in model.metadata_props if not each.key.startswith(_NOTES))
+    del result.graph.value_info[:]  # of tensors that have other types now
     return result
 
 
@@ -136,7 +141,8 @@ def quantizable() -> frozenset[str]:
 
 
 def _allowed(weights: int, fed: int) -> Allowance:
-    return allowance(weights=shared().held_bytes + weights, fed=fed)
+    one = allowance(weights=shared().held_bytes + weights, fed=fed)
+    return one._replace(seconds=one.seconds + _LOADING)
 
 
 def _asked(allowed: Allowance, job: Callable[P, Result], *arguments: P.args, **named: P.kwargs) -> Result:
