@@ -7,9 +7,10 @@ the process between them.
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -19,7 +20,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_oto.errors import UnsupportedError
+from onnx_oto.errors import RuntimeMissingError, UnsupportedError
 from onnx_oto.model.files.loading import runnable_bytes
 from onnx_oto.model.graph.node import opset_of
 from onnx_oto.model.graph.order import check_and_sort, drop_dead
@@ -220,8 +221,20 @@ def _drop_unused_domains(model: onnx.ModelProto) -> None:
 
 
 # --- jobs -----------------------------------------------------------------------------------------------------
+@contextlib.contextmanager
+def _loading() -> Iterator[None]:
+    """Tell what is missing where a part of the quantizer does not load."""
+    try:
+        yield
+    except ImportError as error:
+        raise RuntimeMissingError(
+            f"ONNX Runtime's quantizer does not load ({error}): run `pip install 'onnx-oto[cpu]' sympy`"
+        ) from error
+
+
 def _prepare(content: bytes) -> bytes:
-    from onnxruntime.quantization.shape_inference import quant_pre_process
+    with _loading():
+        from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with tempfile.TemporaryDirectory(prefix="onnx-oto-") as folder:
         before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
@@ -231,7 +244,8 @@ def _prepare(content: bytes) -> bytes:
 
 
 def _watch(content: bytes, batches: Sequence[Arrays], symmetric: bool) -> dict[str, tuple[float, float]]:
-    from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
+    with _loading():
+        from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
     with tempfile.TemporaryDirectory(prefix="onnx-oto-") as folder:
         path = Path(folder) / "model.onnx"
@@ -273,10 +287,11 @@ def _quantize(
     without: Sequence[str],
     overrides: dict[str, list[dict[str, Any]]],
 ) -> bytes:
-    from onnxruntime.quantization import QuantType
-    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
-    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-    from onnxruntime.quantization.quant_utils import save_and_reload_model_with_shape_infer
+    with _loading():
+        from onnxruntime.quantization import QuantType
+        from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
+        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+        from onnxruntime.quantization.quant_utils import save_and_reload_model_with_shape_infer
 
     spans = {name: tuple(np.float32(each) for each in pair) for name, pair in ranges.items()}
     quantizer = QDQQuantizer(
@@ -302,7 +317,8 @@ def _quantize(
 
 
 def _known() -> list[str]:
-    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+    with _loading():
+        from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
     return sorted({*QDQRegistry, *QLinearOpsRegistry})
 
