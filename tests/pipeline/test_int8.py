@@ -97,7 +97,9 @@ def test_all_layers_are_quantized_per_channel_and_what_comes_out_is_near():
     assert [stored[n.input[0]].data_type for n in matrices] == [onnx.TensorProto.INT8] * 3
     assert [tuple(stored[n.input[1]].dims) for n in matrices] == [(16,), (16,), (4,)]
     assert not any((numpy_helper.to_array(stored[n.input[2]]) != 0).any() for n in matrices)
-    distance = unlabelled().distance(made.model, model, unlabelled().batches(model, seen.test, 16))
+    distance = unlabelled().distance(
+        made.model, unlabelled().opened(model), unlabelled().batches(model, seen.test, 16)
+    )
     assert 0 < distance.change < 0.05
     assert distance.agreement > 0.9
 
@@ -148,10 +150,10 @@ def test_the_layer_that_loses_most_stays_in_float():
     sight, seen, model = unlabelled(), samples(), spoilt()
     bare = make_int8(model, sight, seen, options(), np.inf, QUIET).model
     batches = sight.batches(model, seen.test, 16)
-    assert sight.distance(bare, model, batches).points > 10
+    assert sight.distance(bare, sight.opened(model), batches).points > 10
     made = make_int8(model, sight, seen, options(), 10.0, said.append)
     assert 0 < len(made.kept) < made.layers
-    assert sight.distance(made.model, model, batches).points < 12
+    assert sight.distance(made.model, sight.opened(model), batches).points < 12
     assert "all layers quantized" in said[0]
     assert any(node.op_type == "QuantizeLinear" for node in made.model.graph.node)
 

@@ -57,7 +57,7 @@ def write_int8(
     allowed = sight.allowed if options.int8_drop is None else options.int8_drop
     made = make_int8(model, sight, samples, options, allowed, say)
     before, after = (sight.score(each, samples.test) for each in (model, made.model))
-    distance = sight.distance(made.model, model, sight.batches(model, samples.test, BATCH))
+    distance = sight.distance(made.model, sight.opened(model), sight.batches(model, samples.test, BATCH))
     lost = distance.points if before is None or after is None else sight.lost(before, after)
     if lost > allowed:
         raise UnsupportedError(_refusal(lost, allowed, distance, made, len(samples.test)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,17 @@ Arrays = Mapping[str, Array]
 WITHOUT_LABELS = 5.0
 LABELLED = 0.5
 """Points that may be lost where nobody says how many."""
+
+
+Answered = tuple[Arrays, Sequence[Array]]
+"""Inputs, and what a model said of them."""
+
+
+class Asked(NamedTuple):
+    """A model with the outputs that are judged alone, and what runs it. Its session stays open while it is held."""
+
+    lean: onnx.ModelProto
+    run: Predict
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,49 +96,36 @@ class Sight:
         point = abs(before.value) / PERCENT if first.point is None else first.point
         return worse / point if point else (math.inf if worse > 0 else 0.0)
 
+    def opened(self, model: onnx.ModelProto) -> Asked:
+        """Return a model, ready to be asked what is judged. Raises UnsupportedError, LimitError, CrashedError."""
+        with limited(self.limits):
+            lean = served_lean(model, self.outputs, self.serving)
+            return Asked(lean, predictor(lean))
+
     def distance(
-        self, model: onnx.ModelProto, reference: onnx.ModelProto, batches: Iterable[Arrays]
+        self, model: onnx.ModelProto, reference: Asked, batches: Iterable[Arrays | Answered]
     ) -> Distance:
-        """Return how far the outputs of a model are from those of the reference. Raises LimitError, CrashedError."""
-        with limited(self.limits):
-            lean, run = self._lean(reference)
-            return self.distance_from(model, lean, ((batch, run(batch)) for batch in batches))
+        """Return how far the outputs of a model are from those of the reference. Raises LimitError, CrashedError.
 
-    def answers(
-        self, reference: onnx.ModelProto, batches: Iterable[Arrays]
-    ) -> tuple[onnx.ModelProto, list[tuple[Arrays, Sequence[Array]]]]:
-        """Return a model as it is judged, and what it says of batches, for whoever asks more than once."""
-        with limited(self.limits):
-            lean, run = self._lean(reference)
-            return lean, [(batch, run(batch)) for batch in batches]
-
-    def distance_from(
-        self,
-        model: onnx.ModelProto,
-        lean: onnx.ModelProto,
-        answers: Iterable[tuple[Arrays, Sequence[Array]]],
-    ) -> Distance:
-        """Return how far the outputs of a model are from `answers`. lean: the model that gave these."""
+        batches: inputs, or such with what the reference said of them.
+        """
         off = whole = 0.0
         same = places = 0
         with limited(self.limits):
-            _, run = self._lean(model)
-            for batch, wanted in answers:
-                for name, mine, theirs in zip(self.outputs, run(batch), wanted, strict=True):
-                    if theirs.dtype.kind != "f":
+            mine = self.opened(model)
+            for batch in batches:
+                inputs, wanted = batch if isinstance(batch, tuple) else (batch, reference.run(batch))
+                for name, found, given in zip(self.outputs, mine.run(inputs), wanted, strict=True):
+                    if given.dtype.kind != "f":
                         continue
-                    off += float(np.abs(mine.astype(np.float64) - theirs).sum())
-                    whole += float(np.abs(theirs.astype(np.float64)).sum())
-                    axis = classes_axis(lean, name, theirs.shape)
+                    off += float(np.abs(found.astype(np.float64) - given).sum())
+                    whole += float(np.abs(given.astype(np.float64)).sum())
+                    axis = classes_axis(reference.lean, name, given.shape)
                     if axis is not None:
-                        agreed = mine.argmax(axis) == theirs.argmax(axis)
+                        agreed = found.argmax(axis) == given.argmax(axis)
                         same, places = same + int(agreed.sum()), places + agreed.size
         change = off / whole if whole else (math.inf if off else 0.0)
         return Distance(math.inf if math.isnan(change) else change, same / places if places else None)
-
-    def _lean(self, model: onnx.ModelProto) -> tuple[onnx.ModelProto, Predict]:
-        lean = served_lean(model, self.outputs, self.serving)
-        return lean, predictor(lean)
 
     def batches(self, model: onnx.ModelProto, samples: data.Source, most: int) -> list[Arrays]:
         """Return inputs of a model, batch by batch, `most` samples in each where it takes any number."""

@@ -91,6 +91,9 @@ class _Making:
         say: Say,
     ) -> None:
         self._sight, self._samples, self._allowed, self._say = sight, samples, allowed, say
+        self._brought = model
+        # An open session keeps the process alive that models run in: loading the quantizer anew takes seconds.
+        self._reference = sight.opened(model)
         with limited(sight.limits):
             self._target, self._scheme = scheme_for(options.int8_for)
             self._model = prepared(model)
@@ -102,7 +105,6 @@ class _Making:
             self._ranges.setdefault(name, (value, value))
         self._layers = tuple(node.name for node in self._model.graph.node if node.op_type in known)
         self._before = sight.score(model, samples.choosing)
-        self._reference = model
 
     def made(self) -> Made:
         """Return the int8 model with as few layers in float as will do."""
@@ -153,16 +155,16 @@ class _Making:
         few = self._batches(
             data.Chosen(self._samples.choosing, np.arange(min(RANKED, len(self._samples.choosing))))
         )
-        answers = self._sight.answers(self._reference, few)
+        answered = [(batch, self._reference.run(batch)) for batch in few]
         changes = {}
         for name in self._layers:
             with limited(self._sight.limits):
                 alone = quantized(self._model, self._ranges, self._scheme, only=[name])
-            changes[name] = self._sight.distance_from(alone, *answers).change
+            changes[name] = self._sight.distance(alone, self._reference, answered).change
         return sorted(self._layers, key=lambda name: -changes[name])
 
     def _batches(self, samples: data.Source) -> Sequence[Arrays]:
-        return self._sight.batches(self._reference, samples, BATCH)
+        return self._sight.batches(self._brought, samples, BATCH)
 
     def _told(self, lost: float, how: str) -> None:
         self._say(
