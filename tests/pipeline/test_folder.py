@@ -19,8 +19,8 @@ from onnx_oto.pipeline.demo import demo
 from onnx_oto.pipeline.folder import (
     ANSWERS,
     BEFORE,
-    INT8,
     FILES,
+    INT8,
     LOCK,
     MANIFEST,
     METRICS,
