@@ -89,6 +89,8 @@ and `refitted`, each with `samples` and `loss`, `metric`, `metrics`, or of data 
 `agreement`; `layers` is how many were fitted, `error_left` the share of the error of the cut in their outputs that is
 left, mean over them.
 
+With `--int8`, `int8` has what is told of the int8 model: [int8.md](int8.md#how-it-is-made).
+
 `latency_ms` holds the medians of both models, timed in turn on one feed, and what they were measured in: `runtime`,
 `threads`, `batch`, the open sizes (`at`), the number of `runs`. Between the two numbers of `full_interval` and of
 `compact_interval` the median lies with 95 % confidence; between those of `ratio_interval` how many times as long the

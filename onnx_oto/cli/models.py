@@ -156,3 +156,7 @@ def _print_pruned(result: Pruned, output: Path, as_json: bool) -> None:
     from onnx_oto.cli.screen import print_pruned
 
     print_pruned(result, output)
+    if result.int8 is not None:
+        from onnx_oto.cli.int8 import print_int8
+
+        print_int8(result.int8)

@@ -125,3 +125,7 @@ def _show(
         print_json(result.as_json())
     elif result.gain is not None:
         print_trained(result, result.gain)
+        if result.int8 is not None:
+            from onnx_oto.cli.int8 import print_int8
+
+            print_int8(result.int8)

@@ -24,7 +24,7 @@ from onnx_oto.lanes.layout import (
     fresh_key,
     without_old_sizes,
 )
-from onnx_oto.lanes.quantized import is_quantized_weight
+from onnx_oto.lanes.quantized import Code, is_quantized_weight, is_sliceable
 from onnx_oto.lanes.repairs.cut import Cut
 from onnx_oto.lanes.repairs.shadow import Shadow
 from onnx_oto.model.graph.budget import LANE_BYTES, MAX_AXIS, Budget
@@ -68,6 +68,7 @@ class Trace:
     budget: what labels may still take. An axis that is too long for it carries none, and stays whole.
     repeats: by the name of a Loop or Scan how often its body runs, at most, where that is known.
     grouped: of weights of grouped convolutions, the labels of axis 1, which are others in every group: [groups, n].
+    codes: of weights that are stored as integers, what those mean.
     """
 
     graph: Graph
@@ -86,6 +87,7 @@ class Trace:
     weights: set[str] = field(default_factory=set)
     parameters: dict[str, dict[int, IntArray]] = field(default_factory=dict)
     grouped: dict[str, IntArray] = field(default_factory=dict)
+    codes: dict[str, Code] = field(default_factory=dict)
     rectangles: list[Rectangle] = field(default_factory=list)
     balanced: list[Balanced] = field(default_factory=list)
     groups: list[Groups] = field(default_factory=list)
@@ -171,7 +173,7 @@ class Trace:
             return None
         if name not in self.graph.initializers:
             return free(shape)
-        if self.graph.dtypes.get(name) not in FLOATS:
+        if self.graph.dtypes.get(name) not in FLOATS and not is_sliceable(self.graph, name):
             return replace(free(shape), constant=True, uniform=self.uniform(name))
         return self._parameter(name, tuple(int(n) for n in shape if isinstance(n, int)))
 

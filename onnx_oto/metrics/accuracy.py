@@ -20,6 +20,7 @@ class Accuracy:
     text: str
     compares: tuple[Kind, ...] = ("classes",)
     better: ClassVar[Better] = "higher"
+    point: ClassVar[float | None] = 0.01
 
     def start(self) -> AccuracyTally:
         """Return an empty tally."""

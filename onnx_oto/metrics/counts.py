@@ -32,6 +32,7 @@ class MeanIou:
     name: ClassVar[str] = "mean-iou"
     text: ClassVar[str] = "intersection over union, mean over the classes that occur"
     better: ClassVar[Better] = "higher"
+    point: ClassVar[float | None] = 0.01
     compares: ClassVar[tuple[Kind, ...]] = ("classes",)
 
     def start(self) -> CountTally:
@@ -50,6 +51,7 @@ class F1:
     name: ClassVar[str] = "f1"
     text: ClassVar[str] = "F1, mean over the classes (or yes-or-no questions) that occur"
     better: ClassVar[Better] = "higher"
+    point: ClassVar[float | None] = 0.01
     compares: ClassVar[tuple[Kind, ...]] = ("classes", "binary")
 
     def start(self) -> CountTally:

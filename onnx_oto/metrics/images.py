@@ -28,6 +28,7 @@ class Psnr:
     name: ClassVar[str] = "psnr"
     text: ClassVar[str] = "peak signal-to-noise ratio in dB; values span `range`"
     better: ClassVar[Better] = "higher"
+    point: ClassVar[float | None] = 1.0
     compares: ClassVar[tuple[Kind, ...]] = NUMBERS
 
     def __post_init__(self) -> None:
@@ -58,6 +59,7 @@ class Ssim:
     name: ClassVar[str] = "ssim"
     text: ClassVar[str] = "structural similarity; values span `range`"
     better: ClassVar[Better] = "higher"
+    point: ClassVar[float | None] = 0.01
     compares: ClassVar[tuple[Kind, ...]] = NUMBERS
 
     def __post_init__(self) -> None:

@@ -19,6 +19,7 @@ class LossValue:
     name: ClassVar[str] = "loss"
     text: ClassVar[str] = "the loss on the test data"
     better: ClassVar[Better] = "lower"
+    point: ClassVar[float | None] = None
     compares: ClassVar[tuple[Kind, ...]] = ANY
 
     def start(self) -> LossTally:
@@ -56,6 +57,7 @@ class Perplexity:
     name: ClassVar[str] = "perplexity"
     text: ClassVar[str] = "exp of the mean -log probability of the label"
     better: ClassVar[Better] = "lower"
+    point: ClassVar[float | None] = None
     compares: ClassVar[tuple[Kind, ...]] = ("classes",)
 
     def start(self) -> PerplexityTally:

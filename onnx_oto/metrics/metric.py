@@ -47,6 +47,10 @@ class Metric(Protocol):
         """Whether a higher or a lower value is the better one."""
 
     @property
+    def point(self) -> float | None:
+        """What people call a point of it: a hundredth of a share, a decibel. None: a hundredth of its value."""
+
+    @property
     def compares(self) -> tuple[Kind, ...]:
         """Which losses it goes with, by what they give metrics to compare (see Judged)."""
 

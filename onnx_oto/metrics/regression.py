@@ -18,6 +18,7 @@ class Mae:
     name: ClassVar[str] = "mae"
     text: ClassVar[str] = "mean absolute error"
     better: ClassVar[Better] = "lower"
+    point: ClassVar[float | None] = None
     compares: ClassVar[tuple[Kind, ...]] = NUMBERS
 
     def start(self) -> MaeTally:
@@ -56,6 +57,7 @@ class RelativeError:
     name: ClassVar[str] = "relative-error"
     text: ClassVar[str] = "sum of absolute errors, of the sum of what should be there"
     better: ClassVar[Better] = "lower"
+    point: ClassVar[float | None] = 0.01
     compares: ClassVar[tuple[Kind, ...]] = NUMBERS
 
     def start(self) -> RelativeErrorTally:
@@ -102,6 +104,7 @@ class R2:
     name: ClassVar[str] = "r2"
     text: ClassVar[str] = "coefficient of determination, mean over the numbers of a sample"
     better: ClassVar[Better] = "higher"
+    point: ClassVar[float | None] = 0.01
     compares: ClassVar[tuple[Kind, ...]] = NUMBERS
 
     def start(self) -> R2Tally:

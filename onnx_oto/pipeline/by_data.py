@@ -7,9 +7,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from onnx_oto.errors import UnsupportedError
 from onnx_oto.lanes.layout import FloatArray
+from onnx_oto.lanes.quantized import is_quantized
+from onnx_oto.model import load
+from onnx_oto.pipeline.int8.beside import REFUSALS, int8_name, kept_float, write_int8
+from onnx_oto.pipeline.int8.judging import Sight
+from onnx_oto.pipeline.int8.making import parted
+from onnx_oto.pipeline.int8.result import Int8
 from onnx_oto.pipeline.judging import DataJudge, Judgement, judge_on, useless
 from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.options import ACTIVATIONS, PruneOptions
@@ -78,7 +86,7 @@ class ByData:
             self.opened,
             judge.serving,
             judge.outputs,
-            judge.train,
+            judge.dataset.train,
             samples=options.refit_samples,
             seed=options.seed,
             limits=options.limits,
@@ -110,10 +118,33 @@ class ByData:
             original, cut, judged, layers, left, tuple(found.values)
         )
 
+    def int8(self, compact: str | os.PathLike[str], written: int) -> Int8:
+        """Write the int8 form of the compact model beside it, and return what is told of it. Raises OtoError."""
+        judge, options = self.judge, self.options
+        sight = Sight(judge.serving, judge.outputs, judge.loss, tuple(options.metric), options.limits)
+        samples = parted(judge.dataset, judge.samples, options.int8_samples, options.seed)
+        place = int8_name(compact)
+        self.say("quantizing, calibrated on training samples")
+        try:
+            return write_int8(
+                load(compact),
+                place,
+                written,
+                sight,
+                samples,
+                options,
+                self.say,
+                is_timed=not options.skip_latency,
+            )
+        except REFUSALS as error:
+            raise kept_float(error, Path(compact), place) from error
+
     def _told(self, name: str, judgement: Judgement, more: str = "") -> None:
         self.say(f"{name}: {judgement.told()} on {judgement.samples:,} test samples{more}")
 
 
 def by_data(source: str | os.PathLike[str], opened: Opened, options: PruneOptions, say: Say) -> ByData:
-    """Return what prunes a model by data. Raises what `judge_on` does."""
+    """Return what prunes a model by data. Raises what `judge_on` does, and UnsupportedError."""
+    if options.int8 and any(is_quantized(node) for node in opened.analysis.graph.nodes):
+        raise UnsupportedError(f"'{opened.path.name}' is quantized already: leave --int8 out")
     return ByData(opened, options, judge_on(source, opened, options, say), say)

@@ -27,6 +27,7 @@ BEFORE = "checkpoint-before.npz"
 LAST_GOOD = "last-good.npz"
 TRAINED = "trained.onnx"
 COMPACT = "compact.onnx"
+INT8 = "compact.int8.onnx"
 RESULT = "result.json"
 START = "start.npz"
 """What went before the first step, and the weights that were fitted to that."""
@@ -47,10 +48,13 @@ FILES = (
     *ANSWERS.values(),
     TRAINED,
     COMPACT,
+    INT8,
     RESULT,
 )
 MODELS = (TRAINED, COMPACT)
-_FORMER = tuple(name for name in FILES if name not in (SETTINGS, TABLE, START, BEFORE, *ANSWERS.values()))
+_FORMER = tuple(
+    name for name in FILES if name not in (SETTINGS, TABLE, START, BEFORE, INT8, *ANSWERS.values())
+)
 """What runs wrote that left no manifest."""
 MANIFEST = ".onnx-oto.json"
 LOCK = ".onnx-oto.lock"

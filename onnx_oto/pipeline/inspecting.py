@@ -88,7 +88,8 @@ class Inspected:
 
     macs_at: the open sizes that `macs` are counted at, by name. prunable_params: parameters in lanes that may go.
     removable_params: those that go when every dimension loses all it may lose. lanes: prunable ones. quantized: weights
-    that are. permutations: of channels, that a cut cannot fold. notes: what a person should know of the file.
+    that are, and are not cut. permutations: of channels, that a cut cannot fold. notes: what a person should know of
+    the file.
     curve: what would be left at shares of the groups, and its end, where somebody asked.
     """
 
@@ -169,7 +170,7 @@ def inspection(opened: Opened, why: str | None = None) -> Inspected:
         removable_params=_removable(analysis),
         lanes=sum(d.size for d in analysis.prunable),
         dimensions=tuple(_dimension(opened, d, with_chain=why is not None) for d in shown),
-        quantized=tuple(quantized_weights(analysis.graph)),
+        quantized=tuple(n for n in quantized_weights(analysis.graph) if n not in analysis.trace.codes),
         permutations=tuple(standing(analysis)),
         notes=opened.notes,
     )

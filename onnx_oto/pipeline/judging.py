@@ -119,7 +119,7 @@ class Judge(Protocol):
 class DataJudge:
     """A model, data that fit it, and the loss.
 
-    outputs: that the loss is about, or that would be taught. samples: test data; train: training data. loss: None for
+    outputs: that the loss is about, or that would be taught. samples: test data; dataset: all of them. loss: None for
     data without labels; of outputs that say a class then the axis of classes, else None.
     """
 
@@ -128,7 +128,7 @@ class DataJudge:
     serving: Serving
     outputs: tuple[str, ...]
     samples: data.Chosen
-    train: data.Source
+    dataset: data.Dataset
     loss: Loss | None
     classes: tuple[int | None, ...] = ()
 
@@ -253,7 +253,7 @@ def judge_on(source: str | os.PathLike[str], opened: Opened, options: JudgeOptio
             f"{len(samples):,} of {len(dataset.test):,} test samples, drawn at random, are used: see --samples"
         )
     judged = loss if is_judged else None
-    return DataJudge(opened, options, served, outputs, samples, dataset.train, judged, classes)
+    return DataJudge(opened, options, served, outputs, samples, dataset, judged, classes)
 
 
 def _outputs(opened: Opened, options: JudgeOptions, loss: Loss | None) -> tuple[str, ...]:

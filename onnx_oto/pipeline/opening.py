@@ -24,6 +24,7 @@ from onnx_oto.model.graph.tensors import is_located
 from onnx_oto.model.normal.origins import Origins
 from onnx_oto.model.normal.training_mode import told_training
 from onnx_oto.model.normal.widen import HALVES, in_float32, uses
+from onnx_oto.ops.rules import rule_of
 from onnx_oto.zigs import Analysis, AnalysisOptions, analyse, reason
 
 UNREAD_BYTES = 1 << 50
@@ -109,8 +110,8 @@ def require_prunable(opened: Opened) -> None:
     if any(d.size > 1 for d in opened.analysis.prunable):
         return
     view = opened.analysis.graph
-    weights = quantized_weights(view)
-    if weights or any(is_quantized(node) for node in view.nodes):
+    weights = [name for name in quantized_weights(view) if name not in opened.analysis.trace.codes]
+    if weights or any(is_quantized(node) and rule_of(node) is None for node in view.nodes):
         what = "it is quantized"
         if weights:
             others = f" and {len(weights) - 1} more" if len(weights) > 1 else ""

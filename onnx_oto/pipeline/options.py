@@ -22,6 +22,7 @@ from onnx_oto.pipeline.choice_options import (
     min_keep_setting,
 )
 from onnx_oto.pipeline.data_options import DataOptions
+from onnx_oto.pipeline.int8_options import Int8Options
 from onnx_oto.pipeline.loading_options import LoadingOptions
 from onnx_oto.pipeline.loss_options import LossOptions
 from onnx_oto.pipeline.norm_options import NormOptions
@@ -232,7 +233,7 @@ class InspectOptions(AnalysisOptions, JudgeOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneOptions(BudgetOptions, FittingOptions, JudgeOptions):
+class PruneOptions(Int8Options, BudgetOptions, FittingOptions, JudgeOptions):
     """What `prune` is asked for."""
 
     data: PathLike | None = setting(
@@ -277,6 +278,8 @@ class PruneOptions(BudgetOptions, FittingOptions, JudgeOptions):
             raise UsageError("by activations needs data to see any: give --data too")
         if self.skip_refit and self.data is None:
             raise UsageError("skip-refit is for data: give --data too")
+        if self.int8 and self.data is None:
+            raise UsageError("int8 needs data to see what values there are: give --data too")
 
     @property
     def most_held(self) -> float:
@@ -307,6 +310,7 @@ class TrainOptions(
     SelectionOptions,
     WholeOptions,
     FittingOptions,
+    Int8Options,
     BudgetOptions,
 ):
     """How to train. A default that depends on another setting is None until `resolved`."""

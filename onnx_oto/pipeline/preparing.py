@@ -265,6 +265,11 @@ def _names(opened: Opened, options: TrainOptions, say: Say) -> tuple[str, ...]:
     for sentence in told(found, opened.origins):
         say(sentence)
     every = found.trained
+    if not every and opened.analysis.trace.codes:
+        raise UnsupportedError(
+            f"'{opened.path.name}' is quantized, and that is not trained: train the float model, with --int8; 'prune' "
+            "takes this one"
+        )
     if not every:
         raise UnsupportedError(f"'{opened.path.name}' has no floating-point parameters to train")
     still = frozen(opened.analysis, options.freeze, every, origin=lambda name: opened.origins.of(name).name)

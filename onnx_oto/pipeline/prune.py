@@ -22,6 +22,8 @@ from onnx_oto.pipeline.budgeting import Kept, Plan, budgets_of, plan, rounding_o
 from onnx_oto.pipeline.by_data import ByData, Judgements, by_data
 from onnx_oto.pipeline.explaining import Explanation, command_of, digests
 from onnx_oto.pipeline.feeding import read_feeding
+from onnx_oto.pipeline.int8.beside import int8_name
+from onnx_oto.pipeline.int8.result import Int8
 from onnx_oto.pipeline.kept import stage_kept
 from onnx_oto.pipeline.latency.making import Clock, clock_for
 from onnx_oto.pipeline.measuring import measure_cut, missed, warnings_of
@@ -58,6 +60,7 @@ class Pruned:
     latency_seconds: float = 0.0
     plan: Plan | None = None
     judged: Judgements | None = None
+    int8: Int8 | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the result under its public names."""
@@ -65,6 +68,7 @@ class Pruned:
             **self.summary.as_json(),
             **({} if self.plan is None else self.plan.as_json()),
             **({} if self.judged is None else {"judged": self.judged.as_json()}),
+            **({} if self.int8 is None else {"int8": self.int8.as_json()}),
             **({"original": original.as_json()} if (original := self.summary.verdict.original) else {}),
             "seconds": {
                 "cut": round(self.cut_seconds, 4),
@@ -124,7 +128,10 @@ def prune(
     summary = pruned.summary
     useless = () if judged is None else judged.warnings()
     said = (*made.warnings(), *useless, *summary.warnings, *missed(summary.latency, made.budgets))
-    return replace(pruned, summary=replace(summary, warnings=said), plan=made, judged=judged)
+    pruned = replace(pruned, summary=replace(summary, warnings=said), plan=made, judged=judged)
+    if seen is None or not options.int8:
+        return pruned
+    return replace(pruned, int8=seen.int8(output, summary.size.after))
 
 
 @dataclass(frozen=True)
@@ -209,6 +216,8 @@ def _prepared(
         writes.append(Output(options.save_zeroed, model=True))
     if options.kept is not None:
         writes.append(Output(options.kept))
+    if options.int8:
+        writes.append(Output(int8_name(output), model=True))
     require_apart(*with_table(files_read(path, options, options.data), writes, options.table))
     start_early()
     opened = open_model(path, options, stream_above=options.most_held)

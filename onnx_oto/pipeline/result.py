@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_oto.pipeline.budgeting import Goal
+from onnx_oto.pipeline.int8.result import Int8
 from onnx_oto.pipeline.summary import SCHEMA, Summary
 from onnx_oto.runtime.timing import Latencies
 from onnx_oto.training import History, Score
@@ -84,6 +85,7 @@ class Trained:
     gain: Gain | None = None
     chosen: int = 0
     goal: Goal = field(default_factory=Goal)
+    int8: Int8 | None = None
 
     @property
     def besides(self) -> int:
@@ -124,6 +126,7 @@ class Trained:
             "zeros": {"besides": self.besides},
             "kept": _kept(self.history),
             "waited": round(self.history.waited, 3),
+            **({} if self.int8 is None else {"int8": self.int8.as_json()}),
             "seconds": round(self.seconds, 2),
             "run": str(self.run),
         }

@@ -14,6 +14,7 @@ PLAN = "The plan"
 TRAINED = "What is trained"
 STAYS = "What stays"
 HANDED_BACK = "What is kept of the training"
+INT8 = "An int8 model"
 RUNNING = "Verification and limits"
 MEASURED = "What is measured"
 EVERYWHERE = "Every command"
@@ -32,6 +33,7 @@ TOPICS = (
     PLAN,
     TRAINED,
     HANDED_BACK,
+    INT8,
     RUNNING,
     EVERYWHERE,
 )

@@ -93,16 +93,16 @@ class Analysis:
 
     @cached_property
     def params(self) -> int:
-        """Return the number of elements of all floating-point initializers but running statistics."""
+        """Return the number of elements of all parameters, see `counted_parameters`."""
         return sum(_elements(self.graph.initializers[name]) for name in self.counted_parameters)
 
     @cached_property
     def counted_parameters(self) -> tuple[str, ...]:
-        """The floating-point initializers but running statistics."""
+        """The floating-point initializers but running statistics, and integers that stand for floats."""
         return tuple(
             name
             for name, tensor in self.graph.initializers.items()
-            if tensor.data_type in FLOATS and name not in self.statistics
+            if (tensor.data_type in FLOATS or name in self.trace.codes) and name not in self.statistics
         )
 
     @cached_property

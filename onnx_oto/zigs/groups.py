@@ -48,15 +48,19 @@ def group_slices(analysis: Analysis) -> list[Group]:
 def loaded_slices(analysis: Analysis) -> Iterator[tuple[Group, npt.NDArray[Any]]]:
     """Yield what `group_slices` returns with the parameter's value (in its rows), where that is loaded.
 
-    One value is held at a time: kept for all of them, as `Graph.constant` does, a large model would be held twice.
+    Of weights that are stored as integers that is what those mean. One value is held at a time: kept for all of them,
+    as `Graph.constant` does, a large model would be held twice.
     """
-    name, value = "", np.zeros(0)
+    name = ""
+    value: npt.NDArray[Any] = np.zeros(0)
     for piece in group_slices(analysis):
         tensor = analysis.graph.initializers[piece.param]
         if is_external(tensor) and not is_located(tensor):
             continue
         if piece.param != name:
             name, value = piece.param, to_array(tensor)
+            if (code := analysis.trace.codes.get(name)) is not None:
+                value = code.floats(value)
         yield piece, value[piece.rows]
 
 
@@ -95,8 +99,10 @@ class Zeroed(OnDemand):
     def within(self, param: str, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return a copy of a value of a parameter (which may be another one than it has now) with zeros in it."""
         value = value.copy()
+        code = self._analysis.trace.codes.get(param)
         for piece, gone in self._gone[param]:
-            value[piece.rows][(slice(None),) * piece.axis + (gone,)] = 0
+            place = (slice(None),) * piece.axis + (gone,)
+            value[piece.rows][place] = 0 if code is None else code.zeros(value)[piece.rows][place]
         return value
 
 

@@ -237,6 +237,7 @@ def test_every_metric_has_a_case() -> None:
     for name in METRICS:
         assert make(name).name == name
         assert make(name).better in ("higher", "lower")
+        assert (make(name).point or 1) > 0
         assert make(name).text
 
 

@@ -196,6 +196,7 @@ class Worst:
     name: ClassVar[str] = "worst"
     text: ClassVar[str] = "largest loss of a sample"
     better: ClassVar[str] = "lower"
+    point: ClassVar[float | None] = None
     compares: ClassVar[tuple[str, ...]] = ("classes", "binary", "values", "nothing")
 
     def start(self) -> WorstTally:

@@ -40,7 +40,8 @@ from onnx_oto.model.shapes.types import agree, tensor_type, type_shape
 
 MAX_FOLDED_BYTES = 65536
 MAX_SCALES = 8
-_WIDENING = ("Cast", "CastLike", "DequantizeLinear")
+_DEQUANTIZE = "DequantizeLinear"
+_WIDENING = ("Cast", "CastLike", _DEQUANTIZE)
 _ADDENDS = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 """The input that an operator adds to its result."""
 
@@ -238,11 +239,14 @@ def _widened(graph: GraphProto, knowledge: Knowledge) -> set[str]:
     """Return the tensors that are stored in fewer bits than they are computed with, and what is computed from them.
 
     A bfloat16 weight behind a Cast, or an int8 one behind a DequantizeLinear, stays what it is stored as. A few
-    numbers (scales, sizes) are no weight.
+    numbers (scales, sizes) are no weight; what a DequantizeLinear gives stays its own however small it is: runtimes
+    fuse layers whose bias, too, comes from one.
     """
     narrow = {tensor.name for tensor in graph.initializer if tensor.data_type in NARROW}
     found: set[str] = set()
     for node in graph.node:
+        if node.op_type == _DEQUANTIZE and not node.domain:
+            found.update(node.output)
         reads = node.op_type in _WIDENING and not node.domain and node.input[0] in narrow
         if reads or not found.isdisjoint(node.input):
             values = {name: knowledge.values.get(name) for name in node.output if name}
