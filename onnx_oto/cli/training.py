@@ -40,7 +40,7 @@ def train_command(options: TrainOptions, *, as_json: bool, model: Path, data: Pa
     """Train once, with groups driven to exactly zero; compact; verify; measure.
 
     Most runs need --data, --run, and --sparsity or --macs; what else was decided is said before the first step.
-    Writes trained.onnx, compact.onnx, metrics.jsonl, result.json, run.toml and a checkpoint to the folder of --run.
+    Writes trained.onnx, compact.onnx, report.html, metrics.jsonl, result.json, run.toml and a checkpoint to --run.
     """
     if options.dry_run:
         from onnx_oto.cli.rehearsed import print_rehearsal
@@ -99,8 +99,9 @@ def _show(
 ) -> None:
     """Run a job and print its result. complete: what prints the result of a run that had nothing left to do."""
     from onnx_oto.cli.progress import Progress
-    from onnx_oto.cli.screen import print_trained
+    from onnx_oto.cli.screen import print_line, print_trained
     from onnx_oto.pipeline.folder import CHECKPOINT
+    from onnx_oto.reporting.writing import leave_report
     from onnx_oto.training import StopRequests
 
     stop = StopRequests()
@@ -114,7 +115,11 @@ def _show(
         raise Interrupted(
             stop.signal, f"interrupted: everything up to here is in '{kept}', go on with `{way_on}`"
         )
+    with Progress() as progress:
+        page = leave_report(result.run, progress.say)
     if as_json:
         print_json(result.as_json())
     elif result.gain is not None:
         print_trained(result, result.gain)
+        if page is not None:
+            print_line(f"report: {page}")

@@ -29,6 +29,7 @@ VERBS = {
     "doctor": VerbEntry("onnx_oto.cli.checkup", "doctor_command", runs=False),
     "inspect": VerbEntry(_MODELS, "inspect_command", runs=False),
     "prune": VerbEntry(_MODELS, "prune_command"),
+    "report": VerbEntry("onnx_oto.cli.reporting", "report_command", runs=False),
     "resume": VerbEntry(_TRAINING, "resume_command"),
     "train": VerbEntry(_TRAINING, "train_command"),
     "verify": VerbEntry(_MODELS, "verify_command"),

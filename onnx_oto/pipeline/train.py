@@ -35,7 +35,7 @@ from onnx_oto.pipeline.folder import (
     claim,
     write_json,
 )
-from onnx_oto.pipeline.going_on import Going, Recognition, Stamp, stamp
+from onnx_oto.pipeline.going_on import Going, Recognition, Stamp, provenance_of, stamp
 from onnx_oto.pipeline.latency.table import write_table
 from onnx_oto.pipeline.norms import check_folded, told_bare
 from onnx_oto.pipeline.optimizing import make_optimizer
@@ -173,7 +173,10 @@ def carry_out(
             forget(folder)
         seconds = earlier + time.perf_counter() - begin
         result = Trained(folder.path, target, removed / groups, seconds, history, gain, zeroed, ready.goal)
-        write_json(folder.place(RESULT), {**result.as_json(), "options": options.as_json()})
+        provenance = provenance_of(path, source, stamped)
+        write_json(
+            folder.place(RESULT), {**result.as_json(), "options": options.as_json(), "provenance": provenance}
+        )
         return result
 
 

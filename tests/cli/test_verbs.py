@@ -314,7 +314,7 @@ def test_train_leaves_its_files(run):
     assert {path.name for path in folder.iterdir()} == {
         "trained.onnx", "compact.onnx", "metrics.jsonl", "checkpoint.npz", "checkpoint-before.npz",
         "result.json", ".onnx-oto.json",
-        "run.toml",
+        "run.toml", "report.html",
     }  # fmt: skip
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     epochs = [line for line in lines if line["kind"] == "epoch"]
