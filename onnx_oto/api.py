@@ -32,6 +32,7 @@ from onnx_oto.pipeline.doctor import examining as _examining
 from onnx_oto.pipeline.doctor.finding import Examined
 from onnx_oto.pipeline.doctor_options import DoctorOptions
 from onnx_oto.pipeline.inspecting import Inspected
+from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.options import (
     BenchOptions,
     CompactOptions,
@@ -47,6 +48,7 @@ from onnx_oto.pipeline.report_options import ReportOptions
 from onnx_oto.pipeline.result import Trained
 from onnx_oto.pipeline.resume_options import ResumeOptions
 from onnx_oto.reporting import writing as _writing
+from onnx_oto.reporting.alone import draw_graph
 from onnx_oto.reporting.writing import Reported
 from onnx_oto.runtime.comparing import Verdict
 from onnx_oto.settings import AnalysisOptions, Settings, settings_of
@@ -126,7 +128,11 @@ def inspect(
     matches nothing, and for data what `train` does.
     """
     with _on_disk(model) as path:
-        return _inspecting.inspect(path, _merged(InspectOptions, options, settings), say=say or _say_nothing)
+        chosen, seen = _merged(InspectOptions, options, settings), list[Opened]()
+        report = _inspecting.inspect(path, chosen, say=say or _say_nothing, look=seen.append)
+        if chosen.graph is not None:
+            draw_graph(seen[0], chosen.graph)
+        return report
 
 
 @_settings(BenchOptions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def of_models(full: Path_, compact: Path_, options: ReportOptions) -> Report:
         colours=models.colours,
         provenance={"versions": _versions(verdict)},
         digests={Path(path).name: str(identity.of_model(path)["sha256"]) for path in (full, compact)},
-        repeat=(),
+        repeat=(shlex.join(["onnx-oto", "report", str(full), str(compact)]),),
         version=__version__,
     )
 

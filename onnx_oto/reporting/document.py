@@ -11,6 +11,9 @@ from onnx_oto.reporting.picture import Picture
 from onnx_oto.reporting.plotting import Chart
 
 SCHEMA = 1
+ABOUT_THE_SAME, NOT_TOLD_APART = "about the same", "within the noise"
+"""What is said of two latencies where neither is smaller beyond the interval: medians alike, and medians apart."""
+ALIKE = 1.1
 Json = Mapping[str, Any]
 
 
@@ -56,7 +59,9 @@ class Latency:
         low, high = self.ratio_interval or (0.0, 2.0)
         if high < 1:
             return f"{self.times:.2f}× faster"
-        return f"{1 / self.times:.2f}× slower" if low > 1 else "about the same"
+        if low > 1:
+            return f"{1 / self.times:.2f}× slower"
+        return ABOUT_THE_SAME if max(self.times, 1 / self.times) <= ALIKE else NOT_TOLD_APART
 
 
 @dataclass(frozen=True)

@@ -133,11 +133,11 @@ class _Chain:
         def turn(number: int) -> int:
             return (number - begin) // period if begin <= number < end else -1
 
-        if any(
-            block.begin < end and block.end > begin and not (block.begin >= begin and block.end <= end)
-            for block in self.blocks
-        ):
-            return False  # half of a block that was told already
+        for block in self.blocks:
+            is_around = block.begin <= begin and end <= block.end
+            is_inside = begin <= block.begin < end and turn(block.begin) == turn(block.end - 1)
+            if block.begin < end and begin < block.end and not (is_around or is_inside):
+                return False  # half of a block that was told already
         self.edges = {
             (place(a), place(b))
             for a, b in self.edges
@@ -150,12 +150,13 @@ class _Chain:
             copies = (*first.copies, *(node for other in others for node in other.every))
             kept.append(replace(first, times=first.times * times, copies=copies))
         self.boxes[begin:end] = kept
-        blocks = {
-            Block(place(each.begin), place(each.begin) + each.end - each.begin, each.times)
-            for each in self.blocks
-        }
+        found: dict[Edge, int] = {}
+        for each in self.blocks:
+            found[place(each.begin), place(each.end - 1) + 1] = each.times
+        own = (begin, begin + period)
+        found[own] = found.get(own, 1) * times
         self.blocks = sorted(
-            {*blocks, Block(begin, begin + period, times)}, key=lambda each: (each.begin, -each.end)
+            (Block(*span, often) for span, often in found.items()), key=lambda each: (each.begin, -each.end)
         )
         return True
 

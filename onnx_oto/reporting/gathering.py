@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 from onnx_oto import __version__
 from onnx_oto.errors import OtoError, StorageError, UsageError
 from onnx_oto.pipeline import identity
+from onnx_oto.pipeline.demo import embedded
 from onnx_oto.pipeline.folder import (
     BEFORE,
     CHECKPOINT,
@@ -72,15 +73,17 @@ def of_run(run: Path_, table: Path_ | None = None, seconds: float = SECONDS) -> 
     verb, settings, recorded = _settings(path / SETTINGS, notes)
     provenance = result.get("provenance") or _provenance(path)
     is_half = "params" not in result
-    original = _original(path, settings) if is_half else None
-    models = look(
-        path / TRAINED if (path / TRAINED).exists() else original,
-        path / COMPACT if (path / COMPACT).exists() and not is_half else None,
-        read_object(Path(table), notes) if table is not None else read_object(path / TABLE, notes),
-        result.get("dimensions") or (),
-        _sizes(result),
-        seconds,
-    )
+    if not is_half and not (path / COMPACT).exists():
+        notes.append(f"there is no {COMPACT} any more: what its layers have is left out")
+    with _full(path, verb, settings) as full:
+        models = look(
+            full,
+            path / COMPACT if (path / COMPACT).exists() and not is_half else None,
+            read_object(Path(table), notes) if table is not None else read_object(path / TABLE, notes),
+            result.get("dimensions") or (),
+            _sizes(result),
+            seconds,
+        )
     lanes = result.get("lanes") or {}
     prunable = lanes.get("prunable") or sum(bar.lanes.before or 0 for bar in models.bars if not bar.frozen)
     params, macs, size = (figure_of(result, name) for name in ("params", "macs", "bytes"))
@@ -191,6 +194,8 @@ def _settings(path: Path, notes: list[str]) -> tuple[str, dict[str, Any], str]:
     except (OtoError, OSError, ValueError) as error:
         notes.append(f"{path.name} is left out: {error}")
         return "", {}, ""
+    if not tables:
+        notes.append(f"{path.name} is empty, and left out")
     verb, table = next(((name, each) for name, each in tables.items() if isinstance(each, dict)), ("", {}))
     return verb, table, text
 
@@ -203,11 +208,18 @@ def _provenance(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _original(path: Path, settings: Json) -> Path | None:
-    """Return the model that a run began with, where it still is."""
-    named = settings.get("model")
-    place = path / str(named) if named else None
-    return place if place is not None and place.is_file() else None
+@contextlib.contextmanager
+def _full(path: Path, verb: str, settings: Json) -> Iterator[Path | None]:
+    """Give the full model of a run: trained, or as it was brought, where that still is."""
+    if (path / TRAINED).exists():
+        yield path / TRAINED
+    elif verb == "demo":
+        with embedded() as (model, _):
+            yield model
+    else:
+        named = settings.get("model")
+        place = path / str(named) if named else None
+        yield place if place is not None and place.is_file() else None
 
 
 def _sizes(result: Json) -> dict[str, int]:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from onnx_oto.reporting.document import Json, Report
+from onnx_oto.reporting.document import ABOUT_THE_SAME, NOT_TOLD_APART, Json, Report
 from onnx_oto.reporting.drawing import svg
 from onnx_oto.reporting.plotting import looked_up
 from onnx_oto.reporting.rendering import count, percent, render
@@ -46,10 +46,6 @@ def _filled(report: Report, kind: str, rows: int) -> str:
     if kind == "html" and report.picture is not None and report.picture.placed is not None:
         drawing = svg(report.picture, f"The graph of {report.title}", alone=False)
     whole = report.whole_macs
-    reads: dict[int, list[int]] = {}
-    for a, b in report.picture.edges if report.picture is not None else ():
-        reads.setdefault(b, []).append(a + 1)
-    tiles = report.picture.tiles if report.picture is not None else ()
     per_epoch = next((each["step"] / each["epoch"] for each in report.epochs if each.get("epoch")), None)
     return render(
         f"report.{kind}",
@@ -64,7 +60,7 @@ def _filled(report: Report, kind: str, rows: int) -> str:
         layers=_largest(report, rows),
         top=max((layer.macs.before or 0) / whole for layer in report.layers) or 1.0 if report.layers else 1.0,
         graph=drawing,
-        reads=[reads.get(number, []) for number in range(len(tiles))],
+        reads=[] if report.picture is None else report.picture.reads(),
         given=[
             (key, _told(value)) for key, value in report.settings.items() if value not in (None, [], {}, "")
         ],
@@ -109,10 +105,10 @@ def headline(report: Report) -> str:
     ]
     said = f"{' and '.join(kept)} {'are' if kept else ''} left".capitalize() if kept else "Two models"
     if report.latency is not None and report.latency.times:
-        faster = report.latency.said
-        said += (
-            ", and it takes about the same time" if faster == "about the same" else f", and it is {faster}"
-        )
+        said += {
+            ABOUT_THE_SAME: ", and it takes about the same time",
+            NOT_TOLD_APART: ", and what that changes in time is within the noise",
+        }.get(report.latency.said, f", and it is {report.latency.said}")
     if report.metrics and report.metrics[0].compact is not None:
         first = report.metrics[0]
         said += f"; test {first.name} {first.compact:.4g}"

@@ -68,9 +68,12 @@ class Picture:
     why: str
     nodes: int
 
-    def before(self, number: int) -> list[int]:
-        """Return the tiles that feed a tile."""
-        return [a for a, b in self.edges if b == number]
+    def reads(self) -> list[list[int]]:
+        """Return, for every tile, the numbers (from 1) of those that feed it."""
+        found: list[list[int]] = [[] for _ in self.tiles]
+        for a, b in self.edges:
+            found[b].append(a + 1)
+        return found
 
 
 def colours(analysis: Analysis) -> dict[str, str]:

@@ -128,7 +128,9 @@ def charts(
         chart("lr", "Learning rate", [("learning rate", "first", rate)], from_zero=True),
         chart(
             "zero",
-            "Share of the groups that are zero",
+            "Zero groups, as a share of all that may go"
+            if prunable
+            else "Zero groups, as a share of those that go",
             [("zero", "first", share), ("what the plan ends at", "level", target)],
             from_zero=True,
             shares=True,

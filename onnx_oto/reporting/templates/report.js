@@ -76,5 +76,7 @@
     $(".fit").addEventListener("click", () => zoom(Math.min(fit(), (drawn.clientHeight - 4) / height)));
     $(".tools").hidden = false;
     zoom(Math.max(fit(), 0.6));
+    const first = tiles[0].getBoundingClientRect(), frame = drawn.getBoundingClientRect();
+    drawn.scrollLeft = first.left + first.width / 2 - frame.left - frame.width / 2;
   }
 })();
