@@ -282,7 +282,7 @@ def _levels(result: Json, logged: Logged) -> tuple[Level, ...]:
     if not found or split != "test":
         return ()
     levels = (
-        (found[0].original, "as it was brought", "brought"),
+        (found[0].original, "original", "brought"),
         (found[0].compact, "compact model", "level"),
     )
     return tuple(Level(name, style, float(value)) for value, name, style in levels if value is not None)

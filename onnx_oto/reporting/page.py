@@ -116,7 +116,7 @@ def headline(report: Report) -> str:
             said += f" ({first.full:.4g} in the full model)"
     verdict = report.verification
     if verdict is not None:
-        said += ". Both compute the same" if verdict.get("passed") else ". Their outputs differ"
+        said += ". The two compute the same" if verdict.get("passed") else ". Their outputs differ"
     return said + "."
 
 
