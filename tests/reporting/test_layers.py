@@ -154,3 +154,40 @@ def test_time_of_several_nodes_counts_for_the_one_with_most_work() -> None:
     }
     assert times_of(table, {"a": 1, "b": 5}) == {"b": 3.0}
     assert times_of({}, {}) == {}
+
+
+def test_two_open_sizes_that_meet_count_as_what_they_are(tmp_path: Path) -> None:
+    """In a feature pyramid a half, rounded up and resized back, meets the whole; what is behind that counts too."""
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[N,3,H,W] x) => (float[N,4,P,Q] y) {
+        a = Conv<strides = [2,2], pads = [1,1,1,1]>(x, w1)
+        b = Conv<strides = [2,2], pads = [1,1,1,1]>(a, w2)
+        c = Resize<mode = "nearest">(b, none, twice)
+        d = Add(a, c)
+        e = Conv<pads = [1,1,1,1]>(d, w3)
+        f = Resize<mode = "nearest">(e, none, half)
+        y = Conv(f, w4)
+    }
+    """
+    model = parser.parse_model(text)
+    rng = np.random.default_rng(0)
+    for name, shape in {
+        "w1": (8, 3, 3, 3),
+        "w2": (8, 8, 3, 3),
+        "w3": (8, 8, 3, 3),
+        "w4": (4, 8, 1, 1),
+    }.items():
+        model.graph.initializer.append(
+            numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32), name)
+        )
+    for name, scale in (("none", []), ("twice", [1, 1, 2, 2]), ("half", [1, 1, 0.5, 0.5])):
+        model.graph.initializer.append(numpy_helper.from_array(np.array(scale, np.float32), name))
+    for number, node in enumerate(model.graph.node):
+        node.name = f"n{number}"
+    onnx.save(model, tmp_path / "m.onnx")
+    analysis = open_model(tmp_path / "m.onnx", weights=False).analysis
+    found = layers(Looked(analysis, None, count_macs(analysis).at), {})
+    assert {each.name: each.macs.before for each in found if each.macs.before} == {
+        "n0": 112 * 112 * 8 * 27, "n1": 56 * 56 * 8 * 72, "n4": 112 * 112 * 8 * 72, "n6": 56 * 56 * 32,
+    }  # fmt: skip
