@@ -28,6 +28,24 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What a run was asked for: as it was typed, the most that it may be, and what the compact model is.
+
+    A share of groups that go is met where as many went.
+    """
+
+    what: str
+    asked: str
+    most: float
+    reached: float
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it was met, but for what a number loses when it is written."""
+        return self.reached <= self.most * (1 + 1e-9)
+
+
+@dataclass(frozen=True)
 class Latency:
     """Medians of both models in milliseconds, each between two bounds, and what they were measured in.
 
@@ -84,6 +102,7 @@ class Report:
     metrics: tuple[Metric, ...] = ()
     latency: Latency | None = None
     verification: Json | None = None
+    asked: tuple[Asked, ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     way_on: tuple[str, ...] = ()
@@ -127,6 +146,7 @@ class Report:
             "metrics": [vars(metric) for metric in self.metrics],
             "latency_ms": None if self.latency is None else _latency(self.latency),
             "verify": self.verification,
+            "asked": [{**vars(each), "kept": each.is_kept} for each in self.asked],
             "warnings": list(self.warnings),
             "notes": list(self.notes),
             "epochs": [dict(each) for each in self.epochs],
@@ -229,6 +249,16 @@ def metrics_of(result: Json) -> tuple[Metric, ...]:
         Metric(str(row.get("name")), row.get("original"), row.get("full"), row.get("compact"))
         for row in rows
         if isinstance(row, Mapping)
+    )
+
+
+def asked_of(result: Json) -> tuple[Asked, ...]:
+    """Return the budgets of a result."""
+    found = result.get("budgets")
+    return tuple(
+        Asked(str(name), str(each.get("asked")), float(each["most"]), float(each["compact"]))
+        for name, each in (found.items() if isinstance(found, Mapping) else ())
+        if isinstance(each, Mapping) and each.get("most") is not None and each.get("compact") is not None
     )
 
 

@@ -29,7 +29,7 @@ from onnx_oto.pipeline.folder import (
     TRAINED,
 )
 from onnx_oto.pipeline.opening import open_model
-from onnx_oto.reporting.document import Json, Report, figure_of, latency_of, metrics_of
+from onnx_oto.reporting.document import Json, Report, asked_of, figure_of, latency_of, metrics_of
 from onnx_oto.reporting.layers import Bar, Figure, Layer, Looked, bars, layers, times_of
 from onnx_oto.reporting.layout import SECONDS
 from onnx_oto.reporting.metrics import Logged, read_metrics
@@ -104,6 +104,7 @@ def of_run(run: Path_, table: Path_ | None = None, seconds: float = SECONDS) -> 
         metrics=metrics_of(result),
         latency=latency_of(result.get("latency_ms")),
         verification=result.get("verify"),
+        asked=asked_of(result),
         warnings=tuple(map(str, result.get("warnings") or ())),
         notes=(*notes, *models.notes),
         way_on=_way_on(path, settings) if is_half else (),

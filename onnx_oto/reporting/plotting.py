@@ -92,6 +92,7 @@ def charts(
     target = [(step, value / whole) for step, value in _of(logged, "target")] if whole else []
     test = [(e["step"], e.get("test_loss")) for e in logged.epochs]
     split = next((str(e["split"]) for e in logged.epochs if e.get("split")), "test")
+    split = "validation" if split == "val" else split
     metric = next((str(e["metric"]) for e in logged.epochs if e.get("metric")), "metric")
     values = _numbers((e["step"], e.get("value")) for e in logged.epochs)
     sign = [level for level in levels if math.isfinite(level.value)]
