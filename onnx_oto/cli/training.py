@@ -99,7 +99,7 @@ def _show(
 ) -> None:
     """Run a job and print its result. complete: what prints the result of a run that had nothing left to do."""
     from onnx_oto.cli.progress import Progress
-    from onnx_oto.cli.screen import print_line, print_trained
+    from onnx_oto.cli.screen import print_line, print_trained, say
     from onnx_oto.pipeline.folder import CHECKPOINT
     from onnx_oto.reporting.writing import leave_report
     from onnx_oto.training import StopRequests
@@ -115,11 +115,10 @@ def _show(
         raise Interrupted(
             stop.signal, f"interrupted: everything up to here is in '{kept}', go on with `{way_on}`"
         )
-    with Progress() as progress:
-        page = leave_report(result.run, progress.say)
     if as_json:
         print_json(result.as_json())
     elif result.gain is not None:
         print_trained(result, result.gain)
-        if page is not None:
-            print_line(f"report: {page}")
+    page = leave_report(result.run, say)
+    if page is not None and not as_json:
+        print_line(f"report: {page}")
