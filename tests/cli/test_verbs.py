@@ -16,7 +16,18 @@ from onnx_oto import __version__
 from onnx_oto.cli.commands import cli as commands
 from onnx_oto.runtime.comparing import compare
 
-CUT = {"schema", "params", "macs", "bytes", "lanes", "latency_ms", "verify", "warnings", "seconds"}
+CUT = {
+    "dimensions",
+    "schema",
+    "params",
+    "macs",
+    "bytes",
+    "lanes",
+    "latency_ms",
+    "verify",
+    "warnings",
+    "seconds",
+}
 COMPACTED = CUT | {"notes"}
 PLANNED = {"sparsity", "budgets", "round_to", "zeros"}
 PRUNED = COMPACTED | PLANNED | {"original"}
