@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_oto.cli.objects import print_json
+from onnx_oto.cli.streams import ReaderGone
 from onnx_oto.cli.verb import Place, verb
 from onnx_oto.pipeline.options import DemoOptions, TrainOptions
 from onnx_oto.pipeline.resume_options import ResumeOptions
@@ -115,10 +116,14 @@ def _show(
         raise Interrupted(
             stop.signal, f"interrupted: everything up to here is in '{kept}', go on with `{way_on}`"
         )
-    if as_json:
-        print_json(result.as_json())
-    elif result.gain is not None:
-        print_trained(result, result.gain)
+    try:
+        if as_json:
+            print_json(result.as_json())
+        elif result.gain is not None:
+            print_trained(result, result.gain)
+    except ReaderGone:
+        leave_report(result.run, say)
+        raise
     page = leave_report(result.run, say)
     if page is not None and not as_json:
         print_line(f"report: {page}")
