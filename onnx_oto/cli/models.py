@@ -37,6 +37,7 @@ OUTPUT = Place("output", "Where to write the compact model.", short="-o")
         "onnx-oto inspect model.onnx",
         "onnx-oto inspect model.onnx --why 'layer4.*'",
         "onnx-oto inspect model.onnx --curve --data data.npz",
+        "onnx-oto inspect model.onnx --graph graph.html",
     ),
 )
 def inspect_command(options: InspectOptions, *, as_json: bool, model: Path) -> None:

@@ -21,6 +21,11 @@ from onnx_oto.pipeline.report_options import ReportOptions
         short="-o",
         optional=True,
     ),
+    example=(
+        "onnx-oto report runs/first",
+        "onnx-oto report runs/first --format md -o -",
+        "onnx-oto report zeroed.onnx compact.onnx -o cut.html",
+    ),
 )
 def report_command(
     options: ReportOptions, *, as_json: bool, run: Path, compact: Path | None, output: Path | None

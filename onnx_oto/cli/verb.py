@@ -73,9 +73,7 @@ class Place:
             return SettingOption(self.setting, short=self.short)
         kind, shown = SettingType(self.setting), self.metavar or self.name.upper()
         count, word = (-1, f"{shown}...") if self.many else (1, shown)
-        return click.Argument(
-            [self.name], type=kind, metavar=word, required=not self.optional, nargs=count
-        )
+        return click.Argument([self.name], type=kind, metavar=word, required=not self.optional, nargs=count)
 
 
 ELSEWHERE = {
