@@ -32,6 +32,7 @@ from onnx_oto.pipeline.doctor import examining as _examining
 from onnx_oto.pipeline.doctor.finding import Examined
 from onnx_oto.pipeline.doctor_options import DoctorOptions
 from onnx_oto.pipeline.inspecting import Inspected
+from onnx_oto.pipeline.opening import Opened
 from onnx_oto.pipeline.options import (
     BenchOptions,
     CompactOptions,
@@ -43,8 +44,12 @@ from onnx_oto.pipeline.options import (
 )
 from onnx_oto.pipeline.prune import Pruned
 from onnx_oto.pipeline.recording import Record
+from onnx_oto.pipeline.report_options import ReportOptions
 from onnx_oto.pipeline.result import Trained
 from onnx_oto.pipeline.resume_options import ResumeOptions
+from onnx_oto.reporting import writing as _writing
+from onnx_oto.reporting.alone import draw_graph
+from onnx_oto.reporting.writing import Reported
 from onnx_oto.runtime.comparing import Verdict
 from onnx_oto.settings import AnalysisOptions, Settings, settings_of
 from onnx_oto.settings.base import flat, gathered, named
@@ -63,6 +68,8 @@ __all__ = [
     "OtoError",
     "PruneOptions",
     "Pruned",
+    "ReportOptions",
+    "Reported",
     "ResumeOptions",
     "TrainOptions",
     "Trained",
@@ -74,6 +81,7 @@ __all__ = [
     "doctor",
     "inspect",
     "prune",
+    "report",
     "resume",
     "train",
     "verify",
@@ -120,7 +128,11 @@ def inspect(
     matches nothing, and for data what `train` does.
     """
     with _on_disk(model) as path:
-        return _inspecting.inspect(path, _merged(InspectOptions, options, settings), say=say or _say_nothing)
+        chosen, seen = _merged(InspectOptions, options, settings), list[Opened]()
+        report = _inspecting.inspect(path, chosen, say=say or _say_nothing, look=seen.append)
+        if chosen.graph is not None:
+            draw_graph(seen[0], chosen.graph)
+        return report
 
 
 @_settings(BenchOptions)
@@ -213,9 +225,10 @@ def train(
         record = None
         if isinstance(model, onnx.ModelProto):
             record = Record("train", chosen.resolved(), {"data": data}, anew=("MODEL",))
-        return _train.train(
+        result = _train.train(
             path, data, run, chosen, observer=observer, say=say or _say_nothing, stop=stop, record=record
         )
+    return _with_page(result, say)
 
 
 @_settings(ResumeOptions)
@@ -234,7 +247,8 @@ def resume(
     StorageError where model, settings or data are not what they were, or there is nothing to go on with. See `train`.
     """
     chosen = _merged(ResumeOptions, options, settings)
-    return _resume.resume(_path("run", run), chosen, observer=observer, say=say or _say_nothing, stop=stop)
+    result = _resume.resume(_path("run", run), chosen, observer=observer, say=say or _say_nothing, stop=stop)
+    return None if result is None else _with_page(result, say)
 
 
 @_settings(DemoOptions)
@@ -249,7 +263,38 @@ def demo(
 ) -> Trained:
     """Do the main job on embedded data: train a small CNN on Fashion-MNIST, compact, verify, measure. See `train`."""
     chosen = _merged(DemoOptions, options, settings)
-    return _demo.demo(_path("run", run), chosen, observer=observer, say=say or _say_nothing, stop=stop)
+    result = _demo.demo(_path("run", run), chosen, observer=observer, say=say or _say_nothing, stop=stop)
+    return _with_page(result, say)
+
+
+@_settings(ReportOptions)
+def report(
+    run: Model,
+    compact: Model | None = None,
+    options: ReportOptions | None = None,
+    *,
+    output: PathLike | None = None,
+    **settings: Any,
+) -> Reported:
+    """Write the report on a run (its folder), or on a model and its compact form; return what it says and where it is.
+
+    output: where to write it, "-" for nowhere but the `text` that is returned. Raises UsageError for what holds no run,
+    or would replace what is no report; StorageError where it cannot be written.
+    """
+    chosen = _merged(ReportOptions, options, settings)
+    if compact is None:
+        return _writing.report(_path("run", run), None, chosen, output=output)
+    with _on_disk(run, "full.onnx") as left, _on_disk(compact, "compact.onnx") as right:
+        if isinstance(compact, onnx.ModelProto) and output is None:
+            raise UsageError("output is None: say where to write the report on a model in memory")
+        return _writing.report(left, right, chosen, output=output)
+
+
+def _with_page(result: Trained, say: Callable[[str], None] | None) -> Trained:
+    """Return the result of a run, whose page is left in its folder if it came to its end."""
+    if result.gain is not None:
+        _writing.leave_report(result.run, say or _say_nothing)
+    return result
 
 
 @_settings(DoctorOptions)

@@ -24,6 +24,7 @@ OPTIONS = {
     "resume": onnx_oto.ResumeOptions,
     "inspect": onnx_oto.InspectOptions,
     "prune": onnx_oto.PruneOptions,
+    "report": onnx_oto.ReportOptions,
     "train": onnx_oto.TrainOptions,
     "verify": onnx_oto.VerifyOptions,
 }

@@ -12,7 +12,7 @@ import onnx_oto
 
 ROOT = Path(onnx_oto.__file__).parent
 FLOORS = (
-    ("errors", "machine", "signals"),
+    ("errors", "machine", "signals", "text"),
     ("settings", "peers"),
     ("model",),
     ("runtime",),
@@ -22,7 +22,7 @@ FLOORS = (
     ("optim", "gradients", "metrics", "refit"),
     ("training", "surgery"),
     ("pipeline",),
-    ("report",),
+    ("reporting",),
     ("cli", "api"),
     ("__main__",),
 )
@@ -38,7 +38,9 @@ FENCES = {
     "mpi4py": ("peers/",),
     "openvino": ("runtime/",),
     "click": ("cli/",),
-    "rich": ("cli/", "report/"),
+    "rich": ("cli/",),
+    "jinja2": ("reporting/",),
+    "pygraphviz": ("reporting/",),
     "onnx_graphsurgeon": ("surgery/",),
     "PIL": ("data/images/",),
     "torch": (),

@@ -5,6 +5,7 @@ What they do is imported when they do it: their options are read, refused and co
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from onnx_oto.pipeline.options import (
 )
 
 if TYPE_CHECKING:
+    from onnx_oto.pipeline.opening import Opened
     from onnx_oto.pipeline.prune import Pruned
 
 MODEL = Place("model")
@@ -35,28 +37,42 @@ OUTPUT = Place("output", "Where to write the compact model.", short="-o")
         "onnx-oto inspect model.onnx",
         "onnx-oto inspect model.onnx --why 'layer4.*'",
         "onnx-oto inspect model.onnx --curve --data data.npz",
+        "onnx-oto inspect model.onnx --graph graph.html",
     ),
 )
 def inspect_command(options: InspectOptions, *, as_json: bool, model: Path) -> None:
     """Show what can be pruned, what is frozen and why. Weights stored outside the file are read for --curve only."""
     from onnx_oto.pipeline.inspecting import inspect
 
+    seen: list[Opened] = []
     if options.data is None:
-        report = inspect(model, options)
+        report = inspect(model, options, look=seen.append)
     else:
         from onnx_oto.cli.screen import say
 
-        report = inspect(model, options, say=say)
+        report = inspect(model, options, say=say, look=seen.append)
     if as_json:
         print_json(report.as_json())
-        return
-    from onnx_oto.cli.screen import print_inspection
+    else:
+        from onnx_oto.cli.screen import print_inspection
 
-    print_inspection(report, dimensions=report.curve is None or options.why is not None)
-    if report.curve is not None:
-        from onnx_oto.cli.curve import print_curve
+        print_inspection(report, dimensions=report.curve is None or options.why is not None)
+        if report.curve is not None:
+            from onnx_oto.cli.curve import print_curve
 
-        print_curve(report)
+            print_curve(report)
+    if options.graph is not None:
+        _draw(seen[0], options.graph)
+
+
+def _draw(opened: Opened, place: str | PathLike[str]) -> None:
+    """Draw the graph, and say where it is."""
+    from onnx_oto.cli.screen import say
+    from onnx_oto.reporting.alone import draw_graph
+
+    picture = draw_graph(opened, place)
+    listed = f", listed and not drawn: {picture.why}" if picture.placed is None else ""
+    say(f"graph: {place} ({picture.nodes:,} operators in {len(picture.tiles)} boxes{listed})")
 
 
 @verb(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from onnx_oto.cli.objects import print_json
 from onnx_oto.cli.ranks import CREW, Advice
+from onnx_oto.cli.streams import ReaderGone
 from onnx_oto.cli.verb import Place, verb
 from onnx_oto.pipeline.options import DemoOptions, TrainOptions
 from onnx_oto.pipeline.resume_options import ResumeOptions
@@ -42,7 +43,7 @@ def train_command(options: TrainOptions, *, as_json: bool, model: Path, data: Pa
     """Train once, with groups driven to exactly zero; compact; verify; measure.
 
     Most runs need --data, --run, and --sparsity or --macs; what else was decided is said before the first step.
-    Writes trained.onnx, compact.onnx, metrics.jsonl, result.json, run.toml and a checkpoint to the folder of --run.
+    Writes trained.onnx, compact.onnx, report.html, metrics.jsonl, result.json, run.toml and a checkpoint to --run.
     """
     if options.dry_run:
         from onnx_oto.cli.rehearsed import print_rehearsal
@@ -104,8 +105,9 @@ def _show(
 ) -> None:
     """Run a job and print its result. complete: what prints the result of a run that had nothing left to do."""
     from onnx_oto.cli.progress import Progress
-    from onnx_oto.cli.screen import print_trained
+    from onnx_oto.cli.screen import print_line, print_trained, say
     from onnx_oto.pipeline.folder import CHECKPOINT
+    from onnx_oto.reporting.writing import leave_report
     from onnx_oto.training import Observers, StopRequests
 
     stop = StopRequests(CREW.passed_on)
@@ -121,11 +123,18 @@ def _show(
     if number is not None:
         kept, way_on = result.run / CHECKPOINT, shlex.join(["onnx-oto", "resume", str(result.run)])
         raise Interrupted(number, f"interrupted: everything up to here is in '{kept}', go on with `{way_on}`")
-    if as_json:
-        print_json(result.as_json())
-    elif result.gain is not None:
-        print_trained(result, result.gain)
-        if result.int8 is not None:
-            from onnx_oto.cli.int8 import print_int8
+    try:
+        if as_json:
+            print_json(result.as_json())
+        elif result.gain is not None:
+            print_trained(result, result.gain)
+            if result.int8 is not None:
+                from onnx_oto.cli.int8 import print_int8
 
-            print_int8(result.int8)
+                print_int8(result.int8)
+    except ReaderGone:
+        leave_report(result.run, say)
+        raise
+    page = leave_report(result.run, say)
+    if page is not None and not as_json:
+        print_line(f"report: {page}")

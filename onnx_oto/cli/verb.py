@@ -46,8 +46,9 @@ CONFIG = Setting(
 class Place:
     """A path that a command reads or writes. Given by its position, or by an option where there is `help`.
 
-    default: what it is when not given; required without. kind: what is taken for one. many: whether there may be
-    several, by position; they come as a tuple.
+    default: what it is when not given; required without, unless it is `optional`. kind: what is taken for one. many:
+    whether there may be several, by position; they come as a tuple. metavar: what stands for it in help, where that is
+    not its name.
     """
 
     name: str
@@ -56,20 +57,23 @@ class Place:
     default: Path | None = None
     kind: Kind = PATH
     many: bool = False
+    metavar: str = ""
+    optional: bool = False
 
     @property
     def setting(self) -> Setting:
         """What a file may say of it."""
         kind = PATHS if self.many else self.kind
-        return Setting(self.name, kind, About(self.help), self.default, self.default is None)
+        is_required = self.default is None and not self.optional
+        return Setting(self.name, kind, About(self.help), self.default, is_required)
 
     def parameter(self) -> click.Parameter:
         """Return it as a parameter of click."""
         if self.help:
             return SettingOption(self.setting, short=self.short)
-        kind, shown = SettingType(self.setting), self.name.upper()
+        kind, shown = SettingType(self.setting), self.metavar or self.name.upper()
         count, word = (-1, f"{shown}...") if self.many else (1, shown)
-        return click.Argument([self.name], type=kind, metavar=word, required=True, nargs=count)
+        return click.Argument([self.name], type=kind, metavar=word, required=not self.optional, nargs=count)
 
 
 ELSEWHERE = {

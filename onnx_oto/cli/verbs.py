@@ -33,6 +33,7 @@ VERBS = {
     "doctor": VerbEntry("onnx_oto.cli.checkup", "doctor_command", runs=False),
     "inspect": VerbEntry(_MODELS, "inspect_command", runs=False),
     "prune": VerbEntry(_MODELS, "prune_command"),
+    "report": VerbEntry("onnx_oto.cli.reporting", "report_command", runs=False),
     "resume": VerbEntry(_TRAINING, "resume_command", shared=True),
     "train": VerbEntry(_TRAINING, "train_command", shared=True),
     "verify": VerbEntry(_MODELS, "verify_command"),

@@ -76,7 +76,7 @@ def finish(
     )
     _, small, verdict = cut_and_verify(analysis, drop, options.seed, replace(feeding, limits=UNLIMITED))
     removed = int(drop.sum())
-    summary = summarise(analysis, small, removed, verdict, Change(before, 0))
+    summary = summarise(analysis, small, drop, verdict, Change(before, 0))
     written = _shared(small, origins)
     explanation.write(written, analysis, drop, summary)
     summary = replace(summary, size=Change(before, save(written, folder / COMPACT)))

@@ -33,6 +33,8 @@ START = "start.npz"
 """What went before the first step, and the weights that were fitted to that."""
 SETTINGS = "run.toml"
 TABLE = "latency.json"
+REPORTS = {kind: f"report.{kind}" for kind in ("html", "md", "json")}
+"""The report, by format: the first one is written at the end of every run."""
 UNPACKED = "unpacked"
 """Folder of data that were unpacked once, which later runs use again."""
 ANSWERS = {split: f"teacher-{split}.npy" for split in ("train", "val", "test")}
@@ -50,10 +52,13 @@ FILES = (
     COMPACT,
     INT8,
     RESULT,
+    *REPORTS.values(),
 )
 MODELS = (TRAINED, COMPACT)
 _FORMER = tuple(
-    name for name in FILES if name not in (SETTINGS, TABLE, START, BEFORE, INT8, *ANSWERS.values())
+    name
+    for name in FILES
+    if name not in (SETTINGS, TABLE, START, BEFORE, INT8, *ANSWERS.values(), *REPORTS.values())
 )
 """What runs wrote that left no manifest."""
 MANIFEST = ".onnx-oto.json"

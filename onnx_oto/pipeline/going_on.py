@@ -15,6 +15,7 @@ import numpy as np
 from onnx_oto import __version__, data
 from onnx_oto.errors import DataError, UsageError
 from onnx_oto.gradients import GradientSession
+from onnx_oto.machine import cores
 from onnx_oto.optim import Optimizer
 from onnx_oto.pipeline import identity
 from onnx_oto.pipeline.bookkeeping import FREE, OWN
@@ -70,6 +71,24 @@ def stamp(
         {name: facts for name, value in files_named(options).items() if (facts := identity.of_path(value))},
         _versions(),
     )
+
+
+def provenance_of(
+    path: str | os.PathLike[str], source: str | os.PathLike[str], stamped: Stamp
+) -> dict[str, Any]:
+    """Return from what a result was made and by what, as JSON values: names and digests, versions, the machine."""
+    known = stamped.as_json()
+    return {
+        "model": {"name": PurePath(path).name, **known["model"]},
+        "data": {"name": PurePath(source).name, **known["data"]},
+        "files": known["files"],
+        "versions": known["versions"],
+        "machine": {
+            "system": platform.platform(terse=True),
+            "python": platform.python_version(),
+            "cores": cores(),
+        },
+    }
 
 
 @dataclass(frozen=True, eq=False)

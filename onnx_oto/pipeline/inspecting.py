@@ -13,11 +13,13 @@ import numpy as np
 
 from onnx_oto.errors import UsageError
 from onnx_oto.lanes.quantized import quantized_weights
+from onnx_oto.model.files.loading import stored_files
 from onnx_oto.pipeline.curve import End, Point, curve
 from onnx_oto.pipeline.judging import judge_on
 from onnx_oto.pipeline.kept import positions
 from onnx_oto.pipeline.opening import Opened, open_model
 from onnx_oto.pipeline.options import InspectOptions
+from onnx_oto.pipeline.places import Output, require_apart
 from onnx_oto.pipeline.summary import SCHEMA
 from onnx_oto.settings.base import plain
 from onnx_oto.surgery.order import Standing, standing
@@ -128,16 +130,21 @@ def inspect(
     options: InspectOptions | None = None,
     *,
     say: Callable[[str], None] = lambda text: None,
+    look: Callable[[Opened], None] = lambda opened: None,
 ) -> Inspected:
     """Return what is prunable in the model at `path`, what is frozen and why; a curve where that is asked for.
 
     External weights are read for the curve only, if its scores or data need them. `say` gets sentences about what is
-    done with data. Raises ModelError, StorageError, UsageError for a pattern that matches nothing, and for data what
-    `train` does.
+    done with data, `look` the model once it is opened. Raises ModelError, StorageError, UsageError for a pattern that
+    matches nothing, and for data what `train` does.
     """
     options = options or InspectOptions()
     needs_weights = options.data is not None or options.ranking not in WITHOUT_WEIGHTS
+    if options.graph is not None:
+        reads = dict.fromkeys(stored_files(path), "the input model")
+        require_apart(reads, [Output(options.graph)])
     opened = open_model(path, options, weights=options.curve and needs_weights)
+    look(opened)
     report = inspection(opened, options.why)
     if not options.curve:
         return report

@@ -199,6 +199,10 @@ class JudgeOptions(LossOptions, DataOptions, LimitOptions, RankOptions):
             )
 
 
+PICTURES = (".html", ".svg", ".png")
+"""What the name of a drawing may end in."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class InspectOptions(AnalysisOptions, JudgeOptions):
     """What `inspect` is asked for. All but `why` and those of the analysis are about the curve."""
@@ -221,10 +225,16 @@ class InspectOptions(AnalysisOptions, JudgeOptions):
     table: PathLike | None = setting(
         None, "With --curve: estimate milliseconds by this latency table of the model, see `bench`."
     )
+    graph: PathLike | None = setting(
+        None,
+        "Also draw the graph to this file, .html, .svg or .png: what is frozen, and which channels go together.",
+    )
     min_keep: float = min_keep_setting(0.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.graph is not None and not str(self.graph).lower().endswith(PICTURES):
+            raise UsageError(f"graph is '{self.graph}': give a name that ends in {', '.join(PICTURES)}")
         for name in ("data", "table"):
             if getattr(self, name) is not None and not self.curve:
                 raise UsageError(f"{name} is for the curve: give --curve too")

@@ -314,7 +314,7 @@ def _cut(
         raise UnsupportedError("; the model has ".join([str(error), *opened.notes])) from None
     end = time.perf_counter()
     unwritten = Change(opened.file_bytes, 0)
-    summary = summarise(opened.analysis, small, int(drop.sum()), verdict, unwritten)
+    summary = summarise(opened.analysis, small, drop, verdict, unwritten)
     if is_timed and zeros is not None:
         summary = replace(summary, latency=Untimed("the weights are not held, see --stream-above"))
     elif is_timed:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.zigs import Analysis, analyse
 from onnx_oto.zigs.cost import count_macs
 
@@ -32,8 +33,20 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Width:
+    """How many lanes of a dimension there were and are."""
+
+    name: str
+    lanes: Change
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it under its public names."""
+        return {"name": self.name, "before": self.lanes.before, "after": self.lanes.after}
+
+
+@dataclass(frozen=True)
 class Summary:
-    """Full against compact model. size: of the files, in bytes, external data included.
+    """Full against compact model. size: of the files, in bytes, external data included. widths: of every dimension.
 
     macs_at: the open sizes that MACs were counted at, by name. latency: None where nobody wants it. warnings: what a
     user should do something about, in sentences.
@@ -48,6 +61,7 @@ class Summary:
     macs_at: Mapping[str, int] = field(default_factory=dict)
     latency: Latencies | Untimed | None = None
     warnings: tuple[str, ...] = ()
+    widths: tuple[Width, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures under their public names."""
@@ -60,13 +74,17 @@ class Summary:
             "latency_ms": None if self.latency is None else self.latency.as_json(),
             "verify": self.verdict.as_json(),
             "warnings": list(self.warnings),
+            "dimensions": [each.as_json() for each in self.widths],
         }
 
 
 def summarise(
-    full: Analysis, compact: onnx.ModelProto, removed: int, verdict: Verdict, size: Change
+    full: Analysis, compact: onnx.ModelProto, drop: BoolArray, verdict: Verdict, size: Change
 ) -> Summary:
-    """Return the figures; the compact model's are read from its own analysis, not computed from the full one's."""
+    """Return the figures; the compact model's are read from its own analysis, not computed from the full one's.
+
+    drop: the lanes that were cut out, bool [lanes].
+    """
     small = analyse(compact)
     before = count_macs(full)
     after = count_macs(small, before.at)
@@ -75,7 +93,8 @@ def summarise(
         Change(before.count, after.count),
         size,
         sum(d.size for d in full.prunable),
-        removed,
+        int(drop.sum()),
         verdict,
         before.at,
+        widths=tuple(Width(d.name, Change(d.size, int((~drop[d.lanes]).sum()))) for d in full.dimensions),
     )

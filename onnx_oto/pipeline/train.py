@@ -39,7 +39,7 @@ from onnx_oto.pipeline.folder import (
     claim,
     write_json,
 )
-from onnx_oto.pipeline.going_on import Going, Recognition, Stamp, stamp
+from onnx_oto.pipeline.going_on import Going, Recognition, Stamp, provenance_of, stamp
 from onnx_oto.pipeline.int8.beside import REFUSALS, failed, kept_float, write_int8
 from onnx_oto.pipeline.int8.judging import Sight
 from onnx_oto.pipeline.int8.making import parted
@@ -193,7 +193,8 @@ def carry_out(
             folder.path, target, removed / groups, seconds, history, gain, zeroed, ready.goal, int8
         )
         told = result.as_json() | ({} if refused is None else {"int8": failed(refused)})
-        write_json(folder.place(RESULT), {**told, "options": options.as_json()})
+        provenance = provenance_of(path, source, stamped)
+        write_json(folder.place(RESULT), {**told, "options": options.as_json(), "provenance": provenance})
     if refused is not None:
         raise kept_float(refused, folder.path / COMPACT, folder.path / INT8) from refused
     return result

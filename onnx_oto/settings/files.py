@@ -30,7 +30,7 @@ def read_settings(
     Raises StorageError, and UsageError for what is no TOML, a table that belongs to none of the commands `verbs`,
     and a key or a value that is refused.
     """
-    tables = _parsed(path)
+    tables = read_tables(path)
     verbs = sorted(verbs)
     for name, table in tables.items():
         if name not in verbs and isinstance(table, dict):
@@ -71,7 +71,8 @@ def written(
     return (lines + tomli_w.dumps({verb: table})).encode()
 
 
-def _parsed(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_tables(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what a TOML file holds, nothing of it checked. Raises StorageError and UsageError."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:

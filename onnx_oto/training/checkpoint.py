@@ -127,6 +127,15 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     raise StorageError(f"checkpoint {str(path)!r} is damaged ({reason}): use an older one, or start again")
 
 
+def read_run(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what a checkpoint holds of its run (`run`), no weights; empty where it cannot be read."""
+    try:
+        run = json.loads(read_arrays(path, lambda blanks: {"meta"} & blanks.keys())["meta"].tobytes())["run"]
+    except (DataError, StorageError, ValueError, KeyError, TypeError):
+        return {}
+    return run if isinstance(run, dict) else {}
+
+
 def restore(
     checkpoint: Checkpoint,
     session: GradientSession,

@@ -81,15 +81,21 @@ class Analysis:
 
     def macs_at(self, sizes: Mapping[str, int]) -> int:
         """Return multiply-accumulates where open sizes are the given ones, by symbol; others count as 1."""
+        return sum(self.macs_of_nodes(sizes).values())
+
+    def macs_of_nodes(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """Return what `macs_at` adds up, by the name of the node that makes it."""
         at = Estimated(sizes, self.graph.about)
-        return sum(
-            max(value_at(each.size, at), 0)
-            * math.prod(labels.size for labels in (*each.counted, *each.repeated))
-            * math.prod(labels.shape[1] for labels in each.per_group)
-            for products in self.trace.macs.values()
-            for each in products
-            if each.size is not None
-        )
+        return {
+            node: sum(
+                max(value_at(each.size, at), 0)
+                * math.prod(labels.size for labels in (*each.counted, *each.repeated))
+                * math.prod(labels.shape[1] for labels in each.per_group)
+                for each in products
+                if each.size is not None
+            )
+            for node, products in self.trace.macs.items()
+        }
 
     @cached_property
     def params(self) -> int:

@@ -30,6 +30,7 @@ from onnx_oto.pipeline.options import (
     VerifyOptions,
 )
 from onnx_oto.pipeline.recording import Record
+from onnx_oto.pipeline.report_options import ReportOptions
 from onnx_oto.pipeline.resume_options import ResumeOptions
 from onnx_oto.settings import Setting, Settings, setting, settings_of
 from onnx_oto.settings.base import flat
@@ -47,6 +48,7 @@ OPTIONS: dict[str, type[Settings]] = {
     "doctor": DoctorOptions,
     "inspect": InspectOptions,
     "prune": PruneOptions,
+    "report": ReportOptions,
     "resume": ResumeOptions,
     "train": TrainOptions,
     "verify": VerifyOptions,

@@ -259,7 +259,7 @@ def test_nobody_reads(model, data, tmp_path, stream, verb):
     assert "Traceback" not in (done.stderr or "")
     assert "error" not in (done.stderr or "") or verb == "usage"
     assert output.exists() == (verb == "prune")
-    assert (run / "result.json").exists() == (verb == "train")
+    assert (run / "result.json").exists() == (run / "report.html").exists() == (verb == "train")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")

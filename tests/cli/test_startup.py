@@ -20,7 +20,7 @@ main()
 """
 LARGE = frozenset({"numpy", "onnx", "onnxruntime", "onnx_graphsurgeon", "rich", "psutil", "subprocess"})
 LARGE |= {"tomli", "tomli_w", "tomllib", "importlib.metadata"}
-OURS = ("machine", "settings", "cli", "errors", "signals", "peers")
+OURS = ("machine", "settings", "cli", "errors", "signals", "peers", "text")
 """What of this package a command line is read with."""
 COMPLETE = {"_ONNX_OTO_COMPLETE": "bash_complete"}
 

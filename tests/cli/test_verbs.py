@@ -16,7 +16,18 @@ from onnx_oto import __version__
 from onnx_oto.cli.commands import cli as commands
 from onnx_oto.runtime.comparing import compare
 
-CUT = {"schema", "params", "macs", "bytes", "lanes", "latency_ms", "verify", "warnings", "seconds"}
+CUT = {
+    "dimensions",
+    "schema",
+    "params",
+    "macs",
+    "bytes",
+    "lanes",
+    "latency_ms",
+    "verify",
+    "warnings",
+    "seconds",
+}
 COMPACTED = CUT | {"notes"}
 PLANNED = {"sparsity", "budgets", "round_to", "zeros"}
 PRUNED = COMPACTED | PLANNED | {"original"}
@@ -314,7 +325,7 @@ def test_train_leaves_its_files(run):
     assert {path.name for path in folder.iterdir()} == {
         "trained.onnx", "compact.onnx", "metrics.jsonl", "checkpoint.npz", "checkpoint-before.npz",
         "result.json", ".onnx-oto.json",
-        "run.toml",
+        "run.toml", "report.html",
     }  # fmt: skip
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     epochs = [line for line in lines if line["kind"] == "epoch"]

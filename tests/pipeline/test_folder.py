@@ -24,6 +24,7 @@ from onnx_oto.pipeline.folder import (
     LOCK,
     MANIFEST,
     METRICS,
+    REPORTS,
     RESULT,
     SETTINGS,
     START,
@@ -135,7 +136,15 @@ def test_runs_of_versions_without_a_manifest_are_known_by_their_metrics(tmp_path
     (tmp_path / METRICS).write_text('{"kind": "step", "epoch": 1, "step": 10}\n')
     with pytest.raises(UsageError, match=r"run.toml' would be replaced, but no earlier run wrote it"):
         finished(tmp_path)
-    for name in (SETTINGS, TABLE, START, BEFORE, INT8, *ANSWERS.values()):  # which they did not write
+    for name in (
+        SETTINGS,
+        TABLE,
+        START,
+        BEFORE,
+        INT8,
+        *ANSWERS.values(),
+        *REPORTS.values(),
+    ):  # they wrote none
         (tmp_path / name).unlink()
     with pytest.raises(
         UsageError, match=r"holds an earlier run: go on with it .*give another folder, or --overwrite"

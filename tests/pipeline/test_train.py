@@ -182,6 +182,9 @@ def test_the_written_result_is_the_returned_one(model, data, tmp_path):
     result = train(model, data, tmp_path / "run", TrainOptions(sparsity=0.3, **SHORT))
     written = json.loads((tmp_path / "run" / "result.json").read_text())
     assert written.pop("options") == TrainOptions(sparsity=0.3, **SHORT).resolved("scratch").as_json()
+    provenance = written.pop("provenance")
+    assert (provenance["model"]["name"], provenance["data"]["name"]) == (model.name, data.name)
+    assert len(provenance["model"]["sha256"]) == 64
     assert written == result.as_json()
 
 

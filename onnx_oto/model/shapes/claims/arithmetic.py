@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from fractions import Fraction
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from onnx_oto.model.shapes.dims import (
     add,
     divide,
     grows,
+    largest,
     least,
     multiply,
     product,
@@ -23,6 +25,9 @@ from onnx_oto.model.shapes.dims import (
     subtract,
 )
 from onnx_oto.model.shapes.values import argument, is_known, sizes
+
+MOST_DENOMINATOR = 1000
+"""A factor of a resize is counted as the nearest quotient with no larger denominator."""
 
 HUGE = 2**31 - 1
 
@@ -52,7 +57,28 @@ def _reshape(node: Node, facts: Claimed) -> Shape | None:
 def _elementwise(node: Node, facts: Claimed) -> Shape | None:
     """A named size broadcast against one that is not known is the named one: symbols are taken not to be 1."""
     shapes = [facts.shapes.get(name) for name in node.inputs if name]
-    return functools.reduce(broadcast, shapes) if shapes else None
+    if not shapes:
+        return None
+    return functools.reduce(lambda a, b: _met(a, b, facts), shapes)
+
+
+def _met(a: Shape | None, b: Shape | None, facts: Claimed) -> Shape | None:
+    """Return the shape that two shapes broadcast to; where two open sizes meet, a symbol: about the larger one."""
+    found = broadcast(a, b)
+    if a is None or b is None or found is None:
+        return None
+
+    def named(axis: int, size: Dim) -> Dim:
+        """Return the size of an axis, counted from the last one."""
+        pair = [shape[-axis] for shape in (a, b) if axis <= len(shape)]
+        if size is not None or len(pair) < 2:
+            return size
+        one, other = pair
+        if not isinstance(one, str) or not isinstance(other, str):
+            return None
+        return facts.symbols.of("broadcast", *sorted(pair, key=str), about=largest(one, other))
+
+    return tuple(named(len(found) - place, size) for place, size in enumerate(found))
 
 
 @claims("Flatten")
@@ -248,7 +274,9 @@ def _scaled(size: Dim, given: float | str | None, facts: Claimed) -> Dim:
         return multiply(size, int(scale))
     if isinstance(size, int):
         return math.floor(np.float32(size) * np.float32(scale))
-    return None if size is None else facts.symbols.of("scale", size, scale)
+    share = Fraction(scale).limit_denominator(MOST_DENOMINATOR)
+    about = quotient(multiply(size, share.numerator), share.denominator)
+    return None if size is None else facts.symbols.of("scale", size, scale, about=about)
 
 
 @claims("DepthToSpace", "SpaceToDepth")
