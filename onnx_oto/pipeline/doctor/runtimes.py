@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from onnx_oto.pipeline.doctor.commands import install, mend, pip, trainable
 from onnx_oto.pipeline.doctor.finding import Finding, told
 from onnx_oto.pipeline.doctor.packages import Tried
-from onnx_oto.runtime.devices import providers
 from onnx_oto.runtime.installed import installed
 
 RUNTIME = "onnxruntime"
@@ -56,7 +55,9 @@ def gradients(*, sound: bool) -> Iterator[Finding]:
         return
     try:
         from onnx_oto.gradients.backends import BACKENDS
+        from onnx_oto.runtime.devices import providers
 
+        devices = providers()
         reasons = {name: make().why_not() for name, make in BACKENDS.items()}
     except Exception as error:  # whatever is wrong with an environment
         yield Finding("training", "broken", f"gradients cannot be made ({told(error)})", trainable())
@@ -64,7 +65,7 @@ def gradients(*, sound: bool) -> Iterator[Finding]:
     works = [name for name, reason in reasons.items() if reason is None]
     if works:
         yield Finding("training", "ok", f"gradients by {', '.join(works)}")
-        yield Finding("devices", "ok", ", ".join(providers()))
+        yield Finding("devices", "ok", ", ".join(devices))
     for name, reason in reasons.items():
         if reason is not None:
             text, remedy = parted(reason)
