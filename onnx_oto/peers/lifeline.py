@@ -77,12 +77,15 @@ class Lifeline:
         threading.Thread(target=self._listen, name="onnx-oto-lifeline", daemon=True).start()
 
     def fail(self, line: str, code: int) -> None:
-        """Tell the others that this rank ends in trouble; rank 0 speaks. The caller ends it then, if this returns.
+        """Tell the others that this rank ends in trouble; rank 0 speaks, where it can be told. The caller ends it then.
 
         line: "" where there is nothing to say.
         """
         if self._rank == 0:
             self._tell({"end": code})
+            return
+        if not self._connected:
+            self.voice.say(line)
             return
         self._tell({"trouble": code, "line": line})
         time.sleep(PATIENCE)  # until rank 0 has said it and ends all

@@ -141,7 +141,7 @@ def test_nobody_waits_for_a_thread_that_failed(
     run = Shard.run
 
     def broken(self: Shard, *arguments: Any) -> float:
-        if self._index == failing:
+        if self._number == failing:
             raise DataError("no")
         return run(self, *arguments)
 

@@ -111,3 +111,7 @@ def test_whoever_cannot_be_reached_is_left_to_the_launcher() -> None:
     listening, meeting = open_meeting(alone=True)
     listening.close()
     assert connect(meeting, 1) == {}
+    lonely = Person(1, {})
+    lonely.line.leave()  # nobody to wait for
+    lonely.line.fail("error: no such file", 8)
+    assert lonely.said == ["error: no such file"]
