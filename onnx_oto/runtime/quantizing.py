@@ -11,7 +11,6 @@ import contextlib
 import pickle
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -26,6 +25,7 @@ from onnx_oto.model.graph.node import opset_of
 from onnx_oto.model.graph.order import check_and_sort, drop_dead
 from onnx_oto.runtime.limits import Allowance, allowance
 from onnx_oto.runtime.runner import first_line
+from onnx_oto.runtime.schemes import Scheme
 from onnx_oto.runtime.worker import JobFailed, shared
 
 Array = npt.NDArray[Any]
@@ -42,20 +42,6 @@ _LOADING = 60.0
 """Seconds that the quantizer may take to be loaded, on a busy machine: that is no fault of the model."""
 _ROUNDS = 8
 """How many times as long as one run quantizing may take: it reads, writes and checks the model in Python."""
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """What a runtime wants of quantized models. All weights are symmetric, with a scale for each channel.
-
-    activations: "uint8" or "int8". symmetric: whether the zero point of activations is the middle. reduced: weights of
-    7 bits, for processors that add products of pairs up in 16. biases: whether they become int32.
-    """
-
-    activations: str = "uint8"
-    symmetric: bool = False
-    reduced: bool = False
-    biases: bool = True
 
 
 def prepared(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -25,8 +25,9 @@ from onnx_oto.pipeline.prune import prune
 from onnx_oto.pipeline.resume import resume
 from onnx_oto.pipeline.train import train
 from onnx_oto.runtime.limits import SENSIBLE
-from onnx_oto.runtime.quantizing import Scheme, prepared, quantized, ranges_of
+from onnx_oto.runtime.quantizing import prepared, quantized, ranges_of
 from onnx_oto.runtime.runner import in_onnxruntime
+from onnx_oto.runtime.schemes import Scheme
 from onnx_oto.training import Score
 
 INT8 = {"int8": True, "int8_samples": 32, "int8_for": "vnni"}

@@ -23,7 +23,8 @@ from onnx_oto.pipeline.int8.judging import Arrays, Sight
 from onnx_oto.pipeline.int8.schemes import scheme_for
 from onnx_oto.pipeline.int8_options import Int8Options
 from onnx_oto.runtime.limits import limited
-from onnx_oto.runtime.quantizing import Scheme, prepared, quantizable, quantized, ranges_of
+from onnx_oto.runtime.quantizing import prepared, quantizable, quantized, ranges_of
+from onnx_oto.runtime.schemes import Scheme
 
 Say = Callable[[str], None]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_oto.pipeline.summary import Change
-from onnx_oto.runtime.quantizing import Scheme
+from onnx_oto.runtime.schemes import Scheme
 from onnx_oto.runtime.timing import Latencies, Untimed
 from onnx_oto.training import Score
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from onnx_oto.pipeline.int8_options import AUTO
-from onnx_oto.runtime.quantizing import Scheme, adds_up_in_16_bits
+from onnx_oto.runtime.schemes import Scheme
 
 SCHEMES: Mapping[str, Scheme] = {
     "vnni": Scheme(),
@@ -17,5 +17,7 @@ SCHEMES: Mapping[str, Scheme] = {
 
 def scheme_for(target: str) -> tuple[str, Scheme]:
     """Return the name and the scheme of a target; `auto` asks the processor. Raises LimitError, CrashedError."""
+    from onnx_oto.runtime.quantizing import adds_up_in_16_bits  # loads what quantizes
+
     name = target if target != AUTO else "avx2" if adds_up_in_16_bits() else "vnni"
     return name, SCHEMES[name]
