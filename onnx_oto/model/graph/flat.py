@@ -21,6 +21,8 @@ from onnx_oto.model.graph.order import bodies, initializer_names, nodes_inside
 BODIES = "onnx_oto.bodies"
 """The domain of entries (LoopEntry, ScanEntry) and exits (If, Loop, Scan). No file has nodes of it."""
 ENTRY = "Entry"
+_ENTRY_NAME = "/onnx_oto.entry"
+"""What stands behind the name of a node in that of its entry: no file has such names."""
 Path = tuple[tuple[str, str], ...]
 """The bodies that a node lies in, outermost first: the name of the node that has it, and that of the attribute."""
 BRANCHES = ("then_branch", "else_branch")
@@ -47,7 +49,7 @@ class Placed:
 
 def owner_of(entry: str) -> str:
     """Return the name of the node that an entry belongs to."""
-    return entry.removesuffix("/entry")
+    return entry.removesuffix(_ENTRY_NAME)
 
 
 Sizes = Callable[[str], "Sequence[int | None] | None"]
@@ -79,7 +81,7 @@ def _laid_out(node: NodeProto, path: Path, index: int) -> Iterator[Placed]:
 def _entry(node: NodeProto, body: GraphProto) -> NodeProto:
     made = [value.name for value in body.input]
     entry = helper.make_node(
-        f"{node.op_type}{ENTRY}", list(node.input), made, name=f"{node.name}/entry", domain=BODIES
+        f"{node.op_type}{ENTRY}", list(node.input), made, name=f"{node.name}{_ENTRY_NAME}", domain=BODIES
     )
     entry.attribute.extend(_settings(node))
     entry.attribute.append(helper.make_attribute("ranks", [_rank(value) for value in body.input]))
@@ -226,7 +228,7 @@ class Nest:
             if body.HasField(text):
                 setattr(frame, text, getattr(body, text))
         frame.metadata_props.extend(body.metadata_props)
-        entry = self._nodes.get(f"{owner.name}/entry")
+        entry = self._nodes.get(f"{owner.name}{_ENTRY_NAME}")
         for value, name in zip(body.input, entry.output if entry is not None else (), strict=True):
             frame.input.append(self._declared(value, name))
         frame.node.extend(self.built(path))
