@@ -27,14 +27,14 @@ class Bodies:
     """The loops that the walk is in, and the suppositions of theirs that turned out to be wrong.
 
     settled: ranks of outputs of Ifs that are known from elsewhere (see `ranks`).
-    _open: of each loop the entry, and the symbols of sizes that were known in front of it.
+    _open: of each loop the entry, and a mark: later symbols are sizes that its body makes.
     """
 
     facts: Claimed
     supposed: Suppositions
     settled: Mapping[str, int] = field(default_factory=dict)
     wrong: set[Source] = field(default_factory=set)
-    _open: list[tuple[Node, frozenset[str]]] = field(default_factory=list)
+    _open: list[tuple[Node, int]] = field(default_factory=list)
 
     def types(self, node: Node) -> list[Typed]:
         """Return what the outputs of an entry or an exit are."""
@@ -74,10 +74,7 @@ class Bodies:
 
     # --- loops ------------------------------------------------------------------------------------------------
     def _enter(self, node: Node) -> None:
-        known = {
-            name for shape in self.facts.shapes.values() for size in shape or () for name in symbols(size)
-        }
-        self._open.append((node, frozenset(known)))
+        self._open.append((node, self.facts.symbols.drawn))
 
     def _loop_entry(self, node: Node) -> list[Typed]:
         ranks = node.attrs["ranks"]
@@ -112,7 +109,7 @@ class Bodies:
         return found
 
     def _leave(self, node: Node) -> list[Typed]:
-        entry, outside = self._open.pop()
+        entry, mark = self._open.pop()
         given = node.inputs[len(entry.inputs) :]
         first = 2 if node.op == "Loop" else 0
         scanned = int(node.attrs.get("num_scan_inputs", 0))
@@ -131,8 +128,15 @@ class Bodies:
         outputs = []
         for end, axis in zip(given[len(starts) :], axes, strict=False):
             kind, shape = self._typed(end)
-            outputs.append((kind, _stacked(shape, axis, trips, outside) if agree else None))
+            outputs.append((kind, _stacked(self._outside(shape, mark), axis, trips) if agree else None))
         return [*states, *outputs]
+
+    def _outside(self, shape: Shape | None, mark: int) -> Shape | None:
+        """Return a shape without the sizes that only the body knows: they may be others in each trip."""
+        newer = self.facts.symbols.newer
+        return shape and tuple(
+            None if any(newer(name, mark) for name in symbols(size)) else size for size in shape
+        )
 
     def _kept(self, start: str, name: str, end: str) -> Shape | None:
         """Return the shape that a state has in all trips, None in it where the trips differ; note what was wrong."""
@@ -202,10 +206,9 @@ def _without(shape: Shape, axis: int) -> Shape:
     return (*shape[:axis], *shape[axis + 1 :])
 
 
-def _stacked(shape: Shape | None, axis: int, trips: Dim, outside: frozenset[str]) -> Shape | None:
-    """Return the shape of what all trips give; a size that only the body knows may be another one in each."""
+def _stacked(shape: Shape | None, axis: int, trips: Dim) -> Shape | None:
+    """Return the shape of what all trips give."""
     if shape is None:
         return None
-    kept = [size if isinstance(size, int) or outside.issuperset(symbols(size)) else None for size in shape]
     axis %= len(shape) + 1
-    return (*kept[:axis], trips, *kept[axis:])
+    return (*shape[:axis], trips, *shape[axis:])

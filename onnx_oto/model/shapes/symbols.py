@@ -19,6 +19,9 @@ class Estimated(dict[str, int]):
         return 1
 
 
+_PREFIX = "unk__"
+
+
 class Symbols:
     """A source of symbols for sizes that are no expression of known symbols.
 
@@ -31,9 +34,19 @@ class Symbols:
         self.about: dict[str, Dim] = {}
         self._next = 0
 
+    @property
+    def drawn(self) -> int:
+        """A mark: what is drawn from now on is `newer`."""
+        return self._next
+
+    def newer(self, symbol: str, mark: int) -> bool:
+        """Return whether a symbol was drawn here after the mark was taken."""
+        own = symbol.startswith(_PREFIX) and symbol not in self._taken
+        return own and int(symbol.removeprefix(_PREFIX)) >= mark
+
     def fresh(self) -> str:
         """Return a symbol for a size of which nothing is known."""
-        while (name := f"unk__{self._next}") in self._taken:
+        while (name := f"{_PREFIX}{self._next}") in self._taken:
             self._next += 1
         self._next += 1
         return name
