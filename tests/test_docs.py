@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 from pathlib import Path
@@ -95,3 +96,25 @@ def test_folders_that_design_names_are_there() -> None:
     assert [
         path for path in named if not any((base / path).exists() for base in (ROOT / "onnx_oto", ROOT))
     ] == []
+
+
+def _strings() -> str:
+    """Return every string of the package, a line each, with … in the place of what is filled in."""
+    found = []
+    for path in sorted((ROOT / "onnx_oto").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = (part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+                found.append("".join(map(str, parts)))
+    return "\n".join(" ".join(text.split()) for text in found)
+
+
+def test_troubleshooting_tells_of_lines_that_the_program_has() -> None:
+    """What stands between two … of a line is in the program, as one piece."""
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    lines = [line for _, line in re.findall(r"^- (`+)(.+?)\1(?=:|$)", page, re.MULTILINE)]
+    assert len(lines) > 40
+    source = _strings()
+    assert [line for line in lines if any(part.strip() not in source for part in line.split("…"))] == []
