@@ -2,8 +2,8 @@
 
     python tools/widths.py --python /path/to/python [--engine openvino] [28 30 32 33 ...]
 
-Chains of four 3x3 convolutions with Relu at 28x28, 32 -> C -> C -> C -> 32 channels, run in turn on one thread; printed is
-the shortest of up to 200 runs, in microseconds, because other work on the machine only ever adds.
+Chains of four 3x3 convolutions with Relu at 28x28, 32 -> C -> C -> C -> 32 channels, run in turn on one thread; printed
+is the shortest of up to 200 runs, in microseconds, because other work on the machine only ever adds.
 """
 
 from __future__ import annotations
