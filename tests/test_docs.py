@@ -118,3 +118,13 @@ def test_troubleshooting_tells_of_lines_that_the_program_has() -> None:
     assert len(lines) > 40
     source = _strings()
     assert [line for line in lines if any(part.strip() not in source for part in line.split("…"))] == []
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    """Or `tools/docs`, to which a page that nothing leads to is an error, does not build."""
+    listed = re.findall(
+        r"^ +- .+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert len(listed) == len(set(listed))
+    outside = {"samples/README.md", "CHANGELOG.md"}
+    assert {page.removeprefix("docs/") for page in PAGES} - {"README.md"} == set(listed) - outside

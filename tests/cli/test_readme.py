@@ -22,7 +22,10 @@ from onnx_oto.cli.verbs import VERBS
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("settings", "training", "recipes", "budgets", "data", "images", "refit")),
+    *(
+        f"docs/{name}.md"
+        for name in ("settings", "training", "recipes", "budgets", "data", "images", "refit")
+    ),
 )
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
