@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from types import ModuleType
 
+import click
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -128,3 +129,34 @@ def test_every_page_is_in_the_navigation_of_the_site() -> None:
     assert len(listed) == len(set(listed))
     outside = {"samples/README.md", "CHANGELOG.md"}
     assert {page.removeprefix("docs/") for page in PAGES} - {"README.md"} == set(listed) - outside
+
+
+def _commands(page: str) -> list[str]:
+    """Return the lines of a page's blocks that are commands of a shell."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(?:sh|)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [line.partition(" #")[0] for block in blocks for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_that_are_shown_have_their_verbs_options_and_files(page: str) -> None:
+    """Those that tests/cli/test_readme.py does not run too: they take long, or need another environment."""
+    from onnx_oto.cli.verbs import VERBS
+
+    wrong = []
+    for line in _commands(page):
+        words = line.split()
+        if words[:1] == ["onnx-oto"] and page != "docs/cli.md":
+            if words[1] not in VERBS and not words[1].startswith("-"):
+                wrong.append(line)
+                continue
+            entry = VERBS.get(words[1])
+            command = entry.load() if entry else None
+            params = command.get_params(click.Context(command)) if command else []
+            known = {option for param in params for option in (*param.opts, *param.secondary_opts)}
+            given = {word.partition("=")[0] for word in words[2:] if re.match(r"--?[a-z]", word)}
+            wrong += [line] if entry and not given <= known else []
+        for word in words[:3]:
+            named = re.fullmatch(r"(?:\./)?(tools/[\w/.]+)", word)
+            wrong += [line] if named and not (ROOT / named[1]).exists() else []
+    assert wrong == []
