@@ -5,4 +5,5 @@ try:
 except KeyboardInterrupt:
     raise SystemExit(130) from None
 
-main()
+if __name__ == "__main__":  # whoever documents the package imports this too
+    main()

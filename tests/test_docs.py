@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
 
+import click
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,3 +97,66 @@ def test_folders_that_design_names_are_there() -> None:
     assert [
         path for path in named if not any((base / path).exists() for base in (ROOT / "onnx_oto", ROOT))
     ] == []
+
+
+def _strings() -> str:
+    """Return every string of the package, a line each, with … in the place of what is filled in."""
+    found = []
+    for path in sorted((ROOT / "onnx_oto").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = (part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+                found.append("".join(map(str, parts)))
+    return "\n".join(" ".join(text.split()) for text in found)
+
+
+def test_troubleshooting_tells_of_lines_that_the_program_has() -> None:
+    """What stands between two … of a line is in the program, as one piece."""
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    lines = [line for _, line in re.findall(r"^- (`+)(.+?)\1(?=:|$)", page, re.MULTILINE)]
+    assert len(lines) > 40
+    source = _strings()
+    assert [line for line in lines if any(part.strip() not in source for part in line.split("…"))] == []
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    """Or `tools/docs`, to which a page that nothing leads to is an error, does not build."""
+    listed = re.findall(
+        r"^ +- .+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert len(listed) == len(set(listed))
+    outside = {"samples/README.md", "CHANGELOG.md"}
+    assert {page.removeprefix("docs/") for page in PAGES} - {"README.md"} == set(listed) - outside
+
+
+def _commands(page: str) -> list[str]:
+    """Return the lines of a page's blocks that are commands of a shell."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(?:sh|)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [line.partition(" #")[0] for block in blocks for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_that_are_shown_have_their_verbs_options_and_files(page: str) -> None:
+    """Those that tests/cli/test_readme.py does not run too: they take long, or need another environment."""
+    from onnx_oto.cli.verbs import VERBS
+
+    wrong = []
+    for line in _commands(page):
+        words = line.split()
+        if words[:1] == ["onnx-oto"] and page != "docs/cli.md":
+            if words[1] not in VERBS and not words[1].startswith("-"):
+                wrong.append(line)
+                continue
+            entry = VERBS.get(words[1])
+            command = entry.load() if entry else None
+            params = command.get_params(click.Context(command)) if command else []
+            known = {option for param in params for option in (*param.opts, *param.secondary_opts)}
+            given = {word.partition("=")[0] for word in words[2:] if re.match(r"--?[a-z]", word)}
+            wrong += [line] if entry and not given <= known else []
+        for word in words[:3]:
+            named = re.fullmatch(r"(?:\./)?(tools/[\w/.]+)", word)
+            wrong += [line] if named and not (ROOT / named[1]).exists() else []
+    assert wrong == []

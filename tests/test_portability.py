@@ -173,3 +173,15 @@ def test_what_is_not_guarded_is_named(source: str, what: str) -> None:
 )
 def test_what_is_guarded_passes(source: str) -> None:
     assert findings("a.py", source) == []
+
+
+def test_no_named_tuple_has_another_base() -> None:
+    """Python 3.10 makes none: `class X(NamedTuple, Generic[T])` is an error there when the module is imported."""
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sorted(ROOT.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and len(node.bases) > 1
+        if any(isinstance(base, ast.Name) and base.id == "NamedTuple" for base in node.bases)
+    ]
+    assert found == []

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from queue import SimpleQueue
 from typing import Generic, NamedTuple, TypeVar
@@ -21,7 +22,8 @@ class _End(NamedTuple):
     error: BaseException | None
 
 
-class _Made(NamedTuple, Generic[T]):
+@dataclass(frozen=True)
+class _Made(Generic[T]):  # no NamedTuple: before Python 3.11 these cannot be generic
     item: T
 
 

@@ -71,6 +71,21 @@ def _known_scales(node: Node, trace: Trace, rank: int) -> dict[int, float]:
     }
 
 
+@rule("CenterCropPad", orderless=True)
+def center_crop_pad(node: Node, trace: Trace) -> None:
+    """The middle of x along some axes, with zeros around it where x is smaller: other axes pass."""
+    x, target = (given(layout) for layout in inputs(node, trace))
+    for block in target.blocks:
+        trace.tell_apart(block.labels, f"{describe(node)} reads sizes from it")
+    after = trace.shape(node.outputs[0])
+    axes = [int(axis) % x.rank for axis in node.attrs.get("axes") or range(x.rank)]
+    x = trace.release(x, axes, f"{describe(node)} takes positions by how many there are")
+    result = combine(trace, node, [x], zero_or_unknown, [Role.CONSUMER])
+    for axis in axes:
+        result = free_axis(result, axis, after[axis])
+    trace.put(node.outputs[0], result)
+
+
 @rule("DepthToSpace")
 def depth_to_space(node: Node, trace: Trace) -> None:
     """[N, b*b*C, H, W] -> [N, C, H*b, W*b]: the b*b channels that make one output channel are one lane."""

@@ -22,7 +22,10 @@ from onnx_oto.cli.verbs import VERBS
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("settings", "training", "budgets", "data", "images", "refit")),
+    *(
+        f"docs/{name}.md"
+        for name in ("settings", "training", "recipes", "budgets", "data", "images", "refit")
+    ),
 )
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -107,6 +110,20 @@ RECIPES = {
             scores = Gemm(d, w2, b2)
         }""",
         {"w1": (8, 3, 3, 3), "b1": (8,), "w2": (8, 3), "b2": (3,)},
+    ),
+    "detect": (
+        """ <ir_version: 8, opset_import: ["" : 17]>
+        detect (float[N,3,16,16] image) => (float[N,49,7] found) <int64[3] rows = {0, 7, 49}> {
+            a = Conv<strides = [2,2]>(image, w1, b1)
+            b = Relu(a)
+            boxes = Conv(b, w2, b2)
+            c = Conv(b, w3, b3)
+            scores = Sigmoid(c)
+            d = Concat<axis = 1>(boxes, scores)
+            e = Reshape(d, rows)
+            found = Transpose<perm = [0,2,1]>(e)
+        }""",
+        {"w1": (16, 3, 3, 3), "b1": (16,), "w2": (4, 16, 1, 1), "b2": (4,), "w3": (3, 16, 1, 1), "b3": (3,)},
     ),
     "mlp": (
         """ <ir_version: 8, opset_import: ["" : 17]>
@@ -193,7 +210,7 @@ def test_what_is_shown_runs(
     for name, recipe in RECIPES.items():
         onnx.save(models(*recipe), tmp_path / f"{name}.onnx")
     found = list(snippets((ROOT / page).read_text(encoding="utf-8")))
-    assert {command[0] for command in found} == {"-m", "-c"}
+    assert "-m" in {command[0] for command in found}
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     for command in found:
         done = subprocess.run(

@@ -67,7 +67,7 @@ REFUSED = {
     "memory address": ("*/_ORT_MEM_ADDR_/*", {}, "memory address"),
     "empty": ("", {}, "not a file name"),
     "zero byte": ("a\0b", {}, "not a file name"),
-    "absent": ("absent.bin", {}, "cannot be read"),
+    "absent": ("absent.bin", {}, "is not there: put that file beside the model"),
     "folder": (".", {}, "not a regular file"),
     "offset beyond": ("weights.bin", {"offset": 10**9}, "beyond"),
     "offset too far": ("weights.bin", {"offset": 68}, "beyond"),

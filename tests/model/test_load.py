@@ -41,6 +41,16 @@ def test_other_files_are_refused(data, tmp_path):
         load(path)
 
 
+@pytest.mark.parametrize(
+    ("start", "kind"), [(b"PK\x03\x04", "PyTorch"), (b"\x89HDF\r\n", "HDF5"), (b"\x80\x02}q", "a pickle")]
+)
+def test_a_file_of_a_framework_is_told_as_what_it_is(start, kind, tmp_path):
+    path = tmp_path / "network.pt"
+    path.write_bytes(start + b"\xff" * 40)
+    with pytest.raises(ModelError, match=f"not an ONNX file but .*{kind}.*export"):
+        load(path)
+
+
 def test_an_empty_file_is_refused(tmp_path):
     path = tmp_path / "empty.onnx"
     path.touch()

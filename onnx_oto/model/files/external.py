@@ -178,6 +178,10 @@ def _safe_path(location: str, folder: Path, name: str) -> Path:
         raise ModelError(f"{what} is a link that leads outside the model's folder: put the file itself there")
     try:
         mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise ModelError(
+            f"{what} is not there: put that file beside the model, where it was exported to"
+        ) from None
     except OSError as error:
         raise ModelError(f"{what} cannot be read: {error.strerror or error}") from None
     if not stat.S_ISREG(mode):

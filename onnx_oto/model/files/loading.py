@@ -179,11 +179,22 @@ def _open_without_blocking(name: str, flags: int) -> int:
     return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
 
+_FOREIGN = {
+    b"PK\x03\x04": "a zip archive, as PyTorch (.pt, .pth) and Keras (.keras) write them",
+    b"\x89HDF": "an HDF5 file, as Keras (.h5) writes them",
+    b"\x80": "a pickle",
+}
+"""What files begin with that people take for models: such a model has to be exported first."""
+
+
 def _parse(data: bytes) -> ModelProto:
     model = ModelProto()
     try:
         model.ParseFromString(data)
     except DecodeError:
+        kind = next((kind for start, kind in _FOREIGN.items() if data.startswith(start)), None)
+        if kind is not None:
+            raise ModelError(f"not an ONNX file but {kind}: export the model as ONNX first") from None
         raise ModelError("not an ONNX file, or a truncated one: it does not parse") from None
     if not model.HasField("graph"):
         raise ModelError("not an ONNX file, or a truncated one: it holds no graph")
