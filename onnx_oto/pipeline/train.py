@@ -13,7 +13,6 @@ from typing import Any
 from onnx_oto.errors import UsageError
 from onnx_oto.gradients import GradientSession
 from onnx_oto.losses import Distill
-from onnx_oto.model import load
 from onnx_oto.model.files.loading import stored_files
 from onnx_oto.peers.seam import ALONE, Peers
 from onnx_oto.pipeline.answers import forget
@@ -40,10 +39,8 @@ from onnx_oto.pipeline.folder import (
     write_json,
 )
 from onnx_oto.pipeline.going_on import Going, Recognition, Stamp, provenance_of, stamp
-from onnx_oto.pipeline.int8.beside import REFUSALS, failed, kept_float, write_int8
-from onnx_oto.pipeline.int8.judging import Sight
-from onnx_oto.pipeline.int8.making import parted
-from onnx_oto.pipeline.int8.result import Int8
+from onnx_oto.pipeline.int8.beside import failed, kept_float
+from onnx_oto.pipeline.int8.of_run import int8_of_run
 from onnx_oto.pipeline.latency.table import write_table
 from onnx_oto.pipeline.norms import check_folded, told_bare
 from onnx_oto.pipeline.optimizing import make_optimizer
@@ -53,7 +50,7 @@ from onnx_oto.pipeline.preparing import make_ready, with_norms
 from onnx_oto.pipeline.ready import Ready, Say
 from onnx_oto.pipeline.recording import Record
 from onnx_oto.pipeline.rescue import Rescue
-from onnx_oto.pipeline.result import Gain, Trained
+from onnx_oto.pipeline.result import Trained
 from onnx_oto.pipeline.starting import cautions, set_by_start
 from onnx_oto.pipeline.teacher import scales_of
 from onnx_oto.pipeline.together import held_by_first, require_alike
@@ -186,7 +183,9 @@ def carry_out(
                 reported=ready.reported,
             )
             gain = replace(gain, original=ready.original, whole=ready.whole is not None)
-            int8, refused = _int8(ready, options, folder, gain, watch.say) if options.int8 else (None, None)
+            int8, refused = (
+                int8_of_run(ready, options, folder, gain, watch.say) if options.int8 else (None, None)
+            )
             forget(folder)
         seconds = earlier + time.perf_counter() - begin
         result = Trained(
@@ -198,32 +197,6 @@ def carry_out(
     if refused is not None:
         raise kept_float(refused, folder.path / COMPACT, folder.path / INT8) from refused
     return result
-
-
-def _int8(
-    ready: Ready, options: TrainOptions, folder: RunFolder, gain: Gain, say: Say
-) -> tuple[Int8 | None, Exception | None]:
-    """Write the int8 form of the compact model, and return what is told of it, or why there is none."""
-    aim = ready.aim
-    sight = Sight(
-        ready.serving,
-        aim.outputs,
-        aim.loss,
-        tuple(options.metric),
-        UNLIMITED,
-        ready.providers,
-        options.loaders,
-    )
-    samples = parted(ready.dataset, ready.reported, options.int8_samples, options.seed)
-    say("quantizing, calibrated on training samples")
-    try:
-        compact = load(folder.path / COMPACT)
-        place, written = folder.place(INT8), gain.summary.size.after
-        return write_int8(
-            compact, place, written, sight, samples, options, say, is_timed=not options.skip_latency
-        ), None
-    except REFUSALS as error:
-        return None, error
 
 
 def require_own_files(

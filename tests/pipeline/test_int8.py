@@ -250,7 +250,7 @@ def test_train_writes_it_and_resume_finishes_it(model, data, tmp_path, monkeypat
     assert told["file"] == "compact.int8.onnx"
     assert whole.int8 is not None
     with monkeypatch.context() as patch:
-        patch.setattr("onnx_oto.pipeline.train.write_int8", _interrupted)
+        patch.setattr("onnx_oto.pipeline.int8.of_run.write_int8", _interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(model, data, tmp_path / "left", settings)
     left = tmp_path / "left"
