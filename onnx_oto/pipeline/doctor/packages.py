@@ -64,6 +64,7 @@ EXTRAS = (
     Needed("pyarrow", "pyarrow", "tables", "Parquet, Arrow and CSV tables"),
     Needed("scipy", "scipy", "mat", "MATLAB files (SVHN)"),
     Needed("tokenizers", "tokenizers", "tokens", "lines of text"),
+    Needed("mpi4py", "mpi4py", "mpi", "training on several machines"),
     Needed("pygraphviz", "pygraphviz", "report", "the graph in reports, where no `dot` is installed"),
 )
 """What only some need."""
