@@ -13,6 +13,7 @@ from onnx_oto.cli.objects import print_json
 from onnx_oto.cli.ranks import CREW, Advice
 from onnx_oto.cli.streams import ReaderGone
 from onnx_oto.cli.verb import Place, verb
+from onnx_oto.errors import UsageError
 from onnx_oto.pipeline.options import DemoOptions, TrainOptions
 from onnx_oto.pipeline.resume_options import ResumeOptions
 from onnx_oto.settings.kinds import SOURCE
@@ -46,6 +47,8 @@ def train_command(options: TrainOptions, *, as_json: bool, model: Path, data: Pa
     Writes trained.onnx, compact.onnx, report.html, metrics.jsonl, result.json, run.toml and a checkpoint to --run.
     """
     if options.dry_run:
+        if CREW.ranks is not None:
+            raise UsageError("dry-run tells of one process: start it without the launcher of MPI")
         from onnx_oto.cli.rehearsed import print_rehearsal
         from onnx_oto.cli.screen import say
         from onnx_oto.pipeline.dry_run import rehearse
