@@ -54,6 +54,7 @@ BASE = (
     Needed("onnx_graphsurgeon", "onnx-graphsurgeon"),
     Needed("psutil", "psutil"),
     Needed("rich", "rich"),
+    Needed("jinja2", "jinja2"),
     Needed("tomli_w", "tomli-w"),
     *((Needed("tomli", "tomli"),) if sys.version_info < (3, 11) else ()),
 )
