@@ -1,6 +1,7 @@
 """Where the time of a training step goes: ONNX Runtime, gradient averaging, the optimizer, everything else.
 
     python tools/bench_step.py [--stages 64,128,256,512] [--batch 64] [--steps 8] [--direction sgd] [--clip-norm N]
+    python tools/bench_step.py --plain PYTHON [--folder FOLDER]
     python tools/bench_step.py --torch PYTHON [--networks NAMES] [--threads 1,2] [--compile] [--stock PYTHON]
 
 Trains a CIFAR-style residual network (default: ResNet-18 with 11.2 million parameters, at 32x32) on random images with
@@ -29,7 +30,7 @@ from typing import Any
 import models
 import numpy as np
 from step_bench.optimizer import dhspg
-from step_bench.turns import COMPILED, FLOOR, OURS, THEIRS, compare, table
+from step_bench.turns import COMPILED, FLOOR, OURS, PLAIN, THEIRS, beside, compare, table
 
 from onnx_oto import data
 from onnx_oto.gradients import TrainingSpec, choose_backend, prepare
@@ -150,7 +151,11 @@ def summary(watch: Stopwatch) -> dict[str, dict[str, float]]:
 
 def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield the comparisons with PyTorch; each is printed when it is done."""
-    pythons = {OURS: sys.executable, THEIRS: options.torch}
+    pythons = {OURS: sys.executable}
+    if options.torch:
+        pythons[THEIRS] = options.torch
+    if options.plain:
+        pythons[PLAIN] = options.plain
     if options.compile:
         pythons[COMPILED] = options.torch
     if options.stock:
@@ -180,6 +185,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--torch", metavar="PYTHON", help="compare with PyTorch, in turns")
     parser.add_argument("--stock", metavar="PYTHON", help="one with a stock onnxruntime, for the floor")
+    parser.add_argument(
+        "--plain",
+        metavar="PYTHON",
+        help="compare with the plain backend in that environment, of networks in --folder",
+    )
     parser.add_argument("--compile", action="store_true", help="torch.compile beside it")
     parser.add_argument("--networks", default=",".join(NETWORKS), help="those to compare")
     parser.add_argument("--threads", default="2", help="numbers of threads to compare with")
@@ -188,8 +198,11 @@ def main() -> None:
         "--folder", type=Path, default=Path("build/step_bench"), help="where exported networks stay"
     )
     options = parser.parse_args()
-    if options.torch:
-        print(table(list(rows(options))))
+    if options.torch or options.plain:
+        found = list(rows(options))
+        print(table(found) if options.torch else beside(found))
+        if options.torch and options.plain:
+            print("\n" + beside(found))
         return
     stages = tuple(int(text) for text in options.stages.split(","))
     parameters, shards, watch = measure(

@@ -2,6 +2,7 @@
 
     tools/gradients --count 200
     tools/gradients --only Conv,AveragePool --count 2000 --strict
+    tools/gradients --backend plain
 
 Convolutions and poolings of 1 to 3 dimensions, over batch, channels, groups, kernels, strides, dilations, pads (uneven
 and by name), ceil_mode and count_include_pad, are compared with numpy in float64, every other operator with central
@@ -39,11 +40,12 @@ class Job(NamedTuple):
     op: str
     rank: int
     seed: int
+    backend: str = "auto"
 
     @property
     def text(self) -> str:
         if self.rank:
-            return sweep_windows.draw(*self).text
+            return sweep_windows.draw(self.op, self.rank, self.seed).text
         row = sweep_rows.draw(self.op, self.seed)
         shapes = " ".join(f"{name}{list(value.shape)}" for name, value in row.values().items())
         return f"{row.body} {shapes} { ({k: v.tolist() for k, v in row.constants.items() if v.size < 9}) }"
@@ -51,11 +53,14 @@ class Job(NamedTuple):
 
 def run(job: Job) -> dict[str, float] | str:
     """Return the errors of a case, or what was raised."""
+    from onnx_oto.gradients import choose_backend  # here, where a runtime may be loaded
+
     warnings.simplefilter("ignore")
     try:
+        backend = choose_backend(job.backend)
         if job.rank:
-            return sweep_windows.errors(sweep_windows.draw(*job))
-        return sweep_rows.errors(sweep_rows.draw(job.op, job.seed))
+            return sweep_windows.errors(sweep_windows.draw(job.op, job.rank, job.seed), backend=backend)
+        return sweep_rows.errors(sweep_rows.draw(job.op, job.seed), backend)
     except Exception as error:
         return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
@@ -132,7 +137,7 @@ def sweep(options: argparse.Namespace) -> int:
     for op, rank in families(options.only):
         tally, start = Tally(), time.monotonic()
         for seed in range(options.seed, options.seed + options.count):
-            job = Job(op, rank, seed)
+            job = Job(op, rank, seed, options.backend)
             found = child.call(job)
             if isinstance(found, str) and found.startswith("died"):
                 found = f"{found}; alone: {', '.join(alone(job) for _ in range(RECHECKS))}"
@@ -166,6 +171,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=100, help="cases per operator and rank")
     parser.add_argument("--seed", type=int, default=0, help="of the first case")
     parser.add_argument("--only", type=lambda text: text.split(","), default=[], help="operators")
+    parser.add_argument("--backend", default="auto", help="what makes the gradients")
     parser.add_argument("--show", type=int, default=5, help="wrong cases that are printed per row")
     parser.add_argument("--strict", action="store_true", help="let the allocator check all memory")
     options = parser.parse_args()

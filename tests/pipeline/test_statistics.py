@@ -13,6 +13,7 @@ from onnx import numpy_helper, parser
 from onnx_oto.errors import UnsupportedError
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.train import train
+from tests.gradients.available import needs_training_build
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -61,6 +62,7 @@ def stored(folder: Path) -> dict[str, object]:
     return dict(tomllib.loads((folder / "run.toml").read_text(encoding="utf-8"))["train"])
 
 
+@needs_training_build
 def test_the_number_of_shards_does_not_matter(model: Path, data: Path, tmp_path: Path) -> None:
     """But for those that keep to themselves; and a run stores what it took."""
     runs = {}

@@ -1,4 +1,4 @@
-"""Our side: python -m step_bench.ours FOLDER THREADS. DHSPG on SGD with momentum, in its shrinking phase."""
+"""Our side: python -m step_bench.ours FOLDER THREADS [BACKEND]. DHSPG on SGD with momentum, in its shrinking phase."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from step_bench.serving import Times, serve
 LONG = 10**6
 
 
-def session_for(folder: Path) -> tuple[Any, Dhspg, dict[str, np.ndarray], np.ndarray]:
+def session_for(folder: Path, backend: str = "auto") -> tuple[Any, Dhspg, dict[str, np.ndarray], np.ndarray]:
     """Return a session, its optimizer, a batch and its target."""
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     model = normalise(load(folder / "model.onnx"))
@@ -32,7 +32,7 @@ def session_for(folder: Path) -> tuple[Any, Dhspg, dict[str, np.ndarray], np.nda
         facts["batch"],
         sample_shapes={model.graph.input[0].name: tuple(facts["sample"])},
     )
-    session = prepare(model, spec, choose_backend()).build()
+    session = prepare(model, spec, choose_backend(backend)).build()
     assert isinstance(session, ShardedSession)
     optimizer = dhspg(analysis, session, Plan(1, LONG, 1), 0.5, "sgd")
     rng = np.random.default_rng(0)
@@ -50,9 +50,9 @@ def session_for(folder: Path) -> tuple[Any, Dhspg, dict[str, np.ndarray], np.nda
     return session, optimizer, {model.graph.input[0].name: x}, target
 
 
-def main(folder: str, threads: str) -> None:
+def main(folder: str, threads: str, backend: str = "auto") -> None:
     """Serve."""
-    session, optimizer, batch, target = session_for(Path(folder))
+    session, optimizer, batch, target = session_for(Path(folder), backend)
 
     def step() -> Times:
         begin = time.perf_counter()

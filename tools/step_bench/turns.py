@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 TOOLS = Path(__file__).resolve().parents[1]
-OURS, THEIRS, COMPILED, FLOOR = "ours", "theirs", "compiled", "floor"
+OURS, PLAIN, THEIRS, COMPILED, FLOOR = "ours", "plain", "theirs", "compiled", "floor"
 
 
 @dataclass
@@ -55,7 +55,11 @@ class Side:
 @contextmanager
 def started(name: str, command: Sequence[str], threads: int) -> Iterator[Side]:
     """Start a side on the first `threads` cores, and end it."""
-    environment = {**os.environ, "PYTHONPATH": str(TOOLS), "PYTHONWARNINGS": "ignore"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{TOOLS}{os.pathsep}{TOOLS.parent}",
+        "PYTHONWARNINGS": "ignore",
+    }
 
     def pinned() -> None:
         if hasattr(os, "sched_setaffinity"):
@@ -90,6 +94,7 @@ def compare(
     commands = {
         THEIRS: ("step_bench.theirs", network, str(place), str(threads)),
         OURS: ("step_bench.ours", str(place), str(threads)),
+        PLAIN: ("step_bench.ours", str(place), str(threads), "plain"),
         COMPILED: ("step_bench.theirs", network, str(place), str(threads), "compile"),
         FLOOR: ("step_bench.floor", str(place), str(threads)),
     }
@@ -101,6 +106,7 @@ def compare(
                 if side.ready():  # PyTorch's writes the files that ours reads
                     sides.append(side)
         pairs: list[float] = []
+        plain: list[float] = []
         for _ in range(rounds):
             before = {side.name: len(side.ms) for side in sides}
             for side in sides:
@@ -110,6 +116,8 @@ def compare(
             }
             if {OURS, THEIRS} <= round_of.keys():
                 pairs.append(round_of[OURS] / round_of[THEIRS])
+            if {OURS, PLAIN} <= round_of.keys():
+                plain.append(round_of[PLAIN] / round_of[OURS])
         row: dict[str, Any] = {"network": network, "threads": threads}
         row |= {side.name: side.median for side in sides}
         row |= {f"{side.name} MiB": side.peak for side in sides}
@@ -117,6 +125,8 @@ def compare(
         row["shards"] = next((side.facts.get("shards") for side in sides if side.name == OURS), None)
         if pairs:
             row["ratio"] = statistics.median(pairs)
+        if plain:
+            row["plain ratio"] = statistics.median(plain)
         return row
 
 
@@ -151,6 +161,25 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             "",
             f"Median ratio {statistics.median(ratios.values()):.2f}, largest {ratios[worst]:.2f} ({worst}).",
         ]
+    return "\n".join(lines)
+
+
+def beside(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows in Markdown: the plain backend beside the first one.
+
+    >>> print(beside([{"network": "a", "threads": 2, "ours": 8.0, "plain": 10.0, "plain ratio": 1.25, "ours MiB": 2,
+    ...                "plain MiB": 3}]).splitlines()[2])
+    | a | 2 | 8.0 | 10.0 | **1.25** | 1.50 |
+    """
+    lines = [
+        "| network | threads | first backend, ms | plain, ms | ratio | memory |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        cells = [row["network"], row["threads"], _shown(row.get(OURS)), _shown(row.get(PLAIN))]
+        memory = f"{row['plain MiB'] / row['ours MiB']:.2f}" if {OURS, PLAIN} <= row.keys() else ""
+        ratio = f"**{row['plain ratio']:.2f}**" if "plain ratio" in row else ""
+        lines.append(f"| {' | '.join(map(str, [*cells, ratio, memory]))} |")
     return "\n".join(lines)
 
 
