@@ -15,6 +15,7 @@ from onnx_oto.gradients.backends.plain import Plain
 from onnx_oto.gradients.graph.lowering import engine
 from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.train import train
+from onnx_oto.runtime.devices import read_device
 
 from .available import WORKING
 from .conftest import gradient_of, model_from, normal
@@ -93,6 +94,16 @@ def test_choosing(toy: type[Toy], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(backends.BACKENDS, "toy")
     with pytest.raises(RuntimeMissingError, match="there is no runtime at all: install one"):
         choose_backend()
+
+
+def test_a_device_takes_the_backend_that_writes_for_every_provider() -> None:
+    found = choose_backend(device=read_device("cuda"))
+    assert isinstance(found, Plain)
+    assert not found.on_cpu
+    with pytest.raises(
+        UsageError, match=r"'ort-training' writes gradients for kernels of the CPU, and .* 'cuda:1'"
+    ):
+        choose_backend("ort-training", read_device("cuda:1"))
 
 
 def test_a_model_is_prepared_and_lowered_once(

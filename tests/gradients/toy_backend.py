@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.gradients.graph.static_types import types
+from onnx_oto.runtime.devices import Device
 
 
 class Writer:
@@ -105,8 +106,10 @@ class Toy:
     """A backend (see `gradients.backends.Backend`)."""
 
     name = "toy"
-    cpu_only = False
     built = 0
+
+    def on(self, device: Device) -> Toy:
+        return self
 
     def why_not(self) -> str | None:
         return None

@@ -26,14 +26,14 @@ def choose_backend(name: str = AUTO, device: Device | None = None) -> Backend:
     """
     if name != AUTO and name not in BACKENDS:
         raise UsageError(f"backend '{name}': choose one of {', '.join((AUTO, *BACKENDS))}")
-    found = [make() for known, make in BACKENDS.items() if name in (AUTO, known)]
-    if device is not None and not device.is_cpu:
-        found = [backend for backend in found if not backend.cpu_only]
-        if not found:
-            raise UsageError(
-                f"backend {name!r} writes gradients for kernels of the CPU, and the device is {device.name!r}: leave "
-                "one of the two out"
-            )
+    device = device or Device()
+    made = [make().on(device) for known, make in BACKENDS.items() if name in (AUTO, known)]
+    found = [backend for backend in made if backend is not None]
+    if not found:
+        raise UsageError(
+            f"backend {name!r} writes gradients for kernels of the CPU, and the device is {device.name!r}: leave one "
+            "of the two out"
+        )
     reasons = [backend.why_not() for backend in found]
     for backend, reason in zip(found, reasons, strict=True):
         if reason is None:

@@ -8,14 +8,17 @@ from typing import Protocol
 import onnx
 
 from onnx_oto.gradients.graph.facts import Facts
+from onnx_oto.runtime.devices import Device
 
 
 class Backend(Protocol):
     """A way to gradient graphs. Whatever it makes runs in an ordinary session of the ONNX Runtime that is installed."""
 
     name: str
-    cpu_only: bool
-    """Whether its graphs are written for kernels of the CPU."""
+
+    def on(self, device: Device) -> Backend | None:
+        """Return what writes graphs for sessions on a device, None where it writes none for it."""
+        ...
 
     def why_not(self) -> str | None:
         """Return why it cannot work in this environment, in one line with the remedy; None when it can."""

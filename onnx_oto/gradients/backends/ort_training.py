@@ -19,6 +19,7 @@ from onnx_oto.gradients.backends.ort_statistics import can_join, join_statistics
 from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.gradients.graph.static_types import types
 from onnx_oto.machine import has_compiler
+from onnx_oto.runtime.devices import Device
 from onnx_oto.runtime.gradient_jobs import build_gradient
 from onnx_oto.runtime.installed import require_training
 from onnx_oto.runtime.limits import generous
@@ -30,7 +31,10 @@ class OrtTraining:
     """A backend (see `backend.Backend`) on onnxruntime-training(-cpu)."""
 
     name = "ort-training"
-    cpu_only = True
+
+    def on(self, device: Device) -> OrtTraining | None:
+        """See `Backend.on`."""
+        return self if device.is_cpu else None
 
     def why_not(self) -> str | None:
         """See `Backend.why_not`."""

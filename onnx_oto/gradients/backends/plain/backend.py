@@ -13,6 +13,7 @@ from onnx_oto.gradients.backends.plain.reverse import differentiate
 from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.gradients.graph.static_types import types
 from onnx_oto.machine import has_compiler
+from onnx_oto.runtime.devices import Device
 from onnx_oto.runtime.installed import problem
 
 
@@ -24,10 +25,13 @@ class Plain:
     """
 
     name = "plain"
-    cpu_only = False
 
     def __init__(self, *, on_cpu: bool = True) -> None:
         self.on_cpu = on_cpu
+
+    def on(self, device: Device) -> Plain:
+        """See `Backend.on`."""
+        return Plain(on_cpu=device.is_cpu)
 
     def why_not(self) -> str | None:
         """See `Backend.why_not`."""
