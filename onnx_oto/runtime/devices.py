@@ -30,7 +30,7 @@ _PRECISE: Mapping[str, Mapping[str, str]] = {
 """Options of providers that would else compute in fewer bits than float32 has, or measure before they choose kernels,
 so that two runs choose otherwise."""
 _REMEDIES = {
-    "CUDAExecutionProvider": "pip install 'onnx-oto[gpu]', with a driver for its CUDA version",
+    "CUDAExecutionProvider": "pip install 'onnx-oto[gpu]'",
     "OpenVINOExecutionProvider": "pip install onnxruntime-openvino",
 }
 

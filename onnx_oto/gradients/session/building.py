@@ -7,12 +7,14 @@ from dataclasses import replace
 
 from onnx_oto.gradients.graph.batching import Feed
 from onnx_oto.gradients.graph.training_graph import Detached, TrainingGraph
+from onnx_oto.gradients.session.device_proof import require_same
 from onnx_oto.gradients.session.equality import require_equal
 from onnx_oto.gradients.session.flat import layout
 from onnx_oto.gradients.session.shards import Evaluator, Form, Memory, Shard, ShardedSession, Share
 from onnx_oto.gradients.session.trial import require_survival
 from onnx_oto.gradients.spec import GradientSession, TrainingSpec
 from onnx_oto.model.files.loading import runnable_bytes
+from onnx_oto.runtime.devices import Device
 
 Graphs = Sequence[tuple[TrainingGraph, bytes]]
 """A training graph and its serialised gradient graph for every shard, largest first."""
@@ -58,6 +60,10 @@ def session_of(
         )
         for of_form, shards in forms
     ]
+    if not device.is_cpu:
+        graph, content = graphs[0]
+        twin = Shard(content, graph, feeds, memory, 0, Device(), share.first)
+        require_same(device, made[0].shards[0], twin, memory, feeds, 0)
     if what.fixed is not None:
         require_equal(evaluator, Evaluator(replace(what, model=what.fixed), memory, chunk=None))
     return ShardedSession(made, evaluator, memory, spec, what.loss, share)

@@ -18,12 +18,16 @@ Shape = tuple[int, ...]
 
 
 class Known(NamedTuple):
-    """Facts about the tensors of the forward graph, by name."""
+    """Facts about the tensors of the forward graph, by name.
+
+    on_cpu: whether it runs on the CPU's own kernels, whose habits a gradient may make use of.
+    """
 
     shapes: Mapping[str, Shape]
     dtypes: Mapping[str, int]
     constants: Mapping[str, Array]
     opset: int
+    on_cpu: bool = True
 
 
 class Once:

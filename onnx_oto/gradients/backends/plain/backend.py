@@ -53,7 +53,7 @@ class Plain:
         self, graph: onnx.ModelProto, wanted: Sequence[str], *, joint: bool = False, scale: float = 1.0
     ) -> onnx.ModelProto:
         """See `Backend.differentiate`."""
-        gradient = differentiate(graph, wanted)
+        gradient = differentiate(graph, wanted, on_cpu=self.on_cpu)
         if not self.on_cpu:
             return gradient
         shapes = {name: kind.static for name, kind in types(gradient).items() if kind.static is not None}

@@ -95,9 +95,13 @@ def clip(node: Back, dy: str) -> Parts:
 
 @gradient("Relu")
 def relu(node: Back, dy: str) -> Parts:
-    """y = max(x, 0): dx = dy [y > 0], the mask of floats as clip(3e38 y, 0, 1), which is threaded and vectorised."""
+    """y = max(x, 0): dx = dy [y > 0].
+
+    On the CPU the mask of floats is clip(3e38 y, 0, 1), which is threaded and vectorised there; OpenVINO's HardSigmoid
+    is wrong for such a slope.
+    """
     y = node.outputs[0]
-    if node.known.dtypes.get(y) == TensorProto.FLOAT:
+    if node.known.on_cpu and node.known.dtypes.get(y) == TensorProto.FLOAT:
         return [node.mul(dy, node.emit("HardSigmoid", y, alpha=_STEEP, beta=0.0))]
     return [node.mul(dy, _mask(node, node.emit("Greater", y, node.number(0.0, y))))]
 

@@ -23,8 +23,8 @@ _LEAST_OPSET = 16
 """Since when Scatter adds up."""
 
 
-def differentiate(graph: onnx.ModelProto, wanted: Sequence[str]) -> onnx.ModelProto:
-    """Return `graph` with `<name>_grad` for each of `wanted` behind its outputs; see `Backend.differentiate`."""
+def differentiate(graph: onnx.ModelProto, wanted: Sequence[str], *, on_cpu: bool = True) -> onnx.ModelProto:
+    """Return `graph` with `<name>_grad` for each of `wanted` behind its outputs; see `Backend`, `Known`."""
     model = onnx.ModelProto()
     model.CopyFrom(graph)
     _modern(model)
@@ -35,6 +35,7 @@ def differentiate(graph: onnx.ModelProto, wanted: Sequence[str]) -> onnx.ModelPr
         dtypes={name: kind.dtype for name, kind in found.items()},
         constants={name: value for name, value in constants(model).items() if name not in wanted},
         opset=opset_of(model),
+        on_cpu=on_cpu,
     )
     walk = _Walk(model, known, wanted)
     gradients = walk.back(model.graph.output[0].name)
