@@ -131,20 +131,23 @@ def test_compact_without_zeros(refused, model, tmp_path):
 
 
 def test_a_quantized_model_is_told_to_come_earlier(refused, write, tmp_path):
+    """One of operators that compute in 8 bits; those in QDQ form are pruned."""
     nodes = [
-        helper.make_node("DequantizeLinear", ["w", "s", "z"], ["v"]),
-        helper.make_node("MatMul", ["x", "v"], ["y"]),
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+        helper.make_node("MatMulInteger", ["q", "w", "z"], ["i"]),
+        helper.make_node("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["f", "s"], ["h"]),
+        helper.make_node("MatMul", ["h", "v"], ["y"]),
     ]
     constants = [
         numpy_helper.from_array(np.ones((4, 6), np.int8), "w"),
-        numpy_helper.from_array(np.float32(0.1), "s"),
-        numpy_helper.from_array(np.int8(0), "z"),
+        numpy_helper.from_array(np.ones((6, 3), np.float32), "v"),
     ]
     graph = helper.make_graph(
         nodes,
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])],
         constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -145,7 +145,10 @@ def test_a_disk_that_is_really_full(inputs, tmp_path, share):
     folder = tmp_path / "copy"
     shutil.copytree(inputs, folder)
     page = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
-    pages = sum(-(-each.stat().st_size // page) for each in (folder / "whole").iterdir())
+    needed = [
+        each for each in (folder / "whole").iterdir() if each.name != "report.html"
+    ]  # a run ends well without it
+    pages = sum(-(-each.stat().st_size // page) for each in needed)
     one = [sys.executable, "-m", "onnx_oto"]
     words = [*one, "train", "tiny.onnx", "--data", "spots.npz", "--run", "disk/run", *RUN]
     script = SMALL_DISK.format(

@@ -209,6 +209,9 @@ class WorstTally:
     def add(self, batch: Judged) -> None:
         self.value = float(np.fmax(self.value, batch.losses.max()))
 
+    def join(self, other: WorstTally) -> None:
+        self.value = float(np.fmax(self.value, other.value))
+
 
 def test_a_new_metric_is_one_entry(model, data, tmp_path, monkeypatch):
     monkeypatch.setitem(METRICS, "worst", Worst)

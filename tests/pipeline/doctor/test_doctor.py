@@ -97,7 +97,7 @@ def test_everything_that_pyproject_names_is_looked_for():
     names = {re.match(r"[\w.-]+", each)[0] for each in project["dependencies"]}
     assert names <= {each.name for each in packages.BASE} | {"click", "tomli"}
     for extra, wanted in project["optional-dependencies"].items():
-        if extra not in ("cuda", "data", "dev", "gpu", "runtime", "test"):
+        if extra not in ("cuda", "data", "dev", "docs", "gpu", "runtime", "test"):
             known = {each.name for each in packages.EXTRAS if each.extra == extra}
             found = {re.match(r"[\w.-]+", each)[0] for each in wanted}
             assert {name for name in found if not name.startswith("onnxruntime")} <= known
