@@ -9,8 +9,10 @@ from onnx_oto.gradients.graph.batching import Feed
 from onnx_oto.gradients.graph.training_graph import Detached, TrainingGraph
 from onnx_oto.gradients.session.device_proof import require_same
 from onnx_oto.gradients.session.equality import require_equal
+from onnx_oto.gradients.session.evaluator import Evaluator
 from onnx_oto.gradients.session.flat import layout
-from onnx_oto.gradients.session.shards import Evaluator, Form, Memory, Shard, ShardedSession, Share
+from onnx_oto.gradients.session.native import Memory
+from onnx_oto.gradients.session.shards import Form, Shard, ShardedSession, Share
 from onnx_oto.gradients.session.trial import require_survival
 from onnx_oto.gradients.spec import GradientSession, TrainingSpec
 from onnx_oto.model.files.loading import runnable_bytes

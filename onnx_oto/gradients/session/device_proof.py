@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from onnx_oto.errors import UnsupportedError
 from onnx_oto.gradients.graph.batching import Feed
-from onnx_oto.gradients.session.shards import Memory, Shard, Targets
+from onnx_oto.gradients.session.native import Memory
+from onnx_oto.gradients.session.shards import Shard, Targets
 from onnx_oto.losses import Target
 from onnx_oto.runtime.devices import Device
 

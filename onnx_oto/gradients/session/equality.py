@@ -7,7 +7,8 @@ import numpy as np
 from onnx_oto.errors import DataError, UnsupportedError
 from onnx_oto.gradients.graph.batching import Feed
 from onnx_oto.gradients.graph.open_batch import ADVICE
-from onnx_oto.gradients.session.shards import Array, Evaluator
+from onnx_oto.gradients.session.evaluator import Evaluator
+from onnx_oto.gradients.session.native import Array
 
 _TOLERANCE = 1e-4  # relative to the largest output: float32 sums in another order
 _BATCHES = 3

@@ -6,20 +6,18 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from copy import copy
 from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
-from onnx_oto.errors import DataError, OtoError, UnsupportedError
+from onnx_oto.errors import DataError, UnsupportedError
 from onnx_oto.gradients.graph.batching import Feed
-from onnx_oto.gradients.graph.parameters import Weights, with_constants
-from onnx_oto.gradients.graph.training_graph import Detached, TrainingGraph
-from onnx_oto.gradients.session.flat import FlatLayout, aligned_zeros, padded
+from onnx_oto.gradients.graph.training_graph import TrainingGraph
+from onnx_oto.gradients.session.evaluator import Evaluator
+from onnx_oto.gradients.session.native import Array, Memory, open_session, shared
 from onnx_oto.gradients.session.prepared import Prepared
 from onnx_oto.gradients.session.tied import TiedPlaces
 from onnx_oto.gradients.session.validation import check_batch, check_targets
@@ -27,77 +25,19 @@ from onnx_oto.gradients.spec import Predict, TrainingSpec
 from onnx_oto.losses import LOSS, WEIGHT, Loss, Target, target_input
 from onnx_oto.machine import cores
 from onnx_oto.runtime.devices import Device, full
-from onnx_oto.runtime.gradient_jobs import open_light
 from onnx_oto.runtime.joining import MEMBER
-from onnx_oto.runtime.runner import first_line, wrong_optimizers
+from onnx_oto.runtime.runner import first_line
 
 if TYPE_CHECKING:
     from onnx_oto.peers.seam import Peers
     from onnx_oto.runtime.meeting import Meeting
 
-Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
 _WORTH_SETTLING = 256
 """Samples of an evaluation for which a session of its own is opened, at the least."""
-_MOST_SETTLED = 1 << 30
-"""Bytes of parameters that a session may hold as constants: its model is handed over as one message, below 2 GB."""
 _NOTHING = np.zeros(0, np.float32)
 _CHUNK = 1 << 18  # elements of a gradient that one thread adds up at a time: 1 MiB
-
-
-def _session(content: bytes, device: Device, disabled: Sequence[str] = ()) -> Any:
-    try:
-        return open_light(content, device, disabled)
-    except OtoError:
-        raise
-    except Exception as error:
-        raise UnsupportedError(f"ONNX Runtime cannot load the training graph: {first_line(error)}") from error
-
-
-def _placed(content: bytes, device: Device) -> tuple[Device, Any]:
-    """Return a session and where it is: on the CPU where the device's provider cannot load an operator of it.
-
-    What is trained was lowered to operators that every provider has; what is evaluated was not.
-    """
-    try:
-        return device, _session(content, device)
-    except UnsupportedError:
-        if device.is_cpu:
-            raise
-        return Device(), _session(content, Device())
-
-
-def _share(array: Array) -> Any:
-    """Return an OrtValue over the array's own memory; it does not keep the array alive."""
-    return onnxruntime.OrtValue.ortvalue_from_numpy(array)
-
-
-class Memory:
-    """All arrays that native code reads and writes, and the OrtValues over them.
-
-    added: the gradients of the first shard and the running statistics, in one piece: what processes add up.
-    """
-
-    def __init__(
-        self, *, parameters: FlatLayout, statistics: FlatLayout, weights: Weights, shards: int
-    ) -> None:
-        self.layout = parameters
-        self.params = parameters.pack(weights.trainable)
-        begin = padded(parameters.size)
-        self.added = aligned_zeros(begin + statistics.size)
-        self.statistics = self.added[begin:]
-        self.statistics[:] = statistics.pack(weights.statistics)
-        own = self.added[: parameters.size]
-        self.grads = [own, *(aligned_zeros(parameters.size) for _ in range(shards - 1))]
-        self.updates = [aligned_zeros(statistics.size) for _ in range(shards)]
-        self.buffers = statistics.views(self.statistics)
-        self.gradient_views = [parameters.views(flat) for flat in self.grads]
-        self.update_views = [statistics.views(flat) for flat in self.updates]
-        frozen = {name: np.ascontiguousarray(value) for name, value in weights.frozen.items()}
-        self.arrays = {**parameters.views(self.params), **self.buffers, **frozen}
-        self.frozen = frozenset(frozen)
-        self.values = {name: _share(array) for name, array in self.arrays.items()}
 
 
 def meeting_of(shares: Sequence[float], channels: int) -> Meeting:
@@ -149,7 +89,7 @@ class Shard:
         self._memory = memory
         self._loss = np.zeros((), np.float32)
         self._device = device
-        self._session = _session(content, device)
+        self._session = open_session(content, device)
         self._binding = self._session.io_binding()
         self._held: dict[str, Any] = {}
         self._renewed: dict[str, Any] = {}
@@ -163,7 +103,7 @@ class Shard:
             if f"{name}_grad" in outputs:
                 targets[f"{name}_grad"] = view
         self.still = frozenset(n for n in memory.gradient_views[index] if f"{n}_grad" not in outputs)
-        self._outputs = {name: _share(array) for name, array in targets.items()}
+        self._outputs = {name: shared(array) for name, array in targets.items()}
         for name, value in self._outputs.items():
             self._binding.bind_ortvalue_output(name, value)
 
@@ -177,7 +117,7 @@ class Shard:
         """Let the graph read these arrays in every step, if it asks for them; the caller keeps them alive."""
         for name, array in arrays.items():
             if name in self._inputs:
-                value = _share(array)
+                value = shared(array)
                 self._binding.bind_ortvalue_input(name, value)
                 if not self._device.is_cpu and name not in self._memory.frozen:
                     self._renewed[name] = value
@@ -196,7 +136,7 @@ class Shard:
         if self._masks:
             rng = np.random.default_rng((*seed, self._number))
             arrays.update((mask.name, _draw(rng, mask.shape, mask.ratio)) for mask in self._masks)
-        self._held = {name: (array, _share(array)) for name, array in arrays.items() if name in self._inputs}
+        self._held = {name: (array, shared(array)) for name, array in arrays.items() if name in self._inputs}
         for name, (_, value) in self._held.items():
             self._binding.bind_ortvalue_input(name, value)
         try:
@@ -213,88 +153,6 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...], ratio: float) -> Flo
     """Return a Dropout mask: 0 with probability `ratio`, otherwise 1/(1-ratio)."""
     keep = rng.random(shape, np.float32) >= ratio
     return keep.astype(np.float32) * np.float32(1.0 / (1.0 - ratio))
-
-
-class Evaluator:
-    """The model in inference mode over the same parameters and running statistics, of samples of any size it takes."""
-
-    def __init__(
-        self, what: Detached, memory: Memory, chunk: int | None, device: Device | None = None
-    ) -> None:
-        self._device, self._session = _placed(what.model.SerializeToString(), device or Device())
-        self._model = what.model
-        self._names = list(what.outputs)
-        self.feeds = what.feeds
-        self._chunk = chunk
-        self._memory = memory
-        names = {value.name for value in self._session.get_inputs()}
-        self._weights = {name: value for name, value in memory.values.items() if name in names}
-
-    def settled(self) -> Evaluator:
-        """Return one of the parameters and statistics as they are now, which its session holds as constants.
-
-        So it takes the kernels that are for constant weights, which are up to twice as fast, at the price of opening a
-        session. Itself where such a session cannot be.
-        """
-        held = {name: self._memory.arrays[name] for name in self._weights}
-        if sum(array.nbytes for array in held.values()) > _MOST_SETTLED:
-            return self
-        settled = copy(self)
-        content = with_constants(self._model, held)
-        try:
-            settled._session = _session(content, self._device, wrong_optimizers(self._model))
-        except UnsupportedError:
-            return self
-        settled._weights = {}
-        return settled
-
-    def run(self, batch: Mapping[str, Array], pool: ThreadPoolExecutor) -> list[Array]:
-        """Return the outputs for all samples; chunks run side by side."""
-        count = next(len(batch[feed.name]) for feed in self.feeds if feed.batched)
-        step = self._chunk or count
-        ranges = [(start, min(start + step, count)) for start in range(0, count, step)]
-        parts = list(pool.map(lambda r: self._part(batch, *r), ranges))
-        return parts[0] if len(parts) == 1 else [np.concatenate(part) for part in zip(*parts, strict=True)]
-
-    def feeds_like(self, batch: Mapping[str, Array]) -> list[Feed]:
-        """Return the data inputs with the sizes of a batch where the model leaves them open."""
-        declared = {value.name: value.shape for value in self._session.get_inputs()}
-        found = []
-        for feed in self.feeds:
-            pattern = declared[feed.name][feed.batched :]
-            given = np.shape(batch.get(feed.name, ()))[feed.batched :]
-            if len(given) == len(pattern):
-                sizes = (g if not isinstance(p, int) else p for g, p in zip(given, pattern, strict=True))
-                feed = replace(feed, shape=tuple(sizes))
-            found.append(feed)
-        return found
-
-    def fixed_size(self) -> int:
-        """Return the number of samples a model with a fixed batch reads."""
-        name = next(feed.name for feed in self.feeds if feed.batched)
-        return int(next(value for value in self._session.get_inputs() if value.name == name).shape[0])
-
-    def outputs(self, arrays: Mapping[str, Array]) -> list[Array]:
-        """Return the outputs for arrays that the model reads as they are; raises DataError in the runtime's words."""
-        values = {**self._weights, **{name: _share(array) for name, array in arrays.items()}}
-        try:
-            results = self._session.run_with_ort_values(self._names, values)
-        except Exception as error:
-            if too_much := full(error, self._device):
-                raise too_much from error
-            raise DataError(f"ONNX Runtime refused the batch: {first_line(error)}") from error
-        return [result.numpy() for result in results]
-
-    def _part(self, batch: Mapping[str, Array], start: int, stop: int) -> list[Array]:
-        arrays = {f.name: batch[f.name][start:stop] if f.batched else batch[f.name] for f in self.feeds}
-        outputs = self.outputs(arrays)
-        for name, output in zip(self._names, outputs, strict=True):
-            if self._chunk and (output.ndim == 0 or len(output) != stop - start):
-                raise UnsupportedError(
-                    f"output {name!r} has shape {list(output.shape)} for {stop - start} samples: "
-                    "its first axis must be the batch"
-                )
-        return outputs
 
 
 class StepSeconds(NamedTuple):
