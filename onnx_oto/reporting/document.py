@@ -88,7 +88,8 @@ class Report:
 
     state: what a reader should know first, in sentences. way_on: commands that go on with half a run. notes: what is
     missing, and why. lanes: groups that could go, and that are left. macs_at: open sizes that MACs are counted at.
-    verification: as `verify` says it, None where nothing was compared. repeat: lines to type, to do the same again.
+    int8: what a result says of the int8 model, None where none was asked for. verification: as `verify` says it, None
+    where nothing was compared. repeat: lines to type, to do the same again.
     """
 
     kind: str
@@ -101,6 +102,7 @@ class Report:
     lanes: Figure = Figure(None, None)  # noqa: RUF009 - a value
     metrics: tuple[Metric, ...] = ()
     latency: Latency | None = None
+    int8: Json | None = None
     verification: Json | None = None
     asked: tuple[Asked, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -145,6 +147,7 @@ class Report:
             "lanes": _figure(self.lanes),
             "metrics": [vars(metric) for metric in self.metrics],
             "latency_ms": None if self.latency is None else _latency(self.latency),
+            "int8": None if self.int8 is None else dict(self.int8),
             "verify": self.verification,
             "asked": [{**vars(each), "kept": each.is_kept} for each in self.asked],
             "warnings": list(self.warnings),

@@ -103,6 +103,7 @@ def of_run(run: Path_, table: Path_ | None = None, seconds: float = SECONDS) -> 
         ),
         metrics=metrics_of(result),
         latency=latency_of(result.get("latency_ms")),
+        int8=result["int8"] if isinstance(result.get("int8"), Mapping) else None,
         verification=result.get("verify"),
         asked=asked_of(result),
         warnings=tuple(map(str, result.get("warnings") or ())),

@@ -10,7 +10,7 @@ from typing import Any
 from onnx_oto.reporting.document import ABOUT_THE_SAME, NOT_TOLD_APART, Json, Report
 from onnx_oto.reporting.drawing import svg
 from onnx_oto.reporting.plotting import looked_up
-from onnx_oto.reporting.rendering import count, percent, render
+from onnx_oto.reporting.rendering import count, milliseconds, percent, render, size
 from onnx_oto.text import lasting
 
 MOST_BYTES = 1_500_000
@@ -53,6 +53,7 @@ def _filled(report: Report, kind: str, rows: int) -> str:
         headline=headline(report),
         at=f"at {sizes(report.macs_at)}" if report.macs_at else "",
         sizes=sizes,
+        int8=int8_said(report.int8),
         across="epochs" if per_epoch else "steps",
         phases_said=_phases(report),
         epochs=_thinned(report.epochs, MOST_EPOCHS),
@@ -118,6 +119,45 @@ def headline(report: Report) -> str:
     if verdict is not None:
         said += ". The two compute the same" if verdict.get("passed") else ". Their outputs differ"
     return said + "."
+
+
+def int8_said(int8: Json | None) -> str:
+    """Return what is said of the int8 model of a run, nothing where none was asked for.
+
+    >>> int8_said({"file": "compact.int8.onnx", "bytes": {"compact": 1000, "int8": 400}, "lost": 0.25, "allowed": 0.5})
+    'compact.int8.onnx: 1.00 kB → 400 bytes (40.0%); lost 0.25, 0.5 are allowed.'
+    """
+    if not int8:
+        return ""
+    if int8.get("failed"):
+        return f"none was written: {int8['failed']}"
+    told = [
+        f"{name}{form(before)} → {form(after)}{f' ({percent(after / before)})' if has_share and before else ''}"
+        for name, form, has_share, (before, after) in (
+            ("", size, True, _both(int8, "bytes")),
+            ("latency ", milliseconds, True, _both(int8, "latency_ms")),
+            (f"test {_named(int8)} ", "{:.4f}".format, False, _both(int8, "metric")),
+        )
+        if before is not None and after is not None
+    ]
+    if isinstance(agreement := int8.get("agreement"), int | float):
+        told.append(f"they agree on {percent(agreement)} of the answers")
+    if isinstance(lost := int8.get("lost"), int | float):
+        told.append(f"lost {max(lost, 0.0):.2f}, {int8.get('allowed')} are allowed")
+    return f"{int8.get('file', 'a model')}: {'; '.join(told)}."
+
+
+def _both(int8: Json, name: str) -> tuple[float | None, float | None]:
+    """Return a figure of the compact and of the int8 model, None for what is no number."""
+    found = int8.get(name)
+    values = [found.get(which) if isinstance(found, Mapping) else None for which in ("compact", "int8")]
+    before, after = (value if isinstance(value, int | float) else None for value in values)
+    return before, after
+
+
+def _named(int8: Json) -> str:
+    found = int8.get("metric")
+    return str(found.get("name")) if isinstance(found, Mapping) else ""
 
 
 def sizes(at: Mapping[str, Any]) -> str:

@@ -13,6 +13,8 @@ from typing import Any
 from onnx_oto.reporting.metrics import Logged
 
 SIDE = 1000
+ROUNDING = 1e-5
+"""Relative: values that are nearer than that are drawn as one."""
 MOST_POINTS = 500
 """Points that a curve is drawn with; of more, means of neighbours."""
 Points = Sequence[tuple[float, float]]
@@ -165,8 +167,7 @@ def _maker(logged: Logged, end: float, share: Points) -> Callable[..., Chart | N
         faint = sorted(value for _, style, points in drawn for _, value in points if style == "faint")
         if faint:  # single steps may jump far: what most of them do is shown, the others leave the picture
             low, high = min(low, faint[len(faint) // 50]), max(high, faint[-1 - len(faint) // 50])
-        if high - low < 1e-12 * max(abs(high), 1.0):
-            low, high = low - 0.5 * abs(low or 1.0), high + 0.5 * abs(high or 1.0)
+        low, high = widened(low, high)
         low, high = (0.0, 1.0) if shares else (low, high)
         ticks = nice(low, high)
         texts = [f"{value:.0%}" for value in ticks] if shares else told(ticks)
@@ -210,6 +211,17 @@ def thinned(points: Points, most: int = MOST_POINTS) -> list[tuple[float, float]
     return [*found[:-1], points[-1]]
 
 
+def widened(low: float, high: float) -> tuple[float, float]:
+    """Return a range with room around what is one value but for rounding: metrics are logged in six digits.
+
+    >>> widened(0.142857, 1 / 7), widened(0.0, 0.0), widened(0.25, 0.5)
+    ((0.0714285, 0.21428571428571427), (-0.5, 0.5), (0.25, 0.5))
+    """
+    if high - low > ROUNDING * max(abs(low), abs(high)):
+        return low, high
+    return low - 0.5 * abs(low or 1.0), high + 0.5 * abs(high or 1.0)
+
+
 def nice(low: float, high: float, about: int = 4) -> list[float]:
     """Return round numbers, evenly apart, that cover a range.
 
@@ -226,10 +238,14 @@ def nice(low: float, high: float, about: int = 4) -> list[float]:
 def told(ticks: Sequence[float]) -> list[str]:
     """Return the texts of ticks, with as many digits behind the point as tell them apart.
 
-    >>> told([0.0, 0.25, 0.5]), told([0, 20000]), told([0.0, 0.00001])
-    (['0', '0.25', '0.5'], ['0', '20,000'], ['0', '1e-05'])
+    >>> told([0.0, 0.25, 0.5]), told([0, 20000]), told([0.0, 0.00001]), told([0.99991, 0.99992])
+    (['0', '0.25', '0.5'], ['0', '20,000'], ['0', '1e-05'], ['0.99991', '0.99992'])
     """
-    return [f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}" for value in ticks]
+    for digits in range(4, 9):
+        texts = [f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}" for value in ticks]
+        if len(set(texts)) == len(texts):
+            break
+    return texts
 
 
 def _across(logged: Logged, end: float) -> tuple[Tick, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -143,6 +144,40 @@ def test_what_is_damaged_or_missing_is_said_and_the_rest_is_there(
     found = onnx_oto.report(copied, output="-", layout_seconds=20)
     assert found.report.notes or found.report.state or not found.report.charts
     assert "<h1>" in found.text
+
+
+@pytest.mark.parametrize(
+    ("int8", "said"),
+    [
+        (
+            {
+                "file": "compact.int8.onnx",
+                "bytes": {"compact": 9000, "int8": 4500},
+                "latency_ms": {"compact": None, "int8": None, "not_measured": "no time"},
+                "metric": {"name": "accuracy", "compact": 0.75, "int8": 0.7475},
+                "lost": 0.25,
+                "allowed": 0.5,
+            },
+            "compact.int8.onnx: 9.00 kB → 4.50 kB (50.0%); test accuracy 0.7500 → 0.7475; lost 0.25, 0.5 are allowed.",
+        ),
+        (
+            {"failed": "the int8 model loses <b>9</b> points"},
+            "none was written: the int8 model loses <b>9</b> points",
+        ),
+        ("damaged", None),
+        (None, None),
+    ],
+)
+def test_an_int8_model_is_told_of_and_why_there_is_none(copied: Path, int8: object, said: str | None) -> None:
+    found = json.loads((copied / "result.json").read_text())
+    (copied / "result.json").write_text(json.dumps(found | ({} if int8 is None else {"int8": int8})))
+    page = onnx_oto.report(copied, output="-").text
+    told = json.loads(onnx_oto.report(copied, output="-", format="json").text)
+    assert ("In 8 bits" in page) == (said is not None)
+    assert told["int8"] == (int8 if said is not None else None)
+    if said is not None:
+        assert f"In 8 bits: {html.escape(said)}" in page
+        assert "\nIn 8 bits: " in onnx_oto.report(copied, output="-", format="md").text
 
 
 def test_a_run_of_an_older_version_needs_a_place(copied: Path, tmp_path: Path) -> None:
