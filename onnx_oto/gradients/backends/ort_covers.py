@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import onnx
 
+from onnx_oto.gradients.backends.conditions import reduces_unknown_axes, trains_bounds
 from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.model.graph.node import Node, read_node
 
@@ -133,13 +134,7 @@ def _layer_normalization(node: Node, facts: Facts) -> str | None:
 @_condition("ReduceSum", "ReduceMean")
 def _reduction(node: Node, facts: Facts) -> str | None:
     """its axes are constants, and it reduces something"""
-    axes = node.attrs.get("axes")
-    if axes is None and node.input(1):
-        value = facts.constants.get(node.input(1))
-        if value is None:
-            return f"its axes {node.input(1)!r} are computed by the model: make them a constant"
-        axes = value.tolist()
-    return None if axes or not node.attrs.get("noop_with_empty_axes", 0) else "it reduces nothing"
+    return reduces_unknown_axes(node, facts)
 
 
 @_condition("MatMul")
@@ -174,8 +169,7 @@ def _where(node: Node, facts: Facts) -> str | None:
 @_condition("Clip")
 def _clip(node: Node, facts: Facts) -> str | None:
     """its bounds are not trained"""
-    trained = any(name in facts.carried for name in node.inputs[1:] if name)
-    return "its bounds would have no gradient" if trained else None
+    return trains_bounds(node, facts)
 
 
 @_condition("Pow")

@@ -65,7 +65,7 @@ def session_of(
     if not device.is_cpu:
         graph, content = graphs[0]
         twin = Shard(content, graph, feeds, memory, 0, Device(), share.first)
-        require_same(device, made[0].shards[0], twin, memory, feeds, 0)
+        require_same(device, made[0].shards[0], twin, memory, feeds)
     if what.fixed is not None:
         require_equal(evaluator, Evaluator(replace(what, model=what.fixed), memory, chunk=None))
     return ShardedSession(made, evaluator, memory, spec, what.loss, share)

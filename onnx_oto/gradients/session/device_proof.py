@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from onnx_oto.errors import UnsupportedError
 from onnx_oto.gradients.graph.batching import Feed
+from onnx_oto.gradients.session.equality import example
 from onnx_oto.gradients.session.native import Memory
 from onnx_oto.gradients.session.shards import Shard, Targets
 from onnx_oto.losses import Target
@@ -25,23 +26,20 @@ _SEEN = 1e-3
 """Share of the whole gradient's norm below which a parameter's own is noise."""
 
 
-def require_same(
-    device: Device, there: Shard, here: Shard, memory: Memory, feeds: Sequence[Feed], index: int
-) -> None:
-    """Run both shards, which write the gradients [index] of `memory`, on the same random samples and targets.
+def require_same(device: Device, there: Shard, here: Shard, memory: Memory, feeds: Sequence[Feed]) -> None:
+    """Run both shards, which write the first gradients of `memory`, on the same random samples and targets.
 
     there: on the device; here: the same graph on the CPU. Raises UnsupportedError where they differ.
     """
     rng = np.random.default_rng(0)
-    batch = {feed.name: _values(feed, there.size, rng) for feed in feeds}
+    batch = {feed.name: example(feed, there.size, rng) for feed in feeds}
     targets = {name: _target(target, rng) for name, target in there.targets.items()}
     given = Targets(targets, np.array(1.0 / there.size, np.float32))
     found = []
     for shard in (there, here):
-        memory.grads[index].fill(0.0)
         loss = shard.run(batch, given, 0, (0, 0))
-        found.append((loss, {name: view.copy() for name, view in memory.gradient_views[index].items()}))
-        memory.grads[index].fill(0.0)
+        found.append((loss, {name: view.copy() for name, view in memory.gradient_views[0].items()}))
+        memory.grads[0].fill(0.0)
     (loss, gradients), (expected_loss, expected) = found
     if not np.isfinite(expected_loss):
         return  # such samples prove nothing
@@ -60,13 +58,6 @@ def require_same(
 
 def _norm(array: NDArray[np.float32]) -> float:
     return float(np.linalg.norm(array.reshape(-1).astype(np.float64)))
-
-
-def _values(feed: Feed, size: int, rng: np.random.Generator) -> NDArray[np.generic]:
-    shape = (size, *feed.shape) if feed.batched else feed.shape
-    if feed.dtype.kind == "f":
-        return rng.standard_normal(shape).astype(feed.dtype)
-    return rng.integers(0, 2, shape).astype(feed.dtype)
 
 
 def _target(target: Target, rng: np.random.Generator) -> NDArray[np.generic]:

@@ -21,7 +21,7 @@ def require_equal(opened: Evaluator, fixed: Evaluator) -> None:
     """
     rng = np.random.default_rng(0)
     size = fixed.fixed_size()
-    whole = {feed.name: _example(feed, size * _BATCHES, rng) for feed in opened.feeds}
+    whole = {feed.name: example(feed, size * _BATCHES, rng) for feed in opened.feeds}
     batched = {feed.name for feed in opened.feeds if feed.batched}
     parts = [
         {name: array[start : start + size] if name in batched else array for name, array in whole.items()}
@@ -46,7 +46,8 @@ def require_equal(opened: Evaluator, fixed: Evaluator) -> None:
             )
 
 
-def _example(feed: Feed, size: int, rng: np.random.Generator) -> Array:
+def example(feed: Feed, size: int, rng: np.random.Generator) -> Array:
+    """Return made-up samples of an input: normal numbers, or 0 and 1 for integers."""
     shape = (size, *feed.shape) if feed.batched else feed.shape
     if feed.dtype.kind == "f":
         return rng.standard_normal(shape).astype(feed.dtype)

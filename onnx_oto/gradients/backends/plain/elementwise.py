@@ -7,10 +7,9 @@ import math
 import numpy as np
 from onnx import TensorProto
 
+from onnx_oto.gradients.backends.conditions import trains_bounds
 from onnx_oto.gradients.backends.plain.back import Back
 from onnx_oto.gradients.backends.plain.table import Parts, gradient
-from onnx_oto.gradients.graph.facts import Facts
-from onnx_oto.model.graph.node import Node
 
 _STEEP = 3e38
 
@@ -82,12 +81,7 @@ def where(node: Back, dy: str) -> Parts:
     return [None, node.emit("Where", node.inputs[0], dy, zero), node.emit("Where", node.inputs[0], zero, dy)]
 
 
-def _bounds_are_trained(node: Node, facts: Facts) -> str | None:
-    trained = any(name in facts.carried for name in node.inputs[1:] if name)
-    return "its bounds would have no gradient" if trained else None
-
-
-@gradient("Clip", unless=_bounds_are_trained)
+@gradient("Clip", unless=trains_bounds)
 def clip(node: Back, dy: str) -> Parts:
     """y = x between low and high: dx = dy where x = y."""
     return [node.mul(dy, _mask(node, node.emit("Equal", node.inputs[0], node.outputs[0])))]

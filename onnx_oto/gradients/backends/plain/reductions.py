@@ -4,20 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from onnx_oto.gradients.backends.conditions import reduces_unknown_axes
 from onnx_oto.gradients.backends.plain.back import Back
 from onnx_oto.gradients.backends.plain.table import Parts, gradient
-from onnx_oto.gradients.graph.facts import Facts
-from onnx_oto.model.graph.node import Node
-
-
-def _axes_are_computed(node: Node, facts: Facts) -> str | None:
-    axes = node.attrs.get("axes")
-    if axes is None and node.input(1):
-        value = facts.constants.get(node.input(1))
-        if value is None:
-            return f"its axes {node.input(1)!r} are computed by the model: make them a constant"
-        axes = value.tolist()
-    return None if axes or not node.attrs.get("noop_with_empty_axes", 0) else "it reduces nothing"
 
 
 def _axes(node: Back) -> list[int]:
@@ -37,13 +26,13 @@ def _back(node: Back, dy: str, axes: Sequence[int]) -> str:
     return dy if tuple(kept) == shape else node.emit("Expand", dy, node.ints(shape))
 
 
-@gradient("ReduceSum", unless=_axes_are_computed)
+@gradient("ReduceSum", unless=reduces_unknown_axes)
 def reduce_sum(node: Back, dy: str) -> Parts:
     """y = sum x over axes: dx = dy, for all."""
     return [_back(node, dy, _axes(node))]
 
 
-@gradient("ReduceMean", unless=_axes_are_computed)
+@gradient("ReduceMean", unless=reduces_unknown_axes)
 def reduce_mean(node: Back, dy: str) -> Parts:
     """y = mean x over axes: dx = dy / n, for all n."""
     x, y = node.inputs[0], node.outputs[0]
