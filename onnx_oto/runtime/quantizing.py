@@ -24,7 +24,7 @@ from onnx_oto.model.files.loading import runnable_bytes
 from onnx_oto.model.graph.node import opset_of
 from onnx_oto.model.graph.order import check_and_sort, drop_dead
 from onnx_oto.runtime.limits import Allowance, allowance
-from onnx_oto.runtime.runner import first_line
+from onnx_oto.runtime.runner import first_line, forms
 from onnx_oto.runtime.schemes import Scheme
 from onnx_oto.runtime.worker import JobFailed, shared
 
@@ -57,6 +57,14 @@ def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
                 f"a scale for every channel needs opset {FIRST_OPSET}, and onnx cannot convert the model to that: "
                 f"{first_line(error)}"
             ) from error
+    *newer, last = forms(model)  # a runtime may know all of an opset but its number
+    for form in newer:
+        with contextlib.suppress(UnsupportedError):
+            return _prepared(form)
+    return _prepared(last)
+
+
+def _prepared(model: onnx.ModelProto) -> onnx.ModelProto:
     content = runnable_bytes(model, for_people=False)
     result = onnx.load_from_string(bytes(_asked(_allowed(len(content), 0), _prepare, _sent(content))))
     _drop_unused_domains(result)

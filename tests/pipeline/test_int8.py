@@ -324,6 +324,12 @@ def test_the_name_of_the_file():
     assert int8_name("a/b.onnx") == Path("a/b.int8.onnx")
 
 
+def test_a_newer_opset_that_the_runtime_knows_but_for_its_number_is_quantized() -> None:
+    model = network(**weights())
+    model.opset_import[0].version = 22
+    assert any(node.op_type == "Conv" for node in prepared(model).graph.node)
+
+
 def test_an_older_opset_is_converted_for_scales_of_channels():
     graph = network(**weights())
     older = helper.make_model(graph.graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=7)
