@@ -52,6 +52,8 @@ def inspect_command(options: InspectOptions, *, as_json: bool, model: Path) -> N
 
         report = inspect(model, options, say=say, look=seen.append)
     if as_json:
+        if options.graph is not None:  # before the one object that is printed: it is the result, or the error
+            _draw(seen[0], options.graph)
         print_json(report.as_json())
     else:
         from onnx_oto.cli.screen import print_inspection
@@ -61,8 +63,8 @@ def inspect_command(options: InspectOptions, *, as_json: bool, model: Path) -> N
             from onnx_oto.cli.curve import print_curve
 
             print_curve(report)
-    if options.graph is not None:
-        _draw(seen[0], options.graph)
+        if options.graph is not None:
+            _draw(seen[0], options.graph)
 
 
 def _draw(opened: Opened, place: str | PathLike[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -88,12 +87,12 @@ def resume_command(options: ResumeOptions, *, as_json: bool, run: Path) -> None:
 
     RUN is the folder that was --run. The result is the same, to the byte, as if the run had not been left.
     """
-    from onnx_oto.pipeline.folder import RESULT
+    from onnx_oto.pipeline.folder import RESULT, read_result
     from onnx_oto.pipeline.resume import resume
 
     def complete() -> None:
         if as_json:
-            print_json(json.loads((run / RESULT).read_text(encoding="utf-8")))
+            print_json(read_result(run) or {})
         else:
             print(f"the run is complete: its result is in '{run / RESULT}'")
 

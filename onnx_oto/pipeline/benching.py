@@ -9,17 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
-import onnx
 
 from onnx_oto.errors import CrashedError, LimitError, UnsupportedError, UsageError
-from onnx_oto.pipeline.feeding import inputs_of, read_feeding
+from onnx_oto.pipeline.feeding import read_feeding
 from onnx_oto.pipeline.gap import WORTH_TELLING, Gap, Steps, Work, gap
 from onnx_oto.pipeline.latency.making import BUSY, feed_of, interpreter, make_table, threads_used
 from onnx_oto.pipeline.latency.table import Table, require_writable, write_table
 from onnx_oto.pipeline.opening import Opened, open_model
 from onnx_oto.pipeline.options import BenchOptions
+from onnx_oto.pipeline.pairing import require_same_inputs
 from onnx_oto.pipeline.places import Output, files_read, require_apart
 from onnx_oto.pipeline.summary import SCHEMA
 from onnx_oto.runtime.bench import Bench, Host, Measured, NodeTime, Timing, Weight, probe_block
@@ -158,7 +157,7 @@ def bench(
     """Measure one model, or several in turn; write a table where `options` name one.
 
     The first is what the others are compared with. Raises RuntimeMissingError when there is no runtime,
-    UnsupportedError when it does not take a model, UsageError for models that read different inputs.
+    UnsupportedError when it does not take a model, DataError for models that read different inputs.
     """
     options = options or BenchOptions()
     first, *others = [paths] if isinstance(paths, str | os.PathLike) else paths
@@ -168,7 +167,7 @@ def bench(
         require_apart(files_read(first, options), [Output(options.table)])
         require_writable(options.table)
     opened = [open_model(first, options), *map(open_model, others)]
-    _require_alike(opened)
+    require_same_inputs([(each.path.name, each.model) for each in opened])
     feeding = _in_batches(opened[0], read_feeding(opened[0].model, options), options.batch)
     python = interpreter(options.python)
     with Bench(python, engine=options.engine, threads=options.threads) as clock:
@@ -266,34 +265,6 @@ def _widths(analysis: Analysis) -> list[int]:
         if weight is not None:
             found.append(int(weight.dims[0]))
     return found
-
-
-def _require_alike(opened: Sequence[Opened]) -> None:
-    """Raise UsageError for models that read other inputs than the first one: they cannot be fed the same."""
-    known = inputs_of(opened[0].model)
-    for each in opened[1:]:
-        for name, value in inputs_of(each.model).items():
-            theirs = known.get(name)
-            if theirs is None or not _fits(theirs.type.tensor_type, value.type.tensor_type):
-                read = "no such input" if theirs is None else _told(theirs.type.tensor_type)
-                raise UsageError(
-                    f"'{each.path.name}' reads {name!r} as {_told(value.type.tensor_type)}, and "
-                    f"'{opened[0].path.name}' has {read}: models that are compared read the same inputs"
-                )
-
-
-def _fits(one: Any, other: Any) -> bool:
-    pairs = list(zip(one.shape.dim, other.shape.dim, strict=False))
-    return (
-        one.elem_type == other.elem_type
-        and len(one.shape.dim) == len(other.shape.dim)
-        and all(a.dim_value in (0, b.dim_value) or b.dim_value == 0 for a, b in pairs)
-    )
-
-
-def _told(kind: Any) -> str:
-    dims = ", ".join(str(dim.dim_value or "?") for dim in kind.shape.dim)
-    return f"{np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))} [{dims}]"
 
 
 def _in_batches(opened: Opened, feeding: Feeding, batch: int | None) -> Feeding:

@@ -65,6 +65,8 @@ MANIFEST = ".onnx-oto.json"
 LOCK = ".onnx-oto.lock"
 SCHEMA = 1
 _MOST_BYTES = 1 << 16
+_MOST_RESULT = 1 << 26
+"""Beyond it a file of results is none of ours."""
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,20 @@ def storing_in(folder: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise StorageError(f"cannot write to the folder '{folder}': {error.strerror or error}") from None
+
+
+def read_result(run: Path) -> dict[str, Any] | None:
+    """Return what the run in a folder came to; None where that is not there, or is damaged. Raises StorageError."""
+    try:
+        with open(run / RESULT, "rb") as file:
+            found = json.loads(file.read(_MOST_RESULT))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"cannot read '{run / RESULT}': {error.strerror or error}") from None
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("verify"), dict) else None
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

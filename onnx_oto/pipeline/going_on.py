@@ -148,6 +148,8 @@ class Going:
                 )
 
     def _require_settings(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        """Raise UsageError for another setting. One that the version of the run did not have was at its default."""
+        before = {**_settings(TrainOptions()), **before}
         for name in now:
             if before.get(name) == now[name] or (name == "lr" and self.anew) or name in self.raised:
                 continue

@@ -15,7 +15,16 @@ from onnx_oto.errors import StorageError, UsageError
 from onnx_oto.peers.seam import ALONE, Peers
 from onnx_oto.pipeline.bookkeeping import SETTLED
 from onnx_oto.pipeline.demo import embedded
-from onnx_oto.pipeline.folder import BEFORE, CHECKPOINT, LAST_GOOD, RESULT, SETTINGS, RunFolder, reclaim
+from onnx_oto.pipeline.folder import (
+    BEFORE,
+    CHECKPOINT,
+    LAST_GOOD,
+    RESULT,
+    SETTINGS,
+    RunFolder,
+    read_result,
+    reclaim,
+)
 from onnx_oto.pipeline.going_on import Going, files_named
 from onnx_oto.pipeline.options import DemoOptions, TrainOptions
 from onnx_oto.pipeline.ready import Say
@@ -69,8 +78,10 @@ def resume(
 
 def _found(held: contextlib.ExitStack, folder: RunFolder, options: ResumeOptions, say: Say) -> Found | None:
     """Return what the folder holds, None of a run that is complete. Files that are temporary stay as long as `held`."""
-    if (folder.path / RESULT).exists():
+    if read_result(folder.path) is not None:
         return None
+    if (folder.path / RESULT).exists():
+        say(f"{RESULT} is damaged: it is made again")
     begun, record = held.enter_context(_begun(folder, options))
     require_own_files(folder.path, begun.model, begun.data, begun.options)
     return Found(begun, record, _going(folder, options, begun, say))

@@ -9,6 +9,7 @@ from onnx_oto.model import load
 from onnx_oto.model.normal.training_mode import leave_training
 from onnx_oto.pipeline.feeding import inputs_of, parse_shapes, read_examples
 from onnx_oto.pipeline.options import VerifyOptions
+from onnx_oto.pipeline.pairing import require_same_inputs
 from onnx_oto.runtime.comparing import Feeding, Verdict, compare
 from onnx_oto.runtime.worker import start_early
 
@@ -29,6 +30,7 @@ def verify_files(full: Path, compact: Path, options: VerifyOptions | None = None
     ours, theirs = list(inputs_of(left)), list(inputs_of(right))
     if ours != theirs:
         raise DataError(f"'{compact}' has inputs {theirs}, '{full}' has {ours}: they cannot be compared")
+    require_same_inputs([(str(full), left), (str(compact), right)])
     if len(left.graph.output) != len(right.graph.output):
         raise DataError(
             f"'{full}' has {len(left.graph.output)} outputs, '{compact}' has {len(right.graph.output)}: "

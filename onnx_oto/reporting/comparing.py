@@ -70,7 +70,7 @@ def of_models(full: Path_, compact: Path_, options: ReportOptions) -> Report:
     return Report(
         kind="models",
         title=Path(full).name,
-        state=_state(full, compact, verdict),
+        state=_state(full, compact, verdict, after.params > looked.full.params),
         params=Figure(looked.full.params, after.params),
         macs=Figure(*macs),
         bytes=Figure(full_bytes, small_bytes),
@@ -122,16 +122,19 @@ def _latency(
     return latency_of(measured.as_json())
 
 
-def _state(full: Path_, compact: Path_, verdict: Verdict | None) -> tuple[str, ...]:
-    """Return what is compared, and what a difference means."""
-    said = f"Two models, {Path(full).name} and {Path(compact).name}."
-    if verdict is None or verdict.passed:
-        return (said,)
-    return (
-        said,
-        "Their outputs differ. That is so where channels went that were not zero: compare with the model that "
-        "`prune --save-zeroed` writes to see that the cut itself is exact.",
-    )
+def _state(full: Path_, compact: Path_, verdict: Verdict | None, grown: bool) -> tuple[str, ...]:
+    """Return what is compared, and what a difference means. grown: whether the second one has more parameters."""
+    said = [f"Two models, {Path(full).name} and {Path(compact).name}."]
+    if grown:
+        said.append(
+            "The second one is the larger one: the full model comes first, its compact form behind it."
+        )
+    if verdict is not None and not verdict.passed:
+        said.append(
+            f"Their outputs differ: {verdict.trouble}. That is so where channels went that were not zero: compare with "
+            "the model that `prune --save-zeroed` writes to see that the cut itself is exact."
+        )
+    return tuple(said)
 
 
 def _versions(verdict: Verdict | None) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from onnx_oto.pipeline.folder import (
     SETTINGS,
     TABLE,
     TRAINED,
+    read_result,
 )
 from onnx_oto.pipeline.opening import open_model
 from onnx_oto.reporting.document import Json, Report, asked_of, figure_of, latency_of, metrics_of
@@ -68,7 +69,7 @@ def of_run(run: Path_, table: Path_ | None = None, seconds: float = SECONDS) -> 
     if not any((path / name).exists() for name in (RESULT, METRICS, SETTINGS, MANIFEST)):
         raise UsageError(f"'{run}' holds no run: give the folder that was --run, or two models, FULL COMPACT")
     notes: list[str] = []
-    result = read_object(path / RESULT, notes)
+    result = _result(path, notes)
     logged = _logged(path / METRICS, notes)
     verb, settings, recorded = _settings(path / SETTINGS, notes)
     provenance = result.get("provenance") or _provenance(path)
@@ -171,6 +172,14 @@ def read_object(path: Path, notes: list[str]) -> dict[str, Any]:
         return found
     notes.append(f"'{path.name}' is damaged, and left out")
     return {}
+
+
+def _result(path: Path, notes: list[str]) -> dict[str, Any]:
+    """Return what a run came to, an empty object where it has not come to its end; what is damaged is noted."""
+    found = read_result(path)
+    if found is None and (path / RESULT).exists():
+        notes.append(f"'{RESULT}' is damaged, and left out: `onnx-oto resume` makes it again")
+    return found or {}
 
 
 def _logged(path: Path, notes: list[str]) -> Logged:

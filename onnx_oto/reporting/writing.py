@@ -54,26 +54,34 @@ def report(
 
     output: where, "-" for nowhere but `text`. Without one it is written into the folder of the run as report.FORMAT, or
     beside the compact model as COMPACT.report.FORMAT. Raises UsageError for what
-    is no run, or would replace what is no report; StorageError where it cannot be written.
+    is no run, would replace what is no report, or is named as what reports are not; StorageError where it cannot be
+    written.
     """
     options = options or ReportOptions()
+    if compact is not None:
+        _require_apart(subject, compact, options, output)
+    kind = _kind(options.format, output)
     if compact is None:
         found = of_run(subject, options.table, options.layout_seconds)
     else:
         from onnx_oto.reporting.comparing import of_models  # loads what runs models
 
-        _require_apart(subject, compact, options, output)
         found = of_models(subject, compact, options)
-    kind = _kind(options.format, output)
     text = written(found, kind)
     return Reported(found, kind, _write(subject, compact, output, kind, text.encode()), text)
 
 
 def _kind(asked: str | None, output: PathLike | None) -> str:
-    """Return what is written: what was asked for, or what the name of the output ends in."""
-    ending = str(output or "").rpartition(".")[2].lower()
-    ending = {"htm": "html", "markdown": "md"}.get(ending, ending)
-    return asked or (ending if ending in FORMATS else FORMATS[0])
+    """Return what is written: what was asked for, or what the name of the output ends in. Raises UsageError."""
+    if asked:
+        return asked
+    suffix = "" if output is None or str(output) == STDOUT else Path(output).suffix.lower()
+    ending = {"": FORMATS[0], ".htm": "html", ".markdown": "md"}.get(suffix, suffix[1:])
+    if ending not in FORMATS:
+        raise UsageError(
+            f"'{output}': reports are {', '.join(FORMATS)}: give a name that ends in one of them, or --format"
+        )
+    return ending
 
 
 def _require_apart(

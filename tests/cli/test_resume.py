@@ -222,6 +222,13 @@ def test_a_complete_run_stays_as_it_is(inputs, tmp_path):
     found = json.loads(oto("resume", "run", "--json", at=folder).stdout)
     assert found["params"]["after"] < found["params"]["before"]
     assert {path.name: path.read_bytes() for path in (folder / "run").iterdir()} == before
+    for name in ("tiny.onnx", "spots.npz"):
+        shutil.copy2(inputs / name, folder)
+    (folder / "run/result.json").write_text("{}")
+    again = oto("resume", "run", at=folder)
+    assert (again.returncode, "result.json is damaged: it is made again" in again.stderr) == (0, True)
+    assert json.loads((folder / "run/result.json").read_text())["verify"]["passed"] is True
+    assert (folder / "run/compact.onnx").read_bytes() == before["compact.onnx"]
 
 
 def test_the_newest_checkpoint_is_damaged(left):

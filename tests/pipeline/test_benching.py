@@ -13,7 +13,7 @@ from onnx import numpy_helper, parser
 import onnx_oto
 from onnx_oto.cli import screen
 from onnx_oto.cli.benched import print_benched
-from onnx_oto.errors import UsageError
+from onnx_oto.errors import DataError, UsageError
 
 pytest.importorskip("onnxruntime")
 
@@ -87,7 +87,7 @@ def test_it_is_printed_within_the_screen(found, monkeypatch, capsys, width):
 
 def test_models_of_other_inputs_are_refused(folder):
     onnx.save(parser.parse_model(FIXED.replace("[2,6]", "[2,7]")), folder / "wide.onnx")
-    with pytest.raises(UsageError, match=r"'fixed.onnx' reads 'x' as float32 \[2, 6\], and 'wide.onnx' has"):
+    with pytest.raises(DataError, match=r"'fixed.onnx' reads 'x' as float32 \[2, 6\], and 'wide.onnx' as"):
         onnx_oto.bench([folder / "wide.onnx", folder / "fixed.onnx"])
 
 

@@ -254,7 +254,9 @@ def test_two_models_are_counted_compared_and_measured(folder: Path, tmp_path: Pa
     changed = onnx_oto.report(folder / "net.onnx", small, output="-", skip_latency=True).report
     assert changed.verification is not None
     assert changed.verification["passed"] is False
-    assert "differ" in changed.state[1]
+    assert "differ: output 'logits'" in changed.state[1]
+    swapped = onnx_oto.report(small, zeroed, output="-", skip_latency=True).report
+    assert "the larger one" in swapped.state[1]
 
 
 def test_two_models_that_cannot_be_compared_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -264,6 +266,12 @@ def test_two_models_that_cannot_be_compared_are_refused(folder: Path, tmp_path: 
     onnx.save(other, tmp_path / "other.onnx")
     with pytest.raises(DataError, match="inputs"):
         onnx_oto.report(folder / "net.onnx", tmp_path / "other.onnx", output="-")
+    for name, sizes in (("flat", "N, 4"), ("deep", "N, 4, 2")):
+        values = f"(float[{sizes}] x) => (float[{sizes}] y) {{ y = Relu(x) }}"
+        model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {name} {values}')
+        onnx.save(model, tmp_path / f"{name}.onnx")
+    with pytest.raises(DataError, match=r"deep\.onnx' reads 'x' as float32 \[\?, 4, 2\]"):
+        onnx_oto.report(tmp_path / "flat.onnx", tmp_path / "deep.onnx", output="-")
     (tmp_path / "bad.onnx").write_bytes(b"no model")
     with pytest.raises(ModelError):
         onnx_oto.report(folder / "net.onnx", tmp_path / "bad.onnx", output="-")
