@@ -17,6 +17,7 @@ WAYS = {
     "scratch": "the widths that dhspg found, from scratch",
     "taught": "dhspg, taught by the full network besides",
     "averaged": "dhspg, the mean of the last weights",
+    "brought": "the full network, trained, is brought: trained as long again, as `train` does by default",
 }
 BUDGETS = [0.5, 0.25, 0.12]
 """Shares of the MACs that are kept."""
@@ -47,7 +48,7 @@ class Piece:
         """The piece that has to be done before."""
         if self.way == "scratch":
             return Piece("dhspg", self.budget, self.seed)
-        if self.way == "taught":
+        if self.way in ("taught", "brought"):
             return Piece("dense", None, self.seed)
         if self.way in HALVES and not self.first:
             return Piece("dense", None, self.seed, first=True)
@@ -59,6 +60,8 @@ class Piece:
         length = ["--epochs", str(epochs // 2 if halved else epochs)]
         if self.way in ("dense", "scratch") or self.first:
             return [*length, "--optimizer", "dense", "--from", "scratch"]
+        if self.way == "brought":
+            return [*length, "--from", "trained", *self._budget]
         start = "trained" if self.way in HALVES else "scratch"
         further = {
             "taught": ["--teacher", str(runs / f"dense-{self.seed}" / "trained.onnx")],
@@ -68,8 +71,12 @@ class Piece:
             *length,
             *("--optimizer", "dhspg" if self.way in further else self.way, "--from", start),
             *further.get(self.way, []),
-            *("--macs", f"{self.budget:g}", "--round-to", "1", "--scope", "global"),
+            *self._budget,
         ]
+
+    @property
+    def _budget(self) -> list[str]:
+        return ["--macs", f"{self.budget:g}", "--round-to", "1", "--scope", "global"]
 
     def model(self, runs: Path, arch: str) -> Path:
         """Return the model that it starts with."""
