@@ -1,0 +1,12 @@
+"""Arrays that stay on a device: what numpy is asked of them becomes small graphs of plain ONNX, run where they are.
+
+values.py   what is yet to be computed, as values without effects
+graphs.py   such values as a model
+vector.py   what stands for an array
+room.py     the memory of a device, and the sessions that compute in it
+"""
+
+from onnx_oto.runtime.resident.room import Buffer, Room
+from onnx_oto.runtime.resident.vector import Vector
+
+__all__ = ["Buffer", "Room", "Vector"]
