@@ -83,11 +83,17 @@ class TrainingSpec:
 class GradientSession(Protocol):
     """One model in training. The arrays belong to the session; change them in place, never replace them.
 
+    They are numpy's, or stand for such and lie on a device (`runtime/resident`): what is done to all of one array at once
+    works on both, and `np.asarray` gives a copy of numpy.
+
     params   float32 [P]: every parameter in the flat buffers, one after the other; a change is seen by the next step
     grads    float32 [P]: the gradient of the mean loss of the last step; the caller's to overwrite
     still    names of the parameters in the buffers whose gradient is always 0: held, or not on the way to the loss
     slices   parameter name -> (offset in the flat buffers, shape)
-    buffers  BatchNormalization running mean and variance by initializer name, float32; `step` updates them
+    statistics
+             float32 [S]: BatchNormalization running means and variances, one after the other; `step` updates them
+    statistic_slices
+             their initializer names -> (offset there, shape)
     steps    steps taken so far; it also selects the Dropout masks, so restore it when training goes on
     shards   into how many parts a batch is divided
     rows     int64 [n], which samples of a batch `step` takes, where other processes take the rest; None = all
@@ -97,7 +103,8 @@ class GradientSession(Protocol):
     grads: Floats
     still: frozenset[str]
     slices: dict[str, tuple[int, tuple[int, ...]]]
-    buffers: dict[str, Floats]
+    statistics: Floats
+    statistic_slices: dict[str, tuple[int, tuple[int, ...]]]
     steps: int
     shards: int
     rows: NDArray[np.int64] | None

@@ -36,6 +36,10 @@ class Away(Protocol):
         """Return sums of products over rows: float64 [pairs, R]. levels: see `Segments`."""
         ...
 
+    def square_norm(self) -> float:
+        """Return <x, x>, summed in float32; not finite where an element is not, or where it overflows."""
+        ...
+
 
 def away(x: Any) -> Away | None:
     """Return a buffer that lies elsewhere, None for an array of numpy."""

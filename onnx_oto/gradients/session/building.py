@@ -12,6 +12,7 @@ from onnx_oto.gradients.session.equality import require_equal
 from onnx_oto.gradients.session.evaluator import Evaluator
 from onnx_oto.gradients.session.flat import layout
 from onnx_oto.gradients.session.native import Memory
+from onnx_oto.gradients.session.resident import Resident
 from onnx_oto.gradients.session.shards import Form, Shard, ShardedSession, Share
 from onnx_oto.gradients.session.trial import require_survival
 from onnx_oto.gradients.spec import GradientSession, TrainingSpec
@@ -41,9 +42,10 @@ def session_of(
     for of_form, ((_, gradient), *_) in forms:
         require_survival(gradient, weights, of_form, size)
     require_survival(runnable_bytes(what.model), weights, feeds, size)
+    apart = spec.device.memory is not None
     memory = Memory(
-        parameters=layout(what.weights.trainable),
-        statistics=layout(what.weights.statistics),
+        parameters=layout(what.weights.trainable, apart=apart),
+        statistics=layout(what.weights.statistics, apart=apart),
         weights=what.weights,
         shards=len(graphs),
     )
@@ -68,4 +70,6 @@ def session_of(
         require_same(device, made[0].shards[0], twin, memory, feeds)
     if what.fixed is not None:
         require_equal(evaluator, Evaluator(replace(what, model=what.fixed), memory, chunk=None))
-    return ShardedSession(made, evaluator, memory, spec, what.loss, share)
+    stays = device.memory is not None and share.peers.size == len(graphs) == 1
+    resident = Resident(memory, device) if stays else None
+    return ShardedSession(made, evaluator, memory, spec, what.loss, share, resident)

@@ -6,7 +6,8 @@ vector.py   what stands for an array
 room.py     the memory of a device, and the sessions that compute in it
 """
 
-from onnx_oto.runtime.resident.room import Buffer, Room
+from onnx_oto.runtime.resident.room import Buffer, Pool, Room, place_of
+from onnx_oto.runtime.resident.values import held
 from onnx_oto.runtime.resident.vector import Vector
 
-__all__ = ["Buffer", "Room", "Vector"]
+__all__ = ["Buffer", "Pool", "Room", "Vector", "held", "place_of"]

@@ -48,9 +48,7 @@ def model_of(order: Order, roots: Sequence[Value]) -> onnx.ModelProto:
         count = len(order.scalars)
         inputs.append(helper.make_tensor_value_info(NUMBERS, TensorProto.FLOAT, [count]))
         apart = (
-            writer.emit_many("Split", [NUMBERS], count, axis=0, split=[1] * count)
-            if count > 1
-            else [NUMBERS]
+            writer.emit_many("Split", [NUMBERS], count, axis=0, split=[1] * count) if count > 1 else [NUMBERS]
         )
         names |= {id(value): name for value, name in zip(order.scalars, apart, strict=True)}
     for value in order.values:

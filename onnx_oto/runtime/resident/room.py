@@ -160,9 +160,7 @@ class Room:
                 binding.bind_cpu_input(name, array)
                 self.sent += array.nbytes
             names = [each.name for each in session.get_outputs()]
-            buffers = [
-                self.pool(size, root.dtype).take() for root, size in zip(roots, sizes, strict=True)
-            ]
+            buffers = [self.pool(size, root.dtype).take() for root, size in zip(roots, sizes, strict=True)]
             for name, buffer in zip(names, buffers, strict=False):
                 binding.bind_ortvalue_output(name, buffer.value)
             for name in names[len(roots) :]:
@@ -188,5 +186,7 @@ def place_of(device: Device) -> tuple[str, int]:
 
 def refusal(error: Exception, device: Device) -> UnsupportedError:
     """Return what to say where a device does not compute."""
-    told = f"device {device.name!r}: {device.provider} does not take the optimizer's step ({first_line(error)})"
+    told = (
+        f"device {device.name!r}: {device.provider} does not take the optimizer's step ({first_line(error)})"
+    )
     return full(error, device) or UnsupportedError(f"{told}: use --device cpu")

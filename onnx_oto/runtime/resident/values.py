@@ -32,6 +32,11 @@ class Value:
         return self.op in (HELD, TABLE, NUMBER)
 
 
+def held(buffer: Any) -> Value:
+    """Return what a float32 buffer of a device holds."""
+    return Value(HELD, content=buffer)
+
+
 def number(value: float) -> Value:
     """Return a float32 number, as an array of one element."""
     return Value(NUMBER, content=float(np.float32(value)))
