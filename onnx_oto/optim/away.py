@@ -1,7 +1,7 @@
 """Flat buffers that are not numpy's, because they lie on a device (`runtime/resident`).
 
-Optimizers do not know them. What they ask of whole buffers, elementwise, such a buffer computes where it is; what they ask
-of groups goes through `GroupIndex`, which asks for sums and spreads factors by the index arrays that are made here.
+Optimizers do not know them. What they ask of whole buffers, elementwise, such a buffer computes where it is; what they
+ask of groups goes through `GroupIndex`, which asks for sums and spreads factors by the index arrays that are made here.
 Decisions are made of a number for every group, here, whatever the buffers are.
 """
 
@@ -14,11 +14,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from onnx_oto.errors import OtoError
+
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int32]
 
 WIDTH = 128
-"""Elements that are summed in one go. Longer rows leave less to do for a device side by side, shorter ones more rows."""
+"""Elements that are summed in one go: longer rows leave less to do side by side, shorter ones more rows."""
 
 
 class Away(Protocol):
@@ -52,8 +54,8 @@ class Segments:
     """The elements of K groups as index arrays.
 
     labels: int32 [P], the group of every element, K for none. levels: int32 [R, WIDTH] each: which elements a row adds
-    up, each row of one group, then which of these sums a row of the next level does, until a group has one row; rows are
-    filled up with the place behind all there is. groups: int64 [R] of the last level.
+    up, each row of one group, then which of these sums a row of the next level does, until a group has one row; rows
+    are filled up with the place behind all there is. groups: int64 [R], of the rows of the last level.
     """
 
     labels: Ints
@@ -62,12 +64,14 @@ class Segments:
 
     @staticmethod
     def of(labels: Ints, count: int, *, width: int = WIDTH) -> Segments:
-        """Return the segments of `count` groups. labels: see the class; its last element is 0.0 and of no group.
+        """Return the segments of `count` groups, in buffers whose last element is 0.0 and, as OtoError says, of none.
 
         >>> found = Segments.of(np.array([1, 0, 1, 1, 2], np.int32), 2, width=2)
         >>> [level.tolist() for level in found.levels], found.groups.tolist()
         ([[[1, 4], [0, 2], [3, 4]], [[0, 3], [1, 2]]], [0, 1])
         """
+        if not len(labels) or labels[-1] != count:
+            raise OtoError("the last element of a buffer on a device belongs to a group: leave one behind it")
         levels: list[Ints] = []
         inside, behind = labels, len(labels) - 1
         while not levels or len(np.unique(inside)) < len(inside):

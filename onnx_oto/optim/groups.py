@@ -169,7 +169,8 @@ class GroupIndex:
         Sums run in the dtype of x within a piece, in float64 across.
         """
         if there := away(x):
-            return self._sums_away(there, ((x, y),))[0]
+            (found,) = self._sums_away(there, ((x, y),))
+            return np.asarray(found)
         sums = self._sums[0]
 
         def work(pieces: Sequence[Piece]) -> None:

@@ -1,8 +1,8 @@
 """What takes the steps: the state of a direction over the flat buffer, applied piece by piece.
 
 Where there is a compiler and the direction has a compiled rule, a step is one sweep over memory (`sweeps`); numpy does
-the same elsewhere, with the same bits for single elements. Where parameters lie on a device (`away`), so does the state, and
-a step is the rule applied to whole buffers.
+the same elsewhere, with the same bits for single elements. Where parameters lie on a device (`away`), so does the
+state, and a step is the rule applied to whole buffers.
 """
 
 from __future__ import annotations

@@ -304,6 +304,7 @@ def _settled(
     whole = session.shards == 1 or ready.preparation.joint
     settled: dict[str, Any] = {
         "shards": session.shards,
+        "session_threads": ready.preparation.threads,
         "statistics": "batch" if whole else "shard",
         "backend": ready.preparation.backend.name,
     }

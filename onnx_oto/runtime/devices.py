@@ -24,7 +24,7 @@ _SHORT = {
     "migraphx": "MIGraphXExecutionProvider",
 }
 _MEMORY = {"CUDAExecutionProvider": "cuda"}
-"""Providers in whose memory training stays, and its name in ONNX Runtime. Others take arrays of the host, as they come."""
+"""Providers in whose memory training stays, and its name in ONNX Runtime. Others are given arrays of the host."""
 _WRITTEN = re.compile(r"(?P<name>[A-Za-z0-9]+)(:(?P<which>[A-Za-z0-9.]+))?")
 _PRECISE: Mapping[str, Mapping[str, str]] = {
     "CUDAExecutionProvider": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
@@ -41,7 +41,7 @@ _REMEDIES = {
 class Device:
     """A provider and its options. name: as it is written, "cpu", "cuda:1" or a provider's own name.
 
-    threads: of the CPU that a session may take. memory: where parameters, gradients and the optimizer's state stay while
+    threads: of the CPU that a session may take. memory: where parameters, gradients and the optimizer's state stay in
     training, as ONNX Runtime names it; None: in arrays of numpy.
     """
 
@@ -60,8 +60,8 @@ class Device:
 def read_device(text: str) -> Device:
     """Return the device of a text: cpu, cuda, cuda:1, openvino:GPU, or the name of a provider. Raises UsageError.
 
-    The CPU by its provider's own name is a device like any other: standard operators alone, and all that is trained stays
-    in its memory. So what is for devices is tried where there are none.
+    The CPU by its provider's own name is a device like any other: standard operators alone, and all that is trained
+    stays in its memory. So what is for devices can be tried where there are none.
 
     >>> read_device("cuda:1").provider
     'CUDAExecutionProvider'

@@ -42,8 +42,8 @@ class FlatLayout:
 def layout(values: Mapping[str, Floats], *, apart: bool = False) -> FlatLayout:
     """Return the layout of the given arrays, in their order.
 
-    apart: as devices want it: every array begins where their memory is aligned, and behind the last one, too, there is an
-    element that is none's. What lies between stays 0.
+    apart: as devices want it: every array begins where their memory is aligned, and behind the last one, too, there is
+    an element that is none's. What lies between stays 0.
     """
     slices: dict[str, tuple[int, tuple[int, ...]]] = {}
     offset = 0

@@ -25,8 +25,8 @@ _MOST_BINDINGS = 64
 class Resident:
     """The buffers of a session, as its `Memory` has them, on a device. Each step writes into other ones than it reads.
 
-    memory: where evaluation and checkpoints read them once they were pulled; its arrays begin at aligned places, and the
-    last element of each of its buffers is 0 and of no array.
+    memory: where evaluation reads them once they were pulled; its arrays begin at aligned places, and the last element
+    of each of its buffers is 0 and of no array.
     """
 
     def __init__(self, memory: Memory, device: Device) -> None:

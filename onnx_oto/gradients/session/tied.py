@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +36,7 @@ class TiedPlaces:
             count += int(own.max()) + 1
         self.places = np.concatenate(places)
         self.elements = np.concatenate(elements)
+        self._rows: tuple[NDArray[np.int32], ...] = ()
 
     def add_up(self, grads: Floats) -> None:
         """Give every copy of an element the sum of the gradients of all copies, in place. grads: float32 [P]."""
@@ -47,10 +47,10 @@ class TiedPlaces:
     def add_up_there(self, grads: Vector) -> None:
         """Do so with gradients on a device, whose last element is 0. Summed in float32."""
         if self.places.size:
-            grads.add_up(*self._arrays(len(grads) - 1))
+            self._rows = self._rows or self._in_rows(len(grads) - 1)
+            grads.add_up(*self._rows)
 
-    @cache  # noqa: B019 (as long as the session)
-    def _arrays(self, behind: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    def _in_rows(self, behind: int) -> tuple[NDArray[np.int32], ...]:
         """Return the places, those of the copies of every element, filled up with one behind, and the elements."""
         counts = np.bincount(self.elements)
         copies = np.full((len(counts), counts.max()), behind, np.int32)

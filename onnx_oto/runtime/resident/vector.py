@@ -180,7 +180,11 @@ class Vector(NDArrayOperatorsMixin):
         self, function: Callable[..., Any], types: Any, arguments: Any, options: Any
     ) -> Any:
         """See numpy: copyto, zeros_like and where."""
-        known = {np.copyto: self._copyto, np.zeros_like: self._zeros_like, np.where: self._where}
+        known: dict[Any, Callable[..., Any]] = {
+            np.copyto: self._copyto,
+            np.zeros_like: self._zeros_like,
+            np.where: self._where,
+        }
         if function not in known:
             raise UnsupportedError(
                 f"numpy's {function.__name__} has no form on device {self.room.device.name!r}: use --device cpu"
