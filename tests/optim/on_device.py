@@ -1,4 +1,4 @@
-"""Optimizers whose buffers lie on a device, as arrays of numpy see them: they go there and come back around every step."""
+"""Optimizers whose buffers lie on a device, for whoever has arrays: they go there and come back around every step."""
 
 from __future__ import annotations
 
