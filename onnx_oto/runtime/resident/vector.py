@@ -84,6 +84,11 @@ class Vector(NDArrayOperatorsMixin):
         """As that of an array."""
         return self._value.dtype
 
+    @property
+    def nbytes(self) -> int:
+        """As that of an array."""
+        return self.size * self.dtype.itemsize
+
     def __len__(self) -> int:
         return self.size
 
