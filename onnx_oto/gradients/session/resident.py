@@ -6,6 +6,7 @@ optimizer and the moving average, is computed where they are (`runtime/resident`
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from onnx_oto.gradients.session.native import Array, Memory
 from onnx_oto.gradients.session.shards import Shard, Targets
 from onnx_oto.runtime.devices import Device
-from onnx_oto.runtime.resident import Buffer, Pool, Room, Vector, held, place_of
+from onnx_oto.runtime.resident import Buffer, Pool, Room, Value, Vector, held, place_of
 
 Slices = Mapping[str, tuple[int, tuple[int, ...]]]
 _FLOAT = np.dtype(np.float32)
@@ -40,7 +41,7 @@ class Resident:
         self._memory = memory
         self._place = place_of(device)
         self._bindings: dict[tuple[int, ...], Any] = {}
-        self._pulled: tuple[object, object] = (self.params.value, self.statistics.value)
+        self._pulled = _marks(self.params.held(), self.statistics.held())
 
     def step(
         self, shard: Shard, batch: Mapping[str, Array], targets: Targets, seed: tuple[int, int]
@@ -62,7 +63,7 @@ class Resident:
 
     def pull(self) -> None:
         """Bring parameters and statistics into the memory of the host, if they are others than those that are there."""
-        found = (self.params.held(), self.statistics.held())
+        found = _marks(self.params.held(), self.statistics.held())
         if found != self._pulled:
             np.copyto(self._memory.params, np.asarray(self.params))
             np.copyto(self._memory.statistics, np.asarray(self.statistics))
@@ -90,3 +91,8 @@ class Resident:
         for name, edge in names.items():
             offset, shape = slices[name]
             bind(edge, *self._place, np.float32, list(shape), buffer.address + offset * _FLOAT.itemsize)
+
+
+def _marks(*values: Value) -> tuple[weakref.ref[Value], ...]:
+    """Return what tells values apart and does not keep their buffers; no longer there, each equals itself alone."""
+    return tuple(weakref.ref(value) for value in values)

@@ -7,7 +7,7 @@ room.py     the memory of a device, and the sessions that compute in it
 """
 
 from onnx_oto.runtime.resident.room import Buffer, Pool, Room, place_of
-from onnx_oto.runtime.resident.values import held
+from onnx_oto.runtime.resident.values import Value, held
 from onnx_oto.runtime.resident.vector import Vector
 
-__all__ = ["Buffer", "Pool", "Room", "Vector", "held", "place_of"]
+__all__ = ["Buffer", "Pool", "Room", "Value", "Vector", "held", "place_of"]
