@@ -388,7 +388,7 @@ class TrainOptions(
     )
     session_threads: int = setting(
         0,
-        "Threads of each of them.",
+        "Threads of each session.",
         check=threads,
         shown="1, with the plain backend the cores that are left over",
         topic=topics.BATCHES,
