@@ -13,7 +13,7 @@ from onnx_oto.errors import OtoError, UnsupportedError
 from onnx_oto.runtime.devices import Device, full
 from onnx_oto.runtime.gradient_jobs import open_light
 from onnx_oto.runtime.resident.graphs import NUMBERS, held_name, model_of, table_name
-from onnx_oto.runtime.resident.values import HELD, Value, order
+from onnx_oto.runtime.resident.values import HELD, Order, Value, order
 from onnx_oto.runtime.runner import first_line
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 Free = list[Any]
+
+MOST_SESSIONS = 12
+"""Graphs whose sessions are kept: each holds on to the memory that it once took. A step takes a few of them."""
 
 
 class Buffer:
@@ -145,11 +148,8 @@ class Room:
         if not every:
             return {}
         plan = order(every)
-        session = self._sessions.get(plan.shape)
         try:
-            if session is None:
-                model = model_of(plan, every).SerializeToString()
-                session = self._sessions[plan.shape] = open_light(model, self.device)
+            session = self._session(plan, every)
             binding = session.io_binding()
             for index, value in enumerate(plan.held):
                 binding.bind_ortvalue_input(held_name(index), value.content.value)
@@ -177,6 +177,16 @@ class Room:
             id(value): Value(HELD, dtype=value.dtype, rank=value.rank, content=content)
             for value, content in zip(every, contents, strict=True)
         }
+
+    def _session(self, plan: Order, roots: Sequence[Value]) -> Any:
+        """Return the session of a graph, one of those that were used last, or a new one."""
+        session = self._sessions.pop(plan.shape, None)
+        if session is None:
+            session = open_light(model_of(plan, roots).SerializeToString(), self.device)
+            if len(self._sessions) >= MOST_SESSIONS:
+                del self._sessions[next(iter(self._sessions))]
+        self._sessions[plan.shape] = session
+        return session
 
 
 def place_of(device: Device) -> tuple[str, int]:

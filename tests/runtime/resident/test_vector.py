@@ -11,6 +11,7 @@ import pytest
 from onnx_oto.errors import UnsupportedError
 from onnx_oto.runtime.devices import Device, read_device
 from onnx_oto.runtime.resident import Pool, Room, Vector
+from onnx_oto.runtime.resident import room as room_module
 
 X = np.array([-1.5, 0.0, 0.25, 2.0, 3.0, -0.5, 0.0, 0.0], np.float32)
 Y = np.array([0.5, 1.0, -2.0, 4.0, 3.0, -0.5, 0.1, 0.0], np.float32)
@@ -174,3 +175,18 @@ def test_a_provider_that_does_not_compute_says_so(room: Room) -> None:
         UnsupportedError, match=r"device 'other': CPUExec.* does not take the optimizer's step \("
     ):
         x.held()
+
+
+def test_only_the_sessions_used_last_are_kept(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room_module, "MOST_SESSIONS", 2)
+    x = Vector.of(room, X)
+    kinds: list[Callable[[Vector], Vector]] = [
+        lambda x: x + 1,
+        lambda x: x * 2,
+        lambda x: x + 1,
+        lambda x: x / 2,
+    ]
+    for kind in kinds:
+        np.asarray(kind(x))
+    assert [[part[0] for part in shape][2] for shape in room._sessions] == ["Add", "Div"]
+    np.testing.assert_array_equal(np.asarray(x * 2), X * 2)
