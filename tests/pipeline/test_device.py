@@ -39,7 +39,7 @@ def weights(folder: Path, name: str = "trained.onnx") -> dict[str, np.ndarray]:
     return {t.name: numpy_helper.to_array(t) for t in onnx.load(folder / name).graph.initializer}
 
 
-@pytest.mark.parametrize("optimizer", ["dhspg", "proximal"])
+@pytest.mark.parametrize("optimizer", ["dhspg"])
 def test_it_comes_to_what_a_run_in_numpy_comes_to(
     model: Path, data: Path, tmp_path: Path, optimizer: str
 ) -> None:
