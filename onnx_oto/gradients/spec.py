@@ -100,6 +100,8 @@ class GradientSession(Protocol):
              their initializer names -> (offset there, shape)
     steps    steps taken so far; it also selects the Dropout masks, so restore it when training goes on
     shards   into how many parts a batch is divided
+    hindrance
+             why parameters do not stay on the device, though its memory could hold them; None where nothing hinders
     rows     int64 [n], which samples of a batch `step` takes, where other processes take the rest; None = all
     """
 
@@ -112,6 +114,7 @@ class GradientSession(Protocol):
     steps: int
     shards: int
     rows: NDArray[np.int64] | None
+    hindrance: str | None
 
     def step(self, batch: Mapping[str, Array], target: Array | Mapping[str, Array] | None) -> float:
         """Return the mean loss of one batch after filling `grads`; `params` is only read. Of all processes the same.

@@ -233,6 +233,8 @@ def _fit(
     """
     with limited(options.limits):
         session = ready.preparation.build(ready.others, watch.peers)
+    if session.hindrance is not None:
+        watch.say(f"warning: parameters and gradients cross in every step: {session.hindrance}")
     try:
         optimizer = make_optimizer(
             ready.opened.analysis,

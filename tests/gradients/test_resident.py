@@ -98,6 +98,7 @@ def test_steps_are_the_same_bits(pair: tuple[ShardedSession, ShardedSession]) ->
             each.params -= np.float32(0.1) * each.grads
         require_same(there, here)
     assert len(there.statistic_slices) == 2
+    assert there.hindrance is here.hindrance is None
 
 
 def test_what_is_evaluated_and_handed_back_is_what_was_trained(

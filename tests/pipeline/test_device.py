@@ -124,3 +124,15 @@ def test_threads_are_as_many_as_were_asked_for(model: Path, data: Path, tmp_path
     train(model, data, tmp_path / "run", TrainOptions(session_threads=2, **{**SHORT, "epochs": 1}))
     stored = tomllib.loads((tmp_path / "run" / "run.toml").read_text(encoding="utf-8"))["train"]
     assert stored["session-threads"] == 2
+
+
+def test_what_does_not_stay_is_told(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*given: Any) -> None:
+        raise UnsupportedError("device 'x' has no such memory")
+
+    monkeypatch.setattr(building, "require_same_there", refuse)
+    said: list[str] = []
+    train(model, data, tmp_path / "run", TrainOptions(**{**THERE, "epochs": 1}), say=said.append)
+    assert "warning: parameters and gradients cross in every step: device 'x' has no such memory" in said

@@ -15,7 +15,7 @@ import numpy as np
 from onnx_oto.gradients.session.native import Array, Memory
 from onnx_oto.gradients.session.shards import Shard, Targets
 from onnx_oto.runtime.devices import Device
-from onnx_oto.runtime.resident import Buffer, Pool, Room, Value, Vector, held, place_of
+from onnx_oto.runtime.resident import Buffer, Pool, Room, Value, Vector, held, place_of, refusal
 
 Slices = Mapping[str, tuple[int, tuple[int, ...]]]
 _FLOAT = np.dtype(np.float32)
@@ -55,7 +55,10 @@ class Resident:
         if known not in self._bindings:
             if len(self._bindings) >= _MOST_BINDINGS:
                 self._bindings.clear()
-            self._bindings[known] = self._bound(shard, *places)
+            try:
+                self._bindings[known] = self._bound(shard, *places)
+            except Exception as error:
+                raise refusal(error, self.room.device) from error
         loss = shard.run(batch, targets, 0, seed, self._bindings[known])
         self.grads.take(held(gradients))
         self.statistics.take(held(updates))

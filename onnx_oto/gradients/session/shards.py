@@ -233,7 +233,9 @@ class ShardedSession:
         loss: Loss,
         share: Share,
         resident: Resident | None = None,
+        hindrance: str | None = None,
     ) -> None:
+        self.hindrance = hindrance
         shards = forms[0].shards
         self.slices = memory.layout.slices
         self.still = frozenset.intersection(*(form.shards[0].still for form in forms))
