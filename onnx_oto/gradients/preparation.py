@@ -110,8 +110,10 @@ class Preparation:
         return self.spec.portion.cores or cores()
 
     @property
-    def _threads(self) -> int:
+    def threads(self) -> int:
         """How many threads a session of this process takes."""
+        if self.spec.threads:
+            return self.spec.threads
         return max(1, self._cores // len(self._sizes)) if self.backend.uses_threads() else 1
 
     @cached_property
@@ -197,7 +199,7 @@ class Preparation:
         forms = [(each.feeds, each._differentiated()) for each in (self, *others)]
         share = Share(peers, tuple(self._all_sizes), self.spec.portion.shards(self._all_sizes).start)
         joint = self.shards > 1 and self.joint
-        return session_of(self._what, self.spec, forms, share, joint=joint, threads=self._threads)
+        return session_of(self._what, self.spec, forms, share, joint=joint, threads=self.threads)
 
     def _differentiated(self) -> list[tuple[TrainingGraph, bytes]]:
         """Return a training graph for every shard, with its gradient graph."""

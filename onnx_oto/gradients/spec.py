@@ -34,6 +34,7 @@ class TrainingSpec:
     batch         samples per step, over all shards
     shards        sessions side by side, each with its share of the batch; 0 = one per core, but never fewer
                   than 16 samples per shard where BatchNormalization uses each shard's statistics
+    threads       of each of them; 0 = as many as serve the backend, of the cores that are left over
     portion       which of them run in this process, where several share the batch
     output        the model output the loss reads, or a sequence of them; None = the first ones
     seed          of Dropout; the masks of step t depend on (seed, t) alone
@@ -53,6 +54,7 @@ class TrainingSpec:
     loss: str | Loss
     batch: int
     shards: int = 0
+    threads: int = 0
     output: str | Sequence[str] | None = None
     seed: int = 0
     sample_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -70,6 +72,8 @@ class TrainingSpec:
             raise UsageError(f"batch is {self.batch}: it must be at least 1")
         if self.shards < 0 or self.shards > self.batch:
             raise UsageError(f"shards is {self.shards}: choose 0 (automatic) to {self.batch} (the batch)")
+        if self.threads < 0:
+            raise UsageError(f"threads is {self.threads}: choose 0 (automatic) or more")
         if self.statistics not in STATISTICS:
             raise UsageError(f"statistics is {self.statistics!r}: choose one of {', '.join(STATISTICS)}")
         if not self.trainable:
@@ -83,13 +87,21 @@ class TrainingSpec:
 class GradientSession(Protocol):
     """One model in training. The arrays belong to the session; change them in place, never replace them.
 
+    They are numpy's, or stand for such and lie on a device (`runtime/resident`): what is done to all of one array at
+    once works on both, and `np.asarray` gives a copy of numpy.
+
     params   float32 [P]: every parameter in the flat buffers, one after the other; a change is seen by the next step
     grads    float32 [P]: the gradient of the mean loss of the last step; the caller's to overwrite
     still    names of the parameters in the buffers whose gradient is always 0: held, or not on the way to the loss
     slices   parameter name -> (offset in the flat buffers, shape)
-    buffers  BatchNormalization running mean and variance by initializer name, float32; `step` updates them
+    statistics
+             float32 [S]: BatchNormalization running means and variances, one after the other; `step` updates them
+    statistic_slices
+             their initializer names -> (offset there, shape)
     steps    steps taken so far; it also selects the Dropout masks, so restore it when training goes on
     shards   into how many parts a batch is divided
+    hindrance
+             why parameters do not stay on the device, though its memory could hold them; None where nothing hinders
     rows     int64 [n], which samples of a batch `step` takes, where other processes take the rest; None = all
     """
 
@@ -97,10 +109,12 @@ class GradientSession(Protocol):
     grads: Floats
     still: frozenset[str]
     slices: dict[str, tuple[int, tuple[int, ...]]]
-    buffers: dict[str, Floats]
+    statistics: Floats
+    statistic_slices: dict[str, tuple[int, tuple[int, ...]]]
     steps: int
     shards: int
     rows: NDArray[np.int64] | None
+    hindrance: str | None
 
     def step(self, batch: Mapping[str, Array], target: Array | Mapping[str, Array] | None) -> float:
         """Return the mean loss of one batch after filling `grads`; `params` is only read. Of all processes the same.

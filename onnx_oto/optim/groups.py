@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.errors import OtoError
+from onnx_oto.optim.away import Away, Segments, away
 from onnx_oto.optim.workers import MOST_THREADS, PIECE, compiles, default_threads, spread
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ class GroupIndex:
     blocks: tuple[Stretch, ...]
     count: int
     threads: int = field(default_factory=default_threads)
+    whole: GroupIndex | None = None
+    """What this is a subset of, by groups: on a device the index arrays of that serve for both."""
 
     def __post_init__(self) -> None:
         for number, block in enumerate(self.blocks):
@@ -149,7 +152,7 @@ class GroupIndex:
             chosen = np.where((block.groups >= 0) & which[block.groups], block.groups, -1)
             if np.any(chosen >= 0):
                 kept.append(replace(block, groups=chosen.astype(np.int32)))
-        return GroupIndex(tuple(kept), self.count, self.threads)
+        return GroupIndex(tuple(kept), self.count, self.threads, self.whole or self)
 
     def square_norms(self, x: Array) -> npt.NDArray[np.float64]:
         """Return ||x_g||^2 per group: float64 [K], 0 for a group without elements."""
@@ -165,6 +168,9 @@ class GroupIndex:
 
         Sums run in the dtype of x within a piece, in float64 across.
         """
+        if there := away(x):
+            (found,) = self._sums_away(there, ((x, y),))
+            return np.asarray(found)
         sums = self._sums[0]
 
         def work(pieces: Sequence[Piece]) -> None:
@@ -179,6 +185,8 @@ class GroupIndex:
 
     def moments(self, x: Array, y: Array) -> Moments:
         """Return <x,x>, <x,y> and <y,y> per group in one sweep that reads memory once."""
+        if there := away(x):
+            return Moments(*self._sums_away(there, ((x, x), (x, y), (y, y))))
         sums = self._sums
 
         def work(pieces: Sequence[Piece]) -> None:
@@ -198,6 +206,10 @@ class GroupIndex:
 
         Elements of no group stay as they are, bit for bit.
         """
+        if there := away(x):
+            own = np.append(np.where(self._members, factor, 1.0), 1.0).astype(np.float32)
+            np.multiply(x, there.spread(own, self._segments(len(x)).labels), out=x)
+            return
         factors = self._spread_out(np.append(factor, 1.0).astype(x.dtype))
 
         def work(pieces: Sequence[Piece]) -> None:
@@ -212,6 +224,10 @@ class GroupIndex:
     def zero(self, x: Array, which: npt.NDArray[np.bool_]) -> None:
         """Set the groups in `which` (bool [K]) of `x` to exactly 0.0 in place, even where it is NaN."""
         if not np.any(which):
+            return
+        if there := away(x):
+            chosen = np.append(which & self._members, False)
+            np.copyto(x, 0.0, where=there.spread(chosen, self._segments(len(x)).labels))
             return
         marked = self._spread_out(np.append(which, False))
         if compiles(x):
@@ -231,6 +247,35 @@ class GroupIndex:
                         view[:, rows] = 0.0
 
         self._over_pieces(work)
+
+    def _sums_away(self, x: Away, pairs: Sequence[tuple[Array, Array]]) -> npt.NDArray[np.float64]:
+        """Return <a_g, b_g> per group for pairs of buffers that lie with x: float64 [pairs, K]."""
+        found = np.zeros((len(pairs), self.count))
+        segments = self._segments(len(pairs[0][0]))
+        if len(segments.groups):
+            found[:, segments.groups] = x.sums(pairs, segments.levels)
+        return np.where(self._members, found, 0.0)
+
+    @cached_property
+    def _members(self) -> npt.NDArray[np.bool_]:
+        """Which groups have elements here: bool [K]."""
+        return self.sizes > 0
+
+    def _segments(self, size: int) -> Segments:
+        """Return the elements of all groups, in buffers of a size whose last element is of none, as index arrays."""
+        if self.whole is not None:
+            return self.whole._segments(size)
+        if size not in self._known_segments:
+            labels = np.full(size, self.count, np.int32)
+            for block in self.blocks:
+                inside = labels[block.offset : block.stop].reshape(block.outer, block.size, block.inner)
+                inside[:] = np.where(block.groups < 0, self.count, block.groups)[None, :, None]
+            self._known_segments[size] = Segments.of(labels, self.count)
+        return self._known_segments[size]
+
+    @cached_property
+    def _known_segments(self) -> dict[int, Segments]:
+        return {}
 
     def rows(self, size: int) -> Rows:
         """Return the rows of a buffer of this size, as compiled sweeps take them."""

@@ -1,7 +1,8 @@
 """What takes the steps: the state of a direction over the flat buffer, applied piece by piece.
 
 Where there is a compiler and the direction has a compiled rule, a step is one sweep over memory (`sweeps`); numpy does
-the same elsewhere, with the same bits for single elements.
+the same elsewhere, with the same bits for single elements. Where parameters lie on a device (`away`), so does the
+state, and a step is the rule applied to whole buffers.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.errors import OtoError
+from onnx_oto.optim.away import away
 from onnx_oto.optim.directions import Compiled, Direction
 from onnx_oto.optim.groups import GroupIndex, Moments
 from onnx_oto.optim.workers import PIECE, compiles, default_threads, spread
@@ -71,6 +73,8 @@ class Stepper:
             np.array([(each.start, each.stop) for each in stretches], np.int64).reshape(-1, 2).T.copy()
         )
         self._whole = GroupIndex((), 0)
+        self._stretches = stretches
+        self._mask: Any = None
 
     def turn(self, x: Array, g: Array) -> None:
         """Overwrite the gradient g [P] with v [P]; x [P] is read only."""
@@ -111,7 +115,7 @@ class Stepper:
         )
 
     def _compiles(self, x: Array, g: Array) -> bool:
-        return isinstance(self.direction, Compiled) and compiles(x, g, *self.slots.values())
+        return not away(x) and isinstance(self.direction, Compiled) and compiles(x, g, *self.slots.values())
 
     def _swept(self, x: Array, g: Array, lr: float, index: GroupIndex) -> bool:
         """Turn, and step but for the groups of `index`, in one compiled sweep; return whether that can be."""
@@ -137,6 +141,10 @@ class Stepper:
     def descend(self, x: Array, v: Array, lr: float) -> None:
         """Overwrite x [P] with x - lr * v; v [P] is read only."""
 
+        if away(x):
+            np.subtract(x, np.multiply(v, lr), out=x)
+            return
+
         def work(parts: Sequence[CachePart]) -> None:
             scratch = np.empty(min(PIECE, self.size), x.dtype)
             for at, _ in parts:
@@ -146,7 +154,7 @@ class Stepper:
 
     def state(self) -> dict[str, Array]:
         """Return copies of everything the next step depends on."""
-        return {"taken": np.array(self.taken), **{name: slot.copy() for name, slot in self.slots.items()}}
+        return {"taken": np.array(self.taken), **{name: np.array(slot) for name, slot in self.slots.items()}}
 
     def restore(self, state: Mapping[str, Array]) -> None:
         """Take over what `state` returned; OtoError when an array is missing or has another length."""
@@ -160,6 +168,9 @@ class Stepper:
 
     def _sweep(self, x: Array, g: Array, lr: float | None) -> None:
         step, decay, behind = self.taken, self.direction.weight_decay, self.direction.decoupled
+        if away(x):
+            self._sweep_away(x, g, lr)
+            return
 
         def work(parts: Sequence[CachePart]) -> None:
             scratch = np.empty(min(PIECE, self.size), x.dtype)
@@ -175,6 +186,30 @@ class Stepper:
 
         spread(work, self._parts, self.threads)
         self.taken = step + 1
+
+    def _sweep_away(self, x: Array, g: Array, lr: float | None) -> None:
+        """Do as `_sweep` with buffers that lie elsewhere, by the same operations in the same order."""
+        self._follow(x)
+        decay, behind = self.direction.weight_decay, self.direction.decoupled
+        if decay and not behind:
+            np.add(g, np.multiply(x, decay), out=g, where=self._mask)
+        self.direction.turn(x, g, [*self.slots.values()], self.taken, g.copy())
+        if decay and behind:
+            np.add(g, np.multiply(x, decay), out=g, where=self._mask)
+        if lr is not None:
+            self.descend(x, g, lr)
+        self.taken += 1
+
+    def _follow(self, x: Array) -> None:
+        """Put the state where x is, and what is decayed."""
+        there = away(x)
+        if there is None or self._mask is not None:
+            return
+        mask = np.zeros(self.size, np.bool_)
+        for each in self._stretches:
+            mask[each] = True
+        self._mask = True if mask.all() else there.beside(mask)
+        self.slots = {name: there.beside(slot) for name, slot in self.slots.items()}
 
 
 class CachePart(NamedTuple):

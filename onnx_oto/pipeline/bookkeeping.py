@@ -8,5 +8,5 @@ FREE = ("limit_memory", "limit_time", "skip_latency", "python", "threads", "chec
 OWN = ("table", "cache")
 """Paths of what runs write themselves, and others besides."""
 
-SETTLED = ("shards", "statistics", "backend", "teacher_scale", "from_")
+SETTLED = ("shards", "session_threads", "statistics", "backend", "teacher_scale", "from_")
 """Settings that a run decides for itself where they are left open."""

@@ -386,6 +386,13 @@ class TrainOptions(
     shards: int = setting(
         0, "Sessions side by side.", check=not_negative, shown="one per core", topic=topics.BATCHES
     )
+    session_threads: int = setting(
+        0,
+        "Threads of each session.",
+        check=threads,
+        shown="1, with the plain backend the cores that are left over",
+        topic=topics.BATCHES,
+    )
     statistics: Literal["auto", "batch", "shard"] = setting(
         "auto",
         "BatchNorm trains with the statistics of the whole batch, or of each session's share.",

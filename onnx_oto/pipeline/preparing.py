@@ -212,6 +212,7 @@ def _prepared(
         loss=_weighed(aim.loss, options, opening),
         batch=batch,
         shards=min(options.shards, batch),
+        threads=options.session_threads,
         output=aim.outputs,
         seed=options.seed,
         sample_shapes=shapes,

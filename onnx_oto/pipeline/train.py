@@ -233,6 +233,8 @@ def _fit(
     """
     with limited(options.limits):
         session = ready.preparation.build(ready.others, watch.peers)
+    if session.hindrance is not None:
+        watch.say(f"warning: parameters and gradients cross in every step: {session.hindrance}")
     try:
         optimizer = make_optimizer(
             ready.opened.analysis,
@@ -304,6 +306,7 @@ def _settled(
     whole = session.shards == 1 or ready.preparation.joint
     settled: dict[str, Any] = {
         "shards": session.shards,
+        "session_threads": ready.preparation.threads,
         "statistics": "batch" if whole else "shard",
         "backend": ready.preparation.backend.name,
     }

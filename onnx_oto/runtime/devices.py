@@ -23,6 +23,8 @@ _SHORT = {
     "coreml": "CoreMLExecutionProvider",
     "migraphx": "MIGraphXExecutionProvider",
 }
+_MEMORY = {"CUDAExecutionProvider": "cuda"}
+"""Providers in whose memory training stays, and its name in ONNX Runtime. Others are given arrays of the host."""
 _WRITTEN = re.compile(r"(?P<name>[A-Za-z0-9]+)(:(?P<which>[A-Za-z0-9.]+))?")
 _PRECISE: Mapping[str, Mapping[str, str]] = {
     "CUDAExecutionProvider": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
@@ -39,22 +41,27 @@ _REMEDIES = {
 class Device:
     """A provider and its options. name: as it is written, "cpu", "cuda:1" or a provider's own name.
 
-    threads: of the CPU that a session may take.
+    threads: of the CPU that a session may take. memory: where parameters, gradients and the optimizer's state stay in
+    training, as ONNX Runtime names it; None: in arrays of numpy.
     """
 
     name: str = "cpu"
     provider: str = CPU_PROVIDER
     options: Mapping[str, str] = field(default_factory=dict)
     threads: int = 1
+    memory: str | None = None
 
     @property
     def is_cpu(self) -> bool:
-        """Whether it is the runtime's own provider, which every runtime has."""
-        return self.provider == CPU_PROVIDER
+        """Whether it is the processor, by the kernels and in the memory that are best there."""
+        return self.provider == CPU_PROVIDER and self.memory is None
 
 
 def read_device(text: str) -> Device:
     """Return the device of a text: cpu, cuda, cuda:1, openvino:GPU, or the name of a provider. Raises UsageError.
+
+    The CPU by its provider's own name is a device like any other: standard operators alone, and all that is trained
+    stays in its memory. So what is for devices can be tried where there are none.
 
     >>> read_device("cuda:1").provider
     'CUDAExecutionProvider'
@@ -73,7 +80,8 @@ def read_device(text: str) -> Device:
         if provider == CPU_PROVIDER:
             raise UsageError("there is one CPU: write cpu")
         options["device_type" if provider.startswith("OpenVINO") else "device_id"] = which
-    return Device(text, provider, options)
+    memory = "cpu" if name == CPU_PROVIDER else _MEMORY.get(provider)
+    return Device(text, provider, options, memory=memory)
 
 
 def providers() -> list[str]:
@@ -126,7 +134,8 @@ def open_on(device: Device, content: bytes, options: Any, disabled: Sequence[str
         ):  # it prints what it does not find; whether that is missed is seen below
             onnxruntime.preload_dlls()  # CUDA and cuDNN from their own packages, where they came so
     options.use_deterministic_compute = True
-    session = opened((device.provider, dict(device.options)), CPU_PROVIDER)
+    own = (device.provider, dict(device.options))
+    session = opened(own) if device.provider == CPU_PROVIDER else opened(own, CPU_PROVIDER)
     if device.provider not in session.get_providers():
         raise RuntimeMissingError(
             f"device {device.name!r}: {device.provider} does not start here; its libraries or its driver are missing: "

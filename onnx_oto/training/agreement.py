@@ -71,7 +71,7 @@ class Agreement:
 
     def _digest(self, deep: bool) -> bytes:
         hashed = hashlib.blake2b(digest_size=16)
-        arrays = [self._session.params, *self._session.buffers.values()]
+        arrays = [np.asarray(self._session.params), np.asarray(self._session.statistics)]
         if deep:
             arrays += [np.ascontiguousarray(value) for value in self._optimizer.state().values()]
         for array in arrays:

@@ -7,6 +7,7 @@ state has to be kept: the position is enough for a bit-identical continuation.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -92,20 +93,20 @@ def save_checkpoint(
     before: where that one is kept then; whenever the process is killed, `path` holds a complete checkpoint.
     Raises StorageError when the disk does not take it; the temporary file is removed then.
     """
-    buffers = session.buffers
+    flat, slices = np.asarray(session.statistics), session.statistic_slices
     meta = {
         "version": VERSION,
         "progress": asdict(progress),
         "passes": session.steps,
-        "buffers": [[name, list(value.shape)] for name, value in buffers.items()],
+        "buffers": [[name, list(shape)] for name, (_, shape) in slices.items()],
         "slices": [[name, offset, list(shape)] for name, (offset, shape) in session.slices.items()],
         "run": dict(run or {}),
     }
-    flat = [value.reshape(-1) for value in buffers.values()]
+    statistics = [flat[offset : offset + math.prod(shape)] for offset, shape in slices.values()]
     arrays: dict[str, Array] = {
         "meta": np.frombuffer(json.dumps(meta).encode(), np.uint8),
-        "params": session.params,
-        "buffers": np.concatenate(flat) if flat else np.zeros(0, np.float32),
+        "params": np.asarray(session.params),
+        "buffers": np.concatenate([*statistics, np.zeros(0, np.float32)]),
         **{_OPTIMIZER + key: value for key, value in optimizer.state().items()},
     }
     for name, part in (parts or {}).items():
@@ -148,14 +149,16 @@ def restore(
     """
     if set(parts or {}) != set(checkpoint.parts):
         raise UsageError("the checkpoint is of other settings: resume with those of the first start")
-    if checkpoint.slices != session.slices or list(checkpoint.buffers) != list(session.buffers):
+    if checkpoint.slices != session.slices or list(checkpoint.buffers) != list(session.statistic_slices):
         other = sorted(set(checkpoint.slices) ^ set(session.slices)) or ["other shapes"]
         raise UsageError(
             f"the checkpoint is of another model ({other[0]}): resume with the model of the first start"
         )
     np.copyto(session.params, checkpoint.params)
-    for name, value in checkpoint.buffers.items():
-        np.copyto(session.buffers[name], value)
+    statistics = np.array(session.statistics)
+    for name, (offset, shape) in session.statistic_slices.items():
+        statistics[offset : offset + math.prod(shape)] = checkpoint.buffers[name].reshape(-1)
+    np.copyto(session.statistics, statistics)
     optimizer.restore(checkpoint.optimizer)
     for name, part in (parts or {}).items():
         part.restore(checkpoint.parts[name])

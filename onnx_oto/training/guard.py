@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NoReturn
 
 import numpy as np
 
 from onnx_oto.errors import DivergedError
 from onnx_oto.gradients import GradientSession
-from onnx_oto.training.transforms import square_norm
+from onnx_oto.training.transforms import Floats, square_norm
 
 
 class Guard:
@@ -18,7 +19,7 @@ class Guard:
     def __init__(self, session: GradientSession) -> None:
         self._session = session
         self._params = session.params.copy()
-        self._buffers = {name: value.copy() for name, value in session.buffers.items()}
+        self._statistics = session.statistics.copy()
         self._steps = session.steps
 
     def fault(self, loss: float) -> str | None:
@@ -31,8 +32,7 @@ class Guard:
     def accept(self) -> None:
         """Keep parameters and statistics as those of the last good step; to be called before its update."""
         np.copyto(self._params, self._session.params)
-        for name, value in self._session.buffers.items():
-            np.copyto(self._buffers[name], value)
+        np.copyto(self._statistics, self._session.statistics)
         self._steps = self._session.steps
 
     def undo(self, *, rewind: bool) -> None:
@@ -40,8 +40,7 @@ class Guard:
 
         rewind: the step will be taken again; its Dropout masks are to be the same.
         """
-        for name, value in self._session.buffers.items():
-            np.copyto(value, self._buffers[name])
+        np.copyto(self._session.statistics, self._statistics)
         if rewind:
             self._session.steps = self._steps
         else:
@@ -65,12 +64,11 @@ class Guard:
 
         To be called before they are written: no later step shows what that update did.
         """
-        for name, (offset, shape) in self._session.slices.items():
-            if not np.isfinite(self._session.params[offset : offset + math.prod(shape)]).all():
-                self.refuse(f"parameter {name!r} became nan or infinite", step=step, lr=lr)
-        for name, value in self._session.buffers.items():
-            if not np.isfinite(value).all():
-                self.refuse(f"the running statistic {name!r} became nan or infinite", step=step, lr=lr)
+        session = self._session
+        if (bad := _first_bad(session.params, session.slices)) is not None:
+            self.refuse(f"parameter {bad!r} became nan or infinite", step=step, lr=lr)
+        if (bad := _first_bad(session.statistics, session.statistic_slices)) is not None:
+            self.refuse(f"the running statistic {bad!r} became nan or infinite", step=step, lr=lr)
 
     def check_score(self, loss: float, *, step: int, lr: float) -> None:
         """Accept what the trained model makes of the test data, or do as `refuse` does."""
@@ -80,9 +78,13 @@ class Guard:
     def _bad_gradient(self) -> str | None:
         """Return the first parameter whose gradient is not finite. One sweep when all is well."""
         grads = self._session.grads
-        if math.isfinite(square_norm(grads)):
-            return None
-        for name, (offset, shape) in self._session.slices.items():
-            if not np.isfinite(grads[offset : offset + math.prod(shape)]).all():
-                return name
-        return None
+        return None if math.isfinite(square_norm(grads)) else _first_bad(grads, self._session.slices)
+
+
+def _first_bad(flat: Floats, slices: Mapping[str, tuple[int, tuple[int, ...]]]) -> str | None:
+    """Return the first of the arrays in a flat one in which something is not finite."""
+    found = np.asarray(flat)
+    for name, (offset, shape) in slices.items():
+        if not np.isfinite(found[offset : offset + math.prod(shape)]).all():
+            return name
+    return None

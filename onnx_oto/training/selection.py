@@ -32,7 +32,7 @@ class Average:
         self._session, self._decay = session, decay
         self._taken = 0
         held = State.of(session)
-        self._params, self._buffers = held.params, held.buffers
+        self._params, self._statistics = held.params, held.statistics
 
     def add(self) -> None:
         """Take the parameters as a step left them into the average."""
@@ -41,15 +41,14 @@ class Average:
         share = np.float32(1 - decay)
         params = self._session.params
         self._params += share * (params - self._params)
-        self._params[params == 0] = 0
-        for name, value in self._session.buffers.items():
-            self._buffers[name] += share * (value - self._buffers[name])
+        np.copyto(self._params, np.float32(0), where=params == 0)
+        self._statistics += share * (self._session.statistics - self._statistics)
 
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Within the block the session holds the average; behind it what it held before."""
         held = State.of(self._session)
-        State(self._params, self._buffers).show(self._session)
+        State(self._params, self._statistics).show(self._session)
         try:
             yield
         finally:
@@ -57,50 +56,47 @@ class Average:
 
     def show(self) -> None:
         """Put the average into the session."""
-        State(self._params, self._buffers).show(self._session)
+        State(self._params, self._statistics).show(self._session)
 
     def state(self) -> dict[str, Array]:
         """See `Part.state`."""
-        return {"taken": np.array(self._taken), **State(self._params, self._buffers).arrays()}
+        return {"taken": np.array(self._taken), **State(self._params, self._statistics).arrays()}
 
     def restore(self, state: Mapping[str, Array]) -> None:
         """See `Part.restore`."""
         self._taken = int(state["taken"])
-        found = State.from_arrays(state, self._buffers)
-        self._params, self._buffers = found.params, found.buffers
+        np.copyto(self._params, state["params"])
+        np.copyto(self._statistics, state["buffers"])
 
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """What a session has learned. params float32 [P]; buffers: running statistics by name."""
+    """What a session has learned. params float32 [P], statistics float32 [S]: where those of the session are."""
 
     params: Floats
-    buffers: Mapping[str, Array]
+    statistics: Floats
 
     @staticmethod
     def of(session: GradientSession) -> State:
         """Return a copy of what a session holds."""
-        return State(session.params.copy(), {name: value.copy() for name, value in session.buffers.items()})
+        return State(session.params.copy(), session.statistics.copy())
 
     def show(self, session: GradientSession) -> None:
         """Put it into a session."""
         np.copyto(session.params, self.params)
-        for name, value in self.buffers.items():
-            np.copyto(session.buffers[name], value)
+        np.copyto(session.statistics, self.statistics)
 
     def arrays(self) -> dict[str, Array]:
         """Return it as arrays by names without a dot."""
-        flat = [np.asarray(value, np.float32).reshape(-1) for value in self.buffers.values()]
-        return {"params": self.params, "buffers": np.concatenate([*flat, np.zeros(0, np.float32)])}
+        return {"params": np.asarray(self.params), "buffers": np.asarray(self.statistics)}
 
     @staticmethod
-    def from_arrays(arrays: Mapping[str, Array], like: Mapping[str, Array]) -> State:
-        """Return what `arrays` gave of running statistics of these shapes, as copies."""
-        buffers, used = {}, 0
-        for name, value in like.items():
-            buffers[name] = arrays["buffers"][used : used + value.size].reshape(value.shape).copy()
-            used += value.size
-        return State(np.array(arrays["params"], np.float32), buffers)
+    def from_arrays(arrays: Mapping[str, Array], session: GradientSession) -> State:
+        """Return what `arrays` gave, in copies that lie where those of a session do."""
+        found = State.of(session)
+        np.copyto(found.params, arrays["params"])
+        np.copyto(found.statistics, arrays["buffers"])
+        return found
 
 
 class Best:
@@ -153,7 +149,7 @@ class Best:
         """See `Part.restore`."""
         self.value, self.loss, epoch, stale = state["found"].tolist()
         self.epoch, self._stale = int(epoch), int(stale)
-        self._state = State.from_arrays(state, self._session.buffers) if "params" in state else None
+        self._state = State.from_arrays(state, self._session) if "params" in state else None
 
     def _is_better(self, score: Score) -> bool:
         """Say whether a score is better than the best; what is no number is never."""

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.errors import UsageError
+from onnx_oto.optim.away import away
 
 Floats = npt.NDArray[np.float32]
 GradientTransform = Callable[[Floats], None]
@@ -65,6 +66,11 @@ def square_norm(x: Floats) -> float:
     >>> square_norm(np.array([3e25, 4e25], np.float32)) > 2.4e51
     True
     """
+    if (there := away(x)) is not None:
+        total = there.square_norm()
+        if math.isfinite(total):
+            return total
+        x = np.asarray(x)
     pieces = [x[start : start + _PIECE] for start in range(0, x.size, _PIECE)]
     with np.errstate(over="ignore", invalid="ignore"):
         total = math.fsum(float(np.dot(piece, piece)) for piece in pieces)

@@ -12,8 +12,8 @@ import pytest
 from onnx_oto.errors import UnsupportedError
 from onnx_oto.gradients import TrainingSpec, prepare
 from onnx_oto.gradients.backends.plain import Plain
-from onnx_oto.gradients.session import building
-from onnx_oto.runtime.devices import Device
+from onnx_oto.gradients.session import building, device_proof, resident
+from onnx_oto.runtime.devices import Device, read_device
 
 from .conftest import model_from, normal
 
@@ -76,3 +76,36 @@ def test_a_device_that_computes_otherwise_is_refused(
         UnsupportedError, match=r"'elsewhere': .* computes the gradient of 'w1' otherwise than"
     ):
         prepare(model_from(NET, WEIGHTS), spec, Plain(on_cpu=False)).build()
+
+
+@pytest.mark.parametrize("wrong", ["gradient", "steps"])
+def test_what_is_wrong_in_the_memory_of_a_device_stays_in_arrays(
+    wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session trains as if the device had no memory of its own, and says why."""
+
+    def refuse(room: object) -> None:
+        raise UnsupportedError("device 'x': a kernel of it is wrong")
+
+    if wrong == "steps":
+        monkeypatch.setattr(device_proof, "require_exact", refuse)
+    else:
+        real = resident.Resident._bind
+        monkeypatch.setattr(
+            resident.Resident,
+            "_bind",
+            lambda self, bind, names, buffer, slices: real(
+                self, bind, names, buffer, {name: (0, shape) for name, (_, shape) in slices.items()}
+            ),
+        )
+    model = model_from(NET, WEIGHTS)
+    spec = TrainingSpec(tuple(WEIGHTS), "cross-entropy", batch=8, device=read_device("CPUExecutionProvider"))
+    session = prepare(model, spec, Plain(on_cpu=False)).build()
+    assert isinstance(session.params, np.ndarray)
+    assert session.hindrance is not None
+    assert "a kernel of it is wrong" in session.hindrance
+    assert wrong == "steps" or "otherwise than the CPU" in session.hindrance
+    here = prepare(model, replace(spec, device=Device(), shards=1), Plain(on_cpu=False)).build()
+    x, labels = {"x": normal(8, 2, 6, 6, seed=9)}, np.arange(8) % 4
+    assert session.step(x, labels) == here.step(x, labels)
+    assert here.hindrance is None

@@ -1,4 +1,7 @@
-"""What every optimizer promises, run for each registered one, and one of the tests, with each direction."""
+"""What every optimizer promises, run for each registered one, and one of the tests, with each direction.
+
+With arrays of numpy, and with buffers on a device, which is the runtime's own provider where there is no other.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from onnx_oto.optim.base import OptimizerOptions
 from onnx_oto.optim.dhspg import DhspgOptions
 from onnx_oto.optim.hesso import HessoOptions
 from onnx_oto.optim.proximal import ProximalOptions
+from tests.optim.on_device import OnDevice
 from tests.optim.progressive import ProgressiveOptions, Sign
 
 SIZE, GROUPS, STEPS = 50, 10, 40
@@ -34,8 +38,23 @@ ALL: dict[str, Callable[[], OptimizerOptions]] = {
     "progressive": ProgressiveOptions,
 }
 TURNS = {**DIRECTIONS, "sign": Sign}
-every = pytest.mark.parametrize(("name", "direction"), [(n, d) for n in ALL for d in TURNS])
 PRUNING = [name for name, make in ALL.items() if make().prunes]
+NUMPY, DEVICE = "numpy", "device"
+place = NUMPY
+"""Where the buffers of a test lie: see `lies`."""
+
+every = pytest.mark.parametrize(
+    ("name", "direction", "lies"),
+    [
+        *((n, d, NUMPY) for n in ALL for d in TURNS),
+        *((n, "adam", DEVICE) for n in ALL),
+        *((n, d, DEVICE) for n in ("dense", "dhspg") for d in TURNS if d != "adam"),
+    ],
+    indirect=["lies"],
+)
+pruning = pytest.mark.parametrize(
+    ("name", "lies"), [(n, p) for n in PRUNING for p in (NUMPY, DEVICE)], indirect=["lies"]
+)
 
 # The first step, of STEPS, that begins with all chosen groups at zero.
 ANNOUNCED = {
@@ -58,6 +77,12 @@ ON_ALL = {"hspg", "proximal", "proximal in long rounds"}
 MAY_STAY = ON_ALL | {"dhspg in rounds"}
 
 
+@pytest.fixture(autouse=True)
+def lies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the buffers lie where the parameter says."""
+    monkeypatch.setattr(f"{__name__}.place", getattr(request, "param", NUMPY))
+
+
 def lowest(scores: np.ndarray, share: float = 1.0, gone: np.ndarray | None = None) -> np.ndarray:
     """Choose six groups: those that are gone, then the lowest."""
     first = np.zeros(GROUPS, np.bool_) if gone is None else gone
@@ -72,7 +97,11 @@ def task(direction: str, **changes: object) -> Task:
 
 
 def build(name: str, direction: str, **changes: object) -> Optimizer:
-    return ALL[name]().build(task(direction, **changes))
+    return built(ALL[name](), task(direction, **changes))
+
+
+def built(options: OptimizerOptions, task: Task) -> Optimizer:
+    return OnDevice(options, task) if place == DEVICE else options.build(task)
 
 
 def gradient(x: np.ndarray, step: int) -> np.ndarray:
@@ -178,7 +207,7 @@ def test_the_target_is_met_within_the_run_and_dead_stays_dead(name: str, directi
     assert not np.signbit(x[x == 0]).any()
 
 
-@pytest.mark.parametrize("name", PRUNING)
+@pruning
 def test_the_target_is_met_at_the_announced_step(name: str) -> None:
     """The run says "done" then and not before, and every chosen group is zero."""
     x = start()
@@ -200,7 +229,7 @@ def test_the_target_is_met_however_short_the_run_is(name: str, steps: int) -> No
     assert optimizer.zeroed == optimizer.target == np.count_nonzero(INDEX.square_norms(x) == 0) == 6
 
 
-@pytest.mark.parametrize("name", PRUNING)
+@pruning
 def test_whoever_selects_is_asked_and_obeyed(name: str) -> None:
     """Groups 0 and 1 have the lowest scores and must stay; the others may only go by twos.
 
@@ -234,7 +263,7 @@ def test_whoever_selects_is_asked_and_obeyed(name: str) -> None:
     assert dead.sum() == 6
 
 
-@pytest.mark.parametrize("name", PRUNING)
+@pruning
 def test_a_preset_group_is_zero_from_the_first_step_and_counts(name: str) -> None:
     """To `refit` it is all that goes."""
     preset = np.zeros(GROUPS, np.bool_)
@@ -297,7 +326,7 @@ def test_only_what_is_decayed_is(name: str, direction: str) -> None:
     decay = TURNS[direction](weight_decay=0.1)
     none = GroupIndex((), 0)
     job = Task(decay, SIZE, none, lambda *asked, **named: np.zeros(0, np.bool_), STEPS, DECAYED)
-    run(ALL[name]().build(job), x, 0, 10, lambda x, step: np.zeros_like(x))
+    run(built(ALL[name](), job), x, 0, 10, lambda x, step: np.zeros_like(x))
     np.testing.assert_array_equal(x[~IS_DECAYED], before[~IS_DECAYED])
     assert (np.abs(x[IS_DECAYED]) < np.abs(before[IS_DECAYED])).all()
 

@@ -34,7 +34,8 @@ class FakeSession:
             used += int(np.prod(shape))
         self.params = np.random.default_rng(seed).standard_normal(used).astype(np.float32) * np.float32(0.5)
         self.grads = np.zeros(used, np.float32)
-        self.buffers = {"mean": np.zeros(FEATURES, np.float32)}
+        self.statistics = np.zeros(FEATURES, np.float32)
+        self.statistic_slices = {"mean": (0, (FEATURES,))}
         self.steps = 0
         self.rows = None
 
@@ -60,21 +61,20 @@ class FakeSession:
             self.view(self.grads, "w2")[:] = hidden.T @ error
             self.view(self.grads, "w1")[:] = centred.T @ back
             self.view(self.grads, "b1")[:] = back.sum(axis=0)
-            self.buffers["mean"][:] = 0.9 * self.buffers["mean"] + 0.1 * mean
+            self.statistics[:] = 0.9 * self.statistics + 0.1 * mean
             self.steps += 1
             return float(-logp[rows, target].mean())
 
     def predict(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         w1, b1, w2 = (self.view(self.params, name) for name in self.slices)
-        return np.asarray(np.tanh((batch["x"] - self.buffers["mean"]) @ w1 + b1) @ w2)
+        return np.asarray(np.tanh((batch["x"] - self.statistics) @ w1 + b1) @ w2)
 
     def evaluating(self, samples: int) -> AbstractContextManager[Predict]:
         return nullcontext(self.predict)
 
     def weights(self) -> dict[str, np.ndarray]:
-        return {name: self.view(self.params, name).copy() for name in self.slices} | {
-            name: value.copy() for name, value in self.buffers.items()
-        }
+        trained = {name: self.view(self.params, name).copy() for name in self.slices}
+        return {**trained, "mean": self.statistics.copy()}
 
     def close(self) -> None:
         """Nothing runs."""

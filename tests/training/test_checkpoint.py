@@ -84,7 +84,7 @@ def test_another_model_or_optimizer_is_refused(file: Path, make_session: Any) ->
 def test_restoring_fills_the_arrays_of_the_session_in_place(file: Path, make_session: Any) -> None:
     """Native code is bound to their memory."""
     session = make_session(seed=8)
-    params, mean = session.params, session.buffers["mean"]
+    params, mean = session.params, session.statistics
     mean[:] = 5
     assert restore(load_checkpoint(file), session, Dense(Sgd(), SIZE)) == Position(1, 2, 3, 0.5, skipped=1)
     assert session.params is params

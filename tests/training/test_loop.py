@@ -193,7 +193,7 @@ def test_stop_and_go_on_equals_an_uninterrupted_run(
     assert history.steps == expected.steps
     assert history.skipped == expected.skipped
     np.testing.assert_array_equal(second.params, whole.params)
-    np.testing.assert_array_equal(second.buffers["mean"], whole.buffers["mean"])
+    np.testing.assert_array_equal(second.statistics, whole.statistics)
     for key, value in whole_optimizer.state().items():
         np.testing.assert_array_equal(optimizer.state()[key], value)
     for one, other in zip(history.epochs, expected.epochs, strict=True):
@@ -235,7 +235,8 @@ class Sick:
         self._session, self._loss, self._gradient = session, loss, gradient
         self._when = {when} if isinstance(when, int) else set(when)
         self.params, self.grads, self.slices = session.params, session.grads, session.slices
-        self.buffers, self.steps, self.rows = session.buffers, 0, None
+        self.statistics, self.statistic_slices = session.statistics, session.statistic_slices
+        self.steps, self.rows = 0, None
 
     def step(self, batch: Mapping[str, np.ndarray], target: np.ndarray | None) -> float:
         loss = float(self._session.step(batch, target))
@@ -243,7 +244,7 @@ class Sick:
         if self.steps not in self._when:
             return loss
         if self._loss is not None:
-            self.buffers["mean"][:] = np.nan
+            self.statistics[:] = np.nan
         if self._gradient is not None:
             self.grads[50] = self._gradient
         return loss if self._loss is None else self._loss
@@ -267,13 +268,14 @@ class Linear:
     def __init__(self) -> None:
         self.slices = {"w": (0, (6,))}
         self.params, self.grads = np.zeros(6, np.float32), np.zeros(6, np.float32)
-        self.buffers, self.steps, self.rows = {"mean": np.zeros(6, np.float32)}, 0, None
+        self.statistics, self.statistic_slices = np.zeros(6, np.float32), {"mean": (0, (6,))}
+        self.steps, self.rows = 0, None
         self.seen: list[np.ndarray] = []
 
     def step(self, batch: Mapping[str, np.ndarray], target: np.ndarray | None) -> float:
         self.seen.append(batch["x"])
         self.grads[:] = batch["x"].mean(axis=0)
-        self.buffers["mean"][:] = 0.9 * self.buffers["mean"] + 0.1 * self.grads
+        self.statistics[:] = 0.9 * self.statistics + 0.1 * self.grads
         self.steps += 1
         return float((batch["x"] @ self.params).mean())
 
@@ -311,7 +313,7 @@ def test_accumulated_batches_are_one_large_batch(
     mean = np.zeros(6, np.float32)
     for x in sessions[1].seen:
         mean = 0.9 * mean + 0.1 * x.mean(axis=0)
-    np.testing.assert_allclose(sessions[1].buffers["mean"], mean, rtol=1e-4)
+    np.testing.assert_allclose(sessions[1].statistics, mean, rtol=1e-4)
 
 
 def test_the_rest_of_a_step_is_dropped_and_none_at_all_is_refused(
@@ -368,7 +370,7 @@ def test_bad_steps_are_skipped_without_a_trace_as_often_as_is_allowed(
             super().notice(event)
             if isinstance(event, Skipped) and event.skipped == 1:
                 np.testing.assert_array_equal(session.params, before)
-                assert not session.buffers["mean"].any()
+                assert not session.statistics.any()
 
     look = Look()
     with MetricsFile(tmp_path / "m.jsonl", every=1) as metrics:
@@ -386,7 +388,7 @@ def test_bad_steps_are_skipped_without_a_trace_as_often_as_is_allowed(
     assert [each.skipped for each in recorder.of(EpochEnded)][-1] == 2
     first = recorder.of(EpochEnded)[0]
     assert first.loss == pytest.approx(np.mean([each.loss for each in steps if each.epoch == 1]))
-    assert np.isfinite(session.buffers["mean"]).all()
+    assert np.isfinite(session.statistics).all()
     lines = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
     assert sum(line["kind"] == "skipped" for line in lines) == 2
 
@@ -434,7 +436,7 @@ def test_a_bad_loss_ends_training_in_that_step_with_the_parameters_before(
     assert session.steps == 9
     assert len(recorder.of(Stepped)) == 8
     np.testing.assert_array_equal(session.params, good.params)
-    assert np.isfinite(session.buffers["mean"]).all()
+    assert np.isfinite(session.statistics).all()
     assert (tmp_path / "good.npz").read_bytes() == (tmp_path / "s.npz").read_bytes()
     assert load_checkpoint(tmp_path / "good.npz").progress.step == 6
 
@@ -494,10 +496,10 @@ def test_a_running_statistic_that_is_not_finite_is_noticed(
 ) -> None:
     session = make_session()
     guard = Guard(session)
-    session.buffers["mean"][2] = np.nan
+    session.statistics[2] = np.nan
     with pytest.raises(DivergedError, match="running statistic 'mean' became nan"):
         guard.check_state(step=3, lr=0.1)
-    assert np.isfinite(session.buffers["mean"]).all()
+    assert np.isfinite(session.statistics).all()
     with pytest.raises(DivergedError, match="in step 3 the loss on the test data became nan"):
         guard.check_score(math.nan, step=3, lr=0.1)
 

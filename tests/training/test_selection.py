@@ -81,18 +81,18 @@ def test_the_average_is_the_formula(make_session: Any) -> None:
     """float32 against float64 over 200 steps: 1e-5."""
     session, rng = make_session(), np.random.default_rng(0)
     average, expected = Average(session, 0.9), session.params.astype(np.float64)
-    means = session.buffers["mean"].astype(np.float64)
+    means = session.statistics.astype(np.float64)
     for step in range(1, 201):
         session.params[:] = rng.standard_normal(SIZE) + 0.1
-        session.buffers["mean"][:] = rng.standard_normal(6)
+        session.statistics[:] = rng.standard_normal(6)
         average.add()
         decay = min(0.9, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * session.params
-        means = decay * means + (1 - decay) * session.buffers["mean"]
+        means = decay * means + (1 - decay) * session.statistics
     raw = session.params.copy()
     with average.shown():
         np.testing.assert_allclose(session.params, expected, atol=1e-5)
-        np.testing.assert_allclose(session.buffers["mean"], means, atol=1e-5)
+        np.testing.assert_allclose(session.statistics, means, atol=1e-5)
     np.testing.assert_array_equal(session.params, raw)
 
 
@@ -149,7 +149,7 @@ def test_validation_data_are_used_and_test_data_are_not(
     asked = iter(range(1000))
     train(again, dhspg(hidden_units), make_dataset(), rules, stop=lambda: next(asked) >= best.step)
     np.testing.assert_array_equal(again.params, session.params)
-    np.testing.assert_array_equal(again.buffers["mean"], session.buffers["mean"])
+    np.testing.assert_array_equal(again.statistics, session.statistics)
 
 
 def test_patience_counts_once_the_target_is_met(make_session: Any, hidden_units: GroupIndex) -> None:
@@ -241,7 +241,7 @@ def test_stop_and_go_on_equals_an_uninterrupted_run(
     found = train(second, optimizer, data, rules, start=start, selection=kept)
     assert found.kept == expected.kept
     np.testing.assert_array_equal(second.params, whole.params)
-    np.testing.assert_array_equal(second.buffers["mean"], whole.buffers["mean"])
+    np.testing.assert_array_equal(second.statistics, whole.statistics)
 
 
 def test_a_stopped_run_hands_nothing_back(make_session: Any, make_dataset: Callable[..., Dataset]) -> None:

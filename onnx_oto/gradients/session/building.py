@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from onnx_oto.errors import OtoError
 from onnx_oto.gradients.graph.batching import Feed
 from onnx_oto.gradients.graph.training_graph import Detached, TrainingGraph
-from onnx_oto.gradients.session.device_proof import require_same
+from onnx_oto.gradients.session.device_proof import expect, require_same, require_same_there
 from onnx_oto.gradients.session.equality import require_equal
 from onnx_oto.gradients.session.evaluator import Evaluator
 from onnx_oto.gradients.session.flat import layout
@@ -41,9 +42,10 @@ def session_of(
     for of_form, ((_, gradient), *_) in forms:
         require_survival(gradient, weights, of_form, size)
     require_survival(runnable_bytes(what.model), weights, feeds, size)
+    apart = spec.device.memory is not None
     memory = Memory(
-        parameters=layout(what.weights.trainable),
-        statistics=layout(what.weights.statistics),
+        parameters=layout(what.weights.trainable, apart=apart),
+        statistics=layout(what.weights.statistics, apart=apart),
         weights=what.weights,
         shards=len(graphs),
     )
@@ -62,10 +64,18 @@ def session_of(
         )
         for of_form, shards in forms
     ]
+    resident, hindrance = None, None
     if not device.is_cpu:
         graph, content = graphs[0]
         twin = Shard(content, graph, feeds, memory, 0, Device(), share.first)
-        require_same(device, made[0].shards[0], twin, memory, feeds)
+        expected = expect(twin, memory, feeds)
+        there = made[0].shards[0]
+        require_same(device, there, memory, expected)
+        if device.memory is not None and share.peers.size == len(graphs) == 1:
+            try:
+                resident = require_same_there(device, there, memory, expected)
+            except OtoError as error:
+                hindrance = str(error)
     if what.fixed is not None:
         require_equal(evaluator, Evaluator(replace(what, model=what.fixed), memory, chunk=None))
-    return ShardedSession(made, evaluator, memory, spec, what.loss, share)
+    return ShardedSession(made, evaluator, memory, spec, what.loss, share, resident, hindrance)

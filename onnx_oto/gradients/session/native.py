@@ -65,6 +65,7 @@ class Memory:
         own = self.added[: parameters.size]
         self.grads = [own, *(aligned_zeros(parameters.size) for _ in range(shards - 1))]
         self.updates = [aligned_zeros(statistics.size) for _ in range(shards)]
+        self.statistic_slices = statistics.slices
         self.buffers = statistics.views(self.statistics)
         self.gradient_views = [parameters.views(flat) for flat in self.grads]
         self.update_views = [statistics.views(flat) for flat in self.updates]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,6 +29,7 @@ from onnx_oto.runtime.joining import MEMBER
 from onnx_oto.runtime.runner import first_line
 
 if TYPE_CHECKING:
+    from onnx_oto.gradients.session.resident import Resident
     from onnx_oto.peers.seam import Peers
     from onnx_oto.runtime.meeting import Meeting
 
@@ -97,12 +98,14 @@ class Shard:
         self.read(memory.arrays)
         outputs = {value.name for value in self._session.get_outputs()}
         targets: dict[str, Array] = {LOSS: self._loss}
-        for name, latest in training.lowered.statistics.items():
+        self.latest = training.lowered.statistics
+        for name, latest in self.latest.items():
             targets[latest] = memory.update_views[index][name]
         for name, view in memory.gradient_views[index].items():
             if f"{name}_grad" in outputs:
                 targets[f"{name}_grad"] = view
-        self.still = frozenset(n for n in memory.gradient_views[index] if f"{n}_grad" not in outputs)
+        self.gradients = {n: f"{n}_grad" for n in memory.gradient_views[index] if f"{n}_grad" in outputs}
+        self.still = frozenset(memory.gradient_views[index].keys() - self.gradients.keys())
         self._outputs = {name: shared(array) for name, array in targets.items()}
         for name, value in self._outputs.items():
             self._binding.bind_ortvalue_output(name, value)
@@ -112,6 +115,16 @@ class Shard:
         """What the graph reads, as the runtime tells it: name, shape, type."""
         inputs: Sequence[Any] = self._session.get_inputs()
         return inputs
+
+    def inputs_among(self, names: Iterable[str]) -> dict[str, str]:
+        """Return those of some names that the graph reads, each with itself."""
+        return {name: name for name in names if name in self._inputs}
+
+    def new_binding(self) -> Any:
+        """Return a binding that has the loss alone, for `run`; others bind the rest."""
+        binding = self._session.io_binding()
+        binding.bind_ortvalue_output(LOSS, self._outputs[LOSS])
+        return binding
 
     def read(self, arrays: Mapping[str, Array]) -> None:
         """Let the graph read these arrays in every step, if it asks for them; the caller keeps them alive."""
@@ -127,8 +140,19 @@ class Shard:
         for name, value in self._renewed.items():
             self._binding.bind_ortvalue_input(name, value)
 
-    def run(self, batch: Mapping[str, Array], targets: Targets, start: int, seed: tuple[int, int]) -> float:
-        """Run forward and backward on samples [start, start + size); return this shard's part of the loss."""
+    def run(
+        self,
+        batch: Mapping[str, Array],
+        targets: Targets,
+        start: int,
+        seed: tuple[int, int],
+        elsewhere: Any = None,
+    ) -> float:
+        """Run forward and backward on samples [start, start + size); return this shard's part of the loss.
+
+        elsewhere: what else is read and written, in place of the memory of the host.
+        """
+        binding = self._binding if elsewhere is None else elsewhere
         stop = start + self.size
         arrays = {f.name: batch[f.name][start:stop] if f.batched else batch[f.name] for f in self._feeds}
         arrays.update((target_input(name), array[start:stop]) for name, array in targets.by_name.items())
@@ -138,10 +162,11 @@ class Shard:
             arrays.update((mask.name, _draw(rng, mask.shape, mask.ratio)) for mask in self._masks)
         self._held = {name: (array, shared(array)) for name, array in arrays.items() if name in self._inputs}
         for name, (_, value) in self._held.items():
-            self._binding.bind_ortvalue_input(name, value)
+            binding.bind_ortvalue_input(name, value)
         try:
-            self._renew()
-            self._session.run_with_iobinding(self._binding)
+            if elsewhere is None:
+                self._renew()
+            self._session.run_with_iobinding(binding)
         except Exception as error:
             if too_much := full(error, self._device):
                 raise too_much from error
@@ -196,7 +221,7 @@ class ShardedSession:
     """A model in training (see spec.GradientSession). `seconds` tells where the time of the last step went.
 
     forms: for every shape of samples, all over the same memory and with the same number of shards. Batches of a shape
-    that none has are refused by the first.
+    that none has are refused by the first. resident: where buffers stay on a device; then there is one shard.
     """
 
     def __init__(
@@ -207,13 +232,14 @@ class ShardedSession:
         spec: TrainingSpec,
         loss: Loss,
         share: Share,
+        resident: Resident | None = None,
+        hindrance: str | None = None,
     ) -> None:
+        self.hindrance = hindrance
         shards = forms[0].shards
-        self.params = memory.params
-        self.grads = memory.grads[0]
         self.slices = memory.layout.slices
         self.still = frozenset.intersection(*(form.shards[0].still for form in forms))
-        self.buffers = memory.buffers
+        self.statistic_slices = memory.statistic_slices
         self.steps = 0
         self.seconds = StepSeconds(0.0, 0.0)
         self.shards = len(share.sizes)
@@ -231,6 +257,11 @@ class ShardedSession:
         self._loss = loss
         workers = max(len(shards), cores())
         self._ties = TiedPlaces(spec.ties, self.slices)
+        self._resident = resident
+        place: Any = memory if resident is None else resident
+        self.params: Floats = place.params
+        self.statistics: Floats = place.statistics
+        self.grads: Floats = place.grads if resident is not None else memory.grads[0]
         every = [shard for form in forms for shard in form.shards]
         self._prepared = Prepared((v for s in every for v in s.inputs), memory.arrays, len(shards))
         for shard in every:
@@ -243,9 +274,16 @@ class ShardedSession:
         targets = check_targets(target, form.targets)
         count = self._count(targets)
         weight = np.array(1.0 / count if count else 0.0, np.float32)
+        begin = time.perf_counter()
+        if self._resident is not None:
+            seed = (self._spec.seed, self.steps)
+            loss = self._resident.step(form.shards[0], arrays, Targets(targets, weight), seed)
+            self._ties.add_up_there(self._resident.grads)
+            self.seconds = StepSeconds(time.perf_counter() - begin, 0.0)
+            self.steps += 1
+            return loss
         for name in form.shards[0].still:  # the caller may have left anything there
             self._memory.gradient_views[0][name].fill(0.0)
-        begin = time.perf_counter()
         self._prepared.make(self._pool)
         losses = self._run_all(form, arrays, Targets(targets, weight))
         ran = time.perf_counter()
@@ -256,11 +294,24 @@ class ShardedSession:
         self.steps += 1
         return loss
 
+    @property
+    def buffers(self) -> dict[str, Floats]:
+        """The running statistics by name; on a device copies."""
+        self._pull()
+        return self._memory.buffers
+
+    def _pull(self) -> None:
+        """Bring what stays on a device to where it is evaluated."""
+        if self._resident is not None:
+            self._resident.pull()
+
     def predict(self, batch: Mapping[str, Array]) -> Array | list[Array]:
+        self._pull()
         return self._predicted(self._evaluator, batch)
 
     @contextmanager
     def evaluating(self, samples: int) -> Iterator[Predict]:
+        self._pull()
         evaluator = self._evaluator if samples < _WORTH_SETTLING else self._evaluator.settled()
         yield lambda batch: self._predicted(evaluator, batch)
 
@@ -271,7 +322,8 @@ class ShardedSession:
         return outputs[0] if len(outputs) == 1 else outputs
 
     def weights(self) -> dict[str, Array]:
-        trained = (*self.slices, *self.buffers)
+        self._pull()
+        trained = (*self.slices, *self.statistic_slices)
         return {name: self._memory.arrays[name].copy() for name in trained}
 
     def close(self) -> None:
