@@ -65,7 +65,8 @@ def test_given_inputs_are_used() -> None:
 
 
 def test_a_model_that_runs_on_nothing_is_unsupported() -> None:
-    text = """g (float[N,M] x) => (float[N,3] y) <float[7001,3] w> { y = MatMul(x, w) }"""
+    text = """g (float[N,M] x) => (float[N,3] y) <float[7001,3] w, int64[2] s = {0, 7001}>
+    { f = Reshape(x, s) y = MatMul(f, w) }"""
     model = build(text)
     with pytest.raises(UnsupportedError, match=r"does not run on random inputs.*--input-shape"):
         compare(model, model)
