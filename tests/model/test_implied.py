@@ -23,7 +23,8 @@ from tests.contract.builder import build
             {"C": 6},
         ),
         (
-            "g (float[T,N,D] x) => (float[T,1,N,6] y) <float[1,6,5] w, float[1,6,6] r> { y = RNN<hidden_size=6>(x, w, r) }",
+            """g (float[T,N,D] x) => (float[T,1,N,6] y) <float[1,6,5] w, float[1,6,6] r>
+            { y = RNN<hidden_size=6>(x, w, r) }""",
             {"D": 5},
         ),
         (
