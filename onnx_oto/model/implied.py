@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from onnx_oto.model.graph.node import Node
-from onnx_oto.model.shapes.dims import Shape
+from onnx_oto.model.shapes.dims import Shape, product, symbols, value_at
 from onnx_oto.model.view import Graph
 
 BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Where", "PRelu", "Mod"})
 PER_CHANNEL = frozenset({"BatchNormalization", "InstanceNormalization"})
+MOST_SOLVED = 4096
+"""Sizes that are tried where an open axis stands in an expression."""
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 
 Pair = tuple[int | str | None, int | str | None]
@@ -18,18 +22,43 @@ Pair = tuple[int | str | None, int | str | None]
 def implied_sizes(view: Graph) -> dict[str, int]:
     """Return symbol -> size, for the symbols of open axes that some operator wants to have a size that is known.
 
-    An axis that is broadcast could be 1 too. Nodes in bodies say nothing: they may not run.
+    An axis that is broadcast could be 1 too, and what Reshape takes apart could lie in other rows: they are good
+    guesses. Nodes in bodies say nothing: they may not run.
     """
     found: dict[str, int] = {}
+    open_sizes = {
+        size for name in view.inputs for size in view.shapes.get(name) or () if isinstance(size, str)
+    }
     for node in view.nodes:
         if node.domain or node.within:
             continue
         shapes = [view.shapes.get(name) if name else None for name in node.inputs]
-        for one, other in _meetings(node, shapes):
+        for one, other in (*_meetings(node, shapes), *_rows(node, shapes, view)):
             for size, wanted in ((one, other), (other, one)):
                 if isinstance(size, str) and isinstance(wanted, int) and wanted > 1:
-                    found.setdefault(size, wanted)
+                    _solve(size, wanted, open_sizes, found)
     return found
+
+
+def _solve(size: str, wanted: int, open_sizes: set[str], found: dict[str, int]) -> None:
+    """Note which size the only open axis in an expression must have for that to be what is wanted."""
+    names = symbols(size)
+    if len(names) != 1 or not names <= open_sizes or (name := next(iter(names))) in found:
+        return
+    if size == name:
+        found[name] = wanted
+        return
+    for guess in range(1, MOST_SOLVED):
+        if value_at(size, {name: guess}) == wanted:
+            found[name] = guess
+            return
+
+
+def _rows(node: Node, shapes: list[Shape | None], view: Graph) -> Iterator[Pair]:
+    """Yield what is in a row of what Reshape reads and makes, where it makes an unknown number of rows."""
+    target = view.constant(node.inputs[1]) if node.op == "Reshape" and node.input(1) else None
+    if target is not None and shapes[0] and target.size > 1 and target[0] == -1 and (target[1:] > 0).all():
+        yield product(shapes[0][1:]), int(np.prod(target[1:]))
 
 
 def _meetings(node: Node, shapes: list[Shape | None]) -> Iterator[Pair]:

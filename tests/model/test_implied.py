@@ -28,6 +28,18 @@ from tests.contract.builder import build
             {"D": 5},
         ),
         (
+            """g (float[N,1,L] x) => (float[N,4] y) <float[2,1,5] v, float[18,4] w, int64[2] flat = {0,-1}>
+            { c = Conv(x, v) f = Reshape(c, flat) y = MatMul(f, w) }""",
+            {"L": 13},
+        ),
+        (
+            """g (float[T,L] x) => (float[M,4] y) <float[3,1,1,5] v, float[24,4] w, int64[2] front = {0,1},
+             int64[1] first = {0}, int64[2] rows = {-1,24}>
+            { u = Unsqueeze(x, front) c = Conv(u, v) s = Squeeze(c, first) t = Transpose<perm=[1,0,2]>(s)
+              f = Reshape(t, rows) y = MatMul(f, w) }""",
+            {"L": 12},
+        ),
+        (
             """g (float[N,D] x, bool c) => (float[N,P] y) <float[9,4] w>
             { y = If (c) <then_branch = t () => (float[N,P] a) { a = MatMul(x, w) },
                           else_branch = e () => (float[N,P] b) { b = Relu(x) }> }""",
@@ -48,3 +60,14 @@ def test_models_run_at_sizes_that_only_the_graph_says() -> None:
     verdict = compare(model, model)
     assert verdict.passed
     assert {tuple(sorted(sizes.items())) for sizes in verdict.sizes} >= {(("A", 81), ("B", 3), ("T", 3))}
+
+
+def test_models_run_whose_first_axis_is_long() -> None:
+    """Frames of sound stand first, and a window slides over more of them than samples are fed at once."""
+    model = build(
+        """g (float[T,F] x) => (float[1,4,P,Q] y) <float[4,1,50,3] w, int64[2] front = {0,1}>
+        { u = Unsqueeze(x, front) y = Conv(u, w) }"""
+    )
+    verdict = compare(model, model)
+    assert verdict.passed
+    assert all(sizes["T"] >= 50 for sizes in verdict.sizes)

@@ -16,6 +16,7 @@ TYPE is the least precise type that the models compute in, where that is not the
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import sys
@@ -42,22 +43,32 @@ def session(path: str) -> Any:
 
 
 class InOpenVino:
-    """A model compiled by OpenVINO for the processor, to compute in float32."""
+    """A model in OpenVINO, on the processor, in float32: with open sizes, or else compiled for those of every feed."""
 
     def __init__(self, path: str) -> None:
         import openvino  # type: ignore[import-not-found,unused-ignore]
 
-        self.compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-
-    def get_inputs(self) -> list[Any]:
-        """Return the inputs: their names are in the sets `names`."""
-        return list(self.compiled.inputs)
+        self.core = openvino.Core()
+        self.path = path
+        self.open: Any = None
+        with contextlib.suppress(Exception):  # it does not take every model whose ranks depend on sizes
+            self.open = self._compile(self.core.read_model(path))
 
     def __call__(self, feed: Feed) -> list[Any]:
         """Return the outputs in their order. An input that no operator reads is not there any more."""
-        known = {name for value in self.compiled.inputs for name in value.names}
-        result = self.compiled({name: value for name, value in feed.items() if name in known})
-        return [np.array(result[i]) for i in range(len(self.compiled.outputs))]
+        compiled = self.open or self._compiled_for(feed)
+        known = {name for value in compiled.inputs for name in value.names}
+        result = compiled({name: value for name, value in feed.items() if name in known})
+        return [np.array(result[i]) for i in range(len(compiled.outputs))]
+
+    def _compiled_for(self, feed: Feed) -> Any:
+        model = self.core.read_model(self.path)
+        names = {name for value in model.inputs for name in value.names}
+        model.reshape({name: list(value.shape) for name, value in feed.items() if name in names})
+        return self._compile(model)
+
+    def _compile(self, model: Any) -> Any:
+        return self.core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
 
 def outputs(run: Any, feed: Feed) -> list[Any]:
