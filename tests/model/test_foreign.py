@@ -211,3 +211,15 @@ def test_the_oldest_versions_keep_the_shape_as_today(op):
         model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=4)
         view = graph(model)
         assert (view.shapes["y"], view.dtypes["y"]) == (("N", 4, "T"), onnx.TensorProto.FLOAT)
+
+
+def test_a_sum_with_a_tensor_of_unknown_rank_has_an_unknown_rank() -> None:
+    """The rule of operator set 1 says nothing of later ones, which broadcast."""
+    nodes = [helper.make_node("Reshape", ["x", "s"], ["r"]), helper.make_node("Add", ["x", "r"], ["y"])]
+    values = [
+        helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 4]),
+        helper.make_tensor_value_info("s", onnx.TensorProto.INT64, ["K"]),
+    ]
+    proto = helper.make_graph(nodes, "g", values, [helper.make_value_info("y", onnx.TypeProto())])
+    model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    assert graph(model).shapes["y"] is None

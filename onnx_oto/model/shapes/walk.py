@@ -120,7 +120,7 @@ class Walk:
         for name, kind in found.items():
             if name and kind.WhichOneof("value"):
                 self.give(name, kind)
-        if (node.domain, node.op) in FOREIGN:
+        if node.domain:  # of a standard operator the rule is for its oldest versions, which did not broadcast
             self._apply_foreign(node)
 
     def _pass(self, node: Node, placed: Placed) -> None:
