@@ -5,6 +5,7 @@ Rich gets no text that did not pass `shown`, and interprets none (no markup): na
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ if TYPE_CHECKING:  # what is printed; looking at a model loads nothing that runs
     from onnx_oto.pipeline.prune import Pruned
     from onnx_oto.pipeline.result import Gain, Trained
     from onnx_oto.pipeline.summary import Change, Summary
-    from onnx_oto.runtime.comparing import Verdict
+    from onnx_oto.runtime.comparing import Departure, Verdict
     from onnx_oto.runtime.timing import Latencies
 
 MOST_SIZES = 4
@@ -128,13 +129,20 @@ def print_pruned(result: Pruned, output: Path) -> None:
     print_verdict(result.summary.verdict)
     if change is not None:
         tuned = "refitted" if result.judged is not None and result.judged.layers else "not fine-tuned"
-        print_line(
-            f"{tuned}: outputs are off the original model's by {change.max_rel:.2g} of the largest output "
-            f"({change.max_abs:.2g})"
-        )
+        print_line(f"{tuned}: {change_text(change)}")
     timed = f", latency {result.latency_seconds:.2f} s" if result.summary.latency is not None else ""
     print_line(
         f"compact model: {output}   (cut {result.cut_seconds:.2f} s, verification {result.verify_seconds:.2f} s{timed})"
+    )
+
+
+def change_text(change: Departure) -> str:
+    """Return how far outputs are off; where there is no distance (strings, other shapes, no numbers) only that."""
+    if not math.isfinite(change.max_abs):
+        return "outputs are not those of the original model"
+    return (
+        f"outputs are off the original model's by {change.max_rel:.2g} of the largest output "
+        f"({change.max_abs:.2g})"
     )
 
 

@@ -1,6 +1,7 @@
 """Weights that are stored as small integers and computed with as floats.
 
-Channels are removed from those that a DequantizeLinear reads straight away (`Code`, `is_sliceable`), from no others.
+Channels are removed from those that a DequantizeLinear or, of bytes, a Cast reads straight away (`Code`,
+`is_sliceable`), from no others.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from onnx import TensorProto
 
 from onnx_oto.model.graph.node import Node
-from onnx_oto.model.graph.tensors import element_count
+from onnx_oto.model.graph.tensors import FLOATS, element_count
 from onnx_oto.model.view import Graph
 
 SMALL = frozenset(
@@ -29,6 +30,7 @@ _OPERATORS = frozenset(
 )
 
 
+_BYTES = frozenset({TensorProto.INT8, TensorProto.UINT8})
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -64,17 +66,57 @@ class Code:
 
 
 def is_sliceable(graph: Graph, name: str) -> bool:
-    """Return whether all that reads stored integers reads them as codes of floats, or as zero points of such."""
+    """Return whether all that reads stored integers reads them as codes of floats, or as zero points of such.
+
+    A weight of bytes that is cast to floats is one, too: a scale is multiplied with it afterwards. Other integers that
+    are cast are numbers of their own (positions, sizes).
+    """
+    is_bytes = graph.initializers[name].data_type in _BYTES and is_quantized_weight(graph, name)
     readers = graph.consumers.get(name, [])
     return (
         bool(readers)
         and name not in graph.captured
         and name not in graph.outputs
         and all(
-            not node.domain and ((at == 2 and node.op in _PAIR) or (at == 0 and node.op == _PAIR[1]))
+            not node.domain
+            and (
+                (at == 2 and node.op in _PAIR)
+                or (at == 0 and node.op == _PAIR[1])
+                or (is_bytes and node.op == "Cast" and graph.dtypes.get(node.outputs[0]) in FLOATS)
+            )
             for node, at in readers
         )
     )
+
+
+def code_of_cast(graph: Graph, node: Node) -> Code:
+    """Return what bytes mean that a Cast makes floats of: less the number that is subtracted, times the constant.
+
+    Where nothing follows but other operators, or constants along several axes, they stand for themselves.
+    """
+    shape, name = graph.shape(node.outputs[0]) or (), node.outputs[0]
+    zero, scale = np.zeros(1, np.int64), np.ones(1)
+    axis: int | None = None
+    shift, after = _constant_behind(graph, name, "Sub")
+    if shift is not None and shift.size == 1 and float(shift.reshape(-1)[0]).is_integer():
+        zero, name = shift.reshape(-1).astype(np.int64), after
+    factor, _ = _constant_behind(graph, name, "Mul")
+    if factor is not None and factor.ndim <= len(shape):
+        wide = [i + len(shape) - factor.ndim for i, size in enumerate(factor.shape) if size > 1]
+        if len(wide) <= 1:
+            scale, axis = factor.reshape(-1).astype(np.float64), wide[0] if wide else None
+    return Code(scale, zero, axis)
+
+
+def _constant_behind(graph: Graph, name: str, op: str) -> tuple[npt.NDArray[Any] | None, str]:
+    """Return the constant in the only reader of a tensor, if that is an `op` of it, and what the reader makes."""
+    readers = graph.consumers.get(name, [])
+    if len(readers) != 1 or readers[0][0].op != op or readers[0][0].domain or name in graph.outputs:
+        return None, ""
+    reader, at = readers[0]
+    if op == "Sub" and at != 0:
+        return None, ""
+    return graph.constant(reader.inputs[1 - at]), reader.outputs[0]
 
 
 def is_quantized(node: Node) -> bool:

@@ -16,9 +16,11 @@ import onnx
 from onnx_oto.lanes.align import combine
 from onnx_oto.lanes.contract import times, zero_or_unknown
 from onnx_oto.lanes.layout import FloatArray, with_blocks
+from onnx_oto.lanes.quantized import code_of_cast
 from onnx_oto.lanes.trace import Role, Trace
 from onnx_oto.model.graph.node import Node
 from onnx_oto.model.graph.tensors import FLOATS
+from onnx_oto.ops.quantize import remember
 from onnx_oto.ops.rules import NotCovered, given, inputs, rule
 
 Attrs = dict[str, Any]
@@ -114,14 +116,22 @@ def unary(node: Node, trace: Trace) -> None:
 
 @rule("Cast", "CastLike", orderless=True)
 def cast(node: Node, trace: Trace) -> None:
-    """y = x rounded to another type; a value that is not a float says nothing about zero any more."""
+    """y = x rounded to another type; a value that is not a float says nothing about zero any more.
+
+    A weight of bytes is zeroed as it is stored, and measured by what it stands for.
+    """
     layout = given(inputs(node, trace)[0])
+    name, zero = node.inputs[0], 0.0
+    if name in trace.parameters and trace.graph.dtypes.get(name) not in FLOATS:
+        code = code_of_cast(trace.graph, node)
+        remember(trace, name, code)
+        zero = float(code.zero[0])
     target = trace.graph.dtypes.get(node.outputs[0])
 
     def state(s: FloatArray) -> FloatArray:
         if target not in FLOATS:
             return np.full_like(s, np.nan)
-        return s.astype(onnx.helper.tensor_dtype_to_np_dtype(target)).astype(np.float64)
+        return (s + zero).astype(onnx.helper.tensor_dtype_to_np_dtype(target)).astype(np.float64)
 
     trace.put(node.outputs[0], combine(trace, node, [layout], state, [Role.CONSUMER]))
 

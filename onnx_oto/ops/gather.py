@@ -45,7 +45,7 @@ def gather(node: Node, trace: Trace) -> None:
         return
     size = x.length(axis) or 1
     positions = np.atleast_1d(constant).astype(np.int64) % size
-    result = pick(trace, node, x, axis, positions, node.outputs[0])
+    result = pick(trace, node, x, axis, positions, positions.size)
     if constant.ndim == 0:
         result = replace(result, axes=(*result.axes[:axis], *result.axes[axis + 1 :]))
     trace.put(node.outputs[0], result)
@@ -85,7 +85,7 @@ def compress(node: Node, trace: Trace) -> None:
         trace.put(node.outputs[0], free_axis(x, axis, trace.shape(node.outputs[0])[axis]))
         return
     positions = np.flatnonzero(value)
-    trace.put(node.outputs[0], pick(trace, node, x, axis, positions, node.outputs[0]))
+    trace.put(node.outputs[0], pick(trace, node, x, axis, positions, positions.size))
 
     def repair(cut: Cut) -> None:
         keep = kept_along(cut, x, axis)

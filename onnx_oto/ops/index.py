@@ -78,12 +78,14 @@ def free_axis(layout: Layout, axis: int, size: int | str | None) -> Layout:
     return replace(layout, axes=tuple(axes), sizes=dict(layout.sizes) | {key: size}, view=None)
 
 
-def pick(trace: Trace, node: Node, layout: Layout, axis: int, index: IntArray | slice, name: str) -> Layout:
-    """Return the layout of output `name`, x taken at `index` along `axis`; a lone position that stays is frozen."""
-    if trace.shape(name)[axis] == 0:
+def pick(
+    trace: Trace, node: Node, layout: Layout, axis: int, index: IntArray | slice, size: int | str | None
+) -> Layout:
+    """Return the layout of x taken at `index` along `axis`, `size` positions; a lone one that stays is frozen."""
+    if size == 0:
         layout = trace.release(layout, [axis], f"{describe(node)} takes nothing of the axis")
     if not layout.on_axis(axis):
-        return free_axis(layout, axis, trace.shape(name)[axis])
+        return free_axis(layout, axis, size)
     (key,) = layout.axes[axis]
     block = layout.block(key)
     if block is not None and len(block.keys) == 1:
@@ -110,7 +112,7 @@ def split_axis(node: Node, trace: Trace) -> None:
     for name, size in zip(node.outputs, sizes, strict=True):
         if not isinstance(size, int):
             raise NotCovered("splits into unknown sizes")
-        parts.append(pick(trace, node, x, axis, slice(start, start + size), name))
+        parts.append(pick(trace, node, x, axis, slice(start, start + size), size))
         trace.put(name, parts[-1])
         start += size
 
@@ -142,7 +144,7 @@ def slice_axes(node: Node, trace: Trace) -> None:
             continue
         index = np.arange(size)[slice(start, end if end is None or end >= -size else None, step)]
         before = result
-        result = pick(trace, node, result, axis, index, node.outputs[0])
+        result = pick(trace, node, result, axis, index, out[axis])
         cuts.append((axis, index, before))
     trace.put(node.outputs[0], replace(result, view=None))
     if cuts:

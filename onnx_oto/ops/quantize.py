@@ -78,7 +78,7 @@ def _scaled(node: Node, trace: Trace, codes: str, state: States) -> None:
     if not is_whole:
         operands += [_along(trace, node.inputs[at], axis, x.rank) for at in (1, 2) if node.input(at)]
     if codes in trace.parameters and node.op == DEQUANTIZE:
-        _remember(trace, codes, Code(scale, zeros, None if is_whole else axis))
+        remember(trace, codes, Code(scale, zeros, None if is_whole else axis))
     aligned = align(trace, node, operands)
     blocks = []
     for group in aligned.joined:
@@ -119,7 +119,7 @@ def _at(zeros: IntArray, group: Joined, x: Layout, axis: int) -> FloatArray:
     return unknown(shape)
 
 
-def _remember(trace: Trace, name: str, code: Code) -> None:
+def remember(trace: Trace, name: str, code: Code) -> None:
     """Let a weight be zeroed and measured by its scale and zero point; a second reader must agree about zero."""
     known = trace.codes.setdefault(name, code)
     if not known.has_zero_of(code):

@@ -106,7 +106,8 @@ def _tie_start(node: Node, trace: Trace, index: int, start: Layout, units: IntAr
     axis = start.rank - 1
     blocks = start.on_axis(axis)
     if not blocks or len(blocks[0].keys) > 1 or blocks[0].labels.size != units.size:
-        trace.freeze(units, f"{describe(node)} starts from a state that is given")
+        cause = trace.cause(node.inputs[index]) or "it is computed"
+        trace.freeze(units, f"{describe(node)} starts from a state that stays whole: {cause}")
         return
     trace.tie(units, blocks[0].labels)
     if start.constant:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from onnx_oto.model.implied import implied_sizes
 from onnx_oto.model.shapes.dims import value_at
 from onnx_oto.model.shapes.symbols import Estimated
 from onnx_oto.model.shapes.types import type_shape
@@ -38,19 +39,27 @@ def symbol_sizes(analysis: Analysis, at: Mapping[str, int]) -> dict[str, int]:
 def stated_sizes(analysis: Analysis) -> dict[str, int]:
     """Return a size for every open axis of the inputs: 1 for the first (the batch), else `IMAGE_SIZE` or `LENGTH`.
 
-    Twice as much, and so on, where a tensor of the model would be empty then.
+    What the graph says comes before that. Twice as much, and so on, where a tensor of the model would be empty then:
+    of the axes that are not first, or, where that does not help, of all.
     """
     found: dict[str, int] = {}
-    grows: set[str] = set()
-    for name, _, axis, rank in _open(analysis):
-        found.setdefault(name, (IMAGE_SIZE if rank >= 4 else LENGTH) if axis else 1)
-        grows.update([name] if axis else [])
-    symbols = {name: symbol for name, symbol, *_ in _open(analysis)}
-    smallest, growth = found, 1
-    while growth < MOST_GROWTH and _is_empty(analysis, {symbols[name]: n for name, n in found.items()}):
-        growth *= 2
-        found = {name: 2 * size if name in grows else size for name, size in found.items()}
-    return found if growth < MOST_GROWTH else smallest
+    symbols: dict[str, str] = {}
+    implied = implied_sizes(analysis.graph)
+    later: set[str] = set()
+    for name, symbol, axis, rank in _open(analysis):
+        guess = (IMAGE_SIZE if rank >= 4 else LENGTH) if axis else 1
+        found.setdefault(name, implied.get(symbol, guess))
+        symbols[name] = symbol
+        later.update([name] if axis else [])
+    free = {name for name in found if symbols[name] not in implied}
+    for grows in (later & free, free):
+        sizes, growth = found, 1
+        while growth < MOST_GROWTH:
+            if not _is_empty(analysis, {symbols[name]: n for name, n in sizes.items()}):
+                return sizes
+            growth *= 2
+            sizes = {name: 2 * size if name in grows else size for name, size in sizes.items()}
+    return found
 
 
 def _is_empty(analysis: Analysis, sizes: Mapping[str, int]) -> bool:

@@ -20,7 +20,7 @@ from onnx_oto.pipeline.inspecting import Inspected
 from onnx_oto.pipeline.judging import Judgement
 from onnx_oto.pipeline.prune import Pruned
 from onnx_oto.pipeline.summary import Change, Summary
-from onnx_oto.runtime.comparing import Verdict
+from onnx_oto.runtime.comparing import Departure, Verdict
 from onnx_oto.runtime.timing import Latencies, Latency, Untimed
 from onnx_oto.training import EpochEnded, Score, Started, Stepped
 
@@ -283,3 +283,9 @@ def test_a_narrow_curve_is_lines(capsys, monkeypatch):
         "0.5: groups 2,400 50.0%",
         "  parameters 3.05M 26%, MACs 1 100%, bytes 46.9 MB 100%, loss 0.5000, accuracy 0.8750",
     ]
+
+
+def test_outputs_without_a_distance_are_only_said_to_be_others() -> None:
+    """Strings that differ are infinitely far off, which says nothing to people."""
+    assert screen.change_text(Departure(0.5, 0.25)).endswith("by 0.25 of the largest output (0.5)")
+    assert screen.change_text(Departure(math.inf, math.inf)) == "outputs are not those of the original model"

@@ -83,7 +83,7 @@ RECURRENT: list[Row] = [
     _tokens(
         "GRU",
         "initial state given",
-        "state that is given",
+        "state that stays whole: it comes from the model's input",
         """t = Transpose<perm=[1,0,2]>(h) r0, n = GRU<hidden_size=8>(t, w, r, , , h0) q = Squeeze(r0, ax)
         z = Transpose<perm=[1,0,2]>(q)""",
         "float[1,24,8] w, float[1,24,8] r, int64[1] ax = {1}",

@@ -238,6 +238,15 @@ ROWS: list[Row] = [
         size=5,
         rest="single position",
     ),
+    vector(
+        "Gather",
+        "a scalar position of the last axis",
+        PRUNABLE,
+        "a = Gather<axis=1>(h, i) u = Unsqueeze(a, ax) z = Mul(h, u)",
+        "int64 i = {-3}, int64[1] ax = {1}",
+        size=7,
+        rest="single position",
+    ),
     image(
         "Compress",
         "channels",

@@ -145,7 +145,57 @@ ROWS: list[Row] = [
         probe="c1",
         size=6,
     ),
+    Row(
+        "Cast",
+        "of bytes that a weight is stored as, scaled for each channel",
+        PRUNABLE,
+        lambda: coded(
+            """g (float[N,3,6,6] x) => (float[N,5,6,6] y)
+            <int8[6,3,3,3] c1, float[6,1,1,1] s1, float[6] b1, int8[5,6,1,1] c2, float[5,1,1,1] s2>
+            { f1 = Cast<to=1>(c1) w1 = Mul(f1, s1) h = Conv<pads=[1,1,1,1]>(x, w1, b1) r = Relu(h)
+              f2 = Cast<to=1>(c2) w2 = Mul(s2, f2) y = Conv(r, w2) }"""
+        ),
+        probe="c1",
+        size=6,
+    ),
+    Row(
+        "Cast",
+        "of bytes, of a table and a MatMul",
+        PRUNABLE,
+        lambda: coded(
+            """g (int64[N,T] x) => (float[N,T,4] y) <int8[9,8] c1, float[9,1] s1, float[8] b1, int8[8,4] c2, float s2>
+            { f1 = Cast<to=1>(c1) w1 = Mul(f1, s1) g = Gather(w1, x) h = Add(g, b1)
+              f2 = Cast<to=1>(c2) w2 = Mul(f2, s2) y = MatMul(h, w2) }"""
+        ),
+        probe="c1",
+        axis=1,
+        size=8,
+    ),
+    Row(
+        "Cast",
+        "of bytes with a zero point subtracted",
+        PRUNABLE,
+        lambda: coded(
+            """g (float[N,7] x) => (float[N,4] y) <uint8[7,6] c1, float v = {130.0}, float s1, float[6,4] w2>
+            { f = Cast<to=1>(c1) d = Sub(f, v) w1 = Mul(d, s1) h = MatMul(x, w1) y = MatMul(h, w2) }"""
+        ),
+        probe="c1",
+        axis=1,
+        size=6,
+    ),
     # --- what is refused --------------------------------------------------------------------------------------
+    Row(
+        "Cast",
+        "of bytes with several zero points subtracted",
+        "not zero",
+        lambda: coded(
+            """g (float[N,7] x) => (float[N,4] y)
+            <int8[7,6] c1, float[7,1] v = {3.0,1.0,2.0,3.0,4.0,5.0,6.0}, float s1, float[6,4] w2>
+            { f = Cast<to=1>(c1) d = Sub(f, v) w1 = Mul(d, s1) h = MatMul(x, w1) k = Exp(h) y = MatMul(k, w2) }"""
+        ),
+        probe="c1",
+        axis=1,
+    ),
     convolutions(
         "a scale that is computed",
         "a scale or zero point that is computed",

@@ -179,7 +179,7 @@ ROWS: list[Row] = [
     whole(
         "LSTM",
         "given start",
-        "starts from a state",
+        "starts from a state that stays whole: it comes from the model's input 'h0'",
         """g (float[T,2,3] x, float[1,2,6] h0, float[1,2,6] c0) => (float[2,4] y)
         <float[1,24,3] w1, float[1,24,6] r, float[1,48] b, float[6,4] w2>
         { s, h, c = LSTM<hidden_size=6>(x, w1, r, b, , h0, c0) z = Squeeze(h) y = MatMul(z, w2) }""",

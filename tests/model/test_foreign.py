@@ -46,6 +46,7 @@ ROWS = [
     ("", "GreaterOrEqual", 12, 1, {}, [f("N", 1, 4), f("T", 4)]),
     ("", "LessOrEqual", 12, 1, {}, [f("N", 4), f(4)]),
     (ML, "Imputer", 17, 1, {"imputed_value_floats": [1.0]}, [f("N", 4)]),
+    (ML, "LabelEncoder", 17, 1, {"classes_strings": ["a", "b", "c", "d", "e"]}, [(("N", "T", 4), I64)]),
     (ML, "Scaler", 17, 1, {"offset": [1.0], "scale": [2.0]}, [(("N", 4), I64)]),
     (ML, "Normalizer", 17, 1, {"norm": "L2"}, [f("N", 4)]),
     (ML, "LinearRegressor", 17, 1, {"coefficients": [1.0] * 8, "targets": 2}, [f("N", 4)]),
@@ -147,7 +148,8 @@ def model_of(domain, op, opset, outputs, attrs, inputs) -> onnx.ModelProto:
         made[1] = made[2] = ""
     node = helper.make_node(op, names, made, domain=domain, **attrs)
     ends = [helper.make_value_info(name, onnx.TypeProto()) for name in made if name]
-    extra = [helper.make_opsetid(domain, {ML: 3}.get(domain, 1))] if domain else []
+    newest = 3 if domain == ML and op != "LabelEncoder" else 1  # onnx describes later versions of it
+    extra = [helper.make_opsetid(domain, newest)] if domain else []
     return helper.make_model(
         helper.make_graph([node], "g", values, ends, constants),
         opset_imports=[helper.make_opsetid("", opset), *extra],
@@ -209,3 +211,15 @@ def test_the_oldest_versions_keep_the_shape_as_today(op):
         model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=4)
         view = graph(model)
         assert (view.shapes["y"], view.dtypes["y"]) == (("N", 4, "T"), onnx.TensorProto.FLOAT)
+
+
+def test_a_sum_with_a_tensor_of_unknown_rank_has_an_unknown_rank() -> None:
+    """The rule of operator set 1 says nothing of later ones, which broadcast."""
+    nodes = [helper.make_node("Reshape", ["x", "s"], ["r"]), helper.make_node("Add", ["x", "r"], ["y"])]
+    values = [
+        helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 4]),
+        helper.make_tensor_value_info("s", onnx.TensorProto.INT64, ["K"]),
+    ]
+    proto = helper.make_graph(nodes, "g", values, [helper.make_value_info("y", onnx.TypeProto())])
+    model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    assert graph(model).shapes["y"] is None

@@ -57,3 +57,16 @@ def test_layers_of_one_channel_count_like_others() -> None:
 def test_products_of_what_comes_in_count() -> None:
     text = "g (float[2,5,7] a, float[2,7,3] b) => (float[2,5,3] y) { y = MatMul(a, b) }"
     assert counted(text).count == 2 * 5 * 7 * 3
+
+
+def test_sizes_that_the_graph_says_are_counted_at() -> None:
+    text = """g (float[N,D] x) => (float[N,5] y) <float[9,8] w1, float[8,5] w2>
+    { h = MatMul(x, w1) y = MatMul(h, w2) }"""
+    assert counted(text) == Macs(9 * 8 + 8 * 5, {"N": 1, "D": 9})
+
+
+def test_a_first_axis_that_is_no_batch_grows_until_nothing_is_empty() -> None:
+    """Frames of sound stand first: a window of 5 slides over them."""
+    text = """g (float[T,8] x) => (float[1,4,P,Q] y) <float[4,1,5,3] w, int64[2] front = {0,1}>
+    { u = Unsqueeze(x, front) y = Conv(u, w) }"""
+    assert counted(text) == Macs(4 * 6 * 4 * 15, {"T": 8})

@@ -78,8 +78,8 @@ def _quantized(body: str) -> onnx.ModelProto:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ("f = Cast<to=1>(q) w1 = Mul(f, t)", "'q' is a quantized weight"),
-        ("f = Cast<to=1>(q) w1 = Mul(f, s)", "'q' is a quantized weight"),
+        ("n = Cast<to=6>(q) f = Cast<to=1>(n) w1 = Mul(f, t)", "'q' is a quantized weight"),
+        ("n = Cast<to=6>(q) f = Cast<to=1>(n) w1 = Mul(f, s)", "'q' is a quantized weight"),
         ("w1 = DequantizeLinear<axis=1>(q, s)", "no positive number"),
     ],
 )
@@ -88,7 +88,8 @@ def test_a_layer_in_front_of_a_quantized_weight_says_so(body: str, reason: str) 
 
 
 def test_nothing_to_prune_because_of_quantized_weights_is_said(tmp_path: Path) -> None:
-    text = """g (float[N,30] x) => (float[N,30] y) <float[30] s> { f = Cast<to=1>(q) w = Mul(f, s) y = MatMul(x, w) }"""
+    text = """g (float[N,30] x) => (float[N,30] y) <float[30] s> 
+    { n = Cast<to=6>(q) f = Cast<to=1>(n) w = Mul(f, s) y = MatMul(x, w) }"""
     model = build(text)
     values = np.random.default_rng(0).integers(-90, 90, (30, 30)).astype(np.int8)
     model.graph.initializer.append(numpy_helper.from_array(values, "q"))

@@ -6,7 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
+from onnx_oto.model import normalise
 from onnx_oto.zigs import analyse, scores, zero_dropped
+from onnx_oto.zigs.groups import loaded_slices
+from tests.contract.builder import build
 
 from .models import chained
 
@@ -49,3 +52,22 @@ def test_groups_that_are_not_finite_stay_longest():
     found = scores.score(odd, "magnitude")[odd.prunable[0].lanes]
     assert np.isfinite(found).all()
     assert set(np.argsort(found)[:2].tolist()) == {0, 3}
+
+
+@pytest.mark.parametrize(("scale", "axes"), [([[2.0], [0.5]], "2,1"), ([[3.0]], "1,1")])
+def test_bytes_count_for_what_they_stand_for(scale, axes):
+    """Two channels of equal bytes, of which one has the smaller scale, or fewer bytes that are not zero."""
+    model = build(
+        f"""g (float[N,7] x) => (float[N,4] y) <int8[2,7] c, float[{axes}] s, float[2,4] w>
+        {{ f = Cast<to=1>(c) v = Mul(f, s) h = Gemm<transB=1>(x, v) y = MatMul(h, w) }}"""
+    )
+    codes = np.full((2, 7), 9, np.int8)
+    codes[1, 0] = 0
+    values = {"c": codes, "s": np.float32(scale), "w": np.ones((2, 4), np.float32)}
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(values[tensor.name], tensor.name))
+    analysis = analyse(normalise(model))
+    weights = {piece.param: value for piece, value in loaded_slices(analysis)}
+    np.testing.assert_allclose(weights["c"], codes * np.float32(scale))
+    first, second = scores.score(analysis, "magnitude")[analysis.prunable[0].lanes]
+    assert first > second

@@ -43,6 +43,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="PYTHON",
         help="verify in this environment's onnxruntime, also on feeds that lie beside a model (NAME.npz)",
     )
+    parser.add_argument("--openvino", action="store_true", help="verify in that environment's OpenVINO, too")
     parser.add_argument("--source", type=Path, default=ROOT, help="folder that holds the onnx_oto to try")
     parser.add_argument("--fresh", action="store_true", help="forget earlier rows")
     parser.add_argument("--redo", action="append", choices=RESULTS, default=[], help="do such rows again")
@@ -113,6 +114,7 @@ def _probe(path: Path, args: argparse.Namespace) -> Row:
         memory,
         args.latency,
         head_dims=args.head_dims,
+        openvino=args.openvino,
     )
     command = [sys.executable, "-m", "sweep_table.probe", json.dumps(asdict(task))]
     begin = time.perf_counter()

@@ -1,20 +1,27 @@
 """Compare and time two model files in any environment that has numpy and onnxruntime.
 
-    python pair.py ORIGINAL ZEROED COMPACT SEED SECONDS [FEEDS]
+    python pair.py ORIGINAL ZEROED COMPACT SEED SECONDS [FEEDS] [ENGINE] [TYPE]
 
 Prints one JSON line: passed, max_abs, max_rel (zeroed against compact), effect (zeroed against original: 0 would mean
 that the comparison proves nothing), trouble (why the compact model does not run, or ""), ms_full, ms_compact, runtime.
 FEEDS is an npz file of more inputs to compare on, "i|name" -> array of input `name` in feed i; then also feeds (how
 many were compared) and skipped (those the zeroed model does not take). Exit 1 when the zeroed model cannot be run.
+
+COMPACT may have inputs that ZEROED gives as its last outputs: it gets them from there. So models are compared in front
+of operators that jump, and behind them on what they gave in one of both.
+
+ENGINE is "onnxruntime" or "openvino": then the models are only compared there, on inputs that onnxruntime takes.
+TYPE is the least precise type that the models compute in, where that is not the one of their outputs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,8 +42,41 @@ def session(path: str) -> Any:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
+class InOpenVino:
+    """A model in OpenVINO, on the processor, in float32: with open sizes, or else compiled for those of every feed."""
+
+    def __init__(self, path: str) -> None:
+        import openvino  # type: ignore[import-not-found,unused-ignore]
+
+        self.core = openvino.Core()
+        self.path = path
+        self.open: Any = None
+        with contextlib.suppress(Exception):  # it does not take every model whose ranks depend on sizes
+            self.open = self._compile(self.core.read_model(path))
+
+    def __call__(self, feed: Feed) -> list[Any]:
+        """Return the outputs in their order. An input that no operator reads is not there any more."""
+        compiled = self.open or self._compiled_for(feed)
+        known = {name for value in compiled.inputs for name in value.names}
+        result = compiled({name: value for name, value in feed.items() if name in known})
+        return [np.array(result[i]) for i in range(len(compiled.outputs))]
+
+    def _compiled_for(self, feed: Feed) -> Any:
+        model = self.core.read_model(self.path)
+        names = {name for value in model.inputs for name in value.names}
+        model.reshape({name: list(value.shape) for name, value in feed.items() if name in names})
+        return self._compile(model)
+
+    def _compile(self, model: Any) -> Any:
+        # Weights of bytes make it quantize activations, in groups that other channels lie in once some are gone.
+        exactly = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+        return self.core.compile_model(model, "CPU", exactly)
+
+
 def outputs(run: Any, feed: Feed) -> list[Any]:
     """Return what the model makes of the feed; working memory is given back, so that models do not add up."""
+    if isinstance(run, InOpenVino):
+        return run(feed)
     options = onnxruntime.RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return list(run.run(None, feed, options))
@@ -60,6 +100,9 @@ def _feed(run: Any, rng: Any, batch: int, size: int | None) -> Feed:
                 guess = bound.setdefault(dim, guess)
             shape.append(dim if isinstance(dim, int) and dim > 0 else guess)
         kind = value.type.removeprefix("tensor(").removesuffix(")")
+        if kind == "string":
+            result[value.name] = rng.choice(np.array(["a", "b"], object), shape)
+            continue
         dtype = np.dtype(DTYPES.get(kind, kind))
         if dtype.kind == "f":
             result[value.name] = np.asarray(rng.standard_normal(shape)).astype(dtype)
@@ -97,11 +140,14 @@ def runnable(run: Any, rng: Any, batch: int, given: Sequence[Feed] = ()) -> tupl
     raise trouble
 
 
-def differ(a: list[Any], b: list[Any]) -> tuple[bool, float, float]:
-    """Return (within tolerance, max |a - b|, the same relative to max |a|) over all outputs."""
+def differ(a: list[Any], b: list[Any], least: str = "") -> tuple[bool, float, float]:
+    """Return (within tolerance, max |a - b|, the same relative to max |a|) over all outputs.
+
+    least: the least precise type that was computed in.
+    """
     passed, most, relative = True, 0.0, 0.0
     for x, y in zip(a, b, strict=True):
-        ok, absolute, share = _differ(_array(x), _array(y))
+        ok, absolute, share = _differ(_array(x), _array(y), TOLERANCE.get(least, 0.0))
         passed, most, relative = passed and ok, max(most, absolute), max(relative, share)
     return passed, most, relative
 
@@ -115,7 +161,7 @@ def _array(value: Any) -> Any:
     return np.asarray(value)
 
 
-def _differ(x: Any, y: Any) -> tuple[bool, float, float]:
+def _differ(x: Any, y: Any, allowed: float) -> tuple[bool, float, float]:
     if x.shape != y.shape or x.dtype != y.dtype:
         return False, float("inf"), float("inf")
     if x.dtype.kind != "f":
@@ -130,7 +176,8 @@ def _differ(x: Any, y: Any) -> tuple[bool, float, float]:
     if not finite.any():
         return True, 0.0, 0.0
     absolute, scale = float(np.abs(a - b)[finite].max()), float(np.abs(a[finite]).max())
-    return absolute <= TOLERANCE[str(x.dtype)] * max(scale, FLOOR), absolute, absolute / max(scale, 1e-30)
+    tolerance = max(TOLERANCE[str(x.dtype)], allowed)
+    return absolute <= tolerance * max(scale, FLOOR), absolute, absolute / max(scale, 1e-30)
 
 
 def latency(runs: list[Any], feed: Feed, seconds: float) -> list[float]:
@@ -148,10 +195,19 @@ def latency(runs: list[Any], feed: Feed, seconds: float) -> list[float]:
 
 
 class Comparison:
-    """The zeroed model against the compact one of a file, over any number of feeds."""
+    """The zeroed model against the compact one of a file, over any number of feeds.
 
-    def __init__(self, compact: str) -> None:
-        self.compact = compact
+    given: inputs that the compact model has besides, the last outputs of the zeroed one. least: see `differ`.
+    """
+
+    def __init__(
+        self,
+        compact: str,
+        given: Sequence[str] = (),
+        opened: Callable[[str], Any] = session,
+        least: str = "",
+    ) -> None:
+        self.compact, self.given, self.opened, self.least = compact, list(given), opened, least
         self.small: Any = None
         self.passed, self.trouble = True, ""
         self.most = self.relative = 0.0
@@ -159,8 +215,10 @@ class Comparison:
     def add(self, feed: Feed, expected: list[Any]) -> None:
         """Compare on one feed; a compact model that does not load or run is infinitely far off."""
         try:
-            self.small = self.small or session(self.compact)
-            passed, most, relative = differ(expected, outputs(self.small, feed))
+            self.small = self.small or self.opened(self.compact)
+            count = len(expected) - len(self.given)
+            feed = {**feed, **dict(zip(self.given, expected[count:], strict=True))}
+            passed, most, relative = differ(expected[:count], outputs(self.small, feed), self.least)
         except Exception as error:  # the runtime raises many types
             self.trouble = self.trouble or " ".join(str(error).split())
             passed, most, relative = False, float("inf"), float("inf")
@@ -180,13 +238,56 @@ class Comparison:
         return skipped
 
 
-def main(original: str, zeroed: str, compact: str, seed: str, seconds: str, more: str = "") -> None:
+def _takes(run: Any, feed: Feed) -> bool:
+    try:
+        outputs(run, feed)
+    except Exception:  # the runtime raises many types for sizes that do not fit
+        return False
+    return True
+
+
+def names_given(zeroed: Any, compact: Any) -> list[str]:
+    """Return the inputs that only the compact model has, in the order in which the zeroed one gives them."""
+    taken = {value.name for value in zeroed.get_inputs()}
+    more = {value.name for value in compact.get_inputs()} - taken
+    return [value.name for value in zeroed.get_outputs() if value.name in more]
+
+
+def only_compare(zeroed: str, compact: str, seed: str, more: str, engine: str, least: str) -> None:
+    """Compare in an engine, on inputs that onnxruntime takes; print passed, max_abs, max_rel and trouble."""
+    rng = np.random.default_rng(int(seed))
+    full = session(zeroed)
+    given = read_feeds(more, full) if more else []
+    names = names_given(full, session(compact))
+    opened = InOpenVino if engine == "openvino" else session
+    there = opened(zeroed)
+    feed, _ = runnable(full, rng, 2, given)
+    comparison = Comparison(compact, names, opened, least)
+    for each in (feed, *given):
+        if _takes(full, each):
+            comparison.add(each, outputs(there, each))
+    facts = {"passed": comparison.passed, "max_abs": comparison.most, "max_rel": comparison.relative}
+    print(json.dumps({**facts, "trouble": comparison.trouble}))
+
+
+def main(
+    original: str,
+    zeroed: str,
+    compact: str,
+    seed: str,
+    seconds: str,
+    more: str = "",
+    engine: str = "",
+    least: str = "",
+) -> None:
     """Compare on two batches of random inputs, and on the feeds of the file `more`; print the facts."""
+    if engine:
+        return only_compare(zeroed, compact, seed, more, engine, least)
     rng = np.random.default_rng(int(seed))
     full = session(zeroed)
     given = read_feeds(more, full) if more else []
     feed, expected = runnable(full, rng, 2, given)
-    comparison = Comparison(compact)
+    comparison = Comparison(compact, least=least)
     comparison.add(feed, expected)
     again = {
         k: rng.standard_normal(v.shape).astype(v.dtype) if v.dtype.kind == "f" else v for k, v in feed.items()

@@ -8,9 +8,7 @@ that ends the process is a crash.
 from __future__ import annotations
 
 import json
-import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +22,7 @@ import numpy as np
 import onnx
 
 from onnx_oto.errors import OtoError, UnsupportedError
-from onnx_oto.model import full_check, load, normalise, runnable_bytes, save
+from onnx_oto.model import full_check, load, normalise
 from onnx_oto.pipeline.opening import Opened, require_prunable
 from onnx_oto.runtime.comparing import compare
 from onnx_oto.runtime.comparing.inputs import random_inputs
@@ -33,6 +31,7 @@ from onnx_oto.runtime.timing import latency
 from onnx_oto.surgery import compact
 from onnx_oto.zigs import Analysis, AnalysisOptions, analyse, choose, score, zero_dropped
 from sweep_table.pair import SIZES
+from sweep_table.stock import Stock
 from sweep_table.task import Task
 
 REASONS = 6
@@ -98,7 +97,7 @@ def _cut(analysis: Analysis, task: Task) -> tuple[onnx.ModelProto, onnx.ModelPro
     say(
         dropped=round(choice.share, 4),
         removed_params=round(1 - after.params / max(analysis.params, 1), 4),
-        removed_macs=round(1 - after.macs / max(analysis.macs, 1), 4),
+        **({"removed_macs": round(1 - after.macs / analysis.macs, 4)} if analysis.macs else {}),
     )
     with timed("check"):
         full_check(small)
@@ -141,36 +140,17 @@ def _judge_in_stock(
     With feeds beside the model (NAME.npz) on those, too: a set of open sizes brings some of different sizes.
     """
     with tempfile.TemporaryDirectory(prefix="sweep-") as folder, timed("verify"):
-        paths = [Path(folder, f"{name}.onnx") for name in ("original", "zeroed", "compact")]
-        for path, model in zip(paths, (original, zeroed, small), strict=True):
-            _write(model, path)
-        pair = Path(__file__).with_name("pair.py")
-        command = [task.stock, str(pair), *map(str, paths), str(task.seed), str(task.latency)]
-        feeds = Path(task.path).with_suffix(".npz")
-        command += [str(feeds)] if feeds.exists() else []
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=_clean_environment())
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit {done.returncode}"]
-        return say(result="unverified", reason=f"stock runtime: {lines[-1][:300]}")
-    facts = json.loads(done.stdout.strip().splitlines()[-1])
+        stock = Stock(task, Path(folder), original, zeroed, small)
+        facts = stock.compare()
+    if "unverified" in facts:
+        return say(result="unverified", reason=f"stock runtime: {facts['unverified']}")
     passed, trouble = facts.pop("passed"), facts.pop("trouble")
     say(**facts)
     if passed:
         return say(result="exact")
     if trouble:
-        return say(result="wrong", reason=f"stock runtime: the compact model does not run: {trouble[:300]}")
+        return say(result="wrong", reason=f"{trouble[:300]}")
     say(result="wrong", reason=f"stock runtime: outputs differ by {facts['max_rel']:.2g}")
-
-
-def _write(model: onnx.ModelProto, path: Path) -> None:
-    try:
-        path.write_bytes(runnable_bytes(model))
-    except UnsupportedError:
-        save(model, path)
-
-
-def _clean_environment() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
 
 
 def main(argument: str) -> None:

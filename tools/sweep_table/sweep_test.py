@@ -13,7 +13,8 @@ import pytest
 from onnx import numpy_helper
 
 from sweep_table import pair, probe
-from sweep_table.table import summary
+from sweep_table.stock import Stock
+from sweep_table.table import summary, table
 from sweep_table.task import Task
 
 SWEEP = Path(__file__).parents[1] / "sweep"
@@ -209,3 +210,50 @@ def test_a_compact_file_that_does_not_load_is_wrong(
 def test_summary_counts_every_result() -> None:
     rows = [{"result": r} for r in ("exact", "exact", "wrong", "crash", "unverified")]
     assert summary(rows) == "2 exact, 0 refused, 1 wrong, 1 crashed, 1 unverified"
+
+
+FLOOR = """
+<ir_version: 8, opset_import: ["": 17]>
+g (float[N, 3] x) => (float[N, 3] y) <float zero = {0.0}, float[1] c = {VALUE}>
+{ z = Mul(x, zero)  s = Add(z, c)  y = Floor(s) }
+"""
+
+
+@pytest.mark.parametrize(("value", "passed"), [("0.9999999", True), ("0.9", False)])
+def test_models_are_compared_in_front_of_operators_that_jump(
+    value: str, passed: bool, tmp_path: Path
+) -> None:
+    """1 and the number below it are alike, what Floor makes of them is not; 0.9 is not alike."""
+    one, other = (model(FLOOR.replace("VALUE", text)) for text in ("1.0", value))
+    task = Task(str(tmp_path / "m.onnx"), stock=sys.executable, latency=0)
+    facts = Stock(task, tmp_path, one, one, other).compare()
+    assert facts["passed"] is passed
+    assert facts.get("jumps", False) is passed
+
+
+def test_sizes_that_are_not_guessed_are_those_of_the_package(tmp_path: Path) -> None:
+    wide = model(
+        OPEN.replace("SHAPE", "2, -1, 4").replace("[N, T, 6] x", "[N, T, C] x").replace("6, 4]", "301, 4]")
+    )
+    task = Task(str(tmp_path / "m.onnx"), stock=sys.executable, latency=0)
+    facts = Stock(task, tmp_path, wide, wide, wide).compare()
+    assert facts["passed"]
+    assert facts["feeds"] >= 1
+
+
+def test_strings_are_fed(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["": 17]> g (string[N] x) => (string[N] y) { y = Identity(x) }"""
+    onnx.save(model(text), tmp_path / "m.onnx")
+    run = pair.session(str(tmp_path / "m.onnx"))
+    feed, made = pair.runnable(run, np.random.default_rng(0), 2)
+    assert set(feed["x"].tolist()) <= {"a", "b"}
+    assert pair.differ([feed["x"]], made)[0]
+
+
+def test_a_column_tells_of_openvino_where_it_was_asked() -> None:
+    row = {"model": "a", "result": "exact"}
+    assert "OpenVINO" not in table([row], "t")
+    lines = table([{**row, "openvino": "1.0e-07"}, row], "t").splitlines()
+    assert lines[-4].endswith("| OpenVINO | result |")
+    assert lines[-2].endswith("| 1.0e-07 | exact |")
+    assert lines[-1].endswith("|  | exact |")

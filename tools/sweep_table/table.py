@@ -32,8 +32,12 @@ def summary(rows: Sequence[Row]) -> str:
 
 def table(rows: Sequence[Row], title: str) -> str:
     """Return the markdown text: title, summary, one line per row."""
-    lines = [f"# {title}", "", summary(rows), "", _line(HEADER), _line(["---"] * len(HEADER))]
-    lines += [_line(_cells(row)) for row in rows]
+    more = ["OpenVINO"] if any("openvino" in row for row in rows) else []
+    header = [*HEADER[:-1], *more, HEADER[-1]]
+    lines = [f"# {title}", "", summary(rows), "", _line(header), _line(["---"] * len(header))]
+    for row in rows:
+        cells = _cells(row)
+        lines.append(_line([*cells[:-1], *([_escaped(row.get("openvino", ""))] if more else []), cells[-1]]))
     return "\n".join(lines) + "\n"
 
 
@@ -51,7 +55,8 @@ def _cells(row: Row) -> list[str]:
     full, small = row.get("ms_full"), row.get("ms_compact")
     result = row["result"].upper() if row["result"] in ("wrong", "crash") else row["result"]
     result += _feeds(row)
-    reason = str(row.get("reason", "")).replace("|", "\\|").replace("\n", " ")
+    result += " (compared in front of operators that jump)" if row.get("jumps") else ""
+    reason = _escaped(row.get("reason", ""))
     return [
         row["model"],
         f"{row['params'] / 1e6:.2f}" if "params" in row else "",
@@ -63,6 +68,10 @@ def _cells(row: Row) -> list[str]:
         f"{full:.2f} -> {small:.2f}" if full and small else "",
         f"{result}: {reason[:300]}" if reason else result,
     ]
+
+
+def _escaped(text: object) -> str:
+    return str(text).replace("|", "\\|").replace("\n", " ")
 
 
 def _feeds(row: Row) -> str:

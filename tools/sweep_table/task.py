@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Task:
-    """What the parent asks for. stock: a Python with stock onnxruntime, or "". memory: bytes, 0 = no limit."""
+    """What the parent asks for.
+
+    stock: a Python with stock onnxruntime, or "". openvino: in its OpenVINO, too. memory: bytes, 0 = no limit.
+    """
 
     path: str
     sparsity: float = 0.5
@@ -17,3 +20,4 @@ class Task:
     memory: int = 0
     latency: float = 1.0
     head_dims: bool = False
+    openvino: bool = False

@@ -120,6 +120,8 @@ class Walk:
         for name, kind in found.items():
             if name and kind.WhichOneof("value"):
                 self.give(name, kind)
+        if node.domain:  # of a standard operator the rule is for its oldest versions, which did not broadcast
+            self._apply_foreign(node)
 
     def _pass(self, node: Node, placed: Placed) -> None:
         """State the types of what a body is given, or gives; where we know nothing, what onnx says of the whole."""
@@ -157,9 +159,13 @@ class Walk:
         except MISFITS:
             return
         for name, (kind, shape) in zip(node.outputs, types, strict=False):
-            if name and kind:
+            if not name or not kind:
+                continue
+            if not self.dtypes.get(name):
                 self.dtypes[name], self.shapes[name] = kind, _sound(shape)
                 self._prove(name)
+            elif self.shapes.get(name) is None:  # onnx told the element type alone
+                self._sharpen(name, _sound(shape))
 
     def _claim(self, node: Node) -> None:
         """Sharpen the first output by what the claim of the operator says."""

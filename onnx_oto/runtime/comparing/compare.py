@@ -186,22 +186,26 @@ class _Probing:
             for feed in self.examples:
                 self.trial.feed(feed, sizes_of(self.inputs, feed))
             return sizes
-        free = {axis: counts for axis, counts in self.axes.items() if axis not in self.pinned}
-        found = self._search(free)
+        implied = {} if self.known is None else self.known.implied()
+        found = self._search({**implied, **self.pinned}) if implied.keys() - self.pinned.keys() else None
+        found = found or self._search(self.pinned)
         if found is None and self.known is not None:  # maybe it is not true that a tensor would be empty
             self.known = None
-            found = self._search(free)
+            found = self._search(self.pinned)
         if found is None:
             raise UnsupportedError(
                 "the full model does not run on random inputs, so nothing can be verified: "
                 f"{first_line(self.trial.error) or 'no inputs'}; {GIVE_INPUTS}"
             )
-        return {axis: {**found, **self.pinned}[axis] for axis in self.axes}
+        return {axis: found[axis] for axis in self.axes}
 
-    def _search(self, free: Mapping[str, bool]) -> dict[str, int] | None:
-        return find_base(
-            self.inputs, free, hints(self.trial.full), lambda sizes: self._try({**sizes, **self.pinned})
+    def _search(self, fixed: Sizes) -> dict[str, int] | None:
+        """Return the first sizes at which the model runs, some of them fixed."""
+        free = {axis: counts for axis, counts in self.axes.items() if axis not in fixed}
+        found = find_base(
+            self.inputs, free, hints(self.trial.full), lambda sizes: self._try({**sizes, **fixed})
         )
+        return None if found is None else {**found, **fixed}
 
     def _try(self, sizes: Sizes) -> Ran:
         """Run and judge at these sizes, unless that leaves a tensor empty or makes one larger than all may be."""

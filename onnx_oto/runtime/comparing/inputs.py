@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,12 +32,13 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[int, int], int]] = {
 class Slot:
     """One input that must be fed. A size is an int, or the symbol of an open axis (or arithmetic on symbols).
 
-    An axis that the model does not name has the symbol `NAME[axis]`.
+    An axis that the model does not name has the symbol `NAME[axis]`. words: what strings are drawn from.
     """
 
     name: str
     elem_type: int
     dims: tuple[int | str, ...]
+    words: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -49,7 +51,7 @@ class Slot:
 
 
 def slots(model: onnx.ModelProto) -> tuple[Slot, ...]:
-    """Return the inputs that must be fed. Raises UnsupportedError for what arrays of numbers cannot feed."""
+    """Return the inputs that must be fed. Raises UnsupportedError for what arrays cannot feed."""
     initializers = {t.name for t in model.graph.initializer}
     result = []
     for value in model.graph.input:
@@ -58,14 +60,31 @@ def slots(model: onnx.ModelProto) -> tuple[Slot, ...]:
         if not value.type.HasField("tensor_type"):
             raise UnsupportedError(f"input '{value.name}' is no tensor: random inputs cannot be made for it")
         kind = value.type.tensor_type
-        if kind.elem_type == onnx.TensorProto.STRING:
-            raise UnsupportedError("the model takes strings: random inputs cannot be made for it")
+        words = words_of(model, value.name) if kind.elem_type == onnx.TensorProto.STRING else ()
         dims = (
             f"{value.name}[{axis}]" if size is None or size == 0 else size
             for axis, size in enumerate(type_shape(value.type) or ())
         )
-        result.append(Slot(value.name, kind.elem_type, tuple(dims)))
+        result.append(Slot(value.name, kind.elem_type, tuple(dims), words))
     return tuple(result)
+
+
+def words_of(model: onnx.ModelProto, name: str) -> tuple[str, ...]:
+    """Return the strings that an input may hold: those that its readers list, else all that any node lists.
+
+    So an encoder of categories meets what it knows; of a model that lists none, any strings will do.
+    """
+    readers = [node for node in model.graph.node if name in node.input]
+    for nodes in (readers, model.graph.node):
+        found = {
+            text.decode("utf-8", "surrogateescape")
+            for node in nodes
+            for attr in node.attribute
+            for text in itertools.islice(attr.strings, MOST_WORDS)
+        }
+        if found:
+            return tuple(sorted(found))
+    return ANY_WORDS
 
 
 def open_axes(inputs: Sequence[Slot]) -> dict[str, bool]:
@@ -124,6 +143,10 @@ def _evaluate(node: ast.expr, sizes: Sizes) -> int:
 def _terms(dim: str, plain: set[str]) -> bool:
     """Say whether a size is arithmetic on other open axes."""
     return size_of(dim, dict.fromkeys(plain - {dim}, 1)) is not None
+
+
+MOST_WORDS = 1000
+ANY_WORDS = ("a", "b", "one", "two")
 
 
 class Feeder(Protocol):
@@ -207,9 +230,11 @@ def values(
 ) -> Array:
     """Return random values of an input's type: integers within `bounds` (both included; 0 and 1 without).
 
-    Floats are drawn in the given manner, or are whole numbers within `bounds` too.
+    Floats are drawn in the given manner, or are whole numbers within `bounds` too; strings from the slot's words.
     """
     dtype = slot.dtype
+    if slot.words:
+        return np.asarray(rng.choice(np.asarray(slot.words), shape))
     if dtype.kind == "b":
         return np.asarray(rng.random(shape) < 0.5)
     if dtype.kind in "iu" or (bounds is not None and dtype.kind == "f"):

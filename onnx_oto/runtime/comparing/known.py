@@ -12,6 +12,7 @@ import onnx
 from onnx_oto.errors import ModelError
 from onnx_oto.model import Graph, graph, normalise
 from onnx_oto.model.graph.tensors import bits_per_element
+from onnx_oto.model.implied import implied_sizes
 from onnx_oto.model.shapes.dims import value_at
 from onnx_oto.model.shapes.symbols import Estimated
 from onnx_oto.runtime.comparing.inputs import Sizes, Slot
@@ -56,6 +57,11 @@ class Known:
                 kind = self.view.dtypes.get(name)
                 found[key] = max(found.get(key, 0), bits_per_element(kind) if kind else 0)
         return list(found.items())
+
+    def implied(self) -> dict[str, int]:
+        """Return the sizes of open axes that the graph says (see `implied_sizes`)."""
+        found = implied_sizes(self.view)
+        return {axis: found[symbol] for symbol, axis in self.axes.items() if symbol in found}
 
     def _at(self, sizes: Sizes) -> Estimated:
         named = {symbol: sizes[axis] for symbol, axis in self.axes.items() if axis in sizes}

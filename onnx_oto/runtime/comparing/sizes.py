@@ -19,8 +19,7 @@ from onnx_oto.model.graph.tensors import element_count, is_external, to_array
 from onnx_oto.runtime.comparing.inputs import Sizes, Slot
 
 SAMPLES = (3, 2, 1)
-"""How many samples are fed at once, the first number that the model takes."""
-MOST_SAMPLES = 16
+"""How many samples are fed at once, the first number that the model takes; else as many as the other sizes are."""
 GROWING = (
     6, 7, 8, 9, 16, 17, 28, 32, 33, 48, 64, 96, 100, 112, 128, 160, 192, 224, 256, 299, 320, 384, 416, 512, 640,
     768, 1024, 1600, 2048, 4096, 8192, 16000, 16384, 22050, 32000, 44100, 48000, 65536,
@@ -83,8 +82,7 @@ def find_base(
 
 
 def _attempts(axes: Mapping[str, bool], size: int) -> Iterator[dict[str, int]]:
-    counts_tried = (*SAMPLES, size) if size <= MOST_SAMPLES else SAMPLES
-    for count in dict.fromkeys(counts_tried) if any(axes.values()) else (1,):
+    for count in dict.fromkeys((*SAMPLES, size)) if any(axes.values()) else (1,):
         yield {axis: count if counts else size for axis, counts in axes.items()}
 
 

@@ -10,6 +10,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx_oto.errors import UnsupportedError
 from onnx_oto.runtime.comparing import Feeding, compare, random_inputs
 from onnx_oto.runtime.comparing.difference import difference
+from onnx_oto.runtime.comparing.inputs import ANY_WORDS
 from onnx_oto.runtime.runner import runner
 
 DENSE = "g (float[N,5] x) => (float[N,3] y) <float[5,3] w, float[3] b> { a = MatMul(x, w) y = Add(a, b) }"
@@ -65,7 +66,8 @@ def test_given_inputs_are_used() -> None:
 
 
 def test_a_model_that_runs_on_nothing_is_unsupported() -> None:
-    text = """g (float[N,M] x) => (float[N,3] y) <float[7001,3] w> { y = MatMul(x, w) }"""
+    text = """g (float[N,M] x) => (float[N,3] y) <float[7001,3] w, int64[2] s = {0, 7001}>
+    { f = Reshape(x, s) y = MatMul(f, w) }"""
     model = build(text)
     with pytest.raises(UnsupportedError, match=r"does not run on random inputs.*--input-shape"):
         compare(model, model)
@@ -139,11 +141,39 @@ def test_initializers_that_are_inputs_are_not_fed() -> None:
     assert set(random_inputs(model, np.random.default_rng(0))) == {"x"}
 
 
-def test_strings_cannot_be_made() -> None:
-    value = helper.make_tensor_value_info("text", TensorProto.STRING, [1])
+def test_strings_are_those_that_readers_list_else_any() -> None:
+    value = helper.make_tensor_value_info("text", TensorProto.STRING, ["N", 50])
     model = helper.make_model(helper.make_graph([], "g", [value], []))
-    with pytest.raises(UnsupportedError, match="takes strings"):
-        random_inputs(model, np.random.default_rng(0))
+    assert set(random_inputs(model, np.random.default_rng(0))["text"].flat) == set(ANY_WORDS)
+    for reads, keys in (("other", ["no"]), ("text", ["red", "blue"])):
+        node = helper.make_node(
+            "LabelEncoder",
+            [reads],
+            ["z"],
+            domain="ai.onnx.ml",
+            keys_strings=keys,
+            values_int64s=[0] * len(keys),
+        )
+        model.graph.node.append(node)
+        assert set(random_inputs(model, np.random.default_rng(0))["text"].flat) == set(keys)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_models_of_categories_are_compared(version: int) -> None:
+    """What is told apart by strings alone: two rows of a table, one of them changed."""
+    words = ["red", "green", "blue"]
+    attributes = {"classes_strings": words}
+    if version > 1:
+        attributes = {"keys_strings": words, "values_int64s": [0, 1, 2]}
+    model = build(
+        """g (string[N] x) => (float[N,4] y) <float[3,6] table, float[6,4] w>
+        { i = ai.onnx.ml.LabelEncoder(x) h = Gather(table, i) y = MatMul(h, w) }"""
+    )
+    del model.opset_import[1:]
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", version))
+    model.graph.node[0].attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())
+    assert compare(model, model).passed
+    assert not compare(model, changed(model, "table", 1.0)).passed
 
 
 def test_operators_newer_than_the_runtime_run_by_the_reference() -> None:

@@ -11,7 +11,7 @@ from onnx_oto.model.shapes.claims.table import Claimed, broadcast, foreign
 from onnx_oto.model.shapes.dims import Shape
 
 
-@foreign("ai.onnx.ml", "Imputer")
+@foreign("ai.onnx.ml", "Imputer", "LabelEncoder")
 @foreign("ai.onnx.ml", "Scaler", "Normalizer", dtype=TensorProto.FLOAT)
 @foreign("", "GroupNormalization", "MeanVarianceNormalization", "InstanceNormalization")
 @foreign("", "BatchNormalization", "Dropout", "PRelu")

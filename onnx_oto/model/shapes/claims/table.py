@@ -60,7 +60,7 @@ ForeignShapes: TypeAlias = "Callable[[Node, Claimed], Sequence[Shape | None]]"
 
 @dataclass(frozen=True)
 class Foreign:
-    """The outputs of an operator that onnx does not describe.
+    """The outputs of an operator that onnx does not describe, or of which it tells the element type alone.
 
     `shapes` gives one shape per output from the first on (None: unknown). Their element type is `dtype`, or
     that of input `like`, but for those in `others` (by output); a later output of unknown shape is taken to be of
