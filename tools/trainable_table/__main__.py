@@ -60,6 +60,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=5, help="of the batch")
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0, help="of inputs, targets and training")
+    parser.add_argument("--backend", default="auto", help="of `onnx-oto train`")
     parser.add_argument("--redo", action="append", choices=RESULTS, default=[], help="do such rows again")
     parser.add_argument("--page", action="store_true", help="write the page from the rows there are and stop")
     return parser.parse_args(arguments)
@@ -129,7 +130,7 @@ def _probe(name: str, path: Path, args: argparse.Namespace) -> Row:
     """Return the row of one model, tried in a process group of its own that is ended with it."""
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="trainable-", ignore_cleanup_errors=True) as folder:
-        task = Task(str(path), folder, args.samples, args.steps, args.seed)
+        task = Task(str(path), folder, args.samples, args.steps, args.seed, args.backend)
         row = {
             "model": name,
             **_run([sys.executable, "-m", "trainable_table.probe", json.dumps(asdict(task))], args),

@@ -50,6 +50,7 @@ class Task:
     samples: int
     steps: int
     seed: int
+    backend: str = "auto"
 
 
 def say(**facts: Any) -> None:
@@ -131,6 +132,7 @@ def _attempt(task: Task, batch: Batch, rate: float) -> dict[str, Any]:
         "--seed",
         str(task.seed),
     ]
+    options += ["--backend", task.backend]
     options += ["--model-output", batch.output] if batch.output else []
     data = str(Path(task.folder, "batch.npz"))
     done = _command("train", task.path, "--data", data, "--run", str(run), *options, "--json")

@@ -104,6 +104,7 @@ def _facts(draft: Draft) -> Facts:
         constants={name: value for name, value in draft.constants.items() if name not in draft.trainable},
         carried=draft.carried,
         read=draft.read,
+        ranks={name: len(kind.shape) for name, kind in draft.types.items() if kind.shape is not None},
     )
 
 
