@@ -13,6 +13,7 @@ from onnx_oto.gradients.graph.batching import Feed, feeds, set_batch
 from onnx_oto.gradients.graph.facts import Covers
 from onnx_oto.gradients.graph.lowering import Lowered, lower
 from onnx_oto.gradients.graph.lowering.definitions import write_out
+from onnx_oto.gradients.graph.lowering.engine import listed
 from onnx_oto.gradients.graph.open_batch import ADVICE, fixed_batch, open_batch
 from onnx_oto.gradients.graph.parameters import Weights, detach
 from onnx_oto.gradients.graph.static_types import types
@@ -97,15 +98,42 @@ def lowered_for(what: Detached, spec: TrainingSpec, size: int, covers: Covers) -
     return lower(unrolled(static), spec.trainable, covers, fixed_statistics=spec.fixed_statistics)
 
 
-def with_loss(lowered: Lowered, what: Detached, size: int) -> TrainingGraph:
-    """Return the graph with the loss appended. Raises UnsupportedError for an output that does not suit it."""
+def with_loss(lowered: Lowered, what: Detached, size: int, covers: Covers) -> TrainingGraph:
+    """Return the graph with the loss appended, in what a backend differentiates.
+
+    Raises UnsupportedError for an output that does not suit it, and for a loss of one's own that training cannot pass.
+    """
     model = onnx.ModelProto()
     model.CopyFrom(lowered.model)
     shapes = output_shapes(model, what.outputs, what.loss, size)
-    targets = attach(model, what.loss, what.outputs, shapes, size)
-    del model.graph.output[: len(what.outputs)]
-    model.graph.output.insert(0, helper.make_tensor_value_info(LOSS, TensorProto.FLOAT, []))
-    return TrainingGraph(replace(lowered, model=model), targets, size)
+    loss, targets = _loss_alone(model, what, shapes, size)
+    found = lower(loss, what.outputs, covers, prefix=LOSS)
+    if found.refusals:
+        raise UnsupportedError(
+            f"training cannot handle the loss {what.loss.name!r}: {listed(found.refusals, 1)}"
+        )
+    graph, part = model.graph, found.model.graph
+    graph.node.extend(part.node)
+    graph.initializer.extend(part.initializer)
+    graph.input.extend(list(part.input)[len(what.outputs) :])
+    del graph.output[: len(what.outputs)]
+    graph.output.insert(0, helper.make_tensor_value_info(LOSS, TensorProto.FLOAT, []))
+    lowered = replace(lowered, model=model, masks=(*lowered.masks, *found.masks))
+    return TrainingGraph(lowered, targets, size)
+
+
+def _loss_alone(
+    model: onnx.ModelProto, what: Detached, shapes: Sequence[tuple[int, ...]], size: int
+) -> tuple[onnx.ModelProto, dict[str, Target]]:
+    """Return the loss as a model that is fed what it reads of a model, and then its targets."""
+    given = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in zip(what.outputs, shapes, strict=True)
+    ]
+    end = helper.make_tensor_value_info(LOSS, TensorProto.FLOAT, [])
+    alone = helper.make_model(helper.make_graph([], "loss", given, [end]), opset_imports=model.opset_import)
+    alone.ir_version = model.ir_version
+    return alone, attach(alone, what.loss, what.outputs, shapes, size)
 
 
 def output_shapes(
