@@ -11,14 +11,14 @@ from onnx import TensorProto, helper, version_converter
 from onnx_oto.errors import ModelError, UnsupportedError, UsageError
 from onnx_oto.gradients.graph.batching import Feed, feeds, set_batch
 from onnx_oto.gradients.graph.facts import Covers
+from onnx_oto.gradients.graph.loss_graph import lowered_loss
 from onnx_oto.gradients.graph.lowering import Lowered, lower
 from onnx_oto.gradients.graph.lowering.definitions import write_out
-from onnx_oto.gradients.graph.lowering.engine import listed
 from onnx_oto.gradients.graph.open_batch import ADVICE, fixed_batch, open_batch
 from onnx_oto.gradients.graph.parameters import Weights, detach
 from onnx_oto.gradients.graph.static_types import types
 from onnx_oto.gradients.spec import TrainingSpec
-from onnx_oto.losses import LOSS, Loss, Target, attach, make, read_all
+from onnx_oto.losses import LOSS, Loss, Target, make, read_all
 from onnx_oto.model import Shape
 from onnx_oto.model.files.loading import RUNTIME_IR, RUNTIME_OPSET
 from onnx_oto.model.graph.node import opset_of, set_opset
@@ -106,12 +106,7 @@ def with_loss(lowered: Lowered, what: Detached, size: int, covers: Covers) -> Tr
     model = onnx.ModelProto()
     model.CopyFrom(lowered.model)
     shapes = output_shapes(model, what.outputs, what.loss, size)
-    loss, targets = _loss_alone(model, what, shapes, size)
-    found = lower(loss, what.outputs, covers, prefix=LOSS)
-    if found.refusals:
-        raise UnsupportedError(
-            f"training cannot handle the loss {what.loss.name!r}: {listed(found.refusals, 1)}"
-        )
+    found, targets = lowered_loss(model, what.loss, what.outputs, shapes, size, covers)
     graph, part = model.graph, found.model.graph
     graph.node.extend(part.node)
     graph.initializer.extend(part.initializer)
@@ -120,20 +115,6 @@ def with_loss(lowered: Lowered, what: Detached, size: int, covers: Covers) -> Tr
     graph.output.insert(0, helper.make_tensor_value_info(LOSS, TensorProto.FLOAT, []))
     lowered = replace(lowered, model=model, masks=(*lowered.masks, *found.masks))
     return TrainingGraph(lowered, targets, size)
-
-
-def _loss_alone(
-    model: onnx.ModelProto, what: Detached, shapes: Sequence[tuple[int, ...]], size: int
-) -> tuple[onnx.ModelProto, dict[str, Target]]:
-    """Return the loss as a model that is fed what it reads of a model, and then its targets."""
-    given = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-        for name, shape in zip(what.outputs, shapes, strict=True)
-    ]
-    end = helper.make_tensor_value_info(LOSS, TensorProto.FLOAT, [])
-    alone = helper.make_model(helper.make_graph([], "loss", given, [end]), opset_imports=model.opset_import)
-    alone.ir_version = model.ir_version
-    return alone, attach(alone, what.loss, what.outputs, shapes, size)
 
 
 def output_shapes(
