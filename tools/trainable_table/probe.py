@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from onnx import numpy_helper
 
 from onnx_oto.errors import OtoError
 from onnx_oto.model import load
+from onnx_oto.runtime.installed import installed
 from trainable_table.batch import Batch, CannotFeed, draw
 
 RATES = (1e-3, 1e-4, 1e-2)
@@ -60,7 +62,7 @@ def say(**facts: Any) -> None:
 
 def probe(task: Task) -> None:
     """Carry out the task; every result is said."""
-    say(stage="load")
+    say(stage="load", backend=task.backend, **environment())
     try:
         model = load(task.path)
     except OtoError as error:
@@ -82,6 +84,12 @@ def probe(task: Task) -> None:
     say(loss=batch.loss, samples=len(batch), stage="train")
     batch.save(str(Path(task.folder, "batch.npz")))
     _train(task, batch)
+
+
+def environment() -> dict[str, str]:
+    """Return which Python and which build of ONNX Runtime this is."""
+    runtimes = ", ".join(f"{name} {version}" for name, version in installed().items())
+    return {"python": platform.python_version(), "runtime": runtimes}
 
 
 def kind_of(model: onnx.ModelProto) -> str:
