@@ -162,7 +162,7 @@ def test_a_reason_is_said_once() -> None:
     with pytest.raises(UnsupportedError) as caught:
         require_trainable(prepare(model, spec("w")).refusals)
     assert re.fullmatch(
-        r"training cannot handle node 'n1' \(Det\) and 4 more like it: a determinant [^;]*; "
+        r"training cannot handle node 'n1' \(Det\) and 4 more: a determinant [^;]*; "
         r"node 'n5' \(Unique\): the size [^;]*",
         str(caught.value),
     )

@@ -34,9 +34,9 @@ class Refusal:
 
 def listed(refusals: Sequence[Refusal], most: int) -> str:
     """Return refusals in one line: each reason once, with the first node that it holds for, `most` reasons at most."""
-    alike: dict[tuple[str, str], list[Refusal]] = {}
+    alike: dict[str, list[Refusal]] = {}
     for refusal in refusals:
-        alike.setdefault((refusal.op, re.sub("'[^']*'", "", refusal.advice)), []).append(refusal)
+        alike.setdefault(re.sub("'[^']*'", "", refusal.advice), []).append(refusal)
     shown = list(alike.values())[:most]
     rest = len(refusals) - sum(map(len, shown))
     return "; ".join(map(_together, shown)) + (f"; and {rest} more nodes" if rest else "")
@@ -46,7 +46,7 @@ def _together(alike: Sequence[Refusal]) -> str:
     first, *others = alike
     if not others:
         return str(first)
-    return f"node {first.node!r} ({first.op}) and {len(others)} more like it: {first.advice}"
+    return f"node {first.node!r} ({first.op}) and {len(others)} more: {first.advice}"
 
 
 @dataclass(frozen=True)
