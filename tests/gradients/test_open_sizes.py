@@ -54,7 +54,7 @@ def test_sizes_are_not_asked_for(row: Row, backend: Plain, monkeypatch: pytest.M
         np.testing.assert_allclose(opened[name], gradient, rtol=0, atol=row.tolerance * scale, err_msg=name)
 
 
-@pytest.mark.parametrize("seed", range(1, 3))
+@pytest.mark.parametrize("seed", [1])
 @pytest.mark.parametrize("rank", RANKS)
 @pytest.mark.parametrize("op", OPS)
 def test_windows(op: str, rank: int, seed: int, backend: Plain) -> None:
