@@ -13,6 +13,7 @@ Row = dict[str, Any]
 RESULTS = ("trained", "refused", "not lowered", "diverged", "wrong", "crash", "timeout", "unfed", "nothing")
 """nothing: there is nothing prunable. unfed: this tool found no inputs that the model takes."""
 GOAL = 0.97
+WIDTH = 120
 SHOWN = 12
 """Names listed for one reason."""
 
@@ -36,7 +37,7 @@ def page(rows: Sequence[Row], command: str, beside: Mapping[str, Row] | None = N
     rest = [row for row in rows if is_judged(row) and row["result"] != "trained"]
     aside = [row for row in rows if not is_judged(row)]
     lines = ["# Which models can be trained", "", f"<!-- written by {command} -->", "", INTRODUCTION, ""]
-    lines += [*textwrap.wrap(note, 120), ""] if note else []
+    lines += [*textwrap.wrap(note, WIDTH), ""] if note else []
     lines += [
         f"**{summary(rows)}.**",
         "",
@@ -78,12 +79,13 @@ def _compared(rows: Sequence[Row], beside: Mapping[str, Row]) -> list[str]:
     ]
     more = [name for name in more if beside[name]["result"] == "trained"]
     lines = [f"## With `--backend {other['backend']}`", ""]
-    lines.append(
+    told = (
         f"The same on Python {other['python']} with {other['runtime']}, for {len(tried)} of the {len(trained)} models "
         f"that train: **{len(tried) - len(rest)} of {len(tried)} train there, too.** The others have not been run."
     )
+    lines += textwrap.wrap(told, WIDTH)
     if more:
-        lines += ["", f"There alone train: {', '.join(more)}."]
+        lines += ["", *textwrap.wrap(f"There alone train: {', '.join(more)}.", WIDTH)]
     return [*lines, "", *_by_reason(rest)] if rest else lines
 
 
