@@ -189,7 +189,7 @@ def balanced(counts: npt.NDArray[np.int64]) -> Floats:
     >>> balanced(np.array([1, 3, 0]))
     array([2.       , 0.6666667, 0.       ], dtype=float32)
     """
-    there = np.count_nonzero(counts)
+    there = int(np.count_nonzero(counts))
     weights = np.divide(counts.sum() / max(there, 1), counts, out=np.zeros(len(counts)), where=counts > 0)
     return np.asarray(weights, np.float32)
 

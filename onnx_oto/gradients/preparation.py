@@ -13,7 +13,7 @@ from onnx_oto.errors import UnsupportedError, UsageError
 from onnx_oto.gradients.backends import Backend
 from onnx_oto.gradients.graph.batching import Feed
 from onnx_oto.gradients.graph.lowering import Lowered, Refusal
-from onnx_oto.gradients.graph.lowering.engine import path
+from onnx_oto.gradients.graph.lowering.engine import listed, path
 from onnx_oto.gradients.graph.static_types import types
 from onnx_oto.gradients.graph.training_graph import (
     Detached,
@@ -217,7 +217,7 @@ class Preparation:
     def _graph(self, size: int) -> TrainingGraph:
         known = (self._what.feeds, size)
         if known not in self._made.graphs:
-            self._made.graphs[known] = with_loss(self._lower(size), self._what, size)
+            self._made.graphs[known] = with_loss(self._lower(size), self._what, size, self.backend.covers)
         return self._made.graphs[known]
 
     def _gradient(self, graph: TrainingGraph) -> bytes:
@@ -238,11 +238,7 @@ class Preparation:
 def require_trainable(refusals: tuple[Refusal, ...]) -> None:
     """Raise UnsupportedError naming nodes that training cannot pass, if there are any."""
     if refusals:
-        rest = len(refusals) - MOST_REFUSALS
-        listed = "; ".join(str(refusal) for refusal in refusals[:MOST_REFUSALS])
-        raise UnsupportedError(
-            f"training cannot handle {listed}" + (f"; and {rest} more nodes" if rest > 0 else "")
-        )
+        raise UnsupportedError(f"training cannot handle {listed(refusals, MOST_REFUSALS)}")
 
 
 def shard_sizes(batch: int, shards: int, cores: int, least: int, ranks: int = 1) -> list[int]:

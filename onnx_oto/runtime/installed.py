@@ -69,8 +69,8 @@ def training_problem() -> str | None:
     if not has_training_build():
         versions = ".".join(map(str, sys.version_info[:2]))
         return (
-            f"ONNX Runtime's training build needs Python 3.10 to 3.12, this is {versions}: take --backend plain, or "
-            "make an environment with one"
+            f"ONNX Runtime's training build needs Python 3.10 to 3.12, this is {versions}: train with "
+            "--backend plain, or make an environment with one"
         )
     if not found:
         return problem()

@@ -37,7 +37,9 @@ MOST_OPTIMISED_LINKS = 1000
 """Inputs or outputs of a node: of 10,000 onnxruntime's optimizers take 15 s, as the square, where opening takes 2."""
 _SHARE_OF_OUTPUTS = 0.25
 """Of the memory that a run may take: outputs are copied to this process."""
-PLACE = re.compile(r"(?:Exception during initialization: )?(?<!\S)(?=\S*/)\S+\.(?:cc|h):\d+ \S+\([^)]*\) ")
+PLACE = re.compile(
+    r"(?:Exception during initialization: )?(?<!\S)(?=\S*/)\S+\.(?:cc|h):\d+ \S+\([^)]*\)(?:::<lambda\([^)]*\)>)? "
+)
 """A place in a source. It begins with a word: a name of a million letters is not tried from each of them."""
 
 

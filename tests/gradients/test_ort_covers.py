@@ -10,9 +10,11 @@ from onnx import numpy_helper
 
 from onnx_oto.errors import UnsupportedError
 from onnx_oto.gradients import require_trainable
+from onnx_oto.gradients.backends import ort_training
 from onnx_oto.gradients.backends.ort_covers import covers
 from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.gradients.graph.lowering import lower
+from onnx_oto.runtime.worker import JobFailed
 
 IMAGE = "(float[2, 4, 6, 6] x) => (float[2, C, H, W] y)"
 
@@ -117,3 +119,17 @@ def test_indices_that_are_read_are_refused() -> None:
 def test_reasons(body: str, facts: Facts, reason: str) -> None:
     (node,) = model_of(body).graph.node
     assert reason in (covers(node, facts) or "")
+
+
+def test_what_the_builder_cannot_differentiate_is_one_line_with_a_way_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Builder:
+        def call(self, *_: object) -> bytes:
+            raise JobFailed("Argument mismatch when removing edge.\nand a trace")
+
+    monkeypatch.setattr(ort_training, "shared", Builder)
+    model = model_of("y = Mul(x, w)", "(float[2] x) => (float[2] y)", w=np.ones(2, np.float32))
+    with pytest.raises(UnsupportedError, match=r"removing edge\.; train with --backend plain") as caught:
+        ort_training.OrtTraining().differentiate(model, ["w"])
+    assert "\n" not in str(caught.value)

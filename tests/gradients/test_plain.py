@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -127,6 +128,9 @@ def test_cross_entropy_in_a_model(build: Build, reduction: str, weighted: bool, 
 
 IMAGE = Facts(shapes={"x": (2, 4, 6, 6), "y": (2, 4, 6, 6), "w": (4, 4, 3, 3)})
 
+OPEN = replace(IMAGE, ranks={**{name: len(shape) for name, shape in IMAGE.shapes.items()}, "o": 4})
+"""There is also `o`, whose sizes depend on values; of any other tensor not even the rank is known."""
+
 
 @pytest.mark.parametrize(
     ("body", "facts", "reason"),
@@ -145,6 +149,14 @@ IMAGE = Facts(shapes={"x": (2, 4, 6, 6), "y": (2, 4, 6, 6), "w": (4, 4, 3, 3)})
         ("y = ReduceSum(x, w)", IMAGE, "its axes 'w' are computed"),
         ("y = ReduceSum<noop_with_empty_axes=1>(x)", IMAGE, "reduces nothing"),
         ("y = BatchNormalization(x, w, w, w, w)", IMAGE, "given statistics"),
+        ("y = Conv(o, o)", OPEN, "shape of 'o' is not known"),
+        ("y = Conv(o, w)", IMAGE, "shape of 'o' is not known"),
+        ("y = Add(o, p)", OPEN, "shape of 'p' is not known"),
+        ("y = GatherND<batch_dims=1>(x, o)", OPEN, "it has batches"),
+        ("y = MaxPool<kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1>(o)", OPEN, "in the pads altogether"),
+        ("y = AveragePool<kernel_shape=[2, 2], ceil_mode=1>(o)", OPEN, "in the pads altogether"),
+        ("y = BatchNormalization<training_mode=1>(x, o, w, w, w)", OPEN, "shape of 'o' is not known"),
+        ("y = SoftmaxCrossEntropyLoss(o, x)", OPEN, "shape of 'o' is not known"),
         ("y = Elu(x)", IMAGE, "no gradient for this op"),
         ("y = com.acme.Relu(x)", IMAGE, "no gradient for this op"),
     ],

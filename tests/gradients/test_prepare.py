@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import onnx
 import pytest
@@ -148,6 +150,22 @@ def test_refusals_name_node_op_and_remedy() -> None:
     )
     with pytest.raises(UnsupportedError, match=r"node 'n2' \(Unique\): .*node 'n3' \(Det\)"):
         require_trainable(prepare(model, spec("w")).refusals)
+
+
+def test_a_reason_is_said_once() -> None:
+    """As for the copies of a body: with the first node, and how many more there are."""
+    det = "{0} = Det(b) ".format
+    text = "(float[N, 3, 3] x) => (float[N] y) { b = Mul(x, w) " + "".join(map(det, "cdef"))
+    model = model_from(text + "u = Unique<axis = 0>(b) v = Det(u) y = Sum(c, d, e, f, v) }", {"w": normal(3)})
+    for index, node in enumerate(model.graph.node):
+        node.name = f"n{index}"
+    with pytest.raises(UnsupportedError) as caught:
+        require_trainable(prepare(model, spec("w")).refusals)
+    assert re.fullmatch(
+        r"training cannot handle node 'n1' \(Det\) and 4 more: a determinant [^;]*; "
+        r"node 'n5' \(Unique\): the size [^;]*",
+        str(caught.value),
+    )
 
 
 def test_foreign_domains_and_bodies_are_refused_only_on_the_path() -> None:

@@ -48,7 +48,34 @@ def feed(model) -> dict[str, np.ndarray]:
     return {value.name: given[value.name] for value in model.graph.input}
 
 
-@pytest.mark.parametrize("text", [loop(), loop(go=""), loop(end="on = Identity(yes)"), SCAN, NESTED])
+BARE = (
+    "g (float[2,3] x) => (float[2,3] y) <int64 trips = {TRIPS}, bool go = {GO}> { y = Loop (trips, go, x)"
+    " <body = b (int64 i, bool on, float[2,3] s) => (bool on, float[2,3] OUT) { NODES }> }"
+)
+
+
+def bare(trips: int, nodes: str = "", *, go: int = 1) -> str:
+    """Return a loop with one output, whose body may be empty."""
+    text = BARE.replace("TRIPS", str(trips)).replace("GO", str(go)).replace("NODES", nodes)
+    return text.replace("OUT", "r" if nodes else "s")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        loop(),
+        loop(go=""),
+        loop(end="on = Identity(yes)"),
+        loop(trips="none"),
+        SCAN,
+        NESTED,
+        bare(0, "r = Exp(s)"),
+        bare(1, "r = Exp(s)"),
+        bare(3, "r = Exp(s)", go=0),
+        bare(3),
+        bare(0),
+    ],
+)
 def test_what_is_written_out_computes_the_same(text: str) -> None:
     model = read(text)
     written = unrolled(model)
@@ -62,7 +89,6 @@ def test_what_is_written_out_computes_the_same(text: str) -> None:
     [
         loop(trips="m"),
         loop(trips="many"),
-        loop(trips="none"),
         loop(go="c"),
         loop(end="n = ReduceSum<keepdims = 0>(r) k = Cast<to = 9>(n) on = Not(k)"),
         SCAN.replace("2,5,3", "2,L,3").replace("2,3,5", "2,3,L"),

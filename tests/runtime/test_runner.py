@@ -22,6 +22,10 @@ PLACE = "/onnxruntime_src/onnxruntime/core/graph/model.cc:134 onnxruntime::Model
     [
         (f"{PREFIX}{PLACE}Unsupported opset.\nmore", "Unsupported opset."),
         (f"{PREFIX}Exception during initialization: {PLACE}no kernel", "no kernel"),
+        (
+            "/src/python/state.cc:990 add(module&)::<lambda(const bytes&, set<char>&)> Node (a) is wrong",
+            "Node (a) is wrong",
+        ),
         (f"{PREFIX}Node 'a/b' has no input", "Node 'a/b' has no input"),
         ("", ""),
     ],

@@ -60,7 +60,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=5, help="of the batch")
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0, help="of inputs, targets and training")
+    parser.add_argument("--backend", default="auto", help="of `onnx-oto train`")
     parser.add_argument("--redo", action="append", choices=RESULTS, default=[], help="do such rows again")
+    parser.add_argument(
+        "--beside", type=Path, metavar="LOG", help="show the rows of another backend beside those of --log"
+    )
+    parser.add_argument("--note", default="", help="a paragraph of the page, such as what has not been run")
     parser.add_argument("--page", action="store_true", help="write the page from the rows there are and stop")
     return parser.parse_args(arguments)
 
@@ -83,7 +88,8 @@ def main() -> int:
                 print(f"[{i}/{len(missing)}] {_progress(row)}", file=sys.stderr, flush=True)
     shown = [rows[name] for name in sorted(rows) if is_meant(name, args.only)]
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    _write(args.output, page(shown, "tools/trainable"))
+    beside = read(args.beside) if args.beside else {}
+    _write(args.output, page(shown, "tools/trainable", beside, args.note))
     print(f"{summary(shown)} -> {args.output}")
     return 1 if any(row["result"] in ("wrong", "crash") for row in shown) else 0
 
@@ -129,7 +135,7 @@ def _probe(name: str, path: Path, args: argparse.Namespace) -> Row:
     """Return the row of one model, tried in a process group of its own that is ended with it."""
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="trainable-", ignore_cleanup_errors=True) as folder:
-        task = Task(str(path), folder, args.samples, args.steps, args.seed)
+        task = Task(str(path), folder, args.samples, args.steps, args.seed, args.backend)
         row = {
             "model": name,
             **_run([sys.executable, "-m", "trainable_table.probe", json.dumps(asdict(task))], args),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from onnx import numpy_helper
 
 from onnx_oto.errors import OtoError
 from onnx_oto.model import load
+from onnx_oto.runtime.installed import installed
 from trainable_table.batch import Batch, CannotFeed, draw
 
 RATES = (1e-3, 1e-4, 1e-2)
@@ -50,6 +52,7 @@ class Task:
     samples: int
     steps: int
     seed: int
+    backend: str = "auto"
 
 
 def say(**facts: Any) -> None:
@@ -59,7 +62,7 @@ def say(**facts: Any) -> None:
 
 def probe(task: Task) -> None:
     """Carry out the task; every result is said."""
-    say(stage="load")
+    say(stage="load", backend=task.backend, **environment())
     try:
         model = load(task.path)
     except OtoError as error:
@@ -81,6 +84,12 @@ def probe(task: Task) -> None:
     say(loss=batch.loss, samples=len(batch), stage="train")
     batch.save(str(Path(task.folder, "batch.npz")))
     _train(task, batch)
+
+
+def environment() -> dict[str, str]:
+    """Return which Python and which build of ONNX Runtime this is."""
+    runtimes = ", ".join(f"{name} {version}" for name, version in installed().items())
+    return {"python": platform.python_version(), "runtime": runtimes}
 
 
 def kind_of(model: onnx.ModelProto) -> str:
@@ -131,6 +140,7 @@ def _attempt(task: Task, batch: Batch, rate: float) -> dict[str, Any]:
         "--seed",
         str(task.seed),
     ]
+    options += ["--backend", task.backend]
     options += ["--model-output", batch.output] if batch.output else []
     data = str(Path(task.folder, "batch.npz"))
     done = _command("train", task.path, "--data", data, "--run", str(run), *options, "--json")

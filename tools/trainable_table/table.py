@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Row = dict[str, Any]
@@ -12,6 +13,7 @@ Row = dict[str, Any]
 RESULTS = ("trained", "refused", "not lowered", "diverged", "wrong", "crash", "timeout", "unfed", "nothing")
 """nothing: there is nothing prunable. unfed: this tool found no inputs that the model takes."""
 GOAL = 0.97
+WIDTH = 120
 SHOWN = 12
 """Names listed for one reason."""
 
@@ -29,11 +31,13 @@ def summary(rows: Sequence[Row]) -> str:
     return f"{trained} of {len(judged)} models ({share:.1%}) train; the goal is {GOAL:.0%}"
 
 
-def page(rows: Sequence[Row], command: str) -> str:
-    """Return the markdown text. command: how it was made."""
+def page(rows: Sequence[Row], command: str, beside: Mapping[str, Row] | None = None, note: str = "") -> str:
+    """Return the markdown text. command: how it was made. beside: rows of another backend, by model."""
+    beside = beside or {}
     rest = [row for row in rows if is_judged(row) and row["result"] != "trained"]
     aside = [row for row in rows if not is_judged(row)]
     lines = ["# Which models can be trained", "", f"<!-- written by {command} -->", "", INTRODUCTION, ""]
+    lines += [*textwrap.wrap(note, WIDTH), ""] if note else []
     lines += [
         f"**{summary(rows)}.**",
         "",
@@ -44,8 +48,10 @@ def page(rows: Sequence[Row], command: str) -> str:
         *_by_reason(rest),
     ]
     lines += ["", "## Not judged", "", *_by_reason(aside)]
-    lines += ["", "## Every model", "", _line(HEADER), _line(["---"] * len(HEADER))]
-    lines += [_line(_cells(row)) for row in rows]
+    lines += ["", *_compared(rows, beside)] if beside else []
+    header = (*HEADER, *_BESIDE) if beside else HEADER
+    lines += ["", "## Every model", "", _line(header), _line(["---"] * len(header))]
+    lines += [_line([*_cells(row), *(_short(beside.get(row["model"])) if beside else ())]) for row in rows]
     return "\n".join(lines) + "\n"
 
 
@@ -57,6 +63,35 @@ The first three parts are forty PyTorch models in three exports each: with Batch
 optimized), in training mode (`training=TrainingMode.TRAINING, do_constant_folding=False`), and dynamo's default."""
 
 HEADER = ("model", "params (M)", "loss", "first", "last", "rate", "params removed", "seconds", "result")
+
+
+_BESIDE = ("last, other backend", "other backend")
+
+
+def _compared(rows: Sequence[Row], beside: Mapping[str, Row]) -> list[str]:
+    """Return what another backend makes of the models that train."""
+    other = next(iter(beside.values()))
+    trained = [row["model"] for row in rows if is_judged(row) and row["result"] == "trained"]
+    tried = [name for name in trained if name in beside]
+    rest = [beside[name] for name in tried if beside[name]["result"] != "trained"]
+    more = [
+        row["model"] for row in rows if row["model"] in beside and row["result"] not in ("trained", "nothing")
+    ]
+    more = [name for name in more if beside[name]["result"] == "trained"]
+    lines = [f"## With `--backend {other['backend']}`", ""]
+    told = (
+        f"The same on Python {other['python']} with {other['runtime']}, for {len(tried)} of the {len(trained)} models "
+        f"that train: **{len(tried) - len(rest)} of {len(tried)} train there, too.** The others have not been run."
+    )
+    lines += textwrap.wrap(told, WIDTH)
+    if more:
+        lines += ["", *textwrap.wrap(f"There alone train: {', '.join(more)}.", WIDTH)]
+    return [*lines, "", *_by_reason(rest)] if rest else lines
+
+
+def _short(row: Row | None) -> tuple[str, str]:
+    """Return the last loss and the result of another backend."""
+    return ("", "") if row is None else (_number(row.get("last")), str(row["result"]))
 
 
 def _by_part(rows: Sequence[Row]) -> list[str]:

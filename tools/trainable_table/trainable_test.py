@@ -170,7 +170,18 @@ def test_a_run_tells_every_model_and_goes_on_where_it_stopped(tmp_path: Path) ->
     folder.mkdir()
     for name, text in (("good", CLASSIFIER), ("none", WITHOUT_WEIGHTS), ("refused", REFUSED)):
         onnx.save(model(text), folder / f"{name}.onnx")
-    arguments = ("--source", str(folder), "--log", str(log), "-o", str(output), "--steps", "12")
+    arguments = (
+        "--source",
+        str(folder),
+        "--log",
+        str(log),
+        "-o",
+        str(output),
+        "--steps",
+        "12",
+        "--backend",
+        "plain",
+    )
     done = tool(*arguments)
     assert done.returncode == 0, done.stderr
     rows = {row["model"]: row for row in map(json.loads, log.read_text().splitlines())}
@@ -180,6 +191,8 @@ def test_a_run_tells_every_model_and_goes_on_where_it_stopped(tmp_path: Path) ->
         "set/refused": "refused",
     }
     assert rows["set/good"]["last"] < rows["set/good"]["first"]
+    assert rows["set/good"]["backend"] == "plain"
+    assert "onnxruntime" in rows["set/good"]["runtime"]
     assert "Det" in rows["set/refused"]["reason"]
     assert "1 of 2 models (50.0%) train" in output.read_text()
     again = tool(*arguments, "--timeout", "0.1", "--redo", "refused")
@@ -202,3 +215,19 @@ def test_a_page_groups_reasons_by_what_they_have_in_common() -> None:
     text = page(rows, "a test")
     assert summary(rows) == "1 of 4 models (25.0%) train; the goal is 97%"
     assert "| 3 | refused | node 'a' (LSTM): no gradient | s/a, s/b, s/c |" in text
+
+
+def test_a_page_shows_another_backend_beside() -> None:
+    rows = [{"model": f"s/{n}", "result": "trained", "last": 0.5, "seconds": 1} for n in "abc"]
+    rows.append({"model": "s/d", "result": "refused", "reason": "no", "seconds": 1})
+    made = {"backend": "plain", "python": "3.13.0", "runtime": "onnxruntime 1.32.0"}
+    beside = {f"s/{n}": {"model": f"s/{n}", "result": "trained", "last": 0.25, **made} for n in "ad"}
+    beside["s/b"] = {"model": "s/b", "result": "refused", "reason": "its shape", **made}
+    text = page(rows, "a test", beside, "Not all.")
+    words = " ".join(text.split())
+    assert "Python 3.13.0 with onnxruntime 1.32.0, for 2 of the 3 models that train: **1 of 2 train" in words
+    assert "There alone train: s/d." in text
+    assert "| 1 | refused | its shape | s/b |" in text
+    assert "| trained | 0.25 | trained |" in text
+    assert "\n\nNot all.\n\n" in text
+    assert "other backend" not in page(rows, "a test")

@@ -67,7 +67,8 @@ class OrtTraining:
             )
         except JobFailed as error:
             raise UnsupportedError(
-                f"ONNX Runtime cannot build the gradient of this model: {first_line(error)}"
+                f"ONNX Runtime cannot build the gradient of this model: {first_line(error)}; train with "
+                "--backend plain, which writes gradients of its own"
             ) from error
         gradient = onnx.load_from_string(built)
         shapes = {name: kind.static for name, kind in types(graph).items() if kind.static is not None}

@@ -19,6 +19,7 @@ class Facts:
     constants  values that no run changes
     carried    tensors that gradient flows into
     read       tensors that a node or a graph output reads
+    ranks      how many axes, of those of which it is known
     """
 
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -26,6 +27,7 @@ class Facts:
     constants: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     carried: Collection[str] = frozenset()
     read: Collection[str] = frozenset()
+    ranks: Mapping[str, int] = field(default_factory=dict)
 
 
 Covers = Callable[[onnx.NodeProto, Facts], str | None]

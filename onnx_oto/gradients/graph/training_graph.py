@@ -11,13 +11,14 @@ from onnx import TensorProto, helper, version_converter
 from onnx_oto.errors import ModelError, UnsupportedError, UsageError
 from onnx_oto.gradients.graph.batching import Feed, feeds, set_batch
 from onnx_oto.gradients.graph.facts import Covers
+from onnx_oto.gradients.graph.loss_graph import lowered_loss
 from onnx_oto.gradients.graph.lowering import Lowered, lower
 from onnx_oto.gradients.graph.lowering.definitions import write_out
 from onnx_oto.gradients.graph.open_batch import ADVICE, fixed_batch, open_batch
 from onnx_oto.gradients.graph.parameters import Weights, detach
 from onnx_oto.gradients.graph.static_types import types
 from onnx_oto.gradients.spec import TrainingSpec
-from onnx_oto.losses import LOSS, Loss, Target, attach, make, read_all
+from onnx_oto.losses import LOSS, Loss, Target, make, read_all
 from onnx_oto.model import Shape
 from onnx_oto.model.files.loading import RUNTIME_IR, RUNTIME_OPSET
 from onnx_oto.model.graph.node import opset_of, set_opset
@@ -97,15 +98,23 @@ def lowered_for(what: Detached, spec: TrainingSpec, size: int, covers: Covers) -
     return lower(unrolled(static), spec.trainable, covers, fixed_statistics=spec.fixed_statistics)
 
 
-def with_loss(lowered: Lowered, what: Detached, size: int) -> TrainingGraph:
-    """Return the graph with the loss appended. Raises UnsupportedError for an output that does not suit it."""
+def with_loss(lowered: Lowered, what: Detached, size: int, covers: Covers) -> TrainingGraph:
+    """Return the graph with the loss appended, in what a backend differentiates.
+
+    Raises UnsupportedError for an output that does not suit it, and for a loss of one's own that training cannot pass.
+    """
     model = onnx.ModelProto()
     model.CopyFrom(lowered.model)
     shapes = output_shapes(model, what.outputs, what.loss, size)
-    targets = attach(model, what.loss, what.outputs, shapes, size)
-    del model.graph.output[: len(what.outputs)]
-    model.graph.output.insert(0, helper.make_tensor_value_info(LOSS, TensorProto.FLOAT, []))
-    return TrainingGraph(replace(lowered, model=model), targets, size)
+    found, targets = lowered_loss(model, what.loss, what.outputs, shapes, size, covers)
+    graph, part = model.graph, found.model.graph
+    graph.node.extend(part.node)
+    graph.initializer.extend(part.initializer)
+    graph.input.extend(list(part.input)[len(what.outputs) :])
+    del graph.output[: len(what.outputs)]
+    graph.output.insert(0, helper.make_tensor_value_info(LOSS, TensorProto.FLOAT, []))
+    lowered = replace(lowered, model=model, masks=(*lowered.masks, *found.masks))
+    return TrainingGraph(lowered, targets, size)
 
 
 def output_shapes(

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, helper
 
 from onnx_oto.model.graph.forms import form
@@ -18,8 +19,7 @@ from onnx_oto.model.graph.node import attribute_value, opset_of
 from onnx_oto.model.graph.order import bodies, nodes_inside
 from onnx_oto.model.graph.tensors import from_array
 from onnx_oto.model.normal.lifted import rename
-from onnx_oto.model.shapes.dims import Shape
-from onnx_oto.model.shapes.inference import infer, small_constants
+from onnx_oto.model.shapes.inference import Knowledge, infer, small_constants
 
 MOST_TRIPS = 64
 """How many trips are written out at most."""
@@ -39,9 +39,9 @@ def unrolled(model: ModelProto) -> ModelProto:
     values = {**small_constants(model), **knowledge.values}
     result = ModelProto()
     result.CopyFrom(model)
-    writer = _Unrolling(result.graph, values, knowledge.shapes, opset_of(model))
-    nodes = [each for node in model.graph.node for each in writer.written(node)]
-    if len(nodes) == len(model.graph.node):
+    writer = _Unrolling(result.graph, values, knowledge, opset_of(model))
+    nodes = [each for node in result.graph.node for each in writer.written(node)]
+    if not writer.wrote:
         return model
     del result.graph.node[:]
     result.graph.node.extend(nodes)
@@ -54,20 +54,22 @@ def _is_loop(node: NodeProto) -> bool:
 
 
 class _Unrolling:
-    """Writes out the loops of a graph. values, shapes: what is known of its tensors."""
+    """Writes out the loops of a graph. values, knowledge: what is known of its tensors."""
 
     def __init__(
         self,
         graph: GraphProto,
         values: Mapping[str, np.ndarray],
-        shapes: Mapping[str, Shape | None],
+        knowledge: Knowledge,
         opset: int,
     ) -> None:
         self._graph = graph
         self._values = values
-        self._shapes = shapes
+        self._shapes = knowledge.shapes
+        self._dtypes = knowledge.dtypes
         self._opset = opset
         self._taken = all_names(graph)
+        self.wrote = False
 
     def written(self, node: NodeProto) -> Iterator[NodeProto]:
         """Yield what stands for a node: itself, or the copies of its body."""
@@ -81,9 +83,12 @@ class _Unrolling:
         scanned = 0 if is_loop else int(_attribute(node, "num_scan_inputs", 0))
         first = 2 if is_loop else 0
         states = list(node.input[first : len(node.input) - scanned])
-        if trips == 0 and len(node.output) > len(states):  # what no trip gives cannot be joined
+        if trips == 0 and any(
+            each is None for each in self._nothing(node, len(states))
+        ):  # what no trip gives has unknown sizes
             yield node
             return
+        self.wrote = True
         given: list[list[str]] = [[] for _ in node.output[len(states) :]]
         for trip in range(trips):
             fed = [self._constant(trip), self._constant(True)][:first] + states
@@ -116,8 +121,11 @@ class _Unrolling:
             return next((size for size in sizes if isinstance(size, int)), None)
         body = next(iter(bodies(node)))
         most = self._known(node.input[0])
-        if most is None or not (not node.input[1] or self._known(node.input[1])):
+        begins = self._known(node.input[1]) if node.input[1] else True
+        if most is None or begins is None:
             return None
+        if not begins:
+            return 0
         made = {name: inner for inner in body.node for name in inner.output}
         end = body.output[0].name
         while end in made and made[end].op_type == "Identity":
@@ -150,10 +158,29 @@ class _Unrolling:
         axis = axes[number] if axes else 0
         return helper.make_node("Gather", [node.input[position], self._constant(index)], [name], axis=axis)
 
+    def _nothing(self, node: NodeProto, states: int) -> list[NDArray[Any] | None]:
+        """Return what no trip gives: tensors without elements, None where their other sizes are not known."""
+        given = node.output[states:]
+        axes = _attribute(node, "scan_output_axes", None) or [0] * len(given)
+        return [
+            self._empty(name, axis) if name else np.zeros(0) for name, axis in zip(given, axes, strict=True)
+        ]
+
+    def _empty(self, name: str, axis: int) -> NDArray[Any] | None:
+        shape, dtype = self._shapes.get(name), self._dtypes.get(name, 0)
+        if shape is None or not dtype:
+            return None
+        sizes = [0 if at == axis % len(shape) else size for at, size in enumerate(shape)]
+        known = [size for size in sizes if isinstance(size, int)]
+        return np.zeros(known, helper.tensor_dtype_to_np_dtype(dtype)) if len(known) == len(sizes) else None
+
     def _joined(self, node: NodeProto, number: int, parts: Sequence[str], output: str) -> Iterator[NodeProto]:
         axes = _attribute(node, "scan_output_axes", None)
         turned = _attribute(node, "scan_output_directions", None)
         axis = axes[number] if axes else 0
+        if not parts:
+            yield helper.make_node("Identity", [self._constant(self._empty(output, axis))], [output])
+            return
         wide = []
         for part in parts[::-1] if turned and turned[number] else parts:
             wide.append(self._name(node, "wide"))

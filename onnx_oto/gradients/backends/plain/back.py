@@ -20,10 +20,12 @@ Shape = tuple[int, ...]
 class Known(NamedTuple):
     """Facts about the tensors of the forward graph, by name.
 
-    on_cpu: whether it runs on the CPU's own kernels, whose habits a gradient may make use of.
+    shapes: static ones, of those that have one; the sizes of the others, of which `ranks` says how many there are,
+    depend on values. on_cpu: whether it runs on the CPU's own kernels, whose habits a gradient may make use of.
     """
 
     shapes: Mapping[str, Shape]
+    ranks: Mapping[str, int]
     dtypes: Mapping[str, int]
     constants: Mapping[str, Array]
     opset: int
@@ -87,8 +89,29 @@ class Back:
         return self._node.input(position)
 
     def shape(self, name: str) -> Shape:
-        """Return the static shape of a tensor of the forward graph."""
+        """Return the static shape of a tensor of the forward graph, which must have one: see `knows`."""
         return self.known.shapes[name]
+
+    def knows(self, *names: str) -> bool:
+        """Return whether tensors of the forward graph have static shapes; else there are `sizes`, and `rank`."""
+        return all(name in self.known.shapes for name in names)
+
+    def rank(self, name: str) -> int:
+        """Return how many axes a tensor of the forward graph has."""
+        return self.known.ranks[name]
+
+    def sizes(self, name: str, start: int = 0) -> str:
+        """Return the sizes of a tensor of the forward graph from an axis on, int64 of rank 1."""
+        if self.knows(name):
+            return self.ints(self.shape(name)[start:])
+        found = self.emit("Shape", name)
+        return self.cut(found, [0], [start], [self.rank(name)], [1]) if start else found
+
+    def count(self, name: str) -> str:
+        """Return how many elements a tensor of the forward graph has, int64 of rank 1."""
+        if self.knows(name):
+            return self.ints([self.size(name)])
+        return self.reshape(self.emit("Size", name), [1])
 
     def dtype(self, name: str) -> np.dtype[Any]:
         """Return the type of a tensor of the forward graph."""
@@ -122,6 +145,12 @@ class Back:
         """Return x in another shape."""
         return self.emit("Reshape", x, self.ints(shape))
 
+    def reshape_as(self, x: str, name: str) -> str:
+        """Return x in the shape of a tensor of the forward graph."""
+        if self.knows(name):
+            return self.reshape(x, self.shape(name))
+        return self.emit("Reshape", x, self.sizes(name), allowzero=1)
+
     def transpose(self, x: str, perm: Sequence[int]) -> str:
         """Return x with its axes in another order."""
         order = list(perm)
@@ -140,11 +169,11 @@ class Back:
 
     def zeros(self, name: str) -> str:
         """Return zeros of the shape and type of a tensor of the forward graph."""
-        return self.blank(self.shape(name), name)
+        return self.blank(self.sizes(name), name)
 
-    def blank(self, shape: Sequence[int], like: str) -> str:
-        """Return zeros of a shape, of the type of a tensor of the forward graph."""
-        return self.emit("Expand", self.number(0.0, like), self.ints(shape))
+    def blank(self, sizes: str, like: str) -> str:
+        """Return zeros of sizes, int64 of rank 1, and of the type of a tensor of the forward graph."""
+        return self.emit("Expand", self.number(0.0, like), sizes)
 
     def sum(self, x: str, axes: Sequence[int], *, keepdims: bool = False) -> str:
         """Return x summed over axes."""
@@ -156,15 +185,29 @@ class Back:
         """Return a slice of x."""
         return self.emit("Slice", x, *(self.ints(each) for each in (starts, ends, axes, steps)))
 
-    def fit(self, gradient: str, shape: Shape, name: str) -> str:
-        """Return a gradient of `shape`, to which a tensor was broadcast, summed to the tensor's own shape."""
-        own = self.shape(name)
+    def fit(self, gradient: str, wide: str, name: str) -> str:
+        """Return a gradient of the shape of `wide`, to which a tensor was broadcast, summed to the tensor's own."""
+        if not self.knows(wide, name):
+            return self.sum_as(gradient, self.rank(wide), name)
+        shape, own = self.shape(wide), self.shape(name)
         if own == shape:
             return gradient
         lead = len(shape) - len(own)
         axes = [*range(lead), *(i + lead for i, n in enumerate(own) if n == 1 and shape[i + lead] != 1)]
         total = self.sum(gradient, axes)
         return total if len(own) + len(axes) == len(shape) else self.reshape(total, own)
+
+    def sum_as(self, gradient: str, rank: int, name: str) -> str:
+        """Return a gradient of so many axes summed to the shape of a tensor that was broadcast to its shape."""
+        lead = rank - self.rank(name)
+        if self.knows(name) and 1 not in self.shape(name):
+            return self.sum(gradient, range(lead))
+        own = self.sizes(name)
+        padded = self.emit("Concat", self.ints([1] * lead), own, axis=0) if lead else own
+        stretched = self.emit("Not", self.emit("Equal", padded, self.emit("Shape", gradient)))
+        axes = self.reshape(self.emit("NonZero", stretched), [-1])
+        total = self.emit("ReduceSum", gradient, axes, keepdims=1, noop_with_empty_axes=1)
+        return self.reshape_as(total, name)
 
     def spread(self, gradient: str, shape: Shape, axis: int, places: range, size: int, like: str) -> str:
         """Return zeros with a gradient of `shape` at equally spaced places of an axis, which has `size` then."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from onnx_oto.gradients.backends.plain.back import Back, Shape
+from onnx_oto.gradients.backends.plain.open_windows import gathered, kernel_of_any_size, spread_to, steps_of
 from onnx_oto.gradients.backends.plain.table import Parts, gradient
 from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.model.graph.node import Node
@@ -66,13 +67,23 @@ def windows_of(node: Back, image: str, made: str, kernel: Sequence[int]) -> Wind
     return Windows(size, out, tuple(kernel), strides, dilations, pads, node.attrs.get("group", 1))
 
 
-@gradient("Conv", unless=padded_by_name)
+def _kernel_is_open(node: Node, facts: Facts) -> str | None:
+    if node.input(1) not in facts.shapes:
+        return f"the shape of {node.input(1)!r} is not known before the run"
+    return padded_by_name(node, facts)
+
+
+@gradient("Conv", unless=_kernel_is_open, any_size=True)
 def conv(node: Back, dy: str) -> Parts:
     """y[n, o, p] = b[o] + sum_ck w[o, c, k] x[n, c, s p + d k]: dx as ConvTranspose of dy by w, db = sum_np dy.
 
     dw: see `kernel_gradient`.
     """
     x, w = node.inputs[:2]
+    if not node.knows(x, node.outputs[0]):
+        steps = steps_of(node, node.shape(w)[2:])
+        dx, dw = spread_to(node, dy, w, steps, x), kernel_of_any_size(node, x, dy, x, node.shape(w), steps)
+        return [dx, dw, node.sum(dy, [0, *range(2, len(steps.kernel) + 2)])]
     windows = windows_of(node, x, node.outputs[0], node.shape(w)[2:])
     dx = spread_windows(node, dy, w, windows)
     dw = kernel_gradient(node, x, dy, node.shape(x), node.shape(w), windows)
@@ -82,14 +93,19 @@ def conv(node: Back, dy: str) -> Parts:
 def _shape_is_asked(node: Node, facts: Facts) -> str | None:
     if "output_shape" in node.attrs:
         return "its pads follow from its output_shape"
-    return padded_by_name(node, facts)
+    return _kernel_is_open(node, facts)
 
 
-@gradient("ConvTranspose", unless=_shape_is_asked)
+@gradient("ConvTranspose", unless=_shape_is_asked, any_size=True)
 def conv_transpose(node: Back, dy: str) -> Parts:
     """y = b + the adjoint of a convolution by w of x: dx = that convolution of dy; dw, db as there, roles exchanged."""
     x, w = node.inputs[:2]
     y = node.outputs[0]
+    if not node.knows(x, y):
+        steps = steps_of(node, node.shape(w)[2:])
+        dx = gathered(node, dy, w, steps, x)
+        dw = kernel_of_any_size(node, dy, x, y, node.shape(w), steps)
+        return [dx, dw, node.sum(dy, [0, *range(2, len(steps.kernel) + 2)])]
     windows = windows_of(node, y, x, node.shape(w)[2:])
     rest = [min(r, 0) for r in windows.rest]
     room = [

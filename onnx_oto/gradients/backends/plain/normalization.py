@@ -17,27 +17,30 @@ def _flows_elsewhere(node: Node, facts: Facts) -> str | None:
     return f"what flows back to its output {read[0]!r} would be lost" if read else None
 
 
-@gradient("LayerNormalization", outputs=3, unless=_flows_elsewhere)
+@gradient("LayerNormalization", outputs=3, unless=_flows_elsewhere, any_size=True)
 def layer_normalization(node: Back, dy: str) -> Parts:
     """y = scale z + shift, z = (x - mean) / deviation over the last axes.
 
     With g = dy scale: dx = (g - mean g - z mean(g z)) / deviation; dscale = sum dy z, dshift = sum dy.
     """
     x, scale = node.inputs[:2]
-    shape = node.shape(x)
-    axes = list(range(node.attrs.get("axis", -1) % len(shape), len(shape)))
+    rank = node.rank(x)
+    axes = list(range(node.attrs.get("axis", -1) % rank, rank))
     _, mean, inverse = node.outputs
     z = node.mul(node.emit("Sub", x, mean), inverse)
     g = node.mul(dy, scale)
     moved = node.emit("ReduceMean", g, axes=axes, keepdims=1)
     turned = node.emit("ReduceMean", node.mul(g, z), axes=axes, keepdims=1)
     dx = node.mul(node.emit("Sub", node.emit("Sub", g, moved), node.mul(z, turned)), inverse)
-    shifts = [node.fit(dy, shape, node.inputs[2])] if node.input(2) else []
-    return [dx, node.fit(node.mul(dy, z), shape, scale), *shifts]
+    shifts = [node.fit(dy, x, node.inputs[2])] if node.input(2) else []
+    return [dx, node.fit(node.mul(dy, z), x, scale), *shifts]
 
 
 def _statistics_are_given(node: Node, facts: Facts) -> str | None:
-    return None if node.attrs.get("training_mode", 0) else "it takes given statistics, not those of the batch"
+    if not node.attrs.get("training_mode", 0):
+        return "it takes given statistics, not those of the batch"
+    scale = node.input(1)
+    return None if scale in facts.shapes else f"the shape of {scale!r} is not known before the run"
 
 
 def _normalised(node: Back) -> Sequence[str]:
@@ -49,8 +52,7 @@ def _normalised(node: Back) -> Sequence[str]:
     if not node.attrs.get("training_mode", 0):
         return ()
     x, scale, shift, running_mean, running_variance = node.inputs
-    shape = node.shape(x)
-    axes, epsilon = [0, *range(2, len(shape))], node.attrs.get("epsilon", 1e-5)
+    axes, epsilon = [0, *range(2, node.rank(x))], node.attrs.get("epsilon", 1e-5)
     mean = node.emit("ReduceMean", x, axes=axes, keepdims=1)
     c = node.emit("Sub", x, mean)
     variance = node.emit("ReduceMean", node.mul(c, c), axes=axes, keepdims=0)
@@ -60,7 +62,7 @@ def _normalised(node: Back) -> Sequence[str]:
     latest = [
         node.emit("Add", node.scaled(old, momentum, x), node.scaled(new, 1.0 - momentum, x))
         for old, new in (
-            (running_mean, node.reshape(mean, shape[1:2])),
+            (running_mean, node.reshape(mean, [-1])),
             (running_variance, variance),
         )
     ]
@@ -74,7 +76,7 @@ def _affine(node: Back, c: str, scale: str, shift: str, variance: str) -> str:
     return node.emit("BatchNormalization", c, scale, shift, nothing, variance, epsilon=epsilon)
 
 
-@gradient("BatchNormalization", unless=_statistics_are_given, form=_normalised)
+@gradient("BatchNormalization", unless=_statistics_are_given, form=_normalised, any_size=True)
 def batch_normalization(node: Back, dy: str) -> Parts:
     """y = scale z + shift, z = c / deviation, over the n elements of each channel.
 
@@ -82,12 +84,21 @@ def batch_normalization(node: Back, dy: str) -> Parts:
     """
     x, scale = node.inputs[:2]
     c, variance, inverse = node.kept
-    shape = node.shape(x)
-    axes, n = [0, *range(2, len(shape))], node.size(x) / shape[1]
+    axes = [0, *range(2, node.rank(x))]
     dshift = node.sum(dy, axes)
     dscale = node.mul(node.sum(node.mul(dy, c), axes), inverse)
-    nothing = node.number(np.zeros(shape[1]), x)
-    moved = node.scaled(node.mul(scale, inverse, dshift), -1.0 / n, x)
-    turned = node.scaled(node.mul(scale, inverse, dscale), -1.0 / n, x)
+    nothing = node.number(np.zeros(node.shape(scale)), x)
+    moved = _by_count(node, node.mul(scale, inverse, dshift))
+    turned = _by_count(node, node.mul(scale, inverse, dscale))
     parts = _affine(node, dy, scale, moved, variance), _affine(node, c, turned, nothing, variance)
     return [node.emit("Add", *parts), dscale, dshift]
+
+
+def _by_count(node: Back, x: str) -> str:
+    """Return -x / n."""
+    image, scale = node.inputs[:2]
+    channels = node.shape(scale)[0]
+    if node.knows(image):
+        return node.scaled(x, -1.0 / (node.size(image) / channels), image)
+    n = node.emit("Div", node.count(image), node.ints([-channels]))
+    return node.emit("Div", x, node.emit("Cast", n, to=node.known.dtypes[image]))

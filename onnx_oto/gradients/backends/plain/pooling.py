@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from onnx_oto.gradients.backends.plain.back import Back
 from onnx_oto.gradients.backends.plain.convolution import Windows, padded_by_name, spread_windows, windows_of
+from onnx_oto.gradients.backends.plain.open_windows import spread_to, steps_of
 from onnx_oto.gradients.backends.plain.table import Parts, gradient
 from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.model.graph.node import Node
@@ -24,7 +27,9 @@ def _empty_window(node: Node, facts: Facts) -> str | None:
     """Say so where the last window of an axis starts behind its end."""
     if not node.attrs.get("ceil_mode", 0):
         return None
-    size, out = (facts.shapes[name][2:] for name in (node.input(0), node.outputs[0]))
+    size, out = (facts.shapes.get(name, ())[2:] for name in (node.input(0), node.outputs[0]))
+    if not size or not out:
+        return "ceil_mode may add a window that lies in the pads altogether"
     steps, pads = (
         node.attrs.get(key, [default] * len(size)) for key, default in (("strides", 1), ("pads", 0))
     )
@@ -32,18 +37,17 @@ def _empty_window(node: Node, facts: Facts) -> str | None:
     return "ceil_mode adds a window that lies in the pads altogether" if empty else None
 
 
-@gradient("MaxPool", outputs=2, unless=_max_otherwise)
+@gradient("MaxPool", outputs=2, unless=_max_otherwise, any_size=True)
 def max_pool(node: Back, dy: str) -> Parts:
     """y[p] = the first largest of x in window p, i[p] its place: dx[i[p]] += dy[p]."""
     x = node.inputs[0]
-    index, whole = node.reshape(node.outputs[1], [-1]), node.blank([node.size(x)], x)
-    windows = windows_of(node, x, node.outputs[0], node.attrs["kernel_shape"])
-    apart = all(
-        (k - 1) * d < s for k, d, s in zip(windows.kernel, windows.dilations, windows.strides, strict=True)
-    )
+    index, whole = node.reshape(node.outputs[1], [-1]), node.blank(node.count(x), x)
+    kernel = node.attrs["kernel_shape"]
+    strides, dilations = (node.attrs.get(name, [1] * len(kernel)) for name in ("strides", "dilations"))
+    apart = all((k - 1) * d < s for k, d, s in zip(kernel, dilations, strides, strict=True))
     how = {} if apart else {"reduction": "add"}
     flat = node.emit("ScatterElements", whole, index, node.reshape(dy, [-1]), axis=0, **how)
-    return [node.reshape(flat, node.shape(x))]
+    return [node.reshape_as(flat, x)]
 
 
 def _mean_otherwise(node: Node, facts: Facts) -> str | None:
@@ -54,10 +58,12 @@ def _mean_otherwise(node: Node, facts: Facts) -> str | None:
     return _empty_window(node, facts) or padded_by_name(node, facts)
 
 
-@gradient("AveragePool", unless=_mean_otherwise)
+@gradient("AveragePool", unless=_mean_otherwise, any_size=True)
 def average_pool(node: Back, dy: str) -> Parts:
     """y[p] = sum of x in window p / places of it: dx = the sum of dy / places over the windows that hold a place."""
     x, y = node.inputs[0], node.outputs[0]
+    if not node.knows(x, y):
+        return [_mean_of_any_size(node, dy)]
     windows = windows_of(node, x, y, node.attrs["kernel_shape"])
     counts = _counts(windows, bool(node.attrs.get("count_include_pad", 0)))
     share = node.mul(dy, node.number(1.0 / counts, x))
@@ -69,6 +75,20 @@ def average_pool(node: Back, dy: str) -> Parts:
     windows = windows._replace(pads=(*windows.pads[: windows.rank], *ends))
     ones = node.number(np.ones((1, 1, *windows.kernel)), x)
     return [node.reshape(spread_windows(node, share, ones, windows), node.shape(x))]
+
+
+def _mean_of_any_size(node: Back, dy: str) -> str:
+    x, y = node.inputs[0], node.outputs[0]
+    steps = steps_of(node, node.attrs["kernel_shape"])
+    ones = node.number(np.ones((1, 1, *steps.kernel)), x)
+    if node.attrs.get("count_include_pad", 0):
+        share = node.scaled(dy, 1.0 / math.prod(steps.kernel), x)
+    else:
+        alone = node.emit("Concat", node.ints([1, 1]), node.sizes(x, 2), axis=0)
+        places = node.emit("Expand", node.number(1.0, x), alone)
+        share = node.emit("Div", dy, node.emit("Conv", places, ones, strides=steps.strides, pads=steps.pads))
+    one_by_one = node.emit("Concat", node.ints([-1, 1]), node.sizes(y, 2), axis=0)
+    return node.reshape_as(spread_to(node, node.emit("Reshape", share, one_by_one), ones, steps, x), x)
 
 
 def _counts(windows: Windows, include_pad: bool) -> np.ndarray:

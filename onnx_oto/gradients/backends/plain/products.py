@@ -8,10 +8,12 @@ from onnx_oto.gradients.backends.plain.back import Back
 from onnx_oto.gradients.backends.plain.table import Parts, gradient
 
 
-@gradient("MatMul")
+@gradient("MatMul", any_size=True)
 def matmul(node: Back, dy: str) -> Parts:
     """y = a b: da = dy b', db = a' dy, summed over axes that were broadcast; of many matrices with one b as of one."""
     a, b = node.inputs
+    if not node.knows(a, b):
+        return _of_any_size(node, dy)
     left, right = node.shape(a), node.shape(b)
     row, column = (1, *left) if len(left) == 1 else left, (*right, 1) if len(right) == 1 else right
     a = a if row == left else node.reshape(a, row)
@@ -32,6 +34,26 @@ def matmul(node: Back, dy: str) -> Parts:
     return [_fit(node, da, (*lead, *row[-2:]), row, left), _fit(node, db, (*lead, k, n), column, right)]
 
 
+def _of_any_size(node: Back, dy: str) -> Parts:
+    a, b = node.inputs
+    left, right = node.rank(a), node.rank(b)
+    row = node.emit("Unsqueeze", a, axes=[0]) if left == 1 else a
+    column = node.emit("Unsqueeze", b, axes=[1]) if right == 1 else b
+    if left == 1:
+        dy = node.emit("Unsqueeze", dy, axes=[-2 if right > 1 else 0])
+    if right == 1:
+        dy = node.emit("Unsqueeze", dy, axes=[-1])
+    m, n = max(left, 2), max(right, 2)
+    most = max(m, n)
+    if n == 2:
+        row, dy = (node.emit("Flatten", x, axis=most - 1) for x in (row, dy))
+        da, db = node.emit("Gemm", dy, column, transB=1), node.emit("Gemm", row, dy, transA=1)
+        return [node.reshape_as(da, a), node.reshape_as(db, b)]
+    da = node.emit("MatMul", dy, _turned(node, column, n))
+    db = node.emit("MatMul", _turned(node, row, m), dy)
+    return [node.sum_as(da, most, a), node.sum_as(db, most, b)]
+
+
 def _turned(node: Back, x: str, rank: int) -> str:
     return node.transpose(x, [*range(rank - 2), rank - 1, rank - 2])
 
@@ -44,7 +66,7 @@ def _fit(node: Back, x: str, shape: tuple[int, ...], own: tuple[int, ...], asked
     return total if not axes and asked == shape else node.reshape(total, asked)
 
 
-@gradient("Gemm")
+@gradient("Gemm", any_size=True)
 def gemm(node: Back, dy: str) -> Parts:
     """y = alpha A B + beta c with A = a or a', B = b or b': dA = alpha dy B', dB = alpha A' dy, dc = beta dy."""
     a, b = node.inputs[:2]
@@ -58,5 +80,5 @@ def gemm(node: Back, dy: str) -> Parts:
     db = product(dy, a, 1, left) if right else product(a, dy, not left, 0)
     if not node.input(2):
         return [da, db]
-    c, shape = node.inputs[2], node.shape(node.outputs[0])
-    return [da, db, node.scaled(node.fit(dy, shape, c), beta, c)]
+    c = node.inputs[2]
+    return [da, db, node.scaled(node.fit(dy, node.outputs[0], c), beta, c)]

@@ -32,6 +32,7 @@ def differentiate(graph: onnx.ModelProto, wanted: Sequence[str], *, on_cpu: bool
     found = types(model)
     known = Known(
         shapes={name: kind.static for name, kind in found.items() if kind.static is not None},
+        ranks={name: len(kind.shape) for name, kind in found.items() if kind.shape is not None},
         dtypes={name: kind.dtype for name, kind in found.items()},
         constants={name: value for name, value in constants(model).items() if name not in wanted},
         opset=opset_of(model),
@@ -129,7 +130,7 @@ class _Walk:
             if part is None or name not in self._carried:
                 continue
             if entry.broadcasts:
-                part = back.fit(part, self._known.shapes[node.outputs[0]], name)
+                part = back.fit(part, node.outputs[0], name)
             self._arrived[name].append(part)
 
     def _total(self, name: str) -> str | None:

@@ -33,7 +33,7 @@ class Entry:
     broadcasts: its parts have the shape of the output, and are to be summed over what was broadcast. outputs: that it
     reads. unless: says why a node has no right gradient by it, None where it has. form: writes the node itself anew, as
     what every runtime has and the gradient can use: it returns what takes the place of the outputs, and more, which the
-    gradient finds as `Back.kept`.
+    gradient finds as `Back.kept`. any_size: whether it does with the number of axes where sizes depend on values.
     """
 
     write: Gradient
@@ -41,6 +41,7 @@ class Entry:
     outputs: int
     unless: Condition | None
     form: Form | None
+    any_size: bool = False
 
 
 TABLE: dict[str, Entry] = {}
@@ -52,6 +53,7 @@ def gradient(
     outputs: int = 1,
     unless: Condition | None = None,
     form: Form | None = None,
+    any_size: bool = False,
 ) -> Callable[[Gradient], Gradient]:
     """Enter a function into the table; see `Entry`."""
 
@@ -59,7 +61,7 @@ def gradient(
         for op in ops:
             if op in TABLE:
                 raise ValueError(f"op {op} has two gradients")
-            TABLE[op] = Entry(function, broadcasts, outputs, unless, form)
+            TABLE[op] = Entry(function, broadcasts, outputs, unless, form, any_size)
         return function
 
     return enter
@@ -72,6 +74,7 @@ def covers(node: onnx.NodeProto, facts: Facts) -> str | None:
     if entry is None:
         return "training has no gradient for this op; leave what feeds it untrained, or replace it"
     for name in (*seen.inputs, *seen.outputs[:1]):
-        if name and name not in facts.shapes:
+        enough = facts.ranks if entry.any_size else facts.shapes
+        if name and name not in facts.shapes and name not in enough:
             return f"the shape of {name!r} is not known before the run: simplify the model first"
     return entry.unless(seen, facts) if entry.unless else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -31,6 +32,23 @@ class Refusal:
         return f"node {self.node!r} ({self.op}): {self.advice}"
 
 
+def listed(refusals: Sequence[Refusal], most: int) -> str:
+    """Return refusals in one line: each reason once, with the first node that it holds for, `most` reasons at most."""
+    alike: dict[str, list[Refusal]] = {}
+    for refusal in refusals:
+        alike.setdefault(re.sub("'[^']*'", "", refusal.advice), []).append(refusal)
+    shown = list(alike.values())[:most]
+    rest = len(refusals) - sum(map(len, shown))
+    return "; ".join(map(_together, shown)) + (f"; and {rest} more nodes" if rest else "")
+
+
+def _together(alike: Sequence[Refusal]) -> str:
+    first, *others = alike
+    if not others:
+        return str(first)
+    return f"node {first.node!r} ({first.op}) and {len(others)} more: {first.advice}"
+
+
 @dataclass(frozen=True)
 class Lowered:
     """A training copy. `statistics`: running statistic -> tensor with its new value, also an output.
@@ -45,7 +63,12 @@ class Lowered:
 
 
 def lower(
-    model: onnx.ModelProto, trainable: Collection[str], covers: Covers, *, fixed_statistics: bool = False
+    model: onnx.ModelProto,
+    trainable: Collection[str],
+    covers: Covers,
+    *,
+    fixed_statistics: bool = False,
+    prefix: str = "onnx_oto",
 ) -> Lowered:
     """Return a training copy of a static-shape model; graph outputs are what the gradient flows back from.
 
@@ -53,10 +76,11 @@ def lower(
     goes to its lowering; in rounds until nothing changes, and what the last round refuses stays refused. A later round
     may succeed where an earlier one failed: lowering an op whose shape inference is missing reveals the shapes behind
     it. fixed_statistics: see `TrainingSpec`.
+    prefix: of the names of what is written.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    draft = Draft(opset_of(copy), frozenset(trainable), fixed_statistics)
+    draft = Draft(opset_of(copy), frozenset(trainable), fixed_statistics, prefix=prefix)
     for _ in range(_ROUNDS):
         changed, refusals = _round(copy, draft, covers)
         if not changed:
@@ -104,6 +128,7 @@ def _facts(draft: Draft) -> Facts:
         constants={name: value for name, value in draft.constants.items() if name not in draft.trainable},
         carried=draft.carried,
         read=draft.read,
+        ranks={name: len(kind.shape) for name, kind in draft.types.items() if kind.shape is not None},
     )
 
 

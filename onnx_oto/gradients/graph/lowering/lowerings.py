@@ -107,6 +107,7 @@ class Draft:
     )  # running statistic -> tensor with its latest value
     normed: set[str] = field(default_factory=set)  # what a BatchNormalization written in lowering puts out
     counter: int = 0
+    prefix: str = "onnx_oto"  # of the names of what is written
 
 
 class Site:
@@ -164,7 +165,7 @@ class Site:
 
     def fresh(self, hint: str) -> str:
         self.draft.counter += 1
-        return f"onnx_oto.{hint}.{self.draft.counter}"
+        return f"{self.draft.prefix}.{hint}.{self.draft.counter}"
 
     def emit(self, op: str, *inputs: str, **attributes: Any) -> str:
         """Append a node with one output and return the output's name."""
