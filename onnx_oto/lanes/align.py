@@ -74,34 +74,34 @@ def align(trace: Trace, node: Node, layouts: Sequence[Layout], *, inner: bool = 
             axes_alone, tuple(Joined(b.keys, (b,)) for b in alone.blocks), (replace(alone, view=None),)
         )
     rank = max(layout.rank for layout in layouts)
-    operands = [_fresh(_padded(layout, rank)) for layout in layouts]
-    for axis in range(rank):
+    operands = list(layouts)
+    for axis in range(-rank, 0):
         _refine(trace, node, operands, axis)
     axes: list[tuple[int, ...]] = []
     sizes: dict[int, Size] = {}
     names: list[dict[int, int]] = [{} for _ in operands]
-    for axis in range(rank):
-        present = [i for i, op in enumerate(operands) if op.axes[axis]]
-        reference = operands[present[0]].axes[axis] if present else ()
-        axes.append(reference)
-        for i in present:
-            for key, name in zip(operands[i].axes[axis], reference, strict=True):
-                names[i][key] = name
-                size = operands[i].sizes[key]
+    for axis in range(-rank, 0):
+        common: tuple[int, ...] | None = None
+        for op, its in zip(operands, names, strict=True):
+            keys = op.axes[axis] if -axis <= op.rank else ()
+            if not keys:
+                continue
+            if common is None:
+                common = tuple([fresh_key() for _ in keys])
+            for key, name in zip(keys, common, strict=True):
+                its[key] = name
                 if not isinstance(sizes.get(name), int):
-                    sizes[name] = size
-    operands = [rename(op, names[i]) for i, op in enumerate(operands)]
+                    sizes[name] = op.sizes[key]
+        axes.append(common or ())
+    operands = [rename(op, its, sizes, rank) for op, its in zip(operands, names, strict=True)]
+    present = [set(its.values()) for its in names]
     joined = tuple(
         group
         for cluster in _clusters(operands)
-        if (group := _reconcile(trace, node, operands, cluster, shared=inner))
+        if (group := _reconcile(trace, node, operands, cluster, present, shared=inner))
     )
-    constant = all(op.constant for op in operands)
-    originals = tuple(
-        replace(op, uniform=layout.uniform, constant=layout.constant)
-        for op, layout in zip(operands, layouts, strict=True)
-    )
-    return Aligned(Layout(tuple(axes), sizes, constant=constant), joined, originals)
+    constant = all([op.constant for op in operands])
+    return Aligned(Layout(tuple(axes), sizes, constant=constant), joined, tuple(operands))
 
 
 def combine(
@@ -119,10 +119,11 @@ def combine(
     all of the node's inputs, so that shadows can be told (see `repairs/shadow.py`).
     """
     aligned = align(trace, node, layouts)
+    constant = aligned.layout.constant
     blocks = []
     for group in aligned.joined:
         states = aligned.states(group)
-        if not aligned.layout.constant:
+        if not constant:
             for i, block in enumerate(group.operands):
                 if block is not None and aligned.operands[i].constant:
                     trace.assign(block, roles[i])
@@ -137,34 +138,32 @@ def combine(
             and np.isnan(value).all()
         ):
             cast_shadow(trace.shadows, node, group.operands, states)
-        source = tuple(s for b in group.operands if b is not None for s in b.source)
-        repeated = all(b.repeated for b in group.operands if b is not None)
-        source = source if aligned.layout.constant else ()
-        blocks.append(Block(group.keys, group.first.labels, value, source, repeated))
+        given = [block for block in group.operands if block is not None]
+        source = tuple([s for block in given for s in block.source]) if constant else ()
+        repeated = all([block.repeated for block in given])
+        blocks.append(Block(group.keys, given[0].labels, value, source, repeated))
     return with_blocks(aligned.layout, blocks)
 
 
 def finite_or_poison(inputs: Sequence[FloatArray], value: FloatArray) -> FloatArray:
     """Return `value` with inf (poison) where it is infinite or an input was poison; NaN stays: nothing is known."""
-    poison = np.logical_or.reduce([np.isinf(s) for s in inputs])
-    value = np.array(np.broadcast_to(value, poison.shape), dtype=np.float64)
-    value[poison | np.isinf(value)] = np.inf
-    return value
-
-
-def _padded(layout: Layout, rank: int) -> Layout:
-    return replace(layout, axes=((),) * (rank - layout.rank) + layout.axes, view=None)
-
-
-def _fresh(layout: Layout) -> Layout:
-    return rename(layout, {key: fresh_key() for key in layout.sizes})
+    result: FloatArray = np.empty(inputs[0].shape)
+    result[...] = value
+    poison = np.isinf(result)
+    for state in inputs:
+        poison |= np.isinf(state)
+    result[poison] = np.inf
+    return result
 
 
 def _refine(trace: Trace, node: Node, operands: list[Layout], axis: int) -> None:
-    """Split the factors of `axis` until all operands that have the axis have the same ones."""
-    present = [i for i, op in enumerate(operands) if op.axes[axis]]
+    """Split the factors of `axis`, counted from the last, until all operands that have it have the same ones."""
+    present = [i for i, op in enumerate(operands) if -axis <= op.rank and op.axes[axis]]
+    if len(present) < 2:
+        return
     sizes = [[operands[i].sizes[k] for k in operands[i].axes[axis]] for i in present]
-    if len(present) < 2 or all(_same(s, sizes[0]) for s in sizes[1:]):
+    first = sizes[0]
+    if all([s == first or _same(s, first) for s in sizes]):
         return
     tails = [_static_tail(s) for s in sizes]
     heads = [s[: len(s) - len(t)] for s, t in zip(sizes, tails, strict=True)]
@@ -262,33 +261,51 @@ def _clusters(operands: Sequence[Layout]) -> list[list[tuple[int, Block]]]:
 
 
 def _reconcile(
-    trace: Trace, node: Node, operands: list[Layout], cluster: list[tuple[int, Block]], *, shared: bool
+    trace: Trace,
+    node: Node,
+    operands: Sequence[Layout],
+    cluster: list[tuple[int, Block]],
+    present: Sequence[set[int]],
+    *,
+    shared: bool,
 ) -> Joined | None:
-    """Bring the blocks of one cluster to one set of factors and tie them; None if all of them were frozen."""
+    """Bring the blocks of one cluster to one set of factors and tie them; None if all of them were frozen.
+
+    present: the factors that every operand has.
+    """
+    keys, whole = cluster[0][1].keys, _whole(cluster, present)
+    if not whole and all([block.keys == keys for _, block in cluster]):
+        return _tied(trace, cluster, keys, len(operands))
     if shared and len({frozenset(block.keys) for _, block in cluster}) > 1:
         trace.freeze([b for _, b in cluster if b.repeated], _reason(trace, node, operands, cluster))
         cluster = [(i, b) for i, b in cluster if not b.repeated] or cluster
-    inner = trace.head_dims and _has_rows_whole(operands, cluster)
-    target = cluster[0][1].keys if inner else _target(operands, cluster, inner=trace.head_dims or shared)
+        keys, whole = cluster[0][1].keys, _whole(cluster, present)
+    inner = trace.head_dims and _has_rows_whole(cluster, whole)
+    target = keys if inner else _target(cluster, present, whole, inner=trace.head_dims or shared)
     if inner:
         trace.balance(cluster[0][1], node)
     misfits = [block for _, block in cluster if not target or not set(target) <= set(block.keys)]
     if misfits:
         trace.freeze(misfits, _reason(trace, node, operands, cluster))
-    by_operand: dict[int, Block] = {}
+    fitting = [(i, b) for i, b in cluster if target and set(target) <= set(b.keys)]
+    return _tied(trace, fitting, target, len(operands)) if fitting else None
+
+
+def _tied(
+    trace: Trace, cluster: Sequence[tuple[int, Block]], target: tuple[int, ...], count: int
+) -> Joined:
+    """Tie blocks, each of an operand, over the factors `target` that all of them have. count: of the operands."""
+    by_operand: list[Block | None] = [None] * count
     for i, block in cluster:
-        if not target or not set(target) <= set(block.keys):
-            continue
-        narrow = trace.collapse(block, target)
-        if i in by_operand:
-            trace.tie(by_operand[i].labels, narrow.labels)
-        by_operand.setdefault(i, narrow)
-    if not by_operand:
-        return None
-    blocks = list(by_operand.values())
+        narrow, own = trace.collapse(block, target), by_operand[i]
+        if own is None:
+            by_operand[i] = narrow
+        else:
+            trace.tie(own.labels, narrow.labels)
+    blocks = [block for i in dict.fromkeys([i for i, _ in cluster]) if (block := by_operand[i]) is not None]
     for block in blocks[1:]:
         trace.tie(blocks[0].labels, block.labels)
-    return Joined(target, tuple(by_operand.get(i) for i in range(len(operands))))
+    return Joined(target, tuple(by_operand))
 
 
 def _reason(
@@ -311,51 +328,44 @@ def _rests_on_quantized(trace: Trace, name: str) -> bool:
 
 
 def _target(
-    operands: Sequence[Layout], cluster: list[tuple[int, Block]], *, inner: bool = False
+    cluster: list[tuple[int, Block]], present: Sequence[set[int]], whole: set[int], *, inner: bool = False
 ) -> tuple[int, ...]:
     """Return the factors that stay labelled: those that every block of the cluster has and no operand has whole.
 
     A block over fewer factors, broadcast along the larger block's outermost one (a rotary table along heads),
     gives way to that outermost factor, unless lanes are to go from the `inner` factors.
     """
-    whole = _whole(operands, cluster)
     largest = max((b for _, b in cluster), key=lambda b: len(b.keys))
     common = [k for k in largest.keys if k not in whole and all(k in b.keys for _, b in cluster)]
     outermost = next((k for k in largest.keys if k not in whole), None)
     if outermost is None:
         return ()
-    if common and (inner or outermost in common or _has(operands, outermost, largest)):
+    if common and (inner or outermost in common or _has(present, outermost, largest)):
         return tuple(common)
     return (outermost,)
 
 
-def _whole(operands: Sequence[Layout], cluster: list[tuple[int, Block]]) -> set[int]:
+def _whole(cluster: Sequence[tuple[int, Block]], present: Sequence[set[int]]) -> set[int]:
     """Return the factors of the cluster that some operand has without a label."""
-    labelled: dict[int, set[int]] = {}
-    for i, block in cluster:
-        labelled.setdefault(i, set()).update(block.keys)
-    keys = set().union(*labelled.values())
-    whole: set[int] = set()
-    for i, op in enumerate(operands):
-        present = {k for axis in op.axes for k in axis}
-        whole |= (keys & present) - labelled.get(i, set())
-    return whole
+    keys = {key for _, block in cluster for key in block.keys}
+    found = set[int]()
+    for i, its in enumerate(present):
+        unlabelled = keys & its
+        if unlabelled:
+            found |= unlabelled.difference(*[block.keys for j, block in cluster if j == i])
+    return found
 
 
-def _has_rows_whole(operands: Sequence[Layout], cluster: list[tuple[int, Block]]) -> bool:
+def _has_rows_whole(cluster: Sequence[tuple[int, Block]], whole: set[int]) -> bool:
     """Return whether all blocks label the same factors jointly and operands have only outer ones of them whole.
 
     So it is with attention's scores, which have the heads, and its values, which have positions in every head.
     """
-    keys, whole = cluster[0][1].keys, _whole(operands, cluster)
+    keys = cluster[0][1].keys
     same = all(block.keys == keys for _, block in cluster)
     return same and bool(whole) and whole <= set(keys[:-1])
 
 
-def _has(operands: Sequence[Layout], key: int, block: Block) -> bool:
+def _has(present: Sequence[set[int]], key: int, block: Block) -> bool:
     """Return whether every operand that carries one of the block's factors carries factor `key` too."""
-    for op in operands:
-        present = {k for axis in op.axes for k in axis}
-        if present & set(block.keys) and key not in present:
-            return False
-    return True
+    return all(key in its or its.isdisjoint(block.keys) for its in present)

@@ -80,7 +80,7 @@ class Layout:
     @cached_property
     def owners(self) -> dict[int, int]:
         """The number of the block that has a factor, by its key."""
-        return {key: i for i, block in enumerate(self.blocks) for key in block.keys}
+        return {key: i for i, block in enumerate(self.blocks) for key in block.keys} if self.blocks else {}
 
     @property
     def rank(self) -> int:
@@ -93,12 +93,14 @@ class Layout:
 
     def joint(self) -> tuple[Block, ...]:
         """Return the blocks that label several factors at once."""
-        return tuple(b for b in self.blocks if len(b.keys) > 1)
+        return tuple([b for b in self.blocks if len(b.keys) > 1])
 
     def on_axis(self, axis: int) -> tuple[Block, ...]:
         """Return the blocks that have a factor on `axis`, each once."""
-        seen = dict.fromkeys(self.owners[k] for k in self.axes[axis] if k in self.owners)
-        return tuple(self.blocks[i] for i in seen)
+        owners, keys = self.owners, self.axes[axis]
+        if len(keys) == 1:
+            return (self.blocks[owners[keys[0]]],) if keys[0] in owners else ()
+        return tuple([self.blocks[i] for i in dict.fromkeys([owners[k] for k in keys if k in owners])])
 
     def length(self, axis: int) -> int | None:
         """Return the size of `axis`, None if it is not known."""
@@ -115,7 +117,7 @@ def product(sizes: Iterable[Size]) -> int | None:
     return total
 
 
-def free(shape: Sequence[Size]) -> Layout:
+def free(shape: Sequence[Size], *, constant: bool = False, uniform: float | None = None) -> Layout:
     """Return a layout without labels for a tensor of `shape`."""
     axes: list[tuple[int, ...]] = []
     sizes: dict[int, Size] = {}
@@ -126,7 +128,7 @@ def free(shape: Sequence[Size]) -> Layout:
         key = fresh_key()
         sizes[key] = size
         axes.append((key,))
-    return Layout(tuple(axes), sizes)
+    return Layout(tuple(axes), sizes, uniform=uniform, constant=constant)
 
 
 def split(layout: Layout, key: int, outer: Size, inner: Size) -> Layout:
@@ -198,40 +200,40 @@ def _fuse_pair(layout: Layout, axis: int, first: int, second: int) -> Layout:
     return replace(layout, axes=tuple(axes), sizes=sizes, blocks=blocks, view=None)
 
 
-def rename(layout: Layout, names: Mapping[int, int]) -> Layout:
-    """Return `layout` with factor keys replaced by `names` where given."""
-
-    def swap(keys: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple([names.get(k, k) for k in keys])
-
-    axes = tuple([swap(keys) for keys in layout.axes])
-    blocks = tuple([Block(swap(b.keys), b.labels, b.state, b.source, b.repeated) for b in layout.blocks])
-    return Layout(axes, _renamed(layout, names), blocks, None, layout.uniform, layout.constant)
-
-
-def _renamed(layout: Layout, names: Mapping[int, int]) -> dict[int, Size]:
-    """Return the sizes of the factors that a layout still has, under their new keys."""
-    sizes = layout.sizes
-    used = [*layout.axes, *(b.keys for b in layout.blocks)]
-    return {names.get(key, key): sizes[key] for keys in used for key in keys}
+def rename(layout: Layout, names: Mapping[int, int], sizes: Mapping[int, Size], rank: int) -> Layout:
+    """Return `layout` with other factor keys, as the last axes of `rank`. names: all of them; sizes: of the new ones."""
+    axes = [tuple([names[key] for key in keys]) for keys in layout.axes]
+    blocks = [
+        Block(tuple([names[key] for key in b.keys]), b.labels, b.state, b.source, b.repeated)
+        for b in layout.blocks
+    ]
+    padded = (*[()] * (rank - len(axes)), *axes)
+    return Layout(padded, sizes, tuple(blocks), None, layout.uniform, layout.constant)
 
 
 def with_blocks(layout: Layout, blocks: Iterable[Block]) -> Layout:
     """Return a computed tensor's layout: the same axes, other blocks, no view and no uniform value."""
-    return replace(layout, blocks=tuple(blocks), view=None, uniform=None)
+    return Layout(layout.axes, layout.sizes, tuple(blocks), constant=layout.constant)
+
+
+def with_axes(layout: Layout, axes: Iterable[tuple[int, ...]]) -> Layout:
+    """Return `layout` with its factors on other axes, of which some are of size 1."""
+    return Layout(tuple(axes), layout.sizes, layout.blocks, None, layout.uniform, layout.constant)
 
 
 def without_axes(layout: Layout, drop: Iterable[int], keep_dims: bool = False) -> Layout:
     """Return `layout` without the axes `drop` (of size 1 instead, if `keep_dims`). Their factors must be free."""
     gone = set(drop)
     axes = tuple(
-        () if i in gone else keys for i, keys in enumerate(layout.axes) if keep_dims or i not in gone
+        [() if i in gone else keys for i, keys in enumerate(layout.axes) if keep_dims or i not in gone]
     )
-    return replace(layout, axes=axes, view=None, uniform=None)
+    return Layout(axes, layout.sizes, layout.blocks, constant=layout.constant)
 
 
 def without_old_sizes(layout: Layout) -> Layout:
     """Return `layout` without sizes of factors that it has no more, if they are many: chains of views leave them."""
+    if len(layout.sizes) <= _FEW:
+        return layout
     views = layout.view.axes if layout.view is not None else ()
     used = {key for keys in (*layout.axes, *views, *(b.keys for b in layout.blocks)) for key in keys}
     if len(layout.sizes) <= 2 * len(used) + _FEW:
@@ -245,20 +247,18 @@ def explicit(layout: Layout, axis: int) -> tuple[IntArray, FloatArray] | None:
     None when a factor's size is unknown, when the axis is too long to carry labels, when a block reaches over to other
     axes, or when two blocks are flattened into this axis. Positions of an axis without any label have label -1.
     """
-    keys = layout.axes[axis]
-    sizes = [layout.sizes[k] for k in keys]
-    if not all(isinstance(s, int) for s in sizes):
-        return None
-    shape: tuple[Any, ...] = tuple(sizes)
-    if math.prod(shape) > MAX_AXIS:
+    keys, total = layout.axes[axis], layout.length(axis)
+    if total is None or total > MAX_AXIS:
         return None
     blocks = layout.on_axis(axis)
     if not blocks:
-        total = int(np.prod(shape, dtype=np.int64))
         return np.full(total, -1, np.int64), np.full(total, np.nan)
-    if len(blocks) > 1 or not set(blocks[0].keys) <= set(keys):
-        return None
     block = blocks[0]
+    if block.keys == keys:
+        return block.labels.reshape(-1), block.state.reshape(-1)
+    if len(blocks) > 1 or not set(block.keys) <= set(keys):
+        return None
+    shape: tuple[Any, ...] = tuple([layout.sizes[k] for k in keys])
     inside = [k for k in keys if k in block.keys]
     order = [block.keys.index(k) for k in inside]
     wide = tuple(s if k in block.keys else 1 for k, s in zip(keys, shape, strict=True))

@@ -121,8 +121,9 @@ class Trace:
         """Put left[i] and right[i] into one lane (broadcasting). Raises TooMuch."""
         if left is right:
             return
-        left, right = np.broadcast_arrays(left, right)
-        if np.array_equal(left, right):
+        if left.shape != right.shape:
+            left, right = np.broadcast_arrays(left, right)
+        if (left == right).all():
             return
         if not self.budget.take(left.size * _TIE):
             raise TooMuch("ties more positions than analysis has room for")
@@ -174,7 +175,7 @@ class Trace:
         if name not in self.graph.initializers:
             return free(shape)
         if self.graph.dtypes.get(name) not in FLOATS and not is_sliceable(self.graph, name):
-            return replace(free(shape), constant=True, uniform=self.uniform(name))
+            return free(shape, constant=True, uniform=self.uniform(name))
         return self._parameter(name, tuple(int(n) for n in shape if isinstance(n, int)))
 
     def _parameter(self, name: str, shape: tuple[int, ...]) -> Layout:
@@ -199,7 +200,7 @@ class Trace:
     def uniform(self, name: str) -> float | None:
         """Return the value of a constant with one element, else None."""
         shape = self.graph.shapes.get(name)
-        if shape is None or name not in self.graph.initializers or any(n != 1 for n in shape):
+        if shape is None or name not in self.graph.initializers or (shape and set(shape) != {1}):
             return None
         value = self.graph.constant(name)
         return None if value is None or value.dtype.kind not in "fiub" else float(value.reshape(-1)[0])
@@ -212,7 +213,7 @@ class Trace:
     def shaped(self, name: str, *, constant: bool = False) -> Layout | None:
         """Return a layout without labels of the tensor's inferred shape."""
         shape = self.graph.shapes.get(name)
-        return None if shape is None else replace(free(shape), constant=constant)
+        return None if shape is None else free(shape, constant=constant)
 
     def put(self, name: str, layout: Layout | None) -> None:
         """Set the layout of a computed tensor. Unknown sizes get the symbols that shape inference gave this tensor."""
@@ -230,29 +231,32 @@ class Trace:
         if any(layout.sizes[key] != size for key, size in named.items()):
             self.layouts[name] = replace(layout, sizes={**layout.sizes, **named})
         for keys in layout.axes:
-            parts = tuple(layout.sizes[key] for key in keys)
-            if len(keys) > 1 and isinstance(size := product(parts), str):
-                self.composed[size] = parts
+            if len(keys) > 1:
+                parts = tuple([layout.sizes[key] for key in keys])
+                if isinstance(size := product(parts), str):
+                    self.composed[size] = parts
 
     def _with_room(self, layout: Layout) -> Layout:
         """Return `layout` in as little memory as possible; without labels where analysis has no room for them."""
         layout = without_old_sizes(layout)
-        thin = [_thin(b.state) for b in layout.blocks]
-        is_thin = all(state is b.state for state, b in zip(thin, layout.blocks, strict=True))
-        blocks = layout.blocks
-        if not is_thin:
-            blocks = tuple(replace(b, state=s) for b, s in zip(layout.blocks, thin, strict=True))
-        new = [b for b in blocks if id(_root(b.labels)) not in self._kept]
-        self._kept.update(id(_root(b.labels)) for b in new)
-        size = sum(b.labels.size for b in new) + sum(b.state.size for b in blocks if any(b.state.strides))
+        if not layout.blocks:
+            return layout
+        blocks = tuple([_with_thin_state(b) for b in layout.blocks])
+        size = 0
+        for block in blocks:
+            size += block.state.size if any(block.state.strides) else 0
+            root = id(_root(block.labels))
+            size += block.labels.size if root not in self._kept else 0
+            self._kept.add(root)
         if self.budget.take(size * _STATE):
-            return layout if is_thin else replace(layout, blocks=blocks)
+            same = all([new is old for new, old in zip(blocks, layout.blocks, strict=True)])
+            return layout if same else replace(layout, blocks=blocks)
         self.freeze(blocks, "analysis has no room for more positions")
         return replace(layout, blocks=(), view=None)
 
     def _given_way(self, layout: Layout) -> Layout:
         """Return `layout` without labels of repeated positions where others are on the same axis: those come first."""
-        if not any(block.repeated for block in layout.blocks):
+        if not any([block.repeated for block in layout.blocks]):
             return layout
         shared = [blocks for axis in range(layout.rank) if len(blocks := layout.on_axis(axis)) > 1]
         gone = {block.keys for blocks in shared for block in blocks if block.repeated}
@@ -325,6 +329,8 @@ class Trace:
 
     def collapse(self, block: Block, keep: Sequence[int]) -> Block:
         """Return `block` over the factors `keep` only: along the others all positions become one lane."""
+        if block.keys == keep:
+            return block
         kept = [block.keys.index(k) for k in keep]
         rest = [i for i in range(len(block.keys)) if i not in kept]
         if not rest:
@@ -352,9 +358,12 @@ class Trace:
         tell a block's last factor apart, and no other one follows on that axis, rows may keep different positions,
         but equally many.
         """
+        joint = layout.joint()
+        if not joint:
+            return
         axes = range(layout.rank) if told_apart is None else told_apart
         apart = {key for axis in axes for key in layout.axes[axis]}
-        for block in layout.joint():
+        for block in joint:
             last = block.keys[-1]
             own = next([k for k in keys if k in block.keys] for keys in layout.axes if last in keys)
             even = self.head_dims and last not in apart and own[-1] == last
@@ -370,8 +379,8 @@ class Trace:
         A joint block that reaches over to other axes collapses to its factors there; what is labelled on `axes`
         only is frozen.
         """
-        inside = {key for axis in axes for key in layout.axes[axis]}
-        if not inside & layout.owners.keys():
+        inside = {key for axis in axes for key in layout.axes[axis]} if layout.blocks else set()
+        if layout.owners.keys().isdisjoint(inside):
             return layout
         blocks = []
         for block in layout.blocks:
@@ -419,12 +428,14 @@ class Trace:
         self.repairs.append((node.name, action))
 
 
-def _thin(state: FloatArray) -> FloatArray:
-    """Return states, read-only and in the memory of one where many are the same."""
-    if not any(state.strides):
-        return state
-    same = state.size > _FEW and bool((state == state.flat[0]).all() or np.isnan(state).all())
-    return np.broadcast_to(state.flat[0], state.shape) if same else state
+def _with_thin_state(block: Block) -> Block:
+    """Return a block with its states read-only and in the memory of one, where many are the same."""
+    state = block.state
+    if state.size <= _FEW or not any(state.strides):
+        return block
+    if not ((state == state.flat[0]).all() or np.isnan(state).all()):
+        return block
+    return replace(block, state=np.broadcast_to(state.flat[0], state.shape))
 
 
 def _root(array: IntArray) -> IntArray:
