@@ -33,7 +33,7 @@ class Joined:
 
     @property
     def first(self) -> Block:
-        return next(b for b in self.operands if b is not None)
+        return next(filter(None, self.operands))
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,11 @@ class Aligned:
         """Return the state of every operand at the positions of `group`."""
         shape = group.first.labels.shape
         return [
-            np.broadcast_to(_uniform(layout), shape) if block is None else block.state
+            np.full(shape, np.nan if layout.uniform is None else layout.uniform)
+            if block is None
+            else block.state
             for block, layout in zip(group.operands, self.operands, strict=True)
         ]
-
-
-def _uniform(layout: Layout) -> FloatArray:
-    return np.array(np.nan if layout.uniform is None else layout.uniform)
 
 
 def align(trace: Trace, node: Node, layouts: Sequence[Layout], *, inner: bool = False) -> Aligned:
@@ -80,19 +78,16 @@ def align(trace: Trace, node: Node, layouts: Sequence[Layout], *, inner: bool = 
     axes: list[tuple[int, ...]] = []
     sizes: dict[int, Size] = {}
     names: list[dict[int, int]] = [{} for _ in operands]
-    for axis in range(-rank, 0):
-        common: tuple[int, ...] | None = None
-        for op, its in zip(operands, names, strict=True):
-            keys = op.axes[axis] if -axis <= op.rank else ()
+    for alike in zip(*[_widened(op.axes, rank) for op in operands], strict=True):
+        common = tuple([fresh_key() for _ in next(filter(None, alike), ())])
+        axes.append(common)
+        for op, its, keys in zip(operands, names, alike, strict=True):
             if not keys:
                 continue
-            if common is None:
-                common = tuple([fresh_key() for _ in keys])
             for key, name in zip(keys, common, strict=True):
                 its[key] = name
                 if not isinstance(sizes.get(name), int):
                     sizes[name] = op.sizes[key]
-        axes.append(common or ())
     operands = [rename(op, its, sizes, rank) for op, its in zip(operands, names, strict=True)]
     present = [set(its.values()) for its in names]
     joined = tuple(
@@ -156,9 +151,13 @@ def finite_or_poison(inputs: Sequence[FloatArray], value: FloatArray) -> FloatAr
     return result
 
 
+def _widened(axes: tuple[tuple[int, ...], ...], rank: int) -> tuple[tuple[int, ...], ...]:
+    return (*[()] * (rank - len(axes)), *axes)
+
+
 def _refine(trace: Trace, node: Node, operands: list[Layout], axis: int) -> None:
     """Split the factors of `axis`, counted from the last, until all operands that have it have the same ones."""
-    present = [i for i, op in enumerate(operands) if -axis <= op.rank and op.axes[axis]]
+    present = [i for i, op in enumerate(operands) if -axis <= len(op.axes) and op.axes[axis]]
     if len(present) < 2:
         return
     sizes = [[operands[i].sizes[k] for k in operands[i].axes[axis]] for i in present]
@@ -302,9 +301,9 @@ def _tied(
             by_operand[i] = narrow
         else:
             trace.tie(own.labels, narrow.labels)
-    blocks = [block for i in dict.fromkeys([i for i, _ in cluster]) if (block := by_operand[i]) is not None]
-    for block in blocks[1:]:
-        trace.tie(blocks[0].labels, block.labels)
+    first, *others = [b for i in dict.fromkeys([i for i, _ in cluster]) if (b := by_operand[i]) is not None]
+    for block in others:
+        trace.tie(first.labels, block.labels)
     return Joined(target, tuple(by_operand))
 
 
@@ -347,13 +346,12 @@ def _target(
 
 def _whole(cluster: Sequence[tuple[int, Block]], present: Sequence[set[int]]) -> set[int]:
     """Return the factors of the cluster that some operand has without a label."""
-    keys = {key for _, block in cluster for key in block.keys}
-    found = set[int]()
-    for i, its in enumerate(present):
-        unlabelled = keys & its
-        if unlabelled:
-            found |= unlabelled.difference(*[block.keys for j, block in cluster if j == i])
-    return found
+    labelled: dict[int, set[int]] = {}
+    for i, block in cluster:
+        labelled.setdefault(i, set()).update(block.keys)
+    keys = set().union(*labelled.values())
+    nothing = set[int]()
+    return {key for i, its in enumerate(present) for key in (keys & its) - labelled.get(i, nothing)}
 
 
 def _has_rows_whole(cluster: Sequence[tuple[int, Block]], whole: set[int]) -> bool:

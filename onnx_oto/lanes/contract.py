@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from onnx_oto.lanes.align import Aligned, Joined, align
-from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, Size, with_blocks
+from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, Size, with_axes, with_blocks
 from onnx_oto.lanes.trace import Role, Trace, describe, unknown
 from onnx_oto.model.graph.node import Node
 
@@ -45,12 +45,12 @@ def contract(
     letters = out + "".join(dict.fromkeys(c for _, ls in operands for c in ls if c not in out))
     wide = [_spread(layout, ls, letters) for layout, ls in operands]
     wide = [_without_unknown(trace, node, wide, i, len(out)) for i in range(len(wide))]
-    aligned = align(trace, node, wide, inner=not any(layout.constant for layout in wide))
+    aligned = align(trace, node, wide, inner=not any([layout.constant for layout in wide]))
     summed = {k for axis in aligned.layout.axes[len(out) :] for k in axis}
     blocks = []
     for group in aligned.joined:
         inside = [k for k in group.keys if k in summed]
-        outside = tuple(k for k in group.keys if k not in summed)
+        outside = tuple([k for k in group.keys if k not in summed])
         states = aligned.states(group)
         for i, block in enumerate(group.operands):
             if block is None or not aligned.operands[i].constant:
@@ -81,12 +81,12 @@ def contract(
     batched = [group for group in aligned.joined if _is_batched(group, summed)]
     along = [group.first for group in aligned.joined if group not in batched]
     count_products(trace, node, aligned.layout, along, macs, repeated=[group.first for group in batched])
-    return with_blocks(replace(aligned.layout, axes=aligned.layout.axes[: len(out)]), blocks)
+    return with_blocks(with_axes(aligned.layout, aligned.layout.axes[: len(out)]), blocks)
 
 
 def _is_batched(group: Joined, summed: set[int]) -> bool:
     """Return whether several operands have an axis that is not summed over: a product for each of its positions."""
-    return sum(block is not None for block in group.operands) > 1 and not summed & set(group.keys)
+    return len(group.operands) - group.operands.count(None) > 1 and summed.isdisjoint(group.keys)
 
 
 def _rows_stay(trace: Trace, aligned: Aligned, group: Joined, inside: Sequence[int]) -> bool:
@@ -101,10 +101,12 @@ def _without_unknown(trace: Trace, node: Node, operands: Sequence[Layout], index
     Frozen first, they do not stand in the way of others on the same axis. kept: how many axes are not summed over.
     """
     layout = operands[index]
+    if layout.constant or len(layout.blocks) < 2:
+        return layout
     axes = [axis for axis in range(kept, layout.rank) if _meets_parameters(operands, index, axis)]
     crowd = [b for axis in axes if len(layout.on_axis(axis)) > 1 for b in layout.on_axis(axis)]
     gone = [b for b in dict.fromkeys(crowd) if np.isnan(b.state).all() and _lies_on(layout, b, axes)]
-    if layout.constant or not gone or len(gone) == len(layout.blocks):
+    if not gone or len(gone) == len(layout.blocks):
         return layout
     for block in gone:
         trace.demand_zero(block, node, "the sum")
@@ -133,9 +135,10 @@ def count_products(
     """Count the positions of all axes of `layout`, those that blocks label by what stays of them, times `sizes`."""
     labelled = {key for block in (*blocks, *repeated) for key in block.keys}
     counted, seen = [], set[int]()
+    composed = [keys for keys in layout.axes if len(keys) > 1]
     for block in blocks:
-        beside = _beside(layout, block, labelled)
-        times = math.prod(size for key in beside if isinstance(size := layout.sizes[key], int))
+        beside = _beside(composed, layout.sizes, block, labelled)
+        times = math.prod([size for key in beside if isinstance(size := layout.sizes[key], int)])
         if beside and trace.budget.take(8 * times * block.labels.size):
             counted.append(np.repeat(block.labels, times))
             seen.update(beside)
@@ -145,15 +148,16 @@ def count_products(
     trace.count_macs(node, [*free, *sizes], counted, per_group, [block.labels for block in repeated])
 
 
-def _beside(layout: Layout, block: Block, labelled: set[int]) -> list[int]:
+def _beside(
+    axes: Iterable[tuple[int, ...]], sizes: Mapping[int, Size], block: Block, labelled: set[int]
+) -> list[int]:
     """Return the factors of known size that make up an axis together with that of a block (heads times their size)."""
-    for axis in layout.axes:
-        if labelled & set(axis) == set(block.keys) and len(block.keys) == 1:
+    for axis in axes:
+        if labelled.intersection(axis) == set(block.keys) and len(block.keys) == 1:
             free = [key for key in axis if key not in labelled]
-            return free if all(isinstance(layout.sizes[key], int) for key in free) else []
+            return free if all(isinstance(sizes[key], int) for key in free) else []
     return []
 
 
 def _spread(layout: Layout, letters: str, over: str) -> Layout:
-    axes = tuple(layout.axes[letters.index(c)] if c in letters else () for c in over)
-    return replace(layout, axes=axes, view=None)
+    return with_axes(layout, [layout.axes[letters.index(c)] if c in letters else () for c in over])

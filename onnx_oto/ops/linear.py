@@ -10,7 +10,7 @@ from onnx import helper
 
 from onnx_oto.lanes.align import combine
 from onnx_oto.lanes.contract import contract
-from onnx_oto.lanes.layout import FloatArray, Layout, Size, explicit, without_axes
+from onnx_oto.lanes.layout import FloatArray, Layout, Size, explicit, with_axes, without_axes
 from onnx_oto.lanes.repairs.cut import Cut
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.graph.node import Node
@@ -43,7 +43,7 @@ def add_bias(trace: Trace, node: Node, result: Layout, bias: Layout | None, axis
     """Return the layout of `result` + `bias` [C], the bias along `axis`."""
     if bias is None:
         return result
-    wide = replace(bias, axes=bias.axes + ((),) * (result.rank - axis - 1))
+    wide = with_axes(bias, bias.axes + ((),) * (result.rank - axis - 1))
     trace.use(bias, Role.PRODUCER, weight=True)
     return combine(trace, node, [result, wide], np.add, [Role.PRODUCER, Role.PRODUCER])
 
@@ -55,8 +55,8 @@ def with_windows(trace: Trace, name: str, channels: Layout, passing: Iterable[in
     axes = list(shaped.axes)
     for place, axis in enumerate((0, 1, *passing)):
         axes[axis] = channels.axes[place]
-    sizes = dict(shaped.sizes) | dict(channels.sizes)
-    return replace(channels, axes=tuple(axes), sizes=sizes, view=None)
+    sizes = {**shaped.sizes, **channels.sizes}
+    return Layout(tuple(axes), sizes, channels.blocks, None, channels.uniform, channels.constant)
 
 
 @rule("Conv", counts=True, orderless=True)

@@ -16,7 +16,7 @@ from onnx import TensorProto
 
 from onnx_oto.lanes.align import Aligned, align, combine, finite_or_poison
 from onnx_oto.lanes.contract import zero_or_unknown
-from onnx_oto.lanes.layout import Block, Layout, fuse, split, with_blocks, without_axes
+from onnx_oto.lanes.layout import Block, Layout, fuse, split, with_axes, with_blocks, without_axes
 from onnx_oto.lanes.repairs.cut import Cut, kept_of
 from onnx_oto.lanes.repairs.expression import Array, Expression, Tensor, apply
 from onnx_oto.lanes.trace import Role, Trace, describe
@@ -41,6 +41,8 @@ def affine(trace: Trace, aligned: Aligned, scale: int, bias: int | None) -> Layo
 
 def put_statistics(trace: Trace, names: Sequence[str], like: Layout, over: Iterable[int] = ()) -> None:
     """Put the layout of statistics: that of `like`, of size 1 over some (free) axes. Nothing is known of values."""
+    if not any(names):
+        return
     layout = without_axes(like, over, keep_dims=True)
     blocks = [replace(b, state=np.full_like(b.state, np.nan), source=()) for b in layout.blocks]
     for name in names:
@@ -50,7 +52,7 @@ def put_statistics(trace: Trace, names: Sequence[str], like: Layout, over: Itera
 
 def _channel_vector(vector: Layout, rank: int) -> Layout:
     """Return a vector [C] as it is broadcast over [N, C, ...]."""
-    return replace(vector, axes=vector.axes + ((),) * (rank - 2))
+    return with_axes(vector, vector.axes + ((),) * (rank - 2))
 
 
 @rule("BatchNormalization", orderless=True)

@@ -181,7 +181,7 @@ class Analysis:
 
 
 def _elements(tensor: onnx.TensorProto) -> int:
-    return int(np.prod(tensor.dims, dtype=np.int64))
+    return math.prod(tensor.dims)
 
 
 def kept_elements(analysis: Analysis, keep: BoolArray) -> dict[str, int]:

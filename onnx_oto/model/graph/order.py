@@ -46,10 +46,8 @@ def nodes_inside(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
 
 def captured(node: NodeProto) -> tuple[str, ...]:
     """Return the names that the bodies of a node read from outside, sorted, without duplicates."""
-    names: set[str] = set()
-    for body in bodies(node):
-        names |= _free_names(body)
-    return tuple(sorted(names))
+    inner = list(bodies(node))
+    return tuple(sorted(set[str]().union(*map(_free_names, inner)))) if inner else ()
 
 
 def initializer_names(graph: GraphProto) -> list[str]:
@@ -265,12 +263,12 @@ def drop_dead(graph: GraphProto) -> set[str]:
     keep = [False] * len(graph.node)
     for index in range(len(graph.node) - 1, -1, -1):
         node = graph.node[index]
-        if any(name in needed for name in node.output if name):
+        if not needed.isdisjoint(filter(None, node.output)):
             keep[index] = True
+            needed.update(node.input)
             for body in bodies(node):
                 drop_dead(body)
-            needed.update(node.input)
-            needed.update(captured(node))
+                needed |= _free_names(body)
     delete(graph.node, [index for index, kept in enumerate(keep) if not kept])
     delete(graph.initializer, [i for i, tensor in enumerate(graph.initializer) if tensor.name not in needed])
     return needed

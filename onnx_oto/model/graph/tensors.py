@@ -32,9 +32,10 @@ _TYPED_FIELDS = {
 
 def element_count(tensor: TensorProto) -> int:
     """Return the product of the dims. Raises ModelError for a negative one."""
-    if any(d < 0 for d in tensor.dims):
-        raise ModelError(f"tensor {tensor.name!r} has a negative size: dims {list(tensor.dims)}")
-    return math.prod(tensor.dims)
+    dims = list(tensor.dims)
+    if dims and min(dims) < 0:
+        raise ModelError(f"tensor {tensor.name!r} has a negative size: dims {dims}")
+    return math.prod(dims)
 
 
 def bits_per_element(data_type: int) -> int:

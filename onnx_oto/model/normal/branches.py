@@ -23,6 +23,8 @@ def take_known_branches(graph: GraphProto, values: Mapping[str, np.ndarray]) -> 
     `values` are computed values by name; initializers of the graph count as well. Names of the branch that
     the graph has already are changed. The nodes stay in topological order.
     """
+    if not any(node.op_type == "If" for node in graph.node):
+        return False
     taken = all_names(graph)
     stored = {tensor.name: tensor for tensor in graph.initializer}
     nodes: list[NodeProto] = []

@@ -45,6 +45,8 @@ def fold_derived(model: ModelProto, knowledge: Knowledge, origins: Origins | Non
     graph = model.graph
     nodes = list(constant_nodes(graph, (tensor.name for tensor in graph.initializer)))
     made_by = {name: node for node in nodes for name in node.output if name}
+    if not made_by:
+        return
     place = {id(node): index for index, node in enumerate(nodes)}
     wanted = _normalised(nodes) | _recurrent_weights(graph)
     outputs = {value.name for value in graph.output}

@@ -124,8 +124,7 @@ def _simplify(model: ModelProto, origins: Origins) -> Knowledge:
         knowledge = infer(model, strict=True)
         _fold(model, knowledge, origins)
         proved = without(knowledge.shapes, knowledge.supposed)
-        known = {**small_constants(model), **knowledge.values}
-        changed = split_sequences(model.graph, known, proved, opset_of(model))
+        changed = split_sequences(model, knowledge.values, proved)
         if not take_known_branches(model.graph, knowledge.values) and not changed:
             return knowledge
         _hoist_constants(model.graph)
@@ -212,25 +211,26 @@ def _fold(model: ModelProto, knowledge: Knowledge, origins: Origins) -> None:
     """Turn completely known tensors into initializers, except graph outputs; the nodes that made them go."""
     graph = model.graph
     outputs = {value.name for value in graph.output}
-    gone = []
     zeros: set[str] = set()
     wide = _widened(graph, knowledge)
-    known = {**small_constants(model), **{n: v for n, v in knowledge.values.items() if v.dtype != object}}
+    foldable = {name for name in knowledge.values if _is_foldable(name, knowledge)} - wide - outputs
+    gone = [
+        index
+        for index, node in enumerate(graph.node)
+        if (names := [name for name in node.output if name]) and foldable.issuperset(names)
+    ]
+    known = {n: v for n, v in knowledge.values.items() if v.dtype != object}
+    if gone:
+        known = {**small_constants(model), **known}
     opsets = read_opsets(model)
-    for index, node in enumerate(graph.node):
-        names = [name for name in node.output if name]
-        if (
-            names
-            and wide.isdisjoint(names)
-            and all(_is_foldable(name, knowledge) and name not in outputs for name in names)
-        ):
-            gone.append(index)
-            origins.moved(node, known, opsets)
-            for name in names:
-                value = knowledge.values[name]
-                graph.initializer.append(from_array(value, name))
-                if not value.any():
-                    zeros.add(name)
+    for index in gone:
+        node = graph.node[index]
+        origins.moved(node, known, opsets)
+        for name in filter(None, node.output):
+            value = knowledge.values[name]
+            graph.initializer.append(from_array(value, name))
+            if not value.any():
+                zeros.add(name)
     delete(graph.node, gone)
     _drop_addends(model, zeros)
 
@@ -256,7 +256,7 @@ def _widened(graph: GraphProto, knowledge: Knowledge) -> set[str]:
 
 def _drop_addends(model: ModelProto, zeros: set[str]) -> None:
     """Let no node add one of these tensors, where the operator's input is optional."""
-    for node in model.graph.node:
+    for node in model.graph.node if zeros else ():
         position = _ADDENDS.get(node.op_type, -1) if not node.domain else -1
         if not 0 < position == len(node.input) - 1 or node.input[position] not in zeros:
             continue

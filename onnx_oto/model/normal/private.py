@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from onnx import ModelProto, NodeProto, TensorProto
@@ -30,9 +31,13 @@ def private_vectors(model: ModelProto, origins: Origins | None = None) -> None:
     value: a vector of one repeated number (fresh biases and scales are zeros and ones) is what exporters merge.
     """
     graph = model.graph
-    vectors = {t.name: t for t in graph.initializer if _is_vector(t)}
-    telling = {t.name for t in graph.initializer if t.name not in vectors and sum(n > 1 for n in t.dims) > 1}
-    telling |= {name for name in _running_means(model) if name in vectors and not _is_uniform(vectors[name])}
+    uses = Counter([name for node in graph.node for name in node.input])
+    vectors = {t.name: t for t in graph.initializer if uses[t.name] > 1 and _is_vector(t)}
+    if not vectors:
+        return
+    telling = {t.name for t in graph.initializer if sum(n > 1 for n in t.dims) > 1}
+    means = set(_running_means(model))
+    telling |= {t.name for t in graph.initializer if t.name in means and _is_vector(t) and not _is_uniform(t)}
     fixed = _fixed(model)
     taken = all_names(graph)
     budget = Budget()
@@ -64,7 +69,6 @@ def private_fills(model: ModelProto, knowledge: Knowledge) -> None:
     with an axis of known size, which may carry channels; at most MOST_FILLS copies are made.
     """
     graph = model.graph
-    fixed = _fixed(model)
     numbers = {t.name for t in graph.initializer if all(size == 1 for size in t.dims)}
     fills: set[str] = set()
     for node in graph.node:
@@ -73,6 +77,9 @@ def private_fills(model: ModelProto, knowledge: Knowledge) -> None:
         )
         if filled and not node.domain and _may_carry(node.output[0], knowledge):
             fills.add(node.output[0])
+    if not fills:
+        return
+    fixed = _fixed(model)
     readers: dict[str, list[tuple[NodeProto, int]]] = {}
     for node in graph.node:
         _note(readers, node)

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
-from onnx import GraphProto, NodeProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, helper
 
 from onnx_oto.model.graph.forms import form
+from onnx_oto.model.graph.node import opset_of
 from onnx_oto.model.graph.order import captured
 from onnx_oto.model.graph.tensors import from_array
 from onnx_oto.model.shapes.dims import Shape
+from onnx_oto.model.shapes.inference import small_constants
 
 MOST_PARTS = 1024
 """Into how many parts a tensor is written as split at most; exporters write some ten."""
 
 
 def split_sequences(
-    graph: GraphProto, values: dict[str, np.ndarray], shapes: dict[str, Shape | None], opset: int
+    model: ModelProto, values: Mapping[str, np.ndarray], shapes: Mapping[str, Shape | None]
 ) -> bool:
     """Replace SplitToSequence by Split where every reader is a SequenceAt at a known position; in place.
 
-    values, shapes: what is known of tensors, by name. Return whether anything changed.
+    values, shapes: what is known of tensors beside initializers, by name. Return whether anything changed.
     """
-    known = dict(values)
-    outputs = {value.name for value in graph.output}
+    graph, opset = model.graph, opset_of(model)
     readers_of = _readers(graph)
+    if not readers_of:
+        return False
+    known = {**small_constants(model), **values}
+    outputs = {value.name for value in graph.output}
     changed = False
     for index, node in enumerate(graph.node):
         if node.op_type != "SplitToSequence" or node.domain not in ("", "ai.onnx"):
@@ -68,7 +75,7 @@ def _readers(graph: GraphProto) -> dict[str, list[NodeProto]]:
 
 
 def _sizes(
-    node: NodeProto, values: dict[str, np.ndarray], shapes: dict[str, Shape | None]
+    node: NodeProto, values: Mapping[str, np.ndarray], shapes: Mapping[str, Shape | None]
 ) -> list[int] | None:
     """Return the sizes of the parts, None if they are not known or the axis would vanish."""
     shape = shapes.get(node.input[0])

@@ -91,10 +91,14 @@ def add(*sizes: Dim) -> Dim:
     >>> add("N", "N", 0), add(add("T", 1), -1), add("2*T", 2), add("T", multiply(-1, "T"))
     ('2*N', 'T', '2*(T+1)', 0)
     """
+    known = tuple([size for size in sizes if size is not None])
+    return _added(known) if len(known) == len(sizes) else None
+
+
+@functools.lru_cache(_KNOWN)
+def _added(sizes: tuple[int | str, ...]) -> Dim:
     total: Counter[Atoms] = Counter()
     for size in sizes:
-        if size is None:
-            return None
         for atoms, coefficient in _expand(size).items():
             total[atoms] += coefficient
     return _sum_text({atoms: c for atoms, c in total.items() if c})
