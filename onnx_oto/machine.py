@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
@@ -31,6 +33,18 @@ def share(count: int) -> None:
 def has_compiler() -> bool:
     """Return whether functions can be compiled: numba is installed."""
     return importlib.util.find_spec("numba") is not None
+
+
+@contextlib.contextmanager
+def without_collecting() -> Iterator[None]:
+    """Leave cyclic garbage alone for a while: what makes many objects and no circles is searched for them in vain."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class Quota(NamedTuple):

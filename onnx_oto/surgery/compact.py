@@ -13,6 +13,7 @@ import onnx
 from onnx_oto.errors import OtoError
 from onnx_oto.lanes.layout import IntArray
 from onnx_oto.lanes.solution import BoolArray
+from onnx_oto.machine import without_collecting
 from onnx_oto.model.files.check import check
 from onnx_oto.model.graph.flat import Nest, Placed, flatten
 from onnx_oto.model.graph.node import standard_domain
@@ -48,6 +49,7 @@ def compact(analysis: Analysis, drop: BoolArray) -> onnx.ModelProto:
     return cut(analysis, drop).model
 
 
+@without_collecting()
 def cut(analysis: Analysis, drop: BoolArray) -> Compacted:
     """Return the compact model (see `compact`) with what is needed to say where its parameters come from."""
     import onnx_graphsurgeon as gs  # what only looks at a model does without

@@ -18,6 +18,7 @@ from onnx_oto.lanes.constraints import Rectangle
 from onnx_oto.lanes.layout import IntArray
 from onnx_oto.lanes.solution import BoolArray, Lanes, distinct, solve
 from onnx_oto.lanes.trace import Role, Trace
+from onnx_oto.machine import without_collecting
 from onnx_oto.model.graph.tensors import FLOATS
 from onnx_oto.model.shapes.dims import value_at
 from onnx_oto.model.shapes.inference import Knowledge
@@ -25,6 +26,9 @@ from onnx_oto.model.shapes.symbols import Estimated
 from onnx_oto.model.view import Graph, graph
 from onnx_oto.settings import AnalysisOptions
 from onnx_oto.zigs.ties import Ties
+
+
+_PRODUCER = Role.PRODUCER.value
 
 
 @dataclass(frozen=True)
@@ -198,6 +202,7 @@ def kept_elements(analysis: Analysis, keep: BoolArray) -> dict[str, int]:
     return result
 
 
+@without_collecting()
 def analyse(
     model: onnx.ModelProto, options: AnalysisOptions | None = None, knowledge: Knowledge | None = None
 ) -> Analysis:
@@ -268,7 +273,7 @@ def _dimensions(trace: Trace, lanes: Lanes) -> tuple[Dimension, ...]:
     used = np.zeros(lanes.count, bool)
     for use, members in every:
         used[members] = True
-        if use.role == Role.PRODUCER.value:
+        if use.role == _PRODUCER:
             signature[members] ^= rng.integers(1, 2**63, dtype=np.uint64)
     shown = np.flatnonzero(used & (signature != 0))
     by_reason = rng.integers(1, 2**63, len(lanes.reasons) + 1, dtype=np.uint64)
@@ -305,7 +310,7 @@ def _dimension(
     names: dict[str, int],
     ties: Ties,
 ) -> Dimension:
-    producers = [u for u in its_uses if u.role == Role.PRODUCER.value]
+    producers = [u for u in its_uses if u.role == _PRODUCER]
     weights = [u for u in producers if u.param in trace.weights] or producers
     name = max(weights, key=lambda u: _elements(trace.graph.initializers[u.param])).param
     names[name] = names.get(name, 0) + 1
@@ -343,7 +348,7 @@ def _immovable(
         return f"every group of {' and '.join(nodes)} keeps a channel, and one of them has only one"
     lane, most = int(members[0]), np.zeros(0, np.int64)
     for use, labels in uses(trace):
-        if use in its_uses and use.role == Role.PRODUCER.value:
+        if use in its_uses and use.role == _PRODUCER:
             inside = labels.reshape(-1)[lanes.of_label[labels.reshape(-1)] == lane]
             most = inside if inside.size > most.size else most
     if most.size < 2:

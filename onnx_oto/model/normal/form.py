@@ -11,6 +11,7 @@ import onnx.inliner
 from onnx import GraphProto, ModelProto
 
 from onnx_oto.errors import ModelError, first_lines
+from onnx_oto.machine import without_collecting
 from onnx_oto.model.files.check import drop_inner_value_info
 from onnx_oto.model.graph.constants import is_constant, store_densely, write_constant
 from onnx_oto.model.graph.flat import flatten
@@ -58,6 +59,7 @@ def normalise(model: ModelProto) -> ModelProto:
     return normal_form(model).model
 
 
+@without_collecting()
 def normal_form(
     model: ModelProto,
     *,
