@@ -37,7 +37,7 @@ def fresh_key() -> int:
     return next(_keys)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Block:
     """Labels over one factor, or over several jointly.
 
@@ -55,6 +55,17 @@ class Block:
     source: tuple[tuple[str, int], ...] = ()
     repeated: bool = False
 
+    def __init__(
+        self,
+        keys: tuple[int, ...],
+        labels: IntArray,
+        state: FloatArray,
+        source: tuple[tuple[str, int], ...] = (),
+        repeated: bool = False,
+    ) -> None:
+        # As a frozen dataclass would, in half the time: analysis makes several for every node.
+        self.__dict__.update(keys=keys, labels=labels, state=state, source=source, repeated=repeated)
+
 
 @dataclass(frozen=True)
 class View:
@@ -64,7 +75,7 @@ class View:
     axes: tuple[tuple[int, ...], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Layout:
     """The factors of every axis of one tensor and the blocks that label them."""
 
@@ -76,6 +87,20 @@ class Layout:
     """The value of a tensor that is one constant everywhere (a scalar constant), for certificates."""
     constant: bool = False
     """Whether the tensor is computed from initializers only."""
+
+    def __init__(
+        self,
+        axes: tuple[tuple[int, ...], ...],
+        sizes: Mapping[int, Size],
+        blocks: tuple[Block, ...] = (),
+        view: View | None = None,
+        uniform: float | None = None,
+        constant: bool = False,
+    ) -> None:
+        # See Block.
+        self.__dict__.update(
+            axes=axes, sizes=sizes, blocks=blocks, view=view, uniform=uniform, constant=constant
+        )
 
     @cached_property
     def owners(self) -> dict[int, int]:

@@ -81,7 +81,12 @@ class _Freezing:
 def distinct(lanes: IntArray) -> IntArray:
     """Return the sorted distinct values of an int64 array; fast where they ascend already, as most axes' do."""
     flat = lanes.reshape(-1)
-    return flat if (flat[1:] > flat[:-1]).all() else np.unique(np.sort(flat))
+    if (flat[1:] > flat[:-1]).all():
+        return flat
+    ordered = np.sort(flat)
+    is_first = np.ones(flat.size, bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
+    return ordered[is_first]
 
 
 def _rectangle_ties(trace: Trace, of_label: IntArray) -> Extra:

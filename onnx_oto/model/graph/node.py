@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,25 +92,20 @@ def standard_domain(domain: str) -> str:
 
 def attribute_value(attr: AttributeProto) -> Any:
     """Return an attribute as a Python value (see `Node`). Bytes that are no UTF-8 keep surrogate escapes."""
-    kind = attr.type
-    if kind == AttributeProto.INT:
-        return attr.i
-    if kind == AttributeProto.FLOAT:
-        return attr.f
-    if kind == AttributeProto.STRING:
-        return attr.s.decode("utf-8", "surrogateescape")
-    if kind == AttributeProto.INTS:
-        return list(attr.ints)
-    if kind == AttributeProto.FLOATS:
-        return list(attr.floats)
-    if kind == AttributeProto.STRINGS:
-        return [item.decode("utf-8", "surrogateescape") for item in attr.strings]
-    if kind == AttributeProto.TENSOR:
-        return to_array(attr.t)
-    if kind == AttributeProto.TENSORS:
-        return [to_array(tensor) for tensor in attr.tensors]
-    if kind == AttributeProto.GRAPH:
-        return attr.g
-    if kind == AttributeProto.GRAPHS:
-        return list(attr.graphs)
-    return attr.sparse_tensor if kind == AttributeProto.SPARSE_TENSOR else attr.tp
+    read = _READ.get(attr.type)
+    return attr.tp if read is None else read(attr)
+
+
+_READ: dict[int, Callable[[AttributeProto], Any]] = {
+    AttributeProto.INT: lambda attr: attr.i,
+    AttributeProto.FLOAT: lambda attr: attr.f,
+    AttributeProto.STRING: lambda attr: attr.s.decode("utf-8", "surrogateescape"),
+    AttributeProto.INTS: lambda attr: list(attr.ints),
+    AttributeProto.FLOATS: lambda attr: list(attr.floats),
+    AttributeProto.STRINGS: lambda attr: [s.decode("utf-8", "surrogateescape") for s in attr.strings],
+    AttributeProto.TENSOR: lambda attr: to_array(attr.t),
+    AttributeProto.TENSORS: lambda attr: [to_array(tensor) for tensor in attr.tensors],
+    AttributeProto.GRAPH: lambda attr: attr.g,
+    AttributeProto.GRAPHS: lambda attr: list(attr.graphs),
+    AttributeProto.SPARSE_TENSOR: lambda attr: attr.sparse_tensor,
+}

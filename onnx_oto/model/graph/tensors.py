@@ -22,6 +22,7 @@ NARROW = frozenset({2, 3, 10, 16, 17, 18, 19, 20, 21, 22, 23})
 MAX_DENSE_BYTES = 2 * MAX_BYTES
 """What all sparse tensors of a model may take together when they are stored densely."""
 _HALF_BYTES: tuple[int, ...] = (TensorProto.UINT4, TensorProto.INT4, TensorProto.FLOAT4E2M1)
+_EXTERNAL = int(TensorProto.EXTERNAL)
 _TYPED_FIELDS = {
     "float_data": (TensorProto.FLOAT, TensorProto.COMPLEX64),
     "double_data": (TensorProto.DOUBLE, TensorProto.COMPLEX128),
@@ -57,7 +58,7 @@ def byte_count(tensor: TensorProto) -> int:
 
 def is_external(tensor: TensorProto) -> bool:
     """Say whether the payload lies in another file (and has not been loaded)."""
-    return tensor.data_location == TensorProto.EXTERNAL
+    return tensor.data_location == _EXTERNAL
 
 
 def locate(tensor: TensorProto, path: Path, offset: int, length: int) -> None:

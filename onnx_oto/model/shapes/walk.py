@@ -29,6 +29,8 @@ from onnx_oto.model.shapes.values import INTEGER_EVALUATORS, MAX_ELEMENTS, from_
 
 # Values above this are no sizes: onnx's inference does not get to see them.
 MAX_SHOWN = 1024
+# Floats that say something of a shape are a scale for each axis, or the bounds of a range; more are a weight.
+MAX_SCALES = 64
 # What is kept of a value that is known in part: an object, and often a text, for every element.
 _OBJECT_BYTES = 64
 # What rules and numpy raise on inputs that no valid model has, or that are too large for them: then nothing is known.
@@ -273,7 +275,9 @@ class Walk:
         """Return a completely known small value as a tensor."""
         if name not in self._tensors:
             value = self.values.get(name)
-            if value is None or value.dtype == object or value.size > MAX_SHOWN:
+            if value is None or value.dtype == object:
+                return None
+            if value.size > (MAX_SCALES if value.dtype.kind == "f" else MAX_SHOWN):
                 return None
             self._tensors[name] = from_array(value, name)
         return self._tensors[name]
