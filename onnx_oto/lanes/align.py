@@ -64,14 +64,15 @@ def align(trace: Trace, node: Node, layouts: Sequence[Layout], *, inner: bool = 
     (head-dim, where all heads share one).
     """
     for layout in layouts:
-        trace.materialise(layout, node, told_apart=())
+        if layout.blocks:
+            trace.materialise(layout, node, told_apart=())
     if len(layouts) == 1:
         (alone,) = layouts
         axes_alone = Layout(alone.axes, alone.sizes, constant=alone.constant)
         return Aligned(
             axes_alone, tuple(Joined(b.keys, (b,)) for b in alone.blocks), (replace(alone, view=None),)
         )
-    rank = max(layout.rank for layout in layouts)
+    rank = max([layout.rank for layout in layouts])
     operands = list(layouts)
     for axis in range(-rank, 0):
         _refine(trace, node, operands, axis)
@@ -90,11 +91,8 @@ def align(trace: Trace, node: Node, layouts: Sequence[Layout], *, inner: bool = 
                     sizes[name] = op.sizes[key]
     operands = [rename(op, its, sizes, rank) for op, its in zip(operands, names, strict=True)]
     present = [set(its.values()) for its in names]
-    joined = tuple(
-        group
-        for cluster in _clusters(operands)
-        if (group := _reconcile(trace, node, operands, cluster, present, shared=inner))
-    )
+    met = [_reconcile(trace, node, operands, each, present, shared=inner) for each in _clusters(operands)]
+    joined = tuple([group for group in met if group is not None])
     constant = all([op.constant for op in operands])
     return Aligned(Layout(tuple(axes), sizes, constant=constant), joined, tuple(operands))
 

@@ -48,24 +48,26 @@ def contract(
     aligned = align(trace, node, wide, inner=not any([layout.constant for layout in wide]))
     summed = {k for axis in aligned.layout.axes[len(out) :] for k in axis}
     blocks = []
+    constant = [op.constant for op in aligned.operands]
     for group in aligned.joined:
         inside = [k for k in group.keys if k in summed]
         outside = tuple([k for k in group.keys if k not in summed])
         states = aligned.states(group)
         for i, block in enumerate(group.operands):
-            if block is None or not aligned.operands[i].constant:
+            if block is None or not constant[i]:
                 continue
             trace.assign(block, Role.PRODUCER if outside else Role.CONSUMER, weight=True)
             if not outside and block.source:
                 states[i] = unknown(block.labels.shape)
         # A zero that the graph makes (an initial state) is read like any other value, a parameter's slice is cut.
         made = [
-            not op.constant or (b is not None and not b.source)
-            for op, b in zip(aligned.operands, group.operands, strict=True)
+            not stored or (b is not None and not b.source)
+            for stored, b in zip(constant, group.operands, strict=True)
         ]
         read = [state for state, each in zip(states, made, strict=True) if each]
         value = times(*(read if read and not outside else states)).copy()
-        value[np.logical_or.reduce([np.isinf(s) for s in states])] = np.inf
+        for state in states:
+            value[np.isinf(state)] = np.inf
         block = Block(group.keys, group.first.labels, value)
         rows_stay = bool(inside) and _rows_stay(trace, aligned, group, inside)
         if rows_stay:
@@ -76,7 +78,9 @@ def contract(
         if inside:
             block = trace.collapse(block, outside)
         if summed:
-            block = replace(block, state=zero_or_unknown(block.state))
+            block = Block(
+                block.keys, block.labels, zero_or_unknown(block.state), block.source, block.repeated
+            )
         blocks.append(block)
     batched = [group for group in aligned.joined if _is_batched(group, summed)]
     along = [group.first for group in aligned.joined if group not in batched]

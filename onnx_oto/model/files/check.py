@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import onnx
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
@@ -175,24 +176,27 @@ def drop_inner_value_info(model: ModelProto) -> None:
         function.ClearField("value_info")
 
 
+_STRING, _MESSAGE = FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAGE
+
+
 def _check_text(model: ModelProto) -> None:
     """Refuse names that are no UTF-8 text: protobuf hands them out as bytes, which nothing expects."""
     stack: list[Message] = [model]
     while stack:
         message = stack.pop()
+        texts: list[str | bytes] = []
         if isinstance(message, TensorProto):
             # Looking at every field would copy the payload.
-            fields = [(None, message.name), (None, message.doc_string)]
+            texts += (message.name, message.doc_string)
             stack.extend(message.external_data)
         else:
-            fields = message.ListFields()
-        for field, value in fields:
-            if field is None or field.type == field.TYPE_STRING:
-                texts = value if field is not None and field.is_repeated else (value,)
-                if any(isinstance(text, bytes) for text in texts):
-                    raise ModelError("it holds a name that is no UTF-8 text: the file is damaged")
-            elif field.type == field.TYPE_MESSAGE:
-                stack.extend(value if field.is_repeated else (value,))
+            for field, value in message.ListFields():
+                if field.type == _STRING:
+                    texts += value if field.is_repeated else (value,)
+                elif field.type == _MESSAGE:
+                    stack += value if field.is_repeated else (value,)
+        if not all([isinstance(text, str) for text in texts]):
+            raise ModelError("it holds a name that is no UTF-8 text: the file is damaged")
 
 
 def _check_defaults(model: ModelProto) -> None:

@@ -30,7 +30,7 @@ from onnx_oto.model.shapes.values import INTEGER_EVALUATORS, MAX_ELEMENTS, from_
 # Values above this are no sizes: onnx's inference does not get to see them.
 MAX_SHOWN = 1024
 # Floats that say something of a shape are a scale for each axis, or the bounds of a range; more are a weight.
-MAX_SCALES = 64
+MAX_SCALES = 16
 # What is kept of a value that is known in part: an object, and often a text, for every element.
 _OBJECT_BYTES = 64
 # What rules and numpy raise on inputs that no valid model has, or that are too large for them: then nothing is known.
