@@ -93,7 +93,7 @@ def align(trace: Trace, node: Node, layouts: Sequence[Layout], *, inner: bool = 
     present = [set(its.values()) for its in names]
     met = [_reconcile(trace, node, operands, each, present, shared=inner) for each in _clusters(operands)]
     joined = tuple([group for group in met if group is not None])
-    constant = all([op.constant for op in operands])
+    constant = all(op.constant for op in operands)
     return Aligned(Layout(tuple(axes), sizes, constant=constant), joined, tuple(operands))
 
 
@@ -133,7 +133,7 @@ def combine(
             cast_shadow(trace.shadows, node, group.operands, states)
         given = [block for block in group.operands if block is not None]
         source = tuple([s for block in given for s in block.source]) if constant else ()
-        repeated = all([block.repeated for block in given])
+        repeated = all(block.repeated for block in given)
         blocks.append(Block(group.keys, given[0].labels, value, source, repeated))
     return with_blocks(aligned.layout, blocks)
 
@@ -160,7 +160,7 @@ def _refine(trace: Trace, node: Node, operands: list[Layout], axis: int) -> None
         return
     sizes = [[operands[i].sizes[k] for k in operands[i].axes[axis]] for i in present]
     first = sizes[0]
-    if all([s == first or _same(s, first) for s in sizes]):
+    if all(s == first or _same(s, first) for s in sizes):
         return
     tails = [_static_tail(s) for s in sizes]
     heads = [s[: len(s) - len(t)] for s, t in zip(sizes, tails, strict=True)]
@@ -271,7 +271,7 @@ def _reconcile(
     present: the factors that every operand has.
     """
     keys, whole = cluster[0][1].keys, _whole(cluster, present)
-    if not whole and all([block.keys == keys for _, block in cluster]):
+    if not whole and all(block.keys == keys for _, block in cluster):
         return _tied(trace, cluster, keys, len(operands))
     if shared and len({frozenset(block.keys) for _, block in cluster}) > 1:
         trace.freeze([b for _, b in cluster if b.repeated], _reason(trace, node, operands, cluster))
@@ -288,9 +288,7 @@ def _reconcile(
     return _tied(trace, fitting, target, len(operands)) if fitting else None
 
 
-def _tied(
-    trace: Trace, cluster: Sequence[tuple[int, Block]], target: tuple[int, ...], count: int
-) -> Joined:
+def _tied(trace: Trace, cluster: Sequence[tuple[int, Block]], target: tuple[int, ...], count: int) -> Joined:
     """Tie blocks, each of an operand, over the factors `target` that all of them have. count: of the operands."""
     by_operand: list[Block | None] = [None] * count
     for i, block in cluster:

@@ -45,7 +45,7 @@ def contract(
     letters = out + "".join(dict.fromkeys(c for _, ls in operands for c in ls if c not in out))
     wide = [_spread(layout, ls, letters) for layout, ls in operands]
     wide = [_without_unknown(trace, node, wide, i, len(out)) for i in range(len(wide))]
-    aligned = align(trace, node, wide, inner=not any([layout.constant for layout in wide]))
+    aligned = align(trace, node, wide, inner=not any(layout.constant for layout in wide))
     summed = {k for axis in aligned.layout.axes[len(out) :] for k in axis}
     blocks = []
     constant = [op.constant for op in aligned.operands]

@@ -12,7 +12,6 @@ Labels are integers; which of them are the same lane is decided later (`componen
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -226,7 +225,7 @@ def _fuse_pair(layout: Layout, axis: int, first: int, second: int) -> Layout:
 
 
 def rename(layout: Layout, names: Mapping[int, int], sizes: Mapping[int, Size], rank: int) -> Layout:
-    """Return `layout` with other factor keys, as the last axes of `rank`. names: all of them; sizes: of the new ones."""
+    """Return `layout` with other factor keys, as the last axes of `rank`. sizes: of the new factors."""
     axes = [tuple([names[key] for key in keys]) for keys in layout.axes]
     blocks = [
         Block(tuple([names[key] for key in b.keys]), b.labels, b.state, b.source, b.repeated)

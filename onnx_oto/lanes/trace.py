@@ -249,14 +249,14 @@ class Trace:
             size += block.labels.size if root not in self._kept else 0
             self._kept.add(root)
         if self.budget.take(size * _STATE):
-            same = all([new is old for new, old in zip(blocks, layout.blocks, strict=True)])
+            same = all(new is old for new, old in zip(blocks, layout.blocks, strict=True))
             return layout if same else replace(layout, blocks=blocks)
         self.freeze(blocks, "analysis has no room for more positions")
         return replace(layout, blocks=(), view=None)
 
     def _given_way(self, layout: Layout) -> Layout:
         """Return `layout` without labels of repeated positions where others are on the same axis: those come first."""
-        if not any([block.repeated for block in layout.blocks]):
+        if not any(block.repeated for block in layout.blocks):
             return layout
         shared = [blocks for axis in range(layout.rank) if len(blocks := layout.on_axis(axis)) > 1]
         gone = {block.keys for blocks in shared for block in blocks if block.repeated}

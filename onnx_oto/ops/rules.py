@@ -113,8 +113,8 @@ def apply(node: Node, trace: Trace) -> None:
     trace.node = node.name
     layouts = [trace.layout(name) for name in node.inputs if name]
     captured = [trace.layout(name) for name in node.captured]
-    unlabelled = all([layout is not None and not layout.blocks for layout in (*layouts, *captured)])
-    constant = bool(layouts) and all([layout is not None and layout.constant for layout in layouts])
+    unlabelled = all(layout is not None and not layout.blocks for layout in (*layouts, *captured))
+    constant = bool(layouts) and all(layout is not None and layout.constant for layout in layouts)
     if unlabelled and key(node) not in SPREADING and (constant or key(node) not in COUNTING):
         for name in node.outputs:
             if name:
@@ -129,7 +129,7 @@ def apply(node: Node, trace: Trace) -> None:
         domain = f" of domain '{node.domain}'" if node.domain else ""
         trace.freeze_node(node, f"{describe(node)}{domain} has no rule for removing channels{older}")
     elif key(node) not in ANY_RANK and (
-        any([layout is None for layout in layouts])
+        any(layout is None for layout in layouts)
         or any(trace.graph.shapes.get(name) is None for name in node.outputs if name)
     ):
         trace.freeze_node(node, f"{describe(node)} works on a tensor whose rank is not known")

@@ -27,7 +27,6 @@ from onnx_oto.model.view import Graph, graph
 from onnx_oto.settings import AnalysisOptions
 from onnx_oto.zigs.ties import Ties
 
-
 _PRODUCER = Role.PRODUCER.value
 
 

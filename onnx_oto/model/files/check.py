@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import onnx
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor  # type: ignore[import-untyped]
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
@@ -195,7 +195,7 @@ def _check_text(model: ModelProto) -> None:
                     texts += value if field.is_repeated else (value,)
                 elif field.type == _MESSAGE:
                     stack += value if field.is_repeated else (value,)
-        if not all([isinstance(text, str) for text in texts]):
+        if not all(isinstance(text, str) for text in texts):
             raise ModelError("it holds a name that is no UTF-8 text: the file is damaged")
 
 
