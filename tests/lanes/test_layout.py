@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -153,11 +155,18 @@ def test_relabel_axis_to_one_position_leaves_no_factor() -> None:
 
 def test_rename_reaches_axes_sizes_and_blocks() -> None:
     layout = labelled(2, 3)
-    names = {layout.axes[0][0]: -1}
-    result = rename(layout, names)
-    assert result.axes[0] == (-1,)
-    assert result.sizes[-1] == 2
+    names = {layout.axes[0][0]: -1, layout.axes[1][0]: -2}
+    result = rename(layout, names, {-1: 2, -2: 3}, 3)
+    assert result.axes == ((), (-1,), (-2,))
+    assert result.length(1) == 2
     assert result.block(-1) is result.blocks[0]
+
+
+def test_blocks_and_layouts_cannot_be_changed() -> None:
+    layout = labelled(2, 3)
+    for value, name in ((layout, "axes"), (layout.blocks[0], "labels")):
+        with pytest.raises(FrozenInstanceError):
+            setattr(value, name, ())
 
 
 def test_without_axes_drops_them_or_makes_them_one() -> None:

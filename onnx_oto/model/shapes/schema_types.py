@@ -30,7 +30,7 @@ def _question(
         inputs.append(
             (
                 kind and kind.SerializeToString(),
-                value and (value.data_type, tuple(value.dims), value.raw_data),
+                value and (value.data_type, *value.dims, value.raw_data or value.SerializeToString()),
             )
         )
     settings = [attr.SerializeToString() for attr in node.attribute]
