@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from onnx_oto import ops
@@ -264,18 +265,30 @@ def uses(trace: Trace) -> list[tuple[Use, IntArray]]:
     return result
 
 
+def _scattered(count: int) -> npt.NDArray[np.uint64]:
+    """Return numbers of which no two sets have the same xor, but by a chance in 2^64: uint64 [count].
+
+    The sequence of splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014). To load
+    numpy's generators takes as long as a tenth of an analysis.
+    """
+    numbers = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        numbers = (numbers ^ (numbers >> np.uint64(shift))) * np.uint64(factor)
+    return numbers ^ (numbers >> np.uint64(31))
+
+
 def _dimensions(trace: Trace, lanes: Lanes) -> tuple[Dimension, ...]:
     """Group lanes by the set of parameter axes that produce them, and by why they are frozen."""
     every = [(use, distinct(lanes.of_label[labels])) for use, labels in uses(trace)]
-    rng = np.random.default_rng(0)
+    numbers = _scattered(len(every) + len(lanes.reasons) + 1)
     signature = np.zeros(lanes.count, np.uint64)
     used = np.zeros(lanes.count, bool)
-    for use, members in every:
+    for (use, members), number in zip(every, numbers, strict=False):
         used[members] = True
         if use.role == _PRODUCER:
-            signature[members] ^= rng.integers(1, 2**63, dtype=np.uint64)
+            signature[members] ^= number
     shown = np.flatnonzero(used & (signature != 0))
-    by_reason = rng.integers(1, 2**63, len(lanes.reasons) + 1, dtype=np.uint64)
+    by_reason = numbers[len(every) :]
     kinds = signature[shown] ^ by_reason[lanes.reason[shown]]  # reason -1 is the last entry
     _, first, family = np.unique(kinds, return_index=True, return_inverse=True)
     of_lane = np.full(lanes.count, -1, np.int64)

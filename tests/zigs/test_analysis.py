@@ -12,6 +12,7 @@ from onnx_oto.errors import UsageError
 from onnx_oto.model import normalise
 from onnx_oto.surgery import compact
 from onnx_oto.zigs import AnalysisOptions, Use, analyse, choose, score
+from onnx_oto.zigs.analysis import _scattered as scattered
 from onnx_oto.zigs.analysis import kept_elements
 
 from .models import GROUPED, analysis_of, chain, chained
@@ -116,3 +117,8 @@ def test_the_model_is_not_modified() -> None:
     compact(analysis, choose(analysis, score(analysis, "random", 0), 0.5).drop)
     assert model.SerializeToString(deterministic=True) == before
     onnx.checker.check_model(model, full_check=True)
+
+
+def test_numbers_that_tell_sets_apart_are_those_of_splitmix64() -> None:
+    assert scattered(3).tolist() == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+    assert np.unique(scattered(10_000)).size == 10_000
