@@ -107,6 +107,12 @@ def processor() -> Processor:
     return Processor(name, frozenset(features.split()))
 
 
+def vectors() -> str:
+    """Return the widest vectors of floats that the system says this processor has, by which kernels are chosen."""
+    features = processor().features
+    return next((name for name in ("avx512f", "avx2", "neon", "asimd") if name in features), "others")
+
+
 def _sysctl(name: str) -> str:
     import subprocess
 

@@ -232,7 +232,8 @@ class Preparation:
                 "no trainable parameter reaches the loss: choose another output or other parameters"
             )
         joint, scale = self.shards > 1 and self.joint, self._sizes[0] / graph.size
-        return runnable_bytes(self.backend.differentiate(model, wanted, joint=joint, scale=scale))
+        even = len(set(self._all_sizes)) == 1
+        return runnable_bytes(self.backend.differentiate(model, wanted, joint=joint, scale=scale, even=even))
 
 
 def require_trainable(refusals: tuple[Refusal, ...]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from onnx_oto import __version__, data
 from onnx_oto.errors import DataError, UsageError
 from onnx_oto.gradients import GradientSession
-from onnx_oto.machine import cores
+from onnx_oto.machine import cores, has_compiler, vectors
 from onnx_oto.optim import Optimizer
 from onnx_oto.pipeline import identity
 from onnx_oto.pipeline.bookkeeping import FREE, OWN
@@ -261,4 +261,6 @@ def _versions() -> dict[str, str]:
         "numpy": np.__version__,
         "onnx": metadata.version("onnx"),
         "the processor": platform.machine(),
+        "numba": metadata.version("numba") if has_compiler() else "missing",
+        "the processor's vectors": vectors(),
     }

@@ -109,6 +109,31 @@ def address_of_free(context: Any) -> Any:
 
 
 @intrinsic
+def copy(context: Any, target: Any, source: Any, size: Any) -> Any:
+    """`memcpy`: so many bytes from one address to another."""
+
+    def generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(_WORD, [_WORD, _WORD, _WORD])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, "memcpy"), arguments)
+        return _nothing()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def clear(context: Any, target: Any, size: Any) -> Any:
+    """`memset`: zeros in so many bytes."""
+
+    def generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(_WORD, [_WORD, ir.IntType(32), _WORD])
+        function = cgutils.get_or_insert_function(builder.module, kind, "memset")
+        builder.call(function, [arguments[0], ir.Constant(ir.IntType(32), 0), arguments[1]])
+        return _nothing()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
 def give_way(context: Any) -> Any:
     """`sched_yield`: let another thread run on this core, if one waits for it. Nothing where there is no such call."""
 

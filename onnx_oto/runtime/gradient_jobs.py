@@ -47,7 +47,7 @@ def open_light(content: bytes, device: Device = _CPU, disabled: Sequence[str] = 
     disabled: optimizers that are left out.
     """
     if asks(content):
-        from onnx_oto.runtime.meeting import make_ready  # loads the compiler
+        from onnx_oto.runtime.door import make_ready  # loads the compiler
 
         make_ready()
     return open_on(device, content, session_options(device.threads), disabled)

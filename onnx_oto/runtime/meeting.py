@@ -1,7 +1,7 @@
 """Threads that each run a graph over some samples of a batch, and tell each other statistics in the middle of it.
 
-The node that does (see `joining`) calls `_execute`, compiled code that takes no lock of the interpreter's, with its
-tensors as DLPack structures (dlpack.h 0.x).
+The node that does (see `joining`) calls `ask`, compiled code that takes no lock of the interpreter's, with its tensors
+as DLPack structures (dlpack.h 0.x).
 
 Moments are combined after Chan, Golub and LeVeque (1983): the variance of the whole is the mean variance of the parts
 plus the variance of their means, which loses nothing to cancellation. Every thread computes the same numbers in the
@@ -17,7 +17,7 @@ import numpy as np
 from numba import carray
 from numpy.typing import NDArray
 
-from onnx_oto.runtime.compiled import address_of_free, allocate, call, give_way, load, native, pointer, store
+from onnx_oto.runtime.compiled import address_of_free, allocate, give_way, load, native, pointer, store
 
 Ints = NDArray[np.int64]
 
@@ -64,13 +64,6 @@ class Meeting:
     def missed(self) -> bool:
         """Whether threads met that were at different places of their graphs; what they computed is nonsense."""
         return bool(self._words[_LEFT] == _CROSSED)
-
-
-def make_ready() -> None:
-    """Give the runtime of this process the function. Raises AttributeError where it takes none."""
-    from onnxruntime.capi import _pybind_state as binding
-
-    binding.register_aten_op_executor(str(_on_cpu.address), str(_execute.address))
 
 
 @native()
@@ -157,6 +150,59 @@ def _moments(words: int, index: int, settings: Any, inputs: Any, outputs: Any) -
 
 
 @native()
+def join_moments(words: int, index: int, settings: Any, inputs: Any, outputs: Any) -> None:
+    """Running mean, running variance, mean and 1 / deviation of the whole batch, of one thread's where it is alone.
+
+    inputs: mean and variance of this thread's samples in float64, running mean and variance so far; see `_moments`.
+    """
+    own_mean, own_variance, running_mean, running_variance = inputs
+    channels, epsilon, kept = own_mean.size, settings[1], settings[2]
+    means, variances, measure = own_mean, own_variance, 1.0
+    if words != 0:
+        own = _own(words, index)
+        for c in range(channels):
+            own[c], own[channels + c] = own_mean[c], own_variance[c]
+        turn, count = _meet(words, index, settings[3]), load(words + 8 * _COUNT)
+        shares = carray(pointer(load(words + 8 * _SHARES)), (count,), np.float64)
+        measure = _unbiased(settings[0] / shares[index]) / _unbiased(settings[0])
+        means, variances = np.zeros(channels), np.zeros(channels)
+        for thread in range(count):
+            told, share = _room(words, turn, thread), shares[thread]
+            for c in range(channels):
+                means[c] += share * told[c]
+        for thread in range(count):
+            told, share = _room(words, turn, thread), shares[thread]
+            for c in range(channels):
+                apart = told[c] - means[c]
+                variances[c] += share * (told[channels + c] + apart * apart)
+    for c in range(channels):
+        outputs[0][c] = kept * running_mean[c] + (1.0 - kept) * means[c]
+        outputs[1][c] = kept * running_variance[c] + (1.0 - kept) * measure * variances[c]
+        outputs[2][c] = means[c]
+        outputs[3][c] = 1.0 / np.sqrt(variances[c] + epsilon)
+
+
+@native()
+def add_up(words: int, index: int, settings: Any, first: Any, second: Any) -> float:
+    """Make two vectors, in place, the sums of those of all threads; return how many elements a channel has in all."""
+    if words == 0:
+        return settings[0]
+    channels, own = first.size, _own(words, index)
+    for c in range(channels):
+        own[c], own[channels + c] = first[c], second[c]
+    turn, count = _meet(words, index, settings[3]), load(words + 8 * _COUNT)
+    shares = carray(pointer(load(words + 8 * _SHARES)), (count,), np.float64)
+    first[:] = 0.0
+    second[:] = 0.0
+    for thread in range(count):
+        told = _room(words, turn, thread)
+        for c in range(channels):
+            first[c] += told[c]
+            second[c] += told[channels + c]
+    return settings[0] / shares[index]
+
+
+@native()
 def _slopes(words: int, index: int, settings: Any, inputs: Any, outputs: Any) -> None:
     """Factor and offset of x that this thread's gradient of x lacks.
 
@@ -208,19 +254,17 @@ def _given(length: int) -> Any:
     return place, carray(pointer(place + _HEAD), (length,), np.float32)
 
 
-@native("void(intp, intp, intp, intp, intp, intp)", callback=True)
-def _execute(name: int, function: int, count: int, inputs: int, made: int, outputs: int) -> None:
-    given = carray(pointer(inputs), (count,), np.int64)
-    wanted = carray(pointer(outputs), (made,), np.int64)
+@native()
+def ask(function: int, given: Any, wanted: Any) -> None:
+    """Tell the others what is given, and make the tensors that are wanted: MOMENTS 0 or SLOPES 1, see `joining`."""
     place = _vector(given[0], np.int64)
     words, index = place[0], place[1]
     settings = _vector(given[1], np.float64)
     first, second = _vector(given[2], np.float32), _vector(given[3], np.float32)
     third, fourth = _vector(given[4], np.float32), _vector(given[5], np.float32)
-    which = carray(pointer(function), (1,), np.uint8)[0]
     wanted[0], one = _given(first.size)
     wanted[1], two = _given(first.size)
-    if which == 48:  # "0"
+    if function == 0:
         wanted[2], three = _given(first.size)
         wanted[3], four = _given(first.size)
         wanted[4], five = _given(first.size)
@@ -236,10 +280,3 @@ def _execute(name: int, function: int, count: int, inputs: int, made: int, outpu
     else:
         one[:] = 0.0
         two[:] = 0.0
-    for each in range(count):
-        call(carray(pointer(given[each]), (8,), np.int64)[7], given[each])
-
-
-@native("boolean(intp, intp, intp, boolean)", callback=True)
-def _on_cpu(name: int, function: int, index: int, is_input: bool) -> bool:
-    return True

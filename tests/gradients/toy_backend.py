@@ -127,7 +127,13 @@ class Toy:
         return False
 
     def differentiate(
-        self, graph: onnx.ModelProto, wanted: Sequence[str], *, joint: bool = False, scale: float = 1.0
+        self,
+        graph: onnx.ModelProto,
+        wanted: Sequence[str],
+        *,
+        joint: bool = False,
+        scale: float = 1.0,
+        even: bool = True,
     ) -> onnx.ModelProto:
         Toy.built += 1
         w = Writer(graph)

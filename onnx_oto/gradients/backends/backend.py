@@ -40,13 +40,21 @@ class Backend(Protocol):
         ...
 
     def differentiate(
-        self, graph: onnx.ModelProto, wanted: Sequence[str], *, joint: bool = False, scale: float = 1.0
+        self,
+        graph: onnx.ModelProto,
+        wanted: Sequence[str],
+        *,
+        joint: bool = False,
+        scale: float = 1.0,
+        even: bool = True,
     ) -> onnx.ModelProto:
         """Return a model with the outputs of `graph` and, behind them, `<name>_grad` for each name in `wanted`.
 
         joint: the graph is one of several that share a batch, and a BatchNormalization in it asks the others for
         theirs (`runtime/meeting.py`). Only where `joins_statistics`. scale: samples of the largest of these graphs,
         divided by those of this one: all must compute in the same order, so what is chosen by size is chosen by that.
+        even: whether all of them have as many samples. A gradient may be written where the input WANTED + name says
+        (`runtime/joining.py`), and is no output then.
 
         `graph` has static shapes, every node on the way from `wanted` to its first output, a float32 scalar, is
         covered. It is not modified. Raises UnsupportedError in the words of what refuses it.

@@ -40,7 +40,8 @@ def join_statistics(model: onnx.ModelProto, shapes: Shapes) -> None:
         nodes.extend([node] if rewrite is None else rewrite(node))
     del graph.node[:]
     graph.node.extend(nodes)
-    graph.input.append(helper.make_tensor_value_info(MEMBER, TensorProto.INT64, [2]))
+    if all(value.name != MEMBER for value in graph.input):
+        graph.input.append(helper.make_tensor_value_info(MEMBER, TensorProto.INT64, [2]))
     if all(each.domain != DOMAIN for each in model.opset_import):
         model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
 
@@ -57,7 +58,7 @@ def can_join() -> bool:
     if not has_compiler():
         return False
     # Compiled here, without the limits of that process, and kept for it.
-    importlib.import_module("onnx_oto.runtime.meeting")
+    importlib.import_module("onnx_oto.runtime.door")
     graph = onnx.GraphProto(name="probe")
     joined, node = _Joined(graph, {}), onnx.NodeProto(name="probe")
     vectors = [joined.constant(f"in.{i}", np.arange(3) + i) for i in range(4)]

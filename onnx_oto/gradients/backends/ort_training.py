@@ -13,8 +13,11 @@ import onnx
 from onnx_oto.errors import RuntimeMissingError, UnsupportedError
 from onnx_oto.gradients.backends import ort_covers
 from onnx_oto.gradients.backends.ort_blocked import block_size
+from onnx_oto.gradients.backends.ort_norms import without_copies, write_norms
 from onnx_oto.gradients.backends.ort_products import join_products
 from onnx_oto.gradients.backends.ort_rewrites import tune
+from onnx_oto.gradients.backends.ort_stacked import sizes, stack
+from onnx_oto.gradients.backends.ort_stacked_probe import can_stack
 from onnx_oto.gradients.backends.ort_statistics import can_join, join_statistics
 from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.gradients.graph.static_types import types
@@ -57,7 +60,13 @@ class OrtTraining:
         return False
 
     def differentiate(
-        self, graph: onnx.ModelProto, wanted: Sequence[str], *, joint: bool = False, scale: float = 1.0
+        self,
+        graph: onnx.ModelProto,
+        wanted: Sequence[str],
+        *,
+        joint: bool = False,
+        scale: float = 1.0,
+        even: bool = True,
     ) -> onnx.ModelProto:
         """See `Backend.differentiate`."""
         content, loss = graph.SerializeToString(), graph.graph.output[0].name
@@ -72,6 +81,11 @@ class OrtTraining:
             ) from error
         gradient = onnx.load_from_string(built)
         shapes = {name: kind.static for name, kind in types(graph).items() if kind.static is not None}
+        if can_stack():
+            without_copies(gradient.graph)
+            if even:
+                shapes = stack(gradient, shapes, wanted, sizes())
+            write_norms(gradient, shapes, joint=joint)
         tune(gradient, shapes, wanted if has_compiler() else (), block_size(), scale)
         join_products(gradient, shapes)
         if joint:

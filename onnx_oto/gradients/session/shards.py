@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,13 +25,14 @@ from onnx_oto.gradients.spec import Predict, TrainingSpec
 from onnx_oto.losses import LOSS, WEIGHT, Loss, Target, target_input
 from onnx_oto.machine import cores
 from onnx_oto.runtime.devices import Device, full
-from onnx_oto.runtime.joining import MEMBER
+from onnx_oto.runtime.joining import MEMBER, ROOM, WANTED
 from onnx_oto.runtime.runner import first_line
 
 if TYPE_CHECKING:
     from onnx_oto.gradients.session.resident import Resident
     from onnx_oto.peers.seam import Peers
     from onnx_oto.runtime.meeting import Meeting
+    from onnx_oto.runtime.rooms import Room
 
 Floats = NDArray[np.float32]
 
@@ -46,6 +47,15 @@ def meeting_of(shares: Sequence[float], channels: int) -> Meeting:
     from onnx_oto.runtime.meeting import Meeting  # loads the compiler, which other sessions do without
 
     return Meeting(shares, channels)
+
+
+def room_for(inputs: Collection[str]) -> Room | None:
+    """Return where a graph with these inputs makes tensors of its own; None for one that makes none."""
+    if ROOM not in inputs:
+        return None
+    from onnx_oto.runtime.rooms import Room  # as above
+
+    return Room()
 
 
 class Targets(NamedTuple):
@@ -96,6 +106,10 @@ class Shard:
         self._renewed: dict[str, Any] = {}
         self._inputs = {value.name for value in self.inputs}
         self.read(memory.arrays)
+        self._room = room_for(self._inputs)
+        if self._room is not None:
+            self.read({ROOM: self._room.words})
+            self.read({WANTED + name: view for name, view in memory.gradient_views[index].items()})
         outputs = {value.name for value in self._session.get_outputs()}
         targets: dict[str, Array] = {LOSS: self._loss}
         self.latest = training.lowered.statistics
@@ -105,7 +119,8 @@ class Shard:
             if f"{name}_grad" in outputs:
                 targets[f"{name}_grad"] = view
         self.gradients = {n: f"{n}_grad" for n in memory.gradient_views[index] if f"{n}_grad" in outputs}
-        self.still = frozenset(memory.gradient_views[index].keys() - self.gradients.keys())
+        written = {name for name in memory.gradient_views[index] if WANTED + name in self._inputs}
+        self.still = frozenset(memory.gradient_views[index].keys() - self.gradients.keys() - written)
         self._outputs = {name: shared(array) for name, array in targets.items()}
         for name, value in self._outputs.items():
             self._binding.bind_ortvalue_output(name, value)

@@ -50,7 +50,13 @@ class Plain:
         return True
 
     def differentiate(
-        self, graph: onnx.ModelProto, wanted: Sequence[str], *, joint: bool = False, scale: float = 1.0
+        self,
+        graph: onnx.ModelProto,
+        wanted: Sequence[str],
+        *,
+        joint: bool = False,
+        scale: float = 1.0,
+        even: bool = True,
     ) -> onnx.ModelProto:
         """See `Backend.differentiate`."""
         gradient = differentiate(graph, wanted, on_cpu=self.on_cpu)

@@ -1,0 +1,53 @@
+"""What ONNX Runtime calls at the node that leads out of it (see `joining`): compiled functions, by the node's overload.
+
+They take no lock of the interpreter's. Tensors come and go as DLPack structures.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import carray
+
+from onnx_oto.runtime import norms, stacked
+from onnx_oto.runtime.compiled import native, pointer
+from onnx_oto.runtime.joining import SETTINGS
+from onnx_oto.runtime.meeting import ask
+from onnx_oto.runtime.rooms import let_go, place_of
+
+
+def make_ready() -> None:
+    """Give the runtime of this process the functions. Raises AttributeError where it takes none."""
+    from onnxruntime.capi import _pybind_state as binding
+
+    binding.register_aten_op_executor(str(_on_cpu.address), str(_execute.address))
+
+
+@native("void(intp, intp, intp, intp, intp, intp)", callback=True)
+def _execute(name: int, function: int, count: int, inputs: int, made: int, outputs: int) -> None:
+    given = carray(pointer(inputs), (count,), np.int64)
+    wanted = carray(pointer(outputs), (made,), np.int64)
+    which = carray(pointer(function), (1,), np.uint8)[0] - 48  # "0"
+    if which < 2:
+        ask(which, given, wanted)
+    else:
+        room = place_of(given[0])
+        settings = carray(pointer(place_of(given[1])), (SETTINGS,), np.int64)
+        if which == 2:
+            wanted[0] = stacked.convolve(room, settings, given[2:])
+        elif which == 3:
+            wanted[0] = stacked.slopes(room, settings, given[2:])
+        elif which == 4:
+            stacked.pool(room, settings, given[2:], wanted)
+        elif which == 5:
+            wanted[0] = stacked.unpool(room, settings, given[2:])
+        elif which == 6:
+            norms.normalise(room, settings, given[2:], wanted)
+        else:
+            norms.denormalise(room, settings, given[2:], wanted)
+    for each in range(count):
+        let_go(given[each])
+
+
+@native("boolean(intp, intp, intp, boolean)", callback=True)
+def _on_cpu(name: int, function: int, index: int, is_input: bool) -> bool:
+    return True
