@@ -5,13 +5,17 @@ How functions are compiled, by numba, is said here too.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import inspect
 import os
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 from llvmlite import ir
-from numba import cfunc, njit, types
+from numba import cfunc, config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -27,12 +31,43 @@ def native(*signature: str, callback: bool = False, **options: Any) -> Callable[
 
     def decorate(function: Callable[..., Any]) -> Any:
         make = partial(cfunc, *signature) if callback else partial(njit, *signature, nogil=True, **options)
-        try:
-            return make(cache=True)(function)
-        except RuntimeError:
-            return make()(function)
+        with _kept_by_source(Path(inspect.getfile(function))):
+            try:
+                return make(cache=True)(function)
+            except RuntimeError:
+                return make()(function)
 
     return decorate
+
+
+@contextlib.contextmanager
+def _kept_by_source(file: Path) -> Iterator[None]:
+    """Have numba keep what is compiled under a name made of all sources that may be in it, as long as the block.
+
+    Of itself it looks at the file of a function alone, and would take an old one where another file has changed whose
+    functions are compiled into it. Where nothing can be written beside this file, it keeps them where it likes.
+    """
+    before = config.CACHE_DIR
+    place = Path(before) if before else Path(__file__).parent / "__pycache__"
+    if before or os.access(Path(__file__).parent, os.W_OK):
+        config.CACHE_DIR = str(place / f"{_NAME}{_digest(file)}")
+    try:
+        yield
+    finally:
+        config.CACHE_DIR = before
+
+
+_NAME = "onnx-oto-"
+
+
+@cache
+def _digest(file: Path) -> str:
+    """Return the digest of a file with functions, and of all that their functions may be compiled from."""
+    hashed = hashlib.sha256()
+    for each in (file, *sorted(Path(__file__).parent.glob("*.py"))):
+        with contextlib.suppress(OSError):
+            hashed.update(each.read_bytes())
+    return hashed.hexdigest()[:16]
 
 
 @intrinsic

@@ -20,81 +20,121 @@ from onnx_oto.runtime.rooms import FLOATS, place_of, tensor
 Floats = NDArray[np.float32]
 
 _CHUNK = 2048
-_ANY_ORDER = {"reassoc", "contract", "nsz"}
-"""What lets sums be made in vectors: the same ones in every run."""
-
-
-@native(fastmath=_ANY_ORDER)
-def _sum_few(row: Any) -> Any:
-    total = np.float32(0.0)
-    for i in range(row.size):
-        total += row[i]
-    return total
-
-
-@native(fastmath=_ANY_ORDER)
-def _squares_of_few(row: Any, mean: Any) -> Any:
-    total = np.float32(0.0)
-    for i in range(row.size):
-        apart = row[i] - mean
-        total += apart * apart
-    return total
-
-
-@native(fastmath=_ANY_ORDER)
-def _products_of_few(row: Any, other: Any, mean: Any) -> Any:
-    total, turned = np.float32(0.0), np.float32(0.0)
-    for i in range(row.size):
-        total += row[i]
-        turned += row[i] * (other[i] - mean)
-    return total, turned
-
-
-@native(fastmath=_ANY_ORDER)
-def _products_above_of_few(row: Any, other: Any, mean: Any, made: Any) -> Any:
-    total, turned, nothing = np.float32(0.0), np.float32(0.0), np.float32(0.0)
-    for i in range(row.size):
-        value = row[i] if made[i] > nothing else nothing
-        total += value
-        turned += value * (other[i] - mean)
-    return total, turned
+_LANES = 64
+"""Sums that are made side by side, so that they are vectors. In which order is written out: code that may choose it
+(`fastmath`) is compiled otherwise beside other code, and a run would not repeat."""
 
 
 @native()
-def _sum(row: Any) -> float:
+def _together(sums: Any) -> Any:
+    """Return the sum of what the lanes have."""
+    width = _LANES // 2
+    while width:
+        for lane in range(width):
+            sums[lane] += sums[lane + width]
+        width //= 2
+    return sums[0]
+
+
+@native()
+def _sum_few(row: Any, sums: Any) -> Any:
+    sums[:] = np.float32(0.0)
+    whole = row.size - row.size % _LANES
+    for begin in range(0, whole, _LANES):
+        for lane in range(_LANES):
+            sums[lane] += row[begin + lane]
+    for lane in range(row.size - whole):
+        sums[lane] += row[whole + lane]
+    return _together(sums)
+
+
+@native()
+def _squares_of_few(row: Any, mean: Any, sums: Any) -> Any:
+    sums[:] = np.float32(0.0)
+    whole = row.size - row.size % _LANES
+    for begin in range(0, whole, _LANES):
+        for lane in range(_LANES):
+            apart = row[begin + lane] - mean
+            sums[lane] += apart * apart
+    for lane in range(row.size - whole):
+        apart = row[whole + lane] - mean
+        sums[lane] += apart * apart
+    return _together(sums)
+
+
+@native()
+def _products_of_few(row: Any, other: Any, mean: Any, sums: Any, turned: Any) -> Any:
+    sums[:] = np.float32(0.0)
+    turned[:] = np.float32(0.0)
+    whole = row.size - row.size % _LANES
+    for begin in range(0, whole, _LANES):
+        for lane in range(_LANES):
+            value = row[begin + lane]
+            sums[lane] += value
+            turned[lane] += value * (other[begin + lane] - mean)
+    for lane in range(row.size - whole):
+        value = row[whole + lane]
+        sums[lane] += value
+        turned[lane] += value * (other[whole + lane] - mean)
+    return _together(sums), _together(turned)
+
+
+@native()
+def _products_above_of_few(row: Any, other: Any, mean: Any, made: Any, sums: Any, turned: Any) -> Any:
+    nothing = np.float32(0.0)
+    sums[:] = nothing
+    turned[:] = nothing
+    whole = row.size - row.size % _LANES
+    for begin in range(0, whole, _LANES):
+        for lane in range(_LANES):
+            value = row[begin + lane] if made[begin + lane] > nothing else nothing
+            sums[lane] += value
+            turned[lane] += value * (other[begin + lane] - mean)
+    for lane in range(row.size - whole):
+        value = row[whole + lane] if made[whole + lane] > nothing else nothing
+        sums[lane] += value
+        turned[lane] += value * (other[whole + lane] - mean)
+    return _together(sums), _together(turned)
+
+
+@native()
+def _sum(row: Any, sums: Any) -> float:
     total = 0.0
     for begin in range(0, row.size, _CHUNK):
-        total += _sum_few(row[begin : begin + _CHUNK])
+        total += _sum_few(row[begin : begin + _CHUNK], sums)
     return total
 
 
 @native()
-def _squares(row: Any, mean: Any) -> float:
+def _squares(row: Any, mean: Any, sums: Any) -> float:
     total = 0.0
     for begin in range(0, row.size, _CHUNK):
-        total += _squares_of_few(row[begin : begin + _CHUNK], mean)
+        total += _squares_of_few(row[begin : begin + _CHUNK], mean, sums)
     return total
 
 
 @native()
-def _products(row: Any, other: Any, mean: Any, made: Any, above: Any) -> tuple[float, float]:
+def _products(
+    row: Any, other: Any, mean: Any, made: Any, above: Any, sums: Any, turned: Any
+) -> tuple[float, float]:
     """Return the sum of a row, and that of its products with how far another one is from its mean.
 
-    above: only of what is where `made` is above 0.
+    above: only of what is where `made` is above 0. sums, turned: room for what lanes have.
     """
-    total, turned = 0.0, 0.0
+    total, products = 0.0, 0.0
     for begin in range(0, row.size, _CHUNK):
         few, others = row[begin : begin + _CHUNK], other[begin : begin + _CHUNK]
         if above:
-            one, product = _products_above_of_few(few, others, mean, made[begin : begin + _CHUNK])
+            kept = made[begin : begin + _CHUNK]
+            one, product = _products_above_of_few(few, others, mean, kept, sums, turned)
         else:
-            one, product = _products_of_few(few, others, mean)
+            one, product = _products_of_few(few, others, mean, sums, turned)
         total += one
-        turned += product
-    return total, turned
+        products += product
+    return total, products
 
 
-@native(fastmath=_ANY_ORDER)
+@native()
 def _scale(row: Any, out: Any, middle: Any, slope: Any, start: Any) -> None:
     for i in range(row.size):
         out[i] = (row[i] - middle) * slope + start
@@ -108,13 +148,13 @@ def _scale_and_floor(row: Any, out: Any, middle: Any, slope: Any, start: Any) ->
         out[i] = nothing if value < nothing else value  # what is no number stays none
 
 
-@native(fastmath=_ANY_ORDER)
+@native()
 def _tilt(row: Any, read: Any, out: Any, middle: Any, slope: Any, less: Any, tilt: Any) -> None:
     for i in range(row.size):
         out[i] = slope * row[i] - less - tilt * (read[i] - middle)
 
 
-@native(fastmath=_ANY_ORDER)
+@native()
 def _tilt_above(
     row: Any, read: Any, out: Any, made: Any, middle: Any, slope: Any, less: Any, tilt: Any
 ) -> None:
@@ -148,11 +188,12 @@ def normalise(room: int, settings: Any, given: Any, made: Any) -> None:
     scale, shift = _vector(given[3], channels), _vector(given[4], channels)
     own_mean, own_variance = np.zeros(channels), np.zeros(channels)
     count = settings[0] * settings[2]
+    sums = np.zeros(_LANES, np.float32)
     for c in range(channels):
         for o in range(settings[0]):
-            own_mean[c] += _sum(x[o, c]) / count
+            own_mean[c] += _sum(x[o, c], sums) / count
         for o in range(settings[0]):
-            own_variance[c] += _squares(x[o, c], np.float32(own_mean[c])) / count
+            own_variance[c] += _squares(x[o, c], np.float32(own_mean[c]), sums) / count
         rounded = own_mean[c] - np.float32(own_mean[c])  # what is squared is apart from the rounded mean
         own_variance[c] = max(own_variance[c] - rounded * rounded, 0.0)
     made[0] = tensor(room, FLOATS, settings[5 : 5 + settings[4]])
@@ -201,9 +242,10 @@ def denormalise(room: int, settings: Any, given: Any, made: Any) -> None:
     )
     y = _tensor(place_of(given[7]), settings) if relu else x
     moved, turned = np.zeros(channels), np.zeros(channels)
+    sums, products = np.zeros(_LANES, np.float32), np.zeros(_LANES, np.float32)
     for o in range(settings[0]):
         for c in range(channels):
-            one, other = _products(dy[o, c], x[o, c], mean[c], y[o, c], relu)
+            one, other = _products(dy[o, c], x[o, c], mean[c], y[o, c], relu, sums, products)
             moved[c] += one
             turned[c] += other * inverse[c]
     made[0] = tensor(room, FLOATS, settings[5 : 5 + settings[4]])

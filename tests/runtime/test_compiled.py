@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,3 +50,26 @@ def test_without_a_place_it_is_compiled_all_the_same(monkeypatch: pytest.MonkeyP
 
     assert (twice.ctypes if callback else twice)(4) == 8
     assert asked == [True, False]
+
+
+def test_what_is_kept_belongs_to_all_sources_it_may_be_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """numba looks at the file of a function alone; one that is compiled into it may lie in another."""
+    for name in ("compiled.py", "tiles.py"):
+        (tmp_path / name).write_text("before = 1\n")
+    monkeypatch.setattr(compiled, "__file__", str(tmp_path / "compiled.py"))
+    monkeypatch.setattr(compiled.config, "CACHE_DIR", "")
+
+    def place() -> str:
+        compiled._digest.cache_clear()
+        with compiled._kept_by_source(tmp_path / "compiled.py"):
+            return str(compiled.config.CACHE_DIR)
+
+    before = place()
+    assert Path(before).parent == tmp_path / "__pycache__"
+    assert place() == before
+    (tmp_path / "tiles.py").write_text("after = 1\n")
+    assert place() != before
+    assert compiled.config.CACHE_DIR == ""
+    compiled._digest.cache_clear()

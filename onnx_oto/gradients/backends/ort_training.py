@@ -14,6 +14,7 @@ from onnx_oto.errors import RuntimeMissingError, UnsupportedError
 from onnx_oto.gradients.backends import ort_covers
 from onnx_oto.gradients.backends.ort_blocked import block_size
 from onnx_oto.gradients.backends.ort_norms import without_copies, write_norms
+from onnx_oto.gradients.backends.ort_norms_probe import can_norm
 from onnx_oto.gradients.backends.ort_products import join_products
 from onnx_oto.gradients.backends.ort_rewrites import tune
 from onnx_oto.gradients.backends.ort_stacked import sizes, stack
@@ -85,7 +86,8 @@ class OrtTraining:
             without_copies(gradient.graph)
             if even:
                 shapes = stack(gradient, shapes, wanted, sizes())
-            write_norms(gradient, shapes, joint=joint)
+            if can_norm():
+                write_norms(gradient, shapes, joint=joint)
         tune(gradient, shapes, wanted if has_compiler() else (), block_size(), scale)
         join_products(gradient, shapes)
         if joint:
