@@ -120,7 +120,7 @@ def test_inspect_shows_a_curve(cli, model, data):
 def test_inspect_names_quantized_weights(cli, models, write):
     text = (
         '<ir_version: 8, opset_import: ["" : 17]>\n'
-        "g (float[N,4] x) => (float[N,2] y) { c = Cast<to=1>(q) v = Mul(c, s) a = MatMul(x, v) r = Relu(a) "
+        "g (uint8[N,4] x) => (float[N,2] y) { c = MatMulInteger(x, q) v = Cast<to=1>(c) a = Mul(v, s) r = Relu(a) "
         "b = MatMul(r, w1) d = Relu(b) y = MatMul(d, w2) }"
     )
     made = models(text, {"s": (6,), "w1": (6, 8), "w2": (8, 2)})

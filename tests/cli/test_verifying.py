@@ -35,11 +35,12 @@ secret (float[N,T,4] x) => (float[N,2] y) {
     f = Flatten(m)
     p = MatMul(b, w2)
     q = ReduceSum<keepdims = 0>(p, one)
-    g = MatMul(f, w3)
+    t = Concat<axis = 1>(f, f)
+    g = MatMul(t, w3)
     y = Add(q, g)
 }
 """
-SECRET_SHAPES = {"w1": (4, 6), "w2": (6, 2), "w3": (2999, 2)}
+SECRET_SHAPES = {"w1": (4, 6), "w2": (6, 2), "w3": (9998, 2)}
 
 # Whatever is fed, the output is not a number, and nothing in front of it is there to be compared.
 NOTHING = """
@@ -83,18 +84,18 @@ def test_a_model_that_runs_nowhere_names_the_options(cli, refused, secret, tmp_p
 
 
 def test_a_shape_to_begin_with(cli, secret, tmp_path):
-    found = cut(cli, "prune", secret, "-o", tmp_path / "c.onnx", "--input-shape", "x:2,2999,4")["verify"]
-    assert found["sizes"][0] == {"N": 2, "T": 2999}
-    again = cut(cli, "verify", tmp_path / "c.onnx", tmp_path / "c.onnx", "--input-shape", "x:2,2999,4")
+    found = cut(cli, "prune", secret, "-o", tmp_path / "c.onnx", "--input-shape", "x:2,4999,4")["verify"]
+    assert found["sizes"][0] == {"N": 2, "T": 4999}
+    again = cut(cli, "verify", tmp_path / "c.onnx", tmp_path / "c.onnx", "--input-shape", "x:2,4999,4")
     assert again["passed"]
 
 
 def test_inputs_to_begin_with(cli, secret, tmp_path):
-    np.savez(tmp_path / "i.npz", x=np.random.default_rng(0).standard_normal((3, 2999, 4)).astype(np.float32))
+    np.savez(tmp_path / "i.npz", x=np.random.default_rng(0).standard_normal((3, 4999, 4)).astype(np.float32))
     zeroed = tmp_path / "z.onnx"
     options = ("--inputs", tmp_path / "i.npz")
     found = cut(cli, "prune", secret, "-o", tmp_path / "c.onnx", "--save-zeroed", zeroed, *options)["verify"]
-    assert found["sizes"] == [{"N": 3, "T": 2999}, {"N": 1, "T": 2999}]
+    assert found["sizes"] == [{"N": 3, "T": 4999}, {"N": 1, "T": 4999}]
     assert cut(cli, "compact", zeroed, "-o", tmp_path / "d.onnx", *options)["lanes"]["removed"] == 3
 
 
@@ -105,8 +106,8 @@ def test_inputs_to_begin_with(cli, secret, tmp_path):
         ("x:a,b", "write NAME:d0,d1"),
         ("x:0,1,2", "write NAME:d0,d1"),
         ("q:1,2,3", "has no input 'q'"),
-        ("x:2,2999", "has 3 axes"),
-        ("x:2,2999,5", "does not fit"),
+        ("x:2,4999", "has 3 axes"),
+        ("x:2,4999,5", "does not fit"),
     ],
 )
 def test_shapes_that_do_not_fit(refused, secret, tmp_path, text, message):
