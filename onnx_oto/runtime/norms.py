@@ -37,20 +37,17 @@ def _together(sums: Any) -> Any:
 
 
 @native()
-def _sum_few(row: Any, sums: Any) -> Any:
-    sums[:] = np.float32(0.0)
+def _sum_few(row: Any, sums: Any) -> None:
     whole = row.size - row.size % _LANES
     for begin in range(0, whole, _LANES):
         for lane in range(_LANES):
             sums[lane] += row[begin + lane]
     for lane in range(row.size - whole):
         sums[lane] += row[whole + lane]
-    return _together(sums)
 
 
 @native()
-def _squares_of_few(row: Any, mean: Any, sums: Any) -> Any:
-    sums[:] = np.float32(0.0)
+def _squares_of_few(row: Any, mean: Any, sums: Any) -> None:
     whole = row.size - row.size % _LANES
     for begin in range(0, whole, _LANES):
         for lane in range(_LANES):
@@ -59,13 +56,10 @@ def _squares_of_few(row: Any, mean: Any, sums: Any) -> Any:
     for lane in range(row.size - whole):
         apart = row[whole + lane] - mean
         sums[lane] += apart * apart
-    return _together(sums)
 
 
 @native()
-def _products_of_few(row: Any, other: Any, mean: Any, sums: Any, turned: Any) -> Any:
-    sums[:] = np.float32(0.0)
-    turned[:] = np.float32(0.0)
+def _products_of_few(row: Any, other: Any, mean: Any, sums: Any, turned: Any) -> None:
     whole = row.size - row.size % _LANES
     for begin in range(0, whole, _LANES):
         for lane in range(_LANES):
@@ -76,14 +70,11 @@ def _products_of_few(row: Any, other: Any, mean: Any, sums: Any, turned: Any) ->
         value = row[whole + lane]
         sums[lane] += value
         turned[lane] += value * (other[whole + lane] - mean)
-    return _together(sums), _together(turned)
 
 
 @native()
-def _products_above_of_few(row: Any, other: Any, mean: Any, made: Any, sums: Any, turned: Any) -> Any:
+def _products_above_of_few(row: Any, other: Any, mean: Any, made: Any, sums: Any, turned: Any) -> None:
     nothing = np.float32(0.0)
-    sums[:] = nothing
-    turned[:] = nothing
     whole = row.size - row.size % _LANES
     for begin in range(0, whole, _LANES):
         for lane in range(_LANES):
@@ -94,44 +85,69 @@ def _products_above_of_few(row: Any, other: Any, mean: Any, made: Any, sums: Any
         value = row[whole + lane] if made[whole + lane] > nothing else nothing
         sums[lane] += value
         turned[lane] += value * (other[whole + lane] - mean)
-    return _together(sums), _together(turned)
 
 
 @native()
-def _sum(row: Any, sums: Any) -> float:
-    total = 0.0
-    for begin in range(0, row.size, _CHUNK):
-        total += _sum_few(row[begin : begin + _CHUNK], sums)
-    return total
+def _sum(rows: Any, c: int, sums: Any) -> float:
+    """Return the sum of a channel of x [outer, channels, inner]. sums: room for what lanes have."""
+    total, held = 0.0, 0
+    sums[:] = np.float32(0.0)
+    for o in range(rows.shape[0]):
+        for begin in range(0, rows.shape[2], _CHUNK):
+            few = rows[o, c, begin : begin + _CHUNK]
+            if held + few.size > _CHUNK:
+                total += _together(sums)
+                sums[:] = np.float32(0.0)
+                held = 0
+            _sum_few(few, sums)
+            held += few.size
+    return total + _together(sums)
 
 
 @native()
-def _squares(row: Any, mean: Any, sums: Any) -> float:
-    total = 0.0
-    for begin in range(0, row.size, _CHUNK):
-        total += _squares_of_few(row[begin : begin + _CHUNK], mean, sums)
-    return total
+def _squares(rows: Any, c: int, mean: Any, sums: Any) -> float:
+    """Return the sum of the squares of how far a channel of x is from its mean."""
+    total, held = 0.0, 0
+    sums[:] = np.float32(0.0)
+    for o in range(rows.shape[0]):
+        for begin in range(0, rows.shape[2], _CHUNK):
+            few = rows[o, c, begin : begin + _CHUNK]
+            if held + few.size > _CHUNK:
+                total += _together(sums)
+                sums[:] = np.float32(0.0)
+                held = 0
+            _squares_of_few(few, mean, sums)
+            held += few.size
+    return total + _together(sums)
 
 
 @native()
 def _products(
-    row: Any, other: Any, mean: Any, made: Any, above: Any, sums: Any, turned: Any
+    rows: Any, others: Any, c: int, mean: Any, made: Any, above: Any, sums: Any, turned: Any
 ) -> tuple[float, float]:
-    """Return the sum of a row, and that of its products with how far another one is from its mean.
+    """Return the sum of a channel of `rows`, and that of its products with how far `others` are from their mean.
 
     above: only of what is where `made` is above 0. sums, turned: room for what lanes have.
     """
-    total, products = 0.0, 0.0
-    for begin in range(0, row.size, _CHUNK):
-        few, others = row[begin : begin + _CHUNK], other[begin : begin + _CHUNK]
-        if above:
-            kept = made[begin : begin + _CHUNK]
-            one, product = _products_above_of_few(few, others, mean, kept, sums, turned)
-        else:
-            one, product = _products_of_few(few, others, mean, sums, turned)
-        total += one
-        products += product
-    return total, products
+    total, products, held = 0.0, 0.0, 0
+    sums[:] = np.float32(0.0)
+    turned[:] = np.float32(0.0)
+    for o in range(rows.shape[0]):
+        for begin in range(0, rows.shape[2], _CHUNK):
+            end = begin + _CHUNK
+            few, other = rows[o, c, begin:end], others[o, c, begin:end]
+            if held + few.size > _CHUNK:
+                total += _together(sums)
+                products += _together(turned)
+                sums[:] = np.float32(0.0)
+                turned[:] = np.float32(0.0)
+                held = 0
+            if above:
+                _products_above_of_few(few, other, mean, made[o, c, begin:end], sums, turned)
+            else:
+                _products_of_few(few, other, mean, sums, turned)
+            held += few.size
+    return total + _together(sums), products + _together(turned)
 
 
 @native()
@@ -190,10 +206,8 @@ def normalise(room: int, settings: Any, given: Any, made: Any) -> None:
     count = settings[0] * settings[2]
     sums = np.zeros(_LANES, np.float32)
     for c in range(channels):
-        for o in range(settings[0]):
-            own_mean[c] += _sum(x[o, c], sums) / count
-        for o in range(settings[0]):
-            own_variance[c] += _squares(x[o, c], np.float32(own_mean[c]), sums) / count
+        own_mean[c] = _sum(x, c, sums) / count
+        own_variance[c] = _squares(x, c, np.float32(own_mean[c]), sums) / count
         rounded = own_mean[c] - np.float32(own_mean[c])  # what is squared is apart from the rounded mean
         own_variance[c] = max(own_variance[c] - rounded * rounded, 0.0)
     made[0] = tensor(room, FLOATS, settings[5 : 5 + settings[4]])
@@ -243,11 +257,9 @@ def denormalise(room: int, settings: Any, given: Any, made: Any) -> None:
     y = _tensor(place_of(given[7]), settings) if relu else x
     moved, turned = np.zeros(channels), np.zeros(channels)
     sums, products = np.zeros(_LANES, np.float32), np.zeros(_LANES, np.float32)
-    for o in range(settings[0]):
-        for c in range(channels):
-            one, other = _products(dy[o, c], x[o, c], mean[c], y[o, c], relu, sums, products)
-            moved[c] += one
-            turned[c] += other * inverse[c]
+    for c in range(channels):
+        moved[c], other = _products(dy, x, c, mean[c], y, relu, sums, products)
+        turned[c] = other * inverse[c]
     made[0] = tensor(room, FLOATS, settings[5 : 5 + settings[4]])
     made[1], made[2] = tensor(room, FLOATS, settings[1:2]), tensor(room, FLOATS, settings[1:2])
     for c in range(channels):

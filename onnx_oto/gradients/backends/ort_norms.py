@@ -29,16 +29,17 @@ from onnx_oto.runtime.joining import (
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-_FEWEST = 32
-"""Elements of a channel that lie side by side, at the least."""
+FEWEST = 1024
+"""Elements of a channel that lie side by side, at the least: with fewer the runtime's own kernels are as fast."""
 
 
-def write_norms(model: onnx.ModelProto, shapes: Shapes, *, joint: bool) -> None:
+def write_norms(model: onnx.ModelProto, shapes: Shapes, *, joint: bool, fewest: int | None = None) -> None:
     """Rewrite, in place, the BatchNormalizations of a gradient graph whose channels are long enough.
 
     shapes: static shapes of forward tensors by name. joint: the sessions that share a batch have the input MEMBER.
+    fewest: in place of FEWEST.
     """
-    written = _Written(model.graph, shapes, joint)
+    written = _Written(model.graph, shapes, joint, FEWEST if fewest is None else fewest)
     nodes: list[list[onnx.NodeProto]] = []
     for node in written.nodes:
         rewrite = {
@@ -76,8 +77,9 @@ class _Written:
     floored: by the mean that a norm made, what the Relu behind it makes, where both are one.
     """
 
-    def __init__(self, graph: onnx.GraphProto, shapes: Shapes, joint: bool) -> None:
+    def __init__(self, graph: onnx.GraphProto, shapes: Shapes, joint: bool, fewest: int) -> None:
         self.graph = graph
+        self.fewest = fewest
         self.shapes = shapes
         self.outputs = {value.name for value in graph.output}
         self.known = self.outputs | {value.name for value in graph.value_info}
@@ -127,7 +129,7 @@ class _Written:
     def _layout(self, x: str) -> tuple[int, int, int] | None:
         """Return how many samples, channels, and elements of a channel of a sample; None where those are too few."""
         shape = self.shapes.get(x, ())
-        if not 2 < len(shape) < 5 or math.prod(shape[2:]) < _FEWEST:
+        if not 2 < len(shape) < 5 or math.prod(shape[2:]) < self.fewest:
             return None
         return shape[0], shape[1], math.prod(shape[2:])
 
