@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +14,7 @@ import onnx
 
 from onnx_oto.errors import UnsupportedError
 from onnx_oto.lanes.quantized import is_quantized, quantized_weights
+from onnx_oto.machine import without_collecting
 from onnx_oto.model import load, normal_form, stored_bytes
 from onnx_oto.model.files.finite import count_not_finite, told_not_finite
 from onnx_oto.model.files.loading import DEFAULT_MAX_BYTES
@@ -86,23 +85,11 @@ def open_model(
     shapes = {tensor.name: tuple(tensor.dims) for tensor in constants(loaded.graph)}
     notes = told_not_finite(count_not_finite(loaded))
     switched: Counter[str] = Counter()
-    with _no_collector():
+    with without_collecting():
         normal = normal_form(loaded, in_place=True, origins=origins, switched=switched)
         analysis = analyse(normal.model, options, normal.knowledge)
     notes = (*told_training(switched), *notes)
     return Opened(Path(path), size, analysis, origins, shapes, notes)
-
-
-@contextmanager
-def _no_collector() -> Iterator[None]:
-    """Keep the collector of cycles from going over all that is made inside again and again: a fifth of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def require_prunable(opened: Opened) -> None:
