@@ -112,6 +112,28 @@ def _unbiased(count: float) -> float:
 
 
 @native()
+def _pooled(words: int, index: int, settings: Any, channels: int) -> Any:
+    """Return mean and variance of the whole batch, and what makes its variance unbiased as this thread counts.
+
+    Each thread has told means and, behind them, variances (see `_own`); settings: as of `_moments`.
+    """
+    turn, count = _meet(words, index, settings[3]), load(words + 8 * _COUNT)
+    shares = carray(pointer(load(words + 8 * _SHARES)), (count,), np.float64)
+    measure = _unbiased(settings[0] / shares[index]) / _unbiased(settings[0])
+    means, variances = np.zeros(channels), np.zeros(channels)
+    for thread in range(count):
+        told, share = _room(words, turn, thread), shares[thread]
+        for c in range(channels):
+            means[c] += share * told[c]
+    for thread in range(count):
+        told, share = _room(words, turn, thread), shares[thread]
+        for c in range(channels):
+            apart = told[c] - means[c]
+            variances[c] += share * (told[channels + c] + apart * apart)
+    return means, variances, measure
+
+
+@native()
 def _moments(words: int, index: int, settings: Any, inputs: Any, outputs: Any) -> None:
     """Running mean, running variance, mean, 1 / deviation and variance of the whole batch.
 
@@ -126,20 +148,8 @@ def _moments(words: int, index: int, settings: Any, inputs: Any, outputs: Any) -
         inverse = np.float64(own_inverse[c])
         own[c] = own_mean[c]
         own[channels + c] = 1.0 / (inverse * inverse)
-    turn, count = _meet(words, index, settings[3]), load(words + 8 * _COUNT)
-    shares = carray(pointer(load(words + 8 * _SHARES)), (count,), np.float64)
-    elements, epsilon, kept = settings[0], settings[1], settings[2]
-    measure = _unbiased(elements / shares[index]) / _unbiased(elements)
-    means, totals = np.zeros(channels), np.zeros(channels)
-    for thread in range(count):
-        told, share = _room(words, turn, thread), shares[thread]
-        for c in range(channels):
-            means[c] += share * told[c]
-    for thread in range(count):
-        told, share = _room(words, turn, thread), shares[thread]
-        for c in range(channels):
-            apart = told[c] - means[c]
-            totals[c] += share * (told[channels + c] + apart * apart)
+    epsilon, kept = settings[1], settings[2]
+    means, totals, measure = _pooled(words, index, settings, channels)
     for c in range(channels):
         variance = totals[c] - epsilon
         outputs[0][c] = kept * running_mean[c] + (1.0 - kept) * means[c]
@@ -162,19 +172,7 @@ def join_moments(words: int, index: int, settings: Any, inputs: Any, outputs: An
         own = _own(words, index)
         for c in range(channels):
             own[c], own[channels + c] = own_mean[c], own_variance[c]
-        turn, count = _meet(words, index, settings[3]), load(words + 8 * _COUNT)
-        shares = carray(pointer(load(words + 8 * _SHARES)), (count,), np.float64)
-        measure = _unbiased(settings[0] / shares[index]) / _unbiased(settings[0])
-        means, variances = np.zeros(channels), np.zeros(channels)
-        for thread in range(count):
-            told, share = _room(words, turn, thread), shares[thread]
-            for c in range(channels):
-                means[c] += share * told[c]
-        for thread in range(count):
-            told, share = _room(words, turn, thread), shares[thread]
-            for c in range(channels):
-                apart = told[c] - means[c]
-                variances[c] += share * (told[channels + c] + apart * apart)
+        means, variances, measure = _pooled(words, index, settings, channels)
     for c in range(channels):
         outputs[0][c] = kept * running_mean[c] + (1.0 - kept) * means[c]
         outputs[1][c] = kept * running_variance[c] + (1.0 - kept) * measure * variances[c]

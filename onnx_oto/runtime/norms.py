@@ -88,8 +88,11 @@ def _products_above_of_few(row: Any, other: Any, mean: Any, made: Any, sums: Any
 
 
 @native()
-def _sum(rows: Any, c: int, sums: Any) -> float:
-    """Return the sum of a channel of x [outer, channels, inner]. sums: room for what lanes have."""
+def _total(rows: Any, c: int, mean: Any, squared: Any, sums: Any) -> float:
+    """Return the sum of a channel of x [outer, channels, inner], or of the squares of how far it is from its mean.
+
+    sums: room for what lanes have.
+    """
     total, held = 0.0, 0
     sums[:] = np.float32(0.0)
     for o in range(rows.shape[0]):
@@ -99,24 +102,10 @@ def _sum(rows: Any, c: int, sums: Any) -> float:
                 total += _together(sums)
                 sums[:] = np.float32(0.0)
                 held = 0
-            _sum_few(few, sums)
-            held += few.size
-    return total + _together(sums)
-
-
-@native()
-def _squares(rows: Any, c: int, mean: Any, sums: Any) -> float:
-    """Return the sum of the squares of how far a channel of x is from its mean."""
-    total, held = 0.0, 0
-    sums[:] = np.float32(0.0)
-    for o in range(rows.shape[0]):
-        for begin in range(0, rows.shape[2], _CHUNK):
-            few = rows[o, c, begin : begin + _CHUNK]
-            if held + few.size > _CHUNK:
-                total += _together(sums)
-                sums[:] = np.float32(0.0)
-                held = 0
-            _squares_of_few(few, mean, sums)
+            if squared:
+                _squares_of_few(few, mean, sums)
+            else:
+                _sum_few(few, sums)
             held += few.size
     return total + _together(sums)
 
@@ -206,8 +195,8 @@ def normalise(room: int, settings: Any, given: Any, made: Any) -> None:
     count = settings[0] * settings[2]
     sums = np.zeros(_LANES, np.float32)
     for c in range(channels):
-        own_mean[c] = _sum(x, c, sums) / count
-        own_variance[c] = _squares(x, c, np.float32(own_mean[c]), sums) / count
+        own_mean[c] = _total(x, c, np.float32(0.0), False, sums) / count
+        own_variance[c] = _total(x, c, np.float32(own_mean[c]), True, sums) / count
         rounded = own_mean[c] - np.float32(own_mean[c])  # what is squared is apart from the rounded mean
         own_variance[c] = max(own_variance[c] - rounded * rounded, 0.0)
     made[0] = tensor(room, FLOATS, settings[5 : 5 + settings[4]])
