@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from onnx_oto.gradients import GradientSession
-from onnx_oto.gradients.backends import ort_norms, ort_stacked, ort_stacked_probe, probing
+from onnx_oto.gradients.backends import ort_norms, ort_stacked_probe, probing, stacked_plan
 from onnx_oto.gradients.backends import ort_training as ort
 from onnx_oto.gradients.session.prepared import Order, Prepared
 from onnx_oto.runtime.joining import CONVOLVE, DENORMALISE, NORMALISE, POOL, ROOM, UNPOOL, WEIGHTS
@@ -34,7 +34,7 @@ def backend() -> ort.OrtTraining:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Give the functions that each graph calls, as they are made; what can be is ours."""
-    monkeypatch.setattr(ort_stacked, "_MOVED", 0.0)
+    monkeypatch.setattr(stacked_plan, "_MOVED", 0.0)
     monkeypatch.setattr(ort_norms, "FEWEST", 32)
     seen: list[list[str]] = []
     real = ort.OrtTraining.differentiate

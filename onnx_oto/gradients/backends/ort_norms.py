@@ -15,13 +15,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from onnx_oto.gradients.backends.calling import call, let_call
 from onnx_oto.model.graph.node import attribute_value
 from onnx_oto.runtime.joining import (
     DENORMALISE,
-    DOMAIN,
     MEMBER,
     NORMALISE,
-    OPERATOR,
     ROOM,
     ROOM_WORDS,
     SETTINGS,
@@ -172,15 +171,7 @@ class _Written:
             self.member,
             self._constant(f"{node.name}.numbers", chosen),
         ]
-        called = helper.make_node(
-            OPERATOR,
-            [*given, *inputs],
-            told,
-            name=f"{node.name}.called",
-            domain=DOMAIN,
-            operator="onnx_oto",
-            overload_name=function,
-        )
+        called = call(function, f"{node.name}.called", [*given, *inputs], told)
         copies = [
             helper.make_node("Concat", [there], [name], name=f"{there}.copied", axis=0)
             for there, name in zip(told, outputs, strict=True)
@@ -195,9 +186,4 @@ class _Written:
 
     def declare(self, model: onnx.ModelProto) -> None:
         """Give the graph the inputs that functions ask for."""
-        declared = {value.name for value in model.graph.input}
-        for name, size in ((ROOM, ROOM_WORDS), (MEMBER, 2)):
-            if name not in declared and (name == ROOM or self.member == MEMBER):
-                model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.INT64, [size]))
-        if all(each.domain != DOMAIN for each in model.opset_import):
-            model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+        let_call(model, {ROOM: ROOM_WORDS} | ({MEMBER: 2} if self.member == MEMBER else {}))

@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from onnx_oto.gradients.backends import ort_stacked
+from onnx_oto.gradients.backends import ort_stacked, stacked_plan
 from onnx_oto.gradients.backends.probing import computed
 from onnx_oto.gradients.session.prepared import Order
 from onnx_oto.machine import has_compiler
@@ -30,7 +30,7 @@ def can_stack() -> bool:
     if not has_compiler():
         return False
     importlib.import_module("onnx_oto.runtime.door")  # compiled here, without the limits of the other process
-    by = ort_stacked.sizes()
+    by = stacked_plan.sizes()
     rng = np.random.default_rng(0)
     x = rng.standard_normal((by.lanes, _CHANNELS, _HEIGHT, _WIDTH)).astype(np.float32)
     weight = rng.standard_normal((_FILTERS, _CHANNELS, 3, 3)).astype(np.float32)
@@ -44,7 +44,7 @@ def can_stack() -> bool:
     )
 
 
-def _graph(x: Array, weight: Array, by: ort_stacked.Sizes) -> tuple[onnx.GraphProto, Mapping[str, Array]]:
+def _graph(x: Array, weight: Array, by: stacked_plan.Sizes) -> tuple[onnx.GraphProto, Mapping[str, Array]]:
     """Return a graph, rewritten: y = Conv(x), z = MaxPool(y), and the gradients of the weight and of x for dz = z."""
     settings: dict[str, Any] = {"kernel_shape": [3, 3], "strides": [2, 1], "pads": [1, 1, 1, 1]}
     windows: dict[str, Any] = {"kernel_shape": [2, 3], "strides": [1, 2], "pads": [0, 1, 1, 1]}

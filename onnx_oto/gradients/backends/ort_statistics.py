@@ -17,10 +17,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from onnx_oto.gradients.backends.calling import call, let_call
 from onnx_oto.gradients.backends.probing import computed
 from onnx_oto.machine import has_compiler
 from onnx_oto.model.graph.node import attribute_value
-from onnx_oto.runtime.joining import DOMAIN, MEMBER, MOMENTS, OPERATOR, SLOPES
+from onnx_oto.runtime.joining import DOMAIN, MEMBER, MOMENTS, SLOPES
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -40,10 +41,7 @@ def join_statistics(model: onnx.ModelProto, shapes: Shapes) -> None:
         nodes.extend([node] if rewrite is None else rewrite(node))
     del graph.node[:]
     graph.node.extend(nodes)
-    if all(value.name != MEMBER for value in graph.input):
-        graph.input.append(helper.make_tensor_value_info(MEMBER, TensorProto.INT64, [2]))
-    if all(each.domain != DOMAIN for each in model.opset_import):
-        model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+    let_call(model, {MEMBER: 2})
 
 
 def _declared(graph: onnx.GraphProto) -> Shapes:
@@ -167,15 +165,7 @@ class _Joined:
             for name in outputs
             if name not in self.known
         )
-        return helper.make_node(
-            OPERATOR,
-            [MEMBER, constant, *inputs],
-            list(outputs),
-            name=f"{node.name}.asked",
-            domain=DOMAIN,
-            operator="onnx_oto",
-            overload_name=function,
-        )
+        return call(function, f"{node.name}.asked", [MEMBER, constant, *inputs], list(outputs))
 
     def _count(self, name: str) -> int:
         """Return how many elements of a tensor belong to each channel."""

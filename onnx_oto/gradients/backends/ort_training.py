@@ -17,9 +17,10 @@ from onnx_oto.gradients.backends.ort_norms import without_copies, write_norms
 from onnx_oto.gradients.backends.ort_norms_probe import can_norm
 from onnx_oto.gradients.backends.ort_products import join_products
 from onnx_oto.gradients.backends.ort_rewrites import tune
-from onnx_oto.gradients.backends.ort_stacked import sizes, stack
+from onnx_oto.gradients.backends.ort_stacked import stack
 from onnx_oto.gradients.backends.ort_stacked_probe import can_stack
 from onnx_oto.gradients.backends.ort_statistics import can_join, join_statistics
+from onnx_oto.gradients.backends.stacked_plan import sizes
 from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.gradients.graph.static_types import types
 from onnx_oto.machine import has_compiler
