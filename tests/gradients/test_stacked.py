@@ -164,6 +164,21 @@ def test_pools(build: Build, monkeypatch: pytest.MonkeyPatch, calls: list[list[s
     require_same(ours, plain, np.floor(normal(BATCH, 6, 9, 8, seed=1)))
 
 
+@pytest.mark.parametrize("behind", ["Max(m, low)", "HardSigmoid(m)", "Dropout(m)", "Tanh(m)", "PRelu(m, u)"])
+def test_what_is_behind_a_pool_may_lie_in_either_order(
+    build: Build, monkeypatch: pytest.MonkeyPatch, calls: list[list[str]], behind: str
+) -> None:
+    """The gradient that the pool gets may be called otherwise than the pool's output, and come in the plain order."""
+    model = model_from(
+        "(float[N, 6, 9, 8] x) => (float[N, C, H, W] y) { a = Conv<pads=[1,1,1,1]>(x, w) "
+        f"m = MaxPool<kernel_shape=[2,2]>(a) h = {behind} c = Conv(h, w) y = Mul(c, u) }}",
+        {"w": normal(6, 6, 3, 3), "u": normal(6, 1, 1, seed=4), "low": np.float32(-0.5)},
+    )
+    ours, plain = both(build, monkeypatch, model, ("w", "u"))
+    assert calls[0].count(POOL) == calls[0].count(UNPOOL)
+    require_same(ours, plain, normal(BATCH, 6, 9, 8, seed=5))
+
+
 def test_channels_that_meet_part_and_leave(
     build: Build, monkeypatch: pytest.MonkeyPatch, calls: list[list[str]]
 ) -> None:

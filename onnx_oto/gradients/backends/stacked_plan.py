@@ -74,11 +74,29 @@ class Plan:
             for name in node.input:
                 self.readers.setdefault(name, []).append(index)
         self.made_by = {name: node for node in graph.node for name in node.output if name}
+        self.sloped = {node.input[0]: pool.output[0] for node, pool in self._pools()}
         self.links = [self.links_of(node) for node in graph.node]
+        self._leave_pools_alone()
 
     def shape(self, name: str) -> Shape | None:
         """Return the shape of a forward tensor, or of the gradient of one."""
-        return self.shapes.get(name, self.shapes.get(re.sub(r"_grad(_\d+)?$", "", name)))
+        forward = self.sloped.get(name, re.sub(r"_grad(_\d+)?$", "", name))
+        return self.shapes.get(name, self.shapes.get(forward))
+
+    def _pools(self) -> Iterator[tuple[onnx.NodeProto, onnx.NodeProto]]:
+        """Yield every gradient of a MaxPool, and the MaxPool."""
+        for node in self.graph.node:
+            pool = self.made_by.get(node.input[1]) if node.op_type == "MaxPoolGrad" else None
+            if pool is not None and pool.op_type == "MaxPool":
+                yield node, pool
+
+    def _leave_pools_alone(self) -> None:
+        """Link no MaxPool whose gradient is not linked, nor the reverse: where something was found has one form."""
+        places = {id(node): index for index, node in enumerate(self.graph.node)}
+        pairs = [(places[id(node)], places[id(pool)]) for node, pool in self._pools()]
+        while apart := [pair for pair in pairs if bool(self.links[pair[0]]) != bool(self.links[pair[1]])]:
+            for index in (each for pair in apart for each in pair):
+                self.links[index] = ()
 
     def chosen(self) -> set[int]:
         """Return the nodes that are to be stacked: of connected ones all or none."""
@@ -136,7 +154,7 @@ class Plan:
         if self._is_taken(name):
             return True
         shape = self.shape(name)
-        return shape is not None and len(shape) == 4 and shape[0] % self.by.lanes == 0 and shape[0] > 0
+        return shape is not None and len(shape) == 4 and shape[0] % self.by.lanes == 0 and min(shape) > 0
 
     def _is_taken(self, name: str) -> bool:
         """Return whether a tensor says where a MaxPool found what it took."""
