@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from onnx_oto.model.graph.node import Node
 from onnx_oto.model.graph.tensors import FLOATS, element_count
@@ -98,7 +98,11 @@ def code_of_cast(graph: Graph, node: Node) -> Code:
     zero, scale = np.zeros(1, np.int64), np.ones(1)
     axis: int | None = None
     shift, after = _constant_behind(graph, name, "Sub")
-    if shift is not None and shift.size == 1 and float(shift.reshape(-1)[0]).is_integer():
+    if (
+        shift is not None
+        and shift.size == 1
+        and _is_byte(float(shift.reshape(-1)[0]), graph.dtypes[node.inputs[0]])
+    ):
         zero, name = shift.reshape(-1).astype(np.int64), after
     factor, _ = _constant_behind(graph, name, "Mul")
     if factor is not None and factor.ndim <= len(shape):
@@ -106,6 +110,12 @@ def code_of_cast(graph: Graph, node: Node) -> Code:
         if len(wide) <= 1:
             scale, axis = factor.reshape(-1).astype(np.float64), wide[0] if wide else None
     return Code(scale, zero, axis)
+
+
+def _is_byte(value: float, dtype: int) -> bool:
+    """Return whether a number is one of those that a type of bytes has."""
+    kind = np.iinfo(helper.tensor_dtype_to_np_dtype(dtype))
+    return value.is_integer() and kind.min <= value <= kind.max
 
 
 def _constant_behind(graph: Graph, name: str, op: str) -> tuple[npt.NDArray[Any] | None, str]:

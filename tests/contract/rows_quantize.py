@@ -196,6 +196,20 @@ ROWS: list[Row] = [
         probe="c1",
         axis=1,
     ),
+    *(
+        Row(
+            "Cast",
+            f"of bytes with {point} subtracted, which is none of their type",
+            "not zero",
+            lambda kind=kind, point=point: coded(
+                f"""g (float[N,7] x) => (float[N,4] y) <{kind}[7,6] c1, float v = {{{point}}}, float s1, float[6,4] w2>
+                {{ f = Cast<to=1>(c1) d = Sub(f, v) w1 = Mul(d, s1) h = MatMul(x, w1) y = MatMul(h, w2) }}"""
+            ),
+            probe="c1",
+            axis=1,
+        )
+        for kind, point in (("int8", "130.0"), ("uint8", "-3.0"), ("uint8", "1e30"))
+    ),
     convolutions(
         "a scale that is computed",
         "a scale or zero point that is computed",
