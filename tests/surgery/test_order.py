@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -262,11 +263,11 @@ def with_batch(model: ModelProto) -> ModelProto:
     return result
 
 
-@pytest.mark.parametrize("part", range(8))
-def test_any_operator_between_permutations_computes_the_same_without_them(part: int) -> None:
+def test_any_operator_between_permutations_computes_the_same_without_them() -> None:
     """A rule that is `orderless` by mistake, or says nothing of a position it tells apart, fails here."""
     known, gone = 0, 0
-    for number, (name, make) in list(enumerate(anything()))[part::8]:
+    for name, make in anything():
+        number = crc32(name.encode())  # by name: another row changes nothing for the others
         rng = np.random.default_rng(number)
         plain = with_batch(make()) if number % 3 else make()
         model = permuted(normalise(plain), rng, (0.3, 0.6, 1.0)[number % 3])
@@ -280,7 +281,7 @@ def test_any_operator_between_permutations_computes_the_same_without_them(part: 
         fold(folded)
         gone += left(model) - left(folded)
         assert_equal(expected, outputs(folded, feed), name)
-    assert gone > 0.4 * known
+    assert gone > 0.4 * known > 400  # 661 of 1,347 when this was written
 
 
 def test_operators_that_mix_or_count_positions_are_not_orderless() -> None:
