@@ -40,7 +40,7 @@ from onnx_oto.runtime.limits import limited
 from onnx_oto.surgery import Compacted, kept_inside
 from onnx_oto.zigs import Analysis, Choice, choose, parameters, score, zero_dropped
 from onnx_oto.zigs.budgets import Budget
-from onnx_oto.zigs.freezing import frozen, held
+from onnx_oto.zigs.freezing import coded, frozen, held
 from onnx_oto.zigs.learning import told
 
 
@@ -266,7 +266,7 @@ def _names(opened: Opened, options: TrainOptions, say: Say) -> tuple[str, ...]:
     for sentence in told(found, opened.origins):
         say(sentence)
     every = found.trained
-    if not every and opened.analysis.trace.codes:
+    if (options.prunes and coded(opened.analysis)) or (opened.analysis.trace.codes and not every):
         raise UnsupportedError(
             f"'{opened.path.name}' is quantized, and that is not trained: train the float model, with --int8; 'prune' "
             "takes this one"

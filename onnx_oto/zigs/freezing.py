@@ -6,8 +6,6 @@ import difflib
 import fnmatch
 from collections.abc import Callable, Collection, Sequence
 
-import numpy as np
-
 from onnx_oto.errors import UsageError
 from onnx_oto.model.view import Graph
 from onnx_oto.zigs.analysis import Analysis
@@ -49,15 +47,23 @@ def held(analysis: Analysis, trained: Collection[str]) -> tuple[str, ...]:
 
     They get zero with their group, or the group could never go.
     """
-    prunable = np.zeros(analysis.lanes.count, bool)
-    for dimension in analysis.prunable:
-        prunable[dimension.lanes] = True
-    inside = {piece.param for piece in group_slices(analysis) if prunable[piece.lanes].any()}
+    inside = _inside(analysis)
     return tuple(
         name
         for name, tensor in analysis.graph.initializers.items()
         if name in inside and name not in trained and tensor.data_type in TRAINED
     )
+
+
+def coded(analysis: Analysis) -> tuple[str, ...]:
+    """Return the integers that stand for floats and lie in prunable groups: no training drives those to zero."""
+    inside = _inside(analysis)
+    return tuple(name for name in analysis.trace.codes if name in inside)
+
+
+def _inside(analysis: Analysis) -> set[str]:
+    """Return the parameters of which prunable groups hold something."""
+    return {piece.param for piece in group_slices(analysis) if analysis.can_go[piece.lanes].any()}
 
 
 def _read(view: Graph) -> dict[str, set[str]]:

@@ -320,6 +320,26 @@ def test_what_is_quantized_already_is_refused_before_any_work(model, data, tmp_p
     assert result.summary.verdict.max_abs == 0
 
 
+@pytest.mark.parametrize("backend", ["auto", "plain"])
+def test_a_quantized_model_whose_biases_are_floats_is_not_trained_to_lose_channels(backend, data, tmp_path):
+    """What could train are its biases: driving those to zero removes nothing, as the weights are integers."""
+    coded = network(**weights())
+    rng = np.random.default_rng(0)
+    coded.graph.initializer.append(
+        numpy_helper.from_array(rng.integers(-127, 128, (16, 16)).astype(np.int8), "code")
+    )
+    coded.graph.initializer.append(numpy_helper.from_array(np.float32(0.01), "scale"))
+    coded.graph.node.insert(0, helper.make_node("DequantizeLinear", ["code", "scale"], ["read"]))
+    next(n for n in coded.graph.node if "w2" in n.input).input[1] = "read"
+    onnx.save(coded, tmp_path / "coded.onnx")
+    with pytest.raises(UnsupportedError, match="is quantized, and that is not trained"):
+        train(tmp_path / "coded.onnx", data, tmp_path / "run", TrainOptions(**SHORT, backend=backend))
+    assert (
+        prune(tmp_path / "coded.onnx", tmp_path / "small.onnx", PruneOptions(sparsity=0.3)).summary.removed
+        > 0
+    )
+
+
 def test_the_name_of_the_file():
     assert int8_name("a/b.onnx") == Path("a/b.int8.onnx")
 
