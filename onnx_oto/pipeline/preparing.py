@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,26 +19,22 @@ from onnx_oto.peers.portions import Portion
 from onnx_oto.peers.seam import ALONE, Peers
 from onnx_oto.pipeline.aim import Aim, keeping
 from onnx_oto.pipeline.bucketing import bucketed, padding_of
-from onnx_oto.pipeline.budgeting import Goal, budgets_of, plan, rounding_of, within
+from onnx_oto.pipeline.budgeting import Goal
 from onnx_oto.pipeline.feeding import parse_numbers, read_feeding
-from onnx_oto.pipeline.latency.making import Clock, clock_for
 from onnx_oto.pipeline.loss_options import LossOptions
 from onnx_oto.pipeline.norms import Norms, calibrate, norms_for
 from onnx_oto.pipeline.opening import Opened, open_model, require_prunable
-from onnx_oto.pipeline.options import DEFAULT_SPARSITY, TrainOptions
-from onnx_oto.pipeline.proving import require_passed
+from onnx_oto.pipeline.options import TrainOptions
 from onnx_oto.pipeline.ready import Ready, Recognises, Say
+from onnx_oto.pipeline.rehearsing import rehearse
 from onnx_oto.pipeline.sizes import open_inputs, sizes_of
 from onnx_oto.pipeline.starting import Found, find_start
 from onnx_oto.pipeline.teacher import calibrated, provided, teacher_of
 from onnx_oto.pipeline.teaching import aim_of
-from onnx_oto.runtime.comparing import Feeding, compare
 from onnx_oto.runtime.comparing.computable import require_computable
 from onnx_oto.runtime.devices import Device, read_device, require_device
 from onnx_oto.runtime.limits import limited
-from onnx_oto.surgery import Compacted, kept_inside
-from onnx_oto.zigs import Analysis, Choice, choose, parameters, score, zero_dropped
-from onnx_oto.zigs.budgets import Budget
+from onnx_oto.zigs import Analysis, parameters
 from onnx_oto.zigs.freezing import coded, frozen, held
 from onnx_oto.zigs.learning import told
 
@@ -102,7 +97,7 @@ def make_ready(
         fitting = _dataset(opened, served, preparation, opening, options)
         same.fitted(fitting[1])
     if options.prunes:
-        feeding, goal = peers.told(partial(_measured, opened, served, opening, feeding, options, say))
+        feeding, goal = peers.told(partial(rehearse, opened, served, opening, feeding, options, say))
     fitting = fitting or _dataset(opened, served, preparation, opening, options)
     (preparation, *others), dataset = fitting
     if options.patience is not None and dataset.val is None:
@@ -320,103 +315,6 @@ def fitted(
     declared = {value.name for value in data_inputs(opened.model)}
     needless = declared - set(inputs)  # what only other outputs read, or nothing at all
     return opening.fit(inputs, targets, pixels=pixels, augment=augment, needless=needless)
-
-
-def _measured(
-    opened: Opened,
-    serving: Serving,
-    opening: data.Opening,
-    feeding: Feeding,
-    options: TrainOptions,
-    say: Say,
-) -> tuple[Feeding, Goal]:
-    """Return what `_rehearse` does, with what measures latency where that was asked for."""
-    with clock_for(opened, options, feeding, say) as clock:
-        return _rehearse(opened, serving, opening, feeding, options, say, clock)
-
-
-def _rehearse(
-    opened: Opened,
-    serving: Serving,
-    opening: data.Opening,
-    feeding: Feeding,
-    options: TrainOptions,
-    say: Say,
-    clock: Clock | None,
-) -> tuple[Feeding, Goal]:
-    """Cut random groups out and verify: what cannot be compacted is refused now, not after training.
-
-    Returns what it was verified on: `feeding`, or, where the model does not run so, at the sizes of the data too; and
-    what is asked for, with what surgery adds taken into account.
-    """
-    begin = time.perf_counter()
-    analysis = opened.analysis
-    choice, result, goal = _rehearsed(opened, options, say, clock)
-    inside = kept_inside(analysis, choice.drop, result)
-    full = zero_dropped(analysis, choice.drop)
-    try:
-        verdict = compare(full, result.model, feeding=feeding, inside=inside)
-    except UnsupportedError:
-        shapes = _shapes_of_data(opened, serving, opening)
-        if not shapes.keys() - feeding.shapes.keys():
-            raise
-        feeding = replace(feeding, shapes={**shapes, **feeding.shapes})
-        verdict = compare(full, result.model, feeding=feeding, inside=inside)
-    require_passed(verdict, "training was not started")
-    say(
-        f"rehearsal of the cut on random groups: exact in {verdict.runtime} ({time.perf_counter() - begin:.1f} s)"
-    )
-    return feeding, goal
-
-
-def _shapes_of_data(opened: Opened, serving: Serving, opening: data.Opening) -> dict[str, tuple[int, ...]]:
-    """Return the shapes that inputs with open sizes have for two samples of the data, as the model counts axes."""
-    shapes = {}
-    found = data.sample_shapes(opening.train, open_inputs(serving.served(opened.master)))
-    for name, sample in found.items():
-        axis = serving.axes.get(name, 0)
-        shapes[name] = (*sample[:axis], 2, *sample[axis:])
-    return shapes
-
-
-def _rehearsed(
-    opened: Opened, options: TrainOptions, say: Say, clock: Clock | None
-) -> tuple[Choice, Compacted, Goal]:
-    """Return random groups under the options of the run, cut; says what will go, as far as that is known by now.
-
-    Raises UsageError when `min_keep` keeps the run from its target.
-    """
-    analysis = opened.analysis
-    scores = score(analysis, "random", options.seed)
-    share = DEFAULT_SPARSITY if options.share == 0 else options.share  # at 0 there is still a cut to rehearse
-
-    def chosen(budgets: Sequence[Budget], min_keep: float = options.min_keep) -> Choice:
-        return choose(
-            analysis,
-            scores,
-            share,
-            budgets=budgets,
-            scope=options.scope,
-            round_to=rounding,
-            min_keep=min_keep,
-        )
-
-    known = clock.table if clock else None
-    budgets = budgets_of(opened, options, clock)
-    rounding = rounding_of(analysis, options, budgets, options.scope, options.min_keep, known=known)
-    kept = within(opened, budgets, chosen)
-    choice = kept.choice
-    if options.share is not None and choice.dropped < (most := chosen(kept.budgets, 0.0).dropped):
-        raise UsageError(
-            f"sparsity {options.share:g} asks for {most} of {choice.prunable} groups, min-keep "
-            f"{options.min_keep:g} leaves only {choice.dropped} of them: lower one of the two"
-        )
-    planned = None
-    if options.share != 0:
-        planned = replace(plan(opened, choice, kept.budgets, rounding), drawn=True)
-        for sentence in (*planned.sentences(), *planned.warnings()):
-            say(sentence)
-    return choice, kept.result, Goal(kept.budgets, rounding, known, planned)
 
 
 def _say_outputs(opened: Opened, aim: Aim, say: Say) -> None:

@@ -87,7 +87,7 @@ def same(folder: Path) -> bool:
     )
 
 
-def refusal(folder: Path, code: int, *arguments: str, before_what: str = "_rehearse") -> str:
+def refusal(folder: Path, code: int, *arguments: str, before_what: str = "rehearse") -> str:
     """Return the one line that `resume` refuses with; nothing in the folder of the run changes.
 
     before_what: what takes long, and must not have begun by then.
