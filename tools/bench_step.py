@@ -71,6 +71,9 @@ class Timed:
     def target(self) -> int | None:
         return self.inner.target
 
+    def hear(self, loss: float) -> bool:
+        return self.inner.hear(loss)
+
     def step(self, params: np.ndarray, grads: np.ndarray, lr: float) -> None:
         begin = time.perf_counter()
         self.inner.step(params, grads, lr)

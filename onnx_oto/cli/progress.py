@@ -13,7 +13,7 @@ from onnx_oto.cli.live import Notes, Screen
 from onnx_oto.cli.screen import console
 from onnx_oto.cli.streams import PROGRESS
 from onnx_oto.cli.text import lasting, shown
-from onnx_oto.training import EpochEnded, Event, Kept, Skipped, Started, Stepped
+from onnx_oto.training import EpochEnded, Event, Kept, PutOff, Skipped, Started, Stepped
 
 MOST_WAITED, LEAST_WAITED = 0.05, 1.0
 """What share of an epoch may go into waiting for data without a word, and how many seconds may."""
@@ -41,6 +41,7 @@ class Progress:
             redirect_stderr=False,
         )
         self._every = every
+        self._has_waited = False
         self._spoke = 0.0
 
     def __enter__(self) -> Progress:
@@ -71,10 +72,20 @@ class Progress:
             self.say(
                 f"skipped a step behind step {event.step} ({event.skipped} of {event.allowed}): {event.reason}"
             )
+        elif isinstance(event, PutOff):
+            self._put_off(event)
         elif isinstance(event, EpochEnded):
             self.say(_epoch_line(event))
         elif isinstance(event, Kept):
             self.say(_kept_line(event))
+
+    def _put_off(self, event: PutOff) -> None:
+        if not self._has_waited:
+            self.say(
+                f"step {event.step} of {event.total}: the loss has not begun to fall ({event.loss:.3f}), so groups are "
+                "chosen later"
+            )
+        self._has_waited = True
 
     def _step(self, event: Stepped) -> None:
         now = time.perf_counter()

@@ -38,6 +38,10 @@ class Optimizer(Protocol):
         """How many groups will be zero at the end; None before they are chosen."""
         ...
 
+    def hear(self, loss: float) -> bool:
+        """Take note of the loss of the next step, before it; return whether choosing groups is put off by it."""
+        ...
+
     def step(self, params: Array, grads: Array, lr: float) -> None:
         """Update `params` [P] in place. `grads` [P] is overwritten: it is scratch space afterwards."""
         ...
@@ -131,6 +135,10 @@ class Dense:
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         self._stepper = Stepper(direction, size, dtype=dtype, decayed=decayed)
+
+    def hear(self, loss: float) -> bool:
+        """See `Optimizer.hear`."""
+        return False
 
     def step(self, params: Array, grads: Array, lr: float) -> None:
         """See `Optimizer.step`."""

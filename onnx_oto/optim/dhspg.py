@@ -65,6 +65,7 @@ from onnx_oto.optim.saliency import SALIENCIES, SALIENCY, Average, require_salie
 from onnx_oto.optim.sparsifier import Planned
 from onnx_oto.optim.stated import option
 from onnx_oto.optim.stepper import Stepper
+from onnx_oto.optim.waiting import PLAN_WAIT, Waiting, most_waited, require_wait
 
 Array = npt.NDArray[Any]
 
@@ -78,7 +79,8 @@ class Dhspg(Planned):
     size: number P of parameters in the flat buffers. groups: K groups. select: asked at the partition step, and at
     rounds - 1 further steps of the shrink phase. decayed: stretches of the buffers that weight decay is for, None =
     all. preset, still: see `Task`. regularizer: lambda at the partition step, None
-    for the pace that meets the end of the shrink phase. eps: of the half-space, in [0, 1).
+    for the pace that meets the end of the shrink phase. eps: of the half-space, in [0, 1). wait: steps by which
+    choosing may be put off (see `waiting`).
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Dhspg(Planned):
         regularizer: float | None = None,
         eps: float = 0.0,
         rounds: int = 1,
+        wait: int = 0,
         decayed: Iterable[slice] | None = None,
         preset: Bools | None = None,
         still: Sequence[slice] = (),
@@ -106,6 +109,7 @@ class Dhspg(Planned):
         self._groups = groups
         self._leaving = Leaving(groups, select, self._stepper, preset=preset, still=still)
         self._plan = plan
+        self._waiting = Waiting(plan, wait)
         self._rounds = plan.rounds(rounds, plan.fade)
         self._regularizer = regularizer
         self._eps = eps
@@ -119,7 +123,7 @@ class Dhspg(Planned):
 
     def step(self, params: Array, grads: Array, lr: float) -> None:
         """See `Optimizer.step`."""
-        step, plan = self._stepper.taken, self._plan
+        step, plan = self._clock, self._plan
         if plan.observe // 2 <= step <= self._rounds[-1]:
             self._saliency.add(params, grads)
         if step in self._rounds:
@@ -176,6 +180,7 @@ class DhspgOptions:
     plan_observe: float = option(OBSERVE, PLAN_OBSERVE)
     plan_shrink: float = option(SHRINK, PLAN_SHRINK)
     plan_finish: float = option(FINISH, PLAN_FINISH)
+    plan_wait: float = option(0.0, PLAN_WAIT)
 
     def __post_init__(self) -> None:
         require_saliency(self.saliency)
@@ -183,6 +188,7 @@ class DhspgOptions:
         require_half_space(self.half_space_eps)
         require_rounds(self.rounds)
         require_shares(self.plan_observe, self.plan_shrink, self.plan_finish)
+        require_wait(self.plan_wait)
 
     def build(self, task: Task) -> Optimizer:
         """See `OptimizerOptions.build`."""
@@ -199,6 +205,7 @@ class DhspgOptions:
             regularizer=self.regularizer,
             eps=self.half_space_eps,
             rounds=self.rounds,
+            wait=most_waited(plan, task.steps, self.plan_wait),
             decayed=task.decayed,
             preset=task.preset,
             still=task.still,

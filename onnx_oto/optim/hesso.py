@@ -39,6 +39,7 @@ from onnx_oto.optim.saliency import SALIENCIES, SALIENCY, Average, require_salie
 from onnx_oto.optim.sparsifier import Sparsifier
 from onnx_oto.optim.stated import option
 from onnx_oto.optim.stepper import Stepper
+from onnx_oto.optim.waiting import PLAN_WAIT, Waiting, most_waited, require_wait
 
 Array = npt.NDArray[Any]
 
@@ -60,12 +61,14 @@ class Hesso(Sparsifier):
         *,
         periods: int = PERIODS,
         saliency: str = "mixed",
+        wait: int = 0,
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         self._stepper = Stepper(task.direction, task.size, dtype=dtype, decayed=task.decayed)
         self._groups = task.groups
         self._leaving = Leaving(task.groups, task.select, self._stepper, preset=task.preset, still=task.still)
         self._plan = plan
+        self._waiting = Waiting(plan, wait)
         self._starts = plan.rounds(periods, plan.deadline)
         self._saliency: Average = Average(SALIENCIES[saliency], task.groups)
         self._target: int | None = None
@@ -73,7 +76,7 @@ class Hesso(Sparsifier):
     @property
     def phase(self) -> str:
         """What the next step will do: "observe", "shrink" or "done"."""
-        phase = self._plan.phase(self._stepper.taken)
+        phase = self._plan.phase(self._clock)
         return "shrink" if phase == "finish" else phase
 
     @property
@@ -83,7 +86,7 @@ class Hesso(Sparsifier):
 
     def step(self, params: Array, grads: Array, lr: float) -> None:
         """See `Optimizer.step`."""
-        step, leaving = self._stepper.taken, self._leaving
+        step, leaving = self._clock, self._leaving
         if self._is_scored(step):
             self._saliency.add(params, grads)
         if step in self._starts:
@@ -131,13 +134,16 @@ class HessoOptions:
     rounds: int = option(PERIODS, ROUNDS)
     plan_observe: float = option(OBSERVE, PLAN_OBSERVE)
     plan_shrink: float = option(SHARE, PLAN_SHRINK)
+    plan_wait: float = option(0.0, PLAN_WAIT)
 
     def __post_init__(self) -> None:
         require_saliency(self.saliency)
         require_rounds(self.rounds)
         require_shares(self.plan_observe, self.plan_shrink, 0.0)
+        require_wait(self.plan_wait)
 
     def build(self, task: Task) -> Optimizer:
         """See `OptimizerOptions.build`."""
         plan = Plan.of(task.steps, observe=self.plan_observe, shrink=self.plan_shrink, finish=0.0)
-        return Hesso(task, plan, periods=self.rounds, saliency=self.saliency)
+        wait = most_waited(plan, task.steps, self.plan_wait)
+        return Hesso(task, plan, periods=self.rounds, saliency=self.saliency, wait=wait)

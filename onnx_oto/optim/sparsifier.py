@@ -15,6 +15,7 @@ from onnx_oto.optim.leaving import Leaving
 from onnx_oto.optim.plan import Plan
 from onnx_oto.optim.saliency import Average
 from onnx_oto.optim.stepper import Stepper
+from onnx_oto.optim.waiting import Waiting
 
 Array = npt.NDArray[Any]
 
@@ -25,6 +26,7 @@ class Sparsifier:
     _stepper: Stepper
     _leaving: Leaving
     _saliency: Average | None = None
+    _waiting: Waiting | None = None
 
     @property
     def zeroed(self) -> int:
@@ -36,12 +38,21 @@ class Sparsifier:
         """How many groups were chosen to become zero; None before they were."""
         return self._leaving.target
 
+    def hear(self, loss: float) -> bool:
+        """See `Optimizer.hear`."""
+        repeats = self._waiting is not None and self._waiting.hear(loss, self._stepper.taken)
+        if repeats and self._saliency is not None:
+            self._saliency.begin()
+        return repeats
+
     def state(self) -> State:
         """See `Optimizer.state`."""
         scored = {} if self._saliency is None else prefixed("saliency", self._saliency.state())
+        waited = {} if self._waiting is None else prefixed("waiting", self._waiting.state())
         return {
             **prefixed("direction", self._stepper.state()),
             **scored,
+            **waited,
             **prefixed("groups", {**self._leaving.state(), **self._own()}),
         }
 
@@ -52,7 +63,17 @@ class Sparsifier:
         self._stepper.restore(part(state, "direction"))
         if self._saliency is not None:
             self._saliency.restore(part(state, "saliency"))
+        if self._waiting is not None and any(
+            name.startswith("waiting.") for name in state
+        ):  # not in older checkpoints
+            self._waiting.restore(part(state, "waiting"))
         self._take(own)
+
+    @property
+    def _clock(self) -> int:
+        """Which step of the plan comes next."""
+        taken = self._stepper.taken
+        return taken if self._waiting is None else self._waiting.clock(taken)
 
     def _own(self) -> State:
         """Return copies of what the next step depends on besides."""
@@ -70,4 +91,4 @@ class Planned(Sparsifier):
     @property
     def phase(self) -> str:
         """What the next step will do: "observe", "shrink", "finish" or "done"."""
-        return self._plan.phase(self._stepper.taken)
+        return self._plan.phase(self._clock)

@@ -13,7 +13,7 @@ from onnx_oto.settings.checks import milestones, share, share_above_zero
 Start = Literal["scratch", "trained"]
 
 
-PLAN = frozenset({"plan_observe", "plan_shrink", "plan_finish"})
+PLAN = frozenset({"plan_observe", "plan_shrink", "plan_finish", "plan_wait"})
 """Options of optimizers that are shares of one whole: who gives one of them gives the plan."""
 
 
@@ -35,7 +35,7 @@ class Falls(NamedTuple):
 
 
 STEP = Falls((0.5, 0.75), 0.1)
-SCRATCH = Pace(1.0, "cosine", 0.05)
+SCRATCH = Pace(1.0, "cosine", 0.05, {"plan_wait": 0.25})
 TRAINED = Pace(0.3, "cosine", 0.05, {"plan_observe": 0.05, "plan_shrink": 0.15})
 TRAINED_PLAIN = Pace(0.1, "cosine", 0.05, {"plan_observe": 0.05, "plan_shrink": 0.15})
 """Of a model without norms, which large steps destroy. Chosen by the runs in docs/results.md."""

@@ -40,6 +40,16 @@ class Stepped:
 
 
 @dataclass(frozen=True)
+class PutOff:
+    """Groups are not chosen yet, because the loss has not begun to fall. step: steps taken so far."""
+
+    epoch: int
+    step: int
+    total: int
+    loss: float
+
+
+@dataclass(frozen=True)
 class Skipped:
     """A step was left out and its batches with it, because of `reason`: nothing has changed.
 
@@ -112,7 +122,7 @@ class Judged:
     value: float
 
 
-Event = Judged | Started | Stepped | Skipped | EpochEnded | Kept
+Event = Judged | Started | Stepped | PutOff | Skipped | EpochEnded | Kept
 
 
 class Observer(Protocol):

@@ -22,7 +22,7 @@ from onnx_oto.peers.seam import ALONE, Peers
 from onnx_oto.training.agreement import Agreement
 from onnx_oto.training.checkpoint import Position
 from onnx_oto.training.evaluate import Provider, Score, evaluate, gather
-from onnx_oto.training.events import EpochEnded, Kept, Observer, Observers, Skipped, Started, Stepped
+from onnx_oto.training.events import EpochEnded, Kept, Observer, Observers, PutOff, Skipped, Started, Stepped
 from onnx_oto.training.guard import Guard
 from onnx_oto.training.keeping import Keeper
 from onnx_oto.training.selection import Selection
@@ -284,6 +284,8 @@ class _Training:
         self.guard.accept()
         for transform in recipe.transforms:
             transform(session.grads)
+        if optimizer.hear(loss):
+            self.observer.notice(PutOff(progress.epoch + 1, progress.step, self.total, loss))
         lr, phase = recipe.lr(progress.step), optimizer.phase
         optimizer.step(session.params, session.grads, lr)
         if self.selection.average is not None:

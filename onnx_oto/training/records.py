@@ -22,7 +22,7 @@ from typing import Any
 from onnx_oto.errors import StorageError
 from onnx_oto.model.files.replace import replacing
 from onnx_oto.training.checkpoint import Position
-from onnx_oto.training.events import EpochEnded, Event, Kept, Skipped, Stepped
+from onnx_oto.training.events import EpochEnded, Event, Kept, PutOff, Skipped, Stepped
 
 
 class MetricsFile:
@@ -57,6 +57,8 @@ class MetricsFile:
             self._write({"kind": "epoch", **asdict(event)})
         elif isinstance(event, Skipped):
             self._write({"kind": "skipped", **asdict(event)})
+        elif isinstance(event, PutOff):
+            self._write({"kind": "put off", **asdict(event)})
         elif isinstance(event, Kept):
             self._write({"kind": "kept", **asdict(event)})
         elif isinstance(event, Stepped) and event.step % self._every == 0:

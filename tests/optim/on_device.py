@@ -45,6 +45,9 @@ class OnDevice:
     def __init__(self, options: OptimizerOptions, task: Task) -> None:
         self.inner: Optimizer = options.build(replace(task, size=padded(task.size)))
 
+    def hear(self, loss: float) -> bool:
+        return self.inner.hear(loss)
+
     def step(self, params: np.ndarray, grads: np.ndarray, lr: float) -> None:
         x, g = there(params), there(grads)
         self.inner.step(x, g, lr)  # type: ignore[arg-type]

@@ -56,6 +56,9 @@ class Progressive:
     def target(self) -> int | None:
         return self._target
 
+    def hear(self, loss: float) -> bool:
+        return False
+
     def step(self, params: np.ndarray, grads: np.ndarray, lr: float) -> None:
         if self._stepper.taken == 0:
             self._task.groups.zero(params, self._dead)
