@@ -62,7 +62,7 @@ PATCHES: Settings = {
     "metric": ["psnr"],
 }
 SMALL: dict[str, Small] = {
-    "vgg16": Small("vgg16-cifar10", FASHION, GREY, {"epochs": 2, "crop": 2, **FASHION_PIXELS}, 0.935),
+    "vgg16": Small("vgg16-cifar10", FASHION, GREY, {"epochs": 8, "crop": 2, **FASHION_PIXELS}, 0.935),
     "vgg16_bn": Small("vgg16_bn-fashion_mnist", FASHION, GREY, {"epochs": 2}, 0.935),
     "resnet18": Small("resnet18-cifar10", CIFAR, COLOUR, {"epochs": 10, **CIFAR_PIXELS}, 0.930),
     "resnet20": Small("resnet20-fashion_mnist", FASHION, Form(1, 28, 10, 0.5), {"epochs": 3}, 0.937),
