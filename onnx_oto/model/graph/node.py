@@ -13,7 +13,7 @@ from onnx_oto.model.graph.order import captured
 from onnx_oto.model.graph.tensors import to_array
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Node:
     """One node; compared and hashed by identity.
 
@@ -34,6 +34,33 @@ class Node:
     captured: tuple[str, ...]
     since: int
     within: Path = ()
+
+    def __init__(
+        self,
+        name: str,
+        op: str,
+        domain: str,
+        inputs: tuple[str, ...],
+        outputs: tuple[str, ...],
+        attrs: dict[str, Any],
+        index: int,
+        captured: tuple[str, ...],
+        since: int,
+        within: Path = (),
+    ) -> None:
+        # As a frozen dataclass would, in half the time.
+        self.__dict__.update(
+            name=name,
+            op=op,
+            domain=domain,
+            inputs=inputs,
+            outputs=outputs,
+            attrs=attrs,
+            index=index,
+            captured=captured,
+            since=since,
+            within=within,
+        )
 
     def input(self, position: int) -> str:
         """Return the name of an input, "" when it is omitted."""
@@ -71,17 +98,24 @@ def read_laid_out(placed: Iterable[Placed], opsets: Mapping[str, int]) -> list[N
 def read_node(node: NodeProto, index: int, opsets: Mapping[str, int], within: Path = ()) -> Node:
     """Return one node as a value. Raises ModelError when an attribute tensor cannot be read."""
     domain = standard_domain(node.domain)
+    attrs: dict[str, Any] = {}
+    has_bodies = False
+    for attr in node.attribute:
+        kind = attr.type
+        read = _READ.get(kind)
+        attrs[attr.name] = attr.tp if read is None else read(attr)
+        has_bodies = has_bodies or kind in _BODIES
     return Node(
-        name=node.name,
-        op=node.op_type,
-        domain=domain,
-        inputs=tuple(node.input),
-        outputs=tuple(node.output),
-        attrs={attr.name: attribute_value(attr) for attr in node.attribute},
-        index=index,
-        captured=captured(node),
-        since=opsets.get(domain, 0),
-        within=within,
+        node.name,
+        node.op_type,
+        domain,
+        tuple(node.input),
+        tuple(node.output),
+        attrs,
+        index,
+        captured(node) if has_bodies else (),
+        opsets.get(domain, 0),
+        within,
     )
 
 
@@ -96,6 +130,7 @@ def attribute_value(attr: AttributeProto) -> Any:
     return attr.tp if read is None else read(attr)
 
 
+_BODIES = (int(AttributeProto.GRAPH), int(AttributeProto.GRAPHS))
 _READ: dict[int, Callable[[AttributeProto], Any]] = {
     AttributeProto.INT: lambda attr: attr.i,
     AttributeProto.FLOAT: lambda attr: attr.f,

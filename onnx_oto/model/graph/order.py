@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Container, Iterable, Iterator, MutableSequence, Sequence, Set
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 from onnx_oto.errors import ModelError
@@ -21,11 +23,32 @@ MAX_NODES = 300_000
 
 # Every pass asks every node; looked up in the class of messages, they take longer than all the rest of it.
 _GRAPH, _GRAPHS = int(AttributeProto.GRAPH), int(AttributeProto.GRAPHS)
+_GRAPHS_OF_SCHEMAS = (onnx.defs.OpSchema.AttrType.GRAPH, onnx.defs.OpSchema.AttrType.GRAPHS)
+
+
+UNCHECKED_OPS = frozenset(
+    {"SimplifiedLayerNormalization", "LayerNormalization", "GroupNormalization", "MeanVarianceNormalization"}
+)
+"""Operators of the standard domain whose nodes are not compared with a schema where runtimes run others too."""
+
+
+@cache
+def _is_plain(op: str) -> bool:
+    """Return whether no node of a standard operator has bodies: the checker refuses attributes it does not have."""
+    if op in UNCHECKED_OPS:
+        return False
+    try:
+        attributes = onnx.defs.get_schema(op, "").attributes.values()
+    except onnx.defs.SchemaError:
+        return False
+    return all(each.type not in _GRAPHS_OF_SCHEMAS for each in attributes)
 
 
 def bodies(node: NodeProto) -> list[GraphProto]:
     """Return the subgraphs (If, Loop, Scan bodies) that are attributes of one node."""
     found: list[GraphProto] = []
+    if not node.domain and _is_plain(node.op_type):
+        return found
     for attr in node.attribute:
         kind = attr.type
         if kind == _GRAPH:

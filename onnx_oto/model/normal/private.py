@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 
@@ -31,21 +32,22 @@ def private_vectors(model: ModelProto, origins: Origins | None = None) -> None:
     value: a vector of one repeated number (fresh biases and scales are zeros and ones) is what exporters merge.
     """
     graph = model.graph
-    uses = Counter([name for node in graph.node for name in node.input])
-    vectors = {t.name: t for t in graph.initializer if uses[t.name] > 1 and _is_vector(t)}
+    uses = Counter(itertools.chain.from_iterable(node.input for node in graph.node))
+    vectors = {name: t for t in graph.initializer if uses[name := t.name] > 1 and _is_vector(t)}
     if not vectors:
         return
-    telling = {t.name for t in graph.initializer if sum(n > 1 for n in t.dims) > 1}
-    means = set(_running_means(model))
-    telling |= {t.name for t in graph.initializer if t.name in means and _is_vector(t) and not _is_uniform(t)}
+    telling = _Telling(model)
     fixed = _fixed(model)
     taken = all_names(graph)
     budget = Budget()
     seen: set[str] = set()
     of_layer: dict[tuple[object, ...], str] = {}
     for node in graph.node:
-        layer = (node.op_type, node.domain, *(n if n in telling else "" for n in node.input))
-        for position, name in enumerate(node.input):
+        names = list(node.input)
+        if vectors.keys().isdisjoint(names):
+            continue
+        layer = (node.op_type, node.domain, *[n if telling[n] else "" for n in names])
+        for position, name in enumerate(names):
             if name not in vectors or name in fixed:
                 continue
             use = (*layer, position, name)
@@ -60,6 +62,24 @@ def private_vectors(model: ModelProto, origins: Origins | None = None) -> None:
                     origins.copied(clone, name, apart=_is_uniform(vectors[name]))
             seen.add(name)
             of_layer.setdefault(use, node.input[position])
+
+
+class _Telling(dict[str, bool]):
+    """Whether a tensor tells one layer from another: a matrix, or a running mean that is not uniform; looked at once."""
+
+    def __init__(self, model: ModelProto) -> None:
+        super().__init__()
+        self._initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._means = set(_running_means(model))
+
+    def __missing__(self, name: str) -> bool:
+        tensor = self._initializers.get(name)
+        result = tensor is not None and (
+            sum(size > 1 for size in tensor.dims) > 1
+            or (name in self._means and _is_vector(tensor) and not _is_uniform(tensor))
+        )
+        self[name] = result
+        return result
 
 
 def private_fills(model: ModelProto, knowledge: Knowledge) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from onnx import ModelProto, TensorProto, TypeProto
+from onnx import ModelProto, TensorProto
 
 from onnx_oto.model.graph.flat import flatten
 from onnx_oto.model.graph.node import read_laid_out, read_opsets
@@ -20,7 +20,7 @@ from onnx_oto.model.shapes.dims import Dim, Shape, symbol_for, symbols
 from onnx_oto.model.shapes.schema_types import Schemas
 from onnx_oto.model.shapes.supposed import Contradicted, Source, Suppositions, stored_types
 from onnx_oto.model.shapes.symbols import Symbols
-from onnx_oto.model.shapes.types import tensor_type, type_shape
+from onnx_oto.model.shapes.types import Kind, Kinds, type_shape
 from onnx_oto.model.shapes.values import MAX_ELEMENTS
 from onnx_oto.model.shapes.walk import Walk
 
@@ -57,10 +57,10 @@ def infer(model: ModelProto, *, strict: bool = False) -> Knowledge:
     and a declared graph output that contradicts what is inferred counts for nothing; with `strict` the former, and
     an output of another element type, raise ModelError naming the node.
     """
-    given = _given(model)
-    taken = {name for kind in given.values() for size in type_shape(kind) or () for name in symbols(size)}
-    declared = {value.name: value.type for value in model.graph.output}
     schemas, constants = Schemas(model), small_constants(model)
+    given = _given(model, schemas.kinds)
+    taken = {name for kind in given.values() for size in kind.open for name in symbols(size)}
+    declared = {value.name: value.type for value in model.graph.output}
     placed = flatten(model.graph)
     nodes = list(zip(read_laid_out(placed, read_opsets(model)), placed, strict=True))
     stored = stored_types(model)
@@ -99,7 +99,7 @@ def small_constants(model: ModelProto) -> dict[str, np.ndarray]:
     return found
 
 
-def _given(model: ModelProto) -> dict[str, TypeProto]:
+def _given(model: ModelProto, kinds: Kinds) -> dict[str, Kind]:
     """Return the types of graph inputs and initializers; every open size of an input has a symbol.
 
     "?" twice does not mean two equal sizes, so each gets a symbol of its own. The same name does; a name that is an
@@ -111,7 +111,7 @@ def _given(model: ModelProto) -> dict[str, TypeProto]:
     for position, value in enumerate(model.graph.input):
         shape = type_shape(value.type)
         if shape is None or all(isinstance(size, int) for size in shape):
-            found[value.name] = value.type
+            found[value.name] = kinds.read(value.type)
             continue
         named = []
         for axis, size in enumerate(shape):
@@ -120,7 +120,7 @@ def _given(model: ModelProto) -> dict[str, TypeProto]:
                 chosen[name] = symbol_for(name, taken)
                 taken.add(chosen[name])
             named.append(chosen[name] if isinstance(name, str) else name)
-        found[value.name] = tensor_type(value.type.tensor_type.elem_type, tuple(named))
+        found[value.name] = kinds.tensor(value.type.tensor_type.elem_type, tuple(named))
     for tensor in model.graph.initializer:
-        found[tensor.name] = tensor_type(tensor.data_type, tuple(tensor.dims))
+        found[tensor.name] = kinds.tensor(tensor.data_type, tuple(tensor.dims))
     return found

@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, TypeProto
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, TypeProto
 
 from onnx_oto.errors import ModelError, first_lines
 from onnx_oto.model.graph.node import standard_domain
-from onnx_oto.model.graph.order import bodies
+from onnx_oto.model.shapes.types import Kind, Kinds
 
 _NOTHING = TypeProto()
 _DESCRIBED = frozenset(schema.domain for schema in onnx.defs.get_all_schemas()) | {"ai.onnx"}
+_BODIES = (int(AttributeProto.GRAPH), int(AttributeProto.GRAPHS))
 
 
 def _question(
-    node: NodeProto, types: Mapping[str, TypeProto], data: Mapping[str, TensorProto]
+    node: NodeProto,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    types: Mapping[str, Kind],
+    data: Mapping[str, TensorProto],
 ) -> Hashable | None:
     """Return what the types of a node's outputs depend on beside the opsets, None of a node with bodies.
 
     Layers that are alike ask the same.
     """
-    if bodies(node):
-        return None
-    inputs = []
-    for name in node.input:
-        kind, value = types.get(name), data.get(name)
-        inputs.append(
-            (
-                kind and kind.SerializeToString(),
-                value and (value.data_type, *value.dims, value.raw_data or value.SerializeToString()),
-            )
-        )
-    settings = [attr.SerializeToString() for attr in node.attribute]
-    return node.domain, node.op_type, *settings, None, *inputs, None, *map(bool, node.output)
+    settings: list[Hashable] = [node.domain, node.op_type]
+    for attr in node.attribute:
+        if attr.type in _BODIES:
+            return None
+        settings.append(attr.SerializeToString())
+    values = [(name in data and _content(data[name])) or None for name in inputs] if data else ()
+    return *settings, None, *map(types.get, inputs), None, *values, None, *map(bool, outputs)
+
+
+def _content(value: TensorProto) -> Hashable:
+    return value.data_type, *value.dims, value.raw_data or value.SerializeToString()
 
 
 class Schemas:
@@ -48,36 +51,39 @@ class Schemas:
         self._versions = {standard_domain(entry.domain): entry.version for entry in model.opset_import}
         self._imports = [entry for entry in model.opset_import if entry.domain in _DESCRIBED]
         self._found: dict[tuple[str, str], onnx.defs.OpSchema | None] = {}
-        self._inferred: dict[Hashable, list[TypeProto | None]] = {}
+        self._inferred: dict[Hashable, list[Kind | None]] = {}
+        self.kinds = Kinds()
 
     def describe(self, domain: str, op: str) -> bool:
         """Say whether onnx can infer types for an operator."""
         return self._schema(domain, op) is not None
 
     def infer(
-        self, node: NodeProto, types: Mapping[str, TypeProto], data: Mapping[str, TensorProto]
-    ) -> dict[str, TypeProto]:
-        """Return the types of a node's outputs as far as they follow, {} for an operator onnx cannot infer.
+        self,
+        node: NodeProto,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        types: Mapping[str, Kind],
+        data: Mapping[str, TensorProto],
+    ) -> list[Kind | None]:
+        """Return the types of a node's outputs, None where nothing follows; [] for an operator onnx cannot infer.
 
-        `types` holds what is known of inputs and captured tensors, `data` the values of known inputs. Raises
-        ModelError with one line when they contradict the operator.
+        `inputs` and `outputs` are the node's, `types` holds what is known of inputs and captured tensors, `data` the
+        values of known inputs. Raises ModelError with one line when they contradict the operator.
         """
         schema = self._schema(standard_domain(node.domain), node.op_type)
         if schema is None:
-            return {}
-        question = _question(node, types, data)
-        known = self._inferred.get(question)
+            return []
+        question = _question(node, inputs, outputs, types, data)
+        known = self._inferred.get(question) if question is not None else None
         if known is not None:
-            return {n: kind for n, kind in zip(node.output, known, strict=True) if kind is not None}
-        every = {name: _NOTHING for name in node.input if name}
-        every.update(types)
+            return known
+        every = {name: _NOTHING for name in inputs if name}
+        every.update((name, kind.proto) for name, kind in types.items())
         try:
             found = onnx.shape_inference.infer_node_outputs(
                 schema, node, every, dict(data), opset_imports=self._imports
             )
-            if question is not None:
-                self._inferred[question] = [found.get(name) for name in node.output]
-            return found
         except (
             onnx.shape_inference.InferenceError,
             onnx.checker.ValidationError,
@@ -86,6 +92,10 @@ class Schemas:
             RuntimeError,
         ) as error:
             raise ModelError(first_lines(error)) from None
+        known = [self.kinds.read(found[name]) if name in found else None for name in outputs]
+        if question is not None:
+            self._inferred[question] = known
+        return known
 
     def _schema(self, domain: str, op: str) -> onnx.defs.OpSchema | None:
         key = domain, op

@@ -9,10 +9,10 @@ the normal form, which nothing compares with the original).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeAlias
 
-from onnx import ModelProto, TypeProto
+from onnx import ModelProto, TypeProto, ValueInfoProto
 
 from onnx_oto.model.graph.node import Node
 from onnx_oto.model.graph.order import delete
@@ -21,6 +21,8 @@ from onnx_oto.model.shapes.types import tensor_type, type_shape
 
 Source: TypeAlias = tuple[str, str]
 """What was supposed: STORED, NEEDED or CARRIED (see `entered`), and of which tensor."""
+Stored: TypeAlias = "Callable[[str], TypeProto | None]"
+"""The type that the model file stores of a tensor, by name."""
 STORED, NEEDED, CARRIED = "stored", "needed", "carried"
 
 
@@ -39,7 +41,7 @@ class Suppositions:
     """
 
     def __init__(
-        self, stored: Mapping[str, TypeProto], banned: Iterable[Source] = (), *, nothing: bool = False
+        self, stored: Stored, banned: Iterable[Source] = (), *, nothing: bool = False
     ) -> None:
         self._stored = stored
         self._banned = frozenset(banned)
@@ -77,7 +79,7 @@ class Suppositions:
 
     def stored(self, name: str) -> TypeProto | None:
         """Return the type that the model file stores of a tensor, None if there is none to be used."""
-        return self._stored.get(name) if self.allows(STORED, name) else None
+        return self._stored(name) if self.allows(STORED, name) else None
 
     def allows(self, kind: str, name: str) -> bool:
         """Return whether a supposition was not contradicted yet."""
@@ -90,29 +92,38 @@ class Suppositions:
 
     def spread(self, node: Node) -> None:
         """Let the outputs of a node rest on what its inputs rest on."""
+        if not self._before:
+            return
         before = tuple(name for name in (*node.inputs, *node.captured) if name in self._before)
         if before:
             self._before.update((name, before) for name in node.outputs if name)
 
 
-def stored_types(model: ModelProto) -> dict[str, TypeProto]:
+def stored_types(model: ModelProto) -> Stored:
     """Return what value_info says of tensors, by name, as far as it may be supposed.
 
     A named size stays if a graph input has that name too. If inputs have open sizes, a shape of numbers alone was
-    written for one size of them: its rank is supposed, its numbers are not.
+    written for one size of them: its rank is supposed, its numbers are not. It is read when it is asked for: of most
+    tensors nobody asks.
     """
     sizes = [size for value in model.graph.input for size in type_shape(value.type) or (None,)]
     named = {size for size in sizes if isinstance(size, str)}
     is_open = any(not isinstance(size, int) for size in sizes)
-    found = {}
+    written: dict[str, list[ValueInfoProto]] = {}
     for value in model.graph.value_info:
-        shape, kind = type_shape(value.type), value.type.tensor_type.elem_type
-        if shape is None or not kind:
-            continue
-        numbers = not is_open or any(not isinstance(size, int) for size in shape)
-        kept = (size if size in named or (numbers and isinstance(size, int)) else None for size in shape)
-        found[value.name] = tensor_type(kind, tuple(kept))
-    return found
+        written.setdefault(value.name, []).append(value)
+
+    def stored(name: str) -> TypeProto | None:
+        for value in reversed(written.get(name, [])):
+            shape, kind = type_shape(value.type), value.type.tensor_type.elem_type
+            if shape is None or not kind:
+                continue
+            numbers = not is_open or any(not isinstance(size, int) for size in shape)
+            kept = (size if size in named or (numbers and isinstance(size, int)) else None for size in shape)
+            return tensor_type(kind, tuple(kept))
+        return None
+
+    return stored
 
 
 def keep_stored(model: ModelProto, names: Iterable[str]) -> None:

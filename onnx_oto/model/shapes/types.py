@@ -2,11 +2,64 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from onnx import TypeProto
 
 from onnx_oto.model.shapes.dims import Dim, Shape
 
 _NO_SIZE = {"", "?", "-1", "None", "*", "unknown"}
+
+
+class Kind:
+    """The type of a value, the same object wherever `Kinds` meets it: element type (0: no tensor) and shape."""
+
+    def __init__(self, dtype: int, shape: Shape | None, proto: TypeProto | None = None) -> None:
+        self.dtype = dtype
+        self.shape = shape
+        self.open = tuple([size for size in shape if isinstance(size, str)]) if shape else ()
+        self._stated = proto
+
+    @cached_property
+    def proto(self) -> TypeProto:
+        """The type as onnx writes it."""
+        return tensor_type(self.dtype, self.shape) if self._stated is None else self._stated
+
+    @cached_property
+    def is_known(self) -> bool:
+        """Whether it says anything at all."""
+        return self._stated is None or self._stated.WhichOneof("value") is not None
+
+
+class Kinds:
+    """Types, each distinct one once: layers that are alike have the same ones, and need not be compared."""
+
+    def __init__(self) -> None:
+        self._tensors: dict[tuple[int, Shape | None], Kind] = {}
+        self._written: dict[bytes, Kind] = {}
+
+    def tensor(self, dtype: int, shape: Shape | None) -> Kind:
+        """Return the type of a tensor; sizes that are None are open and unnamed."""
+        key = dtype, shape
+        found = self._tensors.get(key)
+        if found is None:
+            found = self._tensors[key] = Kind(dtype, shape)
+        return found
+
+    def read(self, proto: TypeProto) -> Kind:
+        """Return a type that is written somewhere; the message must not be changed any more.
+
+        What is written otherwise than `tensor_type` would ("?" for an open size) is a type of its own.
+        """
+        text = proto.SerializeToString()
+        found = self._written.get(text)
+        if found is None:
+            shape = type_shape(proto)
+            found = self._written[text] = Kind(proto.tensor_type.elem_type, shape, proto)
+            if shape is not None and None not in shape:
+                found = self._tensors.setdefault((found.dtype, shape), found)
+                self._written[text] = found
+        return found
 
 
 def type_shape(kind: TypeProto) -> Shape | None:

@@ -24,7 +24,7 @@ from onnx_oto.model.shapes.reference import evaluate_constant
 from onnx_oto.model.shapes.schema_types import Schemas
 from onnx_oto.model.shapes.supposed import NEEDED, STORED, Contradicted, Suppositions
 from onnx_oto.model.shapes.symbols import Symbols
-from onnx_oto.model.shapes.types import agree, tensor_type, type_shape
+from onnx_oto.model.shapes.types import Kind, agree, type_shape
 from onnx_oto.model.shapes.values import INTEGER_EVALUATORS, MAX_ELEMENTS, from_shape, is_known
 
 # Values above this are no sizes: onnx's inference does not get to see them.
@@ -67,18 +67,18 @@ class Walk:
         self._declared = declared
         self._supposed = supposed
         self._strict = strict
-        self._types: dict[str, TypeProto] = {}
+        self._kinds: dict[str, Kind] = {}
         self._tensors: dict[str, TensorProto] = {}
         self._facts = Claimed(self.shapes, self.dtypes, self.values, symbols)
         self._bodies = Bodies(self._facts, supposed, settled)
         self._budget = Budget()
 
-    def give(self, name: str, kind: TypeProto) -> None:
+    def give(self, name: str, kind: Kind) -> None:
         """State the type of a graph input or an initializer."""
-        self._types[name] = kind
-        self.shapes[name] = type_shape(kind)
-        self._prove(name)
-        self.dtypes[name] = kind.tensor_type.elem_type
+        self._kinds[name] = kind
+        self.shapes[name] = kind.shape
+        self._facts.proved.update(kind.open)
+        self.dtypes[name] = kind.dtype
 
     def run(self, nodes: Iterable[tuple[Node, Placed]]) -> dict[str, np.ndarray]:
         """Return the values of node outputs, partly or completely known."""
@@ -108,10 +108,10 @@ class Walk:
         if not self._schemas.describe(node.domain, node.op):
             self._apply_foreign(node)
             return
-        types = {name: kind for name in (*node.inputs, *node.captured) if (kind := self._type(name))}
+        types = {name: kind for name in (*node.inputs, *node.captured) if (kind := self._kind(name))}
         data = {name: tensor for name in node.inputs if (tensor := self._tensor(name)) is not None}
         try:
-            found = self._schemas.infer(proto, types, data)
+            found = self._schemas.infer(proto, node.inputs, node.outputs, types, data)
         except ModelError as error:
             complete = all(self.dtypes.get(name) for name in node.inputs if name)
             if complete:
@@ -119,8 +119,8 @@ class Walk:
             if self._strict and complete and not node.within and not any(bodies(proto)):
                 raise ModelError(f"shapes contradict each other at node {label(proto)!r}: {error}") from None
             return
-        for name, kind in found.items():
-            if name and kind.WhichOneof("value"):
+        for name, kind in zip(node.outputs, found, strict=False):
+            if name and kind is not None and kind.is_known:
                 self.give(name, kind)
         if node.domain:  # of a standard operator the rule is for its oldest versions, which did not broadcast
             self._apply_foreign(node)
@@ -146,10 +146,12 @@ class Walk:
     def _infer_whole(self, owner: NodeProto, wanted: set[str]) -> None:
         """Take what onnx's inference, which goes through bodies by itself, says of these outputs of a node."""
         names = [name for name in (*owner.input, *captured(owner)) if name]
-        types = {name: kind for name in names if (kind := self._type(name))}
+        types = {name: kind for name in names if (kind := self._kind(name))}
+        outputs = tuple(owner.output)
         with contextlib.suppress(ModelError):
-            for name, kind in self._schemas.infer(owner, types, {}).items():
-                if name in wanted and kind.WhichOneof("value"):
+            found = self._schemas.infer(owner, tuple(owner.input), outputs, types, {})
+            for name, kind in zip(outputs, found, strict=False):
+                if name in wanted and kind is not None and kind.is_known:
                     self.give(name, kind)
 
     def _apply_foreign(self, node: Node) -> None:
@@ -198,9 +200,9 @@ class Walk:
 
     def _compare(self, proto: NodeProto, name: str, declared: TypeProto) -> None:
         if not self.dtypes.get(name):
-            kind = self._types.get(name)
-            if kind is None or not kind.WhichOneof("value"):
-                self.give(name, declared)
+            kind = self._kinds.get(name)
+            if kind is None or not kind.is_known:
+                self.give(name, self._schemas.kinds.read(declared))
                 self._sharpen(name, _numbers(self.shapes[name]))
             return
         wanted, found = _numbers(type_shape(declared)), self.shapes.get(name)
@@ -218,11 +220,11 @@ class Walk:
     # --- suppositions -----------------------------------------------------------------------------------------
     def _suppose(self, name: str) -> None:
         """Take the stored type of an output of unknown rank, if its element type is not another one."""
-        kind = self._supposed.stored(name)
-        if kind is None or self.shapes.get(name) is not None:
+        if self.shapes.get(name) is not None:
             return
-        if self.dtypes.get(name) in (None, 0, kind.tensor_type.elem_type):
-            self.give(name, kind)
+        kind = self._supposed.stored(name)
+        if kind is not None and self.dtypes.get(name) in (None, 0, kind.tensor_type.elem_type):
+            self.give(name, self._schemas.kinds.read(kind))
             self._supposed.suppose(STORED, name)
 
     def _suppose_input(self, node: Node) -> None:
@@ -260,16 +262,17 @@ class Walk:
     def _sharpen(self, name: str, shape: Shape | None) -> None:
         if self.shapes.get(name) != shape:
             self.shapes[name] = shape
-            self._types.pop(name, None)
+            self._kinds.pop(name, None)
             self._prove(name)
 
     def _prove(self, name: str) -> None:
         self._facts.proved.update(size for size in self.shapes[name] or () if isinstance(size, str))
 
-    def _type(self, name: str) -> TypeProto | None:
-        if name not in self._types and self.dtypes.get(name):
-            self._types[name] = tensor_type(self.dtypes[name], self.shapes.get(name))
-        return self._types.get(name)
+    def _kind(self, name: str) -> Kind | None:
+        found = self._kinds.get(name)
+        if found is None and (dtype := self.dtypes.get(name)):
+            found = self._kinds[name] = self._schemas.kinds.tensor(dtype, self.shapes.get(name))
+        return found
 
     def _tensor(self, name: str) -> TensorProto | None:
         """Return a completely known small value as a tensor."""
