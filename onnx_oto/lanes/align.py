@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +19,8 @@ from onnx_oto.lanes.layout import (
     product,
     rename,
     split,
+    thin,
+    thin_values,
     with_blocks,
 )
 from onnx_oto.lanes.repairs.shadow import cast_shadow
@@ -24,8 +28,7 @@ from onnx_oto.lanes.trace import Role, Trace, describe, unknown
 from onnx_oto.model.graph.node import Node
 
 
-@dataclass(frozen=True)
-class Joined:
+class Joined(NamedTuple):
     """A block of the aligned result, and the same block as each operand has it (None: the operand has none)."""
 
     keys: tuple[int, ...]
@@ -36,9 +39,11 @@ class Joined:
         return next(filter(None, self.operands))
 
 
-@dataclass(frozen=True)
-class Aligned:
-    """Operands over common axes: `layout` has the broadcast axes and no blocks."""
+class Aligned(NamedTuple):
+    """Operands over common axes: `layout` has the broadcast axes and no blocks.
+
+    Operands have the names of the common factors, but those without blocks, which may have other ones.
+    """
 
     layout: Layout
     joined: tuple[Joined, ...]
@@ -46,9 +51,11 @@ class Aligned:
 
     def states(self, group: Joined) -> list[FloatArray]:
         """Return the state of every operand at the positions of `group`."""
+        if None not in group.operands:
+            return [block.state for block in group.operands if block is not None]
         shape = group.first.labels.shape
         return [
-            np.full(shape, np.nan if layout.uniform is None else layout.uniform)
+            thin(np.nan if layout.uniform is None else layout.uniform, shape)
             if block is None
             else block.state
             for block, layout in zip(group.operands, self.operands, strict=True)
@@ -69,32 +76,61 @@ def align(trace: Trace, node: Node, layouts: Sequence[Layout], *, inner: bool = 
     if len(layouts) == 1:
         (alone,) = layouts
         axes_alone = Layout(alone.axes, alone.sizes, constant=alone.constant)
-        return Aligned(
-            axes_alone, tuple(Joined(b.keys, (b,)) for b in alone.blocks), (replace(alone, view=None),)
-        )
+        return Aligned(axes_alone, tuple([Joined(b.keys, (b,)) for b in alone.blocks]), (alone,))
     rank = max([layout.rank for layout in layouts])
     operands = list(layouts)
-    for axis in range(-rank, 0):
-        _refine(trace, node, operands, axis)
-    axes: list[tuple[int, ...]] = []
     sizes: dict[int, Size] = {}
     names: list[dict[int, int]] = [{} for _ in operands]
-    for alike in zip(*[_widened(op.axes, rank) for op in operands], strict=True):
-        common = tuple([fresh_key() for _ in next(filter(None, alike), ())])
-        axes.append(common)
-        for op, its, keys in zip(operands, names, alike, strict=True):
-            if not keys:
-                continue
-            for key, name in zip(keys, common, strict=True):
-                its[key] = name
-                if not isinstance(sizes.get(name), int):
-                    sizes[name] = op.sizes[key]
-    operands = [rename(op, its, sizes, rank) for op, its in zip(operands, names, strict=True)]
-    present = [set(its.values()) for its in names]
-    met = [_reconcile(trace, node, operands, each, present, shared=inner) for each in _clusters(operands)]
-    joined = tuple([group for group in met if group is not None])
-    constant = all(op.constant for op in operands)
+    axes = [_common(trace, node, operands, place, names, sizes) for place in range(-rank, 0)]
+    operands = [
+        rename(op, its, sizes, rank) if op.blocks else op for op, its in zip(operands, names, strict=True)
+    ]
+    joined = _join(trace, node, operands, names, shared=inner)
+    constant = all([op.constant for op in operands])
     return Aligned(Layout(tuple(axes), sizes, constant=constant), joined, tuple(operands))
+
+
+def _common(
+    trace: Trace,
+    node: Node,
+    operands: list[Layout],
+    place: int,
+    names: Sequence[dict[int, int]],
+    sizes: dict[int, Size],
+) -> tuple[int, ...]:
+    """Return the common factors of an axis, counted from the last, under new names that are written down.
+
+    names: by operand, those of its factors. sizes: of the new ones.
+    """
+    there = [i for i, op in enumerate(operands) if -place <= len(op.axes) and op.axes[place]]
+    if not there:
+        return ()
+    if len(there) > 1:
+        _refine(trace, node, operands, there, place)
+    common = tuple([fresh_key() for _ in operands[there[0]].axes[place]])
+    for i in there:
+        op, its = operands[i], names[i]
+        for key, name in zip(op.axes[place], common, strict=True):
+            its[key] = name
+            if not isinstance(sizes.get(name), int):
+                sizes[name] = op.sizes[key]
+    return common
+
+
+def _join(
+    trace: Trace, node: Node, operands: Sequence[Layout], names: Sequence[dict[int, int]], *, shared: bool
+) -> tuple[Joined, ...]:
+    """Return the operands' blocks that belong together, tied."""
+    labelled = [(i, block) for i, op in enumerate(operands) for block in op.blocks]
+    if len(labelled) == 1 and len(labelled[0][1].keys) == 1:
+        clusters = [labelled]
+    else:
+        clusters = _clusters(labelled)
+    if not clusters:
+        return ()
+    present = [set(its.values()) for its in names]
+    met = [_reconcile(trace, node, operands, each, present, shared=shared) for each in clusters]
+    return tuple([group for group in met if group is not None])
 
 
 def combine(
@@ -122,20 +158,40 @@ def combine(
                     trace.assign(block, roles[i])
                     if roles[i] is not Role.PRODUCER:
                         states[i] = unknown(block.labels.shape)
-        with np.errstate(all="ignore"):
-            value = finite_or_poison(states, state(*states))
-        if (
-            elementwise
-            and len(aligned.joined) == len(group.keys) == 1
-            and value.size
-            and np.isnan(value).all()
-        ):
+        value = result_of(state, states, states)
+        if elementwise and len(aligned.joined) == len(group.keys) == 1 and _is_unknown(value):
             cast_shadow(trace.shadows, node, group.operands, states)
         given = [block for block in group.operands if block is not None]
         source = tuple([s for block in given for s in block.source]) if constant else ()
         repeated = all(block.repeated for block in given)
         blocks.append(Block(group.keys, given[0].labels, value, source, repeated))
     return with_blocks(aligned.layout, blocks)
+
+
+def result_of(
+    state: Callable[..., FloatArray], states: Sequence[FloatArray], poisoning: Sequence[FloatArray]
+) -> FloatArray:
+    """Return what `state`, which is elementwise, makes of states, with poison (see `finite_or_poison`).
+
+    Where all are `thin` it is asked about one position. poisoning: the states whose infinity is handed on.
+    """
+    with np.errstate(all="ignore"):
+        values, given = thin_values(states), thin_values(poisoning)
+        if values is not None and given is not None:
+            found = state(*[np.array([value]) for value in values])
+            if found.size == 1:
+                return thin(_finite_or_poison(given, float(found.item())), states[0].shape)
+        return finite_or_poison(poisoning, state(*states))
+
+
+def _finite_or_poison(inputs: Sequence[float], value: float) -> float:
+    return math.inf if math.isinf(value) or any(map(math.isinf, inputs)) else value
+
+
+def _is_unknown(state: FloatArray) -> bool:
+    """Return whether nothing is known of any position, and there are some."""
+    values = thin_values((state,))
+    return math.isnan(values[0]) if values is not None else bool(state.size and np.isnan(state).all())
 
 
 def finite_or_poison(inputs: Sequence[FloatArray], value: FloatArray) -> FloatArray:
@@ -149,15 +205,11 @@ def finite_or_poison(inputs: Sequence[FloatArray], value: FloatArray) -> FloatAr
     return result
 
 
-def _widened(axes: tuple[tuple[int, ...], ...], rank: int) -> tuple[tuple[int, ...], ...]:
-    return (*[()] * (rank - len(axes)), *axes)
+def _refine(trace: Trace, node: Node, operands: list[Layout], present: Sequence[int], axis: int) -> None:
+    """Split the factors of `axis`, counted from the last, until all operands that have it have the same ones.
 
-
-def _refine(trace: Trace, node: Node, operands: list[Layout], axis: int) -> None:
-    """Split the factors of `axis`, counted from the last, until all operands that have it have the same ones."""
-    present = [i for i, op in enumerate(operands) if -axis <= len(op.axes) and op.axes[axis]]
-    if len(present) < 2:
-        return
+    present: which operands have it.
+    """
     sizes = [[operands[i].sizes[k] for k in operands[i].axes[axis]] for i in present]
     first = sizes[0]
     if all(s == first or _same(s, first) for s in sizes):
@@ -235,25 +287,29 @@ def _single_factor(layout: Layout, axis: int) -> Layout:
     return replace(layout, axes=tuple(axes), sizes=sizes, view=None)
 
 
-def _clusters(operands: Sequence[Layout]) -> list[list[tuple[int, Block]]]:
-    """Return the operands' blocks in clusters that share factors."""
+def _clusters(labelled: Sequence[tuple[int, Block]]) -> list[list[tuple[int, Block]]]:
+    """Return operands' blocks in clusters that share factors."""
+    if all([len(block.keys) == 1 for _, block in labelled]):
+        by_key: dict[tuple[int, ...], list[tuple[int, Block]]] = {}
+        for each in labelled:
+            by_key.setdefault(each[1].keys, []).append(each)
+        return list(by_key.values())
     clusters: list[tuple[set[int], list[tuple[int, Block]]]] = []
-    for i, op in enumerate(operands):
-        for block in op.blocks:
-            keys, members = set(block.keys), [(i, block)]
-            meeting = [other for other in clusters if other[0] & keys]
-            if len(meeting) == 1:
-                meeting[0][0].update(keys)
-                meeting[0][1].extend(members)
-                continue
-            apart = []
-            for other in clusters:
-                if other[0] & keys:
-                    keys |= other[0]
-                    members = other[1] + members
-                else:
-                    apart.append(other)
-            clusters = [*apart, (keys, members)]
+    for i, block in labelled:
+        keys, members = set(block.keys), [(i, block)]
+        meeting = [other for other in clusters if other[0] & keys]
+        if len(meeting) == 1:
+            meeting[0][0].update(keys)
+            meeting[0][1].extend(members)
+            continue
+        apart = []
+        for other in clusters:
+            if other[0] & keys:
+                keys |= other[0]
+                members = other[1] + members
+            else:
+                apart.append(other)
+        clusters = [*apart, (keys, members)]
     return [members for _, members in clusters]
 
 
@@ -342,6 +398,11 @@ def _target(
 
 def _whole(cluster: Sequence[tuple[int, Block]], present: Sequence[set[int]]) -> set[int]:
     """Return the factors of the cluster that some operand has without a label."""
+    first = cluster[0][1].keys
+    if len(first) == 1 and all([block.keys == first for _, block in cluster]):
+        (key,) = first
+        having = {i for i, _ in cluster}
+        return {key} if any([key in its and i not in having for i, its in enumerate(present)]) else set()
     labelled: dict[int, set[int]] = {}
     for i, block in cluster:
         labelled.setdefault(i, set()).update(block.keys)

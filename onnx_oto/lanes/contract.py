@@ -9,13 +9,26 @@ from dataclasses import replace
 import numpy as np
 
 from onnx_oto.lanes.align import Aligned, Joined, align
-from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, Size, with_axes, with_blocks
+from onnx_oto.lanes.layout import (
+    Block,
+    FloatArray,
+    IntArray,
+    Layout,
+    Size,
+    thin,
+    thin_values,
+    with_axes,
+    with_blocks,
+)
 from onnx_oto.lanes.trace import Role, Trace, describe, unknown
 from onnx_oto.model.graph.node import Node
 
 
 def zero_or_unknown(state: FloatArray) -> FloatArray:
     """Return the state after something that keeps a zero and says nothing of other values."""
+    values = thin_values((state,))
+    if values is not None:
+        return thin(0.0 if values[0] == 0 else np.nan, state.shape)
     return np.where(state == 0, 0.0, np.nan)
 
 
@@ -25,6 +38,20 @@ def times(*states: FloatArray) -> FloatArray:
     for other in states[1:]:
         value = np.where((value == 0) | (other == 0), 0.0, value * other)
     return value
+
+
+def _product(read: Sequence[FloatArray], states: Sequence[FloatArray]) -> FloatArray:
+    """Return the state of the product of what is `read`, infinite where any of `states` is (poison)."""
+    one, every = thin_values(read), thin_values(states)
+    if one is None or every is None:
+        value = times(*read).copy()
+        for state in states:
+            value[np.isinf(state)] = np.inf
+        return value
+    found = one[0]
+    for other in one[1:]:
+        found = 0.0 if found == 0 or other == 0 else found * other
+    return thin(math.inf if any(map(math.isinf, every)) else found, states[0].shape)
 
 
 def contract(
@@ -65,10 +92,9 @@ def contract(
             for stored, b in zip(constant, group.operands, strict=True)
         ]
         read = [state for state, each in zip(states, made, strict=True) if each]
-        value = times(*(read if read and not outside else states)).copy()
-        for state in states:
-            value[np.isinf(state)] = np.inf
-        block = Block(group.keys, group.first.labels, value)
+        block = Block(
+            group.keys, group.first.labels, _product(read if read and not outside else states, states)
+        )
         rows_stay = bool(inside) and _rows_stay(trace, aligned, group, inside)
         if rows_stay:
             trace.balance(block, node)

@@ -12,9 +12,9 @@ Labels are integers; which of them are the same lane is decided later (`componen
 from __future__ import annotations
 
 import itertools
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,30 @@ Size = int | str | None
 """A factor's size: a number, the name of a symbolic dimension, or None (unknown)."""
 
 _FEW = 16
+_DOUBLE = struct.Struct("=d")
+_NOBODY: dict[int, int] = {}
 _keys = itertools.count()
 
 
 def fresh_key() -> int:
     """Return a factor key that no layout has used yet."""
     return next(_keys)
+
+
+def thin(value: float, shape: int | tuple[int, ...]) -> FloatArray:
+    """Return states that are `value` everywhere: float64 of `shape` in the memory of one, read-only."""
+    strides = (0,) if isinstance(shape, int) else (0,) * len(shape)
+    return np.ndarray(shape, np.float64, _DOUBLE.pack(value), 0, strides)
+
+
+def thin_values(states: Iterable[FloatArray]) -> list[float] | None:
+    """Return the value of each of several states that are one value everywhere, None if some are not `thin`."""
+    found = []
+    for state in states:
+        if any(state.strides) or not state.size:
+            return None
+        found.append(state.item(0))
+    return found
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -101,10 +119,16 @@ class Layout:
             axes=axes, sizes=sizes, blocks=blocks, view=view, uniform=uniform, constant=constant
         )
 
-    @cached_property
+    @property
     def owners(self) -> dict[int, int]:
         """The number of the block that has a factor, by its key."""
-        return {key: i for i, block in enumerate(self.blocks) for key in block.keys} if self.blocks else {}
+        if not self.blocks:
+            return _NOBODY
+        found: dict[int, int] | None = self.__dict__.get("_owners")
+        if found is None:
+            found = {key: i for i, block in enumerate(self.blocks) for key in block.keys}
+            self.__dict__["_owners"] = found
+        return found
 
     @property
     def rank(self) -> int:
@@ -117,10 +141,14 @@ class Layout:
 
     def joint(self) -> tuple[Block, ...]:
         """Return the blocks that label several factors at once."""
+        if not self.blocks:
+            return ()
         return tuple([b for b in self.blocks if len(b.keys) > 1])
 
     def on_axis(self, axis: int) -> tuple[Block, ...]:
         """Return the blocks that have a factor on `axis`, each once."""
+        if not self.blocks:
+            return ()
         owners, keys = self.owners, self.axes[axis]
         if len(keys) == 1:
             return (self.blocks[owners[keys[0]]],) if keys[0] in owners else ()
@@ -128,7 +156,7 @@ class Layout:
 
     def length(self, axis: int) -> int | None:
         """Return the size of `axis`, None if it is not known."""
-        return product(self.sizes[k] for k in self.axes[axis])
+        return product([self.sizes[k] for k in self.axes[axis]])
 
 
 def product(sizes: Iterable[Size]) -> int | None:
@@ -149,10 +177,10 @@ def free(shape: Sequence[Size], *, constant: bool = False, uniform: float | None
         if size == 1:
             axes.append(())
             continue
-        key = fresh_key()
+        key = next(_keys)
         sizes[key] = size
         axes.append((key,))
-    return Layout(tuple(axes), sizes, uniform=uniform, constant=constant)
+    return Layout(tuple(axes), sizes, (), None, uniform, constant)
 
 
 def split(layout: Layout, key: int, outer: Size, inner: Size) -> Layout:
@@ -279,7 +307,11 @@ def explicit(layout: Layout, axis: int) -> tuple[IntArray, FloatArray] | None:
         return np.full(total, -1, np.int64), np.full(total, np.nan)
     block = blocks[0]
     if block.keys == keys:
-        return block.labels.reshape(-1), block.state.reshape(-1)
+        return (
+            (block.labels, block.state)
+            if len(keys) == 1
+            else (block.labels.reshape(-1), block.state.reshape(-1))
+        )
     if len(blocks) > 1 or not set(block.keys) <= set(keys):
         return None
     shape: tuple[Any, ...] = tuple([layout.sizes[k] for k in keys])
@@ -303,11 +335,13 @@ def relabel_axis(
     The parameters whose positions these are stay known: those of the old blocks, and `source`.
     """
     old = layout.on_axis(axis)
-    gone = {b.keys for b in old}
-    source = tuple(dict.fromkeys([*source, *(s for b in old for s in b.source)]))
     key = fresh_key()
     axes = list(layout.axes)
-    blocks = [b for b in layout.blocks if b.keys not in gone]
+    blocks = list(layout.blocks)
+    if old:
+        gone = {b.keys for b in old}
+        source = tuple(dict.fromkeys([*source, *(s for b in old for s in b.source)]))
+        blocks = [b for b in blocks if b.keys not in gone]
     if labels.size == 1:
         axes[axis] = ()
     else:

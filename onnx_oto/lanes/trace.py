@@ -22,6 +22,8 @@ from onnx_oto.lanes.layout import (
     Size,
     free,
     fresh_key,
+    thin,
+    thin_values,
     without_old_sizes,
 )
 from onnx_oto.lanes.quantized import Code, is_quantized_weight, is_sliceable
@@ -48,6 +50,7 @@ class TooMuch(Exception):
 
 
 _FEW = 256
+_ZERO = [0.0]
 _LABEL, _TIE, _STATE = 64, 64, 8
 """What a label, a pair of tied labels, and a state take until lanes are solved, in bytes."""
 
@@ -106,9 +109,9 @@ class Trace:
         self.require(size)
         if not self.budget.take(size * _LABEL):
             raise TooMuch("needs more positions than analysis has room for")
-        labels = np.arange(self.count, self.count + size, dtype=np.int64).reshape(shape)
+        labels = np.arange(self.count, self.count + size, dtype=np.int64)
         self.count += size
-        return labels
+        return labels.reshape(shape) if isinstance(shape, tuple) else labels
 
     def require(self, length: int) -> None:
         """Raise TooMuch unless an axis of this length may carry labels."""
@@ -144,6 +147,8 @@ class Trace:
 
         constants: other constants are fine too, the caller's repair takes care of them.
         """
+        if thin_values((block.state,)) == _ZERO:
+            return
         bad = block.state != 0
         if not bad.any():
             return
@@ -194,13 +199,13 @@ class Trace:
                 continue
             labels = self.fresh(size)
             self.parameters.setdefault(name, {})[axis] = labels
-            blocks.append(Block((key,), labels, np.zeros(size), ((name, axis),)))
+            blocks.append(Block((key,), labels, thin(0.0, size), ((name, axis),)))
         return Layout(tuple(axes), sizes, tuple(blocks), constant=True, uniform=self.uniform(name))
 
     def uniform(self, name: str) -> float | None:
         """Return the value of a constant with one element, else None."""
         shape = self.graph.shapes.get(name)
-        if shape is None or name not in self.graph.initializers or (shape and set(shape) != {1}):
+        if shape is None or name not in self.graph.initializers or any([size != 1 for size in shape]):
             return None
         value = self.graph.constant(name)
         return None if value is None or value.dtype.kind not in "fiub" else float(value.reshape(-1)[0])
@@ -223,18 +228,19 @@ class Trace:
             self._inherit_cause(name)
         if layout is None:
             return
-        named = {
-            keys[0]: size
-            for keys, size in zip(layout.axes, self.shape(name), strict=False)
-            if len(keys) == 1 and isinstance(size, str) and not isinstance(layout.sizes[keys[0]], int)
-        }
-        if any(layout.sizes[key] != size for key, size in named.items()):
-            self.layouts[name] = replace(layout, sizes={**layout.sizes, **named})
+        sizes = layout.sizes
+        for keys, size in zip(layout.axes, self.shape(name), strict=False):
+            if len(keys) == 1 and isinstance(size, str):
+                (key,) = keys
+                if sizes[key] != size and not isinstance(sizes[key], int):
+                    sizes = {**sizes, key: size}
+        if sizes is not layout.sizes:
+            self.layouts[name] = replace(layout, sizes=sizes)
         for keys in layout.axes:
             if len(keys) > 1:
                 parts = tuple([layout.sizes[key] for key in keys])
-                if isinstance(size := product(parts), str):
-                    self.composed[size] = parts
+                if isinstance(composed := product(parts), str):
+                    self.composed[composed] = parts
 
     def _with_room(self, layout: Layout) -> Layout:
         """Return `layout` in as little memory as possible; without labels where analysis has no room for them."""
@@ -246,17 +252,17 @@ class Trace:
         for block in blocks:
             size += block.state.size if any(block.state.strides) else 0
             root = id(_root(block.labels))
-            size += block.labels.size if root not in self._kept else 0
-            self._kept.add(root)
+            if root not in self._kept:
+                size += block.labels.size
+                self._kept.add(root)
         if self.budget.take(size * _STATE):
-            same = all(new is old for new, old in zip(blocks, layout.blocks, strict=True))
-            return layout if same else replace(layout, blocks=blocks)
+            return layout if blocks == layout.blocks else replace(layout, blocks=blocks)
         self.freeze(blocks, "analysis has no room for more positions")
         return replace(layout, blocks=(), view=None)
 
     def _given_way(self, layout: Layout) -> Layout:
         """Return `layout` without labels of repeated positions where others are on the same axis: those come first."""
-        if not any(block.repeated for block in layout.blocks):
+        if not any([block.repeated for block in layout.blocks]):
             return layout
         shared = [blocks for axis in range(layout.rank) if len(blocks := layout.on_axis(axis)) > 1]
         gone = {block.keys for blocks in shared for block in blocks if block.repeated}
@@ -321,7 +327,7 @@ class Trace:
             fresh_key(): n for n in (self.composed.get(size, (size,)) if isinstance(size, str) else (size,))
         }
         blocks = (
-            Block((key,), self.fresh(n), np.full(n, value), repeated=repeated)
+            Block((key,), self.fresh(n), thin(value, n), repeated=repeated)
             for key, n in sizes.items()
             if isinstance(n, int)
         )
@@ -342,7 +348,7 @@ class Trace:
                 labels=block.labels.transpose(kept),
                 state=block.state.transpose(kept),
             )
-        shape = tuple(block.labels.shape[i] for i in kept)
+        shape = tuple([block.labels.shape[i] for i in kept])
         labels = block.labels.transpose(kept + rest).reshape(*shape, -1)
         state = block.state.transpose(kept + rest).reshape(*shape, -1)
         self.tie(labels[..., :1], labels[..., 1:])
@@ -358,9 +364,9 @@ class Trace:
         tell a block's last factor apart, and no other one follows on that axis, rows may keep different positions,
         but equally many.
         """
-        joint = layout.joint()
-        if not joint:
+        if not any([len(block.keys) > 1 for block in layout.blocks]):
             return
+        joint = layout.joint()
         axes = range(layout.rank) if told_apart is None else told_apart
         apart = {key for axis in axes for key in layout.axes[axis]}
         for block in joint:
@@ -379,7 +385,9 @@ class Trace:
         A joint block that reaches over to other axes collapses to its factors there; what is labelled on `axes`
         only is frozen.
         """
-        inside = {key for axis in axes for key in layout.axes[axis]} if layout.blocks else set()
+        if not layout.blocks:
+            return layout
+        inside = {key for axis in axes for key in layout.axes[axis]}
         if layout.owners.keys().isdisjoint(inside):
             return layout
         blocks = []
@@ -435,7 +443,7 @@ def _with_thin_state(block: Block) -> Block:
         return block
     if not ((state == state.flat[0]).all() or np.isnan(state).all()):
         return block
-    return replace(block, state=np.broadcast_to(state.flat[0], state.shape))
+    return replace(block, state=thin(state.item(0), state.shape))
 
 
 def _root(array: IntArray) -> IntArray:
@@ -451,5 +459,5 @@ def describe(node: Node) -> str:
 
 
 def unknown(shape: tuple[int, ...]) -> FloatArray:
-    """Return the state of positions of which nothing is known."""
-    return np.full(shape, np.nan)
+    """Return the (read-only) state of positions of which nothing is known."""
+    return thin(np.nan, shape)

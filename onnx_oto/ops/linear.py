@@ -19,8 +19,8 @@ from onnx_oto.ops.rules import given, inputs, rule
 
 def spatial_free(trace: Trace, node: Node, layout: Layout, passing: Iterable[int] = ()) -> Layout:
     """Return `layout` with the axes after the channels free but those `passing`: a window mixes positions."""
-    reason = f"{describe(node)} slides a window over the axis"
-    return trace.release(layout, [a for a in range(2, layout.rank) if a not in passing], reason)
+    axes = [a for a in range(2, layout.rank) if a not in passing and layout.on_axis(a)]
+    return trace.release(layout, axes, f"{describe(node)} slides a window over the axis") if axes else layout
 
 
 def untouched_axes(node: Node, kernel: Sequence[Size]) -> tuple[int, ...]:

@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from onnx_oto.lanes.align import Aligned, align, combine, finite_or_poison
+from onnx_oto.lanes.align import Aligned, align, combine, finite_or_poison, result_of
 from onnx_oto.lanes.contract import zero_or_unknown
-from onnx_oto.lanes.layout import Block, Layout, fuse, split, with_axes, with_blocks, without_axes
+from onnx_oto.lanes.layout import Block, FloatArray, Layout, fuse, split, with_axes, with_blocks, without_axes
 from onnx_oto.lanes.repairs.cut import Cut, kept_of
 from onnx_oto.lanes.repairs.expression import Array, Expression, Tensor, apply
 from onnx_oto.lanes.trace import Role, Trace, describe
@@ -33,10 +33,14 @@ def affine(trace: Trace, aligned: Aligned, scale: int, bias: int | None) -> Layo
     blocks = []
     for group in aligned.joined:
         states = aligned.states(group)
-        shift = states[bias] if bias is not None else np.zeros_like(states[scale])
-        value = finite_or_poison([states[0]], np.where(states[scale] == 0, shift, np.nan))
-        blocks.append(Block(group.keys, group.first.labels, value))
+        read = [states[0], states[scale], *([states[bias]] if bias is not None else [])]
+        blocks.append(Block(group.keys, group.first.labels, result_of(_affine, read, [states[0]])))
     return with_blocks(replace(aligned.layout, constant=False), blocks)
+
+
+def _affine(x: FloatArray, scale: FloatArray, shift: FloatArray | None = None) -> FloatArray:
+    """Return what is left of a norm whose scale is zero: the shift."""
+    return np.where(scale == 0, 0.0 if shift is None else shift, np.nan)
 
 
 def put_statistics(trace: Trace, names: Sequence[str], like: Layout, over: Iterable[int] = ()) -> None:

@@ -87,11 +87,14 @@ def rule(
 
 def rule_of(node: Node) -> Rule | None:
     """Return the rule for the operator as the node's opset defines it, None if there is none."""
-    entries = RULES.get(key(node), [])
+    entries = RULES.get(key(node), ())
     if node.domain not in ("", "ai.onnx"):
         return entries[0].rule if entries else None
     definition = _definition(node.op, node.since)
-    return next((entry.rule for entry in reversed(entries) if entry.covers(node.since, definition)), None)
+    for entry in reversed(entries):
+        if entry.covers(node.since, definition):
+            return entry.rule
+    return None
 
 
 @cache
@@ -110,12 +113,12 @@ def key(node: Node) -> str:
 
 def apply(node: Node, trace: Trace) -> None:
     """Run the rule of `node`, or freeze what the node touches and record why."""
-    trace.node = node.name
+    trace.node, called = node.name, key(node)
     layouts = [trace.layout(name) for name in node.inputs if name]
     captured = [trace.layout(name) for name in node.captured]
-    unlabelled = all(layout is not None and not layout.blocks for layout in (*layouts, *captured))
-    constant = bool(layouts) and all(layout is not None and layout.constant for layout in layouts)
-    if unlabelled and key(node) not in SPREADING and (constant or key(node) not in COUNTING):
+    unlabelled = all([layout is not None and not layout.blocks for layout in (*layouts, *captured)])
+    constant = bool(layouts) and all([layout is not None and layout.constant for layout in layouts])
+    if unlabelled and called not in SPREADING and (constant or called not in COUNTING):
         for name in node.outputs:
             if name:
                 trace.put(name, trace.shaped(name, constant=constant))
@@ -125,12 +128,11 @@ def apply(node: Node, trace: Trace) -> None:
         if is_quantized(node):
             trace.freeze_node(node, f"{describe(node)} computes with quantized values")
             return
-        older = f" in opset {node.since}" if key(node) in RULES else ""
+        older = f" in opset {node.since}" if called in RULES else ""
         domain = f" of domain '{node.domain}'" if node.domain else ""
         trace.freeze_node(node, f"{describe(node)}{domain} has no rule for removing channels{older}")
-    elif key(node) not in ANY_RANK and (
-        any(layout is None for layout in layouts)
-        or any(trace.graph.shapes.get(name) is None for name in node.outputs if name)
+    elif called not in ANY_RANK and (
+        None in layouts or any([trace.graph.shapes.get(name) is None for name in node.outputs if name])
     ):
         trace.freeze_node(node, f"{describe(node)} works on a tensor whose rank is not known")
     else:

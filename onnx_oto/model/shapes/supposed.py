@@ -40,9 +40,7 @@ class Suppositions:
     banned: those that were contradicted. nothing: suppose nothing at all.
     """
 
-    def __init__(
-        self, stored: Stored, banned: Iterable[Source] = (), *, nothing: bool = False
-    ) -> None:
+    def __init__(self, stored: Stored, banned: Iterable[Source] = (), *, nothing: bool = False) -> None:
         self._stored = stored
         self._banned = frozenset(banned)
         self._nothing = nothing
