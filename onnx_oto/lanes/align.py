@@ -77,60 +77,100 @@ def align(trace: Trace, node: Node, layouts: Sequence[Layout], *, inner: bool = 
         (alone,) = layouts
         axes_alone = Layout(alone.axes, alone.sizes, constant=alone.constant)
         return Aligned(axes_alone, tuple([Joined(b.keys, (b,)) for b in alone.blocks]), (alone,))
-    rank = max([layout.rank for layout in layouts])
+    rank = max([len(layout.axes) for layout in layouts])
     operands = list(layouts)
-    sizes: dict[int, Size] = {}
-    names: list[dict[int, int]] = [{} for _ in operands]
-    axes = [_common(trace, node, operands, place, names, sizes) for place in range(-rank, 0)]
-    operands = [
-        rename(op, its, sizes, rank) if op.blocks else op for op, its in zip(operands, names, strict=True)
-    ]
-    joined = _join(trace, node, operands, names, shared=inner)
-    constant = all([op.constant for op in operands])
-    return Aligned(Layout(tuple(axes), sizes, constant=constant), joined, tuple(operands))
+    meeting = _Meeting(operands)
+    axes = tuple([meeting.common(trace, node, place) for place in range(-rank, 0)])
+    met = meeting.renamed(rank)
+    joined = _join(trace, node, met, meeting, shared=inner)
+    constant = all([op.constant for op in met])
+    return Aligned(Layout(axes, meeting.sizes, constant=constant), joined, met)
 
 
-def _common(
-    trace: Trace,
-    node: Node,
-    operands: list[Layout],
-    place: int,
-    names: Sequence[dict[int, int]],
-    sizes: dict[int, Size],
-) -> tuple[int, ...]:
-    """Return the common factors of an axis, counted from the last, under new names that are written down.
+class _Meeting:
+    """Operands whose axes get common factors: those of the first that has the axis, or new ones.
 
-    names: by operand, those of its factors. sizes: of the new ones.
+    names: by operand, those of its factors that are not its own. sizes: of common factors. having: how many operands
+    have a common factor.
     """
-    there = [i for i, op in enumerate(operands) if -place <= len(op.axes) and op.axes[place]]
-    if not there:
-        return ()
-    if len(there) > 1:
-        _refine(trace, node, operands, there, place)
-    common = tuple([fresh_key() for _ in operands[there[0]].axes[place]])
+
+    def __init__(self, operands: list[Layout]) -> None:
+        self.operands = operands
+        self.names: list[dict[int, int]] = [{} for _ in operands]
+        self.sizes: dict[int, Size] = {}
+        self.having: dict[int, int] = {}
+        keys = [key for op in operands for axis in op.axes for key in axis]
+        self._apart = len(set(keys)) == len(keys)
+
+    def common(self, trace: Trace, node: Node, place: int) -> tuple[int, ...]:
+        """Return the common factors of an axis, counted from the last."""
+        operands = self.operands
+        there = [i for i, op in enumerate(operands) if -place <= len(op.axes) and op.axes[place]]
+        if not there:
+            return ()
+        first = operands[there[0]]
+        if len(there) > 1 and not _is_single(operands, there, place):
+            _refine(trace, node, operands, there, place)
+            first = operands[there[0]]
+        common = first.axes[place] if self._apart else tuple([fresh_key() for _ in first.axes[place]])
+        for i in there:
+            op = operands[i]
+            keys, its = op.axes[place], self.names[i]
+            for key, name in zip(keys, common, strict=True):
+                if key != name:
+                    its[key] = name
+                if not isinstance(self.sizes.get(name), int):
+                    self.sizes[name] = op.sizes[key]
+        for name in common:
+            self.having[name] = len(there)
+        return common
+
+    def renamed(self, rank: int) -> tuple[Layout, ...]:
+        """Return the operands with common factors; without blocks they stay as they are."""
+        return tuple(
+            [
+                rename(op, its, self.sizes, rank) if its and op.blocks else op
+                for op, its in zip(self.operands, self.names, strict=True)
+            ]
+        )
+
+    def present(self) -> list[set[int]]:
+        """Return the common factors that every operand has."""
+        return [
+            {its.get(key, key) for axis in op.axes for key in axis}
+            for op, its in zip(self.operands, self.names, strict=True)
+        ]
+
+
+def _is_single(operands: Sequence[Layout], there: Sequence[int], place: int) -> bool:
+    """Return whether an axis is one factor in all of some operands, of the same size."""
+    sizes = set()
     for i in there:
-        op, its = operands[i], names[i]
-        for key, name in zip(op.axes[place], common, strict=True):
-            its[key] = name
-            if not isinstance(sizes.get(name), int):
-                sizes[name] = op.sizes[key]
-    return common
+        op = operands[i]
+        keys = op.axes[place]
+        if len(keys) > 1:
+            return False
+        sizes.add(op.sizes[keys[0]])
+    return len(sizes) == 1
 
 
 def _join(
-    trace: Trace, node: Node, operands: Sequence[Layout], names: Sequence[dict[int, int]], *, shared: bool
+    trace: Trace, node: Node, operands: Sequence[Layout], meeting: _Meeting, *, shared: bool
 ) -> tuple[Joined, ...]:
     """Return the operands' blocks that belong together, tied."""
-    labelled = [(i, block) for i, op in enumerate(operands) for block in op.blocks]
-    if len(labelled) == 1 and len(labelled[0][1].keys) == 1:
-        clusters = [labelled]
-    else:
-        clusters = _clusters(labelled)
-    if not clusters:
-        return ()
-    present = [set(its.values()) for its in names]
-    met = [_reconcile(trace, node, operands, each, present, shared=shared) for each in clusters]
-    return tuple([group for group in met if group is not None])
+    joined: list[Joined] = []
+    present: list[set[int]] = []
+    for cluster in _clusters([(i, block) for i, op in enumerate(operands) for block in op.blocks]):
+        keys = cluster[0][1].keys
+        alike = all([block.keys == keys for _, block in cluster])
+        if alike and len(keys) == 1 and len(cluster) == meeting.having[keys[0]]:
+            joined.append(_tied(trace, cluster, keys, len(operands)))
+            continue
+        present = present or meeting.present()
+        met = _reconcile(trace, node, operands, cluster, present, shared=shared)
+        if met is not None:
+            joined.append(met)
+    return tuple(joined)
 
 
 def combine(
@@ -289,6 +329,8 @@ def _single_factor(layout: Layout, axis: int) -> Layout:
 
 def _clusters(labelled: Sequence[tuple[int, Block]]) -> list[list[tuple[int, Block]]]:
     """Return operands' blocks in clusters that share factors."""
+    if len(labelled) == 1:
+        return [list(labelled)]
     if all([len(block.keys) == 1 for _, block in labelled]):
         by_key: dict[tuple[int, ...], list[tuple[int, Block]]] = {}
         for each in labelled:
@@ -347,6 +389,13 @@ def _reconcile(
 def _tied(trace: Trace, cluster: Sequence[tuple[int, Block]], target: tuple[int, ...], count: int) -> Joined:
     """Tie blocks, each of an operand, over the factors `target` that all of them have. count: of the operands."""
     by_operand: list[Block | None] = [None] * count
+    if len({i for i, _ in cluster}) == len(cluster) and all([block.keys == target for _, block in cluster]):
+        first = cluster[0][1]
+        for i, block in cluster:
+            by_operand[i] = block
+            if block is not first:
+                trace.tie(first.labels, block.labels)
+        return Joined(target, tuple(by_operand))
     for i, block in cluster:
         narrow, own = trace.collapse(block, target), by_operand[i]
         if own is None:

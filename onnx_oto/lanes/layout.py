@@ -253,10 +253,14 @@ def _fuse_pair(layout: Layout, axis: int, first: int, second: int) -> Layout:
 
 
 def rename(layout: Layout, names: Mapping[int, int], sizes: Mapping[int, Size], rank: int) -> Layout:
-    """Return `layout` with other factor keys, as the last axes of `rank`. sizes: of the new factors."""
-    axes = [tuple([names[key] for key in keys]) for keys in layout.axes]
+    """Return `layout` with other factor keys, as the last axes of `rank`. names: of those that change.
+
+    sizes: of all of them.
+    """
+    new = names.get
+    axes = [tuple([new(key, key) for key in keys]) for keys in layout.axes]
     blocks = [
-        Block(tuple([names[key] for key in b.keys]), b.labels, b.state, b.source, b.repeated)
+        Block(tuple([new(key, key) for key in b.keys]), b.labels, b.state, b.source, b.repeated)
         for b in layout.blocks
     ]
     padded = (*[()] * (rank - len(axes)), *axes)

@@ -188,6 +188,8 @@ def _freeze_two_groups(trace: Trace, lanes: _Freezing) -> None:
         if role is Role.PRODUCER and axis in trace.parameters.get(param, {}):
             by_param.setdefault(param, []).append(axis)
     for param, axes in by_param.items():
+        if len(axes) == 1:
+            continue
         alive: IntArray | None = None
         for axis in sorted(axes, key=lambda a: -trace.parameters[param][a].size):
             of_axis = lanes.of_label[trace.parameters[param][axis]]

@@ -9,7 +9,7 @@ from onnx import helper
 
 from onnx_oto.lanes.align import combine
 from onnx_oto.lanes.contract import contract
-from onnx_oto.lanes.layout import FloatArray, Layout, Size, explicit, with_axes, without_axes
+from onnx_oto.lanes.layout import FloatArray, Layout, Size, explicit, thin_values, with_axes, without_axes
 from onnx_oto.lanes.repairs.cut import Cut
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.graph.node import Node
@@ -127,10 +127,11 @@ def _fold_constants(
     axis: of x that is summed over. produced: the weight's output axis (the other one is summed over).
     bias: the input to add to, None to add behind the node. scale: factor of the product.
     """
+    along = x.on_axis(axis)
+    if not along or thin_values([block.state for block in along]) == [0.0] * len(along):
+        return
     listed = explicit(x, axis)
     assert listed is not None
-    if not x.on_axis(axis):
-        return
     values = np.where(np.isfinite(listed[1]), listed[1], 0.0)
     if not values.any():
         return

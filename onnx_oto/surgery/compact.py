@@ -15,7 +15,8 @@ from onnx_oto.lanes.layout import IntArray
 from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.machine import without_collecting
 from onnx_oto.model.files.check import check
-from onnx_oto.model.graph.flat import Nest, Placed, flatten
+from onnx_oto.model.graph.flat import Nest, flatten
+from onnx_oto.model.graph.names import all_names
 from onnx_oto.model.graph.node import standard_domain
 from onnx_oto.model.graph.order import NOTHING, drop_dead, sort_graph
 from onnx_oto.model.graph.skeleton import copy_except_graph, copy_frame
@@ -61,9 +62,13 @@ def cut(analysis: Analysis, drop: BoolArray) -> Compacted:
     G_LOGGER.severity = G_LOGGER.ERROR
     full = analysis.model
     placed = flatten(full.graph)
-    graph = gs.import_onnx(_without_weights(full, placed))
+    repaired = {name for name, _ in analysis.trace.repairs}
+    graph = gs.import_onnx(
+        _without_weights(full, [each.node for each in placed if each.node.name in repaired])
+    )
     weights = Sliced(analysis, drop)
-    knife = Knife(graph, analysis.trace, analysis.lanes.of_label, drop, weights)
+    taken = all_names(full.graph).union(*(each.node.output for each in placed if each.owner is not None))
+    knife = Knife(graph, analysis.trace, analysis.lanes.of_label, drop, weights, taken)
     for _, repair in analysis.trace.repairs:
         repair(knife)
     result = copy_except_graph(full)
@@ -95,7 +100,7 @@ def cut(analysis: Analysis, drop: BoolArray) -> Compacted:
         drop_dead(result.graph)
         is_streamed = any(map(is_external, result.graph.initializer))
         orders = fold(result) if drop.any() and not is_streamed else {}
-        check(result)
+        check(result, written=weights.keys())
     except OtoError as error:
         raise OtoError(f"the compact model is not valid, which is a defect of onnx-oto: {error}") from error
     return Compacted(result, orders, weights)
@@ -107,15 +112,18 @@ def _is_whole(analysis: Analysis, name: str) -> bool:
     return layout is None or not layout.blocks
 
 
-def _without_weights(model: onnx.ModelProto, placed: Sequence[Placed]) -> onnx.ModelProto:
-    """Return the model, its bodies laid out, without the payload of large float initializers.
+def _without_weights(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> onnx.ModelProto:
+    """Return these nodes of the model, without the payload of large float initializers: surgery replaces those.
 
-    Surgery replaces those itself.
+    Of the nodes only those that something is done to, for to import one takes longer than all the rest of surgery.
     """
     light = copy_except_graph(model)
     copy_frame(model.graph, light.graph)
-    light.graph.node.extend(each.node for each in placed)
+    light.graph.node.extend(nodes)
+    read = {name for node in nodes for name in node.input}
     for tensor in model.graph.initializer:
+        if tensor.name not in read:
+            continue
         if np.prod(tensor.dims, dtype=np.int64) > 1024 and tensor.data_type != onnx.TensorProto.INT64:
             empty = light.graph.initializer.add(name=tensor.name, data_type=tensor.data_type)
             empty.dims.extend([0])

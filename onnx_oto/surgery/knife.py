@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,10 @@ _SLICE = {"starts": 1, "ends": 2, "axes": 3, "steps": 4}
 
 
 class Knife:
-    """Implements `onnx_oto.lanes.repairs.cut.Cut`. Remembers which nodes it touched."""
+    """Implements `onnx_oto.lanes.repairs.cut.Cut`. Remembers which nodes it touched.
+
+    graph: the nodes that have repairs. taken: the names of all tensors of the model.
+    """
 
     def __init__(
         self,
@@ -36,6 +39,7 @@ class Knife:
         of_label: IntArray,
         drop: BoolArray,
         weights: Mapping[str, npt.NDArray[Any]],
+        taken: Set[str],
     ) -> None:
         self.graph = graph
         self.touched: set[str] = set()
@@ -46,6 +50,7 @@ class Knife:
         self._weights = weights
         self._nodes = {node.name: node for node in graph.nodes}
         self._tensors: dict[str, gs.Tensor] = graph.tensors()
+        self._taken = taken
         self._serial = itertools.count()
 
     # --- questions --------------------------------------------------------------------------------------------
@@ -216,7 +221,7 @@ class Knife:
         if id(expression) in done:
             return done[id(expression)]
         if isinstance(expression, Tensor):
-            return self._tensors[expression.name]
+            return self._tensor(expression.name)
         if isinstance(expression, Number):
             return self._constant(node, np.array(expression.value, self._dtype(expression.like)))
         if isinstance(expression, Array):
@@ -271,8 +276,13 @@ class Knife:
         self.touched.add(node)
         return self._nodes[node]
 
+    def _tensor(self, name: str) -> gs.Tensor:
+        if name not in self._tensors:
+            self._tensors[name] = gs.Variable(name)
+        return self._tensors[name]
+
     def _name(self, node: str, what: str) -> str:
-        while (name := f"{node}/compact_{what}_{next(self._serial)}") in self._tensors:
+        while (name := f"{node}/compact_{what}_{next(self._serial)}") in self._taken:
             pass
         return name
 
@@ -365,19 +375,18 @@ class Knife:
 def exported_nodes(
     graph: gs.Graph, touched: set[str], originals: Sequence[onnx.NodeProto]
 ) -> list[onnx.NodeProto]:
-    """Return the nodes of the edited graph: untouched ones as they were, letter for letter."""
+    """Return the nodes of the edited model: untouched ones as they were, letter for letter, new ones behind them."""
     from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
-    before = {node.name: node for node in originals}
+    edited = {node.name: node for node in graph.nodes if node.name in touched}
     result = []
-    for node in graph.nodes:
-        original = before.get(node.name)
-        if original is not None and node.name not in touched:
+    for original in originals:
+        node = edited.pop(original.name, None)
+        if node is None:
             result.append(original)
             continue
         exported = OnnxExporter.export_node(node)
-        if original is not None:
-            exported.doc_string = original.doc_string
-            exported.metadata_props.extend(original.metadata_props)
+        exported.doc_string = original.doc_string
+        exported.metadata_props.extend(original.metadata_props)
         result.append(exported)
-    return result
+    return [*result, *map(OnnxExporter.export_node, edited.values())]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from onnx_oto.lanes.layout import IntArray
 from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.model.graph.on_demand import OnDemand
 from onnx_oto.model.graph.tensors import to_array
 from onnx_oto.zigs.analysis import Analysis
+
+_LONG, _ROWS = 64, 0.25
+"""Elements from which on positions are copied as rows, and what that takes for one of them, against picking it."""
 
 
 class Sliced(OnDemand):
@@ -38,9 +44,9 @@ class Sliced(OnDemand):
     def __getitem__(self, param: str) -> npt.NDArray[Any]:
         keep, inner = self._kept[param]
         value = to_array(self._analysis.graph.initializers[param])
-        for axis, mask in sorted(keep.items(), key=lambda item: item[1].mean()):
-            if not mask.all():
-                value = value.take(np.flatnonzero(mask), axis=axis)
+        for axis, kept in _in_turn({axis: np.flatnonzero(mask) for axis, mask in keep.items()}, value.shape):
+            if kept.size < value.shape[axis]:
+                value = value.take(kept, axis=axis)
         if inner is not None and not inner.all():
             value = _slice_groups(value, inner)
         return value
@@ -54,6 +60,19 @@ class Sliced(OnDemand):
         if inner is not None:
             dims[1] = int(inner.sum(axis=1).max())
         return tuple(dims)
+
+
+def _in_turn(kept: Mapping[int, IntArray], shape: Sequence[int]) -> list[tuple[int, IntArray]]:
+    """Return axes in the order in which to cut them: whole rows first, unless far fewer positions of others stay.
+
+    To copy a row takes a fraction of the time that picking its elements one by one takes.
+    """
+
+    def work(axis: int) -> float:
+        share = kept[axis].size / (shape[axis] or 1)
+        return share * (_ROWS if math.prod(shape[axis + 1 :]) >= _LONG else 1.0)
+
+    return sorted(kept.items(), key=lambda item: work(item[0]))
 
 
 def _slice_groups(weight: npt.NDArray[Any], keep: BoolArray) -> npt.NDArray[Any]:

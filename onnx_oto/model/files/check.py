@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 
 import onnx
 from google.protobuf.descriptor import FieldDescriptor  # type: ignore[import-untyped]
 from google.protobuf.message import Message  # type: ignore[import-untyped]
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from onnx_oto.errors import ModelError, first_lines
 from onnx_oto.model.files.attributes import check_settings
@@ -32,14 +32,15 @@ _REFUSALS = (
 )
 
 
-def check(model: ModelProto, *, trust_outputs: bool = True) -> None:
+def check(model: ModelProto, *, trust_outputs: bool = True, written: Container[str] = frozenset()) -> None:
     """Raise ModelError unless well formed. Sorts the nodes, drops stored value_info, declares shapes of outputs that
     have none, and opens axes that are declared with a negative size, in place.
 
     Stored value_info is dropped because exporters and editing tools leave wrong entries behind; what it says of
     tensors that onnx knows nothing of stays (see `shapes.supposed`). Declared output shapes are wrong as often: without
     `trust_outputs` they are not compared, only their types are. The onnx checker runs on a skeleton, so that the
-    weights are neither copied nor limited to 2 GB; their payloads are checked here.
+    weights are neither copied nor limited to 2 GB; their payloads are checked here, but those of initializers that the
+    caller has `written` as they must be.
     """
     check_header(model)
     check_amount(model)
@@ -49,7 +50,7 @@ def check(model: ModelProto, *, trust_outputs: bool = True) -> None:
     check_and_sort(model)
     check_settings(model)
     for tensor in all_tensors(model):
-        if not is_external(tensor):
+        if not is_external(tensor) and tensor.name not in written:
             check_payload(tensor)
     _check_defaults(model)
     inferred = _inferred(skeleton(model), trust_outputs=trust_outputs)
@@ -174,6 +175,8 @@ def drop_inner_value_info(model: ModelProto) -> None:
         function.ClearField("value_info")
 
 
+_TEXT = frozenset({str})
+_NUMBERS = frozenset({AttributeProto.INT, AttributeProto.FLOAT, AttributeProto.INTS, AttributeProto.FLOATS})
 _STRING, _MESSAGE = FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAGE
 
 
@@ -183,7 +186,15 @@ def _check_text(model: ModelProto) -> None:
     while stack:
         message = stack.pop()
         texts: list[str | bytes] = []
-        if isinstance(message, TensorProto):
+        if isinstance(message, NodeProto):
+            texts += (message.name, message.op_type, message.domain, message.doc_string, message.overload)
+            texts += message.input
+            texts += message.output
+            stack += message.attribute
+            stack += message.metadata_props
+        elif isinstance(message, AttributeProto) and message.type in _NUMBERS:
+            texts += (message.name, message.doc_string, message.ref_attr_name)
+        elif isinstance(message, TensorProto):
             # Looking at every field would copy the payload.
             texts += (message.name, message.doc_string)
             stack.extend(message.external_data)
@@ -193,7 +204,7 @@ def _check_text(model: ModelProto) -> None:
                     texts += value if field.is_repeated else (value,)
                 elif field.type == _MESSAGE:
                     stack += value if field.is_repeated else (value,)
-        if not all(isinstance(text, str) for text in texts):
+        if not _TEXT.issuperset(map(type, texts)):
             raise ModelError("it holds a name that is no UTF-8 text: the file is damaged")
 
 

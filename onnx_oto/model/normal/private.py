@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 
 from onnx import ModelProto, NodeProto, TensorProto
 
@@ -40,6 +41,7 @@ def private_vectors(model: ModelProto, origins: Origins | None = None) -> None:
     fixed = _fixed(model)
     taken = all_names(graph)
     budget = Budget()
+    uniform = cache(lambda name: _is_uniform(vectors[name]))
     seen: set[str] = set()
     of_layer: dict[tuple[object, ...], str] = {}
     for node in graph.node:
@@ -59,7 +61,7 @@ def private_vectors(model: ModelProto, origins: Origins | None = None) -> None:
                 graph.initializer[-1].name = clone
                 node.input[position] = clone
                 if origins is not None:
-                    origins.copied(clone, name, apart=_is_uniform(vectors[name]))
+                    origins.copied(clone, name, apart=uniform(name))
             seen.add(name)
             of_layer.setdefault(use, node.input[position])
 

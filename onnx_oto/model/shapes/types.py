@@ -71,7 +71,9 @@ def type_shape(kind: TypeProto) -> Shape | None:
         return None
     result: list[Dim] = []
     for dim in kind.tensor_type.shape.dim:
-        if dim.HasField("dim_value"):
+        if (size := dim.dim_value) > 0:
+            result.append(size)
+        elif dim.HasField("dim_value"):
             result.append(dim.dim_value if dim.dim_value >= 0 else None)
         else:
             result.append(None if dim.dim_param in _NO_SIZE else dim.dim_param)
