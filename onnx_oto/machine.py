@@ -37,12 +37,18 @@ def has_compiler() -> bool:
 
 @contextlib.contextmanager
 def without_collecting() -> Iterator[None]:
-    """Leave cyclic garbage alone for a while: what makes many objects and no circles is searched for them in vain."""
+    """Leave cyclic garbage alone for a while: what makes many objects and no circles is searched for them in vain.
+
+    What was made then counts as old afterwards, or the first collection would go through all of it.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        if was_on and not gc.get_freeze_count():
+            gc.freeze()
+            gc.unfreeze()
         if was_on:
             gc.enable()
 

@@ -83,7 +83,7 @@ def align(trace: Trace, node: Node, layouts: Sequence[Layout], *, inner: bool = 
     axes = tuple([meeting.common(trace, node, place) for place in range(-rank, 0)])
     met = meeting.renamed(rank)
     joined = _join(trace, node, met, meeting, shared=inner)
-    constant = all([op.constant for op in met])
+    constant = all(op.constant for op in met)
     return Aligned(Layout(axes, meeting.sizes, constant=constant), joined, met)
 
 
@@ -99,13 +99,14 @@ class _Meeting:
         self.names: list[dict[int, int]] = [{} for _ in operands]
         self.sizes: dict[int, Size] = {}
         self.having: dict[int, int] = {}
-        keys = [key for op in operands for axis in op.axes for key in axis]
+        self._axes = [op.axes for op in operands]
+        keys = [key for axes in self._axes for axis in axes for key in axis]
         self._apart = len(set(keys)) == len(keys)
 
     def common(self, trace: Trace, node: Node, place: int) -> tuple[int, ...]:
         """Return the common factors of an axis, counted from the last."""
         operands = self.operands
-        there = [i for i, op in enumerate(operands) if -place <= len(op.axes) and op.axes[place]]
+        there = [i for i, axes in enumerate(self._axes) if -place <= len(axes) and axes[place]]
         if not there:
             return ()
         first = operands[there[0]]
@@ -113,16 +114,17 @@ class _Meeting:
             _refine(trace, node, operands, there, place)
             first = operands[there[0]]
         common = first.axes[place] if self._apart else tuple([fresh_key() for _ in first.axes[place]])
-        for i in there:
-            op = operands[i]
-            keys, its = op.axes[place], self.names[i]
-            for key, name in zip(keys, common, strict=True):
+        sizes, count = self.sizes, len(there)
+        for at, name in enumerate(common):
+            sizes[name] = first.sizes[first.axes[place][at]]
+            self.having[name] = count
+            for i in there:
+                op = operands[i]
+                key = op.axes[place][at]
                 if key != name:
-                    its[key] = name
-                if not isinstance(self.sizes.get(name), int):
-                    self.sizes[name] = op.sizes[key]
-        for name in common:
-            self.having[name] = len(there)
+                    self.names[i][key] = name
+                    if not isinstance(sizes[name], int):
+                        sizes[name] = op.sizes[key]
         return common
 
     def renamed(self, rank: int) -> tuple[Layout, ...]:
@@ -162,7 +164,7 @@ def _join(
     present: list[set[int]] = []
     for cluster in _clusters([(i, block) for i, op in enumerate(operands) for block in op.blocks]):
         keys = cluster[0][1].keys
-        alike = all([block.keys == keys for _, block in cluster])
+        alike = all(block.keys == keys for _, block in cluster)
         if alike and len(keys) == 1 and len(cluster) == meeting.having[keys[0]]:
             joined.append(_tied(trace, cluster, keys, len(operands)))
             continue
@@ -331,7 +333,7 @@ def _clusters(labelled: Sequence[tuple[int, Block]]) -> list[list[tuple[int, Blo
     """Return operands' blocks in clusters that share factors."""
     if len(labelled) == 1:
         return [list(labelled)]
-    if all([len(block.keys) == 1 for _, block in labelled]):
+    if all(len(block.keys) == 1 for _, block in labelled):
         by_key: dict[tuple[int, ...], list[tuple[int, Block]]] = {}
         for each in labelled:
             by_key.setdefault(each[1].keys, []).append(each)
@@ -389,7 +391,7 @@ def _reconcile(
 def _tied(trace: Trace, cluster: Sequence[tuple[int, Block]], target: tuple[int, ...], count: int) -> Joined:
     """Tie blocks, each of an operand, over the factors `target` that all of them have. count: of the operands."""
     by_operand: list[Block | None] = [None] * count
-    if len({i for i, _ in cluster}) == len(cluster) and all([block.keys == target for _, block in cluster]):
+    if len({i for i, _ in cluster}) == len(cluster) and all(block.keys == target for _, block in cluster):
         first = cluster[0][1]
         for i, block in cluster:
             by_operand[i] = block
@@ -448,10 +450,10 @@ def _target(
 def _whole(cluster: Sequence[tuple[int, Block]], present: Sequence[set[int]]) -> set[int]:
     """Return the factors of the cluster that some operand has without a label."""
     first = cluster[0][1].keys
-    if len(first) == 1 and all([block.keys == first for _, block in cluster]):
+    if len(first) == 1 and all(block.keys == first for _, block in cluster):
         (key,) = first
         having = {i for i, _ in cluster}
-        return {key} if any([key in its and i not in having for i, its in enumerate(present)]) else set()
+        return {key} if any(key in its and i not in having for i, its in enumerate(present)) else set()
     labelled: dict[int, set[int]] = {}
     for i, block in cluster:
         labelled.setdefault(i, set()).update(block.keys)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -69,7 +70,7 @@ def contract(
     must be zero in a removed lane (or a known constant, if `constants`: the caller then repairs the sum).
     Multiply-accumulates are the product of the sizes of all letters and those in `macs`.
     """
-    letters = out + "".join(dict.fromkeys(c for _, ls in operands for c in ls if c not in out))
+    letters = _letters(out, tuple([ls for _, ls in operands]))
     wide = [_spread(layout, ls, letters) for layout, ls in operands]
     wide = [_without_unknown(trace, node, wide, i, len(out)) for i in range(len(wide))]
     aligned = align(trace, node, wide, inner=not any(layout.constant for layout in wide))
@@ -112,6 +113,12 @@ def contract(
     along = [group.first for group in aligned.joined if group not in batched]
     count_products(trace, node, aligned.layout, along, macs, repeated=[group.first for group in batched])
     return with_blocks(with_axes(aligned.layout, aligned.layout.axes[: len(out)]), blocks)
+
+
+@cache
+def _letters(out: str, operands: tuple[str, ...]) -> str:
+    """Return the letters of all operands, those of the result first."""
+    return out + "".join(dict.fromkeys(c for letters in operands for c in letters if c not in out))
 
 
 def _is_batched(group: Joined, summed: set[int]) -> bool:
@@ -190,4 +197,5 @@ def _beside(
 
 
 def _spread(layout: Layout, letters: str, over: str) -> Layout:
-    return with_axes(layout, [layout.axes[letters.index(c)] if c in letters else () for c in over])
+    axes = dict(zip(letters, layout.axes, strict=False))
+    return with_axes(layout, [axes.get(c, ()) for c in over])

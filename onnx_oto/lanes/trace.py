@@ -205,7 +205,7 @@ class Trace:
     def uniform(self, name: str) -> float | None:
         """Return the value of a constant with one element, else None."""
         shape = self.graph.shapes.get(name)
-        if shape is None or name not in self.graph.initializers or any([size != 1 for size in shape]):
+        if shape is None or name not in self.graph.initializers or any(size != 1 for size in shape):
             return None
         value = self.graph.constant(name)
         return None if value is None or value.dtype.kind not in "fiub" else float(value.reshape(-1)[0])
@@ -262,7 +262,7 @@ class Trace:
 
     def _given_way(self, layout: Layout) -> Layout:
         """Return `layout` without labels of repeated positions where others are on the same axis: those come first."""
-        if not any([block.repeated for block in layout.blocks]):
+        if not any(block.repeated for block in layout.blocks):
             return layout
         shared = [blocks for axis in range(layout.rank) if len(blocks := layout.on_axis(axis)) > 1]
         gone = {block.keys for blocks in shared for block in blocks if block.repeated}
@@ -364,7 +364,7 @@ class Trace:
         tell a block's last factor apart, and no other one follows on that axis, rows may keep different positions,
         but equally many.
         """
-        if not any([len(block.keys) > 1 for block in layout.blocks]):
+        if not any(len(block.keys) > 1 for block in layout.blocks):
             return
         joint = layout.joint()
         axes = range(layout.rank) if told_apart is None else told_apart

@@ -116,8 +116,8 @@ def apply(node: Node, trace: Trace) -> None:
     trace.node, called = node.name, key(node)
     layouts = [trace.layout(name) for name in node.inputs if name]
     captured = [trace.layout(name) for name in node.captured]
-    unlabelled = all([layout is not None and not layout.blocks for layout in (*layouts, *captured)])
-    constant = bool(layouts) and all([layout is not None and layout.constant for layout in layouts])
+    unlabelled = all(layout is not None and not layout.blocks for layout in (*layouts, *captured))
+    constant = bool(layouts) and all(layout is not None and layout.constant for layout in layouts)
     if unlabelled and called not in SPREADING and (constant or called not in COUNTING):
         for name in node.outputs:
             if name:
@@ -132,7 +132,7 @@ def apply(node: Node, trace: Trace) -> None:
         domain = f" of domain '{node.domain}'" if node.domain else ""
         trace.freeze_node(node, f"{describe(node)}{domain} has no rule for removing channels{older}")
     elif called not in ANY_RANK and (
-        None in layouts or any([trace.graph.shapes.get(name) is None for name in node.outputs if name])
+        None in layouts or any(trace.graph.shapes.get(name) is None for name in node.outputs if name)
     ):
         trace.freeze_node(node, f"{describe(node)} works on a tensor whose rank is not known")
     else:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -279,14 +279,14 @@ def _scattered(count: int) -> npt.NDArray[np.uint64]:
 
 def _dimensions(trace: Trace, lanes: Lanes) -> tuple[Dimension, ...]:
     """Group lanes by the set of parameter axes that produce them, and by why they are frozen."""
-    every = [(use, distinct(lanes.of_label[labels])) for use, labels in uses(trace)]
+    every = uses(trace)
     numbers = _scattered(len(every) + len(lanes.reasons) + 1)
-    signature = np.zeros(lanes.count, np.uint64)
+    use_of, lane_of = _pairs([labels for _, labels in every], lanes)
     used = np.zeros(lanes.count, bool)
-    for (use, members), number in zip(every, numbers, strict=False):
-        used[members] = True
-        if use.role == _PRODUCER:
-            signature[members] ^= number
+    used[lane_of] = True
+    produces = np.array([use.role == _PRODUCER for use, _ in every], bool)[use_of]
+    signature = np.zeros(lanes.count, np.uint64)
+    np.bitwise_xor.at(signature, lane_of[produces], numbers[use_of[produces]])
     shown = np.flatnonzero(used & (signature != 0))
     by_reason = numbers[len(every) :]
     kinds = signature[shown] ^ by_reason[lanes.reason[shown]]  # reason -1 is the last entry
@@ -296,21 +296,36 @@ def _dimensions(trace: Trace, lanes: Lanes) -> tuple[Dimension, ...]:
     by_kind = shown[np.argsort(of_lane[shown], kind="stable")]
     families = np.split(by_kind, np.cumsum(np.bincount(of_lane[shown]))[:-1]) if shown.size else []
     by_family: list[list[Use]] = [[] for _ in families]
-    for use, touched in every:
-        for index in distinct(of_lane[touched]):
-            if index >= 0:
-                by_family[index].append(use)
+    family_of = of_lane[lane_of]
+    changes = np.ones(family_of.size, bool)
+    np.not_equal(family_of[1:], family_of[:-1], out=changes[1:])
+    changes[1:] |= use_of[1:] != use_of[:-1]
+    changes &= family_of >= 0
+    bits = len(families).bit_length()
+    touched = distinct((use_of[changes] << bits) | family_of[changes])
+    for use, index in zip((touched >> bits).tolist(), (touched & ((1 << bits) - 1)).tolist(), strict=True):
+        by_family[index].append(every[use][0])
     balanced: list[list[tuple[IntArray, str]]] = [[] for _ in families]
     for rows, node in lanes.balanced:
         for index in distinct(of_lane[rows]):
             if index >= 0:
                 balanced[index].append((rows, node))
     names: dict[str, int] = {}
+    size_of = cache(lambda param: _elements(trace.graph.initializers[param]))
     ties = Ties(trace, lanes.of_label)
     return tuple(
-        _dimension(trace, lanes, group, tuple(its_uses), its_rows, names, ties)
+        _dimension(trace, lanes, group, tuple(its_uses), its_rows, names, ties, size_of)
         for group, its_uses, its_rows in zip(families, by_family, balanced, strict=True)
     )
+
+
+def _pairs(axes: Sequence[IntArray], lanes: Lanes) -> tuple[IntArray, IntArray]:
+    """Return which axis has which lane, each pair once, in the order of axes and lanes: int64 [pairs] each."""
+    labels = np.concatenate([np.zeros(0, np.int64), *[each.reshape(-1) for each in axes]])
+    number = np.repeat(np.arange(len(axes)), [each.size for each in axes])
+    bits = lanes.count.bit_length()
+    pairs = distinct((number << bits) | lanes.of_label[labels])
+    return pairs >> bits, pairs & ((1 << bits) - 1)
 
 
 def _dimension(
@@ -321,10 +336,11 @@ def _dimension(
     balanced: Sequence[tuple[IntArray, str]],
     names: dict[str, int],
     ties: Ties,
+    size_of: Callable[[str], int],
 ) -> Dimension:
     producers = [u for u in its_uses if u.role == _PRODUCER]
     weights = [u for u in producers if u.param in trace.weights] or producers
-    name = max(weights, key=lambda u: _elements(trace.graph.initializers[u.param])).param
+    name = max(weights, key=lambda u: size_of(u.param)).param
     names[name] = names.get(name, 0) + 1
     if names[name] > 1:
         name = f"{name}#{names[name]}"
@@ -353,7 +369,11 @@ def _immovable(
 
     A dimension keeps a lane, and one of every balanced cell (see `choose`).
     """
-    if np.unique(lanes.cells[members], return_counts=True)[1].min() > 1:
+    cells = lanes.cells[members]
+    if (cells == cells[0]).all():
+        if members.size > 1:
+            return ""
+    elif np.unique(cells, return_counts=True)[1].min() > 1:
         return ""
     if members.size > 1:
         nodes = [f"'{node}'" for _, node in balanced]

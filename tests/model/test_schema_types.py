@@ -11,7 +11,7 @@ from onnx import TensorProto, TypeProto, helper
 
 from onnx_oto.errors import ModelError
 from onnx_oto.model.shapes.schema_types import Schemas
-from onnx_oto.model.shapes.types import tensor_type, type_shape
+from onnx_oto.model.shapes.types import Kind, Kinds, tensor_type
 
 
 @pytest.fixture
@@ -34,9 +34,12 @@ def schemas() -> Schemas:
     return Schemas(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]))
 
 
-def floats(*shape: int | str) -> TypeProto:
-    """Return the type of a tensor of floats."""
-    return tensor_type(TensorProto.FLOAT, shape)
+def told(
+    known: Schemas, node: onnx.NodeProto, types: dict[str, Kind], data: dict[str, TensorProto]
+) -> object:
+    """Return the shape that is told of the only output of a node."""
+    (kind,) = known.infer(node, list(node.input), list(node.output), types, data)
+    return kind and kind.shape
 
 
 def flat(name: str, axis: int, source: str = "x") -> onnx.NodeProto:
@@ -45,29 +48,58 @@ def flat(name: str, axis: int, source: str = "x") -> onnx.NodeProto:
 
 
 def test_nodes_that_are_alike_are_asked_about_once(asked: list[str]) -> None:
-    known, types = schemas(), {"x": floats(2, 3, 4), "y": floats(2, 3, 4)}
+    known = schemas()
+    types = {name: known.kinds.tensor(TensorProto.FLOAT, (2, 3, 4)) for name in "xy"}
     for name, source in (("a", "x"), ("b", "x"), ("c", "y")):
-        assert type_shape(known.infer(flat(name, 1, source), types, {})[name]) == (2, 12)
+        assert told(known, flat(name, 1, source), types, {}) == (2, 12)
     assert asked == ["a"]
 
 
 def test_other_settings_types_and_values_are_asked_about_anew(asked: list[str]) -> None:
     known = schemas()
-    assert type_shape(known.infer(flat("a", 1), {"x": floats(2, 3, 4)}, {})["a"]) == (2, 12)
-    assert type_shape(known.infer(flat("b", 2), {"x": floats(2, 3, 4)}, {})["b"]) == (6, 4)
-    assert type_shape(known.infer(flat("c", 1), {"x": floats(5, 3, 4)}, {})["c"]) == (5, 12)
-    types = {"x": floats(2, 6), "to": tensor_type(TensorProto.INT64, (2,))}
+    cube, long = (known.kinds.tensor(TensorProto.FLOAT, (size, 3, 4)) for size in (2, 5))
+    assert told(known, flat("a", 1), {"x": cube}, {}) == (2, 12)
+    assert told(known, flat("b", 2), {"x": cube}, {}) == (6, 4)
+    assert told(known, flat("c", 1), {"x": long}, {}) == (5, 12)
+    types = {
+        "x": known.kinds.tensor(TensorProto.FLOAT, (2, 6)),
+        "to": known.kinds.tensor(TensorProto.INT64, (2,)),
+    }
     for name, target in (("d", [3, 4]), ("e", [4, 3])):
         node = helper.make_node("Reshape", ["x", "to"], [name], name=name)
         data = {"to": helper.make_tensor("to", TensorProto.INT64, [2], target)}
-        assert type_shape(known.infer(node, types, data)[name]) == tuple(target)
+        assert told(known, node, types, data) == tuple(target)
     assert asked == ["a", "b", "c", "d", "e"]
 
 
 def test_a_contradiction_is_told_of_every_node(asked: list[str]) -> None:
     known = schemas()
-    types = {"x": floats(2, 3), "w": floats(4, 5)}
+    types = {
+        "x": known.kinds.tensor(TensorProto.FLOAT, (2, 3)),
+        "w": known.kinds.tensor(TensorProto.FLOAT, (4, 5)),
+    }
     for name in ("a", "b"):
         with pytest.raises(ModelError):
-            known.infer(helper.make_node("MatMul", ["x", "w"], [name], name=name), types, {})
+            told(known, helper.make_node("MatMul", ["x", "w"], [name], name=name), types, {})
     assert asked == ["a", "b"]
+
+
+@pytest.mark.parametrize("shape", [(2, 3), ("N", 3), (), (2, None), None])
+def test_a_type_is_one_object_whether_it_is_made_or_read(shape: tuple[int | str | None, ...] | None) -> None:
+    kinds = Kinds()
+    made, read = kinds.tensor(TensorProto.FLOAT, shape), kinds.read(tensor_type(TensorProto.FLOAT, shape))
+    assert kinds.tensor(TensorProto.FLOAT, shape) is made
+    assert kinds.read(tensor_type(TensorProto.FLOAT, shape)) is read
+    assert (read is made) == (shape is not None and None not in shape)
+    assert read.proto == made.proto
+    assert (read.shape, read.open) == (shape, tuple(size for size in shape or () if isinstance(size, str)))
+    assert kinds.tensor(TensorProto.INT64, shape) is not made
+
+
+def test_a_size_that_is_written_as_open_stays_as_it_is_written() -> None:
+    kinds = Kinds()
+    odd = kinds.read(tensor_type(TensorProto.FLOAT, ("?", 3)))
+    assert odd.shape == (None, 3)
+    assert odd.proto.tensor_type.shape.dim[0].dim_param == "?"
+    assert kinds.tensor(TensorProto.FLOAT, (None, 3)) is not odd
+    assert not kinds.read(TypeProto()).is_known
