@@ -15,8 +15,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnx_oto.lanes.align import Aligned, align, finite_or_poison
+from onnx_oto.lanes.align import Aligned, align
 from onnx_oto.lanes.layout import Block, Layout, Size, fresh_key, with_blocks
+from onnx_oto.lanes.states import finite_or_poison
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.graph.flat import BODIES, owner_of
 from onnx_oto.model.graph.node import Node

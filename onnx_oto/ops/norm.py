@@ -14,11 +14,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from onnx_oto.lanes.align import Aligned, align, combine, finite_or_poison, result_of
+from onnx_oto.lanes.align import Aligned, align, combine
 from onnx_oto.lanes.contract import zero_or_unknown
 from onnx_oto.lanes.layout import Block, FloatArray, Layout, fuse, split, with_axes, with_blocks, without_axes
 from onnx_oto.lanes.repairs.cut import Cut, kept_of
 from onnx_oto.lanes.repairs.expression import Array, Expression, Tensor, apply
+from onnx_oto.lanes.states import result_of
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.graph.node import Node
 from onnx_oto.ops.index import alone

@@ -16,9 +16,10 @@ from dataclasses import replace
 import numpy as np
 from onnx import TensorProto
 
-from onnx_oto.lanes.align import Joined, align, finite_or_poison
+from onnx_oto.lanes.align import Joined, align
 from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, with_blocks
 from onnx_oto.lanes.quantized import Code
+from onnx_oto.lanes.states import finite_or_poison
 from onnx_oto.lanes.trace import Role, Trace, unknown
 from onnx_oto.model.graph.node import Node
 from onnx_oto.ops.rules import NotCovered, given, inputs, rule

@@ -67,7 +67,7 @@ def private_vectors(model: ModelProto, origins: Origins | None = None) -> None:
 
 
 class _Telling(dict[str, bool]):
-    """Whether a tensor tells one layer from another: a matrix, or a running mean that is not uniform; looked at once."""
+    """Whether a tensor tells layers apart: a matrix, or a running mean that is not uniform. Each is looked at once."""
 
     def __init__(self, model: ModelProto) -> None:
         super().__init__()
