@@ -35,3 +35,13 @@ def test_who_switched_collecting_off_finds_it_off() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_what_was_made_meanwhile_counts_as_old() -> None:
+    made: list[list[int]] = []
+    gc.collect()
+    with without_collecting():
+        made.extend([i] for i in range(5000))
+    young = {id(each) for generation in (0, 1) for each in gc.get_objects(generation)}
+    assert young.isdisjoint(map(id, made))
+    assert gc.get_freeze_count() == 0
