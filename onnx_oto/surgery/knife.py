@@ -39,7 +39,7 @@ class Knife:
         of_label: IntArray,
         drop: BoolArray,
         weights: Mapping[str, npt.NDArray[Any]],
-        taken: Set[str],
+        taken: Set[str] = frozenset(),
     ) -> None:
         self.graph = graph
         self.touched: set[str] = set()

@@ -20,8 +20,10 @@ HAVING = sorted(
 
 def holder(op: str, domain: str = "") -> onnx.NodeProto:
     """Return a node with a graph as an attribute."""
-    value = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
-    return helper.make_node(op, ["x"], ["y"], domain=domain, body=helper.make_graph([], "g", [], [value]))
+    value = helper.make_tensor_value_info("z", TensorProto.FLOAT, [1])
+    inner = helper.make_node("Identity", ["x"], ["z"])
+    body = helper.make_graph([inner], "g", [], [value])
+    return helper.make_node(op, ["x"], ["y"], domain=domain, body=body)
 
 
 @pytest.mark.parametrize("op", [*HAVING, *sorted(UNCHECKED_OPS), "NobodyKnows"])
