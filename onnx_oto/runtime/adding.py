@@ -67,4 +67,5 @@ def add(room: int, settings: Any, given: Any) -> int:
             total[element] += own[element]
     if words != 0:
         store(place, index + 1)
-    return tensor(room, FLOATS, settings[2:3])
+    done: int = tensor(room, FLOATS, settings[2:3])
+    return done
