@@ -233,7 +233,10 @@ class Preparation:
             )
         joint, scale = self.shards > 1 and self.joint, self._sizes[0] / graph.size
         even = len(set(self._all_sizes)) == 1
-        return runnable_bytes(self.backend.differentiate(model, wanted, joint=joint, scale=scale, even=even))
+        adding = self.sessions > 1
+        return runnable_bytes(
+            self.backend.differentiate(model, wanted, joint=joint, scale=scale, even=even, adding=adding)
+        )
 
 
 def require_trainable(refusals: tuple[Refusal, ...]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import carray
 
-from onnx_oto.runtime import norms, stacked
+from onnx_oto.runtime import adding, norms, stacked
 from onnx_oto.runtime.compiled import native, pointer
 from onnx_oto.runtime.joining import SETTINGS
 from onnx_oto.runtime.meeting import ask
@@ -42,8 +42,10 @@ def _execute(name: int, function: int, count: int, inputs: int, made: int, outpu
             wanted[0] = stacked.unpool(room, settings, given[2:])
         elif which == 6:
             norms.normalise(room, settings, given[2:], wanted)
-        else:
+        elif which == 7:
             norms.denormalise(room, settings, given[2:], wanted)
+        else:
+            wanted[0] = adding.add(room, settings, given[2:])
     for each in range(count):
         let_go(given[each])
 

@@ -17,7 +17,9 @@ ROOM = "onnx_oto.room"
 ROOM_WORDS, SETTINGS = 2056, 24
 WANTED = "onnx_oto.wanted."
 """Before the name of a parameter: the input that is where its gradient is to be written."""
-MOMENTS, SLOPES, CONVOLVE, WEIGHTS, POOL, UNPOOL, NORMALISE, DENORMALISE = "01234567"
+TURN = "onnx_oto.turn"
+"""The input that tells whose gradients come before a thread's: int64 [2], see `adding`; zeros where it is alone."""
+MOMENTS, SLOPES, CONVOLVE, WEIGHTS, POOL, UNPOOL, NORMALISE, DENORMALISE, ADD = "012345678"
 """Functions, by their `overload_name`."""
 
 

@@ -134,6 +134,7 @@ class Toy:
         joint: bool = False,
         scale: float = 1.0,
         even: bool = True,
+        adding: bool = False,
     ) -> onnx.ModelProto:
         Toy.built += 1
         w = Writer(graph)

@@ -70,6 +70,14 @@ def _conv(node: Node, facts: Facts) -> str | None:
     return _padded_by_name(node)
 
 
+@_condition("Gelu")
+def _gelu(node: Node, facts: Facts) -> str | None:
+    """it is the exact one"""
+    if node.attrs.get("approximate", b"none") not in (b"none", "none"):
+        return "the gradient is that of the exact one"
+    return None
+
+
 @_condition("MaxPool")
 def _max_pool(node: Node, facts: Facts) -> str | None:
     """its pads are written out and smaller than its kernel, its indices in row-major order"""

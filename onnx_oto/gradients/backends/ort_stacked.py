@@ -33,20 +33,29 @@ from onnx_oto.runtime.joining import (
 )
 
 
-def stack(model: onnx.ModelProto, shapes: Shapes, weights: Collection[str], by: Sizes) -> dict[str, Shape]:
+def stack(
+    model: onnx.ModelProto, shapes: Shapes, weights: Collection[str], by: Sizes, *, written: bool = True
+) -> dict[str, Shape]:
     """Rewrite, in place, what is faster stacked; return `shapes` with those of the tensors that are new.
 
     weights: inputs that can be had in another order (`session/prepared.py`), and whose gradients are outputs.
+    written: whether these are written where they are wanted.
     """
     chosen = Plan(model.graph, shapes, weights, by).chosen()
-    return rewrite(model, shapes, weights, by, chosen) if chosen else dict(shapes)
+    return rewrite(model, shapes, weights, by, chosen, written=written) if chosen else dict(shapes)
 
 
 def rewrite(
-    model: onnx.ModelProto, shapes: Shapes, weights: Collection[str], by: Sizes, chosen: Collection[int]
+    model: onnx.ModelProto,
+    shapes: Shapes,
+    weights: Collection[str],
+    by: Sizes,
+    chosen: Collection[int],
+    *,
+    written: bool = True,
 ) -> dict[str, Shape]:
     """Do what `stack` does to the chosen nodes, by their places in the graph."""
-    rewritten = _Rewritten(Plan(model.graph, shapes, weights, by))
+    rewritten = _Rewritten(Plan(model.graph, shapes, weights, by), written)
     for index, node in enumerate(model.graph.node):
         if index in chosen:
             rewritten.stacked(node)
@@ -67,6 +76,7 @@ class _Rewritten:
     """The nodes of the faster graph as they are collected."""
 
     plan: Plan
+    writes: bool
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     shapes: dict[str, Shape] = field(default_factory=dict)
     inputs: dict[str, Shape] = field(default_factory=dict)
@@ -225,7 +235,12 @@ class _Rewritten:
         settings = [shape[0], math.prod(shape[1:]), *windows.made, samples, *found.phases, *windows.pads]
         settings += [height, *found.size, channels, int(found.plain), width]
         inputs = [self.constant(f"{dw}.offsets", found.offsets), self.read(dy), self.read(x)]
-        if dw == f"{weight}_grad" and dw in self.plan.outputs and not self.plan.readers.get(dw):
+        if (
+            self.writes
+            and dw == f"{weight}_grad"
+            and dw in self.plan.outputs
+            and not self.plan.readers.get(dw)
+        ):
             done = f"{dw}.done"
             self.shapes[done] = (1,)
             self.written[dw] = done

@@ -12,6 +12,7 @@ import onnx
 
 from onnx_oto.errors import RuntimeMissingError, UnsupportedError
 from onnx_oto.gradients.backends import ort_covers
+from onnx_oto.gradients.backends.ort_adding import add_up
 from onnx_oto.gradients.backends.ort_blocked import block_size
 from onnx_oto.gradients.backends.ort_norms import without_copies, write_norms
 from onnx_oto.gradients.backends.ort_norms_probe import can_norm
@@ -69,6 +70,7 @@ class OrtTraining:
         joint: bool = False,
         scale: float = 1.0,
         even: bool = True,
+        adding: bool = False,
     ) -> onnx.ModelProto:
         """See `Backend.differentiate`."""
         content, loss = graph.SerializeToString(), graph.graph.output[0].name
@@ -86,11 +88,13 @@ class OrtTraining:
         if can_stack():
             without_copies(gradient.graph)
             if even:
-                shapes = stack(gradient, shapes, wanted, sizes())
+                shapes = stack(gradient, shapes, wanted, sizes(), written=not adding)
             if can_norm():
                 write_norms(gradient, shapes, joint=joint)
         tune(gradient, shapes, wanted if has_compiler() else (), block_size(), scale)
         join_products(gradient, shapes)
         if joint:
             join_statistics(gradient, shapes)
+        if adding and can_stack():
+            add_up(gradient, wanted)
         return gradient

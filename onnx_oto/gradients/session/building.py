@@ -18,6 +18,7 @@ from onnx_oto.gradients.session.trial import require_survival
 from onnx_oto.gradients.spec import GradientSession, TrainingSpec
 from onnx_oto.model.files.loading import runnable_bytes
 from onnx_oto.runtime.devices import Device
+from onnx_oto.runtime.joining import TURN
 
 Graphs = Sequence[tuple[TrainingGraph, bytes]]
 """A training graph and its serialised gradient graph for every shard, largest first."""
@@ -48,6 +49,7 @@ def session_of(
         statistics=layout(what.weights.statistics, apart=apart),
         weights=what.weights,
         shards=len(graphs),
+        one=all(TURN.encode() in content for _, shards in forms for _, content in shards),
     )
     evaluator = Evaluator(what, memory, chunk=size if what.loss.per_sample else None, device=spec.device)
     channels = max((value.size for value in what.weights.statistics.values()), default=0)

@@ -50,11 +50,18 @@ def shared(array: Array) -> Any:
 class Memory:
     """All arrays that native code reads and writes, and the OrtValues over them.
 
-    added: the gradients of the first shard and the running statistics, in one piece: what processes add up.
+    added: the gradients of the first shard and the running statistics, in one piece: what processes add up. one:
+    whether the shards have one buffer of gradients.
     """
 
     def __init__(
-        self, *, parameters: FlatLayout, statistics: FlatLayout, weights: Weights, shards: int
+        self,
+        *,
+        parameters: FlatLayout,
+        statistics: FlatLayout,
+        weights: Weights,
+        shards: int,
+        one: bool = False,
     ) -> None:
         self.layout = parameters
         self.params = parameters.pack(weights.trainable)
@@ -63,11 +70,11 @@ class Memory:
         self.statistics = self.added[begin:]
         self.statistics[:] = statistics.pack(weights.statistics)
         own = self.added[: parameters.size]
-        self.grads = [own, *(aligned_zeros(parameters.size) for _ in range(shards - 1))]
+        self.grads = [own, *(aligned_zeros(parameters.size) for _ in range(0 if one else shards - 1))]
         self.updates = [aligned_zeros(statistics.size) for _ in range(shards)]
         self.statistic_slices = statistics.slices
         self.buffers = statistics.views(self.statistics)
-        self.gradient_views = [parameters.views(flat) for flat in self.grads]
+        self.gradient_views = [parameters.views(flat) for flat in self.grads] * (shards if one else 1)
         self.update_views = [statistics.views(flat) for flat in self.updates]
         frozen = {name: np.ascontiguousarray(value) for name, value in weights.frozen.items()}
         self.arrays = {**parameters.views(self.params), **self.buffers, **frozen}

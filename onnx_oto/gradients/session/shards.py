@@ -25,12 +25,13 @@ from onnx_oto.gradients.spec import Predict, TrainingSpec
 from onnx_oto.losses import LOSS, WEIGHT, Loss, Target, target_input
 from onnx_oto.machine import cores
 from onnx_oto.runtime.devices import Device, full
-from onnx_oto.runtime.joining import MEMBER, ROOM, WANTED
+from onnx_oto.runtime.joining import MEMBER, ROOM, TURN, WANTED
 from onnx_oto.runtime.runner import first_line
 
 if TYPE_CHECKING:
     from onnx_oto.gradients.session.resident import Resident
     from onnx_oto.peers.seam import Peers
+    from onnx_oto.runtime.adding import Turns
     from onnx_oto.runtime.meeting import Meeting
     from onnx_oto.runtime.rooms import Room
 
@@ -47,6 +48,13 @@ def meeting_of(shares: Sequence[float], channels: int) -> Meeting:
     from onnx_oto.runtime.meeting import Meeting  # loads the compiler, which other sessions do without
 
     return Meeting(shares, channels)
+
+
+def turns_of(places: int) -> Turns:
+    """Return where shards add up so many gradients; see `runtime.adding.Turns`."""
+    from onnx_oto.runtime.adding import Turns  # as above
+
+    return Turns(places)
 
 
 def room_for(inputs: Collection[str]) -> Room | None:
@@ -97,6 +105,7 @@ class Shard:
         self._feeds = feeds
         self._masks = training.lowered.masks
         self._number = first + index
+        self.places = len(memory.gradient_views[index])
         self._memory = memory
         self._loss = np.zeros((), np.float32)
         self._device = device
@@ -218,6 +227,11 @@ class Form:
             self._members = [self.meeting.member(index) for index in range(len(shards))]
             for shard, member in zip(shards, self._members, strict=True):
                 shard.read({MEMBER: member})
+        self.turns = turns_of(shards[0].places) if shards[0].inputs_among([TURN]) else None
+        if self.turns is not None:
+            self._turns = [self.turns.member(index) for index in range(len(shards))]
+            for shard, turn in zip(shards, self._turns, strict=True):
+                shard.read({TURN: turn})
         self.targets: dict[str, Target] = {
             name: replace(target, shape=(batch, *target.shape[1:]))
             for name, target in shards[0].targets.items()
@@ -356,15 +370,16 @@ class ShardedSession:
     def _run_all(self, form: Form, batch: Mapping[str, Array], targets: Targets) -> list[float]:
         """Run every shard, the first on this thread; return only when all have stopped, even on errors."""
         seed = (self._spec.seed, self.steps)
-        if form.meeting is not None:
-            form.meeting.begin()
+        together = [each for each in (form.meeting, form.turns) if each is not None]
+        for each in together:
+            each.begin()
 
         def run(shard: Shard, start: int) -> float:
             try:
                 return shard.run(batch, targets, start, seed)
             except BaseException:
-                if form.meeting is not None:
-                    form.meeting.leave()  # nobody may wait for this one
+                for each in together:
+                    each.leave()  # nobody may wait for this one
                 raise
 
         first, *others = zip(form.shards, self._starts, strict=True)
@@ -381,7 +396,7 @@ class ShardedSession:
         return [loss, *(future.result() for future in futures)]
 
     def _average(self) -> None:
-        """Sum the gradients into the first (each is weighted by its share already), mix the statistics."""
+        """Sum gradients of several buffers into the first (each is weighted by its share already), mix statistics."""
         grads = self._memory.grads
         if len(grads) > 1:
             bounds = range(0, self.grads.size, _CHUNK)

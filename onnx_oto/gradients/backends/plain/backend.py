@@ -57,6 +57,7 @@ class Plain:
         joint: bool = False,
         scale: float = 1.0,
         even: bool = True,
+        adding: bool = False,
     ) -> onnx.ModelProto:
         """See `Backend.differentiate`."""
         gradient = differentiate(graph, wanted, on_cpu=self.on_cpu)
