@@ -16,6 +16,7 @@ import numpy as np
 from onnx_oto import data
 from onnx_oto.errors import StorageError
 from onnx_oto.model.files.loading import stored_files
+from onnx_oto.model.files.replace import target_of
 from onnx_oto.pipeline.folder import FILES, LOCK, MANIFEST, UNPACKED
 
 WHOLE_BYTES = 1 << 26
@@ -99,7 +100,7 @@ def _files_below(folder: str) -> Iterator[str]:
     """Yield all files of a folder and those in it, in the order of their names; those of runs are no data."""
     for root, folders, names in os.walk(folder):
         if MANIFEST in names or LOCK in names:
-            names = sorted({*names} - _OF_RUNS)
+            names = [name for name in names if (target_of(name) or name) not in _OF_RUNS]
             folders[:] = [name for name in folders if name != UNPACKED]
         folders.sort()
         places = (os.path.join(root, name) for name in sorted(names))

@@ -273,6 +273,7 @@ def _fit(
         )
         if going is not None and going.anew and start is not None:
             keeper.save(session, optimizer, start)
+            keeper.finish()
             going.leave_behind(folder)
         ready = before_the_first_step(ready, options, folder, watch.say)
         if watch.observer is not None and (score := ready.original) is not None:

@@ -88,11 +88,19 @@ def save_checkpoint(
     parts: Mapping[str, Part] | None = None,
     before: str | os.PathLike[str] | None = None,
 ) -> None:
-    """Write the state of a run; an existing file is replaced in one step, or left as it was.
+    """Take the state of a run and write it: see `take_state` and `write_state`."""
+    write_state(path, take_state(session, optimizer, progress, run=run, parts=parts), before=before)
 
-    before: where that one is kept then; whenever the process is killed, `path` holds a complete checkpoint.
-    Raises StorageError when the disk does not take it; the temporary file is removed then.
-    """
+
+def take_state(
+    session: GradientSession,
+    optimizer: Optimizer,
+    progress: Position,
+    *,
+    run: Mapping[str, Any] | None = None,
+    parts: Mapping[str, Part] | None = None,
+) -> Mapping[str, Array]:
+    """Return the state of a run as arrays that no later step changes."""
     flat, slices = np.asarray(session.statistics), session.statistic_slices
     meta = {
         "version": VERSION,
@@ -105,13 +113,13 @@ def save_checkpoint(
     statistics = [flat[offset : offset + math.prod(shape)] for offset, shape in slices.values()]
     arrays: dict[str, Array] = {
         "meta": np.frombuffer(json.dumps(meta).encode(), np.uint8),
-        "params": np.asarray(session.params),
+        "params": np.array(session.params),
         "buffers": np.concatenate([*statistics, np.zeros(0, np.float32)]),
         **{_OPTIMIZER + key: value for key, value in optimizer.state().items()},
     }
     for name, part in (parts or {}).items():
-        arrays |= {f"{_PART}{name}.{key}": value for key, value in part.state().items()}
-    _write(Path(path), arrays, None if before is None else Path(before))
+        arrays |= {f"{_PART}{name}.{key}": np.array(value) for key, value in part.state().items()}
+    return arrays
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -195,8 +203,14 @@ def _parse(arrays: dict[str, Array]) -> Checkpoint:
     )
 
 
-def _write(path: Path, arrays: Mapping[str, Array], before: Path | None) -> None:
-    """Write the arrays in place of `path`, atomically (see `onnx_oto.model.files.replace`)."""
+def write_state(
+    path: str | os.PathLike[str], arrays: Mapping[str, Array], *, before: str | os.PathLike[str] | None = None
+) -> None:
+    """Write what `take_state` returned; an existing file is replaced in one step, or left as it was.
+
+    before: where that one is kept then; whenever the process is killed, `path` holds a complete checkpoint.
+    Raises StorageError when the disk does not take it; the temporary file is removed then.
+    """
     try:
         with together() as files:
             target = files.claim(path)
@@ -206,4 +220,4 @@ def _write(path: Path, arrays: Mapping[str, Array], before: Path | None) -> None
                 savez: Any = np.savez  # its stubs take every keyword for `allow_pickle`
                 savez(file, **arrays)
     except OSError as error:
-        raise StorageError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
+        raise StorageError(f"cannot write {str(Path(path))!r}: {error.strerror or error}") from None

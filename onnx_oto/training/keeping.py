@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from onnx_oto.errors import StorageError
 from onnx_oto.gradients import GradientSession
 from onnx_oto.model.files.replace import together
 from onnx_oto.optim import Optimizer
-from onnx_oto.training.checkpoint import Part, Position, save_checkpoint
+from onnx_oto.training.checkpoint import Part, Position, take_state, write_state
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,11 @@ class Places:
 class Keeper:
     """Writes checkpoints: at the beginning, after every epoch, on stopping, and every `minutes` within an epoch.
 
+    A state is taken between two steps, and written by a thread beside the next ones; what cannot be written is told by
+    the next call. In a `with` statement everything is written at its end, also where an error ends it.
     run: what the caller stores to recognise the run, JSON values. parts: what else has a state. writes: False where
-    another process does it. All methods raise
-    StorageError when the disk does not take it; what was written before is complete then.
+    another process does it. All methods raise StorageError when the disk does not take it; what was written before is
+    complete then.
     """
 
     places: Places
@@ -43,25 +49,38 @@ class Keeper:
     minutes: float | None = None
     writes: bool = True
     _since: float = field(default_factory=time.monotonic, init=False)
+    _pen: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 1), init=False)
+    _writing: Future[None] | None = field(default=None, init=False)
+
+    def __enter__(self) -> Keeper:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(*(() if error is None else (StorageError,))):
+            self.finish()
 
     def is_due(self) -> bool:
         """Say whether `minutes` have passed since the last checkpoint."""
+        if self._writing is not None and self._writing.done():
+            self.finish()
         return self.minutes is not None and time.monotonic() - self._since >= 60 * self.minutes
 
     def save(self, session: GradientSession, optimizer: Optimizer, position: Position) -> None:
-        """Write a checkpoint, and keep the one before."""
+        """Take the state of the run and begin to write it, when the one before is written, which is kept."""
         where = self.places
         if self.writes:
-            save_checkpoint(
-                where.checkpoint,
-                session,
-                optimizer,
-                position,
-                run=self.run,
-                parts=self.parts,
-                before=where.before,
-            )
+            self.finish()
+            state = take_state(session, optimizer, position, run=self.run, parts=self.parts)
+            self._writing = self._pen.submit(write_state, where.checkpoint, state, before=where.before)
         self._since = time.monotonic()
+
+    def finish(self) -> None:
+        """Wait until what was begun is written."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def keep_good(self) -> str:
         """Set the last checkpoint apart as the last state before the run diverged; return where it is.
@@ -69,6 +88,7 @@ class Keeper:
         What the guard puts back is a step further, but the optimizer's state to it is gone by then.
         """
         where = self.places
+        self.finish()
         if where.good is None or not self.writes:
             return str(where.checkpoint)
         try:

@@ -9,6 +9,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -136,14 +137,15 @@ def train(
     progress = training.begin()
     score: Score | None = None
     try:
-        while progress.epoch < recipe.epochs and not selection.is_enough:
-            progress, finished = training.epoch(progress)
-            training.check(progress)
-            if finished:
-                progress, score = training.close_epoch(progress, score)
-            training.save(progress)
-            if not finished:
-                break
+        with keeper or nullcontext():
+            while progress.epoch < recipe.epochs and not selection.is_enough:
+                progress, finished = training.epoch(progress)
+                training.check(progress)
+                if finished:
+                    progress, score = training.close_epoch(progress, score)
+                training.save(progress)
+                if not finished:
+                    break
     except DivergedError as error:
         if keeper is None:
             raise
@@ -204,6 +206,8 @@ class _Training:
                     0
                 )  # nothing is left to go: the beginning may be what nothing after it is better than
             self.save(start)
+            if self.keeper is not None:
+                self.keeper.finish()  # a full disk is told before the first step
         return start
 
     @property

@@ -371,6 +371,12 @@ def test_a_run_among_its_data(model, tmp_path):
     code = STOP.format(call=4, what="os.kill(os.getpid(), signal.SIGKILL)")
     words = ["train", str(model), "--data", "data", "--run", "data/run", *RUN]
     assert oto(*words, at=tmp_path, code=code).returncode == -9
+    for left in (
+        ".checkpoint.npz.0123abcd.tmp",
+        ".checkpoint-before.npz.0123abcd.tmp",
+        ".checkpoint.npz.lock",
+    ):
+        (tmp_path / "data/run" / left).write_text("killed while it was written")
     done = oto("resume", "data/run", at=tmp_path)
     assert done.returncode == 0, done.stderr
 

@@ -453,6 +453,7 @@ def test_checkpoints_within_an_epoch_and_the_one_before(
     class Watching:
         def notice(self, event: Any) -> None:
             if isinstance(event, Stepped) and event.step > 1:
+                keeper.finish()
                 seen.append(load_checkpoint(path).progress)
                 if event.step > 2:
                     assert load_checkpoint(before).progress == seen[-2]

@@ -180,6 +180,16 @@ def left_beside(target: Path, suffixes: str) -> list[Path]:
     return sorted(path for path in target.parent.iterdir() if pattern.fullmatch(path.name))
 
 
+def target_of(name: str) -> str | None:
+    """Return the name of the file that a temporary one or a lock of this name is for, None for any other file.
+
+    >>> target_of(".run.toml.0123abcd.tmp"), target_of(".run.toml.lock"), target_of("run.toml")
+    ('run.toml', 'run.toml', None)
+    """
+    found = re.fullmatch(r"\.(.+)\.([0-9a-f]{8}\.(tmp|old)|lock)", name, re.DOTALL)
+    return found[1] if found else None
+
+
 def sweep(target: Path) -> None:
     """Remove what killed processes left of a target. Only for who holds it, or its folder, locked."""
     for path in left_beside(target, "tmp|old"):
