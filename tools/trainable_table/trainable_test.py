@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 from onnx import numpy_helper
 
 from onnx_oto.data import open_data
-from trainable_table import probe
+from trainable_table import __main__ as runs
+from trainable_table import forks, probe
 from trainable_table.__main__ import is_meant
 from trainable_table.batch import CannotFeed, draw
 from trainable_table.probe import Task
@@ -198,6 +203,42 @@ def test_a_run_tells_every_model_and_goes_on_where_it_stopped(tmp_path: Path) ->
     again = tool(*arguments, "--timeout", "0.1", "--redo", "refused")
     assert "[1/1] set/refused" in again.stderr
     assert "timeout" in again.stderr
+
+
+def test_a_command_in_a_fork_says_and_returns_what_a_process_of_its_own_does(tmp_path: Path) -> None:
+    arguments = ("inspect", str(tmp_path / "none.onnx"), "--json")
+    alone = subprocess.run(
+        [sys.executable, "-m", "onnx_oto", *arguments], capture_output=True, text=True, check=False
+    )
+    forked = forks.command(arguments, tmp_path / "said")
+    assert (forked.returncode, forked.stdout, forked.stderr) == (8, alone.stdout, alone.stderr)
+
+
+def test_a_probe_that_dies_is_a_crash_and_ends_with_all_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "probe", _die)
+    task = Task("m.onnx", str(tmp_path), 5, 24, 0)
+    assert runs._run(task, 60) == {"stage": "train", "result": "crash", "reason": "in train: exit -9"}
+    monkeypatch.setattr(runs, "probe", _linger)
+    assert runs._run(task, 8)["result"] == "timeout"
+    started = int((tmp_path / "out").read_text())
+    for _ in range(50):
+        if not psutil.pid_exists(started) or psutil.Process(started).status() == psutil.STATUS_ZOMBIE:
+            return
+        time.sleep(0.1)
+    raise AssertionError("what the probe started goes on")
+
+
+def _die(task: Task) -> None:
+    probe.say(stage="train")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _linger(task: Task) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+    print(child.pid, flush=True)
+    child.wait()
 
 
 def test_models_are_named_with_or_without_their_folder() -> None:
