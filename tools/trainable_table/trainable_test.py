@@ -267,8 +267,11 @@ def test_a_page_shows_another_backend_beside() -> None:
     text = page(rows, "a test", beside, "Not all.")
     words = " ".join(text.split())
     assert "Python 3.13.0 with onnxruntime 1.32.0, for 2 of the 3 models that train: **1 of 2 train" in words
+    assert "train there, too.** Not run: s 1 of 3." in words
     assert "There alone train: s/d." in text
     assert "| 1 | refused | its shape | s/b |" in text
     assert "| trained | 0.25 | trained |" in text
     assert "\n\nNot all.\n\n" in text
     assert "other backend" not in page(rows, "a test")
+    beside["s/c"] = {"model": "s/c", "result": "trained", **made}
+    assert "**2 of 3 train there, too.** All have been run." in " ".join(page(rows, "a test", beside).split())
