@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
+from tokenize import TokenError
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ DAMAGE = (
     MemoryError,
     OverflowError,
     SyntaxError,
+    TokenError,  # of Python 3.12 and newer, by which numpy reads old heads
     UnicodeError,
 )
 

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import numpy.typing as npt
 
+from onnx_oto.data.npyhead import DAMAGE
 from onnx_oto.errors import DataError, StorageError
 from onnx_oto.model.files.replace import together
 from onnx_oto.model.files.saving import storing
@@ -161,7 +162,7 @@ def _found(place: Path) -> Array | None:
     try:
         with open(place, "rb") as file:
             return mapped(file)
-    except (OSError, ValueError, KeyError):
+    except (OSError, *DAMAGE):
         return None
 
 

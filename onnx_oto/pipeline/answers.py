@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_oto.data import Batch, Dataset, Source, in_order
+from onnx_oto.data.npyhead import DAMAGE
 from onnx_oto.data.portions import portion_of
 from onnx_oto.errors import StorageError
 from onnx_oto.losses import teacher_target
@@ -128,6 +129,6 @@ def _fill(file: IO[bytes], source: Source, teacher: Teacher, width: int) -> None
 def _is_whole(place: Path, shape: tuple[int, int]) -> bool:
     try:
         found = np.load(place, mmap_mode="r")
-    except (OSError, ValueError):
+    except (OSError, *DAMAGE):
         return False
     return tuple(found.shape) == shape and bool(found.dtype == np.dtype("<f4"))

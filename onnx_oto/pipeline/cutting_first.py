@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
+from onnx_oto.data.npyhead import DAMAGE
 from onnx_oto.errors import StorageError
 from onnx_oto.gradients import prepare
 from onnx_oto.model.files.replace import replacing
@@ -84,7 +84,7 @@ def _stored(place: Path) -> Cut | None:
         with np.load(place, allow_pickle=False) as found:
             values = {name.removeprefix(_VALUE): found[name] for name in found if name.startswith(_VALUE)}
             return Cut(np.array(found["drop"], np.bool_), values)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except (OSError, *DAMAGE) as error:
         raise StorageError(
             f"'{place}', the cut that the run began with, cannot be read ({error}): start a new run"
         ) from error

@@ -18,8 +18,10 @@ from onnx_oto.pipeline.ready import Say
 from onnx_oto.pipeline.sizes import open_inputs
 from onnx_oto.runtime.comparing import Feeding, compare
 from onnx_oto.surgery import Compacted, kept_inside
-from onnx_oto.zigs import Choice, choose, score, zero_dropped
+from onnx_oto.zigs import Analysis, Choice, choose, score, zero_dropped
 from onnx_oto.zigs.budgets import Budget
+from onnx_oto.zigs.choose import choose_all
+from onnx_oto.zigs.widths import Rounding
 
 
 def rehearse(
@@ -80,6 +82,21 @@ def _shapes_of_data(opened: Opened, serving: Serving, opening: data.Opening) -> 
     return shapes
 
 
+def _require_room(
+    analysis: Analysis, options: TrainOptions, rounding: Rounding, choice: Choice, most: int
+) -> None:
+    """Raise UsageError when `min_keep` keeps the choice from the `most` groups that go without it.
+
+    Fewer may go because the widths that are left add up to none nearer, which the plan says.
+    """
+    left = choose_all(analysis, rounding, options.min_keep).dropped
+    if left < min(most, choice.wanted or most):
+        raise UsageError(
+            f"sparsity {options.share:g} asks for {most} of {choice.prunable} groups, min-keep "
+            f"{options.min_keep:g} leaves only {left} of them: lower one of the two"
+        )
+
+
 def _rehearsed(
     opened: Opened, options: TrainOptions, say: Say, clock: Clock | None
 ) -> tuple[Choice, Compacted, Goal]:
@@ -108,10 +125,7 @@ def _rehearsed(
     kept = within(opened, budgets, chosen)
     choice = kept.choice
     if options.share is not None and choice.dropped < (most := chosen(kept.budgets, 0.0).dropped):
-        raise UsageError(
-            f"sparsity {options.share:g} asks for {most} of {choice.prunable} groups, min-keep "
-            f"{options.min_keep:g} leaves only {choice.dropped} of them: lower one of the two"
-        )
+        _require_room(analysis, options, rounding, choice, most)
     planned = None
     if options.share != 0:
         planned = replace(plan(opened, choice, kept.budgets, rounding), drawn=True)

@@ -114,9 +114,9 @@ def choose(
     return choice
 
 
-def choose_all(analysis: Analysis) -> Choice:
-    """Return all lanes that constraints let go together."""
-    offered = _offered(analysis, np.zeros(analysis.lanes.count), None, 0.0, fixed(1))
+def choose_all(analysis: Analysis, rounding: Rounding | None = None, min_keep: float = 0.0) -> Choice:
+    """Return all lanes that constraints let go together, `rounding` and `min_keep` (see `choose`) among them."""
+    offered = _offered(analysis, np.zeros(analysis.lanes.count), None, min_keep, rounding or fixed(1))
     drop = dropped(analysis, offered, everything(offered))
     return Choice(drop, int(drop.sum()), sum(d.size for d in analysis.prunable))
 

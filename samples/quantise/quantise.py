@@ -32,7 +32,7 @@ class Calibration(CalibrationDataReader):
 
 
 # Fused and with shapes: what the static tool wants of a model first.
-quant_pre_process(str(RUN / "compact.onnx"), "prepared.onnx")
+quant_pre_process(str(RUN / "compact.onnx"), "prepared.onnx", skip_symbolic_shape=True)
 # Weights of MatMul and Gemm as int8, activations when the model runs: no data are needed.
 quantize_dynamic(
     "prepared.onnx", "dynamic.onnx", weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"]

@@ -268,6 +268,7 @@ def peak_bytes(work: Any) -> int:
         (npy((6, 5, 5), bytes(151)), "takes 150 bytes, the file holds 151"),
         (npy((6,), bytes(6), "|O"), "holds Python objects"),
         (npy((6,), bytes(48), "[('a', '|O')]"), "cannot be read"),
+        (npy((6, 5, 5)).replace(b"'shape'", b"'\x0eshape"), "cannot be read: it is damaged"),
         (b"\x93NUMPY\x02\x00\xff\xff\xff\xff{", "cannot be read: it is damaged"),
         (b"\x93NUMPY\x07\x00\xff\xff", "cannot be read: it is damaged|version"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO
@@ -80,11 +80,14 @@ def test_two_sources_of_one_name_do_not_meet(tmp_path: Path) -> None:
     np.testing.assert_array_equal(values(read(tmp_path / "a/d.npz", tmp_path / "cache")), X)
 
 
-def test_a_damaged_file_is_made_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage", [lambda told: told[:-1], lambda told: told.replace(b"'shape'", b"'\x0eshape")]
+)
+def test_a_damaged_file_is_made_again(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     path, cache = written(tmp_path / "d.npz"), tmp_path / "cache"
     read(path, cache)
     for file in cache.iterdir():
-        file.write_bytes(file.read_bytes()[:-1])
+        file.write_bytes(damage(file.read_bytes()))
     np.testing.assert_array_equal(values(read(path, cache)), X)
 
 

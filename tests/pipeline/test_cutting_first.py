@@ -124,9 +124,13 @@ def test_what_was_found_and_cannot_be_read_is_told(copied, unlabelled, tmp_path)
     options = TrainOptions(**{**SHORT, "epochs": 4}, sparsity=0.5, round_to=1, min_keep=0.0)
     asked = iter([False] * 12)
     train(copied, unlabelled, tmp_path / "left", options, stop=lambda: next(asked, True))
-    (tmp_path / "left" / "start.npz").write_bytes(b"")
-    with pytest.raises(StorageError, match=r"start.npz', the cut that the run began with, cannot be read"):
-        resume(tmp_path / "left")
+    place = tmp_path / "left" / "start.npz"
+    for content in (b"", place.read_bytes().replace(b"'shape'", b"'\x0eshape")):
+        place.write_bytes(content)
+        with pytest.raises(
+            StorageError, match=r"start.npz', the cut that the run began with, cannot be read"
+        ):
+            resume(tmp_path / "left")
 
 
 def test_what_is_frozen_is_not_fitted(copied, unlabelled, tmp_path):

@@ -247,6 +247,16 @@ def test_answers_are_whole_or_not_there(model, unlabelled, tmp_path):
     assert not [path.name for path in run.iterdir() if "teacher" in path.name]
 
 
+def test_damaged_answers_are_none(tmp_path):
+    place = tmp_path / "answers.npy"
+    np.save(place, np.zeros((4, 3), np.float32))
+    good = place.read_bytes()
+    assert answers._is_whole(place, (4, 3))
+    for content in (good[:-1], good[:20], good.replace(b"'shape'", b"'\x0eshape")):
+        place.write_bytes(content)
+        assert not answers._is_whole(place, (4, 3))
+
+
 def test_normal_form_keeps_the_names_that_are_asked_for(model):
     assert {"a", "b", "c", "d"} <= {
         name for node in open_model(model).model.graph.node for name in node.output

@@ -147,9 +147,11 @@ def test_bad_data_do_not_cost_an_earlier_run(model, data, tmp_path):
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
 
-def test_constraints_that_miss_the_target_are_said(model, data, tmp_path):
+@pytest.mark.parametrize("scope", ["dimension", "global"])
+def test_constraints_that_miss_the_target_are_said(model, data, tmp_path, scope):
+    """Without `min_keep` all 7 channels could go: that it forbids this one way is no reason to refuse the share."""
     said: list[str] = []
-    options = TrainOptions(sparsity=0.4, round_to=4, scope="dimension", **SHORT)
+    options = TrainOptions(sparsity=0.4, round_to=4, scope=scope, **SHORT)
     result = train(model, data, tmp_path / "run", options, say=said.append)
     assert result.gain.summary.removed == 6  # 10 and 7 channels lose 0, 2 or 6, and 0 or 3
     assert any(

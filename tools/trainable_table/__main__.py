@@ -11,22 +11,23 @@ import fnmatch
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 
 from trainable_table.collection import PARTS, make
-from trainable_table.probe import Task
+from trainable_table.forks import end, prepare, printed, process
+from trainable_table.probe import Task, probe
 from trainable_table.table import RESULTS, Row, page, summary
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNNING: set[int] = set()
 """Process groups of the probes under way: ended with the tool."""
+LOCK = threading.Lock()
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -78,6 +79,7 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)
     if not args.page:
+        prepare(ROOT)
         kept = {name: row for name, row in rows.items() if row["result"] not in args.redo}
         missing = [(name, path) for name, path in _models(args) if name not in kept]
         missing.sort(key=lambda each: each[1].stat().st_size)  # what is soon known comes first
@@ -136,47 +138,39 @@ def _probe(name: str, path: Path, args: argparse.Namespace) -> Row:
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="trainable-", ignore_cleanup_errors=True) as folder:
         task = Task(str(path), folder, args.samples, args.steps, args.seed, args.backend)
-        row = {
-            "model": name,
-            **_run([sys.executable, "-m", "trainable_table.probe", json.dumps(asdict(task))], args),
-        }
+        row = {"model": name, **_run(task, args.timeout)}
     row.pop("stage", None)
     return {**row, "seconds": round(time.perf_counter() - begin, 1)}
 
 
-def _run(command: list[str], args: argparse.Namespace) -> Row:
-    paths = os.pathsep.join((str(ROOT), str(ROOT / "tools")))
+def _run(task: Task, timeout: float) -> Row:
+    """Return what a probe says of its task, and how it ends."""
+    folder = Path(task.folder)
+    tried = process(probe, folder, task)
+    with LOCK:  # starting one changes what all threads share
+        tried.start()
+    assert tried.pid is not None
+    RUNNING.add(tried.pid)
+    try:
+        tried.join(timeout)
+        late = tried.exitcode is None
+        if late:
+            end(tried.pid)
+            tried.join()
+    finally:
+        RUNNING.discard(tried.pid)
     row: Row = {}
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        cwd=ROOT,  # `python -m` looks there first
-        env={**os.environ, "PYTHONPATH": paths},
-    ) as process:
-        RUNNING.add(process.pid)
-        try:
-            out, err = process.communicate(timeout=args.timeout)
-            late = False
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            out, err = process.communicate()
-            late = True
-        finally:
-            RUNNING.discard(process.pid)
-    for line in out.splitlines():
+    for line in printed(folder, "out").splitlines():
         if line.startswith("{"):
             row.update(json.loads(line))
     if late:
         return {
             **row,
             "result": "timeout",
-            "reason": f"in {row.get('stage')}: not finished in {args.timeout:g} s",
+            "reason": f"in {row.get('stage')}: not finished in {timeout:g} s",
         }
     if "result" not in row:
-        last = err.strip().splitlines()[-1:] or [f"exit {process.returncode}"]
+        last = printed(folder, "err").strip().splitlines()[-1:] or [f"exit {tried.exitcode}"]
         return {**row, "result": "crash", "reason": f"in {row.get('stage')}: {last[0][:300]}"}
     return row
 
@@ -184,7 +178,7 @@ def _run(command: list[str], args: argparse.Namespace) -> Row:
 def _end(number: int, frame: object) -> None:
     """End the probes and the tool at once; the rows so far are in the log."""
     for group in RUNNING:
-        os.killpg(group, signal.SIGKILL)
+        end(group)
     os._exit(128 + number)
 
 

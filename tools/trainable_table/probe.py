@@ -13,7 +13,6 @@ import os
 import platform
 import signal
 import subprocess
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from onnx_oto.errors import OtoError
 from onnx_oto.model import load
 from onnx_oto.runtime.installed import installed
 from trainable_table.batch import Batch, CannotFeed, draw
+from trainable_table.forks import command
 
 RATES = (1e-3, 1e-4, 1e-2)
 LAST = 4
@@ -68,7 +68,7 @@ def probe(task: Task) -> None:
     except OtoError as error:
         return say(result="refused", reason=placeless(f"{type(error).__name__}: {error}", task))
     say(kind=kind_of(model), stage="inspect")
-    seen = _command("inspect", task.path, "--json")
+    seen = command(("inspect", task.path, "--json"), Path(task.folder, "inspect"))
     if seen.returncode:
         return say(result="refused", reason=placeless(_words(seen), task))
     facts = json.loads(seen.stdout)
@@ -143,7 +143,10 @@ def _attempt(task: Task, batch: Batch, rate: float) -> dict[str, Any]:
     options += ["--backend", task.backend]
     options += ["--model-output", batch.output] if batch.output else []
     data = str(Path(task.folder, "batch.npz"))
-    done = _command("train", task.path, "--data", data, "--run", str(run), *options, "--json")
+    done = command(
+        ("train", task.path, "--data", data, "--run", str(run), *options, "--json"),
+        Path(task.folder, f"train-{rate:g}"),
+    )
     losses = _losses(run / "metrics.jsonl")
     facts: dict[str, Any] = {"rate": rate, "steps": len(losses)}
     if losses:
@@ -201,12 +204,6 @@ def placeless(text: str, task: Task) -> str:
     return text
 
 
-def _command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "onnx_oto", *arguments], capture_output=True, text=True, check=False
-    )
-
-
 def _words(done: subprocess.CompletedProcess[str]) -> str:
     """Return the product's own words: of its error object, or the last line of a process that had none."""
     try:
@@ -216,7 +213,3 @@ def _words(done: subprocess.CompletedProcess[str]) -> str:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         ending = f" ({signal.Signals(-done.returncode).name})" if done.returncode < 0 else ""
         return f"exit {done.returncode}{ending}: {lines[-1] if lines else ''}"[:WORDS]
-
-
-if __name__ == "__main__":
-    probe(Task(**json.loads(sys.argv[1])))

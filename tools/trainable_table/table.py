@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -81,12 +81,22 @@ def _compared(rows: Sequence[Row], beside: Mapping[str, Row]) -> list[str]:
     lines = [f"## With `--backend {other['backend']}`", ""]
     told = (
         f"The same on Python {other['python']} with {other['runtime']}, for {len(tried)} of the {len(trained)} models "
-        f"that train: **{len(tried) - len(rest)} of {len(tried)} train there, too.** The others have not been run."
+        f"that train: **{len(tried) - len(rest)} of {len(tried)} train there, too.** {_not_run(trained, beside)}"
     )
     lines += textwrap.wrap(told, WIDTH)
     if more:
         lines += ["", *textwrap.wrap(f"There alone train: {', '.join(more)}.", WIDTH)]
     return [*lines, "", *_by_reason(rest)] if rest else lines
+
+
+def _not_run(trained: Sequence[str], beside: Mapping[str, Row]) -> str:
+    """Return in a sentence how many models of each part another backend has not been asked to train."""
+    left = Counter(name.split("/")[0] for name in trained if name not in beside)
+    if not left:
+        return "All have been run."
+    whole = Counter(name.split("/")[0] for name in trained)
+    parts = ", ".join(f"{part} {count} of {whole[part]}" for part, count in left.items())
+    return f"Not run: {parts}."
 
 
 def _short(row: Row | None) -> tuple[str, str]:

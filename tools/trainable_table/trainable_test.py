@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 from onnx import numpy_helper
 
 from onnx_oto.data import open_data
-from trainable_table import probe
+from trainable_table import __main__ as runs
+from trainable_table import forks, probe
 from trainable_table.__main__ import is_meant
 from trainable_table.batch import CannotFeed, draw
 from trainable_table.probe import Task
@@ -200,6 +205,42 @@ def test_a_run_tells_every_model_and_goes_on_where_it_stopped(tmp_path: Path) ->
     assert "timeout" in again.stderr
 
 
+def test_a_command_in_a_fork_says_and_returns_what_a_process_of_its_own_does(tmp_path: Path) -> None:
+    arguments = ("inspect", str(tmp_path / "none.onnx"), "--json")
+    alone = subprocess.run(
+        [sys.executable, "-m", "onnx_oto", *arguments], capture_output=True, text=True, check=False
+    )
+    forked = forks.command(arguments, tmp_path / "said")
+    assert (forked.returncode, forked.stdout, forked.stderr) == (8, alone.stdout, alone.stderr)
+
+
+def test_a_probe_that_dies_is_a_crash_and_ends_with_all_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "probe", _die)
+    task = Task("m.onnx", str(tmp_path), 5, 24, 0)
+    assert runs._run(task, 60) == {"stage": "train", "result": "crash", "reason": "in train: exit -9"}
+    monkeypatch.setattr(runs, "probe", _linger)
+    assert runs._run(task, 8)["result"] == "timeout"
+    started = int((tmp_path / "out").read_text())
+    for _ in range(50):
+        if not psutil.pid_exists(started) or psutil.Process(started).status() == psutil.STATUS_ZOMBIE:
+            return
+        time.sleep(0.1)
+    raise AssertionError("what the probe started goes on")
+
+
+def _die(task: Task) -> None:
+    probe.say(stage="train")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _linger(task: Task) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+    print(child.pid, flush=True)
+    child.wait()
+
+
 def test_models_are_named_with_or_without_their_folder() -> None:
     patterns = ("*", "unet*", "extra/*", "*/unet", "extra", "tcn")
     assert [is_meant("extra/unet", pattern) for pattern in patterns] == [True, True, True, True, False, False]
@@ -226,8 +267,11 @@ def test_a_page_shows_another_backend_beside() -> None:
     text = page(rows, "a test", beside, "Not all.")
     words = " ".join(text.split())
     assert "Python 3.13.0 with onnxruntime 1.32.0, for 2 of the 3 models that train: **1 of 2 train" in words
+    assert "train there, too.** Not run: s 1 of 3." in words
     assert "There alone train: s/d." in text
     assert "| 1 | refused | its shape | s/b |" in text
     assert "| trained | 0.25 | trained |" in text
     assert "\n\nNot all.\n\n" in text
     assert "other backend" not in page(rows, "a test")
+    beside["s/c"] = {"model": "s/c", "result": "trained", **made}
+    assert "**2 of 3 train there, too.** All have been run." in " ".join(page(rows, "a test", beside).split())
