@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,8 @@ class Keeper:
     """Writes checkpoints: at the beginning, after every epoch, on stopping, and every `minutes` within an epoch.
 
     A state is taken between two steps, and written by a thread beside the next ones; what cannot be written is told by
-    the next call. In a `with` statement everything is written at its end, also where an error ends it.
+    the next call. In a `with` statement everything is written at its end, also where an error ends it,
+    but not where a signal does.
     run: what the caller stores to recognise the run, JSON values. parts: what else has a state. writes: False where
     another process does it. All methods raise StorageError when the disk does not take it; what was written before is
     complete then.
@@ -49,8 +50,7 @@ class Keeper:
     minutes: float | None = None
     writes: bool = True
     _since: float = field(default_factory=time.monotonic, init=False)
-    _pen: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 1), init=False)
-    _writing: Future[None] | None = field(default=None, init=False)
+    _writing: _Writing | None = field(default=None, init=False)
 
     def __enter__(self) -> Keeper:
         return self
@@ -58,12 +58,15 @@ class Keeper:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        with contextlib.suppress(*(() if error is None else (StorageError,))):
+        if error is None:
             self.finish()
+        elif isinstance(error, Exception):  # whoever interrupts does not wait
+            with contextlib.suppress(StorageError):
+                self.finish()
 
     def is_due(self) -> bool:
         """Say whether `minutes` have passed since the last checkpoint."""
-        if self._writing is not None and self._writing.done():
+        if self._writing is not None and self._writing.is_over:
             self.finish()
         return self.minutes is not None and time.monotonic() - self._since >= 60 * self.minutes
 
@@ -73,14 +76,14 @@ class Keeper:
         if self.writes:
             self.finish()
             state = take_state(session, optimizer, position, run=self.run, parts=self.parts)
-            self._writing = self._pen.submit(write_state, where.checkpoint, state, before=where.before)
+            self._writing = _Writing(partial(write_state, where.checkpoint, state, before=where.before))
         self._since = time.monotonic()
 
     def finish(self) -> None:
         """Wait until what was begun is written."""
         writing, self._writing = self._writing, None
         if writing is not None:
-            writing.result()
+            writing.finish()
 
     def keep_good(self) -> str:
         """Set the last checkpoint apart as the last state before the run diverged; return where it is.
@@ -97,3 +100,28 @@ class Keeper:
         except OSError as error:
             raise StorageError(f"cannot write '{Path(where.good)}': {error.strerror or error}") from None
         return str(where.good)
+
+
+class _Writing:
+    """Something that is written by a thread, which ends with the process."""
+
+    def __init__(self, write: Callable[[], None]) -> None:
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(write,), daemon=True)
+        self._thread.start()
+
+    @property
+    def is_over(self) -> bool:
+        return not self._thread.is_alive()
+
+    def finish(self) -> None:
+        """Wait for it; raise what it raised."""
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except BaseException as failure:
+            self._failure = failure

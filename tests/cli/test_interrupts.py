@@ -179,14 +179,14 @@ def test_the_second_signal_interrupts_training_at_once(model, data, tmp_path, se
     hang = f"""{STOPS}
 stop_at("onnx_oto.training.loop", "evaluate", signal.SIGINT)
 import onnx_oto.training.keeping as keeping
-calls, before = [], keeping.save_checkpoint
+calls, before = [], keeping.write_state
 def hanging(*arguments, **options):
     calls.append(1)
     if len(calls) == 1:  # before the first step
         return before(*arguments, **options)
     print("saving", flush=True)
     time.sleep(600)
-keeping.save_checkpoint = hanging
+keeping.write_state = hanging
 """
     process = start(
         "train", model, "--data", data, "--run", tmp_path / "run", "--epochs", 1, "--batch", 16, code=hang

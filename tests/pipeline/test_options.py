@@ -85,7 +85,10 @@ def test_what_is_stored_gives_the_same_method_again():
     assert stored["optimizer_options"]["plan_finish"] == 0.05
     names = ("direction", "lr", "weight_decay", "optimizer_options")
     again = TrainOptions(**{name: stored[name] for name in names})
-    assert (again.method, again.learning_rate) == (options.method, options.learning_rate)
+    assert (again.method, again.learning_rate) == (
+        options.resolved().method,
+        options.learning_rate,
+    )
 
 
 def test_options_are_plain_json():
