@@ -21,6 +21,7 @@ from onnx_oto.lanes.layout import (
     with_axes,
     with_blocks,
 )
+from onnx_oto.lanes.states import result_of
 from onnx_oto.lanes.trace import Role, Trace, describe, unknown
 from onnx_oto.model.graph.node import Node
 
@@ -39,20 +40,6 @@ def times(*states: FloatArray) -> FloatArray:
     for other in states[1:]:
         value = np.where((value == 0) | (other == 0), 0.0, value * other)
     return value
-
-
-def _product(read: Sequence[FloatArray], states: Sequence[FloatArray]) -> FloatArray:
-    """Return the state of the product of what is `read`, infinite where any of `states` is (poison)."""
-    one, every = thin_values(read), thin_values(states)
-    if one is None or every is None:
-        value = times(*read).copy()
-        for state in states:
-            value[np.isinf(state)] = np.inf
-        return value
-    found = one[0]
-    for other in one[1:]:
-        found = 0.0 if found == 0 or other == 0 else found * other
-    return thin(math.inf if any(map(math.isinf, every)) else found, states[0].shape)
 
 
 def contract(
@@ -93,9 +80,8 @@ def contract(
             for stored, b in zip(constant, group.operands, strict=True)
         ]
         read = [state for state, each in zip(states, made, strict=True) if each]
-        block = Block(
-            group.keys, group.first.labels, _product(read if read and not outside else states, states)
-        )
+        value = result_of(times, read if read and not outside else states, states)
+        block = Block(group.keys, group.first.labels, value)
         rows_stay = bool(inside) and _rows_stay(trace, aligned, group, inside)
         if rows_stay:
             trace.balance(block, node)

@@ -15,6 +15,7 @@ import itertools
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,6 @@ Size = int | str | None
 
 _FEW = 16
 _DOUBLE = struct.Struct("=d")
-_NOBODY: dict[int, int] = {}
 _keys = itertools.count()
 
 
@@ -119,16 +119,10 @@ class Layout:
             axes=axes, sizes=sizes, blocks=blocks, view=view, uniform=uniform, constant=constant
         )
 
-    @property
+    @cached_property
     def owners(self) -> dict[int, int]:
         """The number of the block that has a factor, by its key."""
-        if not self.blocks:
-            return _NOBODY
-        found: dict[int, int] | None = self.__dict__.get("_owners")
-        if found is None:
-            found = {key: i for i, block in enumerate(self.blocks) for key in block.keys}
-            self.__dict__["_owners"] = found
-        return found
+        return {key: i for i, block in enumerate(self.blocks) for key in block.keys}
 
     @property
     def rank(self) -> int:
@@ -311,11 +305,7 @@ def explicit(layout: Layout, axis: int) -> tuple[IntArray, FloatArray] | None:
         return np.full(total, -1, np.int64), np.full(total, np.nan)
     block = blocks[0]
     if block.keys == keys:
-        return (
-            (block.labels, block.state)
-            if len(keys) == 1
-            else (block.labels.reshape(-1), block.state.reshape(-1))
-        )
+        return block.labels.reshape(-1), block.state.reshape(-1)
     if len(blocks) > 1 or not set(block.keys) <= set(keys):
         return None
     shape: tuple[Any, ...] = tuple([layout.sizes[k] for k in keys])

@@ -18,10 +18,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnx_oto.errors import UsageError
 from onnx_oto.optim.base import Optimizer, Task
 from onnx_oto.optim.leaving import Leaving
-from onnx_oto.optim.plan import PLAN_OBSERVE
+from onnx_oto.optim.plan import PLAN_OBSERVE, require_share
 from onnx_oto.optim.saliency import SALIENCIES, SALIENCY, Average, require_saliency
 from onnx_oto.optim.sparsifier import Sparsifier
 from onnx_oto.optim.stated import option
@@ -75,8 +74,7 @@ class MagnitudeOptions:
 
     def __post_init__(self) -> None:
         require_saliency(self.saliency)
-        if not 0 <= self.plan_observe <= 1:
-            raise UsageError(f"plan-observe is {self.plan_observe}: give a share of the run from 0 to 1")
+        require_share("plan-observe", self.plan_observe)
 
     def build(self, task: Task) -> Optimizer:
         """See `OptimizerOptions.build`. The cut is within the run."""

@@ -59,13 +59,14 @@ from onnx_oto.optim.plan import (
     SHRINK,
     Plan,
     require_rounds,
+    require_share,
     require_shares,
 )
 from onnx_oto.optim.saliency import SALIENCIES, SALIENCY, Average, require_saliency
 from onnx_oto.optim.sparsifier import Planned
 from onnx_oto.optim.stated import option
 from onnx_oto.optim.stepper import Stepper
-from onnx_oto.optim.waiting import PLAN_WAIT, Waiting, most_waited, require_wait
+from onnx_oto.optim.waiting import PLAN_WAIT, Waiting, most_waited
 
 Array = npt.NDArray[Any]
 
@@ -188,7 +189,7 @@ class DhspgOptions:
         require_half_space(self.half_space_eps)
         require_rounds(self.rounds)
         require_shares(self.plan_observe, self.plan_shrink, self.plan_finish)
-        require_wait(self.plan_wait)
+        require_share("plan-wait", self.plan_wait)
 
     def build(self, task: Task) -> Optimizer:
         """See `OptimizerOptions.build`."""

@@ -33,13 +33,14 @@ from onnx_oto.optim.plan import (
     ROUNDS,
     Plan,
     require_rounds,
+    require_share,
     require_shares,
 )
 from onnx_oto.optim.saliency import SALIENCIES, SALIENCY, Average, require_saliency
 from onnx_oto.optim.sparsifier import Sparsifier
 from onnx_oto.optim.stated import option
 from onnx_oto.optim.stepper import Stepper
-from onnx_oto.optim.waiting import PLAN_WAIT, Waiting, most_waited, require_wait
+from onnx_oto.optim.waiting import PLAN_WAIT, Waiting, most_waited
 
 Array = npt.NDArray[Any]
 
@@ -140,7 +141,7 @@ class HessoOptions:
         require_saliency(self.saliency)
         require_rounds(self.rounds)
         require_shares(self.plan_observe, self.plan_shrink, 0.0)
-        require_wait(self.plan_wait)
+        require_share("plan-wait", self.plan_wait)
 
     def build(self, task: Task) -> Optimizer:
         """See `OptimizerOptions.build`."""

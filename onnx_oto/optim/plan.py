@@ -97,6 +97,12 @@ def require_shares(observe: float, shrink: float, finish: float) -> None:
         )
 
 
+def require_share(name: str, share: float) -> None:
+    """Raise UsageError unless this, which the user gave by `name`, can be a share of a run."""
+    if not 0 <= share <= 1:
+        raise UsageError(f"{name} is {share}: give a share of the run from 0 to 1")
+
+
 def require_rounds(rounds: int) -> None:
     """Raise UsageError unless groups can be chosen so often."""
     if rounds < 1:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_oto.errors import UsageError
 from onnx_oto.optim.plan import Plan
 
 Array = npt.NDArray[Any]
@@ -89,12 +88,6 @@ class _Mean:
     @property
     def value(self) -> float:
         return self.parts[0] / max(self.parts[1], 1.0)
-
-
-def require_wait(wait: float) -> None:
-    """Raise UsageError unless this can be a share of a run."""
-    if not 0 <= wait <= 1:
-        raise UsageError(f"plan-wait is {wait:g}: give a share of the run from 0 to 1")
 
 
 def most_waited(plan: Plan, steps: int, wait: float) -> int:

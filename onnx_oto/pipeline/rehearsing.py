@@ -39,37 +39,24 @@ def rehearse(
     its target, OtoError where the cut is not exact.
     """
     with clock_for(opened, options, feeding, say) as clock:
-        return _cut(opened, serving, opening, feeding, options, say, clock)
-
-
-def _cut(
-    opened: Opened,
-    serving: Serving,
-    opening: data.Opening,
-    feeding: Feeding,
-    options: TrainOptions,
-    say: Say,
-    clock: Clock | None,
-) -> tuple[Feeding, Goal]:
-    """Return what `rehearse` does, by a clock where latency was asked for."""
-    begin = time.perf_counter()
-    analysis = opened.analysis
-    choice, result, goal = _rehearsed(opened, options, say, clock)
-    inside = kept_inside(analysis, choice.drop, result)
-    full = zero_dropped(analysis, choice.drop)
-    try:
-        verdict = compare(full, result.model, feeding=feeding, inside=inside)
-    except UnsupportedError:
-        shapes = _shapes_of_data(opened, serving, opening)
-        if not shapes.keys() - feeding.shapes.keys():
-            raise
-        feeding = replace(feeding, shapes={**shapes, **feeding.shapes})
-        verdict = compare(full, result.model, feeding=feeding, inside=inside)
-    require_passed(verdict, "training was not started")
-    say(
-        f"rehearsal of the cut on random groups: exact in {verdict.runtime} ({time.perf_counter() - begin:.1f} s)"
-    )
-    return feeding, goal
+        begin = time.perf_counter()
+        analysis = opened.analysis
+        choice, result, goal = _rehearsed(opened, options, say, clock)
+        inside = kept_inside(analysis, choice.drop, result)
+        full = zero_dropped(analysis, choice.drop)
+        try:
+            verdict = compare(full, result.model, feeding=feeding, inside=inside)
+        except UnsupportedError:
+            shapes = _shapes_of_data(opened, serving, opening)
+            if not shapes.keys() - feeding.shapes.keys():
+                raise
+            feeding = replace(feeding, shapes={**shapes, **feeding.shapes})
+            verdict = compare(full, result.model, feeding=feeding, inside=inside)
+        require_passed(verdict, "training was not started")
+        say(
+            f"rehearsal of the cut on random groups: exact in {verdict.runtime} ({time.perf_counter() - begin:.1f} s)"
+        )
+        return feeding, goal
 
 
 def _shapes_of_data(opened: Opened, serving: Serving, opening: data.Opening) -> dict[str, tuple[int, ...]]:

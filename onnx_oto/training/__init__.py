@@ -19,7 +19,8 @@ from onnx_oto.training.checkpoint import (
     Position,
     load_checkpoint,
     restore,
-    save_checkpoint,
+    take_state,
+    write_state,
 )
 from onnx_oto.training.evaluate import Score, evaluate
 from onnx_oto.training.events import (
@@ -71,7 +72,8 @@ __all__ = [
     "evaluate",
     "load_checkpoint",
     "restore",
-    "save_checkpoint",
+    "take_state",
     "total_steps",
     "train",
+    "write_state",
 ]

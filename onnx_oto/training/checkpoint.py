@@ -78,20 +78,6 @@ class Checkpoint:
     parts: dict[str, dict[str, Array]]
 
 
-def save_checkpoint(
-    path: str | os.PathLike[str],
-    session: GradientSession,
-    optimizer: Optimizer,
-    progress: Position,
-    *,
-    run: Mapping[str, Any] | None = None,
-    parts: Mapping[str, Part] | None = None,
-    before: str | os.PathLike[str] | None = None,
-) -> None:
-    """Take the state of a run and write it: see `take_state` and `write_state`."""
-    write_state(path, take_state(session, optimizer, progress, run=run, parts=parts), before=before)
-
-
 def take_state(
     session: GradientSession,
     optimizer: Optimizer,

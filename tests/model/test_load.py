@@ -191,8 +191,14 @@ def test_an_initializer_must_agree_with_its_input(parse, write):
         load(write(model))
 
 
-def test_names_must_be_text(parse, write, tmp_path):
-    data = parse("g (float[2] marker) => (float[2] y) { y = Relu(marker) }").SerializeToString()
+@pytest.mark.parametrize("where", ["name", "place of a node"])
+def test_names_must_be_text(where, parse, write, tmp_path):
+    model = parse("g (float[2] x) => (float[2] y) { y = Relu(x) }")
+    if where == "name":
+        model.graph.node[0].name = "marker"
+    else:
+        model.graph.node[0].device_configurations.add(configuration_id="marker")
+    data = model.SerializeToString()
     path = tmp_path / "bytes.onnx"
     path.write_bytes(data.replace(b"marker", b"\xb5\xfe\xff\x80ab"))
     with pytest.raises(ModelError, match="UTF-8"):

@@ -13,7 +13,7 @@ import pytest
 
 from onnx_oto.errors import OtoError, StorageError, UsageError
 from onnx_oto.optim import Adam, Dense, Sgd
-from onnx_oto.training import Position, load_checkpoint, restore, save_checkpoint
+from onnx_oto.training import Position, load_checkpoint, restore, take_state, write_state
 
 SIZE = 6 * 8 + 8 + 8 * 3
 
@@ -23,7 +23,7 @@ def file(tmp_path: Path, make_session: Any) -> Path:
     path = tmp_path / "state.npz"
     session = make_session()
     session.steps = 7
-    save_checkpoint(path, session, Dense(Sgd(), SIZE), Position(1, 2, 3, 0.5, skipped=1))
+    write_state(path, take_state(session, Dense(Sgd(), SIZE), Position(1, 2, 3, 0.5, skipped=1)))
     return path
 
 
@@ -38,14 +38,14 @@ def test_a_failing_write_leaves_the_old_file_alone(
 
     monkeypatch.setattr(os, broken, fail)
     with pytest.raises(StorageError, match=r"cannot write .*state\.npz.*No space left"):
-        save_checkpoint(file, make_session(seed=4), Dense(Sgd(), SIZE), Position())
+        write_state(file, take_state(make_session(seed=4), Dense(Sgd(), SIZE), Position()))
     assert file.read_bytes() == before
     assert [path.name for path in file.parent.iterdir()] == ["state.npz"]
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path, make_session: Any) -> None:
     with pytest.raises(StorageError, match="cannot write"):
-        save_checkpoint(tmp_path / "no" / "state.npz", make_session(), Dense(Sgd(), SIZE), Position())
+        write_state(tmp_path / "no" / "state.npz", take_state(make_session(), Dense(Sgd(), SIZE), Position()))
 
 
 def test_damage_is_one_line(file: Path) -> None:
@@ -108,7 +108,8 @@ class Sum:
 
 def test_parts_with_a_state_come_back(tmp_path: Path, make_session: Any) -> None:
     path, optimizer = tmp_path / "state.npz", Dense(Sgd(), SIZE)
-    save_checkpoint(path, make_session(), optimizer, Position(), parts={"sum": Sum(0.1), "other": Sum(2)})
+    parts = {"sum": Sum(0.1), "other": Sum(2)}
+    write_state(path, take_state(make_session(), optimizer, Position(), parts=parts))
     parts = {"sum": Sum(0), "other": Sum(0)}
     restore(load_checkpoint(path), make_session(), optimizer, parts)
     assert {name: part.value for name, part in parts.items()} == {"sum": 0.1, "other": 2}

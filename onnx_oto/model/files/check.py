@@ -14,14 +14,11 @@ from onnx_oto.model.files.attributes import check_settings
 from onnx_oto.model.files.external import all_tensors
 from onnx_oto.model.files.header import check_amount, check_header, open_negative_sizes
 from onnx_oto.model.graph.node import opset_of
-from onnx_oto.model.graph.order import UNCHECKED_OPS, bodies, check_and_sort, nodes_inside
+from onnx_oto.model.graph.order import RUNTIME_OPS, bodies, check_and_sort, nodes_inside
 from onnx_oto.model.graph.skeleton import skeleton
 from onnx_oto.model.graph.tensors import check_payload, is_external
 from onnx_oto.model.shapes.supposed import keep_stored, typed_names
 
-# What onnxruntime runs in the standard domain although the onnx checker refuses it: its own fusions write the
-# first two, it runs the deprecated form of the third, and onnx cannot expand the last without its attribute.
-RUNTIME_OPS = UNCHECKED_OPS
 _PRIVATE_DOMAIN = "onnx_oto.unchecked"
 _REFUSALS = (
     onnx.checker.ValidationError,
@@ -192,6 +189,7 @@ def _check_text(model: ModelProto) -> None:
             texts += message.output
             stack += message.attribute
             stack += message.metadata_props
+            stack += message.device_configurations
         elif isinstance(message, AttributeProto) and message.type in _NUMBERS:
             texts += (message.name, message.doc_string, message.ref_attr_name)
         elif isinstance(message, TensorProto):

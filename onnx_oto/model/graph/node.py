@@ -9,7 +9,7 @@ from typing import Any
 from onnx import AttributeProto, ModelProto, NodeProto
 
 from onnx_oto.model.graph.flat import Path, Placed
-from onnx_oto.model.graph.order import captured
+from onnx_oto.model.graph.order import BODIES, captured
 from onnx_oto.model.graph.tensors import to_array
 
 
@@ -98,20 +98,15 @@ def read_laid_out(placed: Iterable[Placed], opsets: Mapping[str, int]) -> list[N
 def read_node(node: NodeProto, index: int, opsets: Mapping[str, int], within: Path = ()) -> Node:
     """Return one node as a value. Raises ModelError when an attribute tensor cannot be read."""
     domain = standard_domain(node.domain)
-    attrs: dict[str, Any] = {}
-    has_bodies = False
-    for attr in node.attribute:
-        kind = attr.type
-        read = _READ.get(kind)
-        attrs[attr.name] = attr.tp if read is None else read(attr)
-        has_bodies = has_bodies or kind in _BODIES
+    attributes = list(node.attribute)
+    has_bodies = any(attr.type in BODIES for attr in attributes)
     return Node(
         node.name,
         node.op_type,
         domain,
         tuple(node.input),
         tuple(node.output),
-        attrs,
+        {attr.name: attribute_value(attr) for attr in attributes},
         index,
         captured(node) if has_bodies else (),
         opsets.get(domain, 0),
@@ -130,7 +125,6 @@ def attribute_value(attr: AttributeProto) -> Any:
     return attr.tp if read is None else read(attr)
 
 
-_BODIES = (int(AttributeProto.GRAPH), int(AttributeProto.GRAPHS))
 _READ: dict[int, Callable[[AttributeProto], Any]] = {
     AttributeProto.INT: lambda attr: attr.i,
     AttributeProto.FLOAT: lambda attr: attr.f,

@@ -22,20 +22,21 @@ MAX_NODES = 300_000
 
 
 # Every pass asks every node; looked up in the class of messages, they take longer than all the rest of it.
-_GRAPH, _GRAPHS = int(AttributeProto.GRAPH), int(AttributeProto.GRAPHS)
+_GRAPH, _GRAPHS = BODIES = int(AttributeProto.GRAPH), int(AttributeProto.GRAPHS)
 _GRAPHS_OF_SCHEMAS = (onnx.defs.OpSchema.AttrType.GRAPH, onnx.defs.OpSchema.AttrType.GRAPHS)
 
 
-UNCHECKED_OPS = frozenset(
+RUNTIME_OPS = frozenset(
     {"SimplifiedLayerNormalization", "LayerNormalization", "GroupNormalization", "MeanVarianceNormalization"}
 )
-"""Operators of the standard domain whose nodes are not compared with a schema where runtimes run others too."""
+"""What onnxruntime runs in the standard domain although the onnx checker refuses it: its own fusions write the first
+two, it runs the deprecated form of the third, and onnx cannot expand the last without its attribute."""
 
 
 @cache
 def _is_plain(op: str) -> bool:
     """Return whether no node of a standard operator has bodies: the checker refuses attributes it does not have."""
-    if op in UNCHECKED_OPS:
+    if op in RUNTIME_OPS:
         return False
     try:
         attributes = onnx.defs.get_schema(op, "").attributes.values()

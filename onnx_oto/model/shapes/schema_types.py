@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 
 import onnx
-from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, TypeProto
+from onnx import ModelProto, NodeProto, TensorProto, TypeProto
 
 from onnx_oto.errors import ModelError, first_lines
 from onnx_oto.model.graph.node import standard_domain
+from onnx_oto.model.graph.order import BODIES
 from onnx_oto.model.shapes.types import Kind, Kinds
 
 _NOTHING = TypeProto()
 _DESCRIBED = frozenset(schema.domain for schema in onnx.defs.get_all_schemas()) | {"ai.onnx"}
-_BODIES = (int(AttributeProto.GRAPH), int(AttributeProto.GRAPHS))
 
 
 def _question(
@@ -29,7 +29,7 @@ def _question(
     """
     settings: list[Hashable] = [node.domain, node.op_type]
     for attr in node.attribute:
-        if attr.type in _BODIES:
+        if attr.type in BODIES:
             return None
         settings.append(attr.SerializeToString())
     values = [(name in data and _content(data[name])) or None for name in inputs] if data else ()
