@@ -1,6 +1,7 @@
 """The process that models run in: it does one job after the other until its parent is gone.
 
-A job is a function of this package with its arguments; the reply is its result or what it raised. Signals are the
+A job is a function of this package with its arguments; the reply is its result or what it raised. Before the first job
+it says that it is up. Signals are the
 parent's business. Output of native code goes nowhere.
 """
 
@@ -41,6 +42,7 @@ def main() -> None:
     threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
     _load_ahead()
     with contextlib.suppress(EOFError, BrokenPipeError):
+        send(replies, None)  # it is up
         while True:
             function, arguments = receive(requests)
             send(replies, _done(function, arguments))

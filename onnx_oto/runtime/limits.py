@@ -22,6 +22,8 @@ MOST_MEMORY_FOR_FEEDS = 4096 * MIB
 LEAST_SECONDS = 15.0
 SECONDS_PER_WEIGHT_MIB = 0.1
 SECONDS_PER_FED_MIB = 2.0
+PATIENCE = 8
+"""How many times its seconds a job may take that waits: for a busy machine, for a disk."""
 
 
 class Limits(NamedTuple):
@@ -37,10 +39,24 @@ _current: ContextVar[Limits] = ContextVar("limits", default=SENSIBLE)
 
 
 class Allowance(NamedTuple):
-    """What one job may take: bytes of resident memory of the whole process, and seconds."""
+    """What one job may take: bytes of resident memory of the whole process, and seconds.
+
+    by_the_clock: whether the seconds are the clock's whatever else the machine does, as a user means them.
+    """
 
     memory: float
     seconds: float
+    by_the_clock: bool = False
+
+    def is_over(self, elapsed: float, worked: float) -> bool:
+        """Return whether a job has taken too long: by the clock, and in seconds of its own on all processors.
+
+        What nobody asked for must not end a healthy job: beside other work on the machine one that has had less than
+        half of its seconds of a processor may go on.
+        """
+        if elapsed <= self.seconds:
+            return False
+        return self.by_the_clock or worked > self.seconds / 2 or elapsed > PATIENCE * self.seconds
 
 
 @contextlib.contextmanager
@@ -66,6 +82,7 @@ def allowance(*, weights: int, fed: int) -> Allowance:
     return Allowance(
         min(memory, half_of_memory()) if given.memory is None else given.memory,
         seconds if given.seconds is None else given.seconds,
+        given.seconds is not None,
     )
 
 
@@ -76,6 +93,7 @@ def generous(*, weights: int, fed: int) -> Allowance:
     return Allowance(
         half_of_memory() if given.memory is None else given.memory,
         3 * allowed.seconds if given.seconds is None else given.seconds,
+        allowed.by_the_clock,
     )
 
 

@@ -62,6 +62,7 @@ class Worker:
                 f"'{sys.executable}', which models are run by, cannot be started: {error.strerror or error}"
             ) from None
         self._lock = threading.Lock()
+        self._is_up = False
         self._job: tuple[float, Allowance] | None = None
         self._wanted = threading.Event()
         self._stopped_for = ""
@@ -113,10 +114,13 @@ class Worker:
         """
         assert not kwargs, "jobs take their arguments by position"
         with self._lock:
-            self._job = time.monotonic(), allowed
-            if not self._wanted.is_set():
-                self._wanted.set()
             try:
+                if not self._is_up:  # to load the runtime is no part of a job
+                    receive(cast(BinaryIO, self._process.stdout))
+                    self._is_up = True
+                self._job = time.monotonic(), allowed
+                if not self._wanted.is_set():
+                    self._wanted.set()
                 send(cast(BinaryIO, self._process.stdin), (function, args))
                 ok, value = receive(cast(BinaryIO, self._process.stdout))
             except (EOFError, OSError):
@@ -139,6 +143,8 @@ class Worker:
         try:
             seen = psutil.Process(self._process.pid)
             idle = 0
+            known: tuple[float, Allowance] | None = None
+            worked = 0.0
             while self._process.poll() is None:
                 if (
                     idle > _IDLE
@@ -152,7 +158,10 @@ class Worker:
                 if job is None:
                     continue
                 begin, allowed = job
-                if time.monotonic() - begin > allowed.seconds:
+                if job is not known:
+                    known, worked = job, _worked(seen)
+                elapsed = time.monotonic() - begin
+                if elapsed > allowed.seconds and allowed.is_over(elapsed, _worked(seen) - worked):
                     self._stopped_for = _too_long(allowed)
                 elif seen.memory_info().rss > allowed.memory:
                     self._stopped_for = _too_large(allowed)
@@ -168,6 +177,12 @@ class Worker:
         if self._stopped_for:
             return LimitError(self._stopped_for)
         return CrashedError(f"running the model brings the runtime down ({cause(code)})")
+
+
+def _worked(process: psutil.Process) -> float:
+    """Return the seconds of processors that a process has had."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def end_process(process: subprocess.Popen[Any]) -> None:

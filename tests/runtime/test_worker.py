@@ -24,7 +24,7 @@ from onnx import parser
 from onnx_oto.errors import CrashedError, LimitError, UnsupportedError
 from onnx_oto.runtime import worker
 from onnx_oto.runtime.comparing import compare
-from onnx_oto.runtime.limits import LEAST_MEMORY, MIB, Limits, allowance, limited
+from onnx_oto.runtime.limits import LEAST_MEMORY, MIB, Allowance, Limits, allowance, limited
 from onnx_oto.runtime.messages import receive, send
 from onnx_oto.runtime.runner import runner, time_runners
 from onnx_oto.runtime.sessions import Patience
@@ -87,6 +87,27 @@ def test_a_run_without_end_is_stopped() -> None:
     with limited(Limits(seconds=0.3)), pytest.raises(LimitError, match=r"longer than 0\.3 s.*--limit-time"):
         run({"n": np.array(10**12)})
     assert time.monotonic() - begin < 20
+
+
+@pytest.mark.usefixtures("healthy")
+def test_waiting_is_not_held_against_a_job_unless_the_user_said_how_long() -> None:
+    shared().call(Allowance(LEAST_MEMORY, 0.2), time.sleep, 0.6)
+    with pytest.raises(LimitError, match=r"longer than 0\.2 s"):  # it waits for ever
+        shared().call(Allowance(LEAST_MEMORY, 0.2), time.sleep, 600)
+    with pytest.raises(LimitError, match=r"longer than 0\.2 s"):  # it works
+        shared().call(Allowance(LEAST_MEMORY, 0.2), pow, 7, 10**9)
+    with pytest.raises(LimitError, match=r"longer than 0\.2 s"):
+        shared().call(Allowance(LEAST_MEMORY, 0.2, by_the_clock=True), time.sleep, 600)
+
+
+def test_the_seconds_of_a_job_begin_when_the_process_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = "import time; time.sleep(1.5); " + worker._BOOT
+    monkeypatch.setattr(worker, "_BOOT", slow)
+    one = worker.Worker()
+    try:
+        one.call(Allowance(LEAST_MEMORY, 1.0, by_the_clock=True), time.sleep, 0.1)
+    finally:
+        one.kill()
 
 
 def test_outputs_too_large_to_compare_are_refused() -> None:
@@ -211,7 +232,7 @@ def test_allowances_grow_with_weights_and_inputs_but_not_without_end() -> None:
     assert large.seconds > 80
     assert allowance(weights=10**15, fed=0).memory == psutil.virtual_memory().total / 2
     with limited(Limits(memory=5.0, seconds=7.0)):
-        assert allowance(weights=10**15, fed=10**15) == (5.0, 7.0)
+        assert allowance(weights=10**15, fed=10**15) == (5.0, 7.0, True)
 
 
 @settings(max_examples=50, deadline=None)
