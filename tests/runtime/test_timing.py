@@ -71,6 +71,13 @@ def test_what_is_slower_is_so_beyond_the_interval(compact, ratio, faster, slower
     assert (found.is_faster, found.is_slower) == (faster, slower)
 
 
+def test_some_tenths_of_a_microsecond_are_no_difference():
+    one, other = latency(0.0039, 0.0039, 0.0039), latency(0.0041, 0.0041, 0.0041)
+    found = Latencies(one, other, (1.04, 1.06), "ONNX Runtime 1", 2, 1)
+    assert not found.is_slower
+    assert not Latencies(other, one, (0.94, 0.96), "ONNX Runtime 1", 2, 1).is_faster
+
+
 @pytest.mark.parametrize(
     ("rounds", "seconds", "enough"),
     [

@@ -36,6 +36,7 @@ def judged(
 GOOD = {
     "refusal": (REFUSES, INVALID, PRUNE),
     "success": ("open('out.onnx', 'wb').write(b'new'); print('1 \\u2713')", OK, PRUNE),
+    "warns": ("import sys; open('out.onnx', 'w'); sys.stderr.write('warning: hm\\n')", OK, PRUNE),
     "progress": ("import sys; sys.stderr.write('epoch 1\\nepoch 2\\nerror: no\\n'); sys.exit(8)", FILES, TRAIN),
     "metrics": (
         f"import os; os.mkdir('run'); open('run/metrics.jsonl', 'w'); {REFUSES}",
@@ -66,6 +67,8 @@ BAD = {
     "silent": ("import sys; sys.exit(3)", INVALID, "stderr does not end in its one error line"),
     "two-errors": (REFUSES.replace("no", "no\\nerror: really"), INVALID, "stderr does not end in its one error line"),
     "chatty": (REFUSES.replace("error", "warning: hm\\nerror"), INVALID, "more on stderr than one error line"),
+    "chatty-success": (
+        "import sys; open('out.onnx', 'w'); sys.stderr.write('hm\\n')", OK, "more on stderr than one error line"),
     "chatty-after": (REFUSES.replace("no", "no\\nbye"), INVALID, "stderr does not end in its one error line"),
     "error-and-success": (
         "import sys; sys.stderr.write('error: no\\n'); open('out.onnx', 'w').write('new')", OK, "exit 0 with an error"),
