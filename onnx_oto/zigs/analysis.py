@@ -29,6 +29,7 @@ from onnx_oto.settings import AnalysisOptions
 from onnx_oto.zigs.ties import Ties
 
 _PRODUCER = Role.PRODUCER.value
+_NOTHING = np.uint64(0)
 
 
 @dataclass(frozen=True)
@@ -284,9 +285,10 @@ def _dimensions(trace: Trace, lanes: Lanes) -> tuple[Dimension, ...]:
     use_of, lane_of = _pairs([labels for _, labels in every], lanes)
     used = np.zeros(lanes.count, bool)
     used[lane_of] = True
-    produces = np.array([use.role == _PRODUCER for use, _ in every], bool)[use_of]
-    signature = np.zeros(lanes.count, np.uint64)
-    np.bitwise_xor.at(signature, lane_of[produces], numbers[use_of[produces]])
+    produces = np.array([use.role == _PRODUCER for use, _ in every], bool)
+    signature = _xor_of_runs(
+        lanes.count, lane_of, use_of, np.where(produces, numbers[: len(every)], _NOTHING)
+    )
     shown = np.flatnonzero(used & (signature != 0))
     by_reason = numbers[len(every) :]
     kinds = signature[shown] ^ by_reason[lanes.reason[shown]]  # reason -1 is the last entry
@@ -317,6 +319,26 @@ def _dimensions(trace: Trace, lanes: Lanes) -> tuple[Dimension, ...]:
         _dimension(trace, lanes, group, tuple(its_uses), its_rows, names, ties, size_of)
         for group, its_uses, its_rows in zip(families, by_family, balanced, strict=True)
     )
+
+
+def _xor_of_runs(
+    count: int, lane_of: IntArray, use_of: IntArray, numbers: npt.NDArray[np.uint64]
+) -> npt.NDArray[np.uint64]:
+    """Return the xor of the numbers of all uses of every lane, uint64 [count]. use_of, lane_of: see `_pairs`.
+
+    Most axes have lanes that follow each other: where such a run starts and ends, the xor changes.
+    """
+    is_first = np.ones(lane_of.size + 1, bool)
+    np.not_equal(lane_of[1:], lane_of[:-1] + 1, out=is_first[1:-1])
+    is_first[1:-1] |= use_of[1:] != use_of[:-1]
+    at = np.flatnonzero(is_first)
+    first, last = at[:-1], at[1:] - 1
+    changes = np.zeros(count + 1, np.uint64)
+    given = numbers[use_of[first]]
+    np.bitwise_xor.at(changes, lane_of[first], given)
+    np.bitwise_xor.at(changes, lane_of[last] + 1, given)
+    found: npt.NDArray[np.uint64] = np.bitwise_xor.accumulate(changes)
+    return found[:-1]
 
 
 def _pairs(axes: Sequence[IntArray], lanes: Lanes) -> tuple[IntArray, IntArray]:
