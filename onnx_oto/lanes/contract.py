@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -16,12 +15,13 @@ from onnx_oto.lanes.layout import (
     IntArray,
     Layout,
     Size,
+    changed,
     thin,
     thin_values,
     with_axes,
     with_blocks,
 )
-from onnx_oto.lanes.states import result_of
+from onnx_oto.lanes.states import remembered, result_of
 from onnx_oto.lanes.trace import Role, Trace, describe, unknown
 from onnx_oto.model.graph.node import Node
 
@@ -34,6 +34,7 @@ def zero_or_unknown(state: FloatArray) -> FloatArray:
     return np.where(state == 0, 0.0, np.nan)
 
 
+@remembered
 def times(*states: FloatArray) -> FloatArray:
     """Return the state of a product: zero times anything finite is zero."""
     value = states[0]
@@ -134,7 +135,7 @@ def _without_unknown(trace: Trace, node: Node, operands: Sequence[Layout], index
     for block in gone:
         trace.demand_zero(block, node, "the sum")
         trace.tell_apart(block.labels, f"{describe(node)} sums them with others")
-    return replace(layout, blocks=tuple(b for b in layout.blocks if b not in gone), view=None)
+    return changed(layout, blocks=tuple(b for b in layout.blocks if b not in gone), view=None)
 
 
 def _lies_on(layout: Layout, block: Block, axes: Sequence[int]) -> bool:

@@ -14,9 +14,9 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ FloatArray = npt.NDArray[np.float64]
 Size = int | str | None
 """A factor's size: a number, the name of a symbolic dimension, or None (unknown)."""
 
-_FEW = 16
+_FEW, _MOST = 16, 4096
 _DOUBLE = struct.Struct("=d")
 _keys = itertools.count()
 
@@ -40,8 +40,13 @@ def fresh_key() -> int:
 
 def thin(value: float, shape: int | tuple[int, ...]) -> FloatArray:
     """Return states that are `value` everywhere: float64 of `shape` in the memory of one, read-only."""
+    return _thin(_DOUBLE.pack(value), shape)
+
+
+@lru_cache(maxsize=_MOST)
+def _thin(value: bytes, shape: int | tuple[int, ...]) -> FloatArray:
     strides = (0,) if isinstance(shape, int) else (0,) * len(shape)
-    return np.ndarray(shape, np.float64, _DOUBLE.pack(value), 0, strides)
+    return np.ndarray(shape, np.float64, value, 0, strides)
 
 
 def thin_values(states: Iterable[FloatArray]) -> list[float] | None:
@@ -135,22 +140,41 @@ class Layout:
 
     def joint(self) -> tuple[Block, ...]:
         """Return the blocks that label several factors at once."""
-        if not self.blocks:
-            return ()
-        return tuple([b for b in self.blocks if len(b.keys) > 1])
+        for block in self.blocks:
+            if len(block.keys) > 1:
+                return tuple([b for b in self.blocks if len(b.keys) > 1])
+        return ()
 
     def on_axis(self, axis: int) -> tuple[Block, ...]:
         """Return the blocks that have a factor on `axis`, each once."""
-        if not self.blocks:
+        keys = self.axes[axis]
+        if not keys or not self.blocks:
             return ()
-        owners, keys = self.owners, self.axes[axis]
+        owners = self.owners
         if len(keys) == 1:
-            return (self.blocks[owners[keys[0]]],) if keys[0] in owners else ()
+            index = owners.get(keys[0])
+            return () if index is None else (self.blocks[index],)
         return tuple([self.blocks[i] for i in dict.fromkeys([owners[k] for k in keys if k in owners])])
 
     def length(self, axis: int) -> int | None:
         """Return the size of `axis`, None if it is not known."""
-        return product([self.sizes[k] for k in self.axes[axis]])
+        keys = self.axes[axis]
+        if len(keys) == 1:
+            size = self.sizes[keys[0]]
+            return size if isinstance(size, int) else None
+        return product([self.sizes[k] for k in keys])
+
+
+_Value = TypeVar("_Value", Layout, Block)
+
+
+def changed(value: _Value, **fields: Any) -> _Value:
+    """Return a layout or a block with other fields: `dataclasses.replace` in a quarter of the time."""
+    result = object.__new__(type(value))
+    result.__dict__.update(value.__dict__, **fields)
+    if "blocks" in fields:
+        result.__dict__.pop("owners", None)
+    return result
 
 
 def product(sizes: Iterable[Size]) -> int | None:
@@ -195,18 +219,18 @@ def split(layout: Layout, key: int, outer: Size, inner: Size) -> Layout:
         assert isinstance(outer, int)
         assert isinstance(inner, int)
         shape = (*block.labels.shape[:at], outer, inner, *block.labels.shape[at + 1 :])
-        return replace(
+        return changed(
             block, keys=swap(block.keys), labels=block.labels.reshape(shape), state=block.state.reshape(shape)
         )
 
     view = layout.view and View(layout.view.root, tuple(map(swap, layout.view.axes)))
     blocks = tuple(map(swap_block, layout.blocks))
-    return replace(layout, axes=tuple(map(swap, layout.axes)), sizes=sizes, blocks=blocks, view=view)
+    return changed(layout, axes=tuple(map(swap, layout.axes)), sizes=sizes, blocks=blocks, view=view)
 
 
 def permute(layout: Layout, order: Sequence[int]) -> Layout:
     """Return the layout of the transposed tensor."""
-    return replace(layout, axes=tuple(layout.axes[i] for i in order))
+    return changed(layout, axes=tuple(layout.axes[i] for i in order))
 
 
 def fuse(layout: Layout) -> Layout:
@@ -231,7 +255,7 @@ def _fuse_pair(layout: Layout, axis: int, first: int, second: int) -> Layout:
     labels, state = block.labels.transpose(axes_order), block.state.transpose(axes_order)
     shape = (*labels.shape[:at], labels.shape[at] * labels.shape[at + 1], *labels.shape[at + 2 :])
     key = fresh_key()
-    fused = replace(
+    fused = changed(
         block,
         keys=(*others[:at], key, *others[at:]),
         labels=labels.reshape(shape),
@@ -243,7 +267,7 @@ def _fuse_pair(layout: Layout, axis: int, first: int, second: int) -> Layout:
     axes[axis] = (*keys[:place], key, *keys[place + 2 :])
     sizes = dict(layout.sizes) | {key: shape[at]}
     blocks = (*layout.blocks[:index], fused, *layout.blocks[index + 1 :])
-    return replace(layout, axes=tuple(axes), sizes=sizes, blocks=blocks, view=None)
+    return changed(layout, axes=tuple(axes), sizes=sizes, blocks=blocks, view=None)
 
 
 def rename(layout: Layout, names: Mapping[int, int], sizes: Mapping[int, Size], rank: int) -> Layout:
@@ -288,7 +312,7 @@ def without_old_sizes(layout: Layout) -> Layout:
     used = {key for keys in (*layout.axes, *views, *(b.keys for b in layout.blocks)) for key in keys}
     if len(layout.sizes) <= 2 * len(used) + _FEW:
         return layout
-    return replace(layout, sizes={key: size for key, size in layout.sizes.items() if key in used})
+    return changed(layout, sizes={key: size for key, size in layout.sizes.items() if key in used})
 
 
 def explicit(layout: Layout, axis: int) -> tuple[IntArray, FloatArray] | None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 
-from onnx_oto.lanes.layout import Layout, Size, fresh_key, product, rename, split
+from onnx_oto.lanes.layout import Layout, Size, changed, fresh_key, product, rename, split
 from onnx_oto.lanes.trace import Trace, describe
 from onnx_oto.model.graph.node import Node
 
@@ -37,18 +36,20 @@ class Meeting:
         if len(there) > 1 and not _is_single(operands, there, place):
             _refine(trace, node, operands, there, place)
             first = operands[there[0]]
-        common = first.axes[place] if self._apart else tuple([fresh_key() for _ in first.axes[place]])
+        own = first.axes[place]
+        common = own if self._apart else tuple([fresh_key() for _ in own])
         sizes, count = self.sizes, len(there)
         for at, name in enumerate(common):
-            sizes[name] = first.sizes[first.axes[place][at]]
+            size = first.sizes[own[at]]
             self.having[name] = count
             for i in there:
                 op = operands[i]
                 key = op.axes[place][at]
                 if key != name:
                     self.names[i][key] = name
-                    if not isinstance(sizes[name], int):
-                        sizes[name] = op.sizes[key]
+                    if not isinstance(size, int):
+                        size = op.sizes[key]
+            sizes[name] = size
         return common
 
     def renamed(self, rank: int) -> tuple[Layout, ...]:
@@ -70,14 +71,14 @@ class Meeting:
 
 def _is_single(operands: Sequence[Layout], there: Sequence[int], place: int) -> bool:
     """Return whether an axis is one factor in all of some operands, of the same size."""
-    sizes = set()
-    for i in there:
+    size: Size = None
+    for at, i in enumerate(there):
         op = operands[i]
         keys = op.axes[place]
-        if len(keys) > 1:
+        if len(keys) > 1 or (at and op.sizes[keys[0]] != size):
             return False
-        sizes.add(op.sizes[keys[0]])
-    return len(sizes) == 1
+        size = op.sizes[keys[0]]
+    return True
 
 
 def _refine(trace: Trace, node: Node, operands: list[Layout], present: Sequence[int], axis: int) -> None:
@@ -159,4 +160,4 @@ def _single_factor(layout: Layout, axis: int) -> Layout:
     axes = list(layout.axes)
     sizes = dict(layout.sizes) | {key: layout.length(axis)}
     axes[axis] = (key,)
-    return replace(layout, axes=tuple(axes), sizes=sizes, view=None)
+    return changed(layout, axes=tuple(axes), sizes=sizes, view=None)

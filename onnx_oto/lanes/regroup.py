@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_oto.lanes.layout import Layout, Size, fresh_key, split
+from onnx_oto.lanes.layout import Layout, Size, changed, fresh_key, split
 from onnx_oto.model.graph.budget import MAX_AXIS
 from onnx_oto.model.shapes.dims import divide, product
 
@@ -59,7 +59,7 @@ class Dealt:
 def deal(layout: Layout, shape: Sequence[Size]) -> Dealt:
     """Return the factors of `layout` dealt out to the axes of `shape`; axes of size 1 get none."""
     axes = [i for i, size in enumerate(shape) if size != 1]
-    flat = replace(layout, axes=(tuple(k for keys in layout.axes for k in keys),))
+    flat = changed(layout, axes=(tuple(k for keys in layout.axes for k in keys),))
     runs: list[tuple[int, ...]] = []
     borders = [0]
     first = 0
@@ -75,7 +75,7 @@ def deal(layout: Layout, shape: Sequence[Size]) -> Dealt:
     runs.append(tuple(axes[first:]))
     borders.append(len(flat.axes[0]))
     parts = tuple(flat.axes[0][a:b] for a, b in itertools.pairwise(borders))
-    return Dealt(replace(flat, axes=parts), tuple(runs), tuple(shape))
+    return Dealt(changed(flat, axes=parts), tuple(runs), tuple(shape))
 
 
 def locate(layout: Layout, axis: int, before: Size, after: Size, start: int = 0) -> tuple[Layout, int] | None:
@@ -125,7 +125,7 @@ def told(dealt: Dealt) -> Layout:
             layout = _relabelled(layout, keys, run, dealt.shape, axes)
         else:
             layout = _freed(layout, run, dealt.shape, axes)
-    return replace(layout, axes=tuple(axes))
+    return changed(layout, axes=tuple(axes))
 
 
 def _freed(
@@ -136,7 +136,7 @@ def _freed(
         key = fresh_key()
         sizes[key] = shape[i]
         axes[i] = (key,)
-    return replace(layout, sizes=sizes, view=None)
+    return changed(layout, sizes=sizes, view=None)
 
 
 def _relabelled(
@@ -161,5 +161,5 @@ def _relabelled(
         sizes[key] = shape[i]
         axes[i] = (key,)
     others = tuple(b for b in layout.blocks if b is not block)
-    relabelled = replace(block, keys=new, labels=labels, state=state)
-    return replace(layout, sizes=sizes, blocks=(*others, relabelled), view=None)
+    relabelled = changed(block, keys=new, labels=labels, state=state)
+    return changed(layout, sizes=sizes, blocks=(*others, relabelled), view=None)

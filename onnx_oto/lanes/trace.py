@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
@@ -20,6 +20,7 @@ from onnx_oto.lanes.layout import (
     IntArray,
     Layout,
     Size,
+    changed,
     free,
     fresh_key,
     thin,
@@ -126,7 +127,7 @@ class Trace:
             return
         if left.shape != right.shape:
             left, right = np.broadcast_arrays(left, right)
-        if not left.size or (left.item(0) == right.item(0) and (left == right).all()):
+        if not left.size or (left.item(0) == right.item(0) and np.array_equal(left, right)):
             return
         if not self.budget.take(left.size * _TIE):
             raise TooMuch("ties more positions than analysis has room for")
@@ -169,9 +170,10 @@ class Trace:
     # --- layouts ----------------------------------------------------------------------------------------------
     def layout(self, name: str) -> Layout | None:
         """Return the layout of a tensor, None if its rank is unknown. Initializers get their labels here."""
-        if name not in self.layouts:
-            self.layouts[name] = self._initial(name)
-        return self.layouts[name]
+        layouts = self.layouts
+        if name not in layouts:
+            layouts[name] = self._initial(name)
+        return layouts[name]
 
     def _initial(self, name: str) -> Layout | None:
         shape = self.graph.shapes.get(name)
@@ -235,7 +237,7 @@ class Trace:
                 if sizes[key] != size and not isinstance(sizes[key], int):
                     sizes = {**sizes, key: size}
         if sizes is not layout.sizes:
-            self.layouts[name] = replace(layout, sizes=sizes)
+            self.layouts[name] = changed(layout, sizes=sizes)
         for keys in layout.axes:
             if len(keys) > 1:
                 parts = tuple([layout.sizes[key] for key in keys])
@@ -247,29 +249,34 @@ class Trace:
         layout = without_old_sizes(layout)
         if not layout.blocks:
             return layout
-        blocks = tuple([_with_thin_state(b) for b in layout.blocks])
-        size = 0
-        for block in blocks:
+        blocks, size, is_same = [], 0, True
+        for given in layout.blocks:
+            block, labels = _with_thin_state(given), given.labels
+            is_same = is_same and block is given
             size += block.state.size if any(block.state.strides) else 0
-            root = id(_root(block.labels))
+            root = id(labels if labels.base is None else labels.base)
             if root not in self._kept:
-                size += block.labels.size
+                size += labels.size
                 self._kept.add(root)
+            blocks.append(block)
         if self.budget.take(size * _STATE):
-            return layout if blocks == layout.blocks else replace(layout, blocks=blocks)
+            return layout if is_same else changed(layout, blocks=tuple(blocks))
         self.freeze(blocks, "analysis has no room for more positions")
-        return replace(layout, blocks=(), view=None)
+        return changed(layout, blocks=(), view=None)
 
     def _given_way(self, layout: Layout) -> Layout:
         """Return `layout` without labels of repeated positions where others are on the same axis: those come first."""
-        if not any(block.repeated for block in layout.blocks):
+        for block in layout.blocks:
+            if block.repeated:
+                break
+        else:
             return layout
         shared = [blocks for axis in range(layout.rank) if len(blocks := layout.on_axis(axis)) > 1]
         gone = {block.keys for blocks in shared for block in blocks if block.repeated}
         self.freeze(
             [b for b in layout.blocks if b.keys in gone], "it is merged with an axis of other channels"
         )
-        return replace(layout, blocks=tuple(b for b in layout.blocks if b.keys not in gone))
+        return changed(layout, blocks=tuple(b for b in layout.blocks if b.keys not in gone))
 
     def _inherit_cause(self, name: str) -> None:
         """Remember why an unlabelled tensor is whole: because one of the tensors it is computed from is."""
@@ -342,7 +349,7 @@ class Trace:
         if not rest:
             if kept == sorted(kept):
                 return block
-            return replace(
+            return changed(
                 block,
                 keys=tuple(keep),
                 labels=block.labels.transpose(kept),
@@ -350,10 +357,12 @@ class Trace:
             )
         shape = tuple([block.labels.shape[i] for i in kept])
         labels = block.labels.transpose(kept + rest).reshape(*shape, -1)
-        state = block.state.transpose(kept + rest).reshape(*shape, -1)
         self.tie(labels[..., :1], labels[..., 1:])
+        if (values := thin_values((block.state,))) is not None:
+            return changed(block, keys=tuple(keep), labels=labels[..., 0], state=thin(values[0], shape))
+        state = block.state.transpose(kept + rest).reshape(*shape, -1)
         same = (state == state[..., :1]).all(-1)
-        return replace(
+        return changed(
             block, keys=tuple(keep), labels=labels[..., 0], state=np.where(same, state[..., 0], np.nan)
         )
 
@@ -364,9 +373,8 @@ class Trace:
         tell a block's last factor apart, and no other one follows on that axis, rows may keep different positions,
         but equally many.
         """
-        if not any(len(block.keys) > 1 for block in layout.blocks):
+        if not (joint := layout.joint()):
             return
-        joint = layout.joint()
         axes = range(layout.rank) if told_apart is None else told_apart
         apart = {key for axis in axes for key in layout.axes[axis]}
         for block in joint:
@@ -397,7 +405,7 @@ class Trace:
                 blocks.append(self.collapse(block, outside))
             else:
                 self.freeze([block], reason)
-        return replace(layout, blocks=tuple(blocks), view=None)
+        return changed(layout, blocks=tuple(blocks), view=None)
 
     def freeze_node(self, node: Node, reason: str) -> None:
         """Closed world: freeze every axis the node touches; its outputs carry no labels."""
@@ -443,12 +451,7 @@ def _with_thin_state(block: Block) -> Block:
         return block
     if not ((state == state.flat[0]).all() or np.isnan(state).all()):
         return block
-    return replace(block, state=thin(state.item(0), state.shape))
-
-
-def _root(array: IntArray) -> IntArray:
-    """Return the array that owns the memory of a view."""
-    return array if array.base is None else array.base
+    return changed(block, state=thin(state.item(0), state.shape))
 
 
 def describe(node: Node) -> str:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from onnx_oto.lanes.align import align
-from onnx_oto.lanes.layout import Block, FloatArray, IntArray, Layout, explicit, fresh_key, relabel_axis
+from onnx_oto.lanes.layout import (
+    Block,
+    FloatArray,
+    IntArray,
+    Layout,
+    changed,
+    explicit,
+    fresh_key,
+    relabel_axis,
+)
 from onnx_oto.lanes.repairs.cut import Cut
 from onnx_oto.lanes.repairs.expression import Tensor, apply
 from onnx_oto.lanes.trace import Role, Trace, describe
@@ -35,18 +43,21 @@ def concat(node: Node, trace: Trace) -> None:
         trace.materialise(layout, node, told_apart=[axis])
     layouts = [single(trace, node, layout, axis) for layout in layouts]
     sizes = [layout.length(axis) for layout in layouts]
-    labelled = [bool(layout.on_axis(axis)) for layout in layouts]
+    along = [layout.on_axis(axis) for layout in layouts]
+    labelled = [bool(blocks) for blocks in along]
     if any(labelled) and None in sizes:
         layouts = [trace.release(x, [axis], f"{describe(node)} joins unknown sizes") for x in layouts]
+        along = [layout.on_axis(axis) for layout in layouts]
         labelled = [False] * len(layouts)
     _produce(trace, layouts)
-    joint = [b for layout in layouts for b in layout.on_axis(axis) if len(b.keys) > 1]
+    joint = [b for blocks in along for b in blocks if len(b.keys) > 1]
     if joint and all(labelled) and all(size is not None and size > 1 for size in sizes):
         trace.put(node.outputs[0], _concat_joint(node, trace, layouts, axis))
         return
     if joint:
         layouts = [_rows(trace, layout, axis) for layout in layouts]
-        labelled = [bool(layout.on_axis(axis)) for layout in layouts]
+        along = [layout.on_axis(axis) for layout in layouts]
+        labelled = [bool(blocks) for blocks in along]
     if any(labelled):
         trace.require(sum(size or 0 for size in sizes))
     parts = [_positions(trace, layout, axis) for layout in layouts] if any(labelled) else []
@@ -57,10 +68,10 @@ def concat(node: Node, trace: Trace) -> None:
         states = np.stack(aligned.states(group))
         state = np.where((states == states[0]).all(0), states[0], np.nan)
         blocks.append(Block(group.keys, group.first.labels, state, _sources(group.operands)))
-    base = replace(aligned.layout, blocks=tuple(blocks))
+    base = changed(aligned.layout, blocks=tuple(blocks))
     if parts:
         labels, state = (np.concatenate(p) for p in zip(*parts, strict=True))
-        source = _sources(b for layout in layouts for b in layout.on_axis(axis))
+        source = _sources(block for blocks in along for block in blocks)
         trace.put(node.outputs[0], relabel_axis(base, axis, labels, state, source))
     else:
         trace.put(node.outputs[0], free_axis(base, axis, trace.shape(node.outputs[0])[axis]))
@@ -108,7 +119,7 @@ def _rows(trace: Trace, layout: Layout, axis: int) -> Layout:
     for block in layout.blocks:
         outside = tuple(k for k in block.keys if k not in layout.axes[axis])
         blocks.append(trace.collapse(block, outside) if outside and len(block.keys) > 1 else block)
-    return replace(layout, blocks=tuple(blocks), view=None)
+    return changed(layout, blocks=tuple(blocks), view=None)
 
 
 def _positions(trace: Trace, layout: Layout, axis: int) -> tuple[IntArray, FloatArray]:
@@ -150,7 +161,7 @@ def _concat_joint(node: Node, trace: Trace, layouts: Sequence[Layout], axis: int
             raise NotCovered("joins axes that are divided differently")
         parts_l.append(np.moveaxis(other.labels, index, -1))
         parts_s.append(np.moveaxis(other.state, index, -1))
-    others = [replace(_without_axis(layout, axis)) for layout in layouts]
+    others = [changed(_without_axis(layout, axis)) for layout in layouts]
     aligned = align(trace, node, others)
     key = fresh_key()
     keys = tuple(aligned.layout.axes[a][i] for a, i in places)

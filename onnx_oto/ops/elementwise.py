@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,9 @@ import onnx
 
 from onnx_oto.lanes.align import combine
 from onnx_oto.lanes.contract import times, zero_or_unknown
-from onnx_oto.lanes.layout import FloatArray, with_blocks
+from onnx_oto.lanes.layout import FloatArray, changed, with_blocks
 from onnx_oto.lanes.quantized import code_of_cast
+from onnx_oto.lanes.states import State, remembered
 from onnx_oto.lanes.trace import Role, Trace
 from onnx_oto.model.graph.node import Node
 from onnx_oto.model.graph.tensors import FLOATS
@@ -100,18 +101,17 @@ UNARY: dict[str, Callable[[FloatArray, Attrs], FloatArray]] = {
 def unary(node: Node, trace: Trace) -> None:
     """y[i] = f(x[i])"""
     (x,) = inputs(node, trace)
-    value = UNARY[node.op]
-    trace.put(
-        node.outputs[0],
-        combine(
-            trace,
-            node,
-            [given(x)],
-            defined(lambda s: value(s, node.attrs)),
-            [Role.CONSUMER],
-            elementwise=True,
-        ),
-    )
+    state = _of_attributes(node.op, node.attrs) if node.attrs else _plain(node.op)
+    trace.put(node.outputs[0], combine(trace, node, [given(x)], state, [Role.CONSUMER], elementwise=True))
+
+
+def _of_attributes(op: str, attrs: Attrs) -> State:
+    return defined(lambda s: UNARY[op](s, attrs))
+
+
+@cache
+def _plain(op: str) -> State:
+    return remembered(_of_attributes(op, {}))
 
 
 @rule("Cast", "CastLike", orderless=True)
@@ -152,13 +152,13 @@ def _known(function: Callable[..., FloatArray]) -> Callable[..., FloatArray]:
 
 PRODUCERS = (Role.PRODUCER, Role.PRODUCER)
 CONSUMERS = (Role.CONSUMER, Role.CONSUMER)
-BINARY: dict[str, tuple[Callable[..., FloatArray], tuple[Role, Role]]] = {
-    "Add": (np.add, PRODUCERS),
-    "Sub": (np.subtract, PRODUCERS),
-    "Mul": (times, PRODUCERS),
-    "Div": (_divide, (Role.PRODUCER, Role.CONSUMER)),
-    "Pow": (_known(np.power), CONSUMERS),
-    "Mod": (_known(np.fmod), CONSUMERS),
+BINARY: dict[str, tuple[State, tuple[Role, Role]]] = {
+    "Add": (remembered(defined(np.add)), PRODUCERS),
+    "Sub": (remembered(defined(np.subtract)), PRODUCERS),
+    "Mul": (remembered(defined(times)), PRODUCERS),
+    "Div": (remembered(defined(_divide)), (Role.PRODUCER, Role.CONSUMER)),
+    "Pow": (remembered(defined(_known(np.power))), CONSUMERS),
+    "Mod": (remembered(defined(_known(np.fmod))), CONSUMERS),
 }
 
 
@@ -167,7 +167,7 @@ def binary(node: Node, trace: Trace) -> None:
     """z[i] = x[i] op y[i]"""
     state, roles = BINARY[node.op]
     layouts = [given(layout) for layout in inputs(node, trace)]
-    trace.put(node.outputs[0], combine(trace, node, layouts, defined(state), roles, elementwise=True))
+    trace.put(node.outputs[0], combine(trace, node, layouts, state, roles, elementwise=True))
 
 
 VARIADIC: dict[str, tuple[Callable[..., FloatArray], Role]] = {
@@ -260,12 +260,12 @@ def passing(node: Node, trace: Trace) -> None:
     layout = given(inputs(node, trace)[0])
     training = node.input(2)
     if training and not _is_false(trace, training):
-        blocks = [replace(b, state=zero_or_unknown(b.state)) for b in layout.blocks]
-        layout = replace(layout, blocks=tuple(blocks), view=None)
+        blocks = [changed(b, state=zero_or_unknown(b.state)) for b in layout.blocks]
+        layout = changed(layout, blocks=tuple(blocks), view=None)
     trace.put(node.outputs[0], layout)
     for mask in node.outputs[1:]:
         if mask:
-            blocks = [replace(b, state=np.full_like(b.state, np.nan), source=()) for b in layout.blocks]
+            blocks = [changed(b, state=np.full_like(b.state, np.nan), source=()) for b in layout.blocks]
             trace.put(mask, with_blocks(layout, blocks))
 
 

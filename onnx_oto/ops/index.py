@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from onnx_oto.lanes.layout import Block, IntArray, Layout, explicit, fresh_key, relabel_axis
+from onnx_oto.lanes.layout import Block, IntArray, Layout, changed, explicit, fresh_key, relabel_axis
 from onnx_oto.lanes.repairs.cut import Cut, kept_along
 from onnx_oto.lanes.trace import Trace, describe
 from onnx_oto.model.graph.node import Node
@@ -33,7 +31,7 @@ def alone(trace: Trace, node: Node, layout: Layout, axis: int) -> Layout:
         for block in layout.blocks:
             keep = tuple(k for k in block.keys if k in inside)
             blocks.append(trace.collapse(block, keep) if keep else block)
-        layout = replace(layout, blocks=tuple(blocks), view=None)
+        layout = changed(layout, blocks=tuple(blocks), view=None)
     return single(trace, node, layout, axis)
 
 
@@ -75,7 +73,7 @@ def free_axis(layout: Layout, axis: int, size: int | str | None) -> Layout:
     key = fresh_key()
     axes = list(layout.axes)
     axes[axis] = () if size == 1 else (key,)
-    return replace(layout, axes=tuple(axes), sizes=dict(layout.sizes) | {key: size}, view=None)
+    return changed(layout, axes=tuple(axes), sizes=dict(layout.sizes) | {key: size}, view=None)
 
 
 def pick(
@@ -146,7 +144,7 @@ def slice_axes(node: Node, trace: Trace) -> None:
         before = result
         result = pick(trace, node, result, axis, index, out[axis])
         cuts.append((axis, index, before))
-    trace.put(node.outputs[0], replace(result, view=None))
+    trace.put(node.outputs[0], changed(result, view=None))
     if cuts:
         trace.repair(node, lambda cut: _repair_slice(cut, node, cuts))
 
@@ -224,7 +222,7 @@ def pad(node: Node, trace: Trace) -> None:
             result = free_axis(result, axis, trace.shape(node.outputs[0])[axis])
         if mode == "constant":
             result = _bordered(result, axis, value)
-    trace.put(node.outputs[0], replace(result, view=None))
+    trace.put(node.outputs[0], changed(result, view=None))
 
     def repair(cut: Cut) -> None:
         sizes = list(pads)
@@ -240,10 +238,10 @@ def _bordered(layout: Layout, axis: int, value: float) -> Layout:
     """Return `layout` with positions of `value` on `axis`: what other axes hold is a constant only if it is that."""
     own = set(layout.axes[axis])
     blocks = [
-        b if own & set(b.keys) else replace(b, state=np.where(b.state == value, b.state, np.nan))
+        b if own & set(b.keys) else changed(b, state=np.where(b.state == value, b.state, np.nan))
         for b in layout.blocks
     ]
-    return replace(layout, blocks=tuple(blocks))
+    return changed(layout, blocks=tuple(blocks))
 
 
 def _pads(node: Node, trace: Trace, rank: int) -> tuple[list[int | None], list[int]]:

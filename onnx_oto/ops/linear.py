@@ -11,10 +11,13 @@ from onnx_oto.lanes.align import combine
 from onnx_oto.lanes.contract import contract
 from onnx_oto.lanes.layout import FloatArray, Layout, Size, explicit, thin_values, with_axes, without_axes
 from onnx_oto.lanes.repairs.cut import Cut
+from onnx_oto.lanes.states import remembered
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.graph.node import Node
 from onnx_oto.ops.grouped import grouped
 from onnx_oto.ops.rules import given, inputs, rule
+
+_SUM = remembered(np.add)
 
 
 def spatial_free(trace: Trace, node: Node, layout: Layout, passing: Iterable[int] = ()) -> Layout:
@@ -44,7 +47,7 @@ def add_bias(trace: Trace, node: Node, result: Layout, bias: Layout | None, axis
         return result
     wide = with_axes(bias, bias.axes + ((),) * (result.rank - axis - 1))
     trace.use(bias, Role.PRODUCER, weight=True)
-    return combine(trace, node, [result, wide], np.add, [Role.PRODUCER, Role.PRODUCER])
+    return combine(trace, node, [result, wide], _SUM, [Role.PRODUCER, Role.PRODUCER])
 
 
 def with_windows(trace: Trace, name: str, channels: Layout, passing: Iterable[int] = ()) -> Layout:

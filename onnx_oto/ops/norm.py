@@ -16,10 +16,20 @@ from onnx import TensorProto
 
 from onnx_oto.lanes.align import Aligned, align, combine
 from onnx_oto.lanes.contract import zero_or_unknown
-from onnx_oto.lanes.layout import Block, FloatArray, Layout, fuse, split, with_axes, with_blocks, without_axes
+from onnx_oto.lanes.layout import (
+    Block,
+    FloatArray,
+    Layout,
+    changed,
+    fuse,
+    split,
+    with_axes,
+    with_blocks,
+    without_axes,
+)
 from onnx_oto.lanes.repairs.cut import Cut, kept_of
 from onnx_oto.lanes.repairs.expression import Array, Expression, Tensor, apply
-from onnx_oto.lanes.states import result_of
+from onnx_oto.lanes.states import remembered, result_of
 from onnx_oto.lanes.trace import Role, Trace, describe
 from onnx_oto.model.graph.node import Node
 from onnx_oto.ops.index import alone
@@ -36,9 +46,10 @@ def affine(trace: Trace, aligned: Aligned, scale: int, bias: int | None) -> Layo
         states = aligned.states(group)
         read = [states[0], states[scale], *([states[bias]] if bias is not None else [])]
         blocks.append(Block(group.keys, group.first.labels, result_of(_affine, read, [states[0]])))
-    return with_blocks(replace(aligned.layout, constant=False), blocks)
+    return with_blocks(changed(aligned.layout, constant=False), blocks)
 
 
+@remembered
 def _affine(x: FloatArray, scale: FloatArray, shift: FloatArray | None = None) -> FloatArray:
     """Return what is left of a norm whose scale is zero: the shift."""
     return np.where(scale == 0, 0.0 if shift is None else shift, np.nan)
@@ -49,10 +60,10 @@ def put_statistics(trace: Trace, names: Sequence[str], like: Layout, over: Itera
     if not any(names):
         return
     layout = without_axes(like, over, keep_dims=True)
-    blocks = [replace(b, state=np.full_like(b.state, np.nan), source=()) for b in layout.blocks]
+    blocks = [changed(b, state=np.full_like(b.state, np.nan), source=()) for b in layout.blocks]
     for name in names:
         if name:
-            trace.put(name, with_blocks(replace(layout, constant=False), blocks))
+            trace.put(name, with_blocks(changed(layout, constant=False), blocks))
 
 
 def _channel_vector(vector: Layout, rank: int) -> Layout:
@@ -217,7 +228,7 @@ def _scaled_by_group(node: Node, trace: Trace, x: Layout, scale: Layout, bias: L
     rows = block.labels.reshape(groups, -1)
     for vector in labels:
         trace.tie(rows, vector[:, None])
-    return with_blocks(x, [replace(block, state=np.zeros_like(block.state), source=())])
+    return with_blocks(x, [changed(block, state=np.zeros_like(block.state), source=())])
 
 
 def norm_over_last(
@@ -328,8 +339,8 @@ def mean_variance_normalization(node: Node, trace: Trace) -> None:
         x = trace.release(x, axes, f"{describe(node)} needs every position of the axis")
     _norm_over_lanes(replace(node, attrs={"epsilon": 0.0}), trace, x, axes)
     states = [np.full_like(b.state, np.nan if set(b.keys) <= inside else np.inf) for b in x.blocks]
-    blocks = [replace(b, state=s, source=()) for b, s in zip(x.blocks, states, strict=True)]
-    trace.put(node.outputs[0], with_blocks(replace(x, constant=False), blocks))
+    blocks = [changed(b, state=s, source=()) for b, s in zip(x.blocks, states, strict=True)]
+    trace.put(node.outputs[0], with_blocks(changed(x, constant=False), blocks))
 
 
 @rule("Softmax", "LogSoftmax", "Hardmax", until=12, orderless=True)
@@ -349,7 +360,7 @@ def softmax(node: Node, trace: Trace) -> None:
 def _softmax(node: Node, trace: Trace, x: Layout, axes: Iterable[int]) -> None:
     x = trace.release(x, axes, f"{describe(node)} needs every position of the axis")
     # A mask's -inf is no poison here: it makes a zero.
-    x = replace(x, blocks=tuple(replace(b, state=np.full_like(b.state, np.nan)) for b in x.blocks))
+    x = changed(x, blocks=tuple(changed(b, state=np.full_like(b.state, np.nan)) for b in x.blocks))
     trace.put(node.outputs[0], combine(trace, node, [x], lambda s: s, [Role.CONSUMER]))
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnx_oto.lanes.constraints import Reordering
-from onnx_oto.lanes.layout import IntArray, Layout, Size, View, explicit, fuse
+from onnx_oto.lanes.layout import IntArray, Layout, Size, View, changed, explicit, fuse
 from onnx_oto.lanes.regroup import deal, told
 from onnx_oto.lanes.repairs.cut import Cut, sizes_of
 from onnx_oto.lanes.repairs.expression import Array, Tensor, apply
@@ -25,7 +25,7 @@ def reshape(trace: Trace, node: Node, source: str, layout: Layout, shape: Sequen
     view = layout.view or View(source, layout.axes)
     if layout.view is None and layout.joint():
         trace.materialise(layout, node, told_apart=())
-    regrouped = _regrouped(trace, node, replace(layout, view=view), shape)
+    regrouped = _regrouped(trace, node, changed(layout, view=view), shape)
     result = fuse(regrouped)
     bypass = None if layout.view is None or result.joint() else _axis_permutation(regrouped)
     if bypass is None and trace.head_dims:
@@ -45,7 +45,7 @@ def reshape(trace: Trace, node: Node, source: str, layout: Layout, shape: Sequen
         order = _order(regrouped, axis)
         trace.reorderings[node.name] = Reordering(root, axis, order)
         trace.repair(node, lambda cut: _gather(cut, node, root, origin, axis, order))
-    return replace(result, view=None)
+    return changed(result, view=None)
 
 
 def _regrouped(trace: Trace, node: Node, layout: Layout, shape: Sequence[Size]) -> Layout:
@@ -63,7 +63,7 @@ def reshape_by_indices(
 ) -> Layout:
     """The same for a Gather of a flat tensor at row-major indices: a Reshape in the compact graph."""
     trace.materialise(layout, node)
-    result = replace(fuse(_regrouped(trace, node, replace(layout, view=None), shape)), view=None)
+    result = changed(fuse(_regrouped(trace, node, changed(layout, view=None), shape)), view=None)
     trace.materialise(result, node)
 
     def repair(cut: Cut) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -116,8 +116,9 @@ def apply(node: Node, trace: Trace) -> None:
     trace.node, called = node.name, key(node)
     layouts = [trace.layout(name) for name in node.inputs if name]
     captured = [trace.layout(name) for name in node.captured]
-    unlabelled = all(layout is not None and not layout.blocks for layout in (*layouts, *captured))
-    constant = bool(layouts) and all(layout is not None and layout.constant for layout in layouts)
+    unlabelled, constant, known = _told(layouts)
+    if captured:
+        unlabelled = unlabelled and all(layout is not None and not layout.blocks for layout in captured)
     if unlabelled and called not in SPREADING and (constant or called not in COUNTING):
         for name in node.outputs:
             if name:
@@ -132,7 +133,7 @@ def apply(node: Node, trace: Trace) -> None:
         domain = f" of domain '{node.domain}'" if node.domain else ""
         trace.freeze_node(node, f"{describe(node)}{domain} has no rule for removing channels{older}")
     elif called not in ANY_RANK and (
-        None in layouts or any(trace.graph.shapes.get(name) is None for name in node.outputs if name)
+        not known or any(trace.graph.shapes.get(name) is None for name in node.outputs if name)
     ):
         trace.freeze_node(node, f"{describe(node)} works on a tensor whose rank is not known")
     else:
@@ -145,6 +146,19 @@ def apply(node: Node, trace: Trace) -> None:
             trace.freeze_node(
                 node, f"{describe(node)} contradicts its inputs ({type(error).__name__}: {told})"
             )
+
+
+def _told(layouts: Sequence[Layout | None]) -> tuple[bool, bool, bool]:
+    """Return whether all layouts are without labels, whether they are constant (and some), whether they are known."""
+    unlabelled, constant, known = True, bool(layouts), True
+    for layout in layouts:
+        if layout is None:
+            return False, False, False
+        if layout.blocks:
+            unlabelled = False
+        if not layout.constant:
+            constant = False
+    return unlabelled, constant, known
 
 
 def inputs(node: Node, trace: Trace) -> list[Layout | None]:

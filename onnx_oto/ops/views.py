@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 
-from onnx_oto.lanes.layout import Layout, permute
+from onnx_oto.lanes.layout import Layout, changed, permute
 from onnx_oto.lanes.repairs.cut import Cut, NewSize, Share, sizes_of
 from onnx_oto.lanes.trace import Trace
 from onnx_oto.model.graph.node import Node
@@ -40,7 +39,7 @@ def squeeze(node: Node, trace: Trace) -> None:
         axes = {i for i, size in enumerate(trace.shape(node.inputs[0])) if size == 1}
     else:
         axes = {int(a) % x.rank for a in listed}
-    trace.put(node.outputs[0], replace(x, axes=tuple(k for i, k in enumerate(x.axes) if i not in axes)))
+    trace.put(node.outputs[0], changed(x, axes=tuple(k for i, k in enumerate(x.axes) if i not in axes)))
 
 
 @rule("Unsqueeze", orderless=True)
@@ -52,7 +51,7 @@ def unsqueeze(node: Node, trace: Trace) -> None:
     rest = iter(x.axes)
     trace.put(
         node.outputs[0],
-        replace(x, axes=tuple(() if i in axes else next(rest) for i in range(rank))),
+        changed(x, axes=tuple(() if i in axes else next(rest) for i in range(rank))),
     )
 
 
