@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from onnx import AttributeProto, GraphProto, NodeProto, ValueInfoProto, helper
 
-from onnx_oto.model.graph.order import bodies, initializer_names, nodes_inside
+from onnx_oto.model.graph.order import bodies, initializer_names, nested, nodes_inside
 
 BODIES = "onnx_oto.bodies"
 """The domain of entries (LoopEntry, ScanEntry) and exits (If, Loop, Scan). No file has nodes of it."""
@@ -58,7 +58,7 @@ Sizes = Callable[[str], "Sequence[int | None] | None"]
 
 def flatten(graph: GraphProto) -> list[Placed]:
     """Return the nodes of a sorted graph and of its bodies, as they are, each behind what it reads."""
-    if not any(any(bodies(node)) for node in graph.node):
+    if not nested(graph.node):
         return [Placed(node, (), index) for index, node in enumerate(graph.node)]
     if not _are_unique(graph):
         return [Placed(node, (), index) for index, node in enumerate(graph.node)]

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 from onnx import GraphProto, NodeProto
 
-from onnx_oto.model.graph.order import bodies, initializer_names, nodes_inside
+from onnx_oto.model.graph.order import bodies, initializer_names, nested, nodes_inside
 
 
 def all_names(graph: GraphProto) -> set[str]:
     """Return every tensor name that a graph or a body inside it mentions."""
     names = {value.name for value in (*graph.input, *graph.output)} | set(initializer_names(graph))
     for node in graph.node:
-        names.update(node.input)
-        names.update(node.output)
+        names.update(node.input, node.output)
+    for node in nested(graph.node):
         for body in bodies(node):
             names |= all_names(body)
     return names
@@ -53,6 +53,6 @@ def name_nodes(graph: GraphProto) -> None:
 
 def _behind(graph: GraphProto) -> Iterator[NodeProto]:
     """Yield the nodes of the bodies of a graph."""
-    for node in graph.node:
+    for node in nested(graph.node):
         for body in bodies(node):
             yield from nodes_inside(body.node)

@@ -98,15 +98,19 @@ def read_laid_out(placed: Iterable[Placed], opsets: Mapping[str, int]) -> list[N
 def read_node(node: NodeProto, index: int, opsets: Mapping[str, int], within: Path = ()) -> Node:
     """Return one node as a value. Raises ModelError when an attribute tensor cannot be read."""
     domain = standard_domain(node.domain)
-    attributes = list(node.attribute)
-    has_bodies = any(attr.type in BODIES for attr in attributes)
+    attributes, has_bodies = {}, False
+    for attr in node.attribute:
+        kind = attr.type
+        read = _READ.get(kind)
+        attributes[attr.name] = attr.tp if read is None else read(attr)
+        has_bodies = has_bodies or kind in BODIES
     return Node(
         node.name,
         node.op_type,
         domain,
         tuple(node.input),
         tuple(node.output),
-        {attr.name: attribute_value(attr) for attr in attributes},
+        attributes,
         index,
         captured(node) if has_bodies else (),
         opsets.get(domain, 0),

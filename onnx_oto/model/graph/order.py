@@ -59,6 +59,19 @@ def bodies(node: NodeProto) -> list[GraphProto]:
     return found
 
 
+def nested(nodes: Iterable[NodeProto]) -> list[NodeProto]:
+    """Return the nodes that have bodies."""
+    return [
+        node
+        for node in nodes
+        if (node.domain or not _is_plain(node.op_type)) and any(map(_holds, node.attribute))
+    ]
+
+
+def _holds(attr: AttributeProto) -> bool:
+    return attr.type == _GRAPH or (attr.type == _GRAPHS and bool(attr.graphs))
+
+
 def graphs(graph: GraphProto) -> Iterator[GraphProto]:
     """Yield a graph and every body inside it."""
     yield graph
@@ -71,8 +84,9 @@ def nodes_inside(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
     """Yield nodes and those of the bodies inside them."""
     for node in nodes:
         yield node
-        for body in bodies(node):
-            yield from nodes_inside(body.node)
+        if node.domain or not _is_plain(node.op_type):
+            for body in bodies(node):
+                yield from nodes_inside(body.node)
 
 
 def captured(node: NodeProto) -> tuple[str, ...]:
@@ -137,7 +151,7 @@ def sort_graph(graph: GraphProto, outer: Scope, where: str) -> None:
     made = {name for node in graph.node for name in node.output}
     scope = Scope(given | made, outer)
     _check_outputs([value.name for value in graph.output], scope, where)
-    for node in graph.node:
+    for node in nested(graph.node):
         for body in bodies(node):
             sort_graph(body, scope, f"a body of node {label(node)!r}")
 

@@ -199,6 +199,8 @@ def _hoist_constants(graph: GraphProto) -> None:
 
 def _resolve_identities(graph: GraphProto) -> None:
     """Let readers of an Identity of an initializer read the initializer itself."""
+    if all(node.op_type != "Identity" for node in nodes_inside(graph.node)):
+        return
     constants = {tensor.name for tensor in graph.initializer}
     alias: dict[str, str] = {}
     for node in nodes_inside(graph.node):

@@ -13,7 +13,7 @@ from onnx import GraphProto, helper
 
 from onnx_oto.model.graph.constants import is_constant, write_constant
 from onnx_oto.model.graph.names import all_names, fresh
-from onnx_oto.model.graph.order import bodies, delete, initializer_names, nodes_inside
+from onnx_oto.model.graph.order import bodies, delete, initializer_names, nested, nodes_inside
 
 
 def lift_bodies(graph: GraphProto) -> None:
@@ -22,7 +22,7 @@ def lift_bodies(graph: GraphProto) -> None:
     Nothing changes where an initializer of a body has the name of a tensor around it: the onnx checker accepts that,
     and onnxruntime reads now the one, now the other, by what else there is in the graph.
     """
-    inner = [body for node in graph.node for body in bodies(node)]
+    inner = [body for node in nested(graph.node) for body in bodies(node)]
     if not inner:
         return
     taken = all_names(graph)

@@ -11,7 +11,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from onnx_oto.model.graph.budget import Budget
 from onnx_oto.model.graph.names import all_names, fresh
-from onnx_oto.model.graph.order import captured
+from onnx_oto.model.graph.order import captured, nested
 from onnx_oto.model.graph.tensors import FLOATS, byte_count, is_external, to_array
 from onnx_oto.model.normal.origins import Origins
 from onnx_oto.model.shapes.inference import Knowledge
@@ -48,17 +48,19 @@ def private_vectors(model: ModelProto, origins: Origins | None = None) -> None:
         names = list(node.input)
         if vectors.keys().isdisjoint(names):
             continue
-        layer = (node.op_type, node.domain, *[n if telling[n] else "" for n in names])
+        told = [n if telling[n] else "" for n in names]
+        layer = (node.op_type, node.domain, *told)
         for position, name in enumerate(names):
             if name not in vectors or name in fixed:
                 continue
             use = (*layer, position, name)
-            if any(layer[2:]) and use in of_layer:
+            if use in of_layer and any(told):
                 node.input[position] = of_layer[use]
             elif name in seen and budget.take(byte_count(vectors[name])):
                 clone = fresh(f"{name}__use", taken)
-                graph.initializer.add().CopyFrom(vectors[name])
-                graph.initializer[-1].name = clone
+                copy = graph.initializer.add()
+                copy.CopyFrom(vectors[name])
+                copy.name = clone
                 node.input[position] = clone
                 if origins is not None:
                     origins.copied(clone, name, apart=uniform(name))
@@ -140,7 +142,7 @@ def _note(readers: dict[str, list[tuple[NodeProto, int]]], node: NodeProto) -> N
 
 def _fixed(model: ModelProto) -> set[str]:
     """Return the tensors that outputs or bodies read: no other name will do."""
-    inside = {name for node in model.graph.node for name in captured(node)}
+    inside = {name for node in nested(model.graph.node) for name in captured(node)}
     return inside | {value.name for value in model.graph.output}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, TypeProto
@@ -12,7 +13,7 @@ from onnx_oto.model.graph.node import standard_domain
 from onnx_oto.model.graph.order import BODIES
 from onnx_oto.model.shapes.types import Kind, Kinds
 
-_NOTHING = TypeProto()
+_NOTHING = Kind(0, None, TypeProto())
 _DESCRIBED = frozenset(schema.domain for schema in onnx.defs.get_all_schemas()) | {"ai.onnx"}
 
 
@@ -78,8 +79,8 @@ class Schemas:
         known = self._inferred.get(question) if question is not None else None
         if known is not None:
             return known
-        every = {name: _NOTHING for name in inputs if name}
-        every.update((name, kind.proto) for name, kind in types.items())
+        every: dict[str, Any] = {name: _NOTHING for name in inputs if name}
+        every.update(types)
         try:
             found = onnx.shape_inference.infer_node_outputs(
                 schema, node, every, dict(data), opset_imports=self._imports

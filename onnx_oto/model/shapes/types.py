@@ -20,6 +20,14 @@ class Kind:
         self.open = tuple([size for size in shape if isinstance(size, str)]) if shape else ()
         self._stated = proto
 
+    def SerializeToString(self) -> bytes:
+        """Return the type as it is written, so that onnx takes it for a message; it is written once."""
+        return self._text
+
+    @cached_property
+    def _text(self) -> bytes:
+        return bytes(self.proto.SerializeToString())
+
     @cached_property
     def proto(self) -> TypeProto:
         """The type as onnx writes it."""

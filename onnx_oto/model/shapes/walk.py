@@ -108,8 +108,13 @@ class Walk:
         if not self._schemas.describe(node.domain, node.op):
             self._apply_foreign(node)
             return
-        types = {name: kind for name in (*node.inputs, *node.captured) if (kind := self._kind(name))}
-        data = {name: tensor for name in node.inputs if (tensor := self._tensor(name)) is not None}
+        types, data, values = {}, {}, self.values
+        for name in (*node.inputs, *node.captured):
+            if kind := self._kind(name):
+                types[name] = kind
+        for name in node.inputs:
+            if name in values and (tensor := self._tensor(name)) is not None:
+                data[name] = tensor
         try:
             found = self._schemas.infer(proto, node.inputs, node.outputs, types, data)
         except ModelError as error:
@@ -324,6 +329,11 @@ class Walk:
             rests = self._supposed.under(node.input(0))
             size = None if shape is None or rests else product(shape)
             return [None if size is None else from_shape((size,)).reshape(())]
+        for name in node.inputs:
+            if name in self.values or self.dtypes.get(name) in _INTEGERS:
+                break
+        else:
+            return []
         inputs = [self._input_value(name) for name in node.inputs]
         if not inputs or node.since < _FIRST_OPSET or all(value is None for value in inputs):
             return []
