@@ -183,7 +183,7 @@ class Trace:
             return free(shape)
         if self.graph.dtypes.get(name) not in FLOATS and not is_sliceable(self.graph, name):
             return free(shape, constant=True, uniform=self.uniform(name))
-        return self._parameter(name, tuple(int(n) for n in shape if isinstance(n, int)))
+        return self._parameter(name, tuple([int(n) for n in shape if isinstance(n, int)]))
 
     def _parameter(self, name: str, shape: tuple[int, ...]) -> Layout:
         axes: list[tuple[int, ...]] = []
@@ -202,7 +202,9 @@ class Trace:
             labels = self.fresh(size)
             self.parameters.setdefault(name, {})[axis] = labels
             blocks.append(Block((key,), labels, thin(0.0, size), ((name, axis),)))
-        return Layout(tuple(axes), sizes, tuple(blocks), constant=True, uniform=self.uniform(name))
+        return Layout(
+            tuple(axes), sizes, tuple(blocks), constant=True, uniform=None if sizes else self.uniform(name)
+        )
 
     def uniform(self, name: str) -> float | None:
         """Return the value of a constant with one element, else None."""

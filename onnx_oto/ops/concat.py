@@ -128,7 +128,7 @@ def _positions(trace: Trace, layout: Layout, axis: int) -> tuple[IntArray, Float
     if listed is None:
         raise NotCovered("joins an axis that is composed of several")
     labels, state = listed
-    if (labels < 0).any():
+    if labels.size and labels.item(0) < 0:
         labels = trace.fresh(labels.size)
         trace.freeze(labels, "it is joined with an axis that no parameter produces")
     return labels, state

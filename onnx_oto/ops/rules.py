@@ -80,6 +80,7 @@ def rule(
             entries = RULES.setdefault(op, [])
             assert all(entry.until < since for entry in entries), op
             entries.append(Entry(function, since, until))
+        _rule.cache_clear()
         return function
 
     return register
@@ -87,12 +88,17 @@ def rule(
 
 def rule_of(node: Node) -> Rule | None:
     """Return the rule for the operator as the node's opset defines it, None if there is none."""
-    entries = RULES.get(key(node), ())
-    if node.domain not in ("", "ai.onnx"):
+    return _rule(node.op, node.domain, node.since)
+
+
+@cache
+def _rule(op: str, domain: str, since: int) -> Rule | None:
+    entries = RULES.get(_key(op, domain), ())
+    if domain not in ("", "ai.onnx"):
         return entries[0].rule if entries else None
-    definition = _definition(node.op, node.since)
+    definition = _definition(op, since)
     for entry in reversed(entries):
-        if entry.covers(node.since, definition):
+        if entry.covers(since, definition):
             return entry.rule
     return None
 
@@ -108,7 +114,11 @@ def _definition(op: str, opset: int) -> int:
 
 def key(node: Node) -> str:
     """Return the name under which the node's rule is registered."""
-    return node.op if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op}"
+    return node.op if not node.domain else _key(node.op, node.domain)
+
+
+def _key(op: str, domain: str) -> str:
+    return op if domain in ("", "ai.onnx") else f"{domain}::{op}"
 
 
 def apply(node: Node, trace: Trace) -> None:
