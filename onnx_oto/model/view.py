@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 from onnx import ModelProto, TensorProto
@@ -40,16 +41,21 @@ class Graph:
         self.about: Mapping[str, Dim] = knowledge.about
         self.settled: frozenset[str] = knowledge.settled
         self.producer: dict[str, Node] = {name: node for node in self.nodes for name in node.outputs if name}
-        self.consumers: dict[str, list[tuple[Node, int]]] = {}
-        for node in self.nodes:
-            for position, name in enumerate(node.inputs):
-                if name:
-                    self.consumers.setdefault(name, []).append((node, position))
         self.captured: frozenset[str] = frozenset(
             name for node in self.nodes for name in (*node.captured, *(node.inputs if node.within else ()))
         )
         self._values = knowledge.values
         self._arrays: dict[str, np.ndarray] = {}
+
+    @cached_property
+    def consumers(self) -> dict[str, list[tuple[Node, int]]]:
+        """The (node, input position) pairs that read a tensor directly."""
+        found: dict[str, list[tuple[Node, int]]] = {}
+        for node in self.nodes:
+            for position, name in enumerate(node.inputs):
+                if name:
+                    found.setdefault(name, []).append((node, position))
+        return found
 
     def shape(self, name: str) -> Shape | None:
         """Return the shape of a tensor, None when even its rank is unknown."""

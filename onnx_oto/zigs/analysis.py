@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +33,7 @@ _PRODUCER = Role.PRODUCER.value
 _NOTHING = np.uint64(0)
 
 
-@dataclass(frozen=True)
-class Use:
+class Use(NamedTuple):
     """One axis of a parameter that carries lanes of a dimension."""
 
     param: str
@@ -259,10 +259,11 @@ def _pin(trace: Trace, pattern: str) -> None:
 def uses(trace: Trace) -> list[tuple[Use, IntArray]]:
     """Return every labelled parameter axis that has a role, with its labels."""
     result = []
+    told = {id(role): role.value for role in Role}  # a hash of an Enum takes longer than all the rest
     for (param, axis), role in trace.roles.items():
         labels = trace.labels_of(param, axis)
         if labels is not None:
-            result.append((Use(param, axis, role.value), labels))
+            result.append((Use(param, axis, told[id(role)]), labels))
     return result
 
 

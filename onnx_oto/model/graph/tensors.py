@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,21 @@ MAX_DENSE_BYTES = 2 * MAX_BYTES
 """What all sparse tensors of a model may take together when they are stored densely."""
 _HALF_BYTES: tuple[int, ...] = (TensorProto.UINT4, TensorProto.INT4, TensorProto.FLOAT4E2M1)
 _EXTERNAL = int(TensorProto.EXTERNAL)
+_PLAIN = {
+    int(kind): helper.tensor_dtype_to_np_dtype(kind)
+    for kind in (
+        TensorProto.FLOAT,
+        TensorProto.DOUBLE,
+        TensorProto.FLOAT16,
+        TensorProto.INT64,
+        TensorProto.INT32,
+        TensorProto.INT8,
+        TensorProto.UINT8,
+        TensorProto.BOOL,
+    )
+    if sys.byteorder == "little"
+}
+"""The types whose raw payload is what numpy holds."""
 _TYPED_FIELDS = {
     "float_data": (TensorProto.FLOAT, TensorProto.COMPLEX64),
     "double_data": (TensorProto.DOUBLE, TensorProto.COMPLEX128),
@@ -39,6 +56,7 @@ def element_count(tensor: TensorProto) -> int:
     return math.prod(dims)
 
 
+@cache
 def bits_per_element(data_type: int) -> int:
     """Return the width of one element, 0 for strings. Raises ModelError for an unknown type."""
     if data_type == TensorProto.STRING:
@@ -98,7 +116,10 @@ def to_array(tensor: TensorProto) -> np.ndarray:
     """
     if is_external(tensor):
         tensor = _read(tensor)
+    plain = _PLAIN.get(tensor.data_type)
     try:
+        if plain is not None and tensor.HasField("raw_data") and not tensor.HasField("segment"):
+            return np.frombuffer(tensor.raw_data, plain).reshape(tensor.dims)
         array = numpy_helper.to_array(tensor)
     except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
         raise ModelError(f"tensor {tensor.name!r} cannot be read: {error}") from None

@@ -220,7 +220,7 @@ def _fold(model: ModelProto, knowledge: Knowledge, origins: Origins) -> None:
     foldable = {name for name in knowledge.values if _is_foldable(name, knowledge)} - wide - outputs
     gone = [
         index
-        for index, node in enumerate(graph.node)
+        for index, node in enumerate(graph.node if foldable else ())
         if (names := [name for name in node.output if name]) and foldable.issuperset(names)
     ]
     known = {n: v for n, v in knowledge.values.items() if v.dtype != object}

@@ -93,9 +93,10 @@ def private_fills(model: ModelProto, knowledge: Knowledge) -> None:
     with an axis of known size, which may carry channels; at most MOST_FILLS copies are made.
     """
     graph = model.graph
-    numbers = {t.name for t in graph.initializer if all(size == 1 for size in t.dims)}
+    nodes = [node for node in graph.node if node.op_type == "ConstantOfShape" or node.op_type in _VIEWS]
+    numbers = {t.name for t in graph.initializer if all(size == 1 for size in t.dims)} if nodes else set()
     fills: set[str] = set()
-    for node in graph.node:
+    for node in nodes:
         filled = node.op_type == "ConstantOfShape" or (
             node.op_type in _VIEWS and (node.input[0] in fills or node.input[0] in numbers)
         )
@@ -108,7 +109,7 @@ def private_fills(model: ModelProto, knowledge: Knowledge) -> None:
     for node in graph.node:
         _note(readers, node)
     taken, made = all_names(graph), 0
-    nodes: list[NodeProto] = []
+    nodes = []
     for node in reversed(graph.node):
         name = node.output[0] if node.output else ""
         if name in fills and name not in fixed:
