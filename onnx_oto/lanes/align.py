@@ -257,8 +257,11 @@ def _whole(cluster: Sequence[tuple[int, Block]], present: Sequence[set[int]]) ->
     for i, block in cluster:
         labelled.setdefault(i, set()).update(block.keys)
     keys = set().union(*labelled.values())
-    nothing = set[int]()
-    return {key for i, its in enumerate(present) for key in (keys & its) - labelled.get(i, nothing)}
+    whole: set[int] = set()
+    for i, its in enumerate(present):
+        if not keys.isdisjoint(its):
+            whole |= (keys & its) - labelled[i] if i in labelled else keys & its
+    return whole
 
 
 def _has_rows_whole(cluster: Sequence[tuple[int, Block]], whole: set[int]) -> bool:

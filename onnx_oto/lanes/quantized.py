@@ -71,6 +71,8 @@ def is_sliceable(graph: Graph, name: str) -> bool:
     A weight of bytes that is cast to floats is one, too: a scale is multiplied with it afterwards. Other integers that
     are cast are numbers of their own (positions, sizes).
     """
+    if graph.initializers[name].data_type == TensorProto.INT64:
+        return False  # codes and zero points are never that long
     is_bytes = graph.initializers[name].data_type in _BYTES and is_quantized_weight(graph, name)
     readers = graph.consumers.get(name, [])
     return (

@@ -15,7 +15,7 @@ import numpy as np
 
 from onnx_oto.lanes.layout import Layout, Size, changed, fresh_key, split
 from onnx_oto.model.graph.budget import MAX_AXIS
-from onnx_oto.model.shapes.dims import divide, product
+from onnx_oto.model.shapes.dims import divide, multiply, product
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class Dealt:
 def deal(layout: Layout, shape: Sequence[Size]) -> Dealt:
     """Return the factors of `layout` dealt out to the axes of `shape`; axes of size 1 get none."""
     axes = [i for i, size in enumerate(shape) if size != 1]
-    flat = changed(layout, axes=(tuple(k for keys in layout.axes for k in keys),))
+    flat = changed(layout, axes=(tuple([k for keys in layout.axes for k in keys]),))
     runs: list[tuple[int, ...]] = []
     borders = [0]
     first = 0
     for j in range(1, len(axes)):
-        before, after = product(shape[i] for i in axes[:j]), product(shape[i] for i in axes[j:])
+        before, after = product([shape[i] for i in axes[:j]]), product([shape[i] for i in axes[j:]])
         found = locate(flat, 0, before, after, borders[-1])
         if found is None:
             continue
@@ -88,7 +88,8 @@ def locate(layout: Layout, axis: int, before: Size, after: Size, start: int = 0)
     sizes = [layout.sizes[k] for k in keys]
     if 0 in sizes:
         return None
-    fronts = [product(sizes[:i]) for i in range(len(sizes) + 1)]
+    first: list[Size] = [1, *sizes]
+    fronts = list(itertools.accumulate(first, multiply))
     backs = [product(sizes[i:]) for i in range(len(sizes) + 1)]
     for i in range(start, len(keys) + 1):
         if (before is not None and fronts[i] == before) or (after is not None and backs[i] == after):

@@ -208,7 +208,7 @@ def product(sizes: Iterable[Dim]) -> Dim:
     """Return the product of all sizes; 1 for none, None when one of them is unknown."""
     total: Dim = 1
     for size in sizes:
-        total = multiply(total, size)
+        total = total * size if type(total) is type(size) is int else multiply(total, size)
     return total
 
 
