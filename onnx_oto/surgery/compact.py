@@ -100,7 +100,7 @@ def cut(analysis: Analysis, drop: BoolArray) -> Compacted:
         drop_dead(result.graph)
         is_streamed = any(map(is_external, result.graph.initializer))
         orders = fold(result) if drop.any() and not is_streamed else {}
-        check(result, written=weights.keys())
+        check(result, written=weights.keys(), from_checked=True)
     except OtoError as error:
         raise OtoError(f"the compact model is not valid, which is a defect of onnx-oto: {error}") from error
     return Compacted(result, orders, weights)

@@ -162,8 +162,8 @@ class Analysis:
                 members = distinct(self.lanes.of_label[block.labels])
                 if not members.size or (of_dimension[members] < 0).any():
                     continue
-                dims, counts = np.unique(of_dimension[members], return_counts=True)
-                if (counts < sizes[dims]).all():
+                counts = np.bincount(of_dimension[members])
+                if ((counts == 0) | (counts < sizes[: counts.size])).all():
                     found[members.tobytes()] = members
         return tuple(found.values())
 

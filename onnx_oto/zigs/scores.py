@@ -25,8 +25,12 @@ def magnitude(analysis: Analysis, seed: int) -> FloatArray:
     squares = np.zeros(analysis.lanes.count)
     sizes = np.zeros(analysis.lanes.count)
     for piece, weight in loaded_slices(analysis):
-        squares += np.bincount(piece.lanes, sums_of_squares(weight, piece.axis), squares.size)
-        sizes += np.bincount(piece.lanes, minlength=sizes.size) * (weight.size // weight.shape[piece.axis])
+        if piece.lanes.size:
+            first = int(piece.lanes.min())  # most have few of all lanes, next to each other
+            its = piece.lanes - first
+            added = np.bincount(its, sums_of_squares(weight, piece.axis))
+            squares[first : first + added.size] += added
+            sizes[first : first + added.size] += np.bincount(its) * (weight.size // weight.shape[piece.axis])
     score = np.sqrt(squares / np.maximum(sizes, 1))
     for dimension in analysis.prunable:
         found = score[dimension.lanes]

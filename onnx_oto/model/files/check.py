@@ -29,7 +29,13 @@ _REFUSALS = (
 )
 
 
-def check(model: ModelProto, *, trust_outputs: bool = True, written: Container[str] = frozenset()) -> None:
+def check(
+    model: ModelProto,
+    *,
+    trust_outputs: bool = True,
+    written: Container[str] = frozenset(),
+    from_checked: bool = False,
+) -> None:
     """Raise ModelError unless well formed. Sorts the nodes, drops stored value_info, declares shapes of outputs that
     have none, and opens axes that are declared with a negative size, in place.
 
@@ -37,11 +43,12 @@ def check(model: ModelProto, *, trust_outputs: bool = True, written: Container[s
     tensors that onnx knows nothing of stays (see `shapes.supposed`). Declared output shapes are wrong as often: without
     `trust_outputs` they are not compared, only their types are. The onnx checker runs on a skeleton, so that the
     weights are neither copied nor limited to 2 GB; their payloads are checked here, but those of initializers that the
-    caller has `written` as they must be.
+    caller has `written` as they must be. from_checked: all its text comes from a model that was checked.
     """
     check_header(model)
     check_amount(model)
-    _check_text(model)
+    if not from_checked:
+        _check_text(model)
     drop_inner_value_info(model)
     open_negative_sizes(model)
     check_and_sort(model)
