@@ -28,13 +28,15 @@ OURS = """
 import json, sys, time
 import onnx.reference, onnx_graphsurgeon
 from onnx_oto.model import load, normal_form
+from onnx_oto.model.graph.payloads import Payloads
 from onnx_oto.surgery import compact
 from onnx_oto.zigs import analyse, choose, score
-model = load(sys.argv[1])
+payloads = Payloads()
+model = load(sys.argv[1], payloads=payloads)
 clock = getattr(time, sys.argv[2])
 begin = clock()
 normal = normal_form(model, in_place=True)
-analysis = analyse(normal.model, knowledge=normal.knowledge)
+analysis = analyse(normal.model, knowledge=normal.knowledge, payloads=payloads)
 middle = clock()
 small = compact(analysis, choose(analysis, score(analysis, "magnitude"), 0.5).drop)
 end = clock()

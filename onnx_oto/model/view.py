@@ -10,6 +10,7 @@ from onnx import ModelProto, TensorProto
 
 from onnx_oto.model.graph.flat import flatten
 from onnx_oto.model.graph.node import Node, read_laid_out, read_nodes, read_opsets
+from onnx_oto.model.graph.payloads import Payloads
 from onnx_oto.model.graph.tensors import is_external, is_located, to_array
 from onnx_oto.model.shapes.dims import Dim, Shape
 from onnx_oto.model.shapes.inference import Knowledge, infer
@@ -25,7 +26,15 @@ class Graph:
     between an entry and an exit (see `model.graph.flat`); without it, `nodes` are those of the main graph.
     """
 
-    def __init__(self, model: ModelProto, knowledge: Knowledge, *, laid_out: bool = False) -> None:
+    def __init__(
+        self,
+        model: ModelProto,
+        knowledge: Knowledge,
+        *,
+        laid_out: bool = False,
+        payloads: Payloads | None = None,
+    ) -> None:
+        self.payloads: Payloads = payloads or Payloads()
         self.opsets: dict[str, int] = read_opsets(model)
         placed = flatten(model.graph) if laid_out else ()
         self.nodes: list[Node] = read_laid_out(placed, self.opsets) if laid_out else read_nodes(model)
@@ -86,9 +95,17 @@ class Graph:
         return None if value is None else value.astype(object)
 
 
-def graph(model: ModelProto, knowledge: Knowledge | None = None, *, laid_out: bool = False) -> Graph:
+def graph(
+    model: ModelProto,
+    knowledge: Knowledge | None = None,
+    *,
+    laid_out: bool = False,
+    payloads: Payloads | None = None,
+) -> Graph:
     """Return the view of a model that `normalise` made (or of an edited copy of one).
 
     knowledge: what `normal_form` found out about it; without it, shapes are inferred. laid_out: see `Graph`.
+    payloads: of the model, where they were kept.
     """
-    return Graph(model, infer(model) if knowledge is None else knowledge, laid_out=laid_out)
+    knowledge = infer(model) if knowledge is None else knowledge
+    return Graph(model, knowledge, laid_out=laid_out, payloads=payloads)

@@ -19,6 +19,7 @@ from onnx_oto.model import load, normal_form, stored_bytes
 from onnx_oto.model.files.finite import count_not_finite, told_not_finite
 from onnx_oto.model.files.loading import DEFAULT_MAX_BYTES
 from onnx_oto.model.graph.constants import constants
+from onnx_oto.model.graph.payloads import Payloads
 from onnx_oto.model.graph.tensors import is_located
 from onnx_oto.model.normal.origins import Origins
 from onnx_oto.model.normal.training_mode import told_training
@@ -67,18 +68,21 @@ def open_model(
     *,
     weights: bool = True,
     stream_above: float = math.inf,
+    payloads: Payloads | None = None,
 ) -> Opened:
     """Return the model at `path`, analysed.
 
     weights: False leaves external data where they are, which is enough to look at a model of any size. stream_above:
-    bytes of external data from which on weights are read when they are looked at, and never held together. Raises
-    ModelError, StorageError, and UsageError for a pattern that matches nothing.
+    bytes of external data from which on weights are read when they are looked at, and never held together. payloads:
+    get to know where large ones lie, to spare copies until they are released. Raises ModelError, StorageError, and
+    UsageError for a pattern that matches nothing.
     """
     loaded = load(
         path,
         weights=weights,
         max_bytes=DEFAULT_MAX_BYTES if weights else UNREAD_BYTES,
         stream_above=stream_above,
+        payloads=payloads,
     )
     size = stored_bytes(path, loaded)
     origins = Origins()
@@ -87,7 +91,7 @@ def open_model(
     switched: Counter[str] = Counter()
     with without_collecting():
         normal = normal_form(loaded, in_place=True, origins=origins, switched=switched)
-        analysis = analyse(normal.model, options, normal.knowledge)
+        analysis = analyse(normal.model, options, normal.knowledge, payloads=payloads)
     notes = (*told_training(switched), *notes)
     return Opened(Path(path), size, analysis, origins, shapes, notes)
 

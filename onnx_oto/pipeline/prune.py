@@ -17,6 +17,7 @@ from onnx_oto.errors import UnsupportedError, UsageError
 from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.model.files.replace import together
 from onnx_oto.model.files.saving import stage, storing
+from onnx_oto.model.graph.payloads import Payloads
 from onnx_oto.model.normal.sharing import share_copies
 from onnx_oto.pipeline.budgeting import Kept, Plan, budgets_of, plan, rounding_of, widths_of, within
 from onnx_oto.pipeline.by_data import ByData, Judgements, by_data
@@ -220,7 +221,7 @@ def _prepared(
         writes.append(Output(int8_name(output), model=True))
     require_apart(*with_table(files_read(path, options, options.data), writes, options.table))
     start_early()
-    opened = open_model(path, options, stream_above=options.most_held)
+    opened = open_model(path, options, stream_above=options.most_held, payloads=Payloads())
     require_prunable(opened)
     if opened.is_streamed:
         _require_streamable(options)
@@ -297,6 +298,7 @@ def _cut(
     file. most_held: bytes of weights that are held together where they are streamed.
     """
     result = cut_out(opened.analysis, drop) if result is None else result
+    opened.analysis.graph.payloads.release()
     small = result.model
     cut = time.perf_counter()
     zeros = Zeroed(opened.analysis, drop) if opened.is_streamed else None

@@ -43,10 +43,14 @@ class Sliced(OnDemand):
 
     def __getitem__(self, param: str) -> npt.NDArray[Any]:
         keep, inner = self._kept[param]
-        value = to_array(self._analysis.graph.initializers[param])
-        for axis, kept in _in_turn({axis: np.flatnonzero(mask) for axis, mask in keep.items()}, value.shape):
-            if kept.size < value.shape[axis]:
-                value = value.take(kept, axis=axis)
+        tensor = self._analysis.graph.initializers[param]
+        shape = tuple(tensor.dims)
+        turns = _in_turn({axis: np.flatnonzero(mask) for axis, mask in keep.items()}, shape)
+        turns = [(axis, kept) for axis, kept in turns if kept.size < shape[axis]]
+        stored = self._analysis.graph.payloads.of(tensor) if turns else None
+        value = to_array(tensor) if stored is None else _take_bytes(stored, *turns.pop(0))
+        for axis, kept in turns:
+            value = value.take(kept, axis=axis)
         if inner is not None and not inner.all():
             value = _slice_groups(value, inner)
         return value
@@ -60,6 +64,14 @@ class Sliced(OnDemand):
         if inner is not None:
             dims[1] = int(inner.sum(axis=1).max())
         return tuple(dims)
+
+
+def _take_bytes(value: npt.NDArray[Any], axis: int, kept: IntArray) -> npt.NDArray[Any]:
+    """Return positions of an axis of an array at any address: numpy would copy all of it first."""
+    shape, size = value.shape, value.itemsize
+    rows = value.view(np.uint8).reshape(*shape[: axis + 1], math.prod(shape[axis + 1 :]) * size)
+    taken = rows.take(kept, axis=axis)
+    return taken.view(value.dtype).reshape(*shape[:axis], kept.size, *shape[axis + 1 :])
 
 
 def _in_turn(kept: Mapping[int, IntArray], shape: Sequence[int]) -> list[tuple[int, IntArray]]:

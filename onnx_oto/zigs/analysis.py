@@ -21,6 +21,7 @@ from onnx_oto.lanes.layout import IntArray
 from onnx_oto.lanes.solution import BoolArray, Lanes, distinct, solve
 from onnx_oto.lanes.trace import Role, Trace
 from onnx_oto.machine import without_collecting
+from onnx_oto.model.graph.payloads import Payloads
 from onnx_oto.model.graph.tensors import FLOATS
 from onnx_oto.model.shapes.dims import value_at
 from onnx_oto.model.shapes.inference import Knowledge
@@ -205,16 +206,21 @@ def kept_elements(analysis: Analysis, keep: BoolArray) -> dict[str, int]:
 
 @without_collecting()
 def analyse(
-    model: onnx.ModelProto, options: AnalysisOptions | None = None, knowledge: Knowledge | None = None
+    model: onnx.ModelProto,
+    options: AnalysisOptions | None = None,
+    knowledge: Knowledge | None = None,
+    *,
+    payloads: Payloads | None = None,
 ) -> Analysis:
     """Return the analysis of a normalised model (see `onnx_oto.model.normal_form`). Nothing is modified.
 
-    knowledge: what its shapes are, where that is known; otherwise it is inferred.
+    knowledge: what its shapes are, where that is known; otherwise it is inferred. payloads: of its weights, where
+    they were kept when it was loaded (and normalised in place), to spare copies.
 
     Raises UsageError for a pattern of `options.keep` that matches nothing.
     """
     options = options or AnalysisOptions()
-    view = graph(model, knowledge, laid_out=True)
+    view = graph(model, knowledge, laid_out=True, payloads=payloads)
     trace = Trace(view, through_norms=not options.fixed_norms, head_dims=options.head_dims)
     for node in view.nodes:
         ops.apply(node, trace)

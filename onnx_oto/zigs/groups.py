@@ -49,7 +49,7 @@ def loaded_slices(analysis: Analysis) -> Iterator[tuple[Group, npt.NDArray[Any]]
     """Yield what `group_slices` returns with the parameter's value (in its rows), where that is loaded.
 
     Of weights that are stored as integers that is what those mean. One value is held at a time: kept for all of them,
-    as `Graph.constant` does, a large model would be held twice.
+    as `Graph.constant` does, a large model would be held twice. It may lie at any address.
     """
     name = ""
     value: npt.NDArray[Any] = np.zeros(0)
@@ -58,7 +58,8 @@ def loaded_slices(analysis: Analysis) -> Iterator[tuple[Group, npt.NDArray[Any]]
         if is_external(tensor) and not is_located(tensor):
             continue
         if piece.param != name:
-            name, value = piece.param, to_array(tensor)
+            name, kept = piece.param, analysis.graph.payloads.of(tensor)
+            value = to_array(tensor) if kept is None else kept
             if (code := analysis.trace.codes.get(name)) is not None:
                 value = code.floats(value)
         yield piece, value[piece.rows]

@@ -13,7 +13,7 @@ from onnx_oto.errors import UsageError
 from onnx_oto.zigs.analysis import Analysis
 from onnx_oto.zigs.groups import loaded_slices
 
-_BLOCK = 1 << 20
+_BLOCK, _PART = 1 << 20, 1 << 18
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -47,9 +47,22 @@ def sums_of_squares(weight: npt.NDArray[Any], axis: int) -> FloatArray:
     total = np.zeros(rows.shape[1])
     step = max(1, _BLOCK // (math.prod(rows.shape[1:]) or 1))
     for begin in range(0, len(rows), step):
-        block: npt.NDArray[Any] = rows[begin : begin + step].astype(wide, copy=False)
-        total += np.einsum("bna,bna->n", block, block)
+        total += _squares(rows[begin : begin + step], wide)
     return total
+
+
+def _squares(block: npt.NDArray[Any], wide: type[np.floating]) -> npt.NDArray[np.floating]:
+    """Return the sum of squares of every index of axis 1 of [b, n, a], of that type.
+
+    What lies at an odd address is copied, a part at a time if the indices have nothing to do with each other.
+    """
+    if block.flags.aligned or block.dtype != wide:
+        block = block.astype(wide, copy=False)
+        return np.asarray(np.einsum("bna,bna->n", block, block))
+    count, size = block.shape[1:]
+    step = max(1, _PART // (size or 1)) if len(block) == 1 and size > 1 else count
+    parts = [block[:, begin : begin + step].copy() for begin in range(0, count, step)]
+    return np.concatenate([np.einsum("bna,bna->n", part, part) for part in parts])
 
 
 def random(analysis: Analysis, seed: int) -> FloatArray:

@@ -82,11 +82,14 @@ def _inferred(bare: ModelProto, *, trust_outputs: bool = True) -> ModelProto:
     """
     model = _without_runtime_ops(bare)
     try:
-        onnx.checker.check_model(_with_output_shapes(model))
+        data = _with_output_shapes(model).SerializeToString()
+        onnx.checker.check_model(data)
         if not trust_outputs:
             model = _without_output_shapes(model)
+        if not trust_outputs or any(map(_is_shapeless, model.graph.output)):
+            data = model.SerializeToString()
         try:
-            return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+            return onnx.shape_inference.infer_shapes(data, check_type=True, strict_mode=True)
         except _REFUSALS:
             if not any(any(bodies(node)) for node in model.graph.node):
                 raise

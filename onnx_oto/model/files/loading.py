@@ -18,6 +18,7 @@ from onnx_oto.errors import ModelError, OtoError, StorageError, UnsupportedError
 from onnx_oto.model.files.check import check
 from onnx_oto.model.files.external import all_tensors, load_external, locations
 from onnx_oto.model.graph.constants import store_densely
+from onnx_oto.model.graph.payloads import Payloads
 from onnx_oto.model.graph.skeleton import FOR_PEOPLE, copy_except_graph
 from onnx_oto.model.graph.tensors import byte_count
 
@@ -35,6 +36,7 @@ def load(
     max_bytes: int = DEFAULT_MAX_BYTES,
     weights: bool = True,
     stream_above: float = math.inf,
+    payloads: Payloads | None = None,
 ) -> ModelProto:
     """Return the model of a file, proved to be well formed.
 
@@ -44,14 +46,17 @@ def load(
     External data come only from inside the model's folder. With `weights` False, external payloads above 8
     KiB stay external; their ranges are checked all the same. `max_bytes` caps the file and its external data
     together. Where external data take more than `stream_above` bytes, they are read when they are looked at, and not
-    counted. Raises StorageError when the file cannot be read, ModelError for everything that is wrong with what it
-    holds, and UnsupportedError where it is of a version newer than the installed onnx.
+    counted. `payloads` gets to know where large ones lie in the file. Raises StorageError when the file cannot be
+    read, ModelError for everything that is wrong with what it holds, and UnsupportedError where it is of a version
+    newer than the installed onnx.
     """
     path = Path(path)
     data = _read(path, max_bytes)
     try:
         model = _parse(data)
         budget = max_bytes - len(data)
+        if payloads is not None:
+            payloads.keep(data, model)
         del data
         load_external(model, path.parent, budget=budget, weights=weights, stream_above=stream_above)
         store_densely(model)

@@ -109,6 +109,16 @@ def check_payload(tensor: TensorProto) -> None:
         )
 
 
+def is_plain(tensor: TensorProto) -> bool:
+    """Say whether a tensor has a raw payload that is what numpy holds, element for element."""
+    return tensor.data_type in _PLAIN and tensor.HasField("raw_data") and not tensor.HasField("segment")
+
+
+def plain_type(tensor: TensorProto) -> np.dtype:
+    """Return the type of the elements of a tensor that `is_plain`."""
+    return _PLAIN[tensor.data_type]
+
+
 def to_array(tensor: TensorProto) -> np.ndarray:
     """Return the elements as a read-only array; a view of one bytes object when the payload is raw.
 
@@ -116,10 +126,9 @@ def to_array(tensor: TensorProto) -> np.ndarray:
     """
     if is_external(tensor):
         tensor = _read(tensor)
-    plain = _PLAIN.get(tensor.data_type)
     try:
-        if plain is not None and tensor.HasField("raw_data") and not tensor.HasField("segment"):
-            return np.frombuffer(tensor.raw_data, plain).reshape(tensor.dims)
+        if is_plain(tensor):
+            return np.frombuffer(tensor.raw_data, plain_type(tensor)).reshape(tensor.dims)
         array = numpy_helper.to_array(tensor)
     except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
         raise ModelError(f"tensor {tensor.name!r} cannot be read: {error}") from None
