@@ -58,7 +58,7 @@ def align(trace: Trace, node: Node, layouts: Sequence[Layout], *, inner: bool = 
     (head-dim, where all heads share one).
     """
     for layout in layouts:
-        if layout.blocks:
+        if layout.joint():
             trace.materialise(layout, node, told_apart=())
     if len(layouts) == 1:
         (alone,) = layouts
@@ -82,8 +82,8 @@ def _join(
     present: list[set[int]] = []
     for cluster in _clusters([(i, block) for i, op in enumerate(operands) for block in op.blocks]):
         keys = cluster[0][1].keys
-        alike = all(block.keys == keys for _, block in cluster)
-        if alike and len(keys) == 1 and len(cluster) == meeting.having[keys[0]]:
+        is_met = len(keys) == 1 and len(cluster) == meeting.having.get(keys[0])
+        if is_met and all(block.keys == keys for _, block in cluster):
             joined.append(_tied(trace, cluster, keys, len(operands)))
             continue
         present = present or meeting.present()
@@ -190,12 +190,15 @@ def _reconcile(
 def _tied(trace: Trace, cluster: Sequence[tuple[int, Block]], target: tuple[int, ...], count: int) -> Joined:
     """Tie blocks, each of an operand, over the factors `target` that all of them have. count: of the operands."""
     by_operand: list[Block | None] = [None] * count
-    if len({i for i, _ in cluster}) == len(cluster) and all(block.keys == target for _, block in cluster):
-        first = cluster[0][1]
-        for i, block in cluster:
-            by_operand[i] = block
-            if block is not first:
-                trace.tie(first.labels, block.labels)
+    first = cluster[0][1]
+    for i, block in cluster:
+        if by_operand[i] is not None or block.keys != target:
+            by_operand = [None] * count
+            break
+        by_operand[i] = block
+    else:
+        for _, block in cluster[1:]:
+            trace.tie(first.labels, block.labels)
         return Joined(target, tuple(by_operand))
     for i, block in cluster:
         narrow, own = trace.collapse(block, target), by_operand[i]

@@ -226,7 +226,7 @@ class Trace:
 
     def put(self, name: str, layout: Layout | None) -> None:
         """Set the layout of a computed tensor. Unknown sizes get the symbols that shape inference gave this tensor."""
-        layout = layout and self._with_room(self._given_way(layout))
+        layout = None if layout is None else self._with_room(self._given_way(layout))
         self.layouts[name] = layout
         if layout is None or not layout.blocks:
             self._inherit_cause(name)

@@ -142,9 +142,7 @@ def apply(node: Node, trace: Trace) -> None:
         older = f" in opset {node.since}" if called in RULES else ""
         domain = f" of domain '{node.domain}'" if node.domain else ""
         trace.freeze_node(node, f"{describe(node)}{domain} has no rule for removing channels{older}")
-    elif called not in ANY_RANK and (
-        not known or any(trace.graph.shapes.get(name) is None for name in node.outputs if name)
-    ):
+    elif called not in ANY_RANK and not (known and _all_known(trace, node.outputs)):
         trace.freeze_node(node, f"{describe(node)} works on a tensor whose rank is not known")
     else:
         try:
@@ -169,6 +167,11 @@ def _told(layouts: Sequence[Layout | None]) -> tuple[bool, bool, bool]:
         if not layout.constant:
             constant = False
     return unlabelled, constant, known
+
+
+def _all_known(trace: Trace, names: Sequence[str]) -> bool:
+    """Return whether the ranks of tensors are known."""
+    return None not in map(trace.graph.shapes.get, filter(None, names))
 
 
 def inputs(node: Node, trace: Trace) -> list[Layout | None]:

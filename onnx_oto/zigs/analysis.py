@@ -155,14 +155,15 @@ class Analysis:
         sizes = np.array([d.size for d in self.prunable] or [0])
         found: dict[bytes, IntArray] = {}
         seen: set[int] = set()
+        of_label = of_dimension[self.lanes.of_label]
         for layout in self.trace.layouts.values():
             for block in layout.blocks if layout is not None else ():
                 if id(block.labels) in seen:
                     continue
                 seen.add(id(block.labels))
-                members = distinct(self.lanes.of_label[block.labels])
-                if not members.size or (of_dimension[members] < 0).any():
+                if not block.labels.size or of_label[block.labels].min() < 0:
                     continue
+                members = distinct(self.lanes.of_label[block.labels])
                 counts = np.bincount(of_dimension[members])
                 if ((counts == 0) | (counts < sizes[: counts.size])).all():
                     found[members.tobytes()] = members
@@ -353,7 +354,14 @@ def _pairs(axes: Sequence[IntArray], lanes: Lanes) -> tuple[IntArray, IntArray]:
     labels = np.concatenate([np.zeros(0, np.int64), *[each.reshape(-1) for each in axes]])
     number = np.repeat(np.arange(len(axes)), [each.size for each in axes])
     bits = lanes.count.bit_length()
-    pairs = distinct((number << bits) | lanes.of_label[labels])
+    pairs = (number << bits) | lanes.of_label[labels]
+    rises = pairs[1:] > pairs[:-1]
+    if not rises.all():
+        mixed = np.zeros(len(axes), bool)
+        mixed[number[1:][~rises]] = True
+        its = mixed[number]
+        pairs[its] = np.sort(pairs[its])
+        pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])]
     return pairs >> bits, pairs & ((1 << bits) - 1)
 
 
