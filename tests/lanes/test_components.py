@@ -38,6 +38,27 @@ def test_components_equal_a_naive_union_find(data: st.DataObject, count: int) ->
     assert components(count, ties).tolist() == naive(count, pairs)
 
 
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.data(), st.integers(100, 600))
+def test_axes_that_are_tied_as_a_whole(data: st.DataObject, count: int) -> None:
+    """Segments of labels, with some that are tied in another order or one by one."""
+    ties = []
+    for _ in range(data.draw(st.integers(0, 6))):
+        size = data.draw(st.integers(1, count // 2))
+        left, right = (np.arange(size) + data.draw(st.integers(0, count - size)) for _ in range(2))
+        turned = data.draw(st.sampled_from([1, 1, 1, 1, -1]))
+        ties.append((left, right[::turned]))
+    pairs = [(int(a), int(b)) for left, right in ties for a, b in zip(left, right, strict=True)]
+    assert components(count, ties).tolist() == naive(count, pairs)
+
+
+def test_borders_are_handed_on_from_tie_to_tie() -> None:
+    ties = [(np.arange(40) + 40 * i, np.arange(40) + 40 * (i + 1)) for i in range(60)]
+    ties.append((np.arange(17), np.arange(17) + 2440))
+    pairs = [(int(a), int(b)) for left, right in ties for a, b in zip(left, right, strict=True)]
+    assert components(2500, ties).tolist() == naive(2500, pairs)
+
+
 def test_no_labels_and_no_ties() -> None:
     assert components(0, []).tolist() == []
     assert components(3, []).tolist() == [0, 1, 2]

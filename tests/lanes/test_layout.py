@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+from dataclasses import fields
+from typing import Final, get_origin, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from onnx_oto.lanes.layout import (
     Block,
     Layout,
+    changed,
     explicit,
     free,
     fresh_key,
@@ -22,8 +24,10 @@ from onnx_oto.lanes.layout import (
     relabel_axis,
     rename,
     split,
+    thin,
     without_axes,
 )
+from onnx_oto.model.graph.node import Node
 
 Labels = npt.NDArray[np.int64]
 
@@ -162,14 +166,24 @@ def test_rename_reaches_axes_sizes_and_blocks() -> None:
     assert result.block(-1) is result.blocks[0]
 
 
-def test_blocks_and_layouts_cannot_be_changed() -> None:
-    layout = labelled(2, 3)
-    for value, name in ((layout, "axes"), (layout.blocks[0], "labels")):
-        with pytest.raises(FrozenInstanceError):
-            setattr(value, name, ())
+def test_type_checkers_let_nobody_change_blocks_layouts_and_nodes() -> None:
+    for kind in (Block, Layout, Node):
+        hints = get_type_hints(kind)
+        assert [field.name for field in fields(kind) if get_origin(hints[field.name]) is not Final] == []
 
 
 def test_without_axes_drops_them_or_makes_them_one() -> None:
     layout = free((2, 3, 4))
     assert without_axes(layout, [1]).axes == (layout.axes[0], layout.axes[2])
     assert without_axes(layout, [1], keep_dims=True).axes == (layout.axes[0], (), layout.axes[2])
+
+
+def test_a_layout_that_is_changed_knows_its_own_blocks() -> None:
+    old = Layout(((0,), (1,)), {0: 2, 1: 3}, (Block((0,), np.arange(2), thin(0.0, 2)),))
+    assert old.on_axis(0) == old.blocks
+    turned = changed(old, axes=((1,), (0,)))
+    assert (turned.on_axis(0), turned.on_axis(1)) == ((), old.blocks)
+    block = Block((1,), np.arange(3), thin(0.0, 3))
+    other = changed(old, blocks=(block,))
+    assert (other.on_axis(0), other.on_axis(1)) == ((), (block,))
+    assert (old.on_axis(0), other.sizes, other.constant) == (old.blocks, old.sizes, old.constant)

@@ -11,7 +11,7 @@ import pytest
 from onnx_oto.lanes.contract import times, zero_or_unknown
 from onnx_oto.lanes.layout import thin, thin_values
 from onnx_oto.lanes.states import finite_or_poison, is_unknown, result_of
-from onnx_oto.ops.elementwise import BINARY, UNARY, defined
+from onnx_oto.ops.elementwise import BINARY, UNARY, _plain, defined
 
 VALUES = (0.0, -0.0, 1.0, -1.5, 3.0, np.nan, np.inf)
 
@@ -34,7 +34,7 @@ def test_one_operand(op: str, value: float) -> None:
 
 @pytest.mark.parametrize("op", sorted(BINARY))
 def test_two_operands(op: str) -> None:
-    function = defined(BINARY[op][0])
+    function = BINARY[op][0]
     for pair in itertools.product(VALUES, repeat=2):
         few, many = [thin(each, (2, 3)) for each in pair], [whole(each) for each in pair]
         np.testing.assert_array_equal(
@@ -42,6 +42,15 @@ def test_two_operands(op: str) -> None:
         )
         mixed = [few[0], many[1]]
         np.testing.assert_array_equal(result_of(function, mixed, mixed), result_of(function, many, many))
+
+
+@pytest.mark.parametrize("op", sorted(UNARY))
+def test_what_is_remembered_is_what_is_computed(op: str) -> None:
+    for value in (*VALUES, *VALUES):
+        few, many = [thin(value, 3)], [np.full(3, value)]
+        found, wanted = (result_of(_plain(op), states, states) for states in (few, many))
+        np.testing.assert_array_equal(found, wanted)
+        np.testing.assert_array_equal(np.signbit(found), np.signbit(wanted), str(value))
 
 
 @pytest.mark.parametrize("value", VALUES)
