@@ -14,6 +14,7 @@ from onnx_oto.errors import RuntimeMissingError, UnsupportedError
 from onnx_oto.gradients.backends import ort_covers
 from onnx_oto.gradients.backends.ort_adding import add_up
 from onnx_oto.gradients.backends.ort_blocked import block_size
+from onnx_oto.gradients.backends.ort_divided import divide
 from onnx_oto.gradients.backends.ort_norms import without_copies, write_norms
 from onnx_oto.gradients.backends.ort_norms_probe import can_norm
 from onnx_oto.gradients.backends.ort_products import join_products
@@ -71,6 +72,7 @@ class OrtTraining:
         scale: float = 1.0,
         even: bool = True,
         adding: bool = False,
+        samples: int = 0,
     ) -> onnx.ModelProto:
         """See `Backend.differentiate`."""
         content, loss = graph.SerializeToString(), graph.graph.output[0].name
@@ -89,6 +91,8 @@ class OrtTraining:
             without_copies(gradient.graph)
             if even:
                 shapes = stack(gradient, shapes, wanted, sizes(), written=not adding)
+            if adding:
+                divide(gradient, shapes, wanted, samples)
             if can_norm():
                 write_norms(gradient, shapes, joint=joint)
         tune(gradient, shapes, wanted if has_compiler() else (), block_size(), scale)

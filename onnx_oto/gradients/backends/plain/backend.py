@@ -58,6 +58,7 @@ class Plain:
         scale: float = 1.0,
         even: bool = True,
         adding: bool = False,
+        samples: int = 0,
     ) -> onnx.ModelProto:
         """See `Backend.differentiate`."""
         gradient = differentiate(graph, wanted, on_cpu=self.on_cpu)
