@@ -5,12 +5,12 @@ its samples, makes a gradient of all of them, and adds it to that of the threads
 (`meeting.py`) and tell each other where their tensors lie. Then each takes a share of the filters (back: of the
 channels too) for the samples of all, writes what it found into the tensors of all, and they meet again. So a weight is
 read once, as it lies, and its gradient is written once, where the optimizer reads it. The order of sums does not depend
-on how many threads there are.
+on how many threads there are. Filters that are zero, and gradients of them that are, cost nothing.
 
-settings of both functions: filters, channels, taps, places of an image of x and of y, samples of this thread, the number
-of the place in the graph, whether there is a bias (back: a gradient of x), and the shape of what is made. given: the
-thread's `Meeting.member` and the table, int32 [taps, places of y], that tells which place of x meets which of y, -1 for
-none; the rest as each says.
+settings of both functions: filters, channels, taps, places of an image of x and of y, samples of this thread, the
+number of the place in the graph, whether there is a bias (back: a gradient of x), and the shape of what is made. given:
+the thread's `Meeting.member` and the table, int32 [taps, places of y], that tells which place of x meets which of y, -1
+for none; the rest as each says.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def convolve(room: int, settings: Any, given: Any) -> int:
     """Return y for the samples of this thread. given, further: x, the weight, and the bias or what stands for it."""
     filters, terms, made = settings[0], settings[1] * settings[2], settings[4]
     x, weight, bias = place_of(given[2]), place_of(given[3]), place_of(given[4])
-    result = tensor(room, FLOATS, settings[8:12])
+    result: int = tensor(room, FLOATS, settings[8:12])
     told = tell(place_of(given[0]), settings[6], (settings[5], x, place_of(result), 0))
     if len(told) == 0:
         return result
@@ -52,9 +52,13 @@ def convolve(room: int, settings: Any, given: Any) -> int:
     place = take(room, size)
     seen, found = data(place), data(place) + 4 * wide * terms
     _unfold(told, settings, place_of(given[1]), seen, False, wide)
-    first, last = _share(filters, place_of(given[0]), len(told))
-    _multiply(weight, terms, first, last, seen, wide, terms, found, wide // LANES)
-    _scatter(told, found, wide, first, last, settings, bias)
+    rows, live = _live_first(weight, filters, terms)
+    own, idle = _shares(rows, live, place_of(given[0]), len(told))
+    for f in idle:
+        clear(found + 4 * f * wide, 4 * wide)
+    _multiply(weight, 4 * terms, own, seen, 4 * wide, terms, found, wide // LANES)
+    _scatter(told, found, wide, own, settings, bias)
+    _scatter(told, found, wide, idle, settings, bias)
     wait_for_all(place_of(given[0]), settings[6])
     give_back(room, place, size)
     return result
@@ -83,12 +87,16 @@ def slopes(room: int, settings: Any, given: Any, wanted: Any) -> None:
     dy, rest = data(place), data(place) + 4 * wide * filters
     _gather(told, dy, wide, filters, made)
     _unfold(told, settings, place_of(given[1]), rest, True, count)
-    first, last = _share(filters, member, len(told))
-    _multiply(dy, wide, first, last, rest, terms, count, place_of(given[5]), terms // LANES)
+    rows, live = _live_first(dy, filters, wide)
+    own, idle = _shares(rows, live, member, len(told))
+    dw = place_of(given[5])
+    for f in idle:
+        clear(dw + 4 * f * terms, 4 * terms)
+    _multiply(dy, 4 * wide, own, rest, 4 * terms, count, dw, terms // LANES)
     if back:
-        own = carray(pointer(member), (2,), np.int64)[1]
-        left, right = channels * own // len(told), channels * (own + 1) // len(told)
-        _multiply_back(place_of(given[4]) + 4 * left * taps, terms, (right - left) * taps, filters, dy, rest, wide)
+        left, right = _part(channels, member, len(told))
+        weight = place_of(given[4]) + 4 * left * taps
+        _multiply_back(weight, 4 * terms, (right - left) * taps, rows[:live], dy, rest, wide)
         _fold(told, settings, place_of(given[1]), rest, wide, left, right)
     wait_for_all(member, settings[6])
     give_back(room, place, size)
@@ -101,52 +109,95 @@ def _padded(count: int) -> int:
 
 
 @native()
-def _share(filters: int, member: int, threads: int) -> Any:
-    """Return the first and the last filter of a thread: whole tiles, where there are as many as threads."""
-    own, tiles = carray(pointer(member), (2,), np.int64)[1], filters // ROWS
-    last = filters if own + 1 >= threads else tiles * (own + 1) // threads * ROWS
-    return tiles * own // threads * ROWS, last
+def _part(count: int, member: int, threads: int) -> Any:
+    """Return the first of so many that a thread takes, and the first of the next thread's."""
+    own = carray(pointer(member), (2,), np.int64)[1] if threads > 1 else 0
+    return count * own // threads, count * (own + 1) // threads
 
 
 @native()
-def _multiply(
-    a: int, a_row: int, first: int, last: int, b: int, b_row: int, terms: int, y: int, vectors: int
-) -> None:
-    """Write rows of y = a b: rows of `terms` floats of a, of so many vectors of b and y; y lies as b does."""
-    for start in range(first, last, ROWS):
-        row = min(start, last - ROWS)  # the last tile makes some rows once more
-        here, there = a + 4 * row * a_row, y + 4 * row * b_row
+def _live_first(address: int, count: int, size: int) -> Any:
+    """Return the numbers of rows of floats, first those that are not zero, and how many these are."""
+    rows, order, live = carray(pointer(address), (count, size), np.float32), np.empty(count, np.int64), 0
+    dead = count
+    for row in range(count):
+        at = 0
+        while at < size and rows[row, at] == 0.0:
+            at += 1
+        if at < size:
+            order[live] = row
+            live += 1
+        else:
+            dead -= 1
+            order[dead] = row
+    return order, live
+
+
+@native()
+def _shares(rows: Any, live: int, member: int, threads: int) -> Any:
+    """Return a thread's share of the rows that are not zero, and of those that are."""
+    first, last = _part(live, member, threads)
+    left, right = _part(len(rows) - live, member, threads)
+    return rows[first:last], rows[live + left : live + right]
+
+
+@native()
+def _places(rows: Any, first: int, one: int, one_row: int, other: int, other_row: int, spare: int) -> Any:
+    """Return where the rows of a tile lie, int64 [ROWS, 2]: of two matrices, those that are too few as `spare` says.
+
+    spare: where a row of the second matrix lies that may stand for any, 0 for the last row itself.
+    """
+    found = np.empty((ROWS, 2), np.int64)
+    for at in range(ROWS):
+        row = rows[min(first + at, len(rows) - 1)]
+        found[at, 0] = one + row * one_row
+        found[at, 1] = spare if spare and first + at >= len(rows) else other + row * other_row
+    return found
+
+
+@native()
+def _multiply(a: int, a_row: int, rows: Any, b: int, b_row: int, terms: int, y: int, vectors: int) -> None:
+    """Write some rows of y = a b: so many vectors of each. a_row, b_row: bytes of a row; y lies as b does."""
+    for first in range(0, len(rows), ROWS):
+        places = _places(rows, first, a, a_row, y, b_row, 0)
         done = 0
         while done < vectors:
             left = vectors - done
             if left == 2 or left == 4 or vectors < WIDEST:
                 at = 4 * LANES * done
-                _two(here, 4 * a_row, b + at, 4 * b_row, terms, there + at, 4 * b_row)
+                _two(places.ctypes.data, at, b + at, b_row, terms)
                 done += 2
             else:
                 at = 4 * LANES * (done if left >= WIDEST else vectors - WIDEST)
-                _three(here, 4 * a_row, b + at, 4 * b_row, terms, there + at, 4 * b_row)
+                _three(places.ctypes.data, at, b + at, b_row, terms)
                 done += WIDEST
 
 
 @native()
-def _multiply_back(
-    weight: int, row: int, terms: int, filters: int, dy: int, found: int, wide: int
-) -> None:
-    """Write found [terms, wide] = sum over filters of weight [filter, terms] dy [filter, wide]; `row`: of weights."""
+def _multiply_back(weight: int, row: int, terms: int, filters: Any, dy: int, found: int, wide: int) -> None:
+    """Write found [terms, wide] = sum over some filters of weight [filter, terms] dy [filter, wide].
+
+    row: bytes from one filter of weights to the next.
+    """
     clear(found, 4 * terms * wide)
+    nothing = np.zeros(wide, np.float32)
+    tiles = -(-len(filters) // ROWS)
+    places = np.empty((tiles, ROWS, 2), np.int64)
+    for tile in range(tiles):
+        places[tile] = _places(filters, tile * ROWS, weight, row, dy, 4 * wide, nothing.ctypes.data)
     for start in range(0, terms, _CHUNK):
         count, done = min(_CHUNK, terms - start), 0
         while done < wide:
             vectors = 2 if wide - done == 2 * LANES or wide - done == 4 * LANES else WIDEST
             at = found + 4 * (start * wide + done)
-            for f in range(0, filters, ROWS):
-                here, there = weight + 4 * (f * row + start), dy + 4 * (f * wide + done)
+            for tile in range(tiles):
+                there = places.ctypes.data + 16 * ROWS * tile
                 if vectors == 2:
-                    _outer_two(here, 4 * row, count, there, 4 * wide, at, 4 * wide)
+                    _outer_two(there, 4 * start, 4 * done, count, at, 4 * wide)
                 else:
-                    _outer_three(here, 4 * row, count, there, 4 * wide, at, 4 * wide)
+                    _outer_three(there, 4 * start, 4 * done, count, at, 4 * wide)
             done += vectors * LANES
+    nothing[0] = 0.0  # it is read until here
 
 
 @native()
@@ -166,7 +217,7 @@ def _gather(told: Any, target: int, wide: int, filters: int, made: int) -> None:
 
 
 @native()
-def _scatter(told: Any, source: int, wide: int, first: int, last: int, settings: Any, bias: int) -> None:
+def _scatter(told: Any, source: int, wide: int, chosen: Any, settings: Any, bias: int) -> None:
     """Write some filters of y for all samples."""
     filters, made = settings[0], settings[4]
     rows, begin = carray(pointer(source), (filters, wide), np.float32), 0
@@ -175,7 +226,7 @@ def _scatter(told: Any, source: int, wide: int, first: int, last: int, settings:
         samples = told[thread, 0]
         there = carray(pointer(told[thread, _Y]), (samples, filters, made), np.float32)
         for sample in range(samples):
-            for f in range(first, last):
+            for f in chosen:
                 offset = offsets[f] if settings[7] else np.float32(0.0)
                 for one in range(made):
                     there[sample, f, one] = rows[f, begin + one] + offset

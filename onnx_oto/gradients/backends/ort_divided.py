@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,50 +23,54 @@ from onnx_oto.runtime.joining import DIVIDED, DIVIDED_BACK, MEMBER, ROOM, ROOM_W
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-_MANY = 1 << 19
+_MANY = 1 << 17
 """Weights at the least."""
-_FEW = 64
+_FEW = 256
 """Places of all samples at the most."""
 
 
 class Tiles(NamedTuple):
-    """How functions compute: floats of a vector, filters of a tile and its vectors at the most."""
+    """How functions compute: floats of a vector, vectors of a tile at the most."""
 
     lanes: int
-    rows: int
     widest: int
 
     def fit(self, weight: Sequence[int]) -> bool:
-        """Return whether a weight [filters, channels, *kernel] fills them."""
+        """Return whether filters of a weight [filters, channels, *kernel] fill them."""
         terms = math.prod(weight[1:])
-        return weight[0] % self.rows == 0 and terms % self.lanes == 0 and terms >= self.widest * self.lanes
+        return terms % self.lanes == 0 and terms >= self.widest * self.lanes
 
 
 def tiles() -> Tiles:
     """Return the tiles that this machine's functions have."""
-    from onnx_oto.runtime import divided  # loads the compiler
+    from onnx_oto.runtime import divided, stacked  # loads the compiler
 
-    return Tiles(divided.LANES, divided.ROWS, divided.WIDEST)
+    return Tiles(stacked.LANES, divided.WIDEST)
 
 
 def pays(weight: Sequence[int], places: int) -> bool:
     """Return whether sessions are faster that divide a convolution by weights. places: that it makes of all samples.
 
-    >>> pays((512, 512, 3, 3), 8 * 2 * 2), pays((512, 512, 3, 3), 64 * 2 * 2), pays((64, 64, 3, 3), 8 * 2 * 2)
+    >>> pays((512, 512, 3, 3), 8 * 2 * 2), pays((512, 512, 3, 3), 64 * 4 * 4), pays((64, 64, 3, 3), 8 * 2 * 2)
     (True, False, False)
     """
     return math.prod(weight) >= _MANY and places <= _FEW
 
 
 def divide(
-    model: onnx.ModelProto, shapes: Shapes, weights: Collection[str], samples: int, *, by: Tiles | None = None
+    model: onnx.ModelProto,
+    shapes: Shapes,
+    weights: Collection[str],
+    samples: int,
+    *,
+    rule: Callable[[Sequence[int], int], bool] | None = None,
 ) -> None:
     """Rewrite, in place, the convolutions of a gradient graph that are faster divided.
 
     shapes: static shapes of forward tensors by name. weights: inputs whose gradients are outputs. samples: of all
-    graphs of this process.
+    graphs of this process. rule: in place of `pays`.
     """
-    rewritten = _Divided(model.graph, shapes, frozenset(weights), samples, by or tiles())
+    rewritten = _Divided(model.graph, shapes, frozenset(weights), samples, rule or pays)
     for node in list(model.graph.node):
         rewrite = {"Conv": rewritten.forward, "ConvGrad": rewritten.backward}.get(node.op_type)
         if rewrite is None or not rewrite(node):
@@ -78,12 +82,18 @@ class _Divided:
     """The nodes of the faster graph as they are collected."""
 
     def __init__(
-        self, graph: onnx.GraphProto, shapes: Shapes, weights: frozenset[str], samples: int, by: Tiles
+        self,
+        graph: onnx.GraphProto,
+        shapes: Shapes,
+        weights: frozenset[str],
+        samples: int,
+        rule: Callable[[Sequence[int], int], bool],
     ) -> None:
         self.shapes = shapes
         self.weights = weights
         self.samples = samples
-        self.by = by
+        self.rule = rule
+        self.by = tiles()
         self.outputs = {value.name for value in graph.output}
         self.read = {name for node in graph.node for name in node.input}
         self.known = self.outputs | {value.name for value in graph.value_info}
@@ -103,7 +113,9 @@ class _Divided:
         settings = self._settings(x, weight, windows, y, bool(bias), self.shapes[y])
         nothing = "".join(bias) or self._constant("onnx_oto.divided.nothing", np.zeros(1, np.float32))
         self._declare(y, self.shapes[y])
-        self.nodes.append(call(DIVIDED, f"{y}.divided", [ROOM, settings, MEMBER, table, x, weight, nothing], [y]))
+        self.nodes.append(
+            call(DIVIDED, f"{y}.divided", [ROOM, settings, MEMBER, table, x, weight, nothing], [y])
+        )
         return True
 
     def backward(self, node: onnx.NodeProto) -> bool:
@@ -127,7 +139,7 @@ class _Divided:
         return True
 
     def _windows(self, node: onnx.NodeProto, x: str, y: str, weight: str) -> Windows | None:
-        """Return the windows of a convolution of x that is to be divided; None for others. y: "" where it is unknown."""
+        """Return the windows of a convolution of x that is to be divided; None for others. y: "" if unknown."""
         settings, read, shape = attributes_of(node), self.shapes.get(x, ()), self.shapes.get(weight, ())
         if len(read) != 4 or len(shape) != 4 or settings.get("group", 1) != 1 or not self.by.fit(shape):
             return None
@@ -143,9 +155,9 @@ class _Divided:
         )
         if y and self.shapes.get(y) != (read[0], shape[0], *made):
             return None
-        if not pays(shape, self.samples * math.prod(made)):
+        if not self.rule(shape, self.samples * math.prod(made)):
             return None
-        return Windows(read[2:], made, shape[2:], strides, dilations, pads[:2])  # type: ignore[arg-type]
+        return Windows(read[2:], made, shape[2:], strides, dilations, pads[:2])
 
     def _table(self, windows: Windows, name: str) -> str:
         """Return which place of x meets which of y by a tap, int32 [taps, places of y], -1 for none."""
@@ -157,7 +169,9 @@ class _Divided:
                     windows.made, windows.strides, windows.pads, tap, windows.dilations, strict=True
                 )
             )
-            inside = ((row >= 0) & (row < windows.read[0]))[:, None] & ((column >= 0) & (column < windows.read[1]))
+            inside = ((row >= 0) & (row < windows.read[0]))[:, None] & (
+                (column >= 0) & (column < windows.read[1])
+            )
             rows.append(np.where(inside, row[:, None] * windows.read[1] + column, -1).reshape(-1))
         return self._constant(f"{name}.meets", np.array(rows, np.int32))
 
@@ -197,7 +211,9 @@ class _Divided:
         )
         graph.input.extend(
             helper.make_tensor_value_info(
-                WANTED + name.removesuffix("_grad"), TensorProto.FLOAT, self.shapes[name.removesuffix("_grad")]
+                WANTED + name.removesuffix("_grad"),
+                TensorProto.FLOAT,
+                self.shapes[name.removesuffix("_grad")],
             )
             for name in self.written
         )

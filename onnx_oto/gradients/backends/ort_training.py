@@ -15,6 +15,7 @@ from onnx_oto.gradients.backends import ort_covers
 from onnx_oto.gradients.backends.ort_adding import add_up
 from onnx_oto.gradients.backends.ort_blocked import block_size
 from onnx_oto.gradients.backends.ort_divided import divide
+from onnx_oto.gradients.backends.ort_divided_probe import can_divide
 from onnx_oto.gradients.backends.ort_norms import without_copies, write_norms
 from onnx_oto.gradients.backends.ort_norms_probe import can_norm
 from onnx_oto.gradients.backends.ort_products import join_products
@@ -89,10 +90,10 @@ class OrtTraining:
         shapes = {name: kind.static for name, kind in types(graph).items() if kind.static is not None}
         if can_stack():
             without_copies(gradient.graph)
+            if samples and can_divide():
+                divide(gradient, shapes, wanted, samples)
             if even:
                 shapes = stack(gradient, shapes, wanted, sizes(), written=not adding)
-            if adding:
-                divide(gradient, shapes, wanted, samples)
             if can_norm():
                 write_norms(gradient, shapes, joint=joint)
         tune(gradient, shapes, wanted if has_compiler() else (), block_size(), scale)
