@@ -236,7 +236,14 @@ class Preparation:
         adding, samples = self.sessions > 1, sum(self._sizes)
         return runnable_bytes(
             self.backend.differentiate(
-                model, wanted, joint=joint, scale=scale, even=even, adding=adding, samples=samples
+                model,
+                wanted,
+                joint=joint,
+                scale=scale,
+                even=even,
+                adding=adding,
+                samples=samples,
+                again=self.spec.recompute,
             )
         )
 

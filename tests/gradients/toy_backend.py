@@ -136,6 +136,7 @@ class Toy:
         even: bool = True,
         adding: bool = False,
         samples: int = 0,
+        again: bool = False,
     ) -> onnx.ModelProto:
         Toy.built += 1
         w = Writer(graph)

@@ -49,6 +49,7 @@ class Backend(Protocol):
         even: bool = True,
         adding: bool = False,
         samples: int = 0,
+        again: bool = False,
     ) -> onnx.ModelProto:
         """Return a model with the outputs of `graph` and, behind them, `<name>_grad` for each name in `wanted`.
 
@@ -59,7 +60,7 @@ class Backend(Protocol):
         (`runtime/joining.py`), and is no output then. adding: others of this process have the same place for it; each
         may add its own there, in the order of the graphs, where it has the input TURN (`runtime/adding.py`). samples:
         of all graphs of this process then: they may compute for each other's (`runtime/divided.py`), where they have
-        the input MEMBER.
+        the input MEMBER. again: most of what the way forth makes is not kept, but made again (`recompute.py`).
 
         `graph` has static shapes, every node on the way from `wanted` to its first output, a float32 scalar, is
         covered. It is not modified. Raises UnsupportedError in the words of what refuses it.

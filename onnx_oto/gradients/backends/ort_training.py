@@ -12,6 +12,7 @@ import onnx
 
 from onnx_oto.errors import RuntimeMissingError, UnsupportedError
 from onnx_oto.gradients.backends import ort_covers
+from onnx_oto.gradients.backends.calling import free_early
 from onnx_oto.gradients.backends.ort_adding import add_up
 from onnx_oto.gradients.backends.ort_blocked import block_size
 from onnx_oto.gradients.backends.ort_divided import divide
@@ -23,6 +24,7 @@ from onnx_oto.gradients.backends.ort_rewrites import tune
 from onnx_oto.gradients.backends.ort_stacked import stack
 from onnx_oto.gradients.backends.ort_stacked_probe import can_stack
 from onnx_oto.gradients.backends.ort_statistics import can_join, join_statistics
+from onnx_oto.gradients.backends.recompute import recompute
 from onnx_oto.gradients.backends.stacked_plan import sizes
 from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.gradients.graph.static_types import types
@@ -74,6 +76,7 @@ class OrtTraining:
         even: bool = True,
         adding: bool = False,
         samples: int = 0,
+        again: bool = False,
     ) -> onnx.ModelProto:
         """See `Backend.differentiate`."""
         content, loss = graph.SerializeToString(), graph.graph.output[0].name
@@ -102,4 +105,7 @@ class OrtTraining:
             join_statistics(gradient, shapes)
         if adding and can_stack():
             add_up(gradient, wanted)
+        if again:
+            recompute(gradient, shapes, [value.name for value in graph.graph.output])
+        free_early(gradient.graph)
         return gradient
