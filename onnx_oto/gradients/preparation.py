@@ -233,9 +233,18 @@ class Preparation:
             )
         joint, scale = self.shards > 1 and self.joint, self._sizes[0] / graph.size
         even = len(set(self._all_sizes)) == 1
-        adding = self.sessions > 1
+        adding, samples = self.sessions > 1, sum(self._sizes)
         return runnable_bytes(
-            self.backend.differentiate(model, wanted, joint=joint, scale=scale, even=even, adding=adding)
+            self.backend.differentiate(
+                model,
+                wanted,
+                joint=joint,
+                scale=scale,
+                even=even,
+                adding=adding,
+                samples=samples,
+                again=self.spec.recompute,
+            )
         )
 
 

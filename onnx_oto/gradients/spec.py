@@ -48,6 +48,7 @@ class TrainingSpec:
     device        where its sessions run
     fixed_statistics
                   whether BatchNormalization uses the running statistics it came with, which then stay as they are
+    recompute     whether most tensors of the way forth are not kept for the way back, but made again
     """
 
     trainable: tuple[str, ...]
@@ -62,6 +63,7 @@ class TrainingSpec:
     held: tuple[str, ...] = ()
     statistics: str = "auto"
     fixed_statistics: bool = False
+    recompute: bool = False
     device: Device = field(default_factory=Device)
     ties: tuple[Tie, ...] = field(default=(), compare=False)
     portion: Portion = WHOLE

@@ -399,6 +399,11 @@ class TrainOptions(
         shown="batch where the runtime can",
         topic=topics.BATCHES,
     )
+    recompute: bool = setting(
+        False,
+        "Keep few tensors of the way forth and compute the others again on the way back (less memory, more time).",
+        topic=topics.BATCHES,
+    )
     backend: str = setting("auto", "What makes gradients.", choices=_backends)
     device: str = setting(
         "cpu",

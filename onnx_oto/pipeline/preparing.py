@@ -215,6 +215,7 @@ def _prepared(
         ties=opened.origins.tied({name: _size(opened, name) for name in names}),
         statistics=options.statistics,
         fixed_statistics=options.fixed_statistics,
+        recompute=options.recompute,
         device=device,
         held=held(opened.analysis, names) if options.prunes else (),
         portion=portion,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import carray
 
-from onnx_oto.runtime import adding, norms, stacked
+from onnx_oto.runtime import adding, divided, norms, stacked
 from onnx_oto.runtime.compiled import native, pointer
 from onnx_oto.runtime.joining import SETTINGS
 from onnx_oto.runtime.meeting import ask
@@ -44,8 +44,12 @@ def _execute(name: int, function: int, count: int, inputs: int, made: int, outpu
             norms.normalise(room, settings, given[2:], wanted)
         elif which == 7:
             norms.denormalise(room, settings, given[2:], wanted)
-        else:
+        elif which == 8:
             wanted[0] = adding.add(room, settings, given[2:])
+        elif which == 9:
+            wanted[0] = divided.convolve(room, settings, given[2:])
+        else:
+            divided.slopes(room, settings, given[2:], wanted)
     for each in range(count):
         let_go(given[each])
 

@@ -19,7 +19,9 @@ WANTED = "onnx_oto.wanted."
 """Before the name of a parameter: the input that is where its gradient is to be written."""
 TURN = "onnx_oto.turn"
 """The input that tells whose gradients come before a thread's: int64 [2], see `adding`; zeros where it is alone."""
-MOMENTS, SLOPES, CONVOLVE, WEIGHTS, POOL, UNPOOL, NORMALISE, DENORMALISE, ADD = "012345678"
+MOMENTS, SLOPES, CONVOLVE, WEIGHTS, POOL, UNPOOL, NORMALISE, DENORMALISE, ADD, DIVIDED, DIVIDED_BACK = (
+    "0123456789:"
+)
 """Functions, by their `overload_name`."""
 
 

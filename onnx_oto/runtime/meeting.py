@@ -107,6 +107,47 @@ def _meet(words: int, index: int, place: float) -> int:
 
 
 @native()
+def tell(member: int, place: float, numbers: Any) -> Any:
+    """Tell the others some whole numbers, below 2 ** 53; return those of all, int64 [threads, numbers].
+
+    member: where a thread's `Meeting.member` lies; of zeros if it is alone. None at all where somebody left or is
+    elsewhere: then no thread gets any, and nobody is where the others may be read. Until `wait_for_all` all are.
+    """
+    words, index = _member(member)
+    count = 1 if words == 0 else load(words + 8 * _COUNT)
+    found = np.empty((count, len(numbers)), np.int64)
+    if words == 0:
+        for column, number in enumerate(numbers):
+            found[0, column] = number
+        return found
+    own = _own(words, index)
+    for column, number in enumerate(numbers):
+        own[column] = number
+    turn = _meet(words, index, place)
+    if load(words + 8 * _LEFT) != 0:
+        return found[:0]
+    for thread in range(count):
+        told = _room(words, turn, thread)
+        for column in range(len(numbers)):
+            found[thread, column] = np.int64(told[column])
+    return found
+
+
+@native()
+def wait_for_all(member: int, place: float) -> None:
+    """Wait until all threads are here."""
+    words, index = _member(member)
+    if words != 0:
+        _meet(words, index, place)
+
+
+@native()
+def _member(member: int) -> Any:
+    place = carray(pointer(member), (2,), np.int64)
+    return place[0], place[1]
+
+
+@native()
 def _unbiased(count: float) -> float:
     return count / (count - 1.0) if count > 1.0 else 1.0
 

@@ -29,7 +29,7 @@ def convolution_tile(lanes: int, rows: int, columns: int) -> Any:
     bias of a filter and bytes from y; zeros: a vector of them.
     """
 
-    def write(code: _Code, arguments: Sequence[Any]) -> None:
+    def write(code: Code, arguments: Sequence[Any]) -> None:
         x, zeros, table, taps, live, count, weights, step, made, y, places = arguments
         b = code.builder
         sums = [[code.slot(code.vector) for _ in range(columns)] for _ in range(rows)]
@@ -102,7 +102,7 @@ def convolution_tile(lanes: int, rows: int, columns: int) -> Any:
         y: Any,
         places: Any,
     ) -> Any:
-        return _compiled(lanes, 11, write)
+        return compiled(lanes, 11, write)
 
     return intrinsic(tile)
 
@@ -115,7 +115,7 @@ def slope_tile(lanes: int, filters: int, terms: int) -> Any:
     dw; dy_row, x_row: bytes from one row to the next.
     """
 
-    def write(code: _Code, arguments: Sequence[Any]) -> None:
+    def write(code: Code, arguments: Sequence[Any]) -> None:
         dy, made, dy_row, x, read, x_row, rows, columns = arguments
         b = code.builder
         sums = [[code.slot(code.vector, code.zeros) for _ in range(terms)] for _ in range(filters)]
@@ -158,7 +158,7 @@ def slope_tile(lanes: int, filters: int, terms: int) -> Any:
         rows: Any,
         columns: Any,
     ) -> Any:
-        return _compiled(lanes, 8, write)
+        return compiled(lanes, 8, write)
 
     return intrinsic(tile)
 
@@ -169,7 +169,7 @@ def pool_tile(lanes: int) -> Any:
     table: int32 [taps], bytes from x, negative for what is outside; y: floats; taken: bytes. One vector of each.
     """
 
-    def write(code: _Code, arguments: Sequence[Any]) -> None:
+    def write(code: Code, arguments: Sequence[Any]) -> None:
         x, table, taps, y, taken = arguments
         b = code.builder
         most = code.slot(code.vector, ir.Constant(code.vector, [float("-inf")] * lanes))
@@ -187,7 +187,7 @@ def pool_tile(lanes: int) -> Any:
         b.store(b.trunc(b.load(which), narrow), code.pointer(taken, narrow), align=1)
 
     def tile(context: Any, x: Any, table: Any, taps: Any, y: Any, taken: Any) -> Any:
-        return _compiled(lanes, 5, write)
+        return compiled(lanes, 5, write)
 
     return intrinsic(tile)
 
@@ -195,7 +195,7 @@ def pool_tile(lanes: int) -> Any:
 def unpool_tile(lanes: int) -> Any:
     """Return tile(dy, taken, table, taps, dx), which adds a vector of dy to dx where it was taken; see `pool_tile`."""
 
-    def write(code: _Code, arguments: Sequence[Any]) -> None:
+    def write(code: Code, arguments: Sequence[Any]) -> None:
         dy, taken, table, taps, dx = arguments
         b = code.builder
         value = code.load(dy, code.vector)
@@ -210,22 +210,22 @@ def unpool_tile(lanes: int) -> Any:
                 b.store(b.fadd(b.load(there, align=4), part), there, align=4)
 
     def tile(context: Any, dy: Any, taken: Any, table: Any, taps: Any, dx: Any) -> Any:
-        return _compiled(lanes, 5, write)
+        return compiled(lanes, 5, write)
 
     return intrinsic(tile)
 
 
-def _compiled(lanes: int, count: int, write: Callable[[_Code, Sequence[Any]], None]) -> tuple[Any, Any]:
+def compiled(lanes: int, count: int, write: Callable[[Code, Sequence[Any]], None]) -> tuple[Any, Any]:
     """Return what numba asks of an intrinsic of `count` whole numbers: its signature, and what writes its body."""
 
     def generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
-        write(_Code(builder, lanes), arguments)
+        write(Code(builder, lanes), arguments)
         return _NOTHING
 
     return types.void(*[types.int64] * count), generate
 
 
-class _Code:
+class Code:
     """Where instructions are written, and how those that are needed here are spelled. lanes: floats of a vector."""
 
     def __init__(self, builder: Any, lanes: int) -> None:

@@ -135,6 +135,8 @@ class Toy:
         scale: float = 1.0,
         even: bool = True,
         adding: bool = False,
+        samples: int = 0,
+        again: bool = False,
     ) -> onnx.ModelProto:
         Toy.built += 1
         w = Writer(graph)

@@ -48,6 +48,8 @@ class Backend(Protocol):
         scale: float = 1.0,
         even: bool = True,
         adding: bool = False,
+        samples: int = 0,
+        again: bool = False,
     ) -> onnx.ModelProto:
         """Return a model with the outputs of `graph` and, behind them, `<name>_grad` for each name in `wanted`.
 
@@ -56,7 +58,9 @@ class Backend(Protocol):
         divided by those of this one: all must compute in the same order, so what is chosen by size is chosen by that.
         even: whether all of them have as many samples. A gradient may be written where the input WANTED + name says
         (`runtime/joining.py`), and is no output then. adding: others of this process have the same place for it; each
-        may add its own there, in the order of the graphs, where it has the input TURN (`runtime/adding.py`).
+        may add its own there, in the order of the graphs, where it has the input TURN (`runtime/adding.py`). samples:
+        of all graphs of this process then: they may compute for each other's (`runtime/divided.py`), where they have
+        the input MEMBER. again: most of what the way forth makes is not kept, but made again (`recompute.py`).
 
         `graph` has static shapes, every node on the way from `wanted` to its first output, a float32 scalar, is
         covered. It is not modified. Raises UnsupportedError in the words of what refuses it.

@@ -27,3 +27,16 @@ def let_call(model: onnx.ModelProto, words: Mapping[str, int]) -> None:
     )
     if all(each.domain != DOMAIN for each in model.opset_import):
         model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+
+
+def free_early(graph: onnx.GraphProto) -> None:
+    """Let the runtime give back what functions made as soon as nobody reads it: its sizes are not told, in place.
+
+    It would plan to write what a function makes into memory of the same shape that is free by then, but gets other
+    memory from the function, and keeps both until the run ends.
+    """
+    made = {name for node in graph.node if node.op_type == OPERATOR for name in node.output}
+    for value in graph.value_info:
+        if value.name in made:
+            for axis, size in enumerate(value.type.tensor_type.shape.dim):
+                size.dim_param = f"{value.name}.{axis}"

@@ -12,8 +12,11 @@ import onnx
 
 from onnx_oto.errors import RuntimeMissingError, UnsupportedError
 from onnx_oto.gradients.backends import ort_covers
+from onnx_oto.gradients.backends.calling import free_early
 from onnx_oto.gradients.backends.ort_adding import add_up
 from onnx_oto.gradients.backends.ort_blocked import block_size
+from onnx_oto.gradients.backends.ort_divided import divide
+from onnx_oto.gradients.backends.ort_divided_probe import can_divide
 from onnx_oto.gradients.backends.ort_norms import without_copies, write_norms
 from onnx_oto.gradients.backends.ort_norms_probe import can_norm
 from onnx_oto.gradients.backends.ort_products import join_products
@@ -21,6 +24,7 @@ from onnx_oto.gradients.backends.ort_rewrites import tune
 from onnx_oto.gradients.backends.ort_stacked import stack
 from onnx_oto.gradients.backends.ort_stacked_probe import can_stack
 from onnx_oto.gradients.backends.ort_statistics import can_join, join_statistics
+from onnx_oto.gradients.backends.recompute import recompute
 from onnx_oto.gradients.backends.stacked_plan import sizes
 from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.gradients.graph.static_types import types
@@ -71,6 +75,8 @@ class OrtTraining:
         scale: float = 1.0,
         even: bool = True,
         adding: bool = False,
+        samples: int = 0,
+        again: bool = False,
     ) -> onnx.ModelProto:
         """See `Backend.differentiate`."""
         content, loss = graph.SerializeToString(), graph.graph.output[0].name
@@ -87,6 +93,8 @@ class OrtTraining:
         shapes = {name: kind.static for name, kind in types(graph).items() if kind.static is not None}
         if can_stack():
             without_copies(gradient.graph)
+            if samples and can_divide():
+                divide(gradient, shapes, wanted, samples)
             if even:
                 shapes = stack(gradient, shapes, wanted, sizes(), written=not adding)
             if can_norm():
@@ -97,4 +105,7 @@ class OrtTraining:
             join_statistics(gradient, shapes)
         if adding and can_stack():
             add_up(gradient, wanted)
+        if again:
+            recompute(gradient, shapes, [value.name for value in graph.graph.output])
+        free_early(gradient.graph)
         return gradient

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
+_FEWEST_TOLD = 2
+"""Numbers that shards tell each other where they meet, by halves: where they divide convolutions."""
 _WORTH_SETTLING = 256
 """Samples of an evaluation for which a session of its own is opened, at the least."""
 _NOTHING = np.zeros(0, np.float32)
@@ -222,7 +224,9 @@ class Form:
     ) -> None:
         self.feeds = feeds
         self.shards = shards
-        self.meeting = meeting_of([shard.size / batch for shard in shards], channels) if channels else None
+        meets = channels > 0 or bool(shards[0].inputs_among([MEMBER]))
+        shares = [shard.size / batch for shard in shards]
+        self.meeting = meeting_of(shares, max(channels, _FEWEST_TOLD)) if meets else None
         if self.meeting is not None:
             self._members = [self.meeting.member(index) for index in range(len(shards))]
             for shard, member in zip(shards, self._members, strict=True):

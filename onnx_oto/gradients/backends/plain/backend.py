@@ -10,6 +10,7 @@ from onnx_oto.gradients.backends.ort_blocked import block_size
 from onnx_oto.gradients.backends.ort_rewrites import tune
 from onnx_oto.gradients.backends.plain import table
 from onnx_oto.gradients.backends.plain.reverse import differentiate
+from onnx_oto.gradients.backends.recompute import recompute
 from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.gradients.graph.static_types import types
 from onnx_oto.machine import has_compiler
@@ -58,11 +59,17 @@ class Plain:
         scale: float = 1.0,
         even: bool = True,
         adding: bool = False,
+        samples: int = 0,
+        again: bool = False,
     ) -> onnx.ModelProto:
         """See `Backend.differentiate`."""
         gradient = differentiate(graph, wanted, on_cpu=self.on_cpu)
-        if not self.on_cpu:
+        if not (self.on_cpu or again):
             return gradient
         shapes = {name: kind.static for name, kind in types(gradient).items() if kind.static is not None}
+        if again:
+            shapes = recompute(gradient, shapes, [value.name for value in graph.graph.output])
+        if not self.on_cpu:
+            return gradient
         tune(gradient, shapes, wanted if has_compiler() else (), block_size(), scale)
         return gradient
