@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -27,11 +28,12 @@ class _Made(Generic[T]):  # no NamedTuple: before Python 3.11 these cannot be ge
     item: T
 
 
-def prefetched(items: Iterator[T], ahead: int = 1) -> Iterator[T]:
+def prefetched(items: Iterator[T], ahead: int = 1) -> Generator[T, None, None]:
     """Yield the same items in the same order, made on one thread, at most `ahead` before they are asked for.
 
-    What `items` raises is raised here, at its turn. Closing the generator, or leaving a loop over it in any way, ends
-    the thread before it returns: an item that is being made is finished and dropped, and `items` is closed.
+    What `items` raises is raised here, at its turn. Closing the generator ends the thread before it returns: an item
+    that is being made is finished and dropped, and `items` is closed. Whoever may leave a loop over it by an error
+    closes it: the error's traceback keeps it as long as it is kept itself.
     """
     free, made = threading.Semaphore(ahead), SimpleQueue[_Made[T] | _End]()
     leaving = threading.Event()
@@ -64,17 +66,20 @@ def prefetched(items: Iterator[T], ahead: int = 1) -> Iterator[T]:
     finally:
         leaving.set()
         free.release()
-        thread.join()
-        close = getattr(items, "close", None)
-        if close is not None:
-            close()
+        if (
+            not sys.is_finalizing()
+        ):  # the interpreter has stopped the thread then: it would be waited for for ever
+            thread.join()
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
 
 
-def made_ahead(jobs: Iterator[Callable[[], T]], threads: int = 1) -> Iterator[T]:
+def made_ahead(jobs: Iterator[Callable[[], T]], threads: int = 1) -> Generator[T, None, None]:
     """Yield what the jobs return, in their order, made on so many threads, one job on each before it is asked for.
 
-    What a job raises is raised here, at its turn. Closing the generator, or leaving a loop over it in any way, ends the
-    threads before it returns: what is being made is finished and dropped.
+    What a job raises is raised here, at its turn. Closing the generator (see `prefetched`) ends the threads before it
+    returns: what is being made is finished and dropped.
     """
     if threads == 1:
         yield from prefetched(job() for job in jobs)

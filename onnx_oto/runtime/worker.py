@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -34,6 +35,11 @@ _TELLS = {
     "SIGKILL": ", sent by the system or a person, perhaps because memory ran out",
 }
 _POLL = 0.02  # seconds: memory grows by some 50 MB meanwhile at most
+_STARTING = Allowance(math.inf, 300.0, by_the_clock=True)
+"""What loading the runtime may take, where disks are slow and processors busy."""
+_NEVER_UP = (
+    f"the process that models are run in is not up after {_STARTING.seconds:.0f} s: see `onnx-oto doctor`"
+)
 _IDLE = 50  # polls without a job after which the watch waits for one
 
 
@@ -116,11 +122,10 @@ class Worker:
         with self._lock:
             try:
                 if not self._is_up:  # to load the runtime is no part of a job
+                    self._begin(_STARTING)
                     receive(cast(BinaryIO, self._process.stdout))
                     self._is_up = True
-                self._job = time.monotonic(), allowed
-                if not self._wanted.is_set():
-                    self._wanted.set()
+                self._begin(allowed)
                 send(cast(BinaryIO, self._process.stdin), (function, args))
                 ok, value = receive(cast(BinaryIO, self._process.stdout))
             except (EOFError, OSError):
@@ -133,6 +138,12 @@ class Worker:
         if ok:
             return cast(Result, value)
         raise JobFailed(value.text or value.kind) if isinstance(value, Failure) else value
+
+    def _begin(self, allowed: Allowance) -> None:
+        """Let the watch see a job."""
+        self._job = time.monotonic(), allowed
+        if not self._wanted.is_set():
+            self._wanted.set()
 
     def kill(self) -> None:
         """End the process."""
@@ -162,7 +173,7 @@ class Worker:
                     known, worked = job, _worked(seen)
                 elapsed = time.monotonic() - begin
                 if elapsed > allowed.seconds and allowed.is_over(elapsed, _worked(seen) - worked):
-                    self._stopped_for = _too_long(allowed)
+                    self._stopped_for = _too_long(allowed) if self._is_up else _NEVER_UP
                 elif seen.memory_info().rss > allowed.memory:
                     self._stopped_for = _too_large(allowed)
                 if self._stopped_for:

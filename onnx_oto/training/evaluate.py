@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice, zip_longest
@@ -66,12 +67,14 @@ def evaluate(
     loss = make_loss(loss)
     chosen = metrics_for(loss, metrics)
     own: list[list[Tally]] = []
-    for part in made_ahead(islice(jobs_in_order(examples, batch), peers.rank, None, peers.size), loaders):
-        targets = gather(part, providers)
-        judged = loss.judge(_outputs(predict(part.inputs)), targets, len(part.rows))
-        own.append(_started(chosen))
-        for tally in own[-1]:
-            tally.add(judged)
+    jobs = islice(jobs_in_order(examples, batch), peers.rank, None, peers.size)
+    with contextlib.closing(made_ahead(jobs, loaders)) as parts:
+        for part in parts:
+            targets = gather(part, providers)
+            judged = loss.judge(_outputs(predict(part.inputs)), targets, len(part.rows))
+            own.append(_started(chosen))
+            for tally in own[-1]:
+                tally.add(judged)
     total, *tallies = joined = _started(chosen)
     for found in _in_turn(peers.gather(own)):
         for tally, more in zip(joined, found, strict=True):

@@ -5,6 +5,7 @@ An optimizer step is: the mean gradient of its batches, the guard, the transform
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections import deque
@@ -235,18 +236,19 @@ class _Training:
             lengths=self.data.lengths,
             keep=self.session.rows,
         )
-        stream = self.timed(made_ahead(shuffled, recipe.loaders))
-        self.waited = 0.0
-        for _ in range(progress.batch // recipe.accumulate, self.per_epoch):
-            begin, before = time.perf_counter(), self.waited
-            loss = self.gradient(islice(stream, recipe.accumulate))
-            if loss is None:
-                return progress, False
-            progress = self.step(loss, progress, begin, self.waited - before)
-            is_last = progress.batch // recipe.accumulate == self.per_epoch
-            if not is_last and self.agreement.is_due:
-                self.check(progress)
-                self.save(progress)
+        with contextlib.closing(made_ahead(shuffled, recipe.loaders)) as ahead:
+            stream = self.timed(ahead)
+            self.waited = 0.0
+            for _ in range(progress.batch // recipe.accumulate, self.per_epoch):
+                begin, before = time.perf_counter(), self.waited
+                loss = self.gradient(islice(stream, recipe.accumulate))
+                if loss is None:
+                    return progress, False
+                progress = self.step(loss, progress, begin, self.waited - before)
+                is_last = progress.batch // recipe.accumulate == self.per_epoch
+                if not is_last and self.agreement.is_due:
+                    self.check(progress)
+                    self.save(progress)
         return progress, True
 
     def timed(self, stream: Iterator[Batch]) -> Iterator[Batch]:

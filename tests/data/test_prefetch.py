@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -215,3 +217,31 @@ def test_what_was_used_is_freed(threads: int) -> None:
         del thing
     assert most <= threads + 2
     assert Thing.alive == 0
+
+
+FORGOTTEN = """
+import itertools, time
+from onnx_oto.data import prefetched
+
+def slow():
+    for i in itertools.count():
+        time.sleep(0.01)
+        yield i
+
+def loop():
+    items = prefetched(slow())
+    next(items)
+    raise OSError("the disk is full")
+
+try:
+    loop()
+except OSError as error:  # its traceback keeps the loop, a cycle keeps it until the interpreter ends
+    kept = [error]
+    kept.append(kept)
+    del kept
+"""
+
+
+def test_a_loop_that_an_error_left_does_not_keep_the_process():
+    """From Python 3.12 on the interpreter stops such threads before it lets go of what is left."""
+    assert subprocess.run([sys.executable, "-c", FORGOTTEN], timeout=60).returncode == 0

@@ -245,6 +245,31 @@ def test_a_weight_that_two_nodes_read_keeps_its_sum(
     require_same(ours, plain, normal(4, 16, 3, 3, seed=3))
 
 
+# What a session makes of its own samples or masks is another weight than the other session's.
+OWN = {
+    "a weight of the samples": "m = ReduceMean<keepdims=0>(x) k = Mul(w, m) c = Conv<pads=[1,1,1,1]>(x, k)",
+    "a weight with a mask": "k = Dropout(w, ratio, training) c = Conv<pads=[1,1,1,1]>(x, k)",
+    "a bias with a mask": "k = Dropout(b, ratio, training) c = Conv<pads=[1,1,1,1]>(x, w, k)",
+    "the same weight": "m = ReduceMean(w) k = Sub(w, m) c = Conv<pads=[1,1,1,1]>(x, k)",
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_each_session_makes_for_itself_is_not_shared(
+    build: Build, calls: list[list[str]], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    values = {"w": normal(16, 16, 3, 3) * 0.1, "b": normal(16, seed=1), "ratio": np.float32(0.5)}
+    values = {key: value for key, value in values.items() if key in OWN[name]}
+    model = model_from(
+        f"(float[N, 16, 3, 3] x) => (float[N, O, H, W] y) {{ {OWN[name]} y = Tanh(c) }}",
+        {**values, **({"training": np.array(True)} if "training" in OWN[name] else {})},
+    )
+    trained = tuple({"w", "b"} & values.keys())
+    ours, plain = both(build, monkeypatch, model, trained, batch=4, shards=2)
+    assert (DIVIDED in calls[0]) == (name == "the same weight")
+    require_same(ours, plain, normal(4, 16, 3, 3, seed=3))
+
+
 @pytest.fixture
 def anew() -> Iterator[None]:
     ort_divided_probe.can_divide.cache_clear()

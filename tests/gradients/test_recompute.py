@@ -21,6 +21,7 @@ from onnx_oto.machine import has_compiler
 
 from . import small_networks
 from .available import needs_training_build
+from .conftest import model_from, normal
 from .small_networks import Network
 
 needs_functions = pytest.mark.skipif(not has_compiler(), reason="needs numba")
@@ -106,6 +107,30 @@ def test_the_runtime_makes_it_again_indeed(
         counts.append(Counter(node.op_type for node in optimised.graph.node))
     assert counts[1]["Softmax"] > counts[0]["Softmax"] > 0
     assert counts[1]["Reshape"] > counts[0]["Reshape"]
+
+
+@needs_training_build
+def test_a_parameter_without_elements_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = [f"a{i} = MatMul(h{i}, v{i}) b{i} = Tanh(a{i}) h{i + 1} = MatMul(b{i}, w{i})" for i in range(8)]
+    layers[4] = layers[4].replace(
+        "a4 = MatMul(h4,", "e = Expand(none, sizes) h = Concat<axis=1>(h4, e) a4 = MatMul(h,"
+    )
+    values = {f"v{i}": normal(8, 32, seed=i) * 0.2 for i in range(8)}
+    values |= {f"w{i}": normal(32, 8, seed=i + 50) * 0.2 for i in range(8)}
+    values["none"] = np.zeros((1, 0, 8), np.float32)
+    model = model_from(
+        f"(float[N, 6, 8] h0) => (float[N, 6, 8] h8) {{ {' '.join(layers)} }}",
+        {**values, "sizes": np.array([4, 0, 8])},
+    )
+    made = graphs_of(monkeypatch, OrtTraining())
+    gradients = []
+    for recompute in (False, True):
+        spec = TrainingSpec(tuple(values), "mse", batch=4, shards=1, recompute=recompute)
+        session = prepare(model, spec, OrtTraining()).build()
+        session.step({"h0": normal(4, 6, 8, seed=20)}, normal(4, 6, 8, seed=21))
+        gradients.append(np.array(session.grads))
+    assert again(made[1].graph)
+    np.testing.assert_array_equal(gradients[0], gradients[1])
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

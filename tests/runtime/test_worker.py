@@ -110,6 +110,13 @@ def test_the_seconds_of_a_job_begin_when_the_process_is_up(monkeypatch: pytest.M
         one.kill()
 
 
+def test_a_process_that_is_never_up_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_BOOT", "import time; time.sleep(600); " + worker._BOOT)
+    monkeypatch.setattr(worker, "_STARTING", Allowance(LEAST_MEMORY, 0.3, by_the_clock=True))
+    with pytest.raises(LimitError, match="is not up after"):
+        worker.Worker().call(Allowance(LEAST_MEMORY, 60.0), time.sleep, 0.1)
+
+
 def test_outputs_too_large_to_compare_are_refused() -> None:
     with (
         limited(Limits(memory=800 * MIB)),

@@ -29,6 +29,19 @@ _MANY = 1 << 17
 """Weights at the least."""
 _FEW = 256
 """Places of all samples at the most."""
+_DRAWN = frozenset(
+    (
+        "Bernoulli",
+        "Dropout",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+    )
+)
+"""Operators that may make something else in each session."""
+_BODIES = frozenset((onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS))
 
 
 class Tiles(NamedTuple):
@@ -80,6 +93,19 @@ def divide(
     rewritten.finish(model)
 
 
+def _common(graph: onnx.GraphProto, weights: Collection[str]) -> set[str]:
+    """Return the tensors that are the same in every session: parameters, constants, and what is computed of these.
+
+    Masks are inputs, and each session has its own, so that a weight with Dropout is another one in each.
+    """
+    found = {*weights, *(tensor.name for tensor in graph.initializer), ""}
+    for node in graph.node:
+        is_known = not node.domain and node.op_type not in _DRAWN and found.issuperset(node.input)
+        if is_known and not any(each.type in _BODIES for each in node.attribute):
+            found.update(node.output)
+    return found
+
+
 class _Divided:
     """The nodes of the faster graph as they are collected."""
 
@@ -99,6 +125,7 @@ class _Divided:
         self.outputs = {value.name for value in graph.output}
         self.read = {name for node in graph.node for name in node.input}
         self.known = self.outputs | {value.name for value in graph.value_info}
+        self.common = _common(graph, weights)
         self.nodes: list[onnx.NodeProto] = []
         self.values: list[onnx.ValueInfoProto] = []
         self.constants: dict[str, np.ndarray] = {}
@@ -109,7 +136,7 @@ class _Divided:
         x, weight, *bias = node.input
         (y,) = node.output
         windows = self._windows(node, x, y, weight)
-        if windows is None or y in self.outputs:
+        if windows is None or y in self.outputs or not self.common.issuperset([weight, *bias, ""]):
             return False
         table = self._table(windows, y)
         settings = self._settings(x, weight, windows, y, bool(bias), self.shapes[y])

@@ -227,15 +227,16 @@ class _Gates:
         self.constants = constants
         self.made: dict[str, str] = {}
         flat = self._constant("flat", [-1])
-        first = self._constant("first", [0])
+        first, second = self._constant("first", [0]), self._constant("second", [1])
         told = []
         for at, each in enumerate(done):
             row = self._add("Reshape", [each, flat], f"row.{at}")
-            one = self._add("Gather", [row, first], f"one.{at}")
+            one = self._add("Slice", [row, first, second], f"one.{at}")  # none of what is empty
             told.append(self._add("Cast", [one], f"told.{at}", to=TensorProto.BOOL))
         together = self._add("Concat", told, "together", axis=0)
         number = self._add("Cast", [together], "number", to=TensorProto.INT64)
-        most = self._add("ReduceMax", [number], "most", keepdims=1)
+        some = self._add("Concat", [number, first], "some", axis=0)
+        most = self._add("ReduceMax", [some], "most", keepdims=1)
         self.zero = self._add("Min", [most, first], "zero")  # 0, but only who runs it knows
 
     def through(self, name: str, rank: int) -> str:

@@ -394,8 +394,7 @@ class ShardedSession:
             wait(futures)
         if form.meeting is not None and form.meeting.missed:
             raise UnsupportedError(
-                "the sessions of a step asked for statistics in different orders: train with --statistics shard, "
-                "or with --shards 1"
+                "the sessions of a step met at different places of their graphs: train with --shards 1"
             )
         return [loss, *(future.result() for future in futures)]
 
