@@ -62,6 +62,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=None if os.environ.get("ONNX_OTO_DEBUG") else subprocess.DEVNULL,
+                env={"ORT_DISABLE_TELEMETRY": "1", **os.environ},
             )
         except OSError as error:
             raise RuntimeMissingError(
