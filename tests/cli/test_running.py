@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 from tests.contract.builder import build
+from tests.runtime.crashing import divides_and_dies
 
 PATH = "h = MatMul(x, w)  a = Relu(h)  y = MatMul(a, v)"
 DIVIDES = f"""g (float[N,4] x, int64[N] d) => (float[N,3] y, int64[N] q) <float[4,16] w, float[16,3] v> {{
@@ -36,7 +37,7 @@ def write(text: str, folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("text", "options", "says"),
     [
-        (DIVIDES, [], "running the model brings the runtime down"),
+        pytest.param(DIVIDES, [], "running the model brings the runtime down", marks=divides_and_dies),
         (ENDLESS, ["--limit-time", "1"], "takes longer than 1 s: allow more with --limit-time SECONDS"),
         (
             HUNGRY,
@@ -51,6 +52,7 @@ def test_what_goes_wrong_where_the_model_runs_is_one_line(refused, tmp_path, tex
     assert not (tmp_path / "c.onnx").exists()
 
 
+@divides_and_dies
 def test_verify_survives_what_it_runs(refused, tmp_path):
     model = write(DIVIDES, tmp_path)
     assert "running the model brings the runtime down" in refused(4, "verify", model, model)
@@ -63,6 +65,7 @@ def test_a_size_of_memory_is_a_number_with_a_unit(cli, model, text):
     assert f"limit-memory is '{text}': write a size of memory such as 8GB" in done.stderr
 
 
+@divides_and_dies
 @pytest.mark.parametrize("optimizer", ["dense", "dhspg"])
 def test_training_tries_the_graph_elsewhere_before_it_runs_it_itself(refused, tmp_path, optimizer):
     model = write(
