@@ -189,7 +189,7 @@ def test_threads_at_different_places_are_noticed(build: Build, monkeypatch: pyte
     monkeypatch.setattr(ort_statistics.zlib, "crc32", lambda content: next(places))
     model, trainable, x = net("images")
     session = build(model, trainable, batch=BATCH, shards=2)  # of 4 and 3 samples: two graphs, other numbers
-    with pytest.raises(UnsupportedError, match="at different places: train with --statistics shard"):
+    with pytest.raises(UnsupportedError, match="at different places of their graphs: train with --shards 1"):
         steps(session, x, 1)
 
 
