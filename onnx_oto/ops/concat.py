@@ -161,7 +161,7 @@ def _concat_joint(node: Node, trace: Trace, layouts: Sequence[Layout], axis: int
             raise NotCovered("joins axes that are divided differently")
         parts_l.append(np.moveaxis(other.labels, index, -1))
         parts_s.append(np.moveaxis(other.state, index, -1))
-    others = [changed(_without_axis(layout, axis)) for layout in layouts]
+    others = [_without_axis(layout, axis) for layout in layouts]
     aligned = align(trace, node, others)
     key = fresh_key()
     keys = tuple(aligned.layout.axes[a][i] for a, i in places)

@@ -114,7 +114,7 @@ def _definition(op: str, opset: int) -> int:
 
 def key(node: Node) -> str:
     """Return the name under which the node's rule is registered."""
-    return node.op if not node.domain else _key(node.op, node.domain)
+    return _key(node.op, node.domain)
 
 
 def _key(op: str, domain: str) -> str:

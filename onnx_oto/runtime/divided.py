@@ -21,7 +21,7 @@ import numpy as np
 from numba import carray
 
 from onnx_oto.runtime.compiled import clear, native, pointer
-from onnx_oto.runtime.meeting import tell, wait_for_all
+from onnx_oto.runtime.meeting import index_of, tell, wait_for_all
 from onnx_oto.runtime.product_tiles import outer_tile, product_tile
 from onnx_oto.runtime.rooms import FLOATS, data, give_back, place_of, take, tensor
 from onnx_oto.runtime.stacked import LANES
@@ -85,7 +85,7 @@ def slopes(room: int, settings: Any, given: Any, wanted: Any) -> None:
     size = 4 * (wide * filters + terms * max(count, wide))
     place = take(room, size)
     dy, rest = data(place), data(place) + 4 * wide * filters
-    _gather(told, dy, wide, filters, made)
+    _collect(told, _Y, carray(pointer(dy), (filters, wide), np.float32), made)
     _unfold(told, settings, place_of(given[1]), rest, True, count)
     rows, live = _live_first(dy, filters, wide)
     own, idle = _shares(rows, live, member, len(told))
@@ -111,7 +111,7 @@ def _padded(count: int) -> int:
 @native()
 def _part(count: int, member: int, threads: int) -> Any:
     """Return the first of so many that a thread takes, and the first of the next thread's."""
-    own = carray(pointer(member), (2,), np.int64)[1] if threads > 1 else 0
+    own = index_of(member)
     return count * own // threads, count * (own + 1) // threads
 
 
@@ -201,19 +201,22 @@ def _multiply_back(weight: int, row: int, terms: int, filters: Any, dy: int, fou
 
 
 @native()
-def _gather(told: Any, target: int, wide: int, filters: int, made: int) -> None:
-    """Write dy of all samples, [filters, wide], with zeros behind."""
-    rows, begin = carray(pointer(target), (filters, wide), np.float32), 0
+def _collect(told: Any, which: int, rows: Any, size: int) -> None:
+    """Write what all samples have, each [rows, size], side by side into rows, with zeros behind.
+
+    which: the column of `told` that says where the samples of a thread lie.
+    """
+    begin = 0
     for thread in range(len(told)):
         samples = told[thread, 0]
-        there = carray(pointer(told[thread, _Y]), (samples, filters, made), np.float32)
+        there = carray(pointer(told[thread, which]), (samples, len(rows), size), np.float32)
         for sample in range(samples):
-            for f in range(filters):
-                for one in range(made):
-                    rows[f, begin + one] = there[sample, f, one]
-            begin += made
-    for f in range(filters):
-        rows[f, begin:] = 0.0
+            for row in range(len(rows)):
+                for one in range(size):
+                    rows[row, begin + one] = there[sample, row, one]
+            begin += size
+    for row in range(len(rows)):
+        rows[row, begin:] = 0.0
 
 
 @native()
@@ -242,7 +245,8 @@ def _unfold(told: Any, settings: Any, table: int, target: int, by_place: bool, c
     channels, taps, read, made = settings[1], settings[2], settings[3], settings[4]
     samples = told[:, 0].sum()
     meets = carray(pointer(table), (taps, made), np.int32)
-    lines = _lines(told, channels, read, samples)
+    lines = np.empty((channels, samples * read + 1), np.float32)  # with a zero behind, for what meets nothing
+    _collect(told, _X, lines, read)
     places = np.full((taps, count), samples * read, np.int32)
     for tap in range(taps):
         for sample in range(samples):
@@ -262,21 +266,6 @@ def _unfold(told: Any, settings: Any, table: int, target: int, by_place: bool, c
                 for one in range(count):
                     found[at + one] = lines[channel, places[tap, one]]
                 at += count
-
-
-@native()
-def _lines(told: Any, channels: int, read: int, samples: int) -> Any:
-    """Return the channels of x, each of all samples side by side with a zero behind."""
-    lines, begin = np.zeros((channels, samples * read + 1), np.float32), 0
-    for thread in range(len(told)):
-        size = told[thread, 0]
-        there = carray(pointer(told[thread, _X]), (size, channels, read), np.float32)
-        for sample in range(size):
-            for channel in range(channels):
-                for one in range(read):
-                    lines[channel, begin + one] = there[sample, channel, one]
-            begin += read
-    return lines
 
 
 @native()

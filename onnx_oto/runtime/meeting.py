@@ -142,6 +142,13 @@ def wait_for_all(member: int, place: float) -> None:
 
 
 @native()
+def index_of(member: int) -> int:
+    """Return which of the threads this is."""
+    index: int = _member(member)[1]
+    return index
+
+
+@native()
 def _member(member: int) -> Any:
     place = carray(pointer(member), (2,), np.int64)
     return place[0], place[1]

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from onnx_oto.errors import DataError
 from onnx_oto.gradients.backends import ort_training
-from onnx_oto.gradients.session.shards import Shard, ShardedSession
+from onnx_oto.gradients.session.shards import ShardedSession
 
 from .available import needs_training_build
 from .conftest import Build, model_from, normal
+from .functions import require_nobody_waits
 
 pytestmark = needs_training_build
 
@@ -71,17 +71,4 @@ def test_nobody_waits_for_a_shard_that_failed(
     build: Build, monkeypatch: pytest.MonkeyPatch, failing: int
 ) -> None:
     session = session_of(build, 12, 3)
-    before = [grads for _, grads in zip(range(2), steps(session, 12), strict=False)]
-    run, broken = Shard.run, session._forms[0].shards[failing]
-
-    def fail(shard: Shard, *given: object) -> float:
-        if shard is broken:
-            raise DataError("this one fails")
-        return run(shard, *given)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Shard, "run", fail)
-    with pytest.raises(DataError, match="this one fails"):
-        list(steps(session, 12))
-    monkeypatch.setattr(Shard, "run", run)
-    for one, other in zip(before, steps(session, 12), strict=False):
-        np.testing.assert_array_equal(one, other)
+    require_nobody_waits(monkeypatch, session, failing, lambda: steps(session, 12))

@@ -10,16 +10,16 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from onnx_oto.errors import DataError
 from onnx_oto.gradients import GradientSession
 from onnx_oto.gradients.backends import ort_divided, ort_divided_probe, stacked_plan
 from onnx_oto.gradients.backends import ort_training as ort
-from onnx_oto.gradients.session.shards import Shard, ShardedSession
+from onnx_oto.gradients.session.shards import ShardedSession
 from onnx_oto.machine import has_compiler
 from onnx_oto.runtime.joining import DIVIDED, DIVIDED_BACK
 
 from .available import needs_training_build
 from .conftest import Build, gradient_of, model_from, normal
+from .functions import calls_of, note_calls, require_nobody_waits, require_same, spoil, with_and_without
 
 pytestmark = [needs_training_build, pytest.mark.skipif(not has_compiler(), reason="needs numba")]
 
@@ -38,18 +38,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Give the functions that each graph calls to divide, as they are made; what can be is divided, nothing stacked."""
     monkeypatch.setattr(ort_divided, "pays", lambda weight, places: True)
     monkeypatch.setattr(ort, "stack", lambda gradient, shapes, *_, **__: shapes)
-    seen: list[list[str]] = []
-    real = ort.OrtTraining.differentiate
-
-    def spy(*arguments: Any, **options: Any) -> onnx.ModelProto:
-        gradient = real(*arguments, **options)
-        nodes = [node for node in gradient.graph.node if node.op_type == "ATen"]
-        names = [{a.name: a for a in node.attribute}["overload_name"].s.decode() for node in nodes]
-        seen.append(sorted(name for name in names if name in (DIVIDED, DIVIDED_BACK)))
-        return gradient
-
-    monkeypatch.setattr(ort.OrtTraining, "differentiate", spy)
-    return seen
+    return note_calls(monkeypatch, (DIVIDED, DIVIDED_BACK))
 
 
 def both(
@@ -60,23 +49,7 @@ def both(
     **spec: Any,
 ) -> tuple[GradientSession, GradientSession]:
     """Return a session that divides, and one that does not."""
-    ours = build(model, trained, **spec)
-    with monkeypatch.context() as without:
-        without.setattr(ort, "can_divide", lambda: False)
-        return ours, build(model, trained, **spec)
-
-
-def require_same(ours: GradientSession, plain: GradientSession, x: Array, most: float = 1e-5) -> None:
-    """Compare loss and gradients, each by its norm, on weights that change between steps."""
-    target = normal(*np.shape(plain.predict({"x": x})), seed=99)
-    for _ in range(2):
-        losses = [session.step({"x": x}, target) for session in (ours, plain)]
-        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-        for name in plain.slices:
-            found, expected = gradient_of(ours, name), gradient_of(plain, name)
-            assert np.linalg.norm(found - expected) <= most * np.linalg.norm(expected), name
-        for session in (ours, plain):
-            session.params *= np.float32(0.75)
+    return with_and_without(build, monkeypatch, "can_divide", model, trained, **spec)
 
 
 CONVOLUTIONS = {
@@ -195,20 +168,7 @@ def test_nobody_reads_of_a_shard_that_failed(
     build: Build, calls: list[list[str]], monkeypatch: pytest.MonkeyPatch, failing: int
 ) -> None:
     session = session_of(build, 12, 3)
-    before = [grads for _, grads in zip(range(2), steps(session, 12), strict=False)]
-    run, broken = Shard.run, session._forms[0].shards[failing]
-
-    def fail(shard: Shard, *given: object) -> float:
-        if shard is broken:
-            raise DataError("this one fails")
-        return run(shard, *given)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Shard, "run", fail)
-    with pytest.raises(DataError, match="this one fails"):
-        list(steps(session, 12))
-    monkeypatch.setattr(Shard, "run", run)
-    for one, other in zip(before, steps(session, 12), strict=False):
-        np.testing.assert_array_equal(one, other)
+    require_nobody_waits(monkeypatch, session, failing, lambda: steps(session, 12))
 
 
 # Groups and terms that fill no vectors or too few of them are not divided; the last one is.
@@ -278,20 +238,20 @@ def anew() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("anew")
-def test_it_can_be_divided_here() -> None:
+def test_it_can_be_divided_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is tried of what was rewritten, both ways."""
+    real, seen = ort_divided_probe.computed, []
+    monkeypatch.setattr(
+        ort_divided_probe,
+        "computed",
+        lambda graph, *given: seen.append(calls_of(graph)) or real(graph, *given),
+    )
     assert ort_divided_probe.can_divide()
+    assert seen == [[DIVIDED, DIVIDED_BACK]]
 
 
 @pytest.mark.usefixtures("anew")
 @pytest.mark.parametrize("spoilt", range(3))
 def test_a_wrong_result_is_noticed(monkeypatch: pytest.MonkeyPatch, spoilt: int) -> None:
-    real = ort_divided_probe.computed
-
-    def wrong(*arguments: object) -> object:
-        found = real(*arguments)  # type: ignore[arg-type]
-        if found is not None:
-            found[spoilt] = found[spoilt] + 0.01
-        return found
-
-    monkeypatch.setattr(ort_divided_probe, "computed", wrong)
+    spoil(monkeypatch, ort_divided_probe, spoilt)
     assert not ort_divided_probe.can_divide()

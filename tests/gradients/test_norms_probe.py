@@ -9,6 +9,8 @@ import pytest
 from onnx_oto.gradients.backends import ort_norms_probe as probe
 from onnx_oto.machine import has_compiler
 
+from .functions import spoil
+
 pytest.importorskip("onnxruntime.training.api", reason="needs ONNX Runtime's training build")
 
 
@@ -26,15 +28,7 @@ def test_they_are_what_they_should_be_here() -> None:
 
 @pytest.mark.parametrize("spoilt", range(6))
 def test_a_wrong_result_is_noticed(monkeypatch: pytest.MonkeyPatch, spoilt: int) -> None:
-    real = probe.computed
-
-    def wrong(*arguments: object) -> object:
-        found = real(*arguments)  # type: ignore[arg-type]
-        if found is not None:
-            found[spoilt] = found[spoilt] + 0.01
-        return found
-
-    monkeypatch.setattr(probe, "computed", wrong)
+    spoil(monkeypatch, probe, spoilt)
     assert not probe.can_norm()
 
 

@@ -18,7 +18,8 @@ from onnx_oto.gradients.session.prepared import Order, Prepared
 from onnx_oto.runtime.joining import CONVOLVE, DENORMALISE, NORMALISE, POOL, ROOM, UNPOOL, WEIGHTS
 
 from .available import needs_training_build
-from .conftest import Build, Here, gradient_of, model_from, normal
+from .conftest import Build, Here, model_from, normal
+from .functions import note_calls, require_same, with_and_without
 
 pytestmark = needs_training_build
 
@@ -36,18 +37,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Give the functions that each graph calls, as they are made; what can be is ours."""
     monkeypatch.setattr(stacked_plan, "_MOVED", 0.0)
     monkeypatch.setattr(ort_norms, "FEWEST", 32)
-    seen: list[list[str]] = []
-    real = ort.OrtTraining.differentiate
-
-    def spy(*arguments: Any, **options: Any) -> onnx.ModelProto:
-        gradient = real(*arguments, **options)
-        nodes = [node for node in gradient.graph.node if node.op_type == "ATen"]
-        names = [{a.name: a for a in node.attribute}["overload_name"].s.decode() for node in nodes]
-        seen.append(sorted(names))
-        return gradient
-
-    monkeypatch.setattr(ort.OrtTraining, "differentiate", spy)
-    return seen
+    return note_calls(monkeypatch)
 
 
 def both(
@@ -59,27 +49,7 @@ def both(
 ) -> tuple[GradientSession, GradientSession]:
     """Return a session that stacks, and one of the runtime's own kernels."""
     spec = {"batch": BATCH, "shards": 1, **spec}
-    ours = build(model, trained, **spec)
-    with monkeypatch.context() as without:
-        without.setattr(ort, "can_stack", lambda: False)
-        return ours, build(model, trained, **spec)
-
-
-def require_same(
-    ours: GradientSession, plain: GradientSession, x: Array, steps: int = 2, most: float = 1e-5
-) -> None:
-    """Compare loss, gradients, each by its norm, and running statistics, on weights that change between steps."""
-    target = normal(*np.shape(plain.predict({"x": x})), seed=99)
-    for _ in range(steps):
-        losses = [session.step({"x": x}, target) for session in (ours, plain)]
-        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-        for name in plain.slices:
-            found, expected = gradient_of(ours, name), gradient_of(plain, name)
-            assert np.linalg.norm(found - expected) <= most * np.linalg.norm(expected), name
-        for name, value in plain.buffers.items():
-            np.testing.assert_allclose(ours.buffers[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
-        for session in (ours, plain):
-            session.params *= np.float32(0.75)
+    return with_and_without(build, monkeypatch, "can_stack", model, trained, **spec)
 
 
 CONVOLUTIONS = {

@@ -21,6 +21,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_oto.gradients.backends.calling import call, let_call
 from onnx_oto.gradients.backends.stacked_plan import attributes_of
 from onnx_oto.gradients.backends.stacked_tables import Windows
+from onnx_oto.model.graph.order import BODIES
+from onnx_oto.model.shapes.reference import NOT_REPEATABLE
 from onnx_oto.runtime.joining import DIVIDED, DIVIDED_BACK, MEMBER, ROOM, ROOM_WORDS, SETTINGS, WANTED
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -29,19 +31,6 @@ _MANY = 1 << 17
 """Weights at the least."""
 _FEW = 256
 """Places of all samples at the most."""
-_DRAWN = frozenset(
-    (
-        "Bernoulli",
-        "Dropout",
-        "Multinomial",
-        "RandomNormal",
-        "RandomNormalLike",
-        "RandomUniform",
-        "RandomUniformLike",
-    )
-)
-"""Operators that may make something else in each session."""
-_BODIES = frozenset((onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS))
 
 
 class Tiles(NamedTuple):
@@ -100,8 +89,8 @@ def _common(graph: onnx.GraphProto, weights: Collection[str]) -> set[str]:
     """
     found = {*weights, *(tensor.name for tensor in graph.initializer), ""}
     for node in graph.node:
-        is_known = not node.domain and node.op_type not in _DRAWN and found.issuperset(node.input)
-        if is_known and not any(each.type in _BODIES for each in node.attribute):
+        is_known = not node.domain and node.op_type not in NOT_REPEATABLE and found.issuperset(node.input)
+        if is_known and not any(each.type in BODIES for each in node.attribute):
             found.update(node.output)
     return found
 

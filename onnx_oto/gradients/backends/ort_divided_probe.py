@@ -59,7 +59,7 @@ def _graph(shapes: dict[str, tuple[int, ...]]) -> onnx.GraphProto:
     inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
     outputs = [helper.make_tensor_value_info("w_grad", TensorProto.FLOAT, shapes["w"])]
     model = helper.make_model(helper.make_graph(nodes, "probe", inputs, outputs))
-    divide(model, {**shapes, "y": shapes["dy"]}, ["w"], _SAMPLES, rule=lambda *_: True)
+    divide(model, {**shapes, "y": shapes["dy"]}, ["w", "b"], _SAMPLES, rule=lambda *_: True)
     graph = model.graph
     done = graph.output[0].name
     wanted = WANTED + "w"

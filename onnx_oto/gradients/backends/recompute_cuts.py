@@ -11,6 +11,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnx_oto.model.graph.order import BODIES
+from onnx_oto.model.shapes.reference import NOT_REPEATABLE
 from onnx_oto.runtime.joining import CONVOLVE, NORMALISE, OPERATOR, POOL
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -19,8 +21,6 @@ _WORTH = 0.8
 """Share of the bytes that are kept without it, above which it is not worth it."""
 _BOUNDS = 24
 """Sizes of parts that are tried."""
-_ONCE = frozenset(("Bernoulli", "Dropout", "Multinomial"))
-"""Operators that compute something else when they are run again."""
 
 
 class Way:
@@ -54,13 +54,9 @@ class Way:
             pure = function_of(node) in (CONVOLVE, POOL)
             return pure or (is_norm(node) and name == node.output[0] and all(node.output))
         settings = {each.name: each for each in node.attribute}
-        graphs = onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS
         trains = "training_mode" in settings and settings["training_mode"].i
         return not (
-            trains
-            or node.op_type in _ONCE
-            or node.op_type.startswith("Random")
-            or any(each.type in graphs for each in node.attribute)
+            trains or node.op_type in NOT_REPEATABLE or any(each.type in BODIES for each in node.attribute)
         )
 
     def alive(self, cut: int) -> set[str]:

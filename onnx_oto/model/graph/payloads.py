@@ -41,10 +41,8 @@ class Payloads:
         whole = np.frombuffer(data, np.uint8)
         for tensor, (start, end) in zip(model.graph.initializer, places, strict=True):
             if end - start >= _LARGE and is_plain(tensor) and not is_external(tensor):
-                self._found[id(tensor)] = (
-                    tensor,
-                    whole[start:end],
-                )  # the message is kept: its id is no other's
+                # The message is kept: its id is no other's.
+                self._found[id(tensor)] = tensor, whole[start:end]
 
     def of(self, tensor: TensorProto) -> npt.NDArray[Any] | None:
         """Return an initializer as a read-only array that may lie at any address; None where it is not kept."""
