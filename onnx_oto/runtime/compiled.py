@@ -121,6 +121,30 @@ def call(context: Any, function: Any, argument: Any) -> Any:
 
 
 @intrinsic
+def ask_2(context: Any, function: Any, first: Any, second: Any) -> Any:
+    """Return what the C function `intptr_t (intptr_t, intptr_t)` at an address returns."""
+    return types.int64(types.int64, types.int64, types.int64), _ask
+
+
+@intrinsic
+def ask_3(context: Any, function: Any, first: Any, second: Any, third: Any) -> Any:
+    """Return what such a function of three words returns."""
+    return types.int64(*[types.int64] * 4), _ask
+
+
+@intrinsic
+def ask_5(context: Any, function: Any, first: Any, second: Any, third: Any, fourth: Any, fifth: Any) -> Any:
+    """Return what such a function of five words returns."""
+    return types.int64(*[types.int64] * 6), _ask
+
+
+def _ask(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+    function, *given = arguments
+    kind = ir.FunctionType(_WORD, [_WORD] * len(given))
+    return builder.call(builder.inttoptr(function, ir.PointerType(kind)), given)
+
+
+@intrinsic
 def allocate(context: Any, size: Any) -> Any:
     """`malloc`: the address of so many bytes."""
 

@@ -47,9 +47,13 @@ def open_light(content: bytes, device: Device = _CPU, disabled: Sequence[str] = 
     disabled: optimizers that are left out.
     """
     if asks(content):
-        from onnx_oto.runtime.door import make_ready  # loads the compiler
+        from onnx_oto.runtime import door  # loads the compiler
 
-        make_ready()
+        if not door.takes_functions():
+            from onnx_oto.runtime.c_session import CSession
+
+            return CSession(content, device.threads, disabled)
+        door.make_ready()
     return open_on(device, content, session_options(device.threads), disabled)
 
 

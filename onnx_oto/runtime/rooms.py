@@ -14,7 +14,7 @@ import numpy as np
 from numba import carray
 from numpy.typing import NDArray
 
-from onnx_oto.runtime.compiled import address_of_free, allocate, call, native, pointer
+from onnx_oto.runtime.compiled import address_of_free, allocate, ask_2, ask_5, call, native, pointer
 from onnx_oto.runtime.joining import ROOM_WORDS
 
 Ints = NDArray[np.int64]
@@ -25,6 +25,10 @@ _SIZE_AT = 16  # word of the head that holds the bytes behind it
 _LINE = 64
 _RELEASE, _USED, _FIRST = 0, 1, 8
 """Words of a room: the address of what takes a tensor back, how many it keeps, the first of those: size, address."""
+DESK, DESK_WORDS = 2, 5
+"""The word of a room where a desk lies, 0 for none, and its words: the node's context, the addresses of the runtime's
+functions that give memory for an output and tell where it lies (`KernelContext_GetOutput`, `GetTensorMutableData`), how
+many outputs have theirs, and the first status that is none of success."""
 FLOATS, BYTES = 2 << 32 | 32 << 40 | 1 << 48, 1 << 32 | 8 << 40 | 1 << 48
 """Kinds of elements, as a structure spells them: float32, uint8."""
 WORDS = ROOM_WORDS
@@ -92,19 +96,38 @@ def _release(structure: int) -> None:
 
 
 @native()
+def give(desk: int, shape: int, axes: int) -> int:
+    """Return where the runtime gives memory for the next output, 0 where it has none. shape: where sizes lie."""
+    words, found = carray(pointer(desk), (DESK_WORDS,), np.int64), np.zeros(2, np.int64)
+    at = found.ctypes.data
+    status = ask_5(words[1], words[0], words[3], shape, axes, at)
+    words[3] += 1
+    if status == 0:
+        status = ask_2(words[2], found[0], at + 8)
+    if status != 0 and words[4] == 0:
+        words[4] = status
+    return found[1]
+
+
+@native()
 def tensor(room: int, kind: int, shape: Any) -> int:
-    """Return a new DLManagedTensor: the address of its structure. kind: FLOATS or BYTES. shape: at most four sizes."""
+    """Return a new DLManagedTensor: the address of its structure. kind: FLOATS or BYTES. shape: at most four sizes.
+
+    A node makes its outputs in their order.
+    """
     size = 1
     for axis in range(shape.size):
         size *= shape[axis]
     size *= 4 if kind == FLOATS else 1
+    kept = carray(pointer(room), (WORDS,), np.int64)
+    there = give(kept[DESK], shape.ctypes.data, shape.size) if kept[DESK] != 0 else 0
+    size = 0 if there != 0 else size
     place = take(room, size)
     words = carray(pointer(place), (_SIZE_AT + 1,), np.int64)
-    words[0], words[1] = data(place), 1  # on device 1: the CPU
+    words[0], words[1] = there if there != 0 else data(place), 1  # on device 1: the CPU
     words[2] = shape.size | kind
     words[3], words[4], words[5], words[6] = place + 64, place + 96, 0, room
-    kept = carray(pointer(room), (WORDS,), np.int64)[_RELEASE]
-    words[7] = kept if kept != 0 else address_of_free()
+    words[7] = kept[_RELEASE] if kept[_RELEASE] != 0 else address_of_free()
     stride = 1
     for axis in range(shape.size - 1, -1, -1):
         words[8 + axis], words[12 + axis] = shape[axis], stride

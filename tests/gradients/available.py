@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from onnx_oto.gradients import BACKENDS, choose_backend
@@ -18,3 +20,5 @@ needs_training_build = pytest.mark.skipif(_LACKS is not None, reason=str(_LACKS)
 """Marks a test that ONNX Runtime's training build itself is the subject of."""
 first = choose_backend
 """Makes the backend that is taken where none is named."""
+module = sys.modules[type(first()).__module__]
+"""Where that backend is written, for tests that replace what it uses."""

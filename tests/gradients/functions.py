@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from onnx_oto.errors import DataError
 from onnx_oto.gradients import GradientSession
-from onnx_oto.gradients.backends import ort_training
+from onnx_oto.gradients.backends import functions
 from onnx_oto.gradients.session.shards import Shard, ShardedSession
 
+from .available import first
 from .conftest import Build, gradient_of, normal
 
 Array = NDArray[Any]
@@ -30,14 +31,15 @@ def calls_of(graph: onnx.GraphProto) -> list[str]:
 def note_calls(monkeypatch: pytest.MonkeyPatch, only: Container[str] | None = None) -> list[list[str]]:
     """Return where the functions (`only` some) that each gradient graph calls will be noted as it is made."""
     seen: list[list[str]] = []
-    real = ort_training.OrtTraining.differentiate
+    backend = type(first())
+    real = backend.differentiate
 
     def spy(*arguments: Any, **options: Any) -> onnx.ModelProto:
         gradient = real(*arguments, **options)
         seen.append([name for name in calls_of(gradient.graph) if only is None or name in only])
         return gradient
 
-    monkeypatch.setattr(ort_training.OrtTraining, "differentiate", spy)
+    monkeypatch.setattr(backend, "differentiate", spy)
     return seen
 
 
@@ -52,7 +54,7 @@ def with_and_without(
     """Return a session with functions that `probe` of the backend lets in, and one without."""
     ours = build(model, trained, **spec)
     with monkeypatch.context() as without:
-        without.setattr(ort_training, probe, lambda: False)
+        without.setattr(functions, probe, lambda: False)
         return ours, build(model, trained, **spec)
 
 

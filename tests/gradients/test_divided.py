@@ -10,18 +10,17 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from onnx_oto.gradients import GradientSession
-from onnx_oto.gradients.backends import ort_divided, ort_divided_probe, stacked_plan
-from onnx_oto.gradients.backends import ort_training as ort
+from onnx_oto.gradients import Backend, GradientSession
+from onnx_oto.gradients.backends import functions, ort_divided, ort_divided_probe, stacked_plan
 from onnx_oto.gradients.session.shards import ShardedSession
 from onnx_oto.machine import has_compiler
 from onnx_oto.runtime.joining import DIVIDED, DIVIDED_BACK
 
-from .available import needs_training_build
+from .available import first
 from .conftest import Build, gradient_of, model_from, normal
 from .functions import calls_of, note_calls, require_nobody_waits, require_same, spoil, with_and_without
 
-pytestmark = [needs_training_build, pytest.mark.skipif(not has_compiler(), reason="needs numba")]
+pytestmark = pytest.mark.skipif(not has_compiler(), reason="needs numba")
 
 Array = NDArray[Any]
 SIDE = 9, 8
@@ -29,15 +28,15 @@ LANES = stacked_plan.sizes().lanes if has_compiler() else 0
 
 
 @pytest.fixture
-def backend() -> ort.OrtTraining:
-    return ort.OrtTraining()
+def backend() -> Backend:
+    return first()
 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Give the functions that each graph calls to divide, as they are made; what can be is divided, nothing stacked."""
     monkeypatch.setattr(ort_divided, "pays", lambda weight, places: True)
-    monkeypatch.setattr(ort, "stack", lambda gradient, shapes, *_, **__: shapes)
+    monkeypatch.setattr(functions, "stack", lambda gradient, shapes, *_, **__: shapes)
     return note_calls(monkeypatch, (DIVIDED, DIVIDED_BACK))
 
 

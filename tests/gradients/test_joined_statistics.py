@@ -13,24 +13,24 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from onnx_oto.errors import DataError, UnsupportedError
-from onnx_oto.gradients import TrainingSpec, prepare
+from onnx_oto.gradients import Backend, TrainingSpec, prepare
 from onnx_oto.gradients.backends import ort_blocked, ort_statistics, probing
-from onnx_oto.gradients.backends.ort_training import OrtTraining
 from onnx_oto.gradients.session.shards import Shard
+from onnx_oto.machine import has_compiler
 from onnx_oto.runtime.meeting import Meeting
 
-from .available import needs_training_build
+from .available import first, module
 from .conftest import Build, Here, gradient_of, model_from, normal
 
-pytestmark = needs_training_build
+pytestmark = pytest.mark.skipif(not has_compiler(), reason="needs numba")
 
 Array = NDArray[Any]
 BATCH = 7
 
 
 @pytest.fixture
-def backend() -> OrtTraining:
-    return OrtTraining()
+def backend() -> Backend:
+    return first()
 
 
 NORM = "BatchNormalization<epsilon=0.001, momentum=0.7>"
@@ -195,11 +195,11 @@ def test_threads_at_different_places_are_noticed(build: Build, monkeypatch: pyte
 
 def test_without_the_node_each_shard_has_its_own(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then shards are large, what was asked for and cannot be is refused, and one shard still can."""
-    monkeypatch.setattr("onnx_oto.gradients.backends.ort_training.can_join", lambda: False)
+    monkeypatch.setattr(module, "can_join", lambda: False)
     model, trainable, _ = net("images")
 
     def prepared(**spec: Any) -> Any:
-        return prepare(model, TrainingSpec(trainable, "mse", BATCH, **spec), OrtTraining())
+        return prepare(model, TrainingSpec(trainable, "mse", BATCH, **spec), first())
 
     assert prepared().shards == 1
     assert not prepared(shards=2).joint
@@ -210,10 +210,13 @@ def test_without_the_node_each_shard_has_its_own(build: Build, monkeypatch: pyte
 
 def test_the_node_is_tried_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ort_statistics.can_join()
-    for module, attribute, other in ((probing, "run_once", wrong), (ort_statistics, "has_compiler", no)):
+    for place, attribute, other in (
+        (probing, "run_once", wrong),
+        (ort_statistics, "functions_are_ready", no),
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(probing, "shared", Here)
-            patch.setattr(module, attribute, other)
+            patch.setattr(place, attribute, other)
             ort_statistics.can_join.cache_clear()
             assert not ort_statistics.can_join()
     ort_statistics.can_join.cache_clear()

@@ -14,6 +14,7 @@ from onnx import numpy_helper
 from onnx_oto.gradients import BACKENDS, TrainingSpec, prepare
 from onnx_oto.gradients.backends.plain import Plain
 from onnx_oto.gradients.graph.facts import Facts
+from onnx_oto.machine import has_compiler
 from onnx_oto.model.graph.node import opset_of
 
 from .conftest import Build, gradient_of, model_from, normal
@@ -210,4 +211,5 @@ def test_old_opsets_keep_their_meaning() -> None:
 def test_it_is_one_of_the_backends() -> None:
     assert BACKENDS["plain"]().name == "plain"
     assert BACKENDS["plain"]().why_not() is None
-    assert not BACKENDS["plain"]().joins_statistics()
+    assert BACKENDS["plain"]().joins_statistics() == has_compiler()
+    assert not Plain(on_cpu=False).joins_statistics()

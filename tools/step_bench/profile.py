@@ -19,7 +19,7 @@ from onnx_oto.runtime import gradient_jobs
 from step_bench.ours import session_for
 
 
-def profiled(folder: Path, steps: int, threads: int) -> tuple[list[Any], int]:
+def profiled(folder: Path, steps: int, threads: int, backend: str) -> tuple[list[Any], int]:
     """Return the events of the kernels of some steps, a list for each session, and the number of shards."""
     scratch = Path(tempfile.mkdtemp(prefix="profile-"))
     numbers = itertools.count()  # two sessions of one second would write one file
@@ -32,7 +32,7 @@ def profiled(folder: Path, steps: int, threads: int) -> tuple[list[Any], int]:
         return options
 
     gradient_jobs.session_options = with_profile
-    session, _, batch, target = session_for(folder)
+    session, _, batch, target = session_for(folder, backend)
     for _ in range(steps + 1):
         session.step(batch, target)
     shards = session.shards
@@ -49,12 +49,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("steps", type=int, nargs="?", default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--backend", default="auto", help="in this environment, which has to be the training build's"
+    )
     parser.add_argument("--by-shape", action="store_true")
     parser.add_argument(
         "--least", type=float, default=0.01, help="share of a step below which a row is left out"
     )
     options = parser.parse_args()
-    logs, count = profiled(options.folder, options.steps, options.threads)
+    logs, count = profiled(options.folder, options.steps, options.threads, options.backend)
     total: Counter[str] = Counter()
     calls: Counter[str] = Counter()
     for events in logs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -13,15 +13,12 @@ from onnx_oto.gradients.backends.calling import call, let_call
 from onnx_oto.runtime.joining import ADD, ROOM, ROOM_WORDS, SETTINGS, TURN, WANTED
 
 
-def add_up(model: onnx.ModelProto, wanted: Collection[str]) -> None:
+def add_up(model: onnx.ModelProto, wanted: Collection[str], shapes: Mapping[str, Sequence[int]]) -> None:
     """Rewrite a gradient graph in place: `<name>_grad` is no output, but added to what the input WANTED + name is.
 
-    Threads take turns at places that are numbered as `wanted` is.
+    Threads take turns at places that are numbered as `wanted` is. shapes: of these, by name.
     """
     graph = model.graph
-    shapes = {
-        value.name: [size.dim_value for size in value.type.tensor_type.shape.dim] for value in graph.input
-    }
     made = {value.name for value in graph.output}
     gone: dict[str, str] = {}
     for place, name in enumerate(wanted):

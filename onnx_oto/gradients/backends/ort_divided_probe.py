@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 from functools import cache
 from typing import Any
@@ -13,8 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from onnx_oto.gradients.backends.ort_divided import divide
-from onnx_oto.gradients.backends.probing import computed
-from onnx_oto.machine import has_compiler
+from onnx_oto.gradients.backends.probing import computed, functions_are_ready
 from onnx_oto.runtime.joining import DOMAIN, MEMBER, ROOM, ROOM_WORDS, WANTED
 
 Array = NDArray[Any]
@@ -26,9 +24,8 @@ _STRIDES = (2, 1)
 @cache
 def can_divide() -> bool:
     """Return whether a convolution and its gradients are what they should be, tried where they may fail."""
-    if not has_compiler():
+    if not functions_are_ready():
         return False
-    importlib.import_module("onnx_oto.runtime.door")  # compiled here, without the limits of the other process
     rng = np.random.default_rng(0)
     shapes = {
         "x": (_SAMPLES, _CHANNELS, _HEIGHT, _WIDTH),

@@ -55,21 +55,6 @@ def write_norms(model: onnx.ModelProto, shapes: Shapes, *, joint: bool, fewest: 
     written.declare(model)
 
 
-def without_copies(graph: onnx.GraphProto) -> None:
-    """Leave out, in place, each Identity whose output is no output of the graph."""
-    outputs = {value.name for value in graph.output}
-    same: dict[str, str] = {}
-    kept = []
-    for node in graph.node:
-        node.input[:] = [same.get(name, name) for name in node.input]
-        if node.op_type == "Identity" and node.output[0] not in outputs:
-            same[node.output[0]] = node.input[0]
-        else:
-            kept.append(node)
-    del graph.node[:]
-    graph.node.extend(kept)
-
-
 class _Written:
     """The rewrites, and what they add to the graph. gone: places of nodes that are part of others now.
 

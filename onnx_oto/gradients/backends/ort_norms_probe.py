@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -13,8 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from onnx_oto.gradients.backends.ort_norms import write_norms
-from onnx_oto.gradients.backends.probing import computed
-from onnx_oto.machine import has_compiler
+from onnx_oto.gradients.backends.probing import computed, functions_are_ready
 from onnx_oto.runtime.joining import DOMAIN, ROOM, ROOM_WORDS
 
 Array = NDArray[Any]
@@ -26,9 +24,8 @@ _EPSILON, _MOMENTUM = 1e-3, 0.75
 @cache
 def can_norm() -> bool:
     """Return whether a BatchNormalization with and without a Relu, and its gradient, are what they should be."""
-    if not has_compiler():
+    if not functions_are_ready():
         return False
-    importlib.import_module("onnx_oto.runtime.door")  # compiled here, without the limits of the other process
     return all(_is_right(relu) for relu in (False, True))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 from collections.abc import Mapping
 from functools import cache
@@ -14,9 +13,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from onnx_oto.gradients.backends import ort_stacked, stacked_plan
-from onnx_oto.gradients.backends.probing import computed
+from onnx_oto.gradients.backends.probing import computed, functions_are_ready
 from onnx_oto.gradients.session.prepared import Order
-from onnx_oto.machine import has_compiler
 from onnx_oto.runtime.joining import DOMAIN, ROOM, ROOM_WORDS
 
 Array = NDArray[Any]
@@ -27,9 +25,8 @@ _CHANNELS, _FILTERS, _HEIGHT, _WIDTH = 4, 7, 6, 5
 @cache
 def can_stack() -> bool:
     """Return whether a convolution, a MaxPool and their gradients are what they should, tried where they may fail."""
-    if not has_compiler():
+    if not functions_are_ready():
         return False
-    importlib.import_module("onnx_oto.runtime.door")  # compiled here, without the limits of the other process
     by = stacked_plan.sizes()
     rng = np.random.default_rng(0)
     x = rng.standard_normal((by.lanes, _CHANNELS, _HEIGHT, _WIDTH)).astype(np.float32)

@@ -7,7 +7,6 @@ its own samples; what it lacks to those over the batch is a x + b for each chann
 
 from __future__ import annotations
 
-import importlib
 import math
 import zlib
 from collections.abc import Mapping, Sequence
@@ -18,8 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_oto.gradients.backends.calling import call, let_call
-from onnx_oto.gradients.backends.probing import computed
-from onnx_oto.machine import has_compiler
+from onnx_oto.gradients.backends.probing import computed, functions_are_ready
 from onnx_oto.model.graph.node import attribute_value
 from onnx_oto.runtime.joining import DOMAIN, MEMBER, MOMENTS, SLOPES
 
@@ -53,10 +51,8 @@ def _declared(graph: onnx.GraphProto) -> Shapes:
 @cache
 def can_join() -> bool:
     """Return whether this environment has the node that asks, tried where it can do no harm."""
-    if not has_compiler():
+    if not functions_are_ready():
         return False
-    # Compiled here, without the limits of that process, and kept for it.
-    importlib.import_module("onnx_oto.runtime.door")
     graph = onnx.GraphProto(name="probe")
     joined, node = _Joined(graph, {}), onnx.NodeProto(name="probe")
     vectors = [joined.constant(f"in.{i}", np.arange(3) + i) for i in range(4)]

@@ -13,19 +13,14 @@ import onnx
 from onnx_oto.errors import RuntimeMissingError, UnsupportedError
 from onnx_oto.gradients.backends import ort_covers
 from onnx_oto.gradients.backends.calling import free_early
+from onnx_oto.gradients.backends.copies import without_copies
+from onnx_oto.gradients.backends.functions import Shapes, call_functions, can_call
 from onnx_oto.gradients.backends.ort_adding import add_up
 from onnx_oto.gradients.backends.ort_blocked import block_size
-from onnx_oto.gradients.backends.ort_divided import divide
-from onnx_oto.gradients.backends.ort_divided_probe import can_divide
-from onnx_oto.gradients.backends.ort_norms import without_copies, write_norms
-from onnx_oto.gradients.backends.ort_norms_probe import can_norm
 from onnx_oto.gradients.backends.ort_products import join_products
 from onnx_oto.gradients.backends.ort_rewrites import tune
-from onnx_oto.gradients.backends.ort_stacked import stack
-from onnx_oto.gradients.backends.ort_stacked_probe import can_stack
 from onnx_oto.gradients.backends.ort_statistics import can_join, join_statistics
 from onnx_oto.gradients.backends.recompute import recompute
-from onnx_oto.gradients.backends.stacked_plan import sizes
 from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.gradients.graph.static_types import types
 from onnx_oto.machine import has_compiler
@@ -90,21 +85,17 @@ class OrtTraining:
                 "--backend plain, which writes gradients of its own"
             ) from error
         gradient = onnx.load_from_string(built)
-        shapes = {name: kind.static for name, kind in types(graph).items() if kind.static is not None}
-        if can_stack():
+        shapes: Shapes = {n: kind.static for n, kind in types(graph).items() if kind.static is not None}
+        if can_call():
             without_copies(gradient.graph)
-            if samples and can_divide():
-                divide(gradient, shapes, wanted, samples)
-            if even:
-                shapes = stack(gradient, shapes, wanted, sizes(), written=not adding)
-            if can_norm():
-                write_norms(gradient, shapes, joint=joint)
+            how = {"joint": joint, "even": even, "adding": adding}
+            shapes = call_functions(gradient, shapes, wanted, samples=samples, **how)
         tune(gradient, shapes, wanted if has_compiler() else (), block_size(), scale)
         join_products(gradient, shapes)
         if joint:
             join_statistics(gradient, shapes)
-        if adding and can_stack():
-            add_up(gradient, wanted)
+        if adding and can_call():
+            add_up(gradient, wanted, shapes)
         if again:
             recompute(gradient, shapes, [value.name for value in graph.graph.output])
         free_early(gradient.graph)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import onnx
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from onnx_oto.errors import CrashedError, LimitError
+from onnx_oto.machine import has_compiler
 from onnx_oto.runtime.gradient_jobs import run_once
 from onnx_oto.runtime.limits import generous
 from onnx_oto.runtime.worker import JobFailed, shared
@@ -17,6 +20,17 @@ from onnx_oto.runtime.worker import JobFailed, shared
 Array = NDArray[Any]
 
 _OPSET, _IR = 15, 8
+
+
+@cache
+def functions_are_ready() -> bool:
+    """Return whether functions of ours can be compiled; they are then, without the limits of the other process."""
+    if not has_compiler():
+        return False
+    door = importlib.import_module("onnx_oto.runtime.door")
+    if not door.takes_functions():
+        importlib.import_module("onnx_oto.runtime.own_operator")
+    return True
 
 
 def computed(graph: onnx.GraphProto, domain: str, feeds: Mapping[str, Array]) -> list[Array] | None:

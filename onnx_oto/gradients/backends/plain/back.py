@@ -22,6 +22,7 @@ class Known(NamedTuple):
 
     shapes: static ones, of those that have one; the sizes of the others, of which `ranks` says how many there are,
     depend on values. on_cpu: whether it runs on the CPU's own kernels, whose habits a gradient may make use of.
+    kernels: whether gradients are single nodes where there are such (`kernels`), to be written out afterwards.
     """
 
     shapes: Mapping[str, Shape]
@@ -30,13 +31,15 @@ class Known(NamedTuple):
     constants: Mapping[str, Array]
     opset: int
     on_cpu: bool = True
+    kernels: bool = False
 
 
 class Once:
-    """A writer that writes the same thing once."""
+    """A writer that writes the same thing once. shapes: of what `kernel` wrote."""
 
     def __init__(self, writer: GraphWriter) -> None:
         self.writer = writer
+        self.shapes: dict[str, Shape] = {}
         self._made: dict[Any, list[str]] = {}
 
     def emit_many(
@@ -46,6 +49,18 @@ class Once:
         if key not in self._made:
             self._made[key] = self.writer.emit_many(op, inputs, outputs, **settings)
         return self._made[key]
+
+    def kernel(
+        self, op: str, inputs: Sequence[str], shapes: Sequence[Shape], settings: Mapping[str, Any]
+    ) -> list[str]:
+        """Write a node of the training build's (`kernels`); shapes: of its outputs."""
+        name = self.writer.fresh(op)
+        names = [name, *(f"{name}.{index}" for index in range(1, len(shapes)))]
+        self.writer.nodes.append(
+            helper.make_node(op, inputs, names, name=name, domain="com.microsoft", **settings)
+        )
+        self.shapes.update(zip(names, shapes, strict=True))
+        return names
 
     def value(self, value: Any, dtype: npt.DTypeLike) -> str:
         key = _frozen(np.asarray(value, dtype))
@@ -128,6 +143,10 @@ class Back:
     def emit_many(self, op: str, inputs: Sequence[str], outputs: int, **settings: Any) -> list[str]:
         """Write a node and return the names of its outputs."""
         return self._once.emit_many(op, inputs, outputs, settings)
+
+    def kernel(self, op: str, inputs: Sequence[str], shapes: Sequence[Shape], **settings: Any) -> list[str]:
+        """Write a node that inference does not know and return its outputs, of these shapes; see `kernels`."""
+        return self._once.kernel(op, inputs, shapes, settings)
 
     def number(self, value: Any, like: str) -> str:
         """Return a constant of the type of a tensor of the forward graph."""

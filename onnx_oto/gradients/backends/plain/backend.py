@@ -6,14 +6,20 @@ from collections.abc import Sequence
 
 import onnx
 
+from onnx_oto.gradients.backends.calling import free_early
+from onnx_oto.gradients.backends.copies import name_outputs, without_copies
+from onnx_oto.gradients.backends.functions import Shapes, call_functions, can_call
+from onnx_oto.gradients.backends.ort_adding import add_up
 from onnx_oto.gradients.backends.ort_blocked import block_size
 from onnx_oto.gradients.backends.ort_rewrites import tune
+from onnx_oto.gradients.backends.ort_statistics import can_join, join_statistics
 from onnx_oto.gradients.backends.plain import table
+from onnx_oto.gradients.backends.plain.kernels import shapes_with_kernels, write_out
 from onnx_oto.gradients.backends.plain.reverse import differentiate
 from onnx_oto.gradients.backends.recompute import recompute
 from onnx_oto.gradients.graph.facts import Facts
-from onnx_oto.gradients.graph.static_types import types
 from onnx_oto.machine import has_compiler
+from onnx_oto.model.graph.node import opset_of
 from onnx_oto.runtime.devices import Device
 from onnx_oto.runtime.installed import problem
 
@@ -43,12 +49,12 @@ class Plain:
         return table.covers(node, facts)
 
     def joins_statistics(self) -> bool:
-        """See `Backend.joins_statistics`: the node that asks is one of the training build alone."""
-        return False
+        """See `Backend.joins_statistics`."""
+        return self.on_cpu and can_join()
 
     def uses_threads(self) -> bool:
-        """See `Backend.uses_threads`."""
-        return True
+        """See `Backend.uses_threads`: kernels do, functions of ours compute on one."""
+        return not (self.on_cpu and can_call())
 
     def differentiate(
         self,
@@ -63,13 +69,25 @@ class Plain:
         again: bool = False,
     ) -> onnx.ModelProto:
         """See `Backend.differentiate`."""
-        gradient = differentiate(graph, wanted, on_cpu=self.on_cpu)
+        calls = self.on_cpu and can_call()
+        gradient, made = differentiate(graph, wanted, on_cpu=self.on_cpu, kernels=calls or joint)
         if not (self.on_cpu or again):
             return gradient
-        shapes = {name: kind.static for name, kind in types(gradient).items() if kind.static is not None}
+        shapes: Shapes = shapes_with_kernels(gradient, made)
+        if calls or joint:
+            without_copies(gradient.graph)
+            shapes = {**shapes, **{new: shapes[old] for old, new in name_outputs(gradient.graph).items()}}
+        if calls:
+            how = {"joint": joint, "even": even, "adding": adding}
+            shapes = call_functions(gradient, shapes, wanted, samples=samples, **how)
+        if joint:
+            join_statistics(gradient, shapes)
+        write_out(gradient, shapes, opset_of(gradient))
+        if self.on_cpu:
+            tune(gradient, shapes, wanted if has_compiler() else (), block_size(), scale)
+        if adding and calls:
+            add_up(gradient, wanted, shapes)
         if again:
-            shapes = recompute(gradient, shapes, [value.name for value in graph.graph.output])
-        if not self.on_cpu:
-            return gradient
-        tune(gradient, shapes, wanted if has_compiler() else (), block_size(), scale)
+            recompute(gradient, shapes, [value.name for value in graph.graph.output])
+        free_early(gradient.graph)
         return gradient

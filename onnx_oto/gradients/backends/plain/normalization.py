@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -43,30 +44,44 @@ def _statistics_are_given(node: Node, facts: Facts) -> str | None:
     return None if scale in facts.shapes else f"the shape of {scale!r} is not known before the run"
 
 
-def _normalised(node: Back) -> Sequence[str]:
-    """y = scale c / deviation + shift with c = x - mean; running statistics.
+class Moments(NamedTuple):
+    """Tensors of a norm: mean by channel; x - mean; variance by channel; 1 / deviation."""
 
-    Kept: c, variance, 1 / deviation; means over all but the channels.
-    In plain operators: not every runtime has the operator's training mode.
-    """
-    if not node.attrs.get("training_mode", 0):
-        return ()
-    x, scale, shift, running_mean, running_variance = node.inputs
+    mean: str
+    centred: str
+    variance: str
+    inverse: str
+
+
+def batch_moments(node: Back) -> Moments:
+    """Return what a BatchNormalization in training measures of its first input, over all but the channels."""
+    x = node.inputs[0]
     axes, epsilon = [0, *range(2, node.rank(x))], node.attrs.get("epsilon", 1e-5)
     mean = node.emit("ReduceMean", x, axes=axes, keepdims=1)
-    c = node.emit("Sub", x, mean)
-    variance = node.emit("ReduceMean", node.mul(c, c), axes=axes, keepdims=0)
+    centred = node.emit("Sub", x, mean)
+    variance = node.emit("ReduceMean", node.mul(centred, centred), axes=axes, keepdims=0)
     inverse = node.emit("Reciprocal", node.emit("Sqrt", node.emit("Add", variance, node.number(epsilon, x))))
-    y = _affine(node, c, scale, shift, variance)
+    return Moments(node.reshape(mean, [-1]), centred, variance, inverse)
+
+
+def batch_statistics(node: Back, found: Moments) -> list[str]:
+    """Return y = scale c / deviation + shift with c = x - mean, and the running statistics."""
+    x, scale, shift, running_mean, running_variance = node.inputs
+    y = _affine(node, found.centred, scale, shift, found.variance)
     momentum = node.attrs.get("momentum", 0.9)
     latest = [
         node.emit("Add", node.scaled(old, momentum, x), node.scaled(new, 1.0 - momentum, x))
-        for old, new in (
-            (running_mean, node.reshape(mean, [-1])),
-            (running_variance, variance),
-        )
+        for old, new in ((running_mean, found.mean), (running_variance, found.variance))
     ]
-    return [y, *latest[: len(node.outputs) - 1], c, variance, inverse]
+    return [y, *latest]
+
+
+def _normalised(node: Back) -> Sequence[str]:
+    """In plain operators: not every runtime has the operator's training mode. Kept: c, variance, 1 / deviation."""
+    if not node.attrs.get("training_mode", 0):
+        return ()
+    found = batch_moments(node)
+    return [*batch_statistics(node, found)[: len(node.outputs)], *found[1:]]
 
 
 def _affine(node: Back, c: str, scale: str, shift: str, variance: str) -> str:

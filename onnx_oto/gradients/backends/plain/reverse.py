@@ -9,13 +9,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from onnx_oto.gradients.backends.plain.back import Back, Known, Once
-from onnx_oto.gradients.backends.plain.table import TABLE
+from onnx_oto.gradients.backends.plain.back import Back, Known, Once, Shape
+from onnx_oto.gradients.backends.plain.kernels import forward_node, gradient_node, leave_out_unread
+from onnx_oto.gradients.backends.plain.table import TABLE, Entry
 from onnx_oto.gradients.graph.lowering.engine import path
 from onnx_oto.gradients.graph.lowering.lowerings import key
 from onnx_oto.gradients.graph.static_types import constants, types
 from onnx_oto.model.graph.node import Node, opset_of, read_nodes, set_opset
-from onnx_oto.model.graph.order import drop_unneeded
 from onnx_oto.model.graph.writer import GraphWriter
 
 _PREFIX = "onnx_oto.plain"
@@ -23,8 +23,13 @@ _LEAST_OPSET = 16
 """Since when Scatter adds up."""
 
 
-def differentiate(graph: onnx.ModelProto, wanted: Sequence[str], *, on_cpu: bool = True) -> onnx.ModelProto:
-    """Return `graph` with `<name>_grad` for each of `wanted` behind its outputs; see `Backend`, `Known`."""
+def differentiate(
+    graph: onnx.ModelProto, wanted: Sequence[str], *, on_cpu: bool = True, kernels: bool = False
+) -> tuple[onnx.ModelProto, dict[str, Shape]]:
+    """Return `graph` with `<name>_grad` for each of `wanted` behind its outputs; see `Backend`, `Known`.
+
+    And, with `kernels`, the static shapes of what nodes make that inference does not know.
+    """
     model = onnx.ModelProto()
     model.CopyFrom(graph)
     _modern(model)
@@ -37,14 +42,15 @@ def differentiate(graph: onnx.ModelProto, wanted: Sequence[str], *, on_cpu: bool
         constants={name: value for name, value in constants(model).items() if name not in wanted},
         opset=opset_of(model),
         on_cpu=on_cpu,
+        kernels=kernels,
     )
     walk = _Walk(model, known, wanted)
     gradients = walk.back(model.graph.output[0].name)
     walk.writer.write_to(model.graph)
     for name in wanted:
         _give_out(model.graph, gradients[name], f"{name}_grad", known.shapes[name])
-    drop_unneeded(model.graph)
-    return model
+    leave_out_unread(model.graph)
+    return model, walk.shapes
 
 
 def _modern(model: onnx.ModelProto) -> None:
@@ -88,6 +94,7 @@ class _Walk:
         self._carried = {*wanted, *(name for at in self._path for name in self._nodes[at].outputs)}
         self._arrived: dict[str, list[str]] = defaultdict(list)
         self._kept: dict[int, Sequence[str]] = {}
+        self.shapes: dict[str, Shape] = {}
         self._write_forms(model.graph)
         self.writer = GraphWriter(known.opset, f"{_PREFIX}.back")
         self._once = Once(self.writer)
@@ -98,7 +105,7 @@ class _Walk:
         nodes: list[onnx.NodeProto] = []
         for node, proto in zip(self._nodes, graph.node, strict=True):
             entry = TABLE.get(key(proto))
-            made = entry.form(Back(node, self._known, once)) if entry and entry.form else ()
+            made = self._form(Back(node, self._known, once), entry)
             if not made:
                 nodes.append(proto)
                 continue
@@ -110,6 +117,13 @@ class _Walk:
         del graph.node[:]
         graph.node.extend(nodes)
         writer.write_to(graph)
+        self.shapes.update(once.shapes)
+
+    def _form(self, back: Back, entry: Entry | None) -> Sequence[str]:
+        """Return what takes the place of the outputs of a node; nothing where it stays."""
+        if entry is None or entry.form is None:
+            return ()
+        return (forward_node(back) if self._known.kernels else ()) or entry.form(back)
 
     def back(self, loss: str) -> dict[str, str]:
         """Return the gradient of the loss with respect to each tensor that is wanted."""
@@ -119,6 +133,7 @@ class _Walk:
             dys = [self._total(name) for name in node.outputs]
             if any(dys):
                 self._pass(node, dys)
+        self.shapes.update(self._once.shapes)
         return {name: self._total(name) or self._nothing(name) for name in self._wanted}
 
     def _pass(self, node: Node, dys: Sequence[str | None]) -> None:
@@ -126,7 +141,8 @@ class _Walk:
         entry = TABLE[node.op]
         back = Back(node, self._known, self._once, dys, self._kept.get(node.index, ()))
         dy = dys[0] or back.zeros(node.outputs[0])
-        for name, part in zip(node.inputs, entry.write(back, dy), strict=False):
+        parts = gradient_node(back, dy) if self._known.kernels else None
+        for name, part in zip(node.inputs, parts or entry.write(back, dy), strict=False):
             if part is None or name not in self._carried:
                 continue
             if entry.broadcasts:
