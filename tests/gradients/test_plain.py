@@ -12,12 +12,15 @@ import pytest
 from onnx import numpy_helper
 
 from onnx_oto.gradients import BACKENDS, TrainingSpec, prepare
+from onnx_oto.gradients.backends import functions, ort_blocked, ort_norms, stacked_plan
 from onnx_oto.gradients.backends.plain import Plain
 from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.machine import has_compiler
 from onnx_oto.model.graph.node import opset_of
+from onnx_oto.runtime import joining
 
 from .conftest import Build, gradient_of, model_from, normal
+from .functions import calls_of
 
 NET = """(float[N, 3, 8, 8] x) => (float[N, 5] y) {
     a = Conv<pads=[1, 1, 1, 1], strides=[2, 2]>(x, w1) b = BatchNormalization(a, s, t, m, v) c = Relu(b)
@@ -93,6 +96,33 @@ def test_the_same_is_written_once() -> None:
         (tuple(t.dims), t.data_type, t.raw_data) for t in graph.initializer if "back" in t.name
     )
     assert max(constants.values()) == 1
+
+
+@pytest.mark.skipif(not has_compiler(), reason="needs numba")
+@pytest.mark.parametrize("shards", [1, 2])
+def test_functions_take_the_place_of_operators(
+    build: Build, monkeypatch: pytest.MonkeyPatch, shards: int
+) -> None:
+    """On processors, and with the same gradients; of what is left of their nodes, none is unknown to stock runtimes."""
+    monkeypatch.setattr(stacked_plan, "_MOVED", 0.0)
+    monkeypatch.setattr(ort_norms, "FEWEST", 4)
+    model, spec = model_from(NET, WEIGHTS), TrainingSpec(TRAINED, "cross-entropy", batch=32, shards=shards)
+    (_, content), *_ = prepare(model, spec, Plain())._differentiated()
+    graph = onnx.load_from_string(content).graph
+    kinds = ("CONVOLVE", "WEIGHTS", "NORMALISE", "DENORMALISE", "POOL", "UNPOOL")
+    assert {getattr(joining, kind) for kind in kinds} <= set(calls_of(graph))
+    assert {node.domain for node in graph.node} <= {"", joining.DOMAIN, ort_blocked.DOMAIN}
+    ours = build(model, TRAINED, "cross-entropy", batch=32, shards=shards)
+    with monkeypatch.context() as without:
+        without.setattr(functions, "can_stack", lambda: False)
+        plain = build(model, TRAINED, "cross-entropy", batch=32, shards=shards)
+    x, labels = normal(32, 3, 8, 8, seed=7), np.arange(32) % 5
+    assert ours.step({"x": x}, labels) == pytest.approx(plain.step({"x": x}, labels), rel=1e-6)
+    for name in TRAINED:
+        expected = gradient_of(plain, name)
+        assert np.linalg.norm(gradient_of(ours, name) - expected) <= 1e-5 * np.linalg.norm(expected), name
+    for name, value in plain.buffers.items():
+        np.testing.assert_allclose(ours.buffers[name], value, rtol=1e-5, err_msg=name)
 
 
 def test_the_model_is_left_alone() -> None:
