@@ -4,6 +4,7 @@ backend.py      the backend
 reverse.py      the graph read backwards
 table.py        the table of gradients, and what it covers
 back.py         what a gradient may read and write
+kernels.py      gradients as single nodes, for functions of ours, and what they are written out
 elementwise.py, moves.py, products.py, reductions.py, normalization.py, losses.py, convolution.py, pooling.py:
                 the gradients
 """
