@@ -244,3 +244,18 @@ def test_another_loss_of_the_same_tensors_is_attached_to_what_was_lowered() -> N
         session.close()
     assert losses == pytest.approx([9.0, 2.25])
     assert other.loss == Distill(matches=(Match(scale=4.0),))
+
+
+def test_nodes_without_names_may_be_fused(build: Build) -> None:
+    """ONNX Runtime names what it fuses after the first of its nodes, and refuses two of one name."""
+    halves = "{0} = Gather<axis=1>({1}, zero) {0}2 = Gather<axis=1>({1}, one)"
+    text = (
+        "(float[N, 4] x) => (float[N, 4] y) { a = MatMul(x, w) b = Reshape(a, sizes) "
+        f"{halves.format('c', 'b')} d = Mul(c, c2) e = MatMul(d, v) f = Reshape(e, sizes) "
+        f"{halves.format('g', 'f')} y = Mul(g, g2) }}"
+    )
+    numbers = {"zero": np.int64(0), "one": np.int64(1), "sizes": np.array([0, 2, 4])}
+    model = model_from(text, {"w": normal(4, 8), "v": normal(4, 8, seed=1), **numbers})
+    assert not any(node.name for node in model.graph.node)
+    session = build(model, ("w", "v"), batch=4)
+    assert np.isfinite(session.step({"x": normal(4, 4)}, normal(4, 4)))

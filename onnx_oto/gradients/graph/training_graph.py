@@ -21,6 +21,7 @@ from onnx_oto.gradients.spec import TrainingSpec
 from onnx_oto.losses import LOSS, Loss, Target, make, read_all
 from onnx_oto.model import Shape
 from onnx_oto.model.files.loading import RUNTIME_IR, RUNTIME_OPSET
+from onnx_oto.model.graph.names import name_nodes
 from onnx_oto.model.graph.node import opset_of, set_opset
 from onnx_oto.model.graph.order import drop_unneeded
 from onnx_oto.model.normal.unrolled import unrolled
@@ -58,6 +59,7 @@ def detached(model: onnx.ModelProto, spec: TrainingSpec) -> Detached:
     """Return what is trained of a model; raises UnsupportedError or UsageError when nothing can be."""
     light, weights = detach(model, spec.trainable, spec.held, fixed_statistics=spec.fixed_statistics)
     light = _modern(light)
+    name_nodes(light.graph)  # the runtime names what it fuses after its parts
     loss = make(spec.loss)
     named = choose_outputs(light, spec.output, loss)
     _cut(light, named)
