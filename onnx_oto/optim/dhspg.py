@@ -23,10 +23,11 @@ What differs from the published method, and why:
   deadline T (as HESSO does): norms fall linearly, there is no late cut, and the target is met at a step
   that is known in advance.
 - A dead group is dead for momentum, Adam's moments and weight decay as well.
-- With `rounds` above 1 groups are chosen anew at as many steps of the shrink phase, by what was seen since the last
-  time. One that is not chosen again and not zero yet stays and trains on from where it is (after CHEX, Hou et al.,
-  CVPR 2022, arXiv 2203.15794, where groups that went come back with the values they had); not if a part of it does not
-  train.
+- With `rounds` above 1 groups go in as many equal parts of the shrink phase, as HESSO lets them (Chen et al., 2024,
+  arXiv 2409.09085): in part r of R the groups of lowest score are chosen until r/R of all that is to go goes or has
+  gone, by what was seen since the last time, and each shrinks at a pace that ends with the part. One that is not
+  chosen again and not zero yet stays and trains on from where it is (after CHEX, Hou et al., CVPR 2022, arXiv
+  2203.15794, where groups that went come back with the values they had); not if a part of it does not train.
 """
 
 from __future__ import annotations
@@ -77,8 +78,8 @@ DESCENT_SHARE = 0.9
 class Dhspg(Planned):
     """The optimizer; see the module. Parameters outside all groups, and groups not chosen, take plain steps.
 
-    size: number P of parameters in the flat buffers. groups: K groups. select: asked at the partition step, and at
-    rounds - 1 further steps of the shrink phase. decayed: stretches of the buffers that weight decay is for, None =
+    size: number P of parameters in the flat buffers. groups: K groups. select: asked at the partition step for the
+    first of `rounds` parts of what goes, and at rounds - 1 further steps of the shrink phase. decayed: stretches of the buffers that weight decay is for, None =
     all. preset, still: see `Task`. regularizer: lambda at the partition step, None
     for the pace that meets the end of the shrink phase. eps: of the half-space, in [0, 1). wait: steps by which
     choosing may be put off (see `waiting`).
@@ -116,6 +117,12 @@ class Dhspg(Planned):
         self._eps = eps
         self._saliency: Average = Average(SALIENCIES[saliency], groups)
         self._pace = np.zeros(groups.count)
+        self._target: int | None = None
+
+    @property
+    def target(self) -> int | None:
+        """How many groups will be zero in the end, as far as is known; None before the first were chosen."""
+        return self._target
 
     @property
     def dead(self) -> Bools:
@@ -128,7 +135,7 @@ class Dhspg(Planned):
         if plan.observe // 2 <= step <= self._rounds[-1]:
             self._saliency.add(params, grads)
         if step in self._rounds:
-            self._partition(params, lr, plan.fade - step)
+            self._partition(params, lr, self._rounds.index(step))
         self._leaving.hold(params, grads)
         phase = plan.phase(step)
         if phase not in ("shrink", "finish"):
@@ -142,20 +149,30 @@ class Dhspg(Planned):
         self._stepper.descend(params, grads, lr)
 
     def _own(self) -> State:
-        return {"pace": self._pace.copy()}
+        known = {} if self._target is None else {"target": np.array(self._target)}
+        return {"pace": self._pace.copy(), **known}
 
     def _take(self, own: Mapping[str, Array]) -> None:
         self._pace = np.array(own["pace"], np.float64)
+        self._target = int(own["target"]) if "target" in own else self._leaving.target
 
-    def _partition(self, params: Array, lr: float, left: int) -> None:
-        """Choose the groups to drop and how far each shrinks in each of the steps that are left for it."""
-        self._leaving.choose(self._saliency.scores())
+    def _partition(self, params: Array, lr: float, number: int) -> None:
+        """Choose the groups that go in a part, counted from 0, and how far each shrinks in each step of it."""
+        scores, before = self._saliency.scores(), self._leaving.alive
+        share = (number + 1) / len(self._rounds)
+        self._leaving.choose(scores, share)
+        self._target = self._leaving.target
+        if share < 1.0:
+            self._target = int(np.count_nonzero(self._leaving.ask(scores)))
         self._saliency.begin()
+        starts = (*self._rounds, self._plan.fade)
+        steps = starts[number + 1] - starts[number]
         if self._regularizer is not None:
             self._pace[:] = self._regularizer * lr
-        elif left:
+        elif steps:
             # Half a step early: a group that arrives exactly at the end would be decided by rounding.
-            self._pace[:] = np.sqrt(self._leaving.index.square_norms(params)) / (left - 0.5)
+            pace = np.sqrt(self._leaving.index.square_norms(params)) / (steps - 0.5)
+            self._pace = np.where(before, self._pace, pace)
 
     def _shrink(self, params: Array, grads: Array, lr: float) -> None:
         """Take the trial step with the penalised groups, or make them zero, and a plain step with the rest."""

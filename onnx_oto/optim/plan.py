@@ -18,7 +18,7 @@ FINISH = 0.05
 PLAN_OBSERVE = "Share of steps that train in full, before groups are chosen."
 PLAN_SHRINK = "Share of steps in which the chosen groups shrink."
 PLAN_FINISH = "Share of steps that scale what is left of them to zero."
-ROUNDS = "How often groups are chosen, at equal distances while they shrink."
+ROUNDS = "In how many parts groups go, each chosen anew, at equal distances while they shrink."
 
 
 @dataclass(frozen=True)
