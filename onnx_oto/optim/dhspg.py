@@ -79,9 +79,9 @@ class Dhspg(Planned):
     """The optimizer; see the module. Parameters outside all groups, and groups not chosen, take plain steps.
 
     size: number P of parameters in the flat buffers. groups: K groups. select: asked at the partition step for the
-    first of `rounds` parts of what goes, and at rounds - 1 further steps of the shrink phase. decayed: stretches of the buffers that weight decay is for, None =
-    all. preset, still: see `Task`. regularizer: lambda at the partition step, None
-    for the pace that meets the end of the shrink phase. eps: of the half-space, in [0, 1). wait: steps by which
+    first of `rounds` parts of what goes, and at rounds - 1 further steps of the shrink phase. decayed: stretches of
+    the buffers that weight decay is for, None = all. preset, still: see `Task`. regularizer: lambda at the partition
+    step, None for the pace that meets the end of a part. eps: of the half-space, in [0, 1). wait: steps by which
     choosing may be put off (see `waiting`).
     """
 

@@ -14,6 +14,8 @@ from onnx import numpy_helper
 from onnx_oto.gradients import BACKENDS, TrainingSpec, prepare
 from onnx_oto.gradients.backends import functions, ort_blocked, ort_norms, stacked_plan
 from onnx_oto.gradients.backends.plain import Plain
+from onnx_oto.gradients.backends.plain.kernels import is_kernel
+from onnx_oto.gradients.backends.plain.reverse import differentiate
 from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.machine import has_compiler
 from onnx_oto.model.graph.node import opset_of
@@ -123,6 +125,19 @@ def test_functions_take_the_place_of_operators(
         assert np.linalg.norm(gradient_of(ours, name) - expected) <= 1e-5 * np.linalg.norm(expected), name
     for name, value in plain.buffers.items():
         np.testing.assert_allclose(ours.buffers[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_shards_of_any_size_meet_at_nodes_of_the_same_names() -> None:
+    """Where constants that are numbered happen to be equal, as sizes are, fewer are written."""
+    model = model_from(NET, WEIGHTS)
+    named = []
+    for size in range(1, 10):
+        spec = TrainingSpec(TRAINED, "cross-entropy", batch=size, shards=1)
+        training = prepare(model, spec, Plain())._graph(size).lowered.model
+        graph = differentiate(training, TRAINED, kernels=True)[0].graph
+        named.append({node.name for node in graph.node if is_kernel(node)})
+    assert len(named[0]) == 6  # two convolutions back, a norm forth and back, Relu and MaxPool back
+    assert all(each == named[0] for each in named)
 
 
 def test_the_model_is_left_alone() -> None:

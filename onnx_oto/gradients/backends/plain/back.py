@@ -51,10 +51,13 @@ class Once:
         return self._made[key]
 
     def kernel(
-        self, op: str, inputs: Sequence[str], shapes: Sequence[Shape], settings: Mapping[str, Any]
+        self, op: str, of: str, inputs: Sequence[str], shapes: Sequence[Shape], settings: Mapping[str, Any]
     ) -> list[str]:
-        """Write a node of the training build's (`kernels`); shapes: of its outputs."""
-        name = self.writer.fresh(op)
+        """Write a node of the training build's (`kernels`); of: what is made by the node that it is for.
+
+        shapes: of its outputs. Its name has no number in it: graphs of other sizes, which count otherwise, meet there.
+        """
+        name = f"{self.writer.prefix}.{op}.of.{of}"
         names = [name, *(f"{name}.{index}" for index in range(1, len(shapes)))]
         self.writer.nodes.append(
             helper.make_node(op, inputs, names, name=name, domain="com.microsoft", **settings)
@@ -146,7 +149,7 @@ class Back:
 
     def kernel(self, op: str, inputs: Sequence[str], shapes: Sequence[Shape], **settings: Any) -> list[str]:
         """Write a node that inference does not know and return its outputs, of these shapes; see `kernels`."""
-        return self._once.kernel(op, inputs, shapes, settings)
+        return self._once.kernel(op, self.outputs[0], inputs, shapes, settings)
 
     def number(self, value: Any, like: str) -> str:
         """Return a constant of the type of a tensor of the forward graph."""
