@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from onnx_oto.errors import UsageError
@@ -49,13 +50,17 @@ def listed(*registries: Mapping[str, type[Any]]) -> dict[str, Option]:
     found: dict[str, Option] = {}
     for registry in registries:
         for owner, kind in registry.items():
-            hints = get_type_hints(kind)
+            hints = _hints(kind)
             for each in fields(kind):
                 known = found.get(each.name)
                 defaults = {**(known.defaults if known else {}), owner: each.default}
                 text, choices = each.metadata["help"], each.metadata["choices"]
                 found[each.name] = Option(each.name, _plain(hints[each.name]), text, choices, defaults)
     return found
+
+
+_hints = cache(get_type_hints)
+"""They are read from source text, for which every option of a command asks again."""
 
 
 def chosen(what: str, registry: Mapping[str, type[T]], name: str) -> type[T]:
