@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper, parser
+
+from tests.cli import warm
 
 HEARD = [each for each in signal.Signals if each.name in ("SIGHUP", "SIGINT", "SIGTERM")]
 
@@ -117,14 +118,7 @@ def cli() -> Cli:
     """Return a function that runs `onnx-oto` with arguments and fails on any traceback."""
 
     def run(*arguments: Any, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "onnx_oto", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=900,
-            check=False,
-            env=environment(path),
-        )
+        done = warm.run(*arguments, environment=environment(path))
         assert "Traceback" not in done.stderr
         return done
 
