@@ -146,6 +146,7 @@ class Warm:
             env={**HERE, "PYTHONPATH": path},
         )  # fmt: skip
         inner.close()
+        atexit.register(self.close)
 
     def start(self, arguments: Sequence[str], code: str, at: Path, environment: Mapping[str, str]) -> Started:
         """Fork, to be `onnx-oto` with these arguments, or `code`, in a folder; the environment is the one loaded in."""
@@ -156,6 +157,11 @@ class Warm:
         for number in theirs:
             os.close(number)
         return Started(*ours)
+
+    def close(self) -> None:
+        """End it."""
+        self._door.close()
+        self._process.wait()
 
 
 _warm = cache(Warm)
