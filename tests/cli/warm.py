@@ -67,7 +67,7 @@ def _outcome(arguments: Sequence[Any], begun: Process) -> subprocess.CompletedPr
     try:
         out, err = begun.communicate(timeout=PATIENCE)
     except BaseException:
-        begun.send_signal(signal.SIGKILL)
+        begun.kill()
         raise
     assert begun.returncode is not None
     return subprocess.CompletedProcess([*arguments], begun.returncode, out, err)
@@ -120,6 +120,10 @@ class Started:
         """Send a signal, if it has not ended."""
         if self.returncode is None:
             os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)
 
     def _streams(self) -> tuple[Any, Any]:
         return self.stdout, self.stderr
