@@ -118,8 +118,11 @@ class Started:
 
     def send_signal(self, number: int) -> None:
         """Send a signal, if it has not ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0.0)
         if self.returncode is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it ends, and its parent has not told yet
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """End it at once."""
