@@ -73,6 +73,14 @@ def make_inputs(folder: Path) -> None:
     np.savez(folder / "data.npz", **data)
 
 
+def start_process(folder: Path, words: list[str]) -> subprocess.Popen[str]:
+    """Begin a command in a folder."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "onnx_oto", *words],
+        cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
+    )  # fmt: skip
+
+
 class Trial:
     """The runs of one folder of inputs."""
 
@@ -85,27 +93,22 @@ class Trial:
         self.seconds = time.perf_counter() - begin
         self.expected = self.files("whole")
 
-    def start(self, verb: str, run: str) -> subprocess.Popen[bytes]:
+    def start(self, verb: str, run: str) -> subprocess.Popen[str]:
         """Begin a run, or go on with it."""
         words = [verb, run]
         if verb == "train":
             words = [verb, "net.onnx", "--data", "data.npz", "--run", run, "--overwrite", *self.options]
-        return subprocess.Popen(
-            [sys.executable, "-m", "onnx_oto", *words],
-            cwd=self.folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
+        return start_process(self.folder, words)
 
     def files(self, run: str) -> tuple[bytes, ...]:
         """Return what a run made."""
         return tuple((self.folder / run / name).read_bytes() for name in MODELS)
 
-    def ended(self, process: subprocess.Popen[bytes]) -> int:
+    def ended(self, process: subprocess.Popen[str]) -> int:
         """Wait, and return the exit code; say what went wrong."""
         _, err = process.communicate(timeout=600)
         if process.returncode not in (0, -signal.SIGKILL):
-            print(err.decode(errors="replace").strip().splitlines()[-1:], flush=True)
+            print(err.strip().splitlines()[-1:], flush=True)
         return process.returncode
 
     def killed(self, number: int) -> tuple[int, str]:

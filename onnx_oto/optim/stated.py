@@ -7,9 +7,10 @@ and values (`configured`), so that a new direction or optimizer is one class and
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeVar, get_args, get_type_hints
+from functools import cache
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 from onnx_oto.errors import UsageError
 
@@ -49,13 +50,19 @@ def listed(*registries: Mapping[str, type[Any]]) -> dict[str, Option]:
     found: dict[str, Option] = {}
     for registry in registries:
         for owner, kind in registry.items():
-            hints = get_type_hints(kind)
+            hints = _hints(cast(Hashable, kind))
             for each in fields(kind):
                 known = found.get(each.name)
                 defaults = {**(known.defaults if known else {}), owner: each.default}
                 text, choices = each.metadata["help"], each.metadata["choices"]
                 found[each.name] = Option(each.name, _plain(hints[each.name]), text, choices, defaults)
     return found
+
+
+@cache
+def _hints(kind: Hashable) -> dict[str, Any]:
+    """Return the types of the fields of a class, read from their text once: every option of a command asks for them."""
+    return get_type_hints(kind)
 
 
 def chosen(what: str, registry: Mapping[str, type[T]], name: str) -> type[T]:

@@ -7,6 +7,7 @@ import tempfile
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from onnx_oto.errors import StorageError, UsageError
@@ -22,14 +23,23 @@ class Output:
     path: str | os.PathLike[str]
     model: bool = False
 
-    def covers(self, other: str | os.PathLike[str]) -> bool:
-        """Say whether writing this would replace or remove `other`."""
-        target, place = _place(self.path), _place(other)
-        if _is_same(target, place):
+    @cached_property
+    def place(self) -> Path:
+        """Where it would be, links followed."""
+        return _place(self.path)
+
+    @cached_property
+    def data(self) -> list[Path]:
+        """The data files that are there and would go with an older model."""
+        return _data_of(self.place) if self.model else []
+
+    def covers(self, place: Path) -> bool:
+        """Say whether writing this would replace or remove what is at `place`, where links are followed already."""
+        if _is_same(self.place, place):
             return True
-        if not self.model:
-            return False
-        return is_data_of(target, place) or any(_is_same(each, place) for each in _data_of(target))
+        return self.model and (
+            is_data_of(self.place, place) or any(_is_same(each, place) for each in self.data)
+        )
 
 
 def files_read(
@@ -63,12 +73,13 @@ def require_apart(
 
     Links are followed. Files with several names, or on systems that take upper and lower case for one, count as one.
     """
+    read = [(_place(path), what) for path, what in reads.items()]
     for index, output in enumerate(writes):
-        for place, what in reads.items():
+        for place, what in read:
             if output.covers(place):
                 raise UsageError(f"'{output.path}' would overwrite {what}: {remedy}")
         for other in writes[:index]:
-            if output.covers(other.path) or other.covers(output.path):
+            if output.covers(other.place) or other.covers(output.place):
                 raise UsageError(f"'{output.path}' would overwrite another output, '{other.path}': {remedy}")
 
 
@@ -77,7 +88,7 @@ def require_folders(writes: Sequence[Output]) -> None:
     for output in writes:
         if os.path.isdir(output.path):
             raise StorageError(f"cannot write '{output.path}': it is not a regular file")
-        with storing(output.path), tempfile.TemporaryFile(dir=_place(output.path).parent):
+        with storing(output.path), tempfile.TemporaryFile(dir=output.place.parent):
             pass
 
 

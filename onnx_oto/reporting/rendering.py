@@ -17,11 +17,12 @@ _MARKS = "\\`*_{}[]<>#|~"
 
 def render(name: str, **values: Any) -> str:
     """Return a template with these values. Raises RuntimeMissingError where jinja2 is not installed."""
-    return _environment().get_template(name + ".j2").render(**values)
+    return environment().get_template(name + ".j2").render(**values)
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return what templates are compiled and kept by. Raises RuntimeMissingError where jinja2 is not installed."""
     try:
         from jinja2 import Environment, PackageLoader
     except ImportError:

@@ -12,6 +12,9 @@ from onnx_oto.errors import RuntimeMissingError
 
 _TRAINING = ("onnxruntime-training", "onnxruntime-training-cpu")
 _COMPANIONS = ("onnxruntime-extensions", "onnxruntime-genai", "onnxruntime-easy", "onnxruntime-tools")
+_METADATA = ("METADATA", "PKG-INFO", "")
+"""Where metadata lie, as in `importlib.metadata`: of a wheel, of an egg, and of an egg that is one file."""
+_NAME = re.compile(r"^Name:(.*)$", re.MULTILINE | re.IGNORECASE)
 _INSTALL = "pip install 'onnx-oto[cpu]'"
 _INSTALL_STOCK = "pip install 'onnx-oto[runtime]'"
 _LAST_TRAINING = (3, 12)
@@ -26,10 +29,21 @@ def installed() -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for distribution in metadata.distributions():
-        name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"] or "").lower()
+        name = re.sub(r"[-_.]+", "-", _name_of(distribution)).lower()
         if name.startswith(("onnxruntime", "ort-nightly")) and _owns_package(distribution, name):
             found[name] = distribution.version
     return found
+
+
+def _name_of(distribution: metadata.Distribution) -> str:
+    """Return the name that a distribution gives itself, empty where it gives none.
+
+    Of the head of its metadata alone: below stands its README, and to parse that of everything that is installed takes
+    longer than all else before a training.
+    """
+    text = next(filter(None, map(distribution.read_text, _METADATA)), "")
+    found = _NAME.search(text.partition("\n\n")[0])
+    return found[1].strip() if found else ""
 
 
 def _owns_package(distribution: metadata.Distribution, name: str) -> bool:

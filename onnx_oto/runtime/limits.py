@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 from contextvars import ContextVar
+from functools import cache
 from typing import NamedTuple
 
 import psutil
@@ -102,6 +103,7 @@ def roomy(limits: Limits) -> Limits:
     return limits._replace(memory=half_of_memory() if limits.memory is None else limits.memory)
 
 
+@cache
 def half_of_memory() -> float:
-    """Return half of the machine's memory, in bytes."""
+    """Return half of the machine's memory, in bytes. It is asked of the system once: every job on a model wants it."""
     return psutil.virtual_memory().total / 2

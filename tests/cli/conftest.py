@@ -1,4 +1,4 @@
-"""The command line as a user runs it: in a process of its own, with small models and data."""
+"""The command line as users run it, in a process of its own or, to be refused, in this one; small models and data."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import json
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper, parser
+
+from onnx_oto.cli import commands
+from onnx_oto.cli.ending import Trouble
+from tests.cli import warm
 
 HEARD = [each for each in signal.Signals if each.name in ("SIGHUP", "SIGINT", "SIGTERM")]
 
@@ -117,39 +120,64 @@ def cli() -> Cli:
     """Return a function that runs `onnx-oto` with arguments and fails on any traceback."""
 
     def run(*arguments: Any, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "onnx_oto", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=900,
-            check=False,
-            env=environment(path),
-        )
+        done = warm.run(*arguments, environment=environment(path))
         assert "Traceback" not in done.stderr
         return done
 
     return run
 
 
+@pytest.fixture
+def at_screen(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs arguments in this process; gives the exit code, stdout and stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        words = [str(argument) for argument in arguments]
+        result = commands.run(words)
+        if isinstance(result, Trouble):
+            result.report(as_json="--json" in words)
+        captured = capfd.readouterr()
+        return result.code if isinstance(result, Trouble) else result, captured.out, captured.err
+
+    return run
+
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(at_screen: Callable[..., tuple[int, str, str]]) -> Refused:
+    """Return a function that runs arguments in this process, expects an exit code and no result; gives the error line.
+
+    Files for every exit code ask `refused_alone`.
+    """
+    return lambda code, *arguments: refusal(code, arguments, *at_screen(*arguments))
+
+
 @pytest.fixture(scope="session")
-def refused(cli: Cli) -> Callable[..., str]:
-    """Return a function that runs `onnx-oto`, expects an exit code and no result, and returns the one error line."""
+def refused_alone(cli: Cli) -> Refused:
+    """Return a function as `refused` gives, that runs `onnx-oto` in a process of its own."""
 
     def run(code: int, *arguments: Any, path: Path | None = None) -> str:
         done = cli(*arguments, path=path)
-        assert done.returncode == code, done.stderr
-        lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-        assert len(lines) == 1
-        assert "defect" not in lines[0]
-        if "--json" not in arguments:
-            assert done.stdout == ""
-            return lines[0]
-        found = json.loads(done.stdout)
-        assert (found["schema"], found["error"]["code"]) == (1, code)
-        assert lines[0] == f"error: {found['error']['message']}"
-        return lines[0]
+        return refusal(code, arguments, done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+def refusal(code: int, arguments: Sequence[Any], found: int, printed: str, said: str) -> str:
+    """Return the one error line of a command that has no result and ends with `code`."""
+    assert found == code, said
+    lines = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert "defect" not in lines[0]
+    if "--json" not in arguments:
+        assert printed == ""
+        return lines[0]
+    told = json.loads(printed)
+    assert (told["schema"], told["error"]["code"]) == (1, code)
+    assert lines[0] == f"error: {told['error']['message']}"
+    return lines[0]
 
 
 def environment(path: Path | None) -> dict[str, str]:

@@ -64,14 +64,14 @@ def test_data_that_do_not_fit(case, refused, model, data_arrays, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_file_that_is_no_npz(refused, model, tmp_path):
+def test_a_file_that_is_no_npz(refused_alone, model, tmp_path):
     (tmp_path / "data.npz").write_bytes(b"")
-    line = refused(5, "train", model, "--data", tmp_path / "data.npz", "--run", tmp_path / "run")
+    line = refused_alone(5, "train", model, "--data", tmp_path / "data.npz", "--run", tmp_path / "run")
     assert "is no npz file, or a truncated one" in line
 
 
-def test_no_such_data(refused, model, tmp_path):
-    line = refused(8, "train", model, "--data", tmp_path / "no.npz", "--run", tmp_path / "run")
+def test_no_such_data(refused_alone, model, tmp_path):
+    line = refused_alone(8, "train", model, "--data", tmp_path / "no.npz", "--run", tmp_path / "run")
     assert "no.npz" in line
 
 

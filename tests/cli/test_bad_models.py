@@ -19,11 +19,11 @@ def test_an_empty_file(refused, tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.3, 0.97])
-def test_a_truncated_file(refused, model, tmp_path, share):
+def test_a_truncated_file(refused_alone, model, tmp_path, share):
     content = model.read_bytes()
     cut = tmp_path / "cut.onnx"
     cut.write_bytes(content[: int(len(content) * share)])
-    assert "cut.onnx" in refused(3, "prune", cut, "-o", tmp_path / "out.onnx", "--json")
+    assert "cut.onnx" in refused_alone(3, "prune", cut, "-o", tmp_path / "out.onnx", "--json")
     assert not (tmp_path / "out.onnx").exists()
 
 

@@ -59,14 +59,14 @@ def test_what_is_refused(refused, model, tmp_path, monkeypatch, code, arguments,
 @pytest.mark.parametrize(
     ("package", "source", "extra"), [("pyarrow", "d.csv", "tables"), ("scipy", "a.mat", "mat")]
 )
-def test_a_library_that_is_not_there(refused, model, tmp_path, monkeypatch, package, source, extra):
+def test_a_library_that_is_not_there(refused_alone, model, tmp_path, monkeypatch, package, source, extra):
     write(tmp_path)
     (tmp_path / "a.mat").write_bytes(b"hello")
     stub = tmp_path / "stub"
     (stub / package).mkdir(parents=True)
     (stub / package / "__init__.py").write_text(f"raise ModuleNotFoundError('No module', name={package!r})\n")
     monkeypatch.chdir(tmp_path)
-    line = refused(7, "train", model, "--data", source, "--run", tmp_path / "run", path=stub)
+    line = refused_alone(7, "train", model, "--data", source, "--run", tmp_path / "run", path=stub)
     assert (
         f"{package} is needed to read '{source}', and is not installed: run `pip install 'onnx-oto[{extra}]'`"
         in line

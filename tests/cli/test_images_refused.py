@@ -93,11 +93,11 @@ def test_a_bad_file_is_named_while_training_and_left_out_on_demand(refused, cli,
     assert "1 of 36 images are left out (--skip-bad-files): '" in done.stderr
 
 
-def test_without_pillow(refused, folder, tmp_path):
+def test_without_pillow(refused_alone, folder, tmp_path):
     stub = tmp_path / "stub"
     (stub / "PIL").mkdir(parents=True)
     (stub / "PIL/__init__.py").write_text("raise ModuleNotFoundError('No module', name='PIL')\n")
-    line = refused(
+    line = refused_alone(
         7, "train", folder / "fixed.onnx", "--data", folder / "good", "--run", tmp_path / "run", path=stub
     )
     assert "Pillow is needed to decode '" in line

@@ -16,14 +16,16 @@ import onnx
 import pytest
 
 from onnx_oto.pipeline.folder import BEFORE, CHECKPOINT, MANIFEST, METRICS, SETTINGS
+from tests.cli import warm
 
 CODES = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143}
 OLD = b"what was there before"
+MAIN = "\nfrom onnx_oto.cli import main\nmain()"
 
 
 def start(*arguments: Any, code: str = "") -> subprocess.Popen[str]:
-    """Start `onnx-oto`; `code` runs before it, in the same process."""
-    how = ["-c", f"{code}\nfrom onnx_oto.cli import main\nmain()"] if code else ["-m", "onnx_oto"]
+    """Start `onnx-oto` from the ground up; `code` runs before it, in the same process."""
+    how = ["-c", code + MAIN] if code else ["-m", "onnx_oto"]
     return subprocess.Popen(
         [sys.executable, *how, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -32,12 +34,17 @@ def start(*arguments: Any, code: str = "") -> subprocess.Popen[str]:
     )
 
 
+def start_loaded(*arguments: Any, code: str) -> warm.Process:
+    """Start `onnx-oto` where nothing is to happen before all is loaded; `code` runs before it, in the same process."""
+    return warm.start(*arguments, code=code + MAIN)
+
+
 def leftovers(folder: Path) -> list[Path]:
     """Return the hidden files: temporary ones and locks, but for the mark of a run."""
     return [path for path in folder.rglob(".*") if path.name != MANIFEST]
 
 
-def check(process: subprocess.Popen[str], sent: list[signal.Signals], *, as_json: bool = False) -> str:
+def check(process: warm.Process, sent: list[signal.Signals], *, as_json: bool = False) -> str:
     """Wait for the end, check it, and return what stderr has."""
     out, err = process.communicate(timeout=300)
     code = process.returncode
@@ -104,7 +111,7 @@ PLACES = {
 def test_a_signal_after_training(model, data, tmp_path, place, number):
     """It is not taken for a wish to stop training, which nobody would ask for any more."""
     module, name = PLACES[place]
-    process = start(
+    process = start_loaded(
         "train", model, "--data", data, "--run", tmp_path / "run", "--epochs", 1, "--batch", 16,
         code=f"{STOPS}\nstop_at({module!r}, {name!r}, {int(number)})",
     )  # fmt: skip
@@ -145,9 +152,9 @@ def test_native_modules_are_loaded_to_their_end(model, tmp_path, line):
 def test_a_signal_before_training_leaves_the_earlier_run(model, data, tmp_path):
     run = tmp_path / "run"
     train = ["train", model, "--data", data, "--run", run, "--epochs", 1, "--batch", 16]
-    check(start(*train), [])
+    check(warm.start(*train), [])
     before = {path.name: path.read_bytes() for path in run.iterdir()}
-    process = start(
+    process = start_loaded(
         *train, "--overwrite",
         code=f"{STOPS}\nstop_at('onnx_oto.pipeline.train', 'make_optimizer', {int(signal.SIGTERM)})",
     )  # fmt: skip
@@ -157,7 +164,7 @@ def test_a_signal_before_training_leaves_the_earlier_run(model, data, tmp_path):
 
 
 def test_a_signal_in_the_last_step_is_heard(model, data, tmp_path):
-    process = start(
+    process = start_loaded(
         "train", model, "--data", data, "--run", tmp_path / "run", "--epochs", 1, "--batch", 16,
         code=f"{STOPS}\nstop_at('onnx_oto.training.loop', 'evaluate', {int(signal.SIGTERM)})",
     )  # fmt: skip
@@ -188,7 +195,7 @@ def hanging(*arguments, **options):
     time.sleep(600)
 keeping.write_state = hanging
 """
-    process = start(
+    process = start_loaded(
         "train", model, "--data", data, "--run", tmp_path / "run", "--epochs", 1, "--batch", 16, code=hang
     )
     assert process.stdout is not None
@@ -217,7 +224,7 @@ def test_native_code_that_does_not_come_back(model, data, tmp_path, training):
     else:
         where = "import onnx_oto.pipeline.inspecting as inspecting\ninspecting.open_model = hang"
         arguments = ["inspect", model]
-    process = start(*arguments, code=HANG + where)
+    process = start_loaded(*arguments, code=HANG + where)
     assert process.stdout is not None
     assert process.stdout.readline() == "hanging\n"
     process.send_signal(signal.SIGTERM)

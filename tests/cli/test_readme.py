@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +15,7 @@ import pytest
 from PIL import Image
 
 from onnx_oto.cli.verbs import VERBS
+from tests.cli.warm import run
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (
@@ -188,14 +186,14 @@ def test_options_that_training_is_told_with_exist(page: str) -> None:
     assert set(re.findall(r"(?<=[`\s])--[a-z][a-z0-9-]*", text)) <= known
 
 
-def snippets(text: str) -> Iterator[list[str]]:
-    """Yield what a page tells to run, as commands: lines of ours in a block without a language, blocks of Python."""
+def snippets(text: str) -> Iterator[tuple[list[str], str]]:
+    """Yield what a page tells to run: arguments, of lines of ours in a block without a language, or Python."""
     for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         if language == "python":
-            yield ["-c", block]
+            yield [], block
         elif not language:
             lines = [line for line in block.splitlines() if line.startswith("onnx-oto ")]
-            yield from (["-m", "onnx_oto", *shlex.split(line, comments=True)[1:]] for line in lines)
+            yield from ((shlex.split(line, comments=True)[1:], "") for line in lines)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -210,18 +208,11 @@ def test_what_is_shown_runs(
     for name, recipe in RECIPES.items():
         onnx.save(models(*recipe), tmp_path / f"{name}.onnx")
     found = list(snippets((ROOT / page).read_text(encoding="utf-8")))
-    assert "-m" in {command[0] for command in found}
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    for command in found:
-        done = subprocess.run(
-            [sys.executable, *command],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"{command}: {done.stderr}"
+    assert any(arguments for arguments, _ in found)
+    for arguments, code in found:
+        shorter = ["--epochs", "1"] if arguments == ["demo"] else []  # tools/demo is for all of its epochs
+        done = run(*arguments, *shorter, code=code, at=tmp_path)
+        assert done.returncode == 0, f"{code or arguments}: {done.stderr}"
 
 
 def test_the_file_that_is_shown_is_one(tmp_path: Path) -> None:

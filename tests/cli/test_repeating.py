@@ -12,6 +12,7 @@ from onnx_oto.errors import UsageError
 from onnx_oto.pipeline.demo import demo
 from onnx_oto.pipeline.folder import SETTINGS
 from onnx_oto.pipeline.options import DemoOptions
+from tests.cli.warm import cold
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_a_run_is_repeated_from_its_settings_wherever_it_was_moved(cli, refused,
         "w4",
     ]
     first = project / "runs" / "first"
-    done = cli("train", project / "tiny.onnx", "--data", project / "spots.npz", "--run", first, *options)
+    done = cold("train", project / "tiny.onnx", "--data", project / "spots.npz", "--run", first, *options)
     assert done.returncode == 0, done.stderr
     text = (first / SETTINGS).read_text()
     for line in (

@@ -61,25 +61,25 @@ def test_half_a_run_names_the_way_on(cli, run, tmp_path):
     assert f"To go on: `onnx-oto resume {tmp_path / 'half'}`" in done.stdout
 
 
-def test_a_run_that_somebody_writes_to_is_reported_elsewhere(cli, refused, run, tmp_path):
+def test_a_run_that_somebody_writes_to_is_reported_elsewhere(cli, refused_alone, run, tmp_path):
     shutil.copytree(run, tmp_path / "busy")
     with hold(tmp_path / "busy" / LOCK):
-        assert "another run is writing" in refused(2, "report", tmp_path / "busy")
+        assert "another run is writing" in refused_alone(2, "report", tmp_path / "busy")
         assert cli("report", tmp_path / "busy", "-o", tmp_path / "r.html").returncode == 0
     assert (tmp_path / "r.html").stat().st_size > 10_000
 
 
-def test_what_is_wrong_is_a_line_and_a_code(refused, run, model, tmp_path):
-    assert "holds no run" in refused(2, "report", tmp_path)
-    assert "is a folder" in refused(2, "report", model, run)
-    assert "choose one of html, md, json" in refused(2, "report", run, "--format", "pdf")
-    assert "reports are html, md, json" in refused(2, "report", run, "-o", tmp_path / "r.pdf")
-    refused(8, "report", run, "-o", run / "metrics.jsonl" / "r.html")
-    refused(8, "inspect", model, "--graph", tmp_path / "nowhere" / "g.html", "--json")
-    refused(8, "report", model, tmp_path / "nothing.onnx")
+def test_what_is_wrong_is_a_line_and_a_code(refused_alone, run, model, tmp_path):
+    assert "holds no run" in refused_alone(2, "report", tmp_path)
+    assert "is a folder" in refused_alone(2, "report", model, run)
+    assert "choose one of html, md, json" in refused_alone(2, "report", run, "--format", "pdf")
+    assert "reports are html, md, json" in refused_alone(2, "report", run, "-o", tmp_path / "r.pdf")
+    refused_alone(8, "report", run, "-o", run / "metrics.jsonl" / "r.html")
+    refused_alone(8, "inspect", model, "--graph", tmp_path / "nowhere" / "g.html", "--json")
+    refused_alone(8, "report", model, tmp_path / "nothing.onnx")
     (tmp_path / "c.report.html").write_text("mine")
     shutil.copy(model, tmp_path / "c.onnx")
-    assert "is no report" in refused(
+    assert "is no report" in refused_alone(
         2, "report", model, tmp_path / "c.onnx", "--skip-latency", "--skip-verify"
     )
 

@@ -18,6 +18,8 @@ import pytest
 from PIL import Image
 
 from onnx_oto.training import load_checkpoint
+from tests.cli.warm import cold, start
+from tests.cli.warm import run as oto
 
 RUN = ["--epochs", "6", "--batch", "16", "--shards", "1", "--skip-latency"]
 MODELS = ("trained.onnx", "compact.onnx")
@@ -52,7 +54,7 @@ def inputs(model: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("resume")
     shutil.copy(model, folder / "tiny.onnx")
     shutil.copy(data, folder / "spots.npz")
-    done = oto("train", "tiny.onnx", "--data", "spots.npz", "--run", "whole", *RUN, at=folder)
+    done = cold("train", "tiny.onnx", "--data", "spots.npz", "--run", "whole", *RUN, at=folder)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -64,14 +66,6 @@ def left(inputs: Path, tmp_path: Path) -> Path:
     shutil.copytree(inputs, folder)
     leave(folder)
     return folder
-
-
-def oto(*arguments: str, at: Path, code: str = "") -> subprocess.CompletedProcess[str]:
-    """Run `onnx-oto` in a folder; `code` is run in its place."""
-    how = ["-c", code] if code else ["-m", "onnx_oto"]
-    return subprocess.run(
-        [sys.executable, *how, *arguments], cwd=at, capture_output=True, text=True, check=False, timeout=600
-    )
 
 
 def leave(folder: Path, what: str = "os.kill(os.getpid(), signal.SIGKILL)", *more: str) -> int:
@@ -204,9 +198,10 @@ def test_left_after_the_last_step(inputs, tmp_path):
 def test_kills_at_random_moments(tmp_path, monkeypatch):
     """A sample of what tools/kill_resume.py does two hundred times."""
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "tools")
-    from kill_resume import Trial
+    import kill_resume
 
-    trial = Trial(tmp_path, seed=3)
+    monkeypatch.setattr(kill_resume, "start_process", lambda folder, words: start(*words, at=folder))
+    trial = kill_resume.Trial(tmp_path, seed=3)
     for number in range(4):
         assert trial.killed(number)[1] == ""
 

@@ -46,16 +46,16 @@ def write(text: str, folder: Path) -> Path:
         ),
     ],
 )
-def test_what_goes_wrong_where_the_model_runs_is_one_line(refused, tmp_path, text, options, says):
+def test_what_goes_wrong_where_the_model_runs_is_one_line(refused_alone, tmp_path, text, options, says):
     model = write(text, tmp_path)
-    assert says in refused(4, "prune", model, "-o", tmp_path / "c.onnx", *options)
+    assert says in refused_alone(4, "prune", model, "-o", tmp_path / "c.onnx", *options)
     assert not (tmp_path / "c.onnx").exists()
 
 
 @divides_and_dies
-def test_verify_survives_what_it_runs(refused, tmp_path):
+def test_verify_survives_what_it_runs(refused_alone, tmp_path):
     model = write(DIVIDES, tmp_path)
-    assert "running the model brings the runtime down" in refused(4, "verify", model, model)
+    assert "running the model brings the runtime down" in refused_alone(4, "verify", model, model)
 
 
 @pytest.mark.parametrize("text", ["much", "0GB", "-1GB", "8XB"])
@@ -67,7 +67,7 @@ def test_a_size_of_memory_is_a_number_with_a_unit(cli, model, text):
 
 @divides_and_dies
 @pytest.mark.parametrize("optimizer", ["dense", "dhspg"])
-def test_training_tries_the_graph_elsewhere_before_it_runs_it_itself(refused, tmp_path, optimizer):
+def test_training_tries_the_graph_elsewhere_before_it_runs_it_itself(refused_alone, tmp_path, optimizer):
     model = write(
         f"""g (float[N,4] x) => (float[N,3] out) <float[4,16] w, float[16,3] v> {{
         {PATH}  i = Cast<to=7>(x)  zero = Sub(i, i)  q = Div(i, zero)  f = Cast<to=1>(q)
@@ -78,6 +78,6 @@ def test_training_tries_the_graph_elsewhere_before_it_runs_it_itself(refused, tm
     x, y = rng.standard_normal((48, 4), np.float32), rng.integers(0, 3, 48)
     np.savez(tmp_path / "d.npz", x_train=x[:32], y_train=y[:32], x_test=x[32:], y_test=y[32:])
     run = ["--data", tmp_path / "d.npz", "--run", tmp_path / "run", "--epochs", 1, "--batch", 16]
-    line = refused(4, "train", model, *run, "--optimizer", optimizer)
+    line = refused_alone(4, "train", model, *run, "--optimizer", optimizer)
     assert "running the model brings the runtime down" in line
     assert not (tmp_path / "run").exists()

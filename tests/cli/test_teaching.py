@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import onnx
 import pytest
 import tomllib
 from onnx import TensorProto, helper, numpy_helper
+
+from tests.cli.warm import cold, run
 
 SHORT = ("--epochs", 3, "--batch", 24, "--sparsity", 0.3, "--shards", 1, "--skip-latency")
 HEAD = """
@@ -75,7 +75,7 @@ def test_it_repeats_from_its_own_settings(cli, model, unlabelled, tmp_path):
     """Augmented, so the teacher sees every batch; the scales that were measured stand in run.toml."""
     first, again = tmp_path / "first", tmp_path / "again"
     more = ("--teacher-match", "values", "--flip", "--seed", 5, "--lr", 0.001)
-    done = cli("train", model, "--data", unlabelled, "--run", first, *SHORT, *more)
+    done = cold("train", model, "--data", unlabelled, "--run", first, *SHORT, *more)
     assert done.returncode == 0, done.stderr
     settings = tomllib.loads((first / "run.toml").read_text())["train"]
     assert len(settings["teacher-scale"]) == 1
@@ -317,9 +317,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(cli, net, unlabelled, t
     asked = ["train", path, "--data", unlabelled, *SHORT, "--lr", 0.01, *more]
     assert cli(*asked, "--run", tmp_path / "whole").returncode == 0
     left = tmp_path / "left"
-    done = subprocess.run(
-        [sys.executable, "-c", KILL, *map(str, asked), "--run", left], check=False, capture_output=True
-    )
+    done = run(*asked, "--run", left, code=KILL)
     assert done.returncode == -9
     kept = {path.name: path.stat().st_mtime_ns for path in left.glob("teacher-*.npy")}
     assert set(kept) == (

@@ -18,8 +18,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnx_oto.cli import commands, screen
-from onnx_oto.cli.ending import Trouble
+from onnx_oto.cli import screen
 from onnx_oto.cli.progress import Progress
 from onnx_oto.cli.text import MOST_LINE
 from onnx_oto.training import Judged, Started, Stepped
@@ -49,21 +48,6 @@ def renamed(model: onnx.ModelProto, prefix: str) -> onnx.ModelProto:
         node.input[:] = [prefix + name for name in node.input]
         node.output[:] = [prefix + name for name in node.output]
     return result
-
-
-@pytest.fixture
-def at_screen(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Return a function that runs arguments in this process; gives the exit code, stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        words = [str(argument) for argument in arguments]
-        result = commands.run(words)
-        if isinstance(result, Trouble):
-            result.report(as_json="--json" in words)
-        captured = capsys.readouterr()
-        return result.code if isinstance(result, Trouble) else result, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -30,10 +30,10 @@ TINY_RUN = ["--epochs", 2, "--batch", 16]
         (["--save-zeroed", "OUTPUT"], "would overwrite"),
     ],
 )
-def test_usage_of_prune(refused, model, tmp_path, options, message):
+def test_usage_of_prune(refused_alone, model, tmp_path, options, message):
     output = tmp_path / "out.onnx"
     options = [str(output) if option == "OUTPUT" else option for option in options]
-    assert message in refused(2, "prune", model, "-o", output, *options)
+    assert message in refused_alone(2, "prune", model, "-o", output, *options)
     assert not output.exists()
 
 
@@ -60,15 +60,15 @@ def test_usage_of_prune(refused, model, tmp_path, options, message):
         (["--min-keep", "0.9", "--sparsity", "0.5"], "sparsity 0.5 asks for 10 of 20 groups, min-keep 0.9"),
     ],
 )
-def test_usage_of_train(refused, model, data, tmp_path, options, message):
-    line = refused(2, "train", model, "--data", data, "--run", tmp_path / "run", *options)
+def test_usage_of_train(refused_alone, model, data, tmp_path, options, message):
+    line = refused_alone(2, "train", model, "--data", data, "--run", tmp_path / "run", *options)
     assert message in line
     assert not (tmp_path / "run").exists()
 
 
-def test_the_input_is_never_overwritten(refused, model):
+def test_the_input_is_never_overwritten(refused_alone, model):
     before = model.read_bytes()
-    assert "would overwrite the input model" in refused(2, "prune", model, "-o", model)
+    assert "would overwrite the input model" in refused_alone(2, "prune", model, "-o", model)
     assert model.read_bytes() == before
 
 
@@ -81,8 +81,8 @@ def test_unknown_options_and_commands(cli, model):
 
 
 # --- divergence: exit 6 ---------------------------------------------------------------------------------------------
-def test_divergence_is_noticed_within_one_step(refused, model, data, tmp_path):
-    line = refused(
+def test_divergence_is_noticed_within_one_step(refused_alone, model, data, tmp_path):
+    line = refused_alone(
         6, "train", model, "--data", data, "--run", tmp_path, *TINY_RUN, "--lr", "1e30", "--warm-up", "0"
     )
     assert "training diverged: in step 2 " in line
@@ -104,14 +104,14 @@ def fake_distribution(folder: Path, name: str, version: str) -> None:
     (folder / "onnxruntime/__init__.py").write_text("raise ImportError('nobody should ask')\n")
 
 
-def test_two_runtimes(refused, cli, model, data, tmp_path):
+def test_two_runtimes(refused_alone, cli, model, data, tmp_path):
     own = {(each.metadata["Name"] or "").lower() for each in metadata.distributions()}
     fake_distribution(tmp_path, "onnxruntime-gpu" if "onnxruntime" in own else "onnxruntime", "1.30.0")
-    line = refused(7, "train", model, "--data", data, "--run", tmp_path / "run", path=tmp_path)
+    line = refused_alone(7, "train", model, "--data", data, "--run", tmp_path / "run", path=tmp_path)
     assert "2 distributions own the package 'onnxruntime'" in line
     assert "pip uninstall -y" in line
     assert re.search(r"pip install 'onnx-oto\[(cpu|runtime)\]'", line)
-    assert "2 distributions" in refused(7, "demo", "--run", tmp_path / "run", path=tmp_path)
+    assert "2 distributions" in refused_alone(7, "demo", "--run", tmp_path / "run", path=tmp_path)
     assert not (tmp_path / "run").exists()
     assert cli("inspect", model, path=tmp_path).returncode == 0
 
@@ -132,10 +132,10 @@ sys.meta_path.insert(0, Missing())
 """
 
 
-def test_no_runtime(refused, cli, model, data, tmp_path):
+def test_no_runtime(refused_alone, cli, model, data, tmp_path):
     """Training names the command; what needs no training still works."""
     (tmp_path / "sitecustomize.py").write_text(HIDE)
-    line = refused(7, "train", model, "--data", data, "--run", tmp_path / "run", path=tmp_path)
+    line = refused_alone(7, "train", model, "--data", data, "--run", tmp_path / "run", path=tmp_path)
     assert re.search(r"no ONNX Runtime is installed: run `pip install 'onnx-oto\[(cpu|runtime)\]'`", line)
     done = cli("prune", model, "-o", tmp_path / "out.onnx", "--json", path=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -143,18 +143,18 @@ def test_no_runtime(refused, cli, model, data, tmp_path):
 
 
 # --- files: exit 8 --------------------------------------------------------------------------------------------------
-def test_output_that_cannot_be_written(refused, model, data, tmp_path):
+def test_output_that_cannot_be_written(refused_alone, model, data, tmp_path):
     (tmp_path / "file").write_text("in the way")
     inside = tmp_path / "file" / "out"
-    assert "cannot write" in refused(8, "prune", model, "-o", inside)
-    assert "cannot write to the folder" in refused(
+    assert "cannot write" in refused_alone(8, "prune", model, "-o", inside)
+    assert "cannot write to the folder" in refused_alone(
         8, "train", model, "--data", data, "--run", inside, *TINY_RUN
     )
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-def test_a_folder_as_output(refused, model, tmp_path):
-    assert "is not a regular file" in refused(8, "prune", model, "-o", tmp_path)
+def test_a_folder_as_output(refused_alone, model, tmp_path):
+    assert "is not a regular file" in refused_alone(8, "prune", model, "-o", tmp_path)
 
 
 # --- signals: exit 129, 130 and 143 ---------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def sizes(draw: st.DrawFn, depth: int = 3) -> Dim:
     return function(a, b)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(sizes(), sizes())
 def test_operations_are_those_of_numbers(a: Dim, b: Dim) -> None:
     for function, true in BINARY.items():
@@ -60,7 +60,7 @@ def test_operations_are_those_of_numbers(a: Dim, b: Dim) -> None:
                 assert value_at(result, point) == true(value_at(a, point), value_at(b, point)), function
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(sizes(), sizes())
 def test_quotients_are_those_of_numbers(a: Dim, b: Dim) -> None:
     if a is None or b is None:
@@ -74,7 +74,7 @@ def test_quotients_are_those_of_numbers(a: Dim, b: Dim) -> None:
             assert value_at(towards_zero, point) == x // y
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(sizes(), sizes(), sizes())
 def test_one_size_has_one_text(a: Dim, b: Dim, c: Dim) -> None:
     assert add(a, b) == add(b, a)
@@ -86,7 +86,7 @@ def test_one_size_has_one_text(a: Dim, b: Dim, c: Dim) -> None:
         assert subtract(add(a, b), b) == a
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.one_of(st.integers(1, 12), st.sampled_from(["N", "H", "2*N", "T+1", "H*(T-1)"])), max_size=3),
     sizes(),
@@ -97,7 +97,7 @@ def test_products_divide_back(factors: list[Dim], other: Dim) -> None:
         assert divide(multiply(a, b), b) == a
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(sizes())
 def test_bounds_hold(a: Dim) -> None:
     if a is not None:

@@ -117,7 +117,7 @@ def test_wide_readers_are_fitted_by_their_rows(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same but for the ridge, where there are many rows; and exact where there are fewer rows than features."""
-    x = 1 + correlated(rng, 3000, 8)
+    x = 1 + correlated(rng, 800, 8)
     weight, bias = rng.standard_normal((5, 8)).astype(np.float32), np.zeros(5, np.float32)
     drop = gone(1, 4, count=8)
     narrow = refitted([seen(x)], drop, {"w": weight, "b": bias})

@@ -17,19 +17,25 @@ from tests.gradients.available import needs_training_build
 
 def distribution(name: str, *, owns: bool = True, record: bool = True) -> SimpleNamespace:
     files = [importlib.metadata.PackagePath("onnxruntime/__init__.py" if owns else "other/__init__.py")]
-    return SimpleNamespace(metadata={"Name": name}, version="1.19.2", files=files if record else None)
+    texts = {"METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.19.2\n\nName: readme\n"}
+    return SimpleNamespace(read_text=texts.get, version="1.19.2", files=files if record else None)
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, *found: SimpleNamespace) -> None:
     others = (
         distribution("numpy", owns=False),
-        SimpleNamespace(metadata={"Name": None}, version="0", files=None),
+        SimpleNamespace(read_text={}.get, version="0", files=None),
     )
     monkeypatch.setattr(importlib.metadata, "distributions", lambda: iter((*found, *others)))
 
 
 def test_this_environment_is_fine() -> None:
     assert installed.problem() is None
+
+
+def test_names_are_those_of_the_metadata() -> None:
+    for each in importlib.metadata.distributions():
+        assert installed._name_of(each) == (each.metadata["Name"] or "")
 
 
 @needs_training_build
