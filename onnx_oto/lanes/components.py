@@ -29,8 +29,9 @@ def components(count: int, ties: Sequence[tuple[IntArray, IntArray]]) -> IntArra
     ties: pairs of equally long label arrays; left[i] and right[i] are the same lane. Most of them tie a whole axis
     with another one, neighbours with neighbours. Then what is tied is segments of labels, which are far fewer.
     """
-    left = np.concatenate([np.zeros(0, np.int64), *[np.ravel(a) for a, _ in ties]])
-    right = np.concatenate([np.zeros(0, np.int64), *[np.ravel(b) for _, b in ties]])
+    none = np.zeros(0, np.int64)
+    left = np.concatenate([none, *[a if a.ndim == 1 else a.reshape(-1) for a, _ in ties]])
+    right = np.concatenate([none, *[b if b.ndim == 1 else b.reshape(-1) for _, b in ties]])
     runs = _runs(left, right)
     is_long = runs.size >= _LONG
     starts = _segments(count, _Runs(*[each[is_long] for each in runs]))

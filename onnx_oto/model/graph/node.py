@@ -9,7 +9,7 @@ from typing import Any, Final
 from onnx import AttributeProto, ModelProto, NodeProto
 
 from onnx_oto.model.graph.flat import Path, Placed
-from onnx_oto.model.graph.order import BODIES, captured
+from onnx_oto.model.graph.order import BODIES, captured, is_plain
 from onnx_oto.model.graph.tensors import to_array
 
 
@@ -88,20 +88,34 @@ def read_nodes(model: ModelProto) -> list[Node]:
     return [read_node(node, index, opsets) for index, node in enumerate(model.graph.node)]
 
 
-def read_laid_out(placed: Iterable[Placed], opsets: Mapping[str, int]) -> list[Node]:
-    """Return nodes that were laid out (see `flat`) in their order."""
-    return [read_node(each.node, each.index, opsets, each.path) for each in placed]
+def read_laid_out(
+    placed: Iterable[Placed], opsets: Mapping[str, int], earlier: Iterable[tuple[Node, Placed]] = ()
+) -> list[Node]:
+    """Return nodes that were laid out (see `flat`) in their order.
+
+    earlier: nodes of these messages as they were read before; their attributes must be the same still.
+    """
+    known = {id(each.node): node for node, each in earlier}
+    return [read_node(each.node, each.index, opsets, each.path, known.get(id(each.node))) for each in placed]
 
 
-def read_node(node: NodeProto, index: int, opsets: Mapping[str, int], within: Path = ()) -> Node:
-    """Return one node as a value. Raises ModelError when an attribute tensor cannot be read."""
+def read_node(
+    node: NodeProto, index: int, opsets: Mapping[str, int], within: Path = (), earlier: Node | None = None
+) -> Node:
+    """Return one node as a value. Raises ModelError when an attribute tensor cannot be read.
+
+    earlier: it, as it was read when its attributes were the same.
+    """
     domain = standard_domain(node.domain)
-    attributes, has_bodies = {}, False
-    for attr in node.attribute:
-        kind = attr.type
-        read = _READ.get(kind)
-        attributes[attr.name] = attr.tp if read is None else read(attr)
-        has_bodies = has_bodies or kind in BODIES
+    if earlier is not None and is_plain(earlier.op) and not domain:
+        attributes, has_bodies = earlier.attrs, False
+    else:
+        attributes, has_bodies = {}, False
+        for attr in node.attribute:
+            kind = attr.type
+            read = _READ.get(kind)
+            attributes[attr.name] = attr.tp if read is None else read(attr)
+            has_bodies = has_bodies or kind in BODIES
     return Node(
         node.name,
         node.op_type,

@@ -248,6 +248,8 @@ def _widened(graph: GraphProto, knowledge: Knowledge) -> set[str]:
     """
     narrow = {tensor.name for tensor in graph.initializer if tensor.data_type in NARROW}
     found: set[str] = set()
+    if not narrow and all(node.op_type != _DEQUANTIZE for node in graph.node):
+        return found
     for node in graph.node:
         if node.op_type == _DEQUANTIZE and not node.domain:
             found.update(node.output)
