@@ -41,7 +41,7 @@ def components(count: int, ties: Sequence[tuple[IntArray, IntArray]]) -> IntArra
     if is_long.all():
         return lanes
     short = [each[~is_long] for each in runs]
-    left, right = (lanes[_counted(side, short[2])] for side in short[:2])
+    left, right = (lanes[counted(side, short[2])] for side in short[:2])
     return _numbered(_roots(int(lanes.max()) + 1, left, right))[lanes]
 
 
@@ -75,7 +75,7 @@ def _segments(count: int, runs: _Runs) -> IntArray | None:
         for side, other in ((runs.left, runs.right), (runs.right, runs.left)):
             first = np.searchsorted(starts, side)
             inside = np.searchsorted(starts, side + runs.size) - first
-            is_start[starts[_counted(first, inside)] + np.repeat(other - side, inside)] = True
+            is_start[starts[counted(first, inside)] + np.repeat(other - side, inside)] = True
         if np.count_nonzero(is_start[:count]) == starts.size:
             return starts
     return None
@@ -87,7 +87,7 @@ def _tied(count: int, starts: IntArray, runs: _Runs) -> IntArray:
     first = np.searchsorted(starts, runs.left)
     pieces = np.searchsorted(starts, runs.left + runs.size) - first
     other = np.searchsorted(starts, runs.right)
-    root = _roots(starts.size, _counted(first, pieces), _counted(other, pieces))
+    root = _roots(starts.size, counted(first, pieces), counted(other, pieces))
     own = np.where(root == np.arange(starts.size), sizes, 0)
     lane = np.cumsum(own) - own  # that of a root's first label; a root is the first segment of its component
     result: IntArray = np.arange(count)
@@ -95,7 +95,7 @@ def _tied(count: int, starts: IntArray, runs: _Runs) -> IntArray:
     return result
 
 
-def _counted(first: IntArray, number: IntArray) -> IntArray:
+def counted(first: IntArray, number: IntArray) -> IntArray:
     """Return first[i] + k, 0 <= k < number[i], for one i after the other."""
     end = np.cumsum(number)
     result: IntArray = np.arange(int(end[-1]) if end.size else 0)
