@@ -34,15 +34,19 @@ def components(count: int, ties: Sequence[tuple[IntArray, IntArray]]) -> IntArra
     right = np.concatenate([none, *[b if b.ndim == 1 else b.reshape(-1) for _, b in ties]])
     runs = _runs(left, right)
     is_long = runs.size >= _LONG
-    starts = _segments(count, _Runs(*[each[is_long] for each in runs]))
+    are_long = bool(is_long.all())
+    long = runs if are_long else _Runs(*[each[is_long] for each in runs])
+    starts = _segments(count, long)
     if starts is None:
         return _numbered(_roots(count, left, right))
-    lanes = _tied(count, starts, _Runs(*[each[is_long] for each in runs]))
-    if is_long.all():
+    lanes = _tied(count, starts, long)
+    if are_long:
         return lanes
-    short = [each[~is_long] for each in runs]
-    left, right = (lanes[counted(side, short[2])] for side in short[:2])
-    return _numbered(_roots(int(lanes.max()) + 1, left, right))[lanes]
+    short = _Runs(*[each[~is_long] for each in runs])
+    left, right = short.left, short.right
+    if short.size.max() > 1:
+        left, right = counted(left, short.size), counted(right, short.size)
+    return _numbered(_roots(int(lanes.max()) + 1, lanes[left], lanes[right]))[lanes]
 
 
 def _runs(left: IntArray, right: IntArray) -> _Runs:

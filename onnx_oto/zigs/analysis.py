@@ -154,15 +154,20 @@ class Analysis:
         sizes = np.array([d.size for d in self.prunable] or [0])
         found: dict[bytes, IntArray] = {}
         seen: set[int] = set()
-        of_label = of_dimension[self.lanes.of_label]
+        told: set[bytes] = set()
         for layout in self.trace.layouts.values():
             for block in layout.blocks if layout is not None else ():
                 if id(block.labels) in seen:
                     continue
                 seen.add(id(block.labels))
-                if not block.labels.size or of_label[block.labels].min() < 0:
+                lanes = self.lanes.of_label[block.labels]
+                text = lanes.tobytes()  # most axes have the lanes of another one
+                if text in told:
                     continue
-                members = distinct(self.lanes.of_label[block.labels])
+                told.add(text)
+                if not lanes.size or of_dimension[lanes].min() < 0:
+                    continue
+                members = distinct(lanes)
                 counts = np.bincount(of_dimension[members])
                 if ((counts == 0) | (counts < sizes[: counts.size])).all():
                     found[members.tobytes()] = members

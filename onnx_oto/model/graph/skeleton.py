@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from onnx_oto.model.graph.tensors import element_count, is_external
@@ -46,12 +45,14 @@ def skeleton(model: ModelProto, nodes: Iterable[NodeProto] | None = None) -> Mod
             graph.initializer.add().CopyFrom(tensor)
         elif tensor.name not in listed:
             _declare(graph, tensor.name, tensor)
+    kept = []
     for node in model.graph.node if nodes is None else nodes:
         weight = heavy_constant(node)
         if weight is not None:
             _declare(graph, node.output[0], weight)
         else:
-            graph.node.add().CopyFrom(node)
+            kept.append(node)
+    graph.node.extend(kept)
     return bare
 
 
@@ -93,4 +94,8 @@ def heavy_constant(node: NodeProto) -> TensorProto | None:
 
 
 def _declare(graph: GraphProto, name: str, tensor: TensorProto) -> None:
-    graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
+    kind = graph.input.add(name=name).type.tensor_type
+    kind.elem_type = tensor.data_type
+    kind.shape.SetInParent()
+    for size in tensor.dims:
+        kind.shape.dim.add(dim_value=size)
