@@ -86,7 +86,7 @@ def _taken(value: npt.NDArray[Any], turns: Sequence[tuple[int, IntArray]]) -> np
         part = _take_bytes(value, 0, rows[begin : begin + step])
         for axis, kept in turns:
             part = part.take(kept, axis=axis)
-        parts.append(part.view(np.uint8))
+        parts.append(part.view(np.uint8).data)
     return np.frombuffer(b"".join(parts), np.uint8).view(value.dtype).reshape(rows.size, *shape[1:])
 
 
