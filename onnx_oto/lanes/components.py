@@ -29,19 +29,24 @@ def components(count: int, ties: Sequence[tuple[IntArray, IntArray]]) -> IntArra
     ties: pairs of equally long label arrays; left[i] and right[i] are the same lane. Most of them tie a whole axis
     with another one, neighbours with neighbours. Then what is tied is segments of labels, which are far fewer.
     """
-    left = np.concatenate([np.zeros(0, np.int64), *[np.ravel(a) for a, _ in ties]])
-    right = np.concatenate([np.zeros(0, np.int64), *[np.ravel(b) for _, b in ties]])
+    none = np.zeros(0, np.int64)
+    left = np.concatenate([none, *[a if a.ndim == 1 else a.reshape(-1) for a, _ in ties]])
+    right = np.concatenate([none, *[b if b.ndim == 1 else b.reshape(-1) for _, b in ties]])
     runs = _runs(left, right)
     is_long = runs.size >= _LONG
-    starts = _segments(count, _Runs(*[each[is_long] for each in runs]))
+    are_long = bool(is_long.all())
+    long = runs if are_long else _Runs(*[each[is_long] for each in runs])
+    starts = _segments(count, long)
     if starts is None:
         return _numbered(_roots(count, left, right))
-    lanes = _tied(count, starts, _Runs(*[each[is_long] for each in runs]))
-    if is_long.all():
+    lanes = _tied(count, starts, long)
+    if are_long:
         return lanes
-    short = [each[~is_long] for each in runs]
-    left, right = (lanes[_counted(side, short[2])] for side in short[:2])
-    return _numbered(_roots(int(lanes.max()) + 1, left, right))[lanes]
+    short = _Runs(*[each[~is_long] for each in runs])
+    left, right = short.left, short.right
+    if short.size.max() > 1:
+        left, right = counted(left, short.size), counted(right, short.size)
+    return _numbered(_roots(int(lanes.max()) + 1, lanes[left], lanes[right]))[lanes]
 
 
 def _runs(left: IntArray, right: IntArray) -> _Runs:
@@ -74,7 +79,7 @@ def _segments(count: int, runs: _Runs) -> IntArray | None:
         for side, other in ((runs.left, runs.right), (runs.right, runs.left)):
             first = np.searchsorted(starts, side)
             inside = np.searchsorted(starts, side + runs.size) - first
-            is_start[starts[_counted(first, inside)] + np.repeat(other - side, inside)] = True
+            is_start[starts[counted(first, inside)] + np.repeat(other - side, inside)] = True
         if np.count_nonzero(is_start[:count]) == starts.size:
             return starts
     return None
@@ -86,7 +91,7 @@ def _tied(count: int, starts: IntArray, runs: _Runs) -> IntArray:
     first = np.searchsorted(starts, runs.left)
     pieces = np.searchsorted(starts, runs.left + runs.size) - first
     other = np.searchsorted(starts, runs.right)
-    root = _roots(starts.size, _counted(first, pieces), _counted(other, pieces))
+    root = _roots(starts.size, counted(first, pieces), counted(other, pieces))
     own = np.where(root == np.arange(starts.size), sizes, 0)
     lane = np.cumsum(own) - own  # that of a root's first label; a root is the first segment of its component
     result: IntArray = np.arange(count)
@@ -94,7 +99,7 @@ def _tied(count: int, starts: IntArray, runs: _Runs) -> IntArray:
     return result
 
 
-def _counted(first: IntArray, number: IntArray) -> IntArray:
+def counted(first: IntArray, number: IntArray) -> IntArray:
     """Return first[i] + k, 0 <= k < number[i], for one i after the other."""
     end = np.cumsum(number)
     result: IntArray = np.arange(int(end[-1]) if end.size else 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from onnx_oto.lanes.layout import Block, IntArray
 from onnx_oto.model.graph.node import Node
@@ -42,7 +43,7 @@ class Rectangle:
     even: bool = False
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, init=False)
 class Product:
     """Multiply-accumulates of a node: `size` times, for each of `counted`, how many of its positions stay.
 
@@ -51,10 +52,23 @@ class Product:
     is made anew (heads), so that no width of it depends on how many stay.
     """
 
-    size: Dim
-    counted: tuple[IntArray, ...] = ()
-    per_group: tuple[IntArray, ...] = ()
-    repeated: tuple[IntArray, ...] = ()
+    size: Final[Dim]
+    counted: Final[tuple[IntArray, ...]]
+    per_group: Final[tuple[IntArray, ...]]
+    repeated: Final[tuple[IntArray, ...]]
+
+    def __init__(
+        self,
+        size: Dim,
+        counted: tuple[IntArray, ...] = (),
+        per_group: tuple[IntArray, ...] = (),
+        repeated: tuple[IntArray, ...] = (),
+    ) -> None:
+        # What is frozen for type checkers alone is made in a third of the time.
+        self.size = size
+        self.counted = counted
+        self.per_group = per_group
+        self.repeated = repeated
 
 
 @dataclass(frozen=True, eq=False)

@@ -336,6 +336,8 @@ def explicit(layout: Layout, axis: int) -> tuple[IntArray, FloatArray] | None:
         return np.full(total, -1, np.int64), np.full(total, np.nan)
     block = blocks[0]
     if block.keys == keys:
+        if len(keys) == 1:
+            return block.labels, block.state
         return block.labels.reshape(-1), block.state.reshape(-1)
     if len(blocks) > 1 or not set(block.keys) <= set(keys):
         return None

@@ -47,10 +47,10 @@ def solve(trace: Trace) -> Lanes:
         or _uneven_ties(trace, of_label)
         or _whole_group_ties(trace, of_label)
     ):
-        for left, right, node in found:
-            trace.ties.append((left, right))
-            trace.tied_by.append(node)
-        of_label = components(trace.count, trace.ties)
+        trace.ties.extend((left, right) for left, right, _ in found)
+        trace.tied_by.extend(node for _, _, node in found)
+        tied = [(of_label[left], of_label[right]) for left, right, _ in found]
+        of_label = components(int(of_label.max()) + 1, tied)[of_label]
     for groups in trace.groups:
         if not _go_whole(groups, of_label):
             trace.demand_zero(groups.channels, groups.node, "the sum")
@@ -96,9 +96,13 @@ def _rectangle_ties(trace: Trace, of_label: IntArray) -> Extra:
     """
     found: Extra = []
     touched = np.zeros(int(of_label.max(initial=-1)) + 1, bool)
+    seen: set[int] = set()
     for rectangle in trace.rectangles:
+        if rectangle.even or id(rectangle.labels) in seen:
+            continue
+        seen.add(id(rectangle.labels))
         lanes = of_label[rectangle.labels]
-        if rectangle.even or touched[lanes].any():
+        if touched[lanes].any():
             continue
         if extra := _along_one_factor(rectangle.labels, of_label, trace.head_dims):
             found.extend((*pair, rectangle.node) for pair in extra)
@@ -122,8 +126,10 @@ def _uneven_ties(trace: Trace, of_label: IntArray) -> Extra:
     found: Extra = []
     touched = np.zeros(int(of_label.max(initial=-1)) + 1, bool)
     for rectangle in trace.rectangles:
+        if not rectangle.even:
+            continue
         lanes = of_label[rectangle.labels]
-        if not rectangle.even or touched[lanes].any() or _can_be_even(_rows(lanes)):
+        if touched[lanes].any() or _can_be_even(_rows(lanes)):
             continue
         if extra := _along_one_factor(rectangle.labels, of_label, inner=True):
             found.extend((*pair, rectangle.node) for pair in extra)
@@ -134,6 +140,8 @@ def _uneven_ties(trace: Trace, of_label: IntArray) -> Extra:
 def _whole_group_ties(trace: Trace, of_label: IntArray) -> Extra:
     """Return ties for grouped convolutions of which whole groups can go and nothing else: outputs go along."""
     found: Extra = []
+    if not trace.groups:
+        return found
     touched = np.zeros(int(of_label.max(initial=-1)) + 1, bool)
     frozen = np.zeros(int(of_label.max(initial=-1)) + 1, bool)
     for entry in trace.frozen:

@@ -126,12 +126,13 @@ class Trace:
         if left is right:
             return
         if left.shape != right.shape:
-            left, right = np.broadcast_arrays(left, right)
+            shape = np.broadcast(left, right).shape
+            left, right = _widened(left, shape), _widened(right, shape)
         if not left.size or (left.item(0) == right.item(0) and np.array_equal(left, right)):
             return
         if not self.budget.take(left.size * _TIE):
             raise TooMuch("ties more positions than analysis has room for")
-        self.ties.append((left.reshape(-1), right.reshape(-1)))
+        self.ties.append((left, right) if left.ndim == 1 else (left.reshape(-1), right.reshape(-1)))
         self.tied_by.append(self.node)
 
     def freeze(self, labels: IntArray | Iterable[Block], reason: str, *, apart: bool = True) -> None:
@@ -444,6 +445,15 @@ class Trace:
     def repair(self, node: Node, action: Repair) -> None:
         """Register what the compact graph needs at `node`; run only when something was cut."""
         self.repairs.append((node.name, action))
+
+
+def _widened(labels: IntArray, shape: tuple[int, ...]) -> IntArray:
+    """Return labels broadcast to a shape."""
+    if labels.shape == shape:
+        return labels
+    result: IntArray = np.empty(shape, np.int64)
+    result[...] = labels
+    return result
 
 
 def _with_thin_state(block: Block) -> Block:

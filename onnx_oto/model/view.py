@@ -37,7 +37,9 @@ class Graph:
         self.payloads: Payloads = payloads or Payloads()
         self.opsets: dict[str, int] = read_opsets(model)
         placed = flatten(model.graph) if laid_out else ()
-        self.nodes: list[Node] = read_laid_out(placed, self.opsets) if laid_out else read_nodes(model)
+        self.nodes: list[Node] = (
+            read_laid_out(placed, self.opsets, knowledge.read) if laid_out else read_nodes(model)
+        )
         self.initializers: dict[str, TensorProto] = {
             tensor.name: tensor for tensor in model.graph.initializer
         }

@@ -52,6 +52,7 @@ class Knife:
         self._tensors: dict[str, gs.Tensor] = graph.tensors()
         self._taken = taken
         self._serial = itertools.count()
+        self._lengths: dict[tuple[int, int], tuple[IntArray, int]] = {}
 
     # --- questions --------------------------------------------------------------------------------------------
     def kept(self, labels: IntArray) -> BoolArray:
@@ -68,10 +69,15 @@ class Knife:
 
     def _length_along(self, block: Block, key: int) -> int:
         """Return how many positions of factor `key` stay: in every row of the factors before it, if rows differ."""
-        kept = self.kept(block.labels)
         at = block.keys.index(key)
+        known = self._lengths.get((id(block.labels), at))
+        if known is not None:
+            return known[1]
+        kept = self.kept(block.labels)
         after = tuple(range(at + 1, kept.ndim))
-        return int(kept.any(axis=after).sum(axis=at).max())
+        found = int(kept.any(axis=after).sum(axis=at).max())
+        self._lengths[id(block.labels), at] = block.labels, found  # held, so that its id is no other's
+        return found
 
     def size(self, layout: Layout, axis: int) -> int | None:
         total = 1

@@ -17,6 +17,8 @@ from onnx_oto.zigs.analysis import Analysis
 
 _LONG, _ROWS = 64, 0.25
 """Elements from which on positions are copied as rows, and what that takes for one of them, against picking it."""
+_PART = 1 << 18
+"""Bytes that are cut at a time."""
 
 
 class Sliced(OnDemand):
@@ -48,9 +50,7 @@ class Sliced(OnDemand):
         turns = _in_turn({axis: np.flatnonzero(mask) for axis, mask in keep.items()}, shape)
         turns = [(axis, kept) for axis, kept in turns if kept.size < shape[axis]]
         stored = self._analysis.graph.payloads.of(tensor) if turns else None
-        value = to_array(tensor) if stored is None else _take_bytes(stored, *turns.pop(0))
-        for axis, kept in turns:
-            value = value.take(kept, axis=axis)
+        value = _taken(to_array(tensor) if stored is None else stored, turns)
         if inner is not None and not inner.all():
             value = _slice_groups(value, inner)
         return value
@@ -64,6 +64,30 @@ class Sliced(OnDemand):
         if inner is not None:
             dims[1] = int(inner.sum(axis=1).max())
         return tuple(dims)
+
+
+def _taken(value: npt.NDArray[Any], turns: Sequence[tuple[int, IntArray]]) -> npt.NDArray[Any]:
+    """Return positions of several axes of an array at any address, one axis after the other.
+
+    Where the first axis is one of them, some rows at a time: what lies between two axes then stays in the cache. These
+    are joined to one bytes object, as what writes a tensor needs it.
+    """
+    if len(turns) < 2 or all(axis for axis, _ in turns) or value.nbytes <= _PART:
+        for axis, kept in turns:
+            value = _take_bytes(value, axis, kept)
+        return value
+    rows = next(kept for axis, kept in turns if axis == 0)
+    turns = [(axis, kept) for axis, kept in turns if axis]
+    left = dict(turns)
+    shape = [left[axis].size if axis in left else size for axis, size in enumerate(value.shape)]
+    step = max(1, _PART * len(value) // value.nbytes)
+    parts = []
+    for begin in range(0, rows.size, step):
+        part = _take_bytes(value, 0, rows[begin : begin + step])
+        for axis, kept in turns:
+            part = part.take(kept, axis=axis)
+        parts.append(part.view(np.uint8).data)
+    return np.frombuffer(b"".join(parts), np.uint8).view(value.dtype).reshape(rows.size, *shape[1:])
 
 
 def _take_bytes(value: npt.NDArray[Any], axis: int, kept: IntArray) -> npt.NDArray[Any]:

@@ -11,7 +11,6 @@ from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
 from onnx_oto import ops
@@ -28,10 +27,10 @@ from onnx_oto.model.shapes.inference import Knowledge
 from onnx_oto.model.shapes.symbols import Estimated
 from onnx_oto.model.view import Graph, graph
 from onnx_oto.settings import AnalysisOptions
+from onnx_oto.zigs.families import families, meetings, members, runs_of
 from onnx_oto.zigs.ties import Ties
 
 _PRODUCER = Role.PRODUCER.value
-_NOTHING = np.uint64(0)
 
 
 class Use(NamedTuple):
@@ -155,15 +154,20 @@ class Analysis:
         sizes = np.array([d.size for d in self.prunable] or [0])
         found: dict[bytes, IntArray] = {}
         seen: set[int] = set()
-        of_label = of_dimension[self.lanes.of_label]
+        told: set[bytes] = set()
         for layout in self.trace.layouts.values():
             for block in layout.blocks if layout is not None else ():
                 if id(block.labels) in seen:
                     continue
                 seen.add(id(block.labels))
-                if not block.labels.size or of_label[block.labels].min() < 0:
+                lanes = self.lanes.of_label[block.labels]
+                text = lanes.tobytes()  # most axes have the lanes of another one
+                if text in told:
                     continue
-                members = distinct(self.lanes.of_label[block.labels])
+                told.add(text)
+                if not lanes.size or of_dimension[lanes].min() < 0:
+                    continue
+                members = distinct(lanes)
                 counts = np.bincount(of_dimension[members])
                 if ((counts == 0) | (counts < sizes[: counts.size])).all():
                     found[members.tobytes()] = members
@@ -274,48 +278,17 @@ def uses(trace: Trace) -> list[tuple[Use, IntArray]]:
     return result
 
 
-def _scattered(count: int) -> npt.NDArray[np.uint64]:
-    """Return numbers of which no two sets have the same xor, but by a chance in 2^64: uint64 [count].
-
-    The sequence of splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014). To load
-    numpy's generators takes as long as a tenth of an analysis.
-    """
-    numbers = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        numbers = (numbers ^ (numbers >> np.uint64(shift))) * np.uint64(factor)
-    return numbers ^ (numbers >> np.uint64(31))
-
-
 def _dimensions(trace: Trace, lanes: Lanes) -> tuple[Dimension, ...]:
     """Group lanes by the set of parameter axes that produce them, and by why they are frozen."""
     every = uses(trace)
-    numbers = _scattered(len(every) + len(lanes.reasons) + 1)
-    use_of, lane_of = _pairs([labels for _, labels in every], lanes)
-    used = np.zeros(lanes.count, bool)
-    used[lane_of] = True
-    produces = np.array([use.role == _PRODUCER for use, _ in every], bool)
-    signature = _xor_of_runs(
-        lanes.count, lane_of, use_of, np.where(produces, numbers[: len(every)], _NOTHING)
-    )
-    shown = np.flatnonzero(used & (signature != 0))
-    by_reason = numbers[len(every) :]
-    kinds = signature[shown] ^ by_reason[lanes.reason[shown]]  # reason -1 is the last entry
-    _, first, family = np.unique(kinds, return_index=True, return_inverse=True)
-    of_lane = np.full(lanes.count, -1, np.int64)
-    of_lane[shown] = np.argsort(np.argsort(first))[family.reshape(-1)]
-    by_kind = shown[np.argsort(of_lane[shown], kind="stable")]
-    families = np.split(by_kind, np.cumsum(np.bincount(of_lane[shown]))[:-1]) if shown.size else []
-    by_family: list[list[Use]] = [[] for _ in families]
-    family_of = of_lane[lane_of]
-    changes = np.ones(family_of.size, bool)
-    np.not_equal(family_of[1:], family_of[:-1], out=changes[1:])
-    changes[1:] |= use_of[1:] != use_of[:-1]
-    changes &= family_of >= 0
-    bits = len(families).bit_length()
-    touched = distinct((use_of[changes] << bits) | family_of[changes])
-    for use, index in zip((touched >> bits).tolist(), (touched & ((1 << bits) - 1)).tolist(), strict=True):
+    runs = runs_of([labels for _, labels in every], lanes.of_label)
+    producing = np.array([use.role == _PRODUCER for use, _ in every], bool)
+    of_lane = families(runs, producing, lanes.reason, len(lanes.reasons))
+    groups = members(of_lane)
+    by_family: list[list[Use]] = [[] for _ in groups]
+    for use, index in meetings(runs, of_lane, len(groups)):
         by_family[index].append(every[use][0])
-    balanced: list[list[tuple[IntArray, str]]] = [[] for _ in families]
+    balanced: list[list[tuple[IntArray, str]]] = [[] for _ in groups]
     for rows, node in lanes.balanced:
         for index in distinct(of_lane[rows]):
             if index >= 0:
@@ -325,44 +298,8 @@ def _dimensions(trace: Trace, lanes: Lanes) -> tuple[Dimension, ...]:
     ties = Ties(trace, lanes.of_label)
     return tuple(
         _dimension(trace, lanes, group, tuple(its_uses), its_rows, names, ties, size_of)
-        for group, its_uses, its_rows in zip(families, by_family, balanced, strict=True)
+        for group, its_uses, its_rows in zip(groups, by_family, balanced, strict=True)
     )
-
-
-def _xor_of_runs(
-    count: int, lane_of: IntArray, use_of: IntArray, numbers: npt.NDArray[np.uint64]
-) -> npt.NDArray[np.uint64]:
-    """Return the xor of the numbers of all uses of every lane, uint64 [count]. use_of, lane_of: see `_pairs`.
-
-    Most axes have lanes that follow each other: where such a run starts and ends, the xor changes.
-    """
-    is_first = np.ones(lane_of.size + 1, bool)
-    np.not_equal(lane_of[1:], lane_of[:-1] + 1, out=is_first[1:-1])
-    is_first[1:-1] |= use_of[1:] != use_of[:-1]
-    at = np.flatnonzero(is_first)
-    first, last = at[:-1], at[1:] - 1
-    changes = np.zeros(count + 1, np.uint64)
-    given = numbers[use_of[first]]
-    np.bitwise_xor.at(changes, lane_of[first], given)
-    np.bitwise_xor.at(changes, lane_of[last] + 1, given)
-    found: npt.NDArray[np.uint64] = np.bitwise_xor.accumulate(changes)
-    return found[:-1]
-
-
-def _pairs(axes: Sequence[IntArray], lanes: Lanes) -> tuple[IntArray, IntArray]:
-    """Return which axis has which lane, each pair once, in the order of axes and lanes: int64 [pairs] each."""
-    labels = np.concatenate([np.zeros(0, np.int64), *[each.reshape(-1) for each in axes]])
-    number = np.repeat(np.arange(len(axes)), [each.size for each in axes])
-    bits = lanes.count.bit_length()
-    pairs = (number << bits) | lanes.of_label[labels]
-    rises = pairs[1:] > pairs[:-1]
-    if not rises.all():
-        mixed = np.zeros(len(axes), bool)
-        mixed[number[1:][~rises]] = True
-        its = mixed[number]
-        pairs[its] = np.sort(pairs[its])
-        pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])]
-    return pairs >> bits, pairs & ((1 << bits) - 1)
 
 
 def _dimension(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 from onnx import TensorProto, TypeProto, helper
 
 from onnx_oto.errors import ModelError
+from onnx_oto.model.graph.skeleton import without_trees
+from onnx_oto.model.shapes import walk
+from onnx_oto.model.shapes.inference import infer
 from onnx_oto.model.shapes.schema_types import Schemas
 from onnx_oto.model.shapes.types import Kind, Kinds, tensor_type
 
@@ -103,3 +107,66 @@ def test_a_size_that_is_written_as_open_stays_as_it_is_written() -> None:
     assert odd.proto.tensor_type.shape.dim[0].dim_param == "?"
     assert kinds.tensor(TensorProto.FLOAT, (None, 3)) is not odd
     assert not kinds.read(TypeProto()).is_known
+
+
+def test_a_function_of_floats_has_the_type_that_onnx_tells_at_every_opset() -> None:
+    kinds, compared = Kinds(), set()
+    for op in walk._OF_FLOATS:
+        for opset in range(1, onnx.defs.onnx_opset_version() + 1):
+            known = Schemas(
+                helper.make_model(
+                    helper.make_graph([], "g", [], []), opset_imports=[helper.make_opsetid("", opset)]
+                )
+            )
+            if not known.describe("", op):
+                continue
+            for dtype, shape in itertools.product(walk._FLOATS, [(), (2,), ("N", 3, "a + 1")]):
+                kind = kinds.tensor(dtype, shape)
+                (found,) = known.infer(helper.make_node(op, ["x"], ["y"]), ["x"], ["y"], {"x": kind}, {})
+                assert found is not None
+                assert (found.dtype, found.shape) == (dtype, shape), (op, opset)
+                compared.add(op)
+    assert compared == walk._OF_FLOATS
+
+
+def test_onnx_is_not_asked_about_functions_of_floats_unless_they_may_be_wrong(asked: list[str]) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["a"], name="right")]
+    nodes.append(helper.make_node("Relu", ["n"], ["b"], name="of integers"))
+    inputs = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3]),
+        helper.make_tensor_value_info("n", TensorProto.INT64, ["N", 3]),
+    ]
+    graph = helper.make_graph(nodes, "g", inputs, [])
+    known = infer(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]))
+    assert known.shapes["a"] == ("N", 3)
+    assert "b" not in known.shapes
+    assert asked == ["of integers"]
+
+
+def test_trees_are_shortened_for_types_and_nothing_else() -> None:
+    many = 100
+    node = helper.make_node(
+        "TreeEnsembleClassifier",
+        ["x"],
+        ["label", "scores"],
+        domain="ai.onnx.ml",
+        nodes_values=[0.5] * many,
+        nodes_modes=["LEAF"] * many,
+        class_ids=[1] * many,
+        classlabels_int64s=list(range(many)),
+        post_transform="NONE",
+    )
+    before = node.SerializeToString()
+    light = {each.name: helper.get_attribute_value(each) for each in without_trees(node).attribute}
+    assert light == {
+        "nodes_values": [0.5],
+        "nodes_modes": [b"LEAF"],
+        "class_ids": [1],
+        "classlabels_int64s": list(range(many)),
+        "post_transform": b"NONE",
+    }
+    assert node.SerializeToString() == before
+    other = helper.make_node(
+        "TreeEnsembleClassifier", ["x"], ["y"], domain="of.others", nodes_values=[0.5] * many
+    )
+    assert without_trees(other) is other

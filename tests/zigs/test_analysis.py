@@ -12,8 +12,8 @@ from onnx_oto.errors import UsageError
 from onnx_oto.model import normalise
 from onnx_oto.surgery import compact
 from onnx_oto.zigs import AnalysisOptions, Use, analyse, choose, score
-from onnx_oto.zigs.analysis import _scattered as scattered
 from onnx_oto.zigs.analysis import kept_elements
+from onnx_oto.zigs.families import _scattered as scattered
 
 from .models import GROUPED, analysis_of, chain, chained
 

@@ -85,9 +85,9 @@ def _fault(node: NodeProto, attr: AttributeProto) -> str | None:
         text = attr.s.decode("utf-8", "replace")
         fault = equation_fault(text, len(node.input))
         return fault and f"its equation is {text[:60]!r}, and {fault}"
-    if attr.type not in (AttributeProto.INT, AttributeProto.INTS):
+    if attr.type not in (AttributeProto.INT, AttributeProto.INTS) or attr.name not in _RANGES:
         return None
-    least, most = _RANGES.get(attr.name, (-(2**63), 2**63 - 1))
+    least, most = _RANGES[attr.name]
     least = 0 if (node.op_type, attr.name) in _OPTIONAL else least
     most = min(most, len(node.input)) if attr.name == "num_scan_inputs" else most
     numbers = [attr.i] if attr.type == AttributeProto.INT else attr.ints

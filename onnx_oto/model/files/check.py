@@ -58,8 +58,8 @@ def check(
             check_payload(tensor)
     _check_defaults(model)
     inferred = _inferred(skeleton(model), trust_outputs=trust_outputs)
-    typed = set(typed_names(inferred))
-    keep_stored(model, {value.name for value in model.graph.value_info} - typed)
+    if model.graph.value_info:
+        keep_stored(model, {value.name for value in model.graph.value_info}.difference(typed_names(inferred)))
     for value, found in zip(model.graph.output, inferred.graph.output, strict=True):
         if _is_shapeless(value) and not _is_shapeless(found):
             value.type.tensor_type.shape.CopyFrom(found.type.tensor_type.shape)

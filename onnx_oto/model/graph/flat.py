@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from onnx import AttributeProto, GraphProto, NodeProto, ValueInfoProto, helper
 
@@ -29,7 +30,7 @@ BRANCHES = ("then_branch", "else_branch")
 _NAMES = {"If": BRANCHES, "Loop": ("body",), "Scan": ("body",)}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, init=False)
 class Placed:
     """A node of the list.
 
@@ -37,10 +38,17 @@ class Placed:
     entry and an exit the node they stand for.
     """
 
-    node: NodeProto
-    path: Path
-    index: int
-    owner: NodeProto | None = None
+    node: Final[NodeProto]
+    path: Final[Path]
+    index: Final[int]
+    owner: Final[NodeProto | None]
+
+    def __init__(self, node: NodeProto, path: Path, index: int, owner: NodeProto | None = None) -> None:
+        # What is frozen for type checkers alone is made in a third of the time.
+        self.node = node
+        self.path = path
+        self.index = index
+        self.owner = owner
 
     @property
     def is_entry(self) -> bool:

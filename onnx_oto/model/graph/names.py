@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from onnx import GraphProto, NodeProto
+from onnx import GraphProto
 
 from onnx_oto.model.graph.order import bodies, initializer_names, nested, nodes_inside
 
@@ -12,9 +10,10 @@ from onnx_oto.model.graph.order import bodies, initializer_names, nested, nodes_
 def all_names(graph: GraphProto) -> set[str]:
     """Return every tensor name that a graph or a body inside it mentions."""
     names = {value.name for value in (*graph.input, *graph.output)} | set(initializer_names(graph))
-    for node in graph.node:
+    nodes = list(graph.node)
+    for node in nodes:
         names.update(node.input, node.output)
-    for node in nested(graph.node):
+    for node in nested(nodes):
         for body in bodies(node):
             names |= all_names(body)
     return names
@@ -43,16 +42,12 @@ def name_nodes(graph: GraphProto) -> None:
 
     Those of bodies too: no two nodes of a model have one name then.
     """
-    taken = {node.name for node in nodes_inside(graph.node)}
+    nodes = list(graph.node)
+    nodes += [inner for node in nested(nodes) for body in bodies(node) for inner in nodes_inside(body.node)]
+    names = [node.name for node in nodes]
+    taken = set(names)
     used: set[str] = set()
-    for index, node in enumerate((*graph.node, *_behind(graph))):
-        if not node.name or node.name in used:
-            node.name = fresh(f"{node.name or node.op_type}_", taken, start=index)
-        used.add(node.name)
-
-
-def _behind(graph: GraphProto) -> Iterator[NodeProto]:
-    """Yield the nodes of the bodies of a graph."""
-    for node in nested(graph.node):
-        for body in bodies(node):
-            yield from nodes_inside(body.node)
+    for index, (node, name) in enumerate(zip(nodes, names, strict=True)):
+        if not name or name in used:
+            node.name = name = fresh(f"{name or node.op_type}_", taken, start=index)
+        used.add(name)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from onnx import AttributeProto, ModelProto, NodeProto
 
 from onnx_oto.model.graph.flat import Path, Placed
-from onnx_oto.model.graph.order import BODIES, captured
+from onnx_oto.model.graph.order import BODIES, captured, is_plain
 from onnx_oto.model.graph.tensors import to_array
+
+_MANY = 1 << 16
 
 
 @dataclass(eq=False, init=False)
@@ -18,10 +20,10 @@ class Node:
     """One node; compared and hashed by identity.
 
     `inputs` and `outputs` keep their positions ("" is an omitted one). `domain` is "" for ai.onnx. `attrs`
-    holds ints, floats, str, lists of them, numpy arrays for tensors; graphs, sparse tensors and types stay
-    messages. `index` is the position in the graph of the model it was read from (of the node whose body it lies in,
-    for one of a body), `captured` the outer tensors that its bodies read, `since` the opset version of its domain (0
-    when the model does not import it). `within`: the bodies that it lies in, outermost first.
+    holds ints, floats, str, lists of them, numpy arrays for tensors; graphs, sparse tensors, types and long lists of
+    numbers stay as they are in the message. `index` is the position in the graph of the model it was read from (of the
+    node whose body it lies in, for one of a body), `captured` the outer tensors that its bodies read, `since` the opset
+    version of its domain (0 when the model does not import it). `within`: the bodies that it lies in, outermost first.
     """
 
     name: Final[str]
@@ -88,20 +90,34 @@ def read_nodes(model: ModelProto) -> list[Node]:
     return [read_node(node, index, opsets) for index, node in enumerate(model.graph.node)]
 
 
-def read_laid_out(placed: Iterable[Placed], opsets: Mapping[str, int]) -> list[Node]:
-    """Return nodes that were laid out (see `flat`) in their order."""
-    return [read_node(each.node, each.index, opsets, each.path) for each in placed]
+def read_laid_out(
+    placed: Iterable[Placed], opsets: Mapping[str, int], earlier: Iterable[tuple[Node, Placed]] = ()
+) -> list[Node]:
+    """Return nodes that were laid out (see `flat`) in their order.
+
+    earlier: nodes of these messages as they were read before; their attributes must be the same still.
+    """
+    known = {id(each.node): node for node, each in earlier}
+    return [read_node(each.node, each.index, opsets, each.path, known.get(id(each.node))) for each in placed]
 
 
-def read_node(node: NodeProto, index: int, opsets: Mapping[str, int], within: Path = ()) -> Node:
-    """Return one node as a value. Raises ModelError when an attribute tensor cannot be read."""
+def read_node(
+    node: NodeProto, index: int, opsets: Mapping[str, int], within: Path = (), earlier: Node | None = None
+) -> Node:
+    """Return one node as a value. Raises ModelError when an attribute tensor cannot be read.
+
+    earlier: it, as it was read when its attributes were the same.
+    """
     domain = standard_domain(node.domain)
-    attributes, has_bodies = {}, False
-    for attr in node.attribute:
-        kind = attr.type
-        read = _READ.get(kind)
-        attributes[attr.name] = attr.tp if read is None else read(attr)
-        has_bodies = has_bodies or kind in BODIES
+    if earlier is not None and is_plain(earlier.op) and not domain:
+        attributes, has_bodies = earlier.attrs, False
+    else:
+        attributes, has_bodies = {}, False
+        for attr in node.attribute:
+            kind = attr.type
+            read = _READ.get(kind)
+            attributes[attr.name] = attr.tp if read is None else read(attr)
+            has_bodies = has_bodies or kind in BODIES
     return Node(
         node.name,
         node.op_type,
@@ -127,12 +143,17 @@ def attribute_value(attr: AttributeProto) -> Any:
     return attr.tp if read is None else read(attr)
 
 
+def _numbers(values: Sequence[float]) -> Sequence[float]:
+    """Return a repeated field as a list; as it is where it is long, for it takes a tenth of the memory (of trees)."""
+    return list(values) if len(values) <= _MANY else values
+
+
 _READ: dict[int, Callable[[AttributeProto], Any]] = {
     AttributeProto.INT: lambda attr: attr.i,
     AttributeProto.FLOAT: lambda attr: attr.f,
     AttributeProto.STRING: lambda attr: attr.s.decode("utf-8", "surrogateescape"),
-    AttributeProto.INTS: lambda attr: list(attr.ints),
-    AttributeProto.FLOATS: lambda attr: list(attr.floats),
+    AttributeProto.INTS: lambda attr: _numbers(attr.ints),
+    AttributeProto.FLOATS: lambda attr: _numbers(attr.floats),
     AttributeProto.STRINGS: lambda attr: [s.decode("utf-8", "surrogateescape") for s in attr.strings],
     AttributeProto.TENSOR: lambda attr: to_array(attr.t),
     AttributeProto.TENSORS: lambda attr: [to_array(tensor) for tensor in attr.tensors],

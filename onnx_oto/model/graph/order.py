@@ -34,7 +34,7 @@ two, it runs the deprecated form of the third, and onnx cannot expand the last w
 
 
 @cache
-def _is_plain(op: str) -> bool:
+def is_plain(op: str) -> bool:
     """Return whether no node of a standard operator has bodies: the checker refuses attributes it does not have."""
     if op in RUNTIME_OPS:
         return False
@@ -48,7 +48,7 @@ def _is_plain(op: str) -> bool:
 def bodies(node: NodeProto) -> list[GraphProto]:
     """Return the subgraphs (If, Loop, Scan bodies) that are attributes of one node."""
     found: list[GraphProto] = []
-    if not node.domain and _is_plain(node.op_type):
+    if not node.domain and is_plain(node.op_type):
         return found
     for attr in node.attribute:
         kind = attr.type
@@ -64,7 +64,7 @@ def nested(nodes: Iterable[NodeProto]) -> list[NodeProto]:
     return [
         node
         for node in nodes
-        if (node.domain or not _is_plain(node.op_type)) and any(map(_holds, node.attribute))
+        if (node.domain or not is_plain(node.op_type)) and any(map(_holds, node.attribute))
     ]
 
 
@@ -84,7 +84,7 @@ def nodes_inside(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
     """Yield nodes and those of the bodies inside them."""
     for node in nodes:
         yield node
-        if node.domain or not _is_plain(node.op_type):
+        if node.domain or not is_plain(node.op_type):
             for body in bodies(node):
                 yield from nodes_inside(body.node)
 
@@ -115,9 +115,7 @@ def check_and_sort(model: ModelProto) -> None:
     check_functions(model)
     for function in model.functions:
         where = f"function {function.name!r}"
-        sort_nodes(function.node, set(function.input), where)
-        made = {name for node in function.node for name in node.output}
-        _check_outputs(function.output, {*function.input, *made}, where)
+        _check_outputs(function.output, sort_nodes(function.node, set(function.input), where), where)
     sort_graph(model.graph, NOTHING, "the graph")
 
 
@@ -146,10 +144,7 @@ def sort_graph(graph: GraphProto, outer: Scope, where: str) -> None:
     _refuse_duplicates(inputs, "input", where)
     initializers = initializer_names(graph)
     _refuse_duplicates(initializers, "initializer", where)
-    given = {*inputs, *initializers}
-    sort_nodes(graph.node, given, where, outer=outer)
-    made = {name for node in graph.node for name in node.output}
-    scope = Scope(given | made, outer)
+    scope = Scope(sort_nodes(graph.node, {*inputs, *initializers}, where, outer=outer), outer)
     _check_outputs([value.name for value in graph.output], scope, where)
     for node in nested(graph.node):
         for body in bodies(node):
@@ -158,13 +153,16 @@ def sort_graph(graph: GraphProto, outer: Scope, where: str) -> None:
 
 def sort_nodes(
     nodes: Sequence[NodeProto], given: set[str], where: str, *, outer: Container[str] = NOTHING
-) -> None:
-    """Sort a repeated node field in place so that producers come first; a right order is kept.
+) -> set[str]:
+    """Sort a repeated node field in place so that producers come first; return all names there are then.
 
     `given` are the names that the graph itself has before its first node, `outer` those it may capture; a
-    node may redefine only the latter. Raises ModelError.
+    node may redefine only the latter. A right order is kept. Raises ModelError.
     """
     listed = list(nodes)
+    names = _names_in_order(listed, given)
+    if names is not None:
+        return names
     producer = _producers(listed, given, where)
     needs = [{*node.input, *captured(node)} - given - {""} for node in listed]
     waiting = [0] * len(listed)
@@ -188,6 +186,22 @@ def sort_nodes(
     if order != list(range(len(listed))):
         rank = {id(listed[index]): position for position, index in enumerate(order)}
         nodes.sort(key=lambda node: rank[id(node)])  # type: ignore[attr-defined]
+    return given.union(producer)
+
+
+def _names_in_order(nodes: Sequence[NodeProto], given: set[str]) -> set[str] | None:
+    """Return `given` and what nodes without bodies make, None unless each finds there what it reads, and no more."""
+    known = {*given, ""}
+    for node in nodes:
+        if (node.domain or not is_plain(node.op_type)) and any(map(_holds, node.attribute)):
+            return None
+        if not known.issuperset(node.input):
+            return None
+        for name in node.output:
+            if name in known and name:
+                return None
+            known.add(name)
+    return known
 
 
 def label(node: NodeProto) -> str:

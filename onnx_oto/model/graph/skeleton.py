@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from onnx_oto.model.graph.tensors import element_count, is_external
 
@@ -17,6 +16,8 @@ SMALL_ELEMENTS = 64
 SMALL_INTEGERS = 1024
 FOR_PEOPLE = ("metadata_props", "doc_string")
 """Fields of a model that nothing computes with, and that can be of any length."""
+_TREES, _OF_TREES = "TreeEnsemble", ("nodes_", "class_", "target_", "leaf_", "tree_")
+"""Operators that hold trees in their attributes, and which attributes of theirs have an element for every node."""
 _INTEGERS = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
 
 
@@ -29,8 +30,8 @@ def is_heavy(tensor: TensorProto) -> bool:
 def skeleton(model: ModelProto, nodes: Iterable[NodeProto] | None = None) -> ModelProto:
     """Return a copy of the model without heavy weights, without stored value_info and without what only people read.
 
-    `nodes` replaces the nodes of the graph. Heavy Constant nodes become inputs as well. `ir_version` is at
-    least 4, so that an initializer need not be an input. The argument is not modified.
+    `nodes` replaces the nodes of the graph. Heavy Constant nodes become inputs as well; ensembles keep one of all their
+    trees' nodes. `ir_version` is at least 4, so that an initializer need not be an input. The argument is not modified.
     """
     bare = copy_except_graph(model, *FOR_PEOPLE)
     bare.ir_version = max(model.ir_version, 4)
@@ -46,13 +47,34 @@ def skeleton(model: ModelProto, nodes: Iterable[NodeProto] | None = None) -> Mod
             graph.initializer.add().CopyFrom(tensor)
         elif tensor.name not in listed:
             _declare(graph, tensor.name, tensor)
+    kept = []
     for node in model.graph.node if nodes is None else nodes:
         weight = heavy_constant(node)
         if weight is not None:
             _declare(graph, node.output[0], weight)
         else:
-            graph.node.add().CopyFrom(node)
+            kept.append(without_trees(node))
+    graph.node.extend(kept)
     return bare
+
+
+def without_trees(node: NodeProto) -> NodeProto:
+    """Return a tree ensemble without most of its trees, of which its types say nothing; any other node as it is."""
+    if node.domain != "ai.onnx.ml" or not node.op_type.startswith(_TREES):
+        return node
+    light = NodeProto(
+        op_type=node.op_type, domain=node.domain, name=node.name, input=node.input, output=node.output
+    )
+    for attr in node.attribute:
+        lists = (attr.floats, attr.ints, attr.strings)
+        if attr.name.startswith(_OF_TREES) and max(map(len, lists)) > SMALL_ELEMENTS:
+            kept = AttributeProto(name=attr.name, type=attr.type)
+            for field, values in zip((kept.floats, kept.ints, kept.strings), lists, strict=True):
+                field.extend(values[:1])
+            light.attribute.append(kept)
+        else:
+            light.attribute.append(attr)
+    return light
 
 
 def copy_except_graph(model: ModelProto, *fields: str) -> ModelProto:
@@ -93,4 +115,8 @@ def heavy_constant(node: NodeProto) -> TensorProto | None:
 
 
 def _declare(graph: GraphProto, name: str, tensor: TensorProto) -> None:
-    graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
+    kind = graph.input.add(name=name).type.tensor_type
+    kind.elem_type = tensor.data_type
+    kind.shape.SetInParent()
+    for size in tensor.dims:
+        kind.shape.dim.add(dim_value=size)

@@ -166,7 +166,17 @@ def write_array(array: np.ndarray, name: str, tensor: TensorProto) -> None:
     tensor.name = name
     tensor.dims.extend(array.shape)
     tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
-    tensor.raw_data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+    tensor.raw_data = _payload(array.astype(array.dtype.newbyteorder("<"), copy=False))
+
+
+def _payload(array: np.ndarray) -> bytes:
+    """Return the elements as bytes: the object that they are all of, if they are, for it need not be copied."""
+    held: object = array
+    while isinstance(held, np.ndarray):
+        held = held.base
+    if isinstance(held, bytes) and len(held) == array.nbytes and array.flags.c_contiguous:
+        return held
+    return array.tobytes()
 
 
 def dense_bytes(sparse: SparseTensorProto) -> int:

@@ -91,6 +91,9 @@ def normal_form(
     if not in_place:
         result = ModelProto()
         result.CopyFrom(model)
+    held = list(
+        result.graph.node
+    )  # every pass asks for them, and protobuf makes those anew that nobody holds
     result.ir_version = max(result.ir_version, 4)
     store_densely(result)
     if switched is not None:
@@ -100,7 +103,8 @@ def normal_form(
     _hoist_constants(result.graph)
     lift_bodies(result.graph)
     _drop_constant_inputs(result.graph)
-    for node in result.graph.node:
+    held[:] = result.graph.node
+    for node in held:
         node.domain = standard_domain(node.domain)
     sort_graph(result.graph, NOTHING, "the graph")
     drop_inner_value_info(result)
@@ -248,6 +252,8 @@ def _widened(graph: GraphProto, knowledge: Knowledge) -> set[str]:
     """
     narrow = {tensor.name for tensor in graph.initializer if tensor.data_type in NARROW}
     found: set[str] = set()
+    if not narrow and all(node.op_type != _DEQUANTIZE for node in graph.node):
+        return found
     for node in graph.node:
         if node.op_type == _DEQUANTIZE and not node.domain:
             found.update(node.output)

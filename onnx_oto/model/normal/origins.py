@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from onnx import ModelProto, NodeProto
@@ -57,7 +57,7 @@ class Origins:
     def copied(self, copy: str, name: str, *, apart: bool = False) -> None:
         """Remember that an initializer was copied or renamed. apart: see `Origin`."""
         origin = self.of(name)
-        self.found[copy] = replace(origin, apart=apart or origin.apart)
+        self.found[copy] = Origin(origin.name, origin.index, origin.folded, apart or origin.apart)
 
     def tied(self, sizes: Mapping[str, int]) -> tuple[Tie, ...]:
         """Return which elements of several initializers are one parameter of the file.

@@ -33,7 +33,9 @@ def private_vectors(model: ModelProto, origins: Origins | None = None) -> None:
     value: a vector of one repeated number (fresh biases and scales are zeros and ones) is what exporters merge.
     """
     graph = model.graph
-    uses = Counter(itertools.chain.from_iterable(node.input for node in graph.node))
+    nodes = list(graph.node)
+    reads = [list(node.input) for node in nodes]
+    uses = Counter(itertools.chain.from_iterable(reads))
     vectors = {name: t for t in graph.initializer if uses[name := t.name] > 1 and _is_vector(t)}
     if not vectors:
         return
@@ -44,28 +46,28 @@ def private_vectors(model: ModelProto, origins: Origins | None = None) -> None:
     uniform = cache(lambda name: _is_uniform(vectors[name]))
     seen: set[str] = set()
     of_layer: dict[tuple[object, ...], str] = {}
-    for node in graph.node:
-        names = list(node.input)
+    for node, names in zip(nodes, reads, strict=True):
         if vectors.keys().isdisjoint(names):
             continue
         told = [n if telling[n] else "" for n in names]
         layer = (node.op_type, node.domain, *told)
+        is_told = any(told)
         for position, name in enumerate(names):
             if name not in vectors or name in fixed:
                 continue
-            use = (*layer, position, name)
-            if use in of_layer and any(told):
-                node.input[position] = of_layer[use]
+            use, read = (*layer, position, name), name
+            if use in of_layer and is_told:
+                node.input[position] = read = of_layer[use]
             elif name in seen and budget.take(byte_count(vectors[name])):
-                clone = fresh(f"{name}__use", taken)
+                read = fresh(f"{name}__use", taken)
                 copy = graph.initializer.add()
                 copy.CopyFrom(vectors[name])
-                copy.name = clone
-                node.input[position] = clone
+                copy.name = read
+                node.input[position] = read
                 if origins is not None:
-                    origins.copied(clone, name, apart=uniform(name))
+                    origins.copied(read, name, apart=uniform(name))
             seen.add(name)
-            of_layer.setdefault(use, node.input[position])
+            of_layer.setdefault(use, read)
 
 
 class _Telling(dict[str, bool]):

@@ -7,14 +7,14 @@ values and open sizes, with small values evaluated on the way, so that each node
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from onnx import ModelProto, TensorProto
 
-from onnx_oto.model.graph.flat import flatten
-from onnx_oto.model.graph.node import read_laid_out, read_opsets
+from onnx_oto.model.graph.flat import Placed, flatten
+from onnx_oto.model.graph.node import Node, read_laid_out, read_opsets
 from onnx_oto.model.graph.tensors import element_count, is_external, to_array
 from onnx_oto.model.shapes.dims import Dim, Shape, symbol_for, symbols
 from onnx_oto.model.shapes.schema_types import Schemas
@@ -38,7 +38,8 @@ class Knowledge:
     holds computed values of small tensors that are no initializers: object dtype when partly known (see
     `values`), else numeric and complete. `supposed`: tensors whose shapes rest on what nothing proves; `stored`:
     those of them whose stored shapes were used (see `supposed`). `about`: sizes that some symbols are nearly.
-    `settled`: outputs of Ifs whose branches give several ranks, of which only one is possible (see `ranks`).
+    `settled`: outputs of Ifs whose branches give several ranks, of which only one is possible (see `ranks`). `read`:
+    the nodes as they were then; they may be renamed and read other tensors now.
     """
 
     shapes: dict[str, Shape | None]
@@ -48,6 +49,7 @@ class Knowledge:
     stored: frozenset[str] = frozenset()
     about: Mapping[str, Dim] = field(default_factory=dict)
     settled: frozenset[str] = frozenset()
+    read: Sequence[tuple[Node, Placed]] = field(default=(), repr=False, compare=False)
 
 
 def infer(model: ModelProto, *, strict: bool = False) -> Knowledge:
@@ -82,7 +84,14 @@ def infer(model: ModelProto, *, strict: bool = False) -> Knowledge:
             break
         settled = more | settled
     return Knowledge(
-        walk.shapes, walk.dtypes, values, supposed.tensors, supposed.used, drawn.about, frozenset(settled)
+        walk.shapes,
+        walk.dtypes,
+        values,
+        supposed.tensors,
+        supposed.used,
+        drawn.about,
+        frozenset(settled),
+        nodes,
     )
 
 

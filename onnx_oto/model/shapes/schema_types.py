@@ -11,6 +11,7 @@ from onnx import ModelProto, NodeProto, TensorProto, TypeProto
 from onnx_oto.errors import ModelError, first_lines
 from onnx_oto.model.graph.node import standard_domain
 from onnx_oto.model.graph.order import BODIES
+from onnx_oto.model.graph.skeleton import without_trees
 from onnx_oto.model.shapes.types import Kind, Kinds
 
 _NOTHING = Kind(0, None, TypeProto())
@@ -72,9 +73,12 @@ class Schemas:
         `inputs` and `outputs` are the node's, `types` holds what is known of inputs and captured tensors, `data` the
         values of known inputs. Raises ModelError with one line when they contradict the operator.
         """
-        schema = self._schema(standard_domain(node.domain), node.op_type)
+        domain = standard_domain(node.domain)
+        schema = self._schema(domain, node.op_type)
         if schema is None:
             return []
+        if domain:
+            node = without_trees(node)
         question = _question(node, inputs, outputs, types, data)
         known = self._inferred.get(question) if question is not None else None
         if known is not None:

@@ -134,7 +134,8 @@ def keep_stored(model: ModelProto, names: Iterable[str]) -> None:
 def typed_names(model: ModelProto) -> Iterator[str]:
     """Yield the tensors of the main graph of which a model that onnx inferred knows the rank."""
     for value in model.graph.value_info:
-        if type_shape(value.type) is not None or not value.type.HasField("tensor_type"):
+        kind = value.type
+        if not kind.HasField("tensor_type") or kind.tensor_type.HasField("shape"):
             yield value.name
 
 
