@@ -17,7 +17,7 @@ What differs from the published method, and why:
   step divided by the number of shrink steps: every group arrives in time, small or large. Where <x, v> < 0,
   lambda = low + min(that, 0.9 (high - low)): the shrinking that is left after the gradient's push is the
   same, and the bound on the descent of f is kept.
-- The saliency is averaged over the second half of the observe phase, not taken from one mini-batch.
+- The saliency is averaged over the second half of the time since the last choice, not taken from one mini-batch.
 - Exactly the groups that `select` returned are penalised and nothing else is ever projected, so the target
   cannot be overshot. What the shrinking did not finish is scaled by (T-t-1)/(T-t) in step t up to the
   deadline T (as HESSO does): norms fall linearly, there is no late cut, and the target is met at a step
@@ -59,6 +59,7 @@ from onnx_oto.optim.plan import (
     ROUNDS,
     SHRINK,
     Plan,
+    is_scored,
     require_rounds,
     require_share,
     require_shares,
@@ -73,6 +74,10 @@ Array = npt.NDArray[Any]
 
 # Of the interval (low, high) this much at most, so that f keeps descending.
 DESCENT_SHARE = 0.9
+
+
+PARTS = 10
+"""Parts in which groups go. Against all at once, on validation images, three seeds each: `docs/study.md`."""
 
 
 class Dhspg(Planned):
@@ -132,7 +137,7 @@ class Dhspg(Planned):
     def step(self, params: Array, grads: Array, lr: float) -> None:
         """See `Optimizer.step`."""
         step, plan = self._clock, self._plan
-        if plan.observe // 2 <= step <= self._rounds[-1]:
+        if is_scored(step, self._rounds):
             self._saliency.add(params, grads)
         if step in self._rounds:
             self._partition(params, lr, self._rounds.index(step))
@@ -191,10 +196,10 @@ class DhspgOptions:
 
     prunes: ClassVar[bool] = True
 
-    saliency: str = option("paper", SALIENCY, choices=tuple(SALIENCIES))
+    saliency: str = option("mixed", SALIENCY, choices=tuple(SALIENCIES))
     regularizer: float | None = option(None, REGULARIZER)
     half_space_eps: float = option(0.0, HALF_SPACE_EPS)
-    rounds: int = option(1, ROUNDS)
+    rounds: int = option(PARTS, ROUNDS)
     plan_observe: float = option(OBSERVE, PLAN_OBSERVE)
     plan_shrink: float = option(SHRINK, PLAN_SHRINK)
     plan_finish: float = option(FINISH, PLAN_FINISH)

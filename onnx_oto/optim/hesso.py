@@ -16,7 +16,7 @@ HESSO-CRIC are not here.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -32,6 +32,7 @@ from onnx_oto.optim.plan import (
     PLAN_SHRINK,
     ROUNDS,
     Plan,
+    is_scored,
     require_rounds,
     require_share,
     require_shares,
@@ -88,7 +89,7 @@ class Hesso(Sparsifier):
     def step(self, params: Array, grads: Array, lr: float) -> None:
         """See `Optimizer.step`."""
         step, leaving = self._clock, self._leaving
-        if self._is_scored(step):
+        if is_scored(step, self._starts):
             self._saliency.add(params, grads)
         if step in self._starts:
             self._choose(self._starts.index(step) + 1)
@@ -116,13 +117,6 @@ class Hesso(Sparsifier):
         self._leaving.choose(scores, period / len(self._starts))
         self._target = int(np.count_nonzero(self._leaving.ask(scores)))
         self._saliency.begin()
-
-    def _is_scored(self, step: int) -> bool:
-        """Return whether a step is in the second half of the time from one choice to the next, or at its end."""
-        number = bisect_left(self._starts, step)
-        if number == len(self._starts):
-            return False
-        return step >= ((self._starts[number - 1] if number else 0) + self._starts[number]) // 2
 
 
 @dataclass(frozen=True)

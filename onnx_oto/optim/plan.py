@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onnx_oto.errors import UsageError
@@ -86,6 +88,20 @@ class Plan:
         last = min(max(round(total * (observe + shrink + finish)), first + 1), total)
         tail = min(max(1, round(total * finish)), last - first)
         return cls(first, last - first - tail, tail)
+
+
+def is_scored(step: int, choices: Sequence[int]) -> bool:
+    """Return whether a step is in the second half of the time from one choice of groups to the next, or at its end.
+
+    choices: steps, in order; the time before the first begins at 0.
+
+    >>> [step for step in range(12) if is_scored(step, (4, 8))]
+    [2, 3, 4, 6, 7, 8]
+    """
+    number = bisect_left(choices, step)
+    if number == len(choices):
+        return False
+    return step >= ((choices[number - 1] if number else 0) + choices[number]) // 2
 
 
 def require_shares(observe: float, shrink: float, finish: float) -> None:

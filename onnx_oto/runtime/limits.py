@@ -23,6 +23,8 @@ MOST_MEMORY_FOR_FEEDS = 4096 * MIB
 LEAST_SECONDS = 15.0
 SECONDS_PER_WEIGHT_MIB = 0.1
 SECONDS_PER_FED_MIB = 2.0
+SECONDS_PER_NODE = 1e-3
+"""ONNX Runtime takes 12 seconds to open a chain of 100,000 nodes, and more on a busy machine."""
 PATIENCE = 8
 """How many times its seconds a job may take that waits: for a busy machine, for a disk."""
 
@@ -70,16 +72,17 @@ def limited(limits: Limits) -> Iterator[None]:
         _current.reset(token)
 
 
-def allowance(*, weights: int, fed: int) -> Allowance:
+def allowance(*, weights: int, fed: int, nodes: int = 0) -> Allowance:
     """Return what a job may take on a process that holds models of `weights` bytes and is fed `fed` bytes.
 
-    Without limits of the user it grows with both: large inputs and large models honestly take more, while a small
+    nodes: of the model that it opens or runs. Without limits of the user it grows with all: large inputs and large models honestly take more, while a small
     file that wants much has no claim to it. Half of the machine's memory is the most.
     """
     given = _current.get()
     memory = LEAST_MEMORY + MEMORY_PER_WEIGHT_BYTE * weights
     memory += min(MEMORY_PER_FED_BYTE * fed, MOST_MEMORY_FOR_FEEDS)
     seconds = LEAST_SECONDS + (SECONDS_PER_WEIGHT_MIB * weights + SECONDS_PER_FED_MIB * fed) / MIB
+    seconds += SECONDS_PER_NODE * nodes
     return Allowance(
         min(memory, half_of_memory()) if given.memory is None else given.memory,
         seconds if given.seconds is None else given.seconds,

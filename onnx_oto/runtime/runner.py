@@ -114,8 +114,13 @@ class Session:
     def __call__(self, inputs: Arrays) -> tuple[list[npt.NDArray[Any]], float]:
         """Return the outputs in graph order, and the seconds it took."""
         worker, number = self.place()
-        allowed = allowance(weights=worker.held_bytes, fed=_fed(inputs))
+        allowed = allowance(weights=worker.held_bytes, fed=_fed(inputs), nodes=self.nodes)
         return worker.call(allowed, run_session, number, dict(inputs), _SHARE_OF_OUTPUTS * allowed.memory)
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes its graph has."""
+        return len(self._model.graph.node)
 
     def place(self) -> tuple[Worker, int]:
         """Return the worker that has the session now, and its number there."""
@@ -125,7 +130,7 @@ class Session:
 
     def _opened(self) -> tuple[Worker, int, str]:
         worker, content = shared(), runnable_bytes(self._model, for_people=False)
-        allowed = allowance(weights=worker.held_bytes + len(content), fed=0)
+        allowed = allowance(weights=worker.held_bytes + len(content), fed=0, nodes=self.nodes)
         number, runtime = self._open(worker, allowed, pickle.PickleBuffer(content))
         worker.hold(number, len(content))
         weakref.finalize(self, worker.forget, number)
@@ -137,7 +142,8 @@ def time_runners(runners: Sequence[Runner], inputs: Arrays, patience: Patience) 
     sessions = [each.run for each in runners if isinstance(each.run, Session)]
     places = [session.place() for session in sessions]
     worker = places[-1][0]
-    one = allowance(weights=worker.held_bytes, fed=_fed(inputs))
+    nodes = max((session.nodes for session in sessions), default=0)
+    one = allowance(weights=worker.held_bytes, fed=_fed(inputs), nodes=nodes)
     rounds = min((LEAST_ROUNDS + WARM_UP) * one.seconds + patience.long, patience.longest + 2 * one.seconds)
     allowed = one._replace(seconds=len(sessions) * rounds)
     return worker.call(allowed, time_sessions, [number for _, number in places], dict(inputs), patience)

@@ -32,7 +32,7 @@ for each in DECAYED:
 
 ALL: dict[str, Callable[[], OptimizerOptions]] = {
     **OPTIMIZERS,
-    "dhspg in rounds": lambda: DhspgOptions(rounds=4),
+    "dhspg at once": lambda: DhspgOptions(rounds=1),
     "hesso in long periods": lambda: HessoOptions(rounds=3),
     "proximal in long rounds": lambda: ProximalOptions(rounds=3),
     "progressive": ProgressiveOptions,
@@ -59,7 +59,7 @@ pruning = pytest.mark.parametrize(
 # The first step, of STEPS, that begins with all chosen groups at zero.
 ANNOUNCED = {
     "dhspg": 16,
-    "dhspg in rounds": 16,
+    "dhspg at once": 16,
     "dhspg-published": 16,
     "hspg": 18,
     "hesso": 16,
@@ -74,7 +74,7 @@ ANNOUNCED = {
 # Their penalty is on all groups, not on the chosen ones alone.
 ON_ALL = {"hspg", "proximal", "proximal in long rounds"}
 # A group may stay although it was penalised.
-MAY_STAY = ON_ALL | {"dhspg in rounds"}
+MAY_STAY = ON_ALL | {"dhspg"}
 
 
 @pytest.fixture(autouse=True)

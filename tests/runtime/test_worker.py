@@ -231,12 +231,13 @@ def test_signals_meant_for_the_parent_do_not_end_the_worker() -> None:
     assert shared() is own
 
 
-def test_allowances_grow_with_weights_and_inputs_but_not_without_end() -> None:
+def test_allowances_grow_with_weights_inputs_and_nodes_but_not_without_end() -> None:
     small = allowance(weights=0, fed=0)
     assert small.memory == LEAST_MEMORY
     large = allowance(weights=100 * MIB, fed=30 * MIB)
     assert large.memory == LEAST_MEMORY + 400 * MIB + 960 * MIB
     assert large.seconds > 80
+    assert allowance(weights=0, fed=0, nodes=100_000).seconds > small.seconds + 60
     assert allowance(weights=10**15, fed=0).memory == psutil.virtual_memory().total / 2
     with limited(Limits(memory=5.0, seconds=7.0)):
         assert allowance(weights=10**15, fed=10**15) == (5.0, 7.0, True)
