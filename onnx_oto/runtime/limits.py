@@ -75,8 +75,9 @@ def limited(limits: Limits) -> Iterator[None]:
 def allowance(*, weights: int, fed: int, nodes: int = 0) -> Allowance:
     """Return what a job may take on a process that holds models of `weights` bytes and is fed `fed` bytes.
 
-    nodes: of the model that it opens or runs. Without limits of the user it grows with all: large inputs and large models honestly take more, while a small
-    file that wants much has no claim to it. Half of the machine's memory is the most.
+    nodes: of the model that it opens or runs. Without limits of the user it grows with all: large inputs and large
+    models honestly take more, while a small file that wants much has no claim to it. Half of the machine's memory is
+    the most.
     """
     given = _current.get()
     memory = LEAST_MEMORY + MEMORY_PER_WEIGHT_BYTE * weights
