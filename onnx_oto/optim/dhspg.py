@@ -78,6 +78,8 @@ DESCENT_SHARE = 0.9
 
 PARTS = 10
 """Parts in which groups go. Against all at once, on validation images, three seeds each: `docs/study.md`."""
+LEAST_PART = 16
+"""Steps of a part at the least: what goes in a few steps goes all at once, and a short run has fewer parts."""
 
 
 class Dhspg(Planned):
@@ -227,7 +229,7 @@ class DhspgOptions:
             saliency=self.saliency,
             regularizer=self.regularizer,
             eps=self.half_space_eps,
-            rounds=self.rounds,
+            rounds=min(self.rounds, max(plan.shrink // LEAST_PART, 1)),
             wait=most_waited(plan, task.steps, self.plan_wait),
             decayed=task.decayed,
             preset=task.preset,

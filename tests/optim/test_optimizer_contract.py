@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from onnx_oto.errors import OtoError
-from onnx_oto.optim import DIRECTIONS, OPTIMIZERS, GroupIndex, Optimizer, Sgd, Stretch, Task, method
+from onnx_oto.optim import DIRECTIONS, OPTIMIZERS, GroupIndex, Optimizer, Sgd, Stretch, Task, dhspg, method
 from onnx_oto.optim.base import OptimizerOptions
 from onnx_oto.optim.dhspg import DhspgOptions
 from onnx_oto.optim.hesso import HessoOptions
@@ -30,9 +30,19 @@ IS_DECAYED = np.zeros(SIZE, np.bool_)
 for each in DECAYED:
     IS_DECAYED[each] = True
 
+
+class InParts(DhspgOptions):
+    """In runs of any length."""
+
+    def build(self, task: Task) -> Optimizer:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(dhspg, "LEAST_PART", 1)
+            return super().build(task)
+
+
 ALL: dict[str, Callable[[], OptimizerOptions]] = {
     **OPTIMIZERS,
-    "dhspg at once": lambda: DhspgOptions(rounds=1),
+    "dhspg in parts": lambda: InParts(rounds=4),
     "hesso in long periods": lambda: HessoOptions(rounds=3),
     "proximal in long rounds": lambda: ProximalOptions(rounds=3),
     "progressive": ProgressiveOptions,
@@ -59,7 +69,7 @@ pruning = pytest.mark.parametrize(
 # The first step, of STEPS, that begins with all chosen groups at zero.
 ANNOUNCED = {
     "dhspg": 16,
-    "dhspg at once": 16,
+    "dhspg in parts": 16,
     "dhspg-published": 16,
     "hspg": 18,
     "hesso": 16,
@@ -74,7 +84,7 @@ ANNOUNCED = {
 # Their penalty is on all groups, not on the chosen ones alone.
 ON_ALL = {"hspg", "proximal", "proximal in long rounds"}
 # A group may stay although it was penalised.
-MAY_STAY = ON_ALL | {"dhspg"}
+MAY_STAY = ON_ALL | {"dhspg in parts"}
 
 
 @pytest.fixture(autouse=True)
