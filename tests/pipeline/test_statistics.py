@@ -87,7 +87,8 @@ def test_without_the_means_what_was_asked_for_is_refused(
     model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a run that began where there were any is, when it goes on here."""
-    monkeypatch.setattr("onnx_oto.gradients.backends.ort_training.can_join", lambda: False)
+    for backend in ("ort_training", "plain.backend"):
+        monkeypatch.setattr(f"onnx_oto.gradients.backends.{backend}.can_join", lambda: False)
     options = TrainOptions(**SHORT, shards=2, statistics="batch")
     with pytest.raises(UnsupportedError, match="cannot take statistics of the whole batch here"):
         train(model, data, tmp_path / "run", options)
