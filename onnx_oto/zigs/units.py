@@ -248,8 +248,9 @@ def _loss(values: FloatArray, gone: int, size: int) -> FloatArray:
     loss is convex.
     """
     alive = values[gone:].mean(1) if len(values) > gone else np.zeros(0)
-    floor = min(float(alive.min(initial=0.0)), 0.0)
-    squares = np.square(alive - floor)
+    is_whole = ~np.isneginf(alive)  # a unit of which a part is gone has nothing to lose
+    floor = float(alive[is_whole].min(initial=0.0))
+    squares = np.square(np.where(is_whole, alive, floor) - floor)
     if not squares.any():
         squares = np.ones_like(squares)
     left = np.append(np.cumsum(squares[::-1])[::-1], 0.0)

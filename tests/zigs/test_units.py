@@ -8,7 +8,7 @@ from contract.random_check import random_model
 
 from onnx_oto.model import normalise
 from onnx_oto.zigs import Analysis, analyse, choose
-from onnx_oto.zigs.units import Family, families
+from onnx_oto.zigs.units import Family, _loss, families
 from onnx_oto.zigs.widths import told_apart
 
 from .models import GROUPED, HALVES, analysis_of, chained
@@ -157,3 +157,13 @@ def test_allowing_keeps_what_is_inside() -> None:
     family = of_scores(1, 2, 3, 4, 5)
     assert family.allowing(np.array([2, 4, 9])).steps.tolist() == [0, 2, 4]
     assert family.allowing(np.array([1, 2, 4]), least=2).steps.tolist() == [2, 4]
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_gone_in_part_costs_nothing_and_the_rest_what_it_did() -> None:
+    """Units of several lanes, one of the first gone: it goes before any other, and others are told apart as before."""
+    whole = np.array([[2.0, 2.0], [3.0, 3.0], [5.0, 5.0]])
+    part = np.vstack([[[-np.inf, 1.0]], whole])
+    found, expected = _loss(part, 0, 8), _loss(whole, 0, 8)
+    assert found[:2].tolist() == [0.0, 0.0]
+    np.testing.assert_allclose(found[1:], expected)
