@@ -75,7 +75,6 @@ Array = npt.NDArray[Any]
 # Of the interval (low, high) this much at most, so that f keeps descending.
 DESCENT_SHARE = 0.9
 
-
 PARTS = 10
 """Parts in which groups go. Against all at once, on validation images, three seeds each: `docs/study.md`."""
 LEAST_PART = 16
@@ -124,12 +123,6 @@ class Dhspg(Planned):
         self._eps = eps
         self._saliency: Average = Average(SALIENCIES[saliency], groups)
         self._pace = np.zeros(groups.count)
-        self._target: int | None = None
-
-    @property
-    def target(self) -> int | None:
-        """How many groups will be zero in the end, as far as is known; None before the first were chosen."""
-        return self._target
 
     @property
     def dead(self) -> Bools:
@@ -156,21 +149,15 @@ class Dhspg(Planned):
         self._stepper.descend(params, grads, lr)
 
     def _own(self) -> State:
-        known = {} if self._target is None else {"target": np.array(self._target)}
-        return {"pace": self._pace.copy(), **known}
+        return {"pace": self._pace.copy()}
 
     def _take(self, own: Mapping[str, Array]) -> None:
         self._pace = np.array(own["pace"], np.float64)
-        self._target = int(own["target"]) if "target" in own else self._leaving.target
 
     def _partition(self, params: Array, lr: float, number: int) -> None:
         """Choose the groups that go in a part, counted from 0, and how far each shrinks in each step of it."""
         scores, before = self._saliency.scores(), self._leaving.alive
-        share = (number + 1) / len(self._rounds)
-        self._leaving.choose(scores, share)
-        self._target = self._leaving.target
-        if share < 1.0:
-            self._target = int(np.count_nonzero(self._leaving.ask(scores)))
+        self._leaving.choose(scores, (number + 1) / len(self._rounds))
         self._saliency.begin()
         starts = (*self._rounds, self._plan.fade)
         steps = starts[number + 1] - starts[number]

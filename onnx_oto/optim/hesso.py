@@ -17,14 +17,13 @@ HESSO-CRIC are not here.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from onnx_oto.optim.base import Optimizer, State, Task
+from onnx_oto.optim.base import Optimizer, Task
 from onnx_oto.optim.leaving import Leaving
 from onnx_oto.optim.plan import (
     OBSERVE,
@@ -73,18 +72,12 @@ class Hesso(Sparsifier):
         self._waiting = Waiting(plan, wait)
         self._starts = plan.rounds(periods, plan.deadline)
         self._saliency: Average = Average(SALIENCIES[saliency], task.groups)
-        self._target: int | None = None
 
     @property
     def phase(self) -> str:
         """What the next step will do: "observe", "shrink" or "done"."""
         phase = self._plan.phase(self._clock)
         return "shrink" if phase == "finish" else phase
-
-    @property
-    def target(self) -> int | None:
-        """How many groups will be zero after the last period, as far as is known; None before the first."""
-        return self._target
 
     def step(self, params: Array, grads: Array, lr: float) -> None:
         """See `Optimizer.step`."""
@@ -105,17 +98,9 @@ class Hesso(Sparsifier):
         else:
             leaving.index.scale(params, np.where(alive, (end - step - 1) / (end - step), 1.0))
 
-    def _own(self) -> State:
-        return {} if self._target is None else {"target": np.array(self._target)}
-
-    def _take(self, own: Mapping[str, Array]) -> None:
-        self._target = int(own["target"]) if "target" in own else None
-
     def _choose(self, period: int) -> None:
         """Choose what goes in a period, counted from 1, by what was scored; scoring begins anew."""
-        scores = self._saliency.scores()
-        self._leaving.choose(scores, period / len(self._starts))
-        self._target = int(np.count_nonzero(self._leaving.ask(scores)))
+        self._leaving.choose(self._saliency.scores(), period / len(self._starts))
         self._saliency.begin()
 
 

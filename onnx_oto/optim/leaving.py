@@ -42,6 +42,7 @@ class Leaving:
         self._stepper = stepper
         self._has_preset = preset is not None
         self._bound = groups.outside(still).sizes < groups.sizes
+        self._whole: int | None = None
         self._set(None, np.zeros(groups.count, np.bool_) if preset is None else preset.copy())
 
     @property
@@ -56,8 +57,8 @@ class Leaving:
 
     @property
     def target(self) -> int | None:
-        """How many groups were chosen; None before they were."""
-        return None if self.chosen is None else int(np.count_nonzero(self.chosen))
+        """How many groups will be zero in the end, as far as is known; None before the first were chosen."""
+        return self._whole
 
     def hold(self, params: Array, grads: Array) -> None:
         """Take the gradient of the dead away, so that no direction moves them. In front of every step."""
@@ -68,13 +69,18 @@ class Leaving:
     def choose(self, scores: Floats, share: float = 1.0) -> None:
         """Choose a share of all that is to go, by scores [K], low first; what is dead counts.
 
-        What was chosen before and is not dead stays if it is not chosen again.
+        What was chosen before and is not dead stays if it is not chosen again. Where it is not all at once, how many
+        will go in the end is asked besides.
         """
+        is_all = share == 1.0 and self.chosen is None
         self.settle(self.ask(scores, share))
+        if not is_all:
+            self._whole = int(np.count_nonzero(self.ask(scores)))
 
     def settle(self, chosen: Bools) -> None:
         """Let these groups go, bool [K], whatever was chosen before."""
         self._set(chosen.copy(), self.dead)
+        self._whole = int(np.count_nonzero(chosen))
 
     def ask(self, scores: Floats, share: float = 1.0) -> Bools:
         """Return the groups that `choose` would choose: bool [K]. OtoError for an answer that is none."""
@@ -107,8 +113,10 @@ class Leaving:
         self.index.scale(params, np.where(alive, (left - 1) / left, 1.0))
 
     def state(self) -> State:
-        """Return copies of both masks."""
-        chosen = {} if self.chosen is None else {"chosen": self.chosen.copy()}
+        """Return copies of both masks, and the target."""
+        chosen = (
+            {} if self.chosen is None else {"chosen": self.chosen.copy(), "target": np.array(self._whole)}
+        )
         return {"dead": self.dead.copy(), **chosen}
 
     def restore(self, state: Mapping[str, Array]) -> None:
@@ -119,6 +127,8 @@ class Leaving:
             )
         chosen = np.array(state["chosen"], np.bool_) if "chosen" in state else None
         self._set(chosen, np.array(state["dead"], np.bool_))
+        if chosen is not None:  # older checkpoints have no target
+            self._whole = int(state.get("target", np.count_nonzero(chosen)))
 
     def _set(self, chosen: Bools | None, dead: Bools) -> None:
         self.chosen, self.dead = chosen, dead

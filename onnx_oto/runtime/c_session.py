@@ -14,23 +14,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper
+from onnx import helper
 
 from onnx_oto.runtime.c_api import CApi, c_api
+from onnx_oto.runtime.gradient_jobs import ELEMENTS
 from onnx_oto.runtime.own_operator import domain
 
 Array = npt.NDArray[Any]
 
-_KINDS: dict[int, str] = {
-    TensorProto.FLOAT: "tensor(float)",
-    TensorProto.DOUBLE: "tensor(double)",
-    TensorProto.FLOAT16: "tensor(float16)",
-    TensorProto.INT64: "tensor(int64)",
-    TensorProto.INT32: "tensor(int32)",
-    TensorProto.UINT8: "tensor(uint8)",
-    TensorProto.BOOL: "tensor(bool)",
-}
-_NUMBERS = {text: number for number, text in _KINDS.items()}
+_NUMBERS = {text: helper.np_dtype_to_tensor_dtype(np.dtype(dtype)) for text, dtype in ELEMENTS.items()}
+_KINDS: dict[int, str] = {number: text for text, number in _NUMBERS.items()}
 _QUIET = 4
 """The level of logs that tells of nothing but what ends the process."""
 

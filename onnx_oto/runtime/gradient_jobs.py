@@ -13,7 +13,7 @@ from onnx_oto.runtime.installed import require_training
 from onnx_oto.runtime.joining import asks
 
 _CPU = Device()
-_TYPES = {
+ELEMENTS = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
     "tensor(float16)": np.float16,
@@ -22,6 +22,7 @@ _TYPES = {
     "tensor(uint8)": np.uint8,
     "tensor(bool)": np.bool_,
 }
+"""Types of elements, as the runtime spells them."""
 
 
 def session_options(threads: int) -> Any:
@@ -84,7 +85,7 @@ def run_once(content: bytes, feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt.
 def _made_up(value: Any, samples: int, rng: np.random.Generator) -> npt.NDArray[Any]:
     """Return small positive floats, or zeros of any other type."""
     shape = [size if isinstance(size, int) else samples for size in value.shape]
-    dtype = np.dtype(_TYPES[value.type])
+    dtype = np.dtype(ELEMENTS[value.type])
     if dtype.kind == "f":
         return rng.uniform(0.01, 0.02, shape).astype(dtype)
     return np.zeros(shape, dtype)

@@ -88,8 +88,9 @@ class OrtTraining:
         shapes: Shapes = {n: kind.static for n, kind in types(graph).items() if kind.static is not None}
         if can_call():
             without_copies(gradient.graph)
-            how = {"joint": joint, "even": even, "adding": adding}
-            shapes = call_functions(gradient, shapes, wanted, samples=samples, **how)
+            shapes = call_functions(
+                gradient, shapes, wanted, joint=joint, even=even, adding=adding, samples=samples
+            )
         tune(gradient, shapes, wanted if has_compiler() else (), block_size(), scale)
         join_products(gradient, shapes)
         if joint:

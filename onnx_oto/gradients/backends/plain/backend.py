@@ -78,8 +78,9 @@ class Plain:
             without_copies(gradient.graph)
             shapes = {**shapes, **{new: shapes[old] for old, new in name_outputs(gradient.graph).items()}}
         if calls:
-            how = {"joint": joint, "even": even, "adding": adding}
-            shapes = call_functions(gradient, shapes, wanted, samples=samples, **how)
+            shapes = call_functions(
+                gradient, shapes, wanted, joint=joint, even=even, adding=adding, samples=samples
+            )
         if joint:
             join_statistics(gradient, shapes)
         write_out(gradient, shapes, opset_of(gradient))

@@ -1,7 +1,7 @@
 """Gradients as single nodes, which functions of ours can take over, and what they are in operators of the standard.
 
 The nodes are those that ONNX Runtime's training build has kernels for (`com.microsoft`: ConvGrad, MaxPoolGrad,
-ReluGrad, BatchNormInternal, BatchNormalizationGrad), so that the same rewrites serve both backends (`with_functions`).
+ReluGrad, BatchNormInternal, BatchNormalizationGrad), so that the same rewrites serve both backends (`functions.py`).
 Those that are left are written out.
 """
 
