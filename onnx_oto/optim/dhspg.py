@@ -17,7 +17,8 @@ What differs from the published method, and why:
   step divided by the number of shrink steps: every group arrives in time, small or large. Where <x, v> < 0,
   lambda = low + min(that, 0.9 (high - low)): the shrinking that is left after the gradient's push is the
   same, and the bound on the descent of f is kept.
-- The saliency is averaged over the second half of the time since the last choice, not taken from one mini-batch.
+- The saliency is averaged over steps in the second half of the time since the last choice (`plan.is_scored`), not
+  taken from one mini-batch.
 - Exactly the groups that `select` returned are penalised and nothing else is ever projected, so the target
   cannot be overshot. What the shrinking did not finish is scaled by (T-t-1)/(T-t) in step t up to the
   deadline T (as HESSO does): norms fall linearly, there is no late cut, and the target is met at a step

@@ -90,18 +90,27 @@ class Plan:
         return cls(first, last - first - tail, tail)
 
 
-def is_scored(step: int, choices: Sequence[int]) -> bool:
-    """Return whether a step is in the second half of the time from one choice of groups to the next, or at its end.
+SCORED = 16
+"""Steps that groups are scored in for one choice, at most: a score reads every parameter and every gradient."""
 
-    choices: steps, in order; the time before the first begins at 0.
+
+def is_scored(step: int, choices: Sequence[int], most: int = SCORED) -> bool:
+    """Return whether groups are scored in a step, for the choice that comes next.
+
+    It is at most `most` steps at equal distances, in the second half of the time since the choice before: the last is
+    that of the choice itself. choices: steps, in order; the time before the first begins at 0.
 
     >>> [step for step in range(12) if is_scored(step, (4, 8))]
     [2, 3, 4, 6, 7, 8]
+    >>> [step for step in range(200) if is_scored(step, (100,), most=4)]
+    [61, 74, 87, 100]
     """
     number = bisect_left(choices, step)
     if number == len(choices):
         return False
-    return step >= ((choices[number - 1] if number else 0) + choices[number]) // 2
+    end = choices[number]
+    first = ((choices[number - 1] if number else 0) + end) // 2
+    return step >= first and (end - step) % -(-(end - first + 1) // most) == 0
 
 
 def require_shares(observe: float, shrink: float, finish: float) -> None:
