@@ -9,9 +9,9 @@ that is to go goes or has gone. In step t = 0..T-1 of a period of T steps
 so that they are exactly zero at its end, whatever the gradients are; there is nothing to tune.
 
 What is not as published: scores are averaged over steps in the second half of the time since the last choice
-(`plan.is_scored`), not taken from one mini-batch; `select` is asked, so that every number of groups that goes is one that
-the model allows; the periods begin at the partition step of the plan and end at its deadline, the last step of each
-included. The corrective cycles of HESSO-CRIC are not here.
+(`plan.is_scored`), not taken from one mini-batch; `select` is asked, so that every number of groups that goes is one
+that the model allows; the periods begin at the partition step of the plan and end at its deadline, the last step of
+each included. The corrective cycles of HESSO-CRIC are not here.
 """
 
 from __future__ import annotations
