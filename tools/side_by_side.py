@@ -26,7 +26,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 OURS = """
 import json, sys, time
-import onnx.reference, onnx_graphsurgeon
+import onnx.reference, onnx_graphsurgeon, onnx_oto.surgery.knife
 from onnx_oto.model import load, normal_form
 from onnx_oto.model.graph.payloads import Payloads
 from onnx_oto.surgery import compact

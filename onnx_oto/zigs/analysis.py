@@ -73,6 +73,8 @@ class Analysis:
     trace: Trace
     lanes: Lanes
     dimensions: tuple[Dimension, ...]
+    uses: tuple[tuple[Use, IntArray], ...]
+    """Every labelled parameter axis that has a role, with its labels."""
 
     @cached_property
     def prunable(self) -> tuple[Dimension, ...]:
@@ -237,7 +239,8 @@ def analyse(
     for pattern in options.keep:
         _pin(trace, pattern)
     lanes = solve(trace)
-    return Analysis(model, view, trace, lanes, _dimensions(trace, lanes))
+    uses = _uses(trace)
+    return Analysis(model, view, trace, lanes, _dimensions(trace, lanes, uses), uses)
 
 
 def _pin(trace: Trace, pattern: str) -> None:
@@ -267,7 +270,7 @@ def _pin(trace: Trace, pattern: str) -> None:
         raise UsageError(f"--keep '{pattern}' matches no parameter, node or tensor of the model{hint}")
 
 
-def uses(trace: Trace) -> list[tuple[Use, IntArray]]:
+def _uses(trace: Trace) -> tuple[tuple[Use, IntArray], ...]:
     """Return every labelled parameter axis that has a role, with its labels."""
     result = []
     told = {id(role): role.value for role in Role}  # a hash of an Enum takes longer than all the rest
@@ -275,12 +278,11 @@ def uses(trace: Trace) -> list[tuple[Use, IntArray]]:
         labels = trace.labels_of(param, axis)
         if labels is not None:
             result.append((Use(param, axis, told[id(role)]), labels))
-    return result
+    return tuple(result)
 
 
-def _dimensions(trace: Trace, lanes: Lanes) -> tuple[Dimension, ...]:
+def _dimensions(trace: Trace, lanes: Lanes, every: Sequence[tuple[Use, IntArray]]) -> tuple[Dimension, ...]:
     """Group lanes by the set of parameter axes that produce them, and by why they are frozen."""
-    every = uses(trace)
     runs = runs_of([labels for _, labels in every], lanes.of_label)
     producing = np.array([use.role == _PRODUCER for use, _ in every], bool)
     of_lane = families(runs, producing, lanes.reason, len(lanes.reasons))
@@ -353,8 +355,9 @@ def _immovable(
         nodes = [f"'{node}'" for _, node in balanced]
         return f"every group of {' and '.join(nodes)} keeps a channel, and one of them has only one"
     lane, most = int(members[0]), np.zeros(0, np.int64)
-    for use, labels in uses(trace):
-        if use in its_uses and use.role == _PRODUCER:
+    for use in its_uses:
+        labels = trace.labels_of(use.param, use.axis)
+        if use.role == _PRODUCER and labels is not None:
             inside = labels.reshape(-1)[lanes.of_label[labels.reshape(-1)] == lane]
             most = inside if inside.size > most.size else most
     if most.size < 2:

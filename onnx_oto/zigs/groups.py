@@ -15,7 +15,7 @@ from onnx_oto.lanes.solution import BoolArray
 from onnx_oto.lanes.trace import Role
 from onnx_oto.model.graph.on_demand import OnDemand
 from onnx_oto.model.graph.tensors import from_array, is_external, is_located, to_array
-from onnx_oto.zigs.analysis import Analysis, uses
+from onnx_oto.zigs.analysis import Analysis
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class Group:
 def group_slices(analysis: Analysis) -> list[Group]:
     """Return every producing parameter axis with its lanes, frozen ones included."""
     result = []
-    for use, labels in uses(analysis.trace):
+    for use, labels in analysis.uses:
         lanes = analysis.lanes.of_label[labels]
         if use.role == Role.PRODUCER.value and lanes.ndim == 1:
             result.append(Group(use.param, use.axis, lanes))

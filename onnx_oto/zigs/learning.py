@@ -38,7 +38,7 @@ from onnx_oto.model.normal.origins import Origins
 from onnx_oto.model.normal.unrolled import MOST_TRIPS
 from onnx_oto.model.normal.widen import HALVES
 from onnx_oto.model.view import Graph
-from onnx_oto.zigs.analysis import Analysis, uses
+from onnx_oto.zigs.analysis import Analysis
 
 _NORMS = (
     "BatchNormalization",
@@ -160,7 +160,7 @@ def _elementwise(analysis: Analysis) -> Iterator[str]:
     """Yield what is added or multiplied elementwise where a weight produces the channels."""
     produced = np.zeros(analysis.lanes.count, bool)
     found: dict[str, list[IntArray]] = {}
-    for use, labels in uses(analysis.trace):
+    for use, labels in analysis.uses:
         if use.role != Role.PRODUCER.value:
             continue
         if use.param in analysis.trace.weights:

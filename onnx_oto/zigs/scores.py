@@ -14,6 +14,8 @@ from onnx_oto.zigs.analysis import Analysis
 from onnx_oto.zigs.groups import loaded_slices
 
 _BLOCK, _PART = 1 << 20, 1 << 18
+_DOTS = range(64, 8192)
+"""Elements next to each other that are summed as a product of vectors: of more BLAS would use several threads."""
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -58,11 +60,17 @@ def _squares(block: npt.NDArray[Any], wide: type[np.floating]) -> npt.NDArray[np
     """
     if block.flags.aligned or block.dtype != wide:
         block = block.astype(wide, copy=False)
-        return np.asarray(np.einsum("bna,bna->n", block, block))
+        return _summed(block)
     count, size = block.shape[1:]
     step = max(1, _PART // (size or 1)) if len(block) == 1 and size > 1 else count
     parts = [block[:, begin : begin + step].copy() for begin in range(0, count, step)]
-    return np.concatenate([np.einsum("bna,bna->n", part, part) for part in parts])
+    return np.concatenate([_summed(part) for part in parts])
+
+
+def _summed(block: npt.NDArray[Any]) -> npt.NDArray[np.floating]:
+    if block.shape[2] in _DOTS and hasattr(np, "vecdot"):  # numpy 1 has none
+        return np.asarray(np.vecdot(block, block).sum(0))
+    return np.asarray(np.einsum("bna,bna->n", block, block))
 
 
 def random(analysis: Analysis, seed: int) -> FloatArray:
