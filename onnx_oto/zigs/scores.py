@@ -13,7 +13,7 @@ from onnx_oto.errors import UsageError
 from onnx_oto.zigs.analysis import Analysis
 from onnx_oto.zigs.groups import loaded_slices
 
-_BLOCK, _PART = 1 << 20, 1 << 18
+_BLOCK, _PART = 1 << 18, 1 << 18
 _DOTS = range(64, 8192)
 """Elements next to each other that are summed as a product of vectors: of more BLAS would use several threads."""
 FloatArray = npt.NDArray[np.float64]
