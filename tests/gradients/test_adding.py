@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from onnx_oto.gradients import Backend
+from onnx_oto.gradients.backends import functions
 from onnx_oto.gradients.session.shards import ShardedSession
 from onnx_oto.machine import has_compiler
 
-from .available import first, module
+from .available import first
 from .conftest import Build, model_from, normal
 from .functions import require_nobody_waits
 
@@ -55,7 +56,7 @@ def test_the_sums_have_the_bits_of_whole_buffers(
     build: Build, monkeypatch: pytest.MonkeyPatch, batch: int, shards: int
 ) -> None:
     together = session_of(build, batch, shards)
-    monkeypatch.setattr(module, "add_up", lambda model, wanted, shapes: None)
+    monkeypatch.setattr(functions, "add_up", lambda model, wanted, shapes: None)
     apart = session_of(build, batch, shards)
     assert (len(together._memory.grads), len(apart._memory.grads)) == (1, shards)
     for one, other in zip(steps(together, batch), steps(apart, batch), strict=True):

@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 
 from onnx_oto.gradients import Backend, TrainingSpec, prepare
-from onnx_oto.gradients.backends import ort_training, stacked_plan
+from onnx_oto.gradients.backends import functions, stacked_plan
 from onnx_oto.gradients.backends.ort_training import OrtTraining
 from onnx_oto.gradients.backends.plain.backend import Plain
 from onnx_oto.gradients.session.shards import ShardedSession
@@ -165,7 +165,7 @@ def test_what_functions_made_is_given_back_early(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(stacked_plan, "_MOVED", 0.0)
     network = small_networks.resnet()
     found = [_room(session_of(network, OrtTraining(), recompute=again), network) for again in (True, False)]
-    monkeypatch.setattr(ort_training, "free_early", lambda graph: None)
+    monkeypatch.setattr(functions, "free_early", lambda graph: None)
     found.append(_room(session_of(network, OrtTraining(), recompute=False), network))
     assert found[0] < 0.75 * found[1]
     assert found[1] < 0.9 * found[2]

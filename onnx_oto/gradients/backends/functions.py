@@ -6,12 +6,15 @@ from collections.abc import Collection, Mapping
 
 import onnx
 
+from onnx_oto.gradients.backends.calling import free_early
+from onnx_oto.gradients.backends.ort_adding import add_up
 from onnx_oto.gradients.backends.ort_divided import divide
 from onnx_oto.gradients.backends.ort_divided_probe import can_divide
 from onnx_oto.gradients.backends.ort_norms import write_norms
 from onnx_oto.gradients.backends.ort_norms_probe import can_norm
 from onnx_oto.gradients.backends.ort_stacked import stack
 from onnx_oto.gradients.backends.ort_stacked_probe import can_stack
+from onnx_oto.gradients.backends.recompute import recompute
 from onnx_oto.gradients.backends.stacked_plan import sizes
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -43,3 +46,23 @@ def call_functions(
     if can_norm():
         write_norms(gradient, shapes, joint=joint)
     return shapes
+
+
+def complete(
+    gradient: onnx.ModelProto,
+    forward: onnx.ModelProto,
+    shapes: Shapes,
+    wanted: Collection[str],
+    *,
+    adding: bool,
+    again: bool,
+) -> None:
+    """Do what comes after all rewriting, in place: gradients are added up, tensors made again and let go early.
+
+    adding: only where functions can be called; it and `again` are as `Backend.differentiate` has them.
+    """
+    if adding:
+        add_up(gradient, wanted, shapes)
+    if again:
+        recompute(gradient, shapes, [value.name for value in forward.graph.output])
+    free_early(gradient.graph)

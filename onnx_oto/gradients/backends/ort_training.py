@@ -12,15 +12,12 @@ import onnx
 
 from onnx_oto.errors import RuntimeMissingError, UnsupportedError
 from onnx_oto.gradients.backends import ort_covers
-from onnx_oto.gradients.backends.calling import free_early
 from onnx_oto.gradients.backends.copies import without_copies
-from onnx_oto.gradients.backends.functions import Shapes, call_functions, can_call
-from onnx_oto.gradients.backends.ort_adding import add_up
+from onnx_oto.gradients.backends.functions import Shapes, call_functions, can_call, complete
 from onnx_oto.gradients.backends.ort_blocked import block_size
 from onnx_oto.gradients.backends.ort_products import join_products
 from onnx_oto.gradients.backends.ort_rewrites import tune
 from onnx_oto.gradients.backends.ort_statistics import can_join, join_statistics
-from onnx_oto.gradients.backends.recompute import recompute
 from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.gradients.graph.static_types import types
 from onnx_oto.machine import has_compiler
@@ -95,9 +92,5 @@ class OrtTraining:
         join_products(gradient, shapes)
         if joint:
             join_statistics(gradient, shapes)
-        if adding and can_call():
-            add_up(gradient, wanted, shapes)
-        if again:
-            recompute(gradient, shapes, [value.name for value in graph.graph.output])
-        free_early(gradient.graph)
+        complete(gradient, graph, shapes, wanted, adding=adding and can_call(), again=again)
         return gradient

@@ -6,17 +6,14 @@ from collections.abc import Sequence
 
 import onnx
 
-from onnx_oto.gradients.backends.calling import free_early
 from onnx_oto.gradients.backends.copies import name_outputs, without_copies
-from onnx_oto.gradients.backends.functions import Shapes, call_functions, can_call
-from onnx_oto.gradients.backends.ort_adding import add_up
+from onnx_oto.gradients.backends.functions import Shapes, call_functions, can_call, complete
 from onnx_oto.gradients.backends.ort_blocked import block_size
 from onnx_oto.gradients.backends.ort_rewrites import tune
 from onnx_oto.gradients.backends.ort_statistics import can_join, join_statistics
 from onnx_oto.gradients.backends.plain import table
 from onnx_oto.gradients.backends.plain.kernels import shapes_with_kernels, write_out
 from onnx_oto.gradients.backends.plain.reverse import differentiate
-from onnx_oto.gradients.backends.recompute import recompute
 from onnx_oto.gradients.graph.facts import Facts
 from onnx_oto.machine import has_compiler
 from onnx_oto.model.graph.node import opset_of
@@ -86,9 +83,5 @@ class Plain:
         write_out(gradient, shapes, opset_of(gradient))
         if self.on_cpu:
             tune(gradient, shapes, wanted if has_compiler() else (), block_size(), scale)
-        if adding and calls:
-            add_up(gradient, wanted, shapes)
-        if again:
-            recompute(gradient, shapes, [value.name for value in graph.graph.output])
-        free_early(gradient.graph)
+        complete(gradient, graph, shapes, wanted, adding=adding and calls, again=again)
         return gradient
