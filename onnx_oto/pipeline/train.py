@@ -44,7 +44,6 @@ from onnx_oto.pipeline.int8.of_run import int8_of_run
 from onnx_oto.pipeline.latency.table import write_table
 from onnx_oto.pipeline.norms import check_folded, told_bare
 from onnx_oto.pipeline.optimizing import make_optimizer
-from onnx_oto.pipeline.options import AUTO, SCRATCH_OPTIMIZER, TrainOptions
 from onnx_oto.pipeline.places import Output, files_read, require_apart, with_table
 from onnx_oto.pipeline.preparing import make_ready, with_norms
 from onnx_oto.pipeline.ready import Ready, Say
@@ -54,6 +53,7 @@ from onnx_oto.pipeline.result import Trained
 from onnx_oto.pipeline.starting import cautions, set_by_start
 from onnx_oto.pipeline.teacher import scales_of
 from onnx_oto.pipeline.together import held_by_first, require_alike
+from onnx_oto.pipeline.train_options import AUTO, SCRATCH_OPTIMIZER, TrainOptions
 from onnx_oto.runtime.limits import UNLIMITED, limited
 from onnx_oto.training import (
     ClipNorm,
