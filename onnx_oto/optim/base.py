@@ -64,8 +64,9 @@ class Select(Protocol):
     def __call__(self, scores: Floats, share: float = 1.0, gone: Bools | None = None) -> Bools:
         """Return the groups to drop: bool [K].
 
-        scores: float64 [K], low = drop first. share: how much of what the run is to drop in the end, 0 to 1. gone: bool
-        [K], groups that are dropped for good: they are in the answer and count. May be asked as often as wanted; the
+        scores: float64 [K], low = drop first. share: how much of what the run is to drop in the end, 0 to 1; a part is
+        taken of the answer to the whole, so that nothing goes that would stay in the end. gone: bool [K], groups that
+        are dropped for good: they are in the answer and count. May be asked as often as wanted; the
         same question has the same answer.
         """
         ...

@@ -83,7 +83,7 @@ class Leaving:
         self._whole = int(np.count_nonzero(chosen))
 
     def ask(self, scores: Floats, share: float = 1.0) -> Bools:
-        """Return the groups that `choose` would choose: bool [K]. OtoError for an answer that is none."""
+        """Return the groups that `choose` would choose: bool [K], the dead among them. OtoError for another answer."""
         is_first = share == 1.0 and self.chosen is None and not self.dead.any()
         gone = self.dead | (self._bound & self.alive)
         found = np.asarray(self._select(scores) if is_first else self._select(scores, share, gone))
@@ -91,6 +91,8 @@ class Leaving:
             raise OtoError(
                 f"select returned {found.dtype} {found.shape}, expected bool ({self._groups.count},)"
             )
+        if (gone & ~found).any():
+            raise OtoError(f"select left out {np.count_nonzero(gone & ~found)} groups that are gone for good")
         return found
 
     def kill(self, which: Bools, *arrays: Array) -> None:

@@ -70,7 +70,8 @@ class Plan:
         (20, 30, 40)
         """
         span = max(until - self.observe, 1)
-        return tuple(sorted({self.observe + span * each // count for each in range(count)}))
+        count = min(count, span)
+        return tuple(self.observe + span * each // count for each in range(count))
 
     @classmethod
     def of(

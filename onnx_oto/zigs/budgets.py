@@ -52,9 +52,9 @@ class Budget:
         """Return whether a cost is at or under the budget, as the solver takes it (`solving.fits`)."""
         return cost <= self.most * (1 + 1e-9)
 
-    def part(self, share: float = 1.0) -> tuple[Terms, float]:
-        """Return terms, and what they may be at most when `share` of what is to go has gone."""
-        most = self.full - share * (self.full - self.most) if self.most < self.full else self.most
+    def counted(self) -> tuple[Terms, float]:
+        """Return terms, and what they may be at most."""
+        most = self.most
         if self.curve:
             most = _along(tuple((real, counted) for counted, real in self.curve), most)
         return self.terms, max(most - self.fixed, _LEAST)

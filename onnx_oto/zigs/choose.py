@@ -27,6 +27,7 @@ from onnx_oto.zigs.totals import (
     at_price,
     at_share,
     beside_quotas,
+    by_now,
     lanes_of,
     nearest_total,
     quotas,
@@ -84,7 +85,8 @@ def choose(
     round_to: what every axis that an operator sees keeps a multiple of, if it loses any (see `coarsest`).
     gone: bool [lanes], what an earlier choice dropped for good: it stays dropped, whatever its scores, and counts.
     Where it is given, if only empty, nothing is refused that was possible before: budgets are kept as nearly as can be.
-    part: the share of all this that is to go by now.
+    part: how much of all this goes by now, the same share of every family as near as whole units allow: only at 1 are
+    widths what they should be, and budgets kept.
     Raises UsageError for a share outside [0, 1), for budgets that cannot be kept, and for two that contradict.
     """
     if sparsity is not None and not 0 <= sparsity < 1:
@@ -99,15 +101,15 @@ def choose(
     offered = _offered(
         analysis, values, gone, min_keep if scope == "global" else 0.0, rounding, additive=additive
     )
-    wanted = None if sparsity is None else math.floor(sparsity * part * prunable + 0.5)
-    costs = Costs(offered, [each.part(part) for each in budgets])
+    wanted = None if sparsity is None else math.floor(sparsity * prunable + 0.5)
+    costs = Costs(offered, [each.counted() for each in budgets])
     if not additive:
         costs = weighed(costs, lanes=wanted is not None)
         offered = costs.families
     if gone is None and not fits(costs, everything(offered)):
         raise _impossible(analysis, values, budgets, min_keep if scope == "global" else 0.0, rounding)
     counts = _even(offered, costs, wanted) if scope == "dimension" else _best(offered, costs, wanted)
-    drop = dropped(analysis, offered, counts)
+    drop = dropped(analysis, offered, by_now(offered, counts, part))
     choice = Choice(drop, int(drop.sum()), prunable, wanted)
     if sparsity is not None and gone is None and part == 1.0:
         _require_both(budgets, drop, sparsity, choice, scope)
@@ -157,7 +159,7 @@ def coarsest(
 
     def tried(rounding: Rounding) -> tuple[tuple[Family, ...], Costs]:
         offered = _offered(analysis, scores, None, min_keep if scope == "global" else 0.0, rounding)
-        return offered, Costs(offered, [each.part() for each in budgets])
+        return offered, Costs(offered, [each.counted() for each in budgets])
 
     def share(offered: tuple[Family, ...], costs: Costs) -> float:
         return share_for(offered, wanted) if wanted is not None else _share_under(offered, costs)
@@ -265,10 +267,7 @@ def _both(offered: tuple[Family, ...], costs: Costs, total: int) -> IntArray:
             found, high = trial, middle
         else:
             low = middle
-    more = [
-        f.allowing(f.steps[f.steps >= count], least=int(count))
-        for f, count in zip(offered, found, strict=True)
-    ]
+    more = [replace(f, steps=f.steps[f.steps >= count]) for f, count in zip(offered, found, strict=True)]
     start = at_price(more, nearest_total(more, total))
     return to_total(more, [f.loss for f in more], start, nearest_total(more, total))
 

@@ -68,6 +68,26 @@ def lanes_of(families: Sequence[Family], counts: IntArray) -> int:
     return int(sum(k * f.step for f, k in zip(families, counts, strict=True)))
 
 
+def by_now(families: Sequence[Family], counts: IntArray, share: float) -> IntArray:
+    """Return a share of `counts`, int64 [F]: of every family, and together as many lanes as whole units allow.
+
+    What is gone counts. Families whose share is farthest from whole units make up for what others lack.
+    """
+    if share >= 1.0:
+        return counts
+    wanted = share * counts
+    found: IntArray = np.maximum(
+        np.floor(wanted + 1e-9).astype(np.int64), [family.gone for family in families]
+    )
+    missing = share * lanes_of(families, counts) - lanes_of(families, found)
+    for number in np.argsort(found - wanted, kind="stable").tolist():
+        step = families[number].step
+        if found[number] < counts[number] and missing >= step / 2:
+            found[number] += 1
+            missing -= step
+    return found
+
+
 def quotas(families: Sequence[Family], share: float) -> FloatArray:
     """Return units of every family at the same share of its lanes: float64 [F], within what each may lose."""
     units, least, most = _bounds(families)

@@ -63,11 +63,10 @@ class Family:
         result: IntArray = self.steps[np.maximum(at, 0)]
         return result
 
-    def allowing(self, steps: IntArray, least: int | None = None) -> Family:
-        """Return the family with those of `steps` that it may lose; `least` (what is gone) may be all that it loses."""
-        first = self.gone if least is None else least
-        inside = steps[(steps >= first) & (steps <= self.limit)]
-        return replace(self, steps=np.union1d(inside, [first]))
+    def allowing(self, steps: IntArray) -> Family:
+        """Return the family with those of `steps` that it may lose; where there is none, it loses what is gone."""
+        inside = steps[(steps >= self.gone) & (steps <= self.limit)]
+        return replace(self, steps=inside if inside.size else np.array([self.gone]))
 
 
 def families(
@@ -96,7 +95,7 @@ def families(
         size = int(lanes.size)
         held = int(protected[units].any(1).sum())
         step = units.shape[1]
-        done = int(before[units].all(1).sum())
+        done = int(before[units].any(1).sum())  # those come first, and the rest of such a unit goes too
         limit = min(len(units) - max(held, int(balanced)), math.floor(size * (1 - min_keep) / step + 1e-9))
         limit = max(limit, done, 0)
         values = np.where(before[units], -np.inf, scores[units])
@@ -248,14 +247,12 @@ def _loss(values: FloatArray, gone: int, size: int) -> FloatArray:
     loss is convex.
     """
     alive = values[gone:].mean(1) if len(values) > gone else np.zeros(0)
-    is_whole = ~np.isneginf(alive)  # a unit of which a part is gone has nothing to lose
-    floor = float(alive[is_whole].min(initial=0.0))
-    squares = np.square(np.where(is_whole, alive, floor) - floor)
+    squares = np.square(alive - alive.min(initial=0.0))
     if not squares.any():
         squares = np.ones_like(squares)
     left = np.append(np.cumsum(squares[::-1])[::-1], 0.0)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        each = size * np.diff(left[0] / left)
+        each = size * np.diff(left[0] / left) * (len(values) / max(len(alive), 1))
     each = np.where(np.isfinite(each), each, size * _ALL)
     each = np.maximum.accumulate(np.maximum(each, 0.0))
     return np.concatenate([np.zeros(gone + 1), np.cumsum(each)])

@@ -29,7 +29,7 @@ DECAYED = (slice(0, 16800), slice(17100, 17200), slice(17380, 17390))
 def lowest(scores: np.ndarray, share: float = 1.0, gone: np.ndarray | None = None) -> np.ndarray:
     first = np.zeros(K, np.bool_) if gone is None else gone
     chosen = np.zeros(K, np.bool_)
-    chosen[np.lexsort((scores, ~first))[: round(share * 15)]] = True
+    chosen[np.lexsort((scores, ~first))[: max(round(share * 15), first.sum())]] = True
     return chosen
 
 

@@ -97,7 +97,7 @@ def lowest(scores: np.ndarray, share: float = 1.0, gone: np.ndarray | None = Non
     """Choose six groups: those that are gone, then the lowest."""
     first = np.zeros(GROUPS, np.bool_) if gone is None else gone
     chosen = np.zeros(GROUPS, np.bool_)
-    chosen[np.lexsort((scores, ~first))[: round(share * 6)]] = True
+    chosen[np.lexsort((scores, ~first))[: max(round(share * 6), first.sum())]] = True
     return chosen
 
 

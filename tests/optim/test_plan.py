@@ -37,3 +37,8 @@ def test_a_plan_without_a_last_step_is_refused() -> None:
         Plan(1, 1, 0)
     with pytest.raises(UsageError, match="a run of 0 steps"):
         Plan.of(0)
+
+
+def test_more_rounds_than_steps_are_as_many_as_steps() -> None:
+    assert Plan(3, 4, 1).rounds(10**12, until=7) == (3, 4, 5, 6)
+    assert Plan(3, 0, 1).rounds(5, until=3) == (3,)

@@ -174,7 +174,7 @@ def test_least_is_lost_within_one_percent(seed: int) -> None:
     if math.prod(len(family.steps) for family in made) > MOST // 5:
         pytest.skip("too many combinations")
     budgets = budgets_for(oracle, asked_for(rng, oracle))
-    made = weighed(Costs(made, [each.part() for each in budgets]), lanes=False).families
+    made = weighed(Costs(made, [each.counted() for each in budgets]), lanes=False).families
     best = min((loss for _, loss in every_loss(oracle, made, budgets)), default=None)
     try:
         choice = choose(
@@ -227,7 +227,7 @@ def test_lanes_and_budgets_together(seed: int) -> None:
     made = offered(analysis, scores, 0.0, 1)
     if math.prod(len(family.steps) for family in made) > MOST // 5:
         pytest.skip("too many combinations")
-    made = weighed(Costs(made, [each.part() for each in budgets]), lanes=True).families
+    made = weighed(Costs(made, [each.counted() for each in budgets]), lanes=True).families
     found: dict[int, float] = {}
     for lanes, loss in every_loss(oracle, made, budgets):
         found[lanes] = min(loss, found.get(lanes, np.inf))

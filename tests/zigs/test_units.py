@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from contract.random_check import random_model
 
 from onnx_oto.model import normalise
 from onnx_oto.zigs import Analysis, analyse, choose
-from onnx_oto.zigs.units import Family, _loss, families
+from onnx_oto.zigs.units import Family, _loss, dropped, families
 from onnx_oto.zigs.widths import told_apart
 
 from .models import GROUPED, HALVES, analysis_of, chained
@@ -155,15 +157,27 @@ def test_zeros_and_equals() -> None:
 
 def test_allowing_keeps_what_is_inside() -> None:
     family = of_scores(1, 2, 3, 4, 5)
-    assert family.allowing(np.array([2, 4, 9])).steps.tolist() == [0, 2, 4]
-    assert family.allowing(np.array([1, 2, 4]), least=2).steps.tolist() == [2, 4]
+    assert family.allowing(np.array([0, 2, 4, 9])).steps.tolist() == [0, 2, 4]
+    gone = replace(family, gone=2)
+    assert gone.allowing(np.array([0, 1, 3])).steps.tolist() == [3]
+    assert gone.allowing(np.array([0, 1])).steps.tolist() == [2]
 
 
-@pytest.mark.filterwarnings("error")
-def test_what_is_gone_in_part_costs_nothing_and_the_rest_what_it_did() -> None:
-    """Units of several lanes, one of the first gone: it goes before any other, and others are told apart as before."""
-    whole = np.array([[2.0, 2.0], [3.0, 3.0], [5.0, 5.0]])
-    part = np.vstack([[[-np.inf, 1.0]], whole])
-    found, expected = _loss(part, 0, 8), _loss(whole, 0, 8)
-    assert found[:2].tolist() == [0.0, 0.0]
-    np.testing.assert_allclose(found[1:], expected)
+def test_what_is_gone_counts_as_worth_what_is_left() -> None:
+    """Of units that are alike it is the same from there on, however many are gone."""
+    alike = np.ones((8, 2))
+    whole = _loss(alike, 0, 16)
+    for gone in (1, 3, 5):
+        found = _loss(np.vstack([np.full((gone, 2), -np.inf), alike[gone:]]), gone, 16)
+        assert found[: gone + 1].tolist() == [0.0] * (gone + 1)
+        np.testing.assert_allclose(found[gone:-1], whole[gone:-1] - whole[gone])
+
+
+def test_a_unit_of_which_a_part_is_gone_goes_first() -> None:
+    analysis = analysis_of(GROUPED)
+    rows, _ = analysis.lanes.balanced[0]
+    gone = np.zeros(analysis.lanes.count, bool)
+    gone[rows[0][:2]] = gone[rows[1][0]] = True
+    (family,) = [f for f in families(analysis, ramp(analysis), gone) if np.isin(rows[0], f.lanes).any()]
+    assert family.gone == family.steps[0] == 2
+    assert (dropped(analysis, [family], [2]) >= gone).all()
