@@ -73,6 +73,7 @@ class Trace:
     repeats: by the name of a Loop or Scan how often its body runs, at most, where that is known.
     grouped: of weights of grouped convolutions, the labels of axis 1, which are others in every group: [groups, n].
     codes: of weights that are stored as integers, what those mean.
+    padded: axes of parameters that the compact model fills up with zeros to what they were.
     """
 
     graph: Graph
@@ -92,6 +93,7 @@ class Trace:
     parameters: dict[str, dict[int, IntArray]] = field(default_factory=dict)
     grouped: dict[str, IntArray] = field(default_factory=dict)
     codes: dict[str, Code] = field(default_factory=dict)
+    padded: set[tuple[str, int]] = field(default_factory=set)
     rectangles: list[Rectangle] = field(default_factory=list)
     balanced: list[Balanced] = field(default_factory=list)
     groups: list[Groups] = field(default_factory=list)
@@ -319,6 +321,12 @@ class Trace:
         if axis == 1 and param in self.grouped:
             return self.grouped[param]
         return self.parameters.get(param, {}).get(axis)
+
+    def pads(self, node: Node, indices: Iterable[int]) -> None:
+        """Say that a repair pads the last axis of these inputs: what is stored there stays as long as it was."""
+        for index in indices:
+            if (name := node.input(index)) in self.graph.initializers:
+                self.padded.add((name, len(self.shape(name)) - 1))
 
     # --- blocks -----------------------------------------------------------------------------------------------
     def spread(

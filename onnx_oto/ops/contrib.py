@@ -110,17 +110,16 @@ def skip_layer_normalization(node: Node, trace: Trace) -> None:
     x = _sum(node, trace)
     beta = 3 if node.input(3) else None
     layout = _skip_norm(node, trace, x, beta)
+    padded = [index for index in range(5) if node.input(index)]
+    trace.pads(node, padded)
 
     def repair(cut: Cut) -> None:
         axis = x.rank - 1
         before, after = x.length(axis), cut.size(x, axis)
         if before is None or after is None or before == after:
             return
-        for index in (0, 1):
+        for index in padded:
             cut.pad_input(node.name, index, -1, before - after)
-        for index in (2, 3, 4):
-            if node.input(index):
-                cut.pad_input(node.name, index, -1, before - after)
         for index in (0, 3):
             if index < len(node.outputs) and node.outputs[index]:
                 cut.insert_after(node.name, index, "Slice", starts=[0], ends=[after], axes=[axis])

@@ -245,7 +245,8 @@ def norm_over_last(
     if joint or axes > 1 or not trace.through_norms or x.length(x.rank - 1) is None:
         whole = f"{describe(node)} needs every position of the axis"
         x = trace.release(x, normalised, whole if trace.through_norms else SWITCHED_OFF)
-    vectors = [given(inputs(node, trace)[i]) for i in (scale, bias) if i is not None]
+    scaling = [i for i in (scale, bias) if i is not None]
+    vectors = [given(inputs(node, trace)[i]) for i in scaling]
     for vector in vectors:
         trace.use(vector, Role.PRODUCER, weight=True)
     for block in x.blocks:
@@ -254,13 +255,15 @@ def norm_over_last(
     aligned = align(trace, node, [x, *vectors])
     axis = x.rank - 1
     layout = x
+    if centred:
+        trace.pads(node, scaling)
 
     def repair(cut: Cut) -> None:
         before, after = layout.length(axis), cut.size(layout, axis)
         if before is None or after is None or before == after:
             return
         if centred:
-            _pad_norm(cut, node, axis, before, after, [i for i in (scale, bias) if i is not None])
+            _pad_norm(cut, node, axis, before, after, scaling)
         else:
             _rescale_norm(cut, node, before, after, scale)
 

@@ -203,6 +203,8 @@ def kept_elements(analysis: Analysis, keep: BoolArray) -> dict[str, int]:
     for param, axes in analysis.trace.parameters.items():
         count = _elements(analysis.graph.initializers[param])
         for axis, labels in axes.items():
+            if (param, axis) in analysis.trace.padded:
+                continue
             grouped = analysis.trace.grouped.get(param) if axis == 1 else None
             rows = labels[None] if grouped is None else grouped
             kept = keep[analysis.lanes.of_label[rows]].sum(1)  # of a group that stays; none of one that goes

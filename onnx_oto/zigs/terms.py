@@ -80,7 +80,10 @@ def parameter_terms(analysis: Analysis, size_of: Mapping[str, float] | None = No
         factors, free = [], each
         labels = {axis: analysis.trace.labels_of(name, axis) for axis in range(len(shape))}
         for axis, size in enumerate(shape):
-            of_axis = labels[axis] if axis in analysis.trace.parameters.get(name, {}) else None
+            is_cut = (
+                axis in analysis.trace.parameters.get(name, {}) and (name, axis) not in analysis.trace.padded
+            )
+            of_axis = labels[axis] if is_cut else None
             if of_axis is None:
                 free *= size
                 continue

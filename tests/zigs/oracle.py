@@ -119,11 +119,17 @@ class Oracle:
         drop = self.drop(counts)
         of_label, trace = self.analysis.lanes.of_label, self.analysis.trace
         params = macs = 0
+        padded = {
+            name
+            for node in self.analysis.graph.nodes
+            if node.op in ("LayerNormalization", "SkipLayerNormalization")
+            for name in node.inputs[1:]
+        }
         for name, tensor in self.analysis.graph.initializers.items():
             elements = 1
             for axis, size in enumerate(tensor.dims):
                 labels = trace.labels_of(name, axis) if axis in trace.parameters.get(name, {}) else None
-                if labels is None:
+                if labels is None or name in padded:
                     elements *= size
                 else:  # of the groups of a convolution those that stay all have equally many
                     elements *= int((~drop[of_label[labels.reshape(-1, labels.shape[-1])]]).sum(1).max())

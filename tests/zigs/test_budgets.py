@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import onnx
 import pytest
 
 from onnx_oto.errors import UsageError
+from onnx_oto.surgery import compact
 from onnx_oto.zigs import Analysis, choose
 from onnx_oto.zigs.budgets import Budget, OutOfReach, budget, shown
 from onnx_oto.zigs.choose import Scope
@@ -102,6 +106,23 @@ def test_what_is_larger_than_the_full_model_is_no_remedy() -> None:
     each = budget("params", 0.9, analysis.params, parameter_terms(analysis), fixed=100)
     with pytest.raises(OutOfReach, match=r"; leave --params out$"):
         choose(analysis, np.zeros(analysis.lanes.count), budgets=[each])
+
+
+LAYER_NORM = """g (float[N,5] x) => (float[N,3] y)
+<float[5,12] w0, float[12] s, float[12] b, float[12,8] w1, float[8,3] w2>
+{ a = MatMul(x, w0) n = LayerNormalization<axis=-1>(a, s, b) h = MatMul(n, w1) r = Relu(h) y = MatMul(r, w2) }"""
+"""A norm over what may go: its scale and shift are padded, and stay as long as they are."""
+
+
+@pytest.mark.parametrize("share", [0.35, 0.5, 0.65, 0.8])
+def test_what_is_padded_again_saves_nothing(share: float) -> None:
+    analysis = analysis_of(LAYER_NORM)
+    (each,) = of_params(analysis, share)
+    drop = choose(analysis, np.arange(analysis.lanes.count, dtype=float), budgets=[each], scope="global").drop
+    small = compact(analysis, drop)
+    stored = sum(math.prod(t.dims) for t in small.graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
+    assert stored == each.cost(drop) <= each.most
+    assert drop[analysis.prunable[0].lanes].any()
 
 
 # --- what is gone ---------------------------------------------------------------------------------------------
