@@ -9,6 +9,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from onnx import TensorProto
+
 from onnx_oto import data
 from onnx_oto.errors import DataError, OtoError, StorageError, UnsupportedError, UsageError
 from onnx_oto.gradients import Backend, Preparation, TrainingSpec, choose_backend, prepare, require_trainable
@@ -267,6 +269,11 @@ def _names(opened: Opened, options: TrainOptions, say: Say) -> tuple[str, ...]:
             f"'{opened.path.name}' is quantized, and that is not trained: train the float model, with --int8; 'prune' "
             "takes this one"
         )
+    if not every and _is_double(opened):
+        raise UnsupportedError(
+            f"'{opened.path.name}' computes in double precision, which is not trained: export or convert it to "
+            "float32; 'prune' takes this one"
+        )
     if not every:
         raise UnsupportedError(f"'{opened.path.name}' has no floating-point parameters to train")
     still = frozen(opened.analysis, options.freeze, every, origin=lambda name: opened.origins.of(name).name)
@@ -274,6 +281,14 @@ def _names(opened: Opened, options: TrainOptions, say: Say) -> tuple[str, ...]:
     if not names:
         raise UsageError("--freeze leaves no parameter to train: freeze fewer, or use 'prune'")
     return names
+
+
+def _is_double(opened: Opened) -> bool:
+    """Return whether most of the parameters are of double precision."""
+    sizes = {name: _size(opened, name) for name in opened.analysis.counted_parameters}
+    kinds = opened.analysis.graph.initializers
+    double = sum(size for name, size in sizes.items() if kinds[name].data_type == TensorProto.DOUBLE)
+    return 2 * double > sum(sizes.values())
 
 
 def _size(opened: Opened, name: str) -> int:

@@ -109,8 +109,8 @@ def cautions(options: TrainOptions, steps: int, *, unlabelled: bool, scaled: boo
         and (shrink := int(steps * share)) < FEW_STEPS
     ):
         yield (
-            f"warning: groups shrink within {shrink} of {steps} steps, which is sudden: take more --epochs or a "
-            "smaller --batch"
+            f"warning: groups shrink within {shrink} of {steps} steps, which is sudden: take more --epochs, a "
+            "smaller --batch or a larger --plan-shrink"
         )
 
 
@@ -206,7 +206,9 @@ def by_labels(
 
     answers = judged(predict)
     own, chance = values(answers), values(_constant(answers, loss.compares))
-    words = f"{metric.name} {own.mean():.4g} against {chance.mean():.4g} by chance on {len(source)} training samples"
+    sizes = [len(each) for each in rows]
+    mean, guessed = (float(np.average(each, weights=sizes)) for each in (own, chance))
+    words = f"{metric.name} {mean:.4g} against {guessed:.4g} by chance on {len(source)} training samples"
     gain = sign * (own - chance)
     if not np.isfinite(gain).all() or len(gain) < 2:
         return Witness(None, words)

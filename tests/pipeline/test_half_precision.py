@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
-from onnx_oto.errors import OtoError
+from onnx_oto.errors import OtoError, UnsupportedError
 from onnx_oto.model.normal.widen import in_float32
 from onnx_oto.pipeline.finishing import with_weights
 from onnx_oto.pipeline.options import TrainOptions
@@ -102,3 +102,11 @@ def test_small_steps_are_not_lost(data: Path, tmp_path: Path) -> None:
 def test_what_does_not_fit_is_said() -> None:
     with pytest.raises(OtoError, match=r"a trained value of 'w1' is too large for float16"):
         with_weights(in_half(TensorProto.FLOAT16), {"w1": np.full((6, 10), 1e6, np.float32)})
+
+
+def test_double_precision_is_refused_by_its_name(data: Path, tmp_path: Path) -> None:
+    onnx.save(in_half(TensorProto.DOUBLE), tmp_path / "double.onnx")
+    with pytest.raises(
+        UnsupportedError, match=r"'double\.onnx' computes in double precision, which is not trained"
+    ):
+        train(tmp_path / "double.onnx", data, tmp_path / "run", TrainOptions(**SHORT))

@@ -260,7 +260,8 @@ def cautioned(steps: int = 1000, *, unlabelled: bool = True, scaled: bool = True
 def test_a_run_of_few_steps_is_warned_of():
     by_plan = {"optimizer": "dhspg", "scaled": False}
     assert cautioned(66, **by_plan) == [
-        "warning: groups shrink within 9 of 66 steps, which is sudden: take more --epochs or a smaller --batch"
+        "warning: groups shrink within 9 of 66 steps, which is sudden: take more --epochs, a smaller --batch or a "
+        "larger --plan-shrink"
     ]
     assert cautioned(67, **by_plan) == []
     assert cautioned(4, scaled=False) == []  # nothing is left to go
