@@ -71,9 +71,10 @@ def finish(
     full = described(with_weights(model, weights), dataset)
     before = save(_shared(full, origins), folder / TRAINED)
     analysis = analyse(full, aim.under(options))
-    drop = (
-        choose_zeros(analysis, goal.rounding).drop if options.prunes else np.zeros(analysis.lanes.count, bool)
-    )
+    drop = np.zeros(analysis.lanes.count, bool)
+    if options.prunes:
+        least = options.min_keep if options.scope == "global" else 0.0
+        drop = choose_zeros(analysis, goal.rounding, least).drop
     _, small, verdict = cut_and_verify(analysis, drop, options.seed, replace(feeding, limits=UNLIMITED))
     removed = int(drop.sum())
     summary = summarise(analysis, small, drop, verdict, Change(before, 0))

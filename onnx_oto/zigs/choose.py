@@ -123,19 +123,25 @@ def choose_all(analysis: Analysis, rounding: Rounding | None = None, min_keep: f
     return Choice(drop, int(drop.sum()), sum(d.size for d in analysis.prunable))
 
 
-def choose_zeros(analysis: Analysis, rounding: Rounding | None = None) -> Choice:
+def choose_zeros(analysis: Analysis, rounding: Rounding | None = None, min_keep: float = 0.0) -> Choice:
     """Return the lanes whose groups are exactly zero already: as many of them as the constraints let go.
 
-    rounding: which widths are wanted; zeros that would spoil them stay.
+    rounding: which widths are wanted; zeros that would spoil them stay. min_keep: what they were chosen with, for which
+    widths can be had depends on it; where more is zero than it lets go, it is as if there were none.
     """
     zeros = zero_lanes(analysis)
     drop = zeros.copy()
     if rounding is not None and rounding.block > 1:
-        offered = _offered(analysis, np.where(zeros, 0.0, 1.0), None, 0.0, rounding)
-        counts = [f.steps[f.steps <= zeros[f.units].all(1).sum()][-1] for f in offered]
-        drop = dropped(analysis, offered, np.array(counts, np.int64))
+        drop = max((_zeros_at(analysis, zeros, rounding, each) for each in (min_keep, 0.0)), key=np.sum)
     _restore(analysis, drop, np.zeros(drop.size))
     return Choice(drop, int(drop.sum()), sum(d.size for d in analysis.prunable))
+
+
+def _zeros_at(analysis: Analysis, zeros: BoolArray, rounding: Rounding, min_keep: float) -> BoolArray:
+    """Return which of the lanes that are zero can go so that widths are as wanted: bool [lanes]."""
+    offered = _offered(analysis, np.where(zeros, 0.0, 1.0), None, min_keep, rounding)
+    counts = [f.steps[f.steps <= zeros[f.units].all(1).sum()][-1] for f in offered]
+    return dropped(analysis, offered, np.array(counts, np.int64))
 
 
 def coarsest(

@@ -148,15 +148,24 @@ def _numbered(analysis: Analysis, of_dimension: IntArray, cells: IntArray) -> In
     return result
 
 
+def _movable(analysis: Analysis, cells: IntArray) -> Iterator[list[IntArray]]:
+    """Yield the lanes of balanced rows that may go, row by row; nothing where a row has none (see `_protected`).
+
+    A lane that is all of its dimension stays, and the others of its row may go.
+    """
+    for rows, _ in analysis.lanes.balanced:
+        found = [row[cells[row] >= 0] for row in rows]
+        if all(row.size for row in found):
+            yield found
+
+
 def _linked(analysis: Analysis, cells: IntArray, of_dimension: IntArray) -> IntArray:
     """Return the family of every cell: cells that a constraint balances, of one dimension, or of all uneven ones."""
     count = int(cells.max(initial=-1)) + 1
     ties: list[tuple[IntArray, IntArray]] = []
-    for rows, _ in analysis.lanes.balanced:
-        if (cells[rows] < 0).any():
-            continue
+    for rows in _movable(analysis, cells):
         uneven: list[IntArray] = []
-        for number in np.unique(of_dimension[rows]):
+        for number in np.unique(of_dimension[np.concatenate(rows)]):
             inside = [np.unique(cells[row[of_dimension[row] == number]]) for row in rows]
             together = np.concatenate(inside)
             if len({each.size for each in inside}) == 1:
@@ -171,9 +180,7 @@ def _linked(analysis: Analysis, cells: IntArray, of_dimension: IntArray) -> IntA
 
 def _even(analysis: Analysis, cells: IntArray, group: IntArray) -> bool:
     """Return whether one lane of every cell of a family takes equally many from every row of every constraint."""
-    for rows, _ in analysis.lanes.balanced:
-        if (cells[rows] < 0).any():
-            continue
+    for rows in _movable(analysis, cells):
         counts = [np.unique(group[np.unique(cells[row])], return_counts=True) for row in rows]
         if any(
             not (np.array_equal(a, counts[0][0]) and np.array_equal(b, counts[0][1])) for a, b in counts[1:]
@@ -204,13 +211,22 @@ def _listed(
 def _protected(analysis: Analysis, scores: FloatArray, gone: BoolArray, cells: IntArray) -> BoolArray:
     """Return lanes that never go, so that no dimension and no part of a split axis is emptied: bool [lanes].
 
-    Of every such set the one of highest score: it would be the last to go. Small sets come first: a larger one around
-    them needs no other lane.
+    Of every such set the one of highest score in the cell that most of it is in: it would be the last to go. How much a
+    cell may lose is so the same for all scores, and what went by others before never too much. Small sets come first: a
+    larger one around them needs no other lane. And none goes of balanced rows of which one can lose nothing.
     """
     result = np.zeros(analysis.lanes.count, bool)
+    for rows, _ in analysis.lanes.balanced:
+        if not (cells[rows] >= 0).any(1).all():
+            result[rows[cells[rows] >= 0]] = True
     for lanes in sorted((*analysis.nonempty, *(d.lanes for d in analysis.prunable)), key=len):
         if not result[lanes].any():
             stays = lanes[~gone[lanes]] if not gone[lanes].all() else lanes
+            own = cells[lanes]
+            if (own != own[0]).any():
+                sizes = np.bincount(own + 1)
+                inside = stays[cells[stays] == sizes.argmax() - 1]
+                stays = inside if inside.size else stays
             best = stays[np.argmax(scores[stays])]
             result[best] = True
     return result

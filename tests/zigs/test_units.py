@@ -181,3 +181,47 @@ def test_a_unit_of_which_a_part_is_gone_goes_first() -> None:
     (family,) = [f for f in families(analysis, ramp(analysis), gone) if np.isin(rows[0], f.lanes).any()]
     assert family.gone == family.steps[0] == 2
     assert (dropped(analysis, [family], [2]) >= gone).all()
+
+
+SHIFTED = """g (float[N,3,6,6] x) => ({outputs})
+<float[6,3,1,1] w0, float[8,3,1,1] w1, float[2,8,1,1] w2, {constants}>
+{{ a = Conv(x, w0) e = Conv<group=2>(a, w1) y = Conv(e, w2) {nodes} }}"""
+
+
+def partly_shifted(*parts: list[int]) -> Analysis:
+    """A convolution of two groups that reads six channels; each part of them is shifted and read besides.
+
+    Channels that are in the same parts are a dimension.
+    """
+    return analysis_of(
+        SHIFTED.format(
+            outputs=", ".join(
+                f"float[N,2,6,6] {name}" for name in ("y", *(f"z{i}" for i in range(len(parts))))
+            ),
+            constants=", ".join(
+                f"int64[{len(part)}] i{i} = {{{', '.join(map(str, part))}}}, float[{len(part)},1,1] b{i}, "
+                f"float[2,{len(part)},1,1] u{i}"
+                for i, part in enumerate(parts)
+            ),
+            nodes=" ".join(
+                f"g{i} = Gather<axis=1>(a, i{i}) s{i} = Add(g{i}, b{i}) z{i} = Conv(s{i}, u{i})"
+                for i in range(len(parts))
+            ),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("parts", "most"), [([[0, 1, 2, 4, 5]], 2), ([[0, 1, 2, 4, 5], [0, 1, 2, 5], [0, 1, 2, 4]], 0)]
+)
+def test_a_channel_that_must_stay_does_not_untie_the_groups(parts: list[list[int]], most: int) -> None:
+    """It is all of its dimension; the others of its group may go, as many as of the other one."""
+    analysis = partly_shifted(*parts)
+    (rows,) = [rows for rows, _ in analysis.lanes.balanced if rows.shape == (2, 3)]
+    seen = set()
+    for sparsity in np.linspace(0.05, 0.95, 19):
+        for scope in ("dimension", "global"):
+            drop = choose(analysis, ramp(analysis), float(sparsity), scope=scope).drop
+            assert len(set(drop[rows].sum(1).tolist())) == 1
+            seen.add(int(drop[rows].sum()))
+    assert max(seen) == most
