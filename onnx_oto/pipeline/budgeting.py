@@ -144,9 +144,9 @@ def within(
 ) -> Kept:
     """Return the choice under budgets, cut, where the compact model is found to keep them.
 
-    What surgery adds (pads around a norm) is not counted when lanes are chosen: the difference is, the next time.
-    clock: measures compact models too, where their latency is a budget and the table was made for this verb. Raises
-    OutOfReach with the least that a compact model was found to cost.
+    What surgery adds (a bias for constants that went) is not counted when lanes are chosen: the difference is, the next
+    time. clock: measures compact models too, where their latency is a budget and the table was made for this verb.
+    Raises OutOfReach with the least that a compact model was found to cost.
     """
     kept = _within(opened, budgets, choosing)
     asked = next((each for each in budgets if each.name == "latency"), None)
