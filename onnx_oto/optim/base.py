@@ -66,8 +66,8 @@ class Select(Protocol):
 
         scores: float64 [K], low = drop first. share: how much of what the run is to drop in the end, 0 to 1; a part is
         taken of the answer to the whole, so that nothing goes that would stay in the end. gone: bool [K], groups that
-        are dropped for good: they are in the answer and count. May be asked as often as wanted; the
-        same question has the same answer.
+        are dropped for good: they are in the answer and count. May be asked as often as wanted; the same question has
+        the same answer.
         """
         ...
 

@@ -224,8 +224,8 @@ def _protected(analysis: Analysis, scores: FloatArray, gone: BoolArray, cells: I
             stays = lanes[~gone[lanes]] if not gone[lanes].all() else lanes
             own = cells[lanes]
             if (own != own[0]).any():
-                sizes = np.bincount(own + 1)
-                inside = stays[cells[stays] == sizes.argmax() - 1]
+                numbers, sizes = np.unique(own, return_counts=True)
+                inside = stays[cells[stays] == numbers[sizes.argmax()]]
                 stays = inside if inside.size else stays
             best = stays[np.argmax(scores[stays])]
             result[best] = True
